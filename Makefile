@@ -1,0 +1,37 @@
+# Everything a newcomer or CI needs. `make demo` and `make test` work on a fresh clone.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := runs/demo
+
+.PHONY: install demo test test-all bench lint clean help
+
+help:
+	@echo "make demo      install, then run recipes/demo.yaml on the files of this Python environment"
+	@echo "make test      install, then run the test suite (test-all adds the slow tests)"
+	@echo "make lint      ruff and mypy"
+	@echo "make clean     remove $(VENV) and $(DEMO)"
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,faithful,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/headrace run recipes/demo.yaml --out $(DEMO)
+
+test: install
+	$(BIN)/python -m pytest
+
+test-all: install
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: install
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO)
