@@ -1,0 +1,255 @@
+"""Partition, spill, reduce: the external sort under a byte budget that every global operation is made of.
+
+A map task adds fixed-width records, each to a partition, through a :class:`Spill`. Records are held until the budget
+is met, then written as one *run*, ordered by partition. A reduce task reads the slices of its partition from every
+run of every map task. Nothing but files passes between them, so either side may die and be done again.
+
+Spill file: run after run; a run is, for each partition in order, its records and then its payload bytes.
+Index file (NumPy): int64[runs, partitions, 2], the records and payload bytes of each slice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from headrace.flow.task import TaskContext
+
+# A run is held twice while it is put in order (records and the ordered copy), and a task has other data too.
+SPILL_SHARE = 0.2
+# Sorting holds a chunk, its order and its ordered copy at once.
+SORT_SHARE = 0.15
+
+
+class Spill:
+    """Writes the records of one map task, each to a partition.
+
+    Args:
+        ctx: the map task.
+        name: names the exchange within the phase.
+        dtype: a structured dtype of fixed width. With ``payload`` it has an integer field ``length``: the number of
+            payload bytes that go with the record.
+        partitions: how many partitions; depends on content only.
+        payload: whether records carry bytes.
+    """
+
+    def __init__(self, ctx: TaskContext, name: str, dtype: np.dtype, partitions: int, payload: bool = False) -> None:
+        self.dtype, self.partitions, self.payload = np.dtype(dtype), partitions, payload
+        self._ctx, self._name = ctx, name
+        self._limit = max(1 << 16, int(ctx.memory * SPILL_SHARE))
+        self._held: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+        self._size = 0
+        self._runs: list[np.ndarray] = []
+
+    def __enter__(self) -> Spill:
+        self._writing = self._ctx.intermediate(f"{self._name}-{self._ctx.task:05d}.spill")
+        self._file: BinaryIO = open(self._writing.__enter__().path, "wb")
+        return self
+
+    def add(self, partition: np.ndarray, records: np.ndarray, payload: np.ndarray | None = None) -> None:
+        """Add records.
+
+        Args:
+            partition: integers[n] in [0, partitions).
+            records: dtype[n]. The array is kept until it is written: do not reuse it.
+            payload: uint8[sum of records["length"]], the records' bytes one after the other.
+        """
+        if len(records):
+            self._held.append((np.asarray(partition), records, payload))
+            self._size += records.nbytes + (0 if payload is None else payload.nbytes)
+        if self._size >= self._limit:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        partition = np.concatenate([held[0] for held in self._held]).astype(np.int64)
+        records = np.concatenate([held[1] for held in self._held])
+        payload = np.concatenate([held[2] for held in self._held]) if self.payload else None
+        self._held, self._size = [], 0
+        order = np.argsort(partition, kind="stable")
+        ordered = records[order]
+        index = np.zeros((self.partitions, 2), dtype=np.int64)
+        index[:, 0] = np.bincount(partition, minlength=self.partitions)
+        ends = np.cumsum(index[:, 0])
+        if payload is None:
+            ordered.tofile(self._file)
+        else:
+            lengths = records["length"].astype(np.int64)
+            starts = np.cumsum(lengths) - lengths
+            moved = gather(payload, starts[order], lengths[order])
+            index[:, 1] = np.bincount(partition, weights=lengths, minlength=self.partitions).astype(np.int64)
+            byte_ends = np.cumsum(index[:, 1])
+            for p in range(self.partitions):
+                ordered[ends[p] - index[p, 0] : ends[p]].tofile(self._file)
+                moved[byte_ends[p] - index[p, 1] : byte_ends[p]].tofile(self._file)
+        self._runs.append(index)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._flush()
+        finally:
+            self._file.close()
+            self._writing.__exit__(kind, error, trace)
+        if kind is None:
+            index = np.stack(self._runs) if self._runs else np.zeros((0, self.partitions, 2), dtype=np.int64)
+            with self._ctx.intermediate(f"{self._name}-{self._ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
+                np.save(f, index)
+
+
+def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The concatenation of ``data[start : start + length]`` for each pair. data: any 1-D dtype."""
+    total = int(lengths.sum())
+    if total == 0:
+        return data[:0]
+    ends = np.cumsum(lengths)
+    where = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+    return data[where]
+
+
+def _indexes(ctx: TaskContext, phase: str, name: str) -> list[np.ndarray]:
+    return [np.load(ctx.scratch(phase, f"{name}-{task:05d}.npy")) for task in range(ctx.tasks(phase))]
+
+
+def partition_counts(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
+    """Records in each partition of a finished exchange: int64[partitions]."""
+    total: np.ndarray | None = None
+    for index in _indexes(ctx, phase, name):
+        counts = index[:, :, 0].sum(axis=0)
+        total = counts if total is None else total + counts
+    return np.zeros(0, dtype=np.int64) if total is None else total
+
+
+def partition_bytes(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
+    """Payload bytes in each partition of a finished exchange: int64[partitions]."""
+    indexes = _indexes(ctx, phase, name)
+    return np.asarray(np.sum([index[:, :, 1].sum(axis=0) for index in indexes], axis=0, dtype=np.int64))
+
+
+def read_partition(
+    ctx: TaskContext, phase: str, name: str, partition: int, dtype: np.dtype, payload: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The records of a partition, run by run in a fixed order (by map task, then by when they were added).
+
+    Yields:
+        (records dtype[n], payload uint8[m]); payload is empty without ``payload``. A run's slice is never larger than
+        the budget of the map task that wrote it.
+    """
+    dtype = np.dtype(dtype)
+    for task, index in enumerate(_indexes(ctx, phase, name)):
+        if not len(index):
+            continue
+        sizes = index[:, :, 0] * dtype.itemsize + index[:, :, 1]
+        starts = (np.cumsum(sizes.ravel()) - sizes.ravel()).reshape(sizes.shape)
+        with open(ctx.scratch(phase, f"{name}-{task:05d}.spill"), "rb") as f:
+            for run in range(len(index)):
+                n, m = index[run, partition]
+                if n:
+                    f.seek(int(starts[run, partition]))
+                    records = np.fromfile(f, dtype=dtype, count=int(n))
+                    yield records, np.fromfile(f, dtype=np.uint8, count=int(m) if payload else 0)
+
+
+def order_by(records: np.ndarray, by: tuple[str, ...]) -> np.ndarray:
+    """The stable order of structured records by the given fields, the first field first: int64[n]."""
+    if len(by) == 1:
+        return np.argsort(records[by[0]], kind="stable")
+    return np.lexsort([records[field] for field in reversed(by)])
+
+
+def sorted_partition(
+    ctx: TaskContext, phase: str, name: str, partition: int, dtype: np.dtype, by: tuple[str, ...]
+) -> Iterator[np.ndarray]:
+    """The records of a partition in ascending order of the fields, in chunks that respect ``ctx.memory``.
+
+    What fits is sorted in memory and comes as one chunk. What does not is sorted in pieces that are written as runs,
+    cut at common splitters, and merged range by range: the classic external sort, with the ranges' bounds taken from
+    a sample of the runs. Records with equal fields keep the order in which they were read, whatever the budget.
+    """
+    dtype = np.dtype(dtype)
+    limit = max(1 << 12, int(ctx.memory * SORT_SHARE) // dtype.itemsize)
+    held: list[np.ndarray] = []
+    size = 0
+    runs: list[_Run] = []
+    for records, _ in read_partition(ctx, phase, name, partition, dtype):
+        for start in range(0, len(records), limit):
+            piece = records[start : start + limit]
+            if held and size + len(piece) > limit:
+                runs.append(_Run(ctx, held, by))
+                held, size = [], 0
+            held.append(piece)
+            size += len(piece)
+    if not held:
+        return
+    if not runs:
+        records = np.concatenate(held)
+        del held
+        yield records[order_by(records, by)]
+        return
+    runs.append(_Run(ctx, held, by))
+    held = []
+    yield from _merge(runs, by, limit)
+
+
+class _Run:
+    """A sorted run on disk, in a file that has no name any more, so that nothing is left behind."""
+
+    def __init__(self, ctx: TaskContext, held: list[np.ndarray], by: tuple[str, ...]) -> None:
+        records = np.concatenate(held)
+        records = records[order_by(records, by)]
+        folder = ctx.folder / "scratch" / ctx.phase
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed when the run is forgotten
+        records.tofile(self._file)
+        self._file.flush()
+        self._dtype, self.size = records.dtype, len(records)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        self._file.seek(start * self._dtype.itemsize)
+        return np.fromfile(self._file, dtype=self._dtype, count=stop - start)
+
+    def every(self, step: int) -> np.ndarray:
+        """Every ``step``-th record."""
+        return np.concatenate([self.read(i, i + 1) for i in range(step - 1, self.size, step)] or [self.read(0, 0)])
+
+    def upper(self, by: tuple[str, ...], bound: tuple[int, ...], low: int) -> int:
+        """The first index from ``low`` whose record is greater than ``bound`` in the fields."""
+        high = self.size
+        while low < high:
+            middle = (low + high) // 2
+            if _fields(self.read(middle, middle + 1)[0], by) <= bound:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+def _fields(record: np.void, by: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(int(record[field]) for field in by)
+
+
+def _merge(runs: list[_Run], by: tuple[str, ...], limit: int) -> Iterator[np.ndarray]:
+    """Merge sorted runs range by range.
+
+    Every ``step``-th record of each run is a candidate splitter. Between two chosen splitters lie at most about
+    ``limit`` records, unless more than that have equal fields.
+    """
+    candidates = np.concatenate([run.every(max(1, limit // (2 * len(runs)))) for run in runs])
+    candidates = candidates[order_by(candidates, by)]
+    bounds: list[tuple[int, ...] | None] = [_fields(c, by) for c in candidates[len(runs) - 1 :: len(runs)]]
+    starts = [0] * len(runs)
+    for bound in [*bounds, None]:
+        pairs = list(zip(runs, starts, strict=True))
+        ends = [run.size if bound is None else run.upper(by, bound, start) for run, start in pairs]
+        parts = [run.read(start, end) for (run, start), end in zip(pairs, ends, strict=True) if end > start]
+        starts = ends
+        if parts:
+            records = np.concatenate(parts)
+            yield records[order_by(records, by)]

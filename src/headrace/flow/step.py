@@ -1,0 +1,92 @@
+"""A step: parameters, a version and phases of tasks; the class of an artifact kind.
+
+To add a kind of artifact, subclass :class:`Step` as a frozen dataclass whose fields are parameters and input steps,
+give it ``kind`` and ``VERSION``, and say in ``params`` exactly what determines the bytes. Raise ``VERSION`` when the
+bytes change for the same parameters; a golden digest test fails until you do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+import xxhash
+
+if TYPE_CHECKING:
+    from headrace.flow.task import TaskContext
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One of a step's rounds of independent tasks.
+
+    Attributes:
+        name: unique in the step; also the folder of the phase's scratch files.
+        plan: run by the coordinator when all earlier phases are done; gives the task specs, which are JSON and
+            depend on content only, never on workers or memory.
+        work: run in a worker process for one spec; writes files through the context and returns counts as JSON.
+            A task may run twice; its files appear once.
+        memory: the least bytes that a spec's task needs. The scheduler runs fewer at once if the budget is small.
+        exclusive: the task uses all cores itself (training), so nothing runs beside it.
+    """
+
+    name: str
+    plan: Callable[[TaskContext], list[dict[str, Any]]]
+    work: Callable[[TaskContext, dict[str, Any]], dict[str, Any]]
+    memory: Callable[[dict[str, Any]], int] | None = None
+    exclusive: bool = False
+
+
+class Step(ABC):
+    """What makes one artifact. Subclasses are frozen dataclasses."""
+
+    kind: ClassVar[str]
+    VERSION: ClassVar[int]
+    stage: str | None = None
+
+    @abstractmethod
+    def params(self) -> dict[str, Any]:
+        """What determines the artifact's bytes besides its inputs: JSON values only, no paths, no host, no time."""
+
+    @abstractmethod
+    def inputs(self) -> dict[str, Step]:
+        """The steps whose artifacts this one reads, by role."""
+
+    @abstractmethod
+    def phases(self) -> list[Phase]:
+        """The rounds of work, in order."""
+
+    @abstractmethod
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """Check that counts are conserved and say what goes into the manifest: ``{"counts": ..., further fields}``."""
+
+    @cached_property
+    def identity(self) -> str:
+        """32 hexadecimal digits: the hash of kind, version, parameters and the inputs' identities."""
+        inputs = {role: step.identity for role, step in self.inputs().items()}
+        what = [self.kind, self.VERSION, self.params(), inputs]
+        return xxhash.xxh3_128_hexdigest(orjson.dumps(what, option=orjson.OPT_SORT_KEYS))
+
+    @property
+    def name(self) -> str:
+        """The folder name: ``<kind>[-<stage>]-<first 8 digits of the identity>``."""
+        return "-".join([self.kind, *([self.stage] if self.stage else []), self.identity[:8]])
+
+
+def topological(targets: list[Step]) -> list[Step]:
+    """All steps that the targets need, each after its inputs, without repeats (same name, same step)."""
+    done: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.name not in done:
+            for need in step.inputs().values():
+                visit(need)
+            done[step.name] = step
+
+    for target in targets:
+        visit(target)
+    return list(done.values())

@@ -1,0 +1,148 @@
+"""A worker process: reads task requests as JSON lines on standard input, does them, answers on standard output.
+
+It rebuilds the graph from the run folder, so nothing but names and numbers passes between processes. It ends when
+its standard input ends, whether the coordinator closed it or was killed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import resource
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from headrace.errors import UserError
+from headrace.flow.step import Step, topological
+from headrace.flow.storage import disk_refusal
+from headrace.flow.task import TaskContext
+
+REPORT_SECONDS = 0.2  # how often progress is sent at most
+
+
+def load_graph(graph: str, run: Path) -> dict[str, Step]:
+    """The steps of a run by name, from ``module:function``, which takes the run folder and gives the targets."""
+    module, _, function = graph.partition(":")
+    targets = getattr(importlib.import_module(module), function)(run)
+    return {step.name: step for step in topological(targets)}
+
+
+class _Reporter:
+    """Sums progress and sends it at most every ``REPORT_SECONDS``."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.out, self.rows, self.bytes, self.sent = out, 0, 0, time.monotonic()
+        self.total_rows, self.total_bytes = 0, 0
+
+    def __call__(self, amount: dict[str, Any]) -> None:
+        self.rows += amount["rows"]
+        self.bytes += amount["bytes"]
+        if time.monotonic() - self.sent > REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.rows or self.bytes:
+            send(self.out, {"message": "progress", "rows": self.rows, "bytes": self.bytes})
+        self.total_rows, self.total_bytes = self.total_rows + self.rows, self.total_bytes + self.bytes
+        self.rows, self.bytes, self.sent = 0, 0, time.monotonic()
+
+
+def send(out: BinaryIO, message: dict[str, Any]) -> None:
+    """Write one JSON line."""
+    out.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+    out.flush()
+
+
+def serve(run: Path, graph: str, requests: BinaryIO, out: BinaryIO) -> None:
+    """Do requests until there are no more."""
+    steps = load_graph(graph, run)
+    send(out, {"message": "ready", "pid": os.getpid(), "base": resident_bytes()})
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in requests:
+            lines.put(line)
+        os._exit(0)  # the coordinator is gone or done with us: whatever runs now will be done again by another
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        request = orjson.loads(lines.get())
+        reporter = _Reporter(out)
+        started = time.monotonic()
+        ctx = TaskContext(
+            run,
+            steps[request["artifact"]],
+            request["phase"],
+            request["task"],
+            request["memory"],
+            request["threads"],
+            request["careful"],
+            reporter,
+        )
+        try:
+            ctx.execute()
+        except Exception as error:
+            send(out, {"message": "failed", **describe(error, ctx)})
+            continue
+        reporter.flush()
+        send(
+            out,
+            {
+                "message": "done",
+                "seconds": round(time.monotonic() - started, 3),
+                "rows": reporter.total_rows,
+                "bytes": reporter.total_bytes,
+                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            },
+        )
+
+
+def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
+    """An exception as the coordinator needs it: the user's own, or an unexpected one with its traceback in the log."""
+    user = error if isinstance(error, UserError) else disk_refusal(error, ctx.folder)
+    if user is None and isinstance(error, MemoryError):
+        user = UserError("There was not enough memory.", ctx.step.name, "Use fewer --workers or a larger machine.")
+    if user is not None:
+        return {"user": True, "what": user.what, "where": user.where, "mend": user.mend}
+    traceback.print_exc()
+    sys.stderr.flush()
+    return {"user": False, "what": f"{type(error).__name__}: {error}", "where": "", "mend": ""}
+
+
+def resident_bytes() -> int:
+    """The resident set of this process now, in bytes."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def main() -> None:
+    """``python -m headrace.flow.worker RUN MODULE:FUNCTION``."""
+    run, graph = Path(sys.argv[1]), sys.argv[2]
+    # Keep the channel to ourselves: what a library prints must not mix with it.
+    channel = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    import pyarrow as pa
+
+    # The system allocator gives memory back, so the budget holds after a large shard; one thread keeps it predictable.
+    pa.set_memory_pool(pa.system_memory_pool())
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    try:
+        serve(run, graph, sys.stdin.buffer, channel)
+    except BrokenPipeError:
+        os._exit(0)
+    except UserError as error:
+        send(channel, {"message": "failed", "user": True, "what": error.what, "where": error.where, "mend": error.mend})
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Fixtures that the whole suite shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("HEADRACE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of other people's data (tokenizers, benchmarks, texts) that stands beside a checkout, if it does."""
+    if not (SHARED / "fixtures").is_dir():
+        pytest.skip(f"no shared data at {SHARED}; set HEADRACE_SHARED to the folder that holds fixtures/ and corpus/")
+    return SHARED
