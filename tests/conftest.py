@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The first example of a property pays for compiling the kernel, so there is no deadline.
+settings.register_profile("headrace", deadline=None, database=None)
+settings.load_profile("headrace")
 
 SHARED = Path(os.environ.get("HEADRACE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

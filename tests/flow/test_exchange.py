@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.flow.exchange import Spill, gather, partition_bytes, partition_counts, read_partition, sorted_partition
+from headrace.flow.step import Step
+from headrace.flow.task import TaskContext
+
+PLAIN = np.dtype([("a", "<u8"), ("b", "<i4")])
+LOADED = np.dtype([("a", "<u8"), ("length", "<i8")])
+
+
+@dataclass(frozen=True)
+class Nothing(Step):
+    kind = "nothing"
+    VERSION = 1
+
+    def params(self):
+        return {}
+
+    def inputs(self):
+        return {}
+
+    def phases(self):
+        return []
+
+    def finish(self, ctx):
+        return {"counts": {}}
+
+
+def context(tmp_path, phase, task, memory):
+    return TaskContext(tmp_path, Nothing(), phase, task, memory)
+
+
+def write(tmp_path, tasks, partitions, memory, payloads=None):
+    """Spill each task's records in small pieces."""
+    (tmp_path / "artifacts" / f"{Nothing().name}.partial" / "plan").mkdir(parents=True, exist_ok=True)
+    plan = tmp_path / "artifacts" / f"{Nothing().name}.partial" / "plan" / "map.json"
+    plan.write_text(json.dumps([{}] * len(tasks)))
+    for task, records in enumerate(tasks):
+        ctx = context(tmp_path, "map", task, memory)
+        with Spill(ctx, "x", records.dtype, partitions, payload=payloads is not None) as spill:
+            at = 0
+            for i in range(0, len(records), 7):
+                piece = records[i : i + 7]
+                load = None
+                if payloads is not None:
+                    size = int(piece["length"].sum())
+                    load = payloads[task][at : at + size]
+                    at += size
+                spill.add(piece["a"] % partitions, piece, load)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(-5, 5)), max_size=400), min_size=1, max_size=3),
+    st.integers(1, 5),
+    st.sampled_from([1 << 10, 1 << 20]),
+)
+def test_sorted_partitions_hold_all_records_in_stable_order(tmp_path, tasks, partitions, memory):
+    arrays = [np.array(t, dtype=PLAIN) for t in tasks]
+    write(tmp_path, arrays, partitions, memory)
+    everything = np.concatenate(arrays)
+    reduce = context(tmp_path, "reduce", 0, memory)
+    counts = partition_counts(reduce, "map", "x")
+    for p in range(partitions):
+        want = everything[everything["a"] % partitions == p]
+        assert len(want) == counts[p]
+        chunks = list(sorted_partition(reduce, "map", "x", p, PLAIN, ("a",)))
+        got = np.concatenate(chunks) if chunks else np.empty(0, PLAIN)
+        assert (got == want[np.argsort(want["a"], kind="stable")]).all()
+
+
+def test_beyond_the_budget_it_sorts_on_disk_in_bounded_chunks(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = [np.empty(20_000, dtype=PLAIN) for _ in range(3)]
+    for array in arrays:
+        array["a"], array["b"] = rng.integers(0, 1 << 40, len(array)), rng.integers(-99, 99, len(array))
+    write(tmp_path, arrays, 1, 1 << 20)
+    memory = 1 << 17
+    reduce = context(tmp_path, "reduce", 0, memory)
+    chunks = list(sorted_partition(reduce, "map", "x", 0, PLAIN, ("a", "b")))
+    assert len(chunks) > 20
+    assert max(chunk.nbytes for chunk in chunks) < memory / 2
+    everything = np.concatenate(arrays)
+    assert (np.concatenate(chunks) == everything[np.lexsort([everything["b"], everything["a"]])]).all()
+    assert not list((tmp_path / "artifacts").rglob("*.run"))
+
+
+@pytest.mark.parametrize("memory", [1 << 10, 1 << 24])
+def test_payloads_stay_with_their_records(tmp_path, memory):
+    rng = np.random.default_rng(1)
+    tasks, payloads = [], []
+    for _ in range(2):
+        records = np.empty(3000, dtype=LOADED)
+        records["a"], records["length"] = rng.integers(0, 1 << 30, 3000), rng.integers(0, 90, 3000)
+        tasks.append(records)
+        payloads.append(np.repeat(records["a"] % 251, records["length"]).astype(np.uint8))
+    write(tmp_path, tasks, 3, memory, payloads)
+    reduce = context(tmp_path, "reduce", 0, memory)
+    seen = 0
+    for p in range(3):
+        for records, payload in read_partition(reduce, "map", "x", p, LOADED, payload=True):
+            assert (records["a"] % 3 == p).all()
+            assert (payload == np.repeat(records["a"] % 251, records["length"]).astype(np.uint8)).all()
+            seen += len(records)
+    assert seen == 6000
+    assert partition_bytes(reduce, "map", "x").sum() == sum(len(p) for p in payloads)
+
+
+def test_a_task_without_records_leaves_an_empty_spill(tmp_path):
+    write(tmp_path, [np.empty(0, PLAIN), np.empty(0, PLAIN)], 2, 1 << 20)
+    reduce = context(tmp_path, "reduce", 0, 1 << 20)
+    assert partition_counts(reduce, "map", "x").tolist() == [0, 0]
+    assert list(sorted_partition(reduce, "map", "x", 1, PLAIN, ("a",))) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=30))
+def test_gather_equals_slicing(pairs):
+    data = np.arange(60)
+    starts = np.array([p[0] for p in pairs], dtype=np.int64)
+    lengths = np.array([p[1] for p in pairs], dtype=np.int64)
+    want = [x for start, length in pairs for x in range(start, start + length)]
+    assert gather(data, starts, lengths).tolist() == want

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.flow.keys import keyed, parse_ids, salt, unit
+
+MASK = (1 << 64) - 1
+words = st.integers(0, MASK)
+
+
+def mix(x: int) -> int:
+    """The finaliser in plain Python."""
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
+
+
+@given(words, st.lists(st.tuples(words, words), max_size=20))
+def test_keys_of_ids_equal_the_reference(s, ids):
+    got = keyed(s, np.array(ids, dtype=np.uint64).reshape(-1, 2))
+    want = [mix((mix(hi ^ s) + 0x9E3779B97F4A7C15 + lo) & MASK) for hi, lo in ids]
+    assert got.tolist() == want
+
+
+@given(words, st.lists(words, max_size=20))
+def test_keys_of_numbers_equal_the_reference(s, ids):
+    got = keyed(s, np.array(ids, dtype=np.uint64))
+    assert got.tolist() == [mix((mix(i ^ s) + 0x9E3779B97F4A7C15) & MASK) for i in ids]
+
+
+def test_purposes_are_told_apart():
+    salts = {salt(1), salt(2), salt(1, "a"), salt(1, "b"), salt(1, "a", "b"), salt(1, "ab"), salt(1, 1), salt(1, "1")}
+    assert len(salts) == 8
+    assert salt(1, "holdout") == salt(1, "holdout")
+
+
+def test_keys_are_uniform_and_independent_between_purposes():
+    n = 200_000
+    a = unit(keyed(salt(1, "a"), np.arange(n, dtype=np.uint64)))
+    b = unit(keyed(salt(1, "b"), np.arange(n, dtype=np.uint64)))
+    for u in (a, b):
+        assert u.min() >= 0
+        assert u.max() < 1
+        counts = np.bincount((u * 100).astype(int), minlength=100)
+        chi2 = ((counts - n / 100) ** 2 / (n / 100)).sum()
+        assert chi2 < 99 + 5 * np.sqrt(2 * 99)  # five standard deviations
+    assert abs(np.corrcoef(a, b)[0, 1]) < 5 / np.sqrt(n)
+    assert abs(np.corrcoef(a[1:], a[:-1])[0, 1]) < 5 / np.sqrt(n)
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=10))
+def test_ids_parse_to_their_halves(raw):
+    got = parse_ids(pa.array([r.hex() for r in raw], type=pa.string()))
+    assert got.tolist() == [[int.from_bytes(r[:8], "big"), int.from_bytes(r[8:], "big")] for r in raw]
