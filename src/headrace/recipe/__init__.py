@@ -1,0 +1,1 @@
+"""The recipe: its schema, reading and writing it, presets."""

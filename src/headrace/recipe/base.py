@@ -1,0 +1,75 @@
+"""What every section of a recipe shares: strictness, human counts and sizes, and errors that say how to mend."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def wrong(what: str, mend: str = "", place: str = "") -> PydanticCustomError:
+    """A validation error with its remedy.
+
+    Args:
+        what: what is wrong, in one sentence.
+        mend: what to write instead.
+        place: dotted key below the section that raises it, when the error is about a part of that section.
+    """
+    # A template holding only a field keeps braces in the sentence from being read as fields.
+    return PydanticCustomError("recipe", "{what}", {"what": what, "mend": mend, "place": place})
+
+
+_COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+_SIZES = {f"{prefix}{unit}": base**power
+          for power, prefix in enumerate(("", "k", "m", "g", "t"))
+          for unit, base in (("", 1000), ("b", 1000), ("ib", 1024))
+          if prefix or unit != "ib"}  # fmt: skip
+_NUMBER = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def _parse(value: Any, units: dict[str, int], example: str) -> Any:
+    if isinstance(value, str):
+        match = _NUMBER.fullmatch(value)
+        if match is None or match[2].lower() not in units:
+            raise wrong(f"{value!r} is not a number", f"write a number such as {example}")
+        number, unit = match[1].replace("_", "").replace(",", ""), units[match[2].lower()]
+        value = int(number) * unit if number.isdigit() else float(number) * unit
+    if isinstance(value, float) and value == int(value):
+        value = int(value)
+    if isinstance(value, int | float) and value < 0:
+        raise wrong(f"{value} is below 0", f"write a number such as {example}")
+    return value
+
+
+def parse_count(value: Any) -> Any:
+    """Read ``3e9``, ``"3B"``, ``"500M"`` or ``1_000`` as a whole number; anything but text or a number is handed on."""
+    return _parse(value, _COUNTS, "3e9, 3B or 500M")
+
+
+def parse_size(value: Any) -> Any:
+    """Read ``"8MB"`` (10^6 bytes), ``"8MiB"`` (2^20) or a plain number as bytes; anything else is handed on."""
+    return _parse(value, _SIZES, "8MB, 500kB or 4GiB")
+
+
+Count = Annotated[int, BeforeValidator(parse_count)]
+"""A count of documents, tokens or characters."""
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""A number of bytes."""
+
+# Names become parts of file names and of dotted keys, so they are plain and hold no dot.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""A name: letters, digits, ``_`` and ``-``, at most 64 of them."""
+
+
+def listed(value: Any) -> Any:
+    """Let a single item stand for a list of one."""
+    return [value] if isinstance(value, str | dict) else value

@@ -1,0 +1,181 @@
+"""The recipe: one file that names the sources, how they are cleaned, the stages and the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from headrace.recipe.base import Count, Name, Section, Size, wrong
+from headrace.recipe.cleaning import (
+    Benchmark,
+    CodeFilter,
+    Decontaminate,
+    Deduplicate,
+    Filters,
+    Near,
+    ShortFilter,
+    ShortOverride,
+    Split,
+)
+from headrace.recipe.model import ModelConfig, ModelSection
+from headrace.recipe.sources import CHAT_FORMATS, DocumentsConfig, Expect, Fields, FileSet, Source
+from headrace.recipe.stages import (
+    Fim,
+    Pack,
+    SpecialTokens,
+    Stage,
+    StageSource,
+    TokenizerConfig,
+    TokenizerTrain,
+)
+from headrace.recipe.training import TrainSection
+
+__all__ = [
+    "CHAT_FORMATS",
+    "Benchmark",
+    "CodeFilter",
+    "Count",
+    "Decontaminate",
+    "Deduplicate",
+    "DocumentsConfig",
+    "Expect",
+    "Fields",
+    "FileSet",
+    "Filters",
+    "Fim",
+    "ModelConfig",
+    "ModelSection",
+    "Name",
+    "Near",
+    "Pack",
+    "Recipe",
+    "Section",
+    "ShortFilter",
+    "ShortOverride",
+    "Size",
+    "Source",
+    "SpecialTokens",
+    "Split",
+    "Stage",
+    "StageSource",
+    "TokenizerConfig",
+    "TokenizerTrain",
+    "TrainSection",
+    "ValidationError",
+]
+
+
+def merge(below: Any, above: Any) -> Any:
+    """Lay one tree of settings over another: sections merge key by key, everything else is replaced."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {**below, **{key: merge(below.get(key), value) for key, value in above.items()}}
+    return above
+
+
+class Recipe(Section):
+    """Everything that decides what a model is trained on, and how."""
+
+    name: Name = Field(description="The recipe's name.")
+    seed: int = Field(
+        default=1, ge=0, lt=2**63, description="Seed of every keyed choice: splits, slices, FIM, order, weights."
+    )
+    sources: dict[Name, Source] = Field(min_length=1, description="The corpora, by name.")
+    documents: DocumentsConfig = Field(default=DocumentsConfig(), description="How raw text becomes documents.")
+    filters: Filters = Field(default=Filters(), description="Rules that look at one document at a time.")
+    deduplicate: Deduplicate | None = Field(
+        default=None, description="Remove copies; `{}` takes the defaults, null leaves copies in."
+    )
+    decontaminate: Decontaminate | None = Field(default=None, description="Remove documents that hold benchmark items.")
+    split: Split = Field(default=Split(), description="Which documents are held out.")
+    tokenizer: TokenizerConfig | None = Field(default=None, description="The tokenizer; needed when there are stages.")
+    defaults: dict[str, Any] = Field(
+        default={}, description="Keys of a stage, given to every stage that does not state them itself."
+    )
+    stages: tuple[Stage, ...] = Field(
+        default=(), description="The stages, in training order; none stops at clean documents."
+    )
+    model: ModelSection | None = Field(default=None, description="The model; null stops at the stages' sequences.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _give_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("defaults"), dict):
+            return data
+        for key in data["defaults"]:
+            if key not in Stage.model_fields or key in ("name", "sources"):
+                allowed = ", ".join(name for name in Stage.model_fields if name not in ("name", "sources"))
+                raise wrong(f"{key!r} is no key that stages share", f"use one of {allowed}", f"defaults.{key}")
+        stages = data.get("stages")
+        if isinstance(stages, list | tuple):
+            merged = [merge(data["defaults"], stage) if isinstance(stage, dict) else stage for stage in stages]
+            # The stages hold all of it now, so that a recipe that was written out reads back the same.
+            data = {key: value for key, value in data.items() if key != "defaults"} | {"stages": merged}
+        return data
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Recipe:
+        named = (
+            [(f"deduplicate.priority.{i}", name) for i, name in enumerate(self.deduplicate.priority)]
+            if (self.deduplicate)
+            else []
+        )
+        if self.filters.short:
+            named += [(f"filters.short.sources.{name}", name) for name in self.filters.short.sources]
+        if self.filters.code and self.filters.code.sources:
+            named += [(f"filters.code.sources.{i}", name) for i, name in enumerate(self.filters.code.sources)]
+        for i, stage in enumerate(self.stages):
+            named += [(f"stages.{i}.sources.{name}", name) for name in stage.sources]
+        for place, name in named:
+            if name not in self.sources:
+                raise wrong(f"there is no source {name!r}", f"the sources are {', '.join(self.sources)}", place)
+        return self
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> Recipe:
+        if self.stages and self.tokenizer is None:
+            raise wrong("stages need a tokenizer", "add `tokenizer: {train: {vocab_size: 32000}}`", "tokenizer")
+        seen: list[str] = []
+        for i, stage in enumerate(self.stages):
+            if stage.name in seen or stage.name == "scratch":
+                raise wrong(
+                    f"two stages are called {stage.name!r}"
+                    if stage.name in seen
+                    else "a stage cannot be called 'scratch'",
+                    "give every stage its own name",
+                    f"stages.{i}.name",
+                )
+            if stage.start is not None and stage.start not in (*seen, "scratch"):
+                raise wrong(
+                    f"stage {stage.name!r} starts from {stage.start!r}, which is no earlier stage",
+                    f"use one of {', '.join([*seen, 'scratch'])}",
+                    f"stages.{i}.start",
+                )
+            seen.append(stage.name)
+            for name, take in stage.sources.items():
+                if not self.sources[name].is_chat:
+                    continue
+                if take.fim is not None:
+                    raise wrong(
+                        f"source {name!r} is made of conversations, which fill-in-the-middle would tear apart",
+                        "leave `fim` out for it",
+                        f"stages.{i}.sources.{name}.fim",
+                    )
+                if stage.chat is None:
+                    raise wrong(
+                        f"source {name!r} is made of conversations, and the stage names no template for them",
+                        "add `chat: chatml` or `chat: crystalchat` to the stage",
+                        f"stages.{i}.chat",
+                    )
+        return self
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.
+
+        Raises:
+            KeyError: when there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)

@@ -1,0 +1,106 @@
+"""The recipe's first part: where documents come from and how they are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from headrace.recipe.base import Count, Section, Size, listed, wrong
+
+Format = Literal[
+    "auto", "jsonl", "json", "parquet", "arrow", "text", "docstrings", "pydoc_topics", "chat", "docstring_chat"
+]
+CHAT_FORMATS: frozenset[str] = frozenset({"chat", "docstring_chat"})
+
+
+class FileSet(Section):
+    """Some files of a source: a path or glob, and the format when it differs from the source's."""
+
+    glob: str = Field(
+        min_length=1,
+        description="Path, glob (`**` crosses folders) or fsspec URL. `${recipe}` is the recipe's folder, `${stdlib}` "
+        "the Python library's, `${site}` the installed packages'; other `${NAME}` come from the environment.",
+    )
+    format: Format | None = Field(default=None, description="Format of these files; null takes the source's.")
+
+
+def _filesets(value: object) -> object:
+    return [{"glob": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+class Fields(Section):
+    """Names of the data's own fields that fill the columns of Documents."""
+
+    license: str | None = Field(default=None, description="Field that holds a document's licence.")
+    repo: str | None = Field(default=None, description="Field that holds a document's repository.")
+    path: str | None = Field(default=None, description="Field that holds a document's path inside its repository.")
+    language: str | None = Field(default=None, description="Field that holds a document's language.")
+
+
+class Expect(Section):
+    """Counts known beforehand, for `headrace plan`; they change nothing in a run."""
+
+    documents: Count | None = Field(default=None, description="Documents in the source.")
+    tokens: Count | None = Field(default=None, description="Tokens in the source, after cleaning.")
+    bytes: Size | None = Field(default=None, description="Bytes of text in the source, such as `820GB`.")
+
+
+class Source(Section):
+    """A named corpus: its files, their format, and what is true of all its documents."""
+
+    files: Annotated[tuple[FileSet, ...], BeforeValidator(_filesets), BeforeValidator(listed)] = Field(
+        min_length=1, description="One path, glob or URL, or a list of them; each may be `{glob: ..., format: ...}`."
+    )
+    exclude: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), description="Globs of files to leave out."
+    )
+    format: Format = Field(
+        default="auto",
+        description="How files are read. `auto` goes by the suffix (compressed .gz and .zst too). `docstrings` takes "
+        "the docstrings of Python modules as prose, `pydoc_topics` the topics of Python's help, `chat` ShareGPT-like "
+        "and Alpaca-like conversations, `docstring_chat` makes conversations of functions and their docstrings.",
+    )
+    text: str = Field(default="text", min_length=1, description="Name of the field that holds the text.")
+    fields: Fields = Field(
+        default=Fields(), description="Which fields of the data fill licence, repository, path, language."
+    )
+    license: str | None = Field(default=None, description="Licence (SPDX) of documents whose data name none.")
+    repo: str | None = Field(default=None, description="Repository of documents whose data name none.")
+    language: str | None = Field(default=None, description="Language of documents whose data name none.")
+    limit: Size | None = Field(
+        default=None,
+        description="Take at most this much text, such as `8MB`: whole documents, in the keyed order of the files.",
+    )
+    expect: Expect | None = Field(default=None, description="Counts known beforehand, used by `headrace plan`.")
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the documents are conversations."""
+        return any((files.format or self.format) in CHAT_FORMATS for files in self.files)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        kinds = {(files.format or self.format) in CHAT_FORMATS for files in self.files}
+        if len(kinds) > 1:
+            raise wrong(
+                "a source holds either conversations or plain documents, this one has both",
+                "make two sources of it",
+                "files",
+            )
+        if self.limit == 0:
+            raise wrong("a limit of 0 bytes takes nothing", "leave the source out, or raise the limit", "limit")
+        return self
+
+
+class DocumentsConfig(Section):
+    """How raw text becomes documents."""
+
+    normalise: Literal["nfc", "ftfy", "none"] = Field(
+        default="nfc",
+        description="Unicode normalisation: `nfc`; `ftfy` also mends mojibake, quotes and line ends as SlimPajama did "
+        "(alters code and HTML; needs `pip install 'headrace[faithful]'`); `none` leaves text as it is.",
+    )
+    max_quarantined: float = Field(
+        default=0.01, ge=0, le=1, description="Share of bad records in a source above which the run stops."
+    )

@@ -1,0 +1,187 @@
+"""The recipe's third part: the tokenizer and the stages' sequences."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from headrace.recipe.base import Count, Name, Section, Size, listed, wrong
+from headrace.recipe.training import TrainSection
+
+
+class SpecialTokens(Section):
+    """The tokenizer's tokens with a duty. A trained tokenizer gets them; one from a file must have those in use."""
+
+    eod: str = Field(default="<|endoftext|>", min_length=1, description="Ends every document.")
+    pad: str | None = Field(
+        default=None, description="Fills rows that best-fit packing leaves short; null takes `eod`."
+    )
+    bos: str | None = Field(
+        default=None, description="Begins a conversation in templates that have one; null leaves it out."
+    )
+    fim_prefix: str = Field(default="<|fim_prefix|>", min_length=1, description="Stands before the prefix.")
+    fim_middle: str = Field(default="<|fim_middle|>", min_length=1, description="Stands before the middle.")
+    fim_suffix: str = Field(default="<|fim_suffix|>", min_length=1, description="Stands before the suffix.")
+    fim_pad: str = Field(
+        default="<|fim_pad|>", min_length=1, description="Fills windows that context-level FIM leaves short."
+    )
+    extra: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), description="Further tokens kept whole."
+    )
+
+
+class TokenizerTrain(Section):
+    """A byte-level BPE tokenizer trained on the kept documents of the training split."""
+
+    vocab_size: Count = Field(default=32_000, ge=300, description="Tokens in the vocabulary, special tokens included.")
+    min_frequency: int = Field(default=2, ge=1, description="Fewest occurrences of a pair that is merged.")
+    sample: Size | None = Field(
+        default=None, description="Train on at most this much text, chosen by keyed hash; null takes all."
+    )
+
+
+class TokenizerConfig(Section):
+    """Where the tokenizer comes from: `train` or `file`, exactly one."""
+
+    train: TokenizerTrain | None = Field(default=None, description="Train one on the corpus.")
+    file: str | None = Field(
+        default=None, description="Take this tokenizer.json (Hugging Face tokenizers) or SentencePiece model."
+    )
+    special: SpecialTokens = Field(default=SpecialTokens(), description="The tokens with a duty.")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> TokenizerConfig:
+        if (self.train is None) == (self.file is None):
+            raise wrong(
+                "a tokenizer is either trained or read from a file",
+                "give one of `train: {vocab_size: 32000}` and `file: tokenizer.json`",
+            )
+        return self
+
+
+class Fim(Section):
+    """Fill-in-the-middle (Bavarian et al. 2022, 2207.14255)."""
+
+    rate: float = Field(description="Share of documents (or pieces) that are rearranged.")
+    spm: float = Field(
+        default=0.5, description="Share of those in suffix-prefix-middle order; the rest is prefix-suffix-middle."
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> Fim:
+        for key in ("rate", "spm"):
+            value = getattr(self, key)
+            if not 0 <= value <= 1:
+                raise wrong(f"{value:g} is not a share", "write a number from 0 to 1", key)
+        return self
+
+
+class StageSource(Section):
+    """How much of a source a stage takes, and how it is changed."""
+
+    slice: tuple[float, float] = Field(
+        default=(0.0, 1.0),
+        description="Part of the source, by keyed hash of its documents: [0, 0.5] and [0.5, 1] never overlap.",
+    )
+    epochs: float | None = Field(
+        default=None, description="Passes over the slice, fractions too. Without `weight` the default is 1."
+    )
+    weight: float | None = Field(
+        default=None, description="Share of the stage's `tokens`, relative to the other weights. Instead of `epochs`."
+    )
+    fim: Fim | None = Field(default=None, description="Fill-in-the-middle; null leaves documents as they are.")
+
+    @property
+    def passes(self) -> float | None:
+        """Passes over the slice; None when a weight decides."""
+        return (1.0 if self.epochs is None else self.epochs) if self.weight is None else None
+
+    @model_validator(mode="after")
+    def _sensible(self) -> StageSource:
+        low, high = self.slice
+        if not 0 <= low <= 1 or not 0 <= high <= 1:
+            raise wrong(f"the slice [{low:g}, {high:g}] goes beyond 0 and 1", "write two numbers from 0 to 1", "slice")
+        if low >= high:
+            raise wrong(
+                f"the slice [{low:g}, {high:g}] is {'empty' if low == high else 'reversed'}",
+                "write [from, to] with from below to, such as [0, 0.5]",
+                "slice",
+            )
+        if self.epochs is not None and self.weight is not None:
+            raise wrong("epochs and weight both say how much to take", "keep one of them", "weight")
+        for key in ("epochs", "weight"):
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise wrong(
+                    f"{key} is {value:g}, it must be above 0", "leave the source out of the stage to take nothing", key
+                )
+        if self.epochs is not None and self.epochs > 65_535:
+            # Segments store the epoch as uint16.
+            raise wrong(f"{self.epochs:g} epochs are more than 65,535", "write fewer epochs", "epochs")
+        return self
+
+
+class Pack(Section):
+    """How documents are laid into rows."""
+
+    method: Literal["concatenate", "best_fit"] = Field(
+        default="concatenate",
+        description="`concatenate` joins documents and cuts windows; `best_fit` keeps documents that fit in one row "
+        "whole (Ding et al. 2024, 2404.10830) and pads.",
+    )
+    mix_sources: bool = Field(default=True, description="Whether documents of different sources may share a row.")
+
+
+class Stage(Section):
+    """A span of training with its own mixture, transformations and schedule."""
+
+    name: Name = Field(description="The stage's name.")
+    sequence_length: int = Field(default=2048, description="Tokens a row trains on; a row holds one more.")
+    sources: dict[Name, StageSource] = Field(min_length=1, description="What the stage takes, by source.")
+    tokens: Count | None = Field(default=None, description="Tokens in the stage, shared out by `weight`, such as `3B`.")
+    chat: Literal["crystalchat", "chatml"] | None = Field(
+        default=None, description="Template of conversations; needed when a source is made of them."
+    )
+    fim_level: Literal["document", "context"] = Field(
+        default="document",
+        description="Rearrange whole documents before packing, or, as CrystalCoder did, the pieces of packed windows.",
+    )
+    pack: Pack = Field(default=Pack(), description="How documents are laid into rows.")
+    start: str | None = Field(
+        default=None,
+        description="Stage whose last checkpoint this one starts from, or `scratch`; null is the stage before.",
+    )
+    train: TrainSection = Field(default=TrainSection(), description="Batch, optimizer and schedule of the stage.")
+
+    @model_validator(mode="after")
+    def _mixture(self) -> Stage:
+        if self.sequence_length < 2:
+            raise wrong(
+                f"a sequence length of {self.sequence_length} leaves no context to predict from",
+                "write 2 or more, such as 2048",
+                "sequence_length",
+            )
+        weighted = [name for name, take in self.sources.items() if take.weight is not None]
+        if weighted and self.tokens is None:
+            raise wrong(
+                f"source {weighted[0]!r} has a weight but the stage has no token total",
+                "add `tokens:` to the stage, such as `tokens: 3B`, or give epochs instead",
+                "tokens",
+            )
+        if weighted and len(weighted) < len(self.sources):
+            other = next(name for name in self.sources if name not in weighted)
+            raise wrong(
+                f"source {weighted[0]!r} has a weight but {other!r} has none",
+                "give every source of a stage a weight, or every one epochs",
+                f"sources.{other}",
+            )
+        if self.tokens is not None and not weighted:
+            raise wrong(
+                "the stage has a token total but its sources have epochs",
+                "give the sources weights, or leave `tokens` out",
+                "tokens",
+            )
+        if self.tokens is not None and self.tokens < self.sequence_length:
+            raise wrong(f"{self.tokens} tokens do not fill one row", "raise `tokens`", "tokens")
+        return self
