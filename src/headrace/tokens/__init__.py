@@ -1,0 +1,1 @@
+"""Tokenizers, and the token store: the kept documents, tokenised once."""

@@ -1,0 +1,146 @@
+"""The tokenizer engine that stands on the Hugging Face ``tokenizers`` library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from tokenizers import Tokenizer
+
+from headrace.errors import UserError
+from headrace.tokens.chunking import chunk_rule, cut_points
+from headrace.tokens.definition import fingerprint
+from headrace.tokens.engine import Encoded, Texts, gather
+from headrace.tokens.vocabulary import parts, token_bytes
+
+# One call of the library gets about this much text: its result takes some 100 bytes a token, which must stay small
+# beside a worker's budget, while a call costs only microseconds.
+_BATCH_BYTES = 1 << 20
+
+
+def set_threads(threads: int) -> None:
+    """Set how many threads the library uses in this process. Workers run side by side, so each takes one by default.
+
+    The switch between one and many works at any time; the number beyond one only before the library's first use.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+
+
+def without_dummy(definition: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The definition with its rule of a dummy space taken out, and whether it had one.
+
+    The rule is spelled in three ways: a ``Prepend`` normaliser, ``Metaspace`` with a prepend scheme, and
+    ``add_prefix_space`` of the byte level. The engine puts the space before first pieces itself, always, as
+    SentencePiece does; the two last would leave it out before a text that begins with a space, and that text could
+    then not be told from the one without.
+    """
+    value = orjson.loads(orjson.dumps({key: definition.get(key) for key in ("normalizer", "pre_tokenizer")}))
+    dummy = False
+    for part in parts(value, "pre_tokenizer"):
+        if part["type"] == "Metaspace":
+            dummy |= part.get("prepend_scheme", "always") != "never"
+            part.pop("add_prefix_space", None)
+            part["prepend_scheme"] = "never"
+        elif part["type"] == "ByteLevel":
+            dummy |= bool(part.get("add_prefix_space", True))
+            part["add_prefix_space"] = False
+    kept = [part for part in parts(value, "normalizer") if part["type"] != "Prepend"]
+    dummy |= len(kept) < len(parts(value, "normalizer"))
+    value["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+    return {**definition, **value, "post_processor": None, "truncation": None, "padding": None}, dummy
+
+
+class LibraryEngine:
+    """An :class:`~headrace.tokens.engine.Engine` on the ``tokenizers`` library.
+
+    Args:
+        definition: a tokenizers JSON, parsed.
+        special: role -> id of the tokens with a duty.
+        threads: processor threads that the library may use, for the whole process.
+        chunk_bytes: texts longer than this are encoded in parts where that is exact.
+
+    Raises:
+        UserError: the definition is not one that the library accepts, or it does not keep every byte of a text.
+    """
+
+    def __init__(
+        self,
+        definition: dict[str, Any],
+        special: Mapping[str, int],
+        threads: int = 1,
+        chunk_bytes: int = _BATCH_BYTES,
+    ) -> None:
+        set_threads(threads)
+        table = token_bytes(definition)
+        plain, self.dummy_prefix = without_dummy(definition)
+        try:
+            self._tokenizer = Tokenizer.from_str(orjson.dumps(plain).decode())
+        except Exception as error:  # the library raises the bare class for every defect of a definition
+            raise UserError(f"The tokenizer cannot be used: {error}.", "tokenizer.file") from None
+        # Special tokens spelled out within a text are text: they must not become what only the pipeline may write.
+        self._tokenizer.encode_special_tokens = True
+        self.vocab_size = len(table)
+        self.fingerprint = fingerprint(definition)
+        self.special: Mapping[str, int] = dict(special)
+        added = [token["id"] for token in definition.get("added_tokens") or [] if token.get("special")]
+        self.special_ids = np.unique(np.array([*added, *special.values()], dtype=np.uint32))
+        self.lengths = np.array([len(value) for value in table], dtype=np.int64)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._bytes = np.frombuffer(b"".join(table), dtype=np.uint8)
+        self._rule = chunk_rule(definition)
+        self._chunk_bytes = chunk_bytes
+
+    def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
+        """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
+        batch = texts if isinstance(texts, Texts) else Texts.of(texts)
+        leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & self.dummy_prefix
+        counts = np.zeros(batch.count, dtype=np.int64)
+        flat: list[np.ndarray] = []
+        for owners, pieces in self._batches(batch, leads):
+            for owner, encoding in zip(owners, self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False),
+                                       strict=True):  # fmt: skip
+                ids = np.array(encoding.ids, dtype=np.uint32)
+                counts[owner] += len(ids)
+                flat.append(ids)
+        offsets = np.zeros(batch.count + 1, dtype=np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        return Encoded(np.concatenate(flat) if flat else np.empty(0, dtype=np.uint32), offsets)
+
+    def _batches(self, batch: Texts, leads: np.ndarray) -> Iterator[tuple[list[int], list[str]]]:
+        """Batches of strings with the number of the text that each is of; long texts come in parts."""
+        owners: list[int] = []
+        pieces: list[str] = []
+        size = 0
+        for index in range(batch.count):
+            start, end = int(batch.offsets[index]), int(batch.offsets[index + 1])
+            cuts: list[int] = []
+            if self._rule is not None and end - start > self._chunk_bytes:
+                cuts = [start + cut for cut in cut_points(batch.data[start:end], self._rule, self._chunk_bytes)]
+            for low, high in zip([start, *cuts], [*cuts, end], strict=True):
+                if high == low:
+                    continue
+                text = batch.data[low:high].tobytes().decode("utf-8")
+                pieces.append(" " + text if leads[index] and low == start else text)
+                owners.append(index)
+                size += high - low
+                if size >= _BATCH_BYTES:
+                    yield owners, pieces
+                    owners, pieces, size = [], [], 0
+        if pieces:
+            yield owners, pieces
+
+    def decode_batch(self, encoded: Encoded) -> Texts:
+        """The bytes of each list; see :meth:`headrace.tokens.engine.Engine.decode_batch`."""
+        lengths = self.lengths[encoded.tokens]
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        return Texts(gather(self._bytes, self._starts[encoded.tokens], lengths), ends[encoded.offsets])
+
+    def decode(self, tokens: np.ndarray, first: bool = True) -> bytes:
+        """The bytes of one list; see :meth:`headrace.tokens.engine.Engine.decode`."""
+        tokens = np.asarray(tokens)
+        data = gather(self._bytes, self._starts[tokens], self.lengths[tokens]).tobytes()
+        return data[1:] if first and self.dummy_prefix and data[:1] == b" " else data

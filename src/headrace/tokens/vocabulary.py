@@ -1,0 +1,78 @@
+"""The bytes that each token id stands for, and decoding by table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.errors import UserError
+
+_META_SPACE = "\u2581"  # what SentencePiece writes for a space (Kudo and Richardson 2018, 1808.06226)
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level vocabularies (Radford et al. 2019, GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+def parts(definition: dict[str, Any], section: str) -> list[dict[str, Any]]:
+    """A section of a tokenizer definition as a flat list: null is none, sequences are opened."""
+    value = definition.get(section)
+    if value is None:
+        return []
+    if value["type"] != "Sequence":
+        return [value]
+    inner = value.get("normalizers") or value.get("pretokenizers") or value.get("decoders") or []
+    return [part for item in inner for part in parts({section: item}, section)]
+
+
+def is_byte_level(definition: dict[str, Any]) -> bool:
+    """Whether the model's tokens are spelled in the byte alphabet."""
+    return any(part["type"] == "ByteLevel" for part in parts(definition, "pre_tokenizer"))
+
+
+def is_meta_space(definition: dict[str, Any]) -> bool:
+    """Whether the model's tokens are spelled with U+2581 for a space."""
+    replaces = [p for p in parts(definition, "normalizer") if p["type"] == "Replace"]
+    return any(p["type"] == "Metaspace" for p in parts(definition, "pre_tokenizer")) or any(
+        p["content"] == _META_SPACE and p["pattern"] == {"String": " "} for p in replaces
+    )
+
+
+def _vocabulary(definition: dict[str, Any]) -> dict[str, int]:
+    vocab = definition["model"]["vocab"]
+    return vocab if isinstance(vocab, dict) else {piece: index for index, (piece, _) in enumerate(vocab)}
+
+
+def token_bytes(definition: dict[str, Any]) -> list[bytes]:
+    """The bytes of every id; ids without a token (gaps) give none.
+
+    Args:
+        definition: a Hugging Face tokenizers JSON, parsed.
+
+    Raises:
+        UserError: the tokenizer does not keep bytes (WordPiece and the like), so that text cannot be had back.
+    """
+    byte_level, meta_space = is_byte_level(definition), is_meta_space(definition)
+    if definition["model"].get("type") not in ("BPE", "Unigram") or not (byte_level or meta_space):
+        raise UserError(
+            f"This {definition['model'].get('type', 'unknown')} tokenizer does not keep every byte of the text.",
+            "tokenizer.file",
+            "Use a byte-level BPE tokenizer, or a SentencePiece model with byte fallback.",
+        )
+    vocab = _vocabulary(definition)
+    added = {token["id"]: token["content"].encode() for token in definition.get("added_tokens") or []}
+    table = [b""] * (max([*vocab.values(), *added]) + 1)
+    alphabet = byte_alphabet()
+    byte_pieces = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
+    for piece, index in vocab.items():
+        if byte_level and all(char in alphabet for char in piece):
+            table[index] = bytes(alphabet[char] for char in piece)
+        elif piece in byte_pieces and not byte_level:
+            table[index] = byte_pieces[piece]
+        else:
+            table[index] = (piece if byte_level else piece.replace(_META_SPACE, " ")).encode()
+    for index, content in added.items():
+        table[index] = content
+    return table
