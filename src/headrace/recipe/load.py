@@ -1,0 +1,181 @@
+"""Read a recipe file, lay it over what it extends, apply overrides, validate it; and write a recipe out again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headrace.errors import UserError
+from headrace.recipe import paths
+from headrace.recipe.mistakes import Origin, explain, suggest
+from headrace.recipe.schema import Recipe, ValidationError, merge
+
+
+def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Read and validate a recipe.
+
+    Relative paths in a file are relative to that file's folder, those in overrides and dicts to the working folder;
+    both are absolute in the recipe that is returned, as is ``${recipe}``. Other ``${...}`` stay as they are.
+
+    Args:
+        source: path of a YAML file, or the recipe as a dict.
+        overrides: ``"a.b.c=value"`` with the value in YAML. A part may be a list's index or, in a list of named
+            sections, a name: ``stages.stage2.sources.python.epochs=3``.
+
+    Raises:
+        UserError: for a missing or unreadable file, bad YAML, unknown keys, values that make no sense.
+    """
+    origins: list[Origin] = []
+    if isinstance(source, dict):
+        data = paths.anchor(source, Path.cwd())
+        data = _extend(data, Path.cwd(), origins, ())
+    else:
+        path = Path(source)
+        data = _read(path, origins, ())
+    for override in overrides:
+        data = _override(data, override)
+    data = paths.anchor(data, Path.cwd())
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, data, origins, overrides) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML that reads back equal: what was stated, with nothing left to extend or override.
+
+    Keys that were not stated keep their defaults on reading, because a stated key can mean more than its value: a
+    key of ``model`` replaces the preset's.
+    """
+    data = recipe.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def presets() -> list[str]:
+    """Names that a recipe may extend."""
+    folder = resources.files("headrace.recipe") / "presets"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[str, Any]:
+    """A recipe file with everything that it extends below it."""
+    path = path.resolve()
+    if path in chain:
+        raise UserError(
+            "A recipe extends itself.", " -> ".join(str(link) for link in (*chain, path)), "Break the circle."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            "The recipe does not exist.", str(path), "Check the path, or write a first recipe with `headrace init`."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError("The recipe is not UTF-8 text.", f"{path}, byte {error.start}", "Save it as UTF-8.") from None
+    except OSError as error:
+        raise UserError(
+            f"The recipe cannot be read: {error.strerror}.", str(path), "Name a readable YAML file."
+        ) from None
+    return _extend(paths.anchor(_parse(text, str(path), origins), path.parent), path.parent, origins, (*chain, path))
+
+
+def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[str, Any]:
+    """Lay a recipe over the preset or file that its ``extends`` names."""
+    if "extends" not in data:
+        return data
+    data = dict(data)
+    base = data.pop("extends")
+    if not isinstance(base, str):
+        raise UserError("`extends` names a preset or a file.", "extends", f"Write one of {', '.join(presets())}.")
+    if base.endswith((".yaml", ".yml")):
+        return merge(_read(folder / base, origins, chain), data)
+    if base not in presets():
+        mend = suggest(base, presets()) or f"The presets are {', '.join(presets())}; a file's name ends in .yaml."
+        raise UserError(f"There is no preset {base!r}.", "extends", mend)
+    text = (resources.files("headrace.recipe") / "presets" / f"{base}.yaml").read_text(encoding="utf-8")
+    return merge(_extend(_parse(text, f"preset {base}", origins), folder, origins, chain), data)
+
+
+def _parse(text: str, name: str, origins: list[Origin]) -> dict[str, Any]:
+    """YAML text as a dict; notes on which line each key stands."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
+        raise UserError(
+            f"The recipe is not valid YAML: {error.problem}.", where, "Mind indentation and colons."
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"The recipe is not valid YAML: {error}.", name, "Save it as plain UTF-8 text.") from None
+    if not isinstance(data, dict):
+        what = "The recipe is empty." if data is None else "A recipe is a mapping of keys to values."
+        raise UserError(what, name, "Begin with `name:` and `sources:`, or write a first recipe with `headrace init`.")
+    lines: dict[tuple[str | int, ...], int] = {}
+    for place, line in _lines(node, (), name):
+        lines[place] = line
+    origins.append(Origin(name, lines))
+    return data
+
+
+def _lines(
+    node: yaml.Node | None, place: tuple[str | int, ...], name: str
+) -> Iterable[tuple[tuple[str | int, ...], int]]:
+    """Each key's place and line, counted from 1."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            text, line = str(key.value), key.start_mark.line + 1
+            if text in seen:
+                raise UserError(
+                    f"The key {text!r} stands twice.", f"{name}, lines {seen[text]} and {line}", "Keep one of them."
+                )
+            seen[text] = line
+            yield (*place, text), line
+            yield from _lines(value, (*place, text), name)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*place, index), item.start_mark.line + 1
+            yield from _lines(item, (*place, index), name)
+
+
+def _override(data: dict[str, Any], override: str) -> dict[str, Any]:
+    """The recipe with one ``a.b.c=value`` applied."""
+    dotted, equals, text = override.partition("=")
+    parts = dotted.strip().split(".")
+    if not equals or not all(parts):
+        raise UserError(
+            "An override is KEY=VALUE.", f"--set {override}", "Write for example --set split.validation=0.02."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError("The override's value is not valid YAML.", f"--set {override}", "Quote it.") from None
+    changed: dict[str, Any] = _put(data, parts, value, override)
+    return changed
+
+
+def _put(tree: Any, parts: list[str], value: Any, override: str) -> Any:
+    """A copy of the tree with the value at the place; missing sections are made."""
+    if not parts:
+        return value
+    head, rest = parts[0], parts[1:]
+    if tree is None:
+        tree = {}
+    if isinstance(tree, dict):
+        return {**tree, head: _put(tree.get(head), rest, value, override)}
+    if isinstance(tree, list):
+        names = [item.get("name") if isinstance(item, dict) else None for item in tree]
+        index = names.index(head) if head in names else int(head) if head.isdigit() else len(tree)
+        if index >= len(tree):
+            known = ", ".join(str(name if name is not None else i) for i, name in enumerate(names))
+            raise UserError(f"There is no item {head!r} in the list.", f"--set {override}", f"The items are {known}.")
+        return [_put(item, rest, value, override) if i == index else item for i, item in enumerate(tree)]
+    raise UserError(
+        f"{head!r} cannot be set inside {tree!r}, which is no section.", f"--set {override}", "Shorten the key."
+    )

@@ -1,0 +1,70 @@
+"""Make the paths that a recipe names absolute, so that it means the same when it is read from a run's folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+_RECIPE = "${recipe}"
+
+
+def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A copy of a recipe's raw data whose paths are absolute.
+
+    Handles ``sources.*.files``, ``sources.*.exclude`` (the variable only: its patterns match anywhere),
+    ``decontaminate.benchmarks.*.files`` and ``tokenizer.file``. URLs and paths that begin with a variable stay.
+
+    Args:
+        data: as parsed from YAML; parts of an unexpected shape are left for validation to name.
+        folder: what relative paths are relative to, and the value of ``${recipe}``.
+    """
+    data = dict(data)
+    if isinstance(sources := data.get("sources"), dict):
+        data["sources"] = {name: _source(source, folder) for name, source in sources.items()}
+    decontaminate = data.get("decontaminate")
+    if isinstance(decontaminate, dict) and isinstance(benchmarks := decontaminate.get("benchmarks"), dict):
+        named = {name: _files(benchmark, folder) for name, benchmark in benchmarks.items()}
+        data["decontaminate"] = {**decontaminate, "benchmarks": named}
+    tokenizer = data.get("tokenizer")
+    if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
+        data["tokenizer"] = {**tokenizer, "file": _absolute(tokenizer["file"], str(folder))}
+    return data
+
+
+def _source(source: Any, folder: Path) -> Any:
+    source = _files(source, folder)
+    if isinstance(source, dict) and "exclude" in source:
+        source["exclude"] = _each(source["exclude"], lambda text: text.replace(_RECIPE, _literal(folder)))
+    return source
+
+
+def _files(section: Any, folder: Path) -> Any:
+    if not isinstance(section, dict):
+        return section
+    section = dict(section)
+    if "files" in section:
+        section["files"] = _each(section["files"], lambda text: _absolute(text, _literal(folder)))
+    return section
+
+
+def _each(value: Any, change: Any) -> Any:
+    """Change a text, the ``glob`` of a mapping, or every one of a list of them."""
+    if isinstance(value, list):
+        return [_each(item, change) for item in value]
+    if isinstance(value, dict) and isinstance(value.get("glob"), str):
+        return {**value, "glob": change(value["glob"])}
+    return change(value) if isinstance(value, str) else value
+
+
+def _literal(folder: Path) -> str:
+    """The folder as the fixed part of a glob: its own wildcard characters stand for themselves."""
+    return re.sub(r"([*?\[{])", r"[\1]", str(folder))
+
+
+def _absolute(path: str, folder: str) -> str:
+    path = os.path.expanduser(path.replace(_RECIPE, folder))
+    if "://" in path or path.startswith("${") or os.path.isabs(path):
+        return path
+    return os.path.normpath(os.path.join(folder, path))
