@@ -1,0 +1,85 @@
+"""What the running Python knows of every code point, as tables that kernels look up: classes and lower case.
+
+The tables come from ``str`` methods themselves, so that a kernel and the plain expression cannot disagree; they change
+with the version of Unicode that Python carries, which is why steps that use them name :data:`UNICODE` in their params.
+"""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+from functools import lru_cache
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+UNICODE = unicodedata.unidata_version
+
+ALPHANUMERIC = 1  # str.isalnum
+ALPHABETIC = 2  # str.isalpha
+SPACE = 4  # str.isspace, which is what str.split, str.strip and the expression \s go by
+BREAK = 8  # ends a line for str.splitlines
+PUNCTUATION = 16  # one of the 32 ASCII marks of string.punctuation
+WIDENS = 32  # one code point whose lower case is two: U+0130 only
+
+LAST = 0x10FFFF
+DOTTED_I = 0x0130  # its lower case is "i" and U+0307
+DOT_ABOVE = 0x0307
+
+
+@lru_cache(maxsize=1)
+def classes() -> npt.NDArray[np.uint8]:
+    """The classes of each code point: uint8[0x110000], a sum of the constants above."""
+    table = np.zeros(LAST + 1, dtype=np.uint8)
+    for code in range(LAST + 1):
+        char = chr(code)
+        if char.isalnum():
+            table[code] |= ALPHANUMERIC
+            if char.isalpha():
+                table[code] |= ALPHABETIC
+        elif char.isspace():
+            table[code] |= SPACE
+            if len(f"a{char}b".splitlines()) == 2:
+                table[code] |= BREAK
+    for char in string.punctuation:
+        table[ord(char)] |= PUNCTUATION
+    table[DOTTED_I] |= WIDENS
+    return table
+
+
+@lru_cache(maxsize=1)
+def lower_case() -> npt.NDArray[np.int32]:
+    """The lower case of each code point by itself: int32[0x110000].
+
+    It is ``str.lower`` of the single character: a final sigma needs no look at its neighbours. U+0130 holds its first
+    code point only, "i"; the combining dot that follows is left to the caller.
+    """
+    every = "".join(map(chr, range(LAST + 1))).replace(chr(DOTTED_I), "i")
+    # A sigma between letters has one lower case only; alone among other code points it would be looked at in context.
+    lowered = every.replace("\u03a3", "\u03c3").lower()
+    return np.frombuffer(lowered.encode("utf-32-le", "surrogatepass"), dtype="<i4").astype(np.int32)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[int, int]:
+    """The code point that starts at byte ``i`` of valid UTF-8, and the byte after it."""
+    first = np.int64(data[i])
+    if first < 0x80:
+        return first, i + 1
+    if first < 0xE0:
+        return (first & 0x1F) << 6 | np.int64(data[i + 1]) & 0x3F, i + 2
+    second = np.int64(data[i + 1]) & 0x3F
+    third = np.int64(data[i + 2]) & 0x3F
+    if first < 0xF0:
+        return (first & 0x0F) << 12 | second << 6 | third, i + 3
+    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[i + 3]) & 0x3F, i + 4
+
+
+@numba.njit(cache=True, nogil=True)
+def count_characters(data: npt.NDArray[np.uint8], start: int, end: int) -> int:
+    """Code points in the bytes from ``start`` to ``end`` of valid UTF-8."""
+    count = 0
+    for i in range(start, end):
+        count += np.int64((data[i] & 0xC0) != 0x80)
+    return count
