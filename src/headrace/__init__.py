@@ -1,3 +1,41 @@
-"""headrace: raw corpora to the exact token sequence that a language model trains on."""
+"""headrace: raw corpora to the exact token sequence that a language model trains on, and the training itself.
+
+The same through Python as on the command line::
+
+    recipe = headrace.load_recipe("recipes/demo.yaml")
+    print(headrace.plan(recipe))
+    headrace.run(recipe, "runs/demo")
+    sequence = headrace.open_sequence("runs/demo", "stage1")
+    for batch in headrace.Loader(sequence, batch=16):
+        ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.pipeline import open_sequence, run
+    from headrace.plan import plan
+    from headrace.recipe.load import load_recipe
+    from headrace.sequence.loader import Loader
 
 __version__ = "0.1.0"
+__all__ = ["Loader", "load_recipe", "open_sequence", "plan", "run"]
+
+_HOMES = {
+    "Loader": "headrace.sequence.loader",
+    "load_recipe": "headrace.recipe.load",
+    "open_sequence": "headrace.pipeline",
+    "plan": "headrace.plan",
+    "run": "headrace.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that importing headrace costs nothing."""
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'headrace' has no attribute {name!r}")
