@@ -1,0 +1,130 @@
+"""How much goes where: the records that the phases hand on, and the partitions that they are handed on in.
+
+Partitions follow from the tokens' counts alone, never from workers or memory, so the bytes never depend on those.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+CHOSEN = np.dtype(
+    [("key", "<u8"), ("row", "<u8"), ("length", "<u4"), ("epoch", "<u2"), ("source", "<u2"), ("kind", "u1")]
+)
+"""A copy of a document, from choose to arrange: its place in the document order, its documents row, its tokens."""
+
+CUT = np.dtype(
+    [
+        ("to", "<u8"),
+        ("row", "<u8"),
+        ("start", "<i4"),
+        ("tokens", "<i4"),
+        ("offset", "<i4"),
+        ("block", "<u2"),
+        ("source", "<u2"),
+        ("epoch", "<u2"),
+        ("kind", "u1"),
+    ]
+)
+"""A segment, from arrange to scatter: row of the sequence (counted within the block for best fit), documents row."""
+
+MOVED = np.dtype(
+    [
+        ("to", "<u8"),
+        ("row", "<u8"),
+        ("length", "<u4"),
+        ("start", "<i4"),
+        ("tokens", "<i4"),
+        ("offset", "<i4"),
+        ("source", "<u2"),
+        ("epoch", "<u2"),
+        ("kind", "u1"),
+        ("masked", "u1"),
+    ]
+)
+"""A segment with its tokens, from scatter to order: ``length`` bytes of tokens, then one byte of loss each if masked."""
+
+# A block of about a million records sorts in 26 MB; beyond 1024 blocks they grow instead, since every task of the
+# phase before writes a slice for each.
+BLOCK_RECORDS, MOST_BLOCKS = 1 << 20, 1024
+
+# Shards of 48 MB open in a millisecond and are large enough to stream; beyond 1024 partitions each gives several.
+SHARD_BYTES, MOST_PARTITIONS = 48 << 20, 1024
+
+
+def upper(keys: np.ndarray, parts: int) -> np.ndarray:
+    """Which of ``parts`` equal intervals of the 64-bit line each key lies in: int64[n], ascending with the keys."""
+    return (((keys >> np.uint64(32)) * np.uint64(parts)) >> np.uint64(32)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The partitions of the document order.
+
+    Attributes:
+        streams: the indices of the sources that share rows, one tuple a stream.
+        parts: blocks of each stream.
+    """
+
+    streams: tuple[tuple[int, ...], ...]
+    parts: tuple[int, ...]
+
+    @staticmethod
+    def of(expected: dict[int, int], mix: bool) -> Blocks:
+        """Plan the blocks.
+
+        Args:
+            expected: records expected of each source, by index.
+            mix: whether sources share rows.
+        """
+        order = sorted(expected)
+        streams = (tuple(order),) if mix else tuple((source,) for source in order)
+        wanted = [sum(expected[source] for source in stream) / BLOCK_RECORDS for stream in streams]
+        share = min(1.0, MOST_BLOCKS / max(1.0, sum(wanted)))
+        return Blocks(streams, tuple(max(1, math.ceil(blocks * share)) for blocks in wanted))
+
+    @property
+    def count(self) -> int:
+        """Blocks of all streams."""
+        return sum(self.parts)
+
+    @property
+    def first(self) -> np.ndarray:
+        """int64[streams + 1]: the first block of each stream, and the number of blocks."""
+        return np.cumsum([0, *self.parts], dtype=np.int64)
+
+    def block(self, source: int, keys: np.ndarray) -> np.ndarray:
+        """The block of each key of a source's documents: int64[n]."""
+        stream = next(i for i, members in enumerate(self.streams) if source in members)
+        return self.first[stream] + upper(keys, self.parts[stream])
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The partitions of the row order.
+
+    Attributes:
+        rows: rows of the sequence.
+        partitions: tasks of the order phase.
+        each: shards that each of them writes.
+    """
+
+    rows: int
+    partitions: int
+    each: int
+
+    @staticmethod
+    def of(rows: int, row_bytes: int) -> Shards:
+        """Plan the shards of so many rows."""
+        shards = max(1, math.ceil(rows * row_bytes / SHARD_BYTES))
+        partitions = min(shards, MOST_PARTITIONS)
+        return Shards(rows, partitions, math.ceil(shards / partitions))
+
+    def shard(self, rows: np.ndarray, keys: np.ndarray | None) -> np.ndarray:
+        """The shard of each row: int64[n]. In the order of ``keys``, or of the rows themselves without."""
+        count = self.partitions * self.each
+        if keys is not None:
+            return upper(keys, count)
+        return (rows * np.uint64(count) // np.uint64(max(1, self.rows))).astype(np.int64)

@@ -1,0 +1,180 @@
+"""Batches of a sequence for a trainer, with a state that is one number and a fingerprint.
+
+Batch N of a stage is rows ``[N * batch, (N + 1) * batch)``, whatever the world size: a rank takes its slice of each.
+Nothing else is state, so a run may go on with another world size or another batch size at the row where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.errors import UserError
+from headrace.sequence.store import SequenceReader, open_sequence
+from headrace.sequence.windows import describe, unpack_targets
+
+
+class Batch(NamedTuple):
+    """A rank's share of a batch: B rows of L + 1 tokens.
+
+    Attributes:
+        tokens: [B, L + 1]; inputs are ``tokens[:, :-1]``, targets ``tokens[:, 1:]``.
+        loss: bool[B, L], whether the target of each position carries loss.
+        segment_ids: int32[B, L], which document of the row each input belongs to, from 1; 0 is padding.
+        positions: int32[B, L].
+    """
+
+    tokens: np.ndarray
+    loss: np.ndarray
+    segment_ids: np.ndarray
+    positions: np.ndarray
+
+
+class Loader:
+    """Iterates over the batches of a sequence.
+
+    Args:
+        sequence: an opened sequence or its folder.
+        batch: rows of a batch over all ranks.
+        rank: which slice of each batch to take.
+        world_size: how many slices there are.
+        start: row to begin at.
+        state: from :meth:`state_dict`; instead of ``start``.
+        positions: ``row``: positions count through a row; ``document``: they begin at 0 with each segment.
+        dtype: of the tokens given out; None keeps the sequence's own.
+        drop_last: leave out rows at the end that fill no batch; else the last batch is short, and ranks may get
+            different numbers of its rows.
+        prefetch: batches that a background thread reads ahead. They are no part of the state.
+
+    Raises:
+        UserError: the batch cannot be shared out evenly, the start lies outside, or the state is another sequence's.
+    """
+
+    def __init__(
+        self,
+        sequence: SequenceReader | Path | str,
+        batch: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+        state: Mapping[str, Any] | None = None,
+        positions: Literal["row", "document"] = "row",
+        dtype: npt.DTypeLike | None = None,
+        drop_last: bool = True,
+        prefetch: int = 0,
+    ) -> None:
+        self.sequence = sequence if isinstance(sequence, SequenceReader) else open_sequence(sequence)
+        self.batch, self.rank, self.world_size = batch, rank, world_size
+        self.restart, self.drop_last, self.prefetch = positions == "document", drop_last, prefetch
+        self.dtype = np.dtype(dtype) if dtype is not None else self.sequence.dtype
+        if batch < 1 or world_size < 1 or not 0 <= rank < world_size:
+            raise UserError(
+                f"A batch of {batch} rows cannot be read by rank {rank} of {world_size}.",
+                str(self.sequence.artifact.path),
+                "Give a batch of 1 or more and a rank from 0 to world_size - 1.",
+            )
+        if batch % world_size:
+            raise UserError(
+                f"A batch of {batch} rows cannot be shared evenly by {world_size} ranks.",
+                str(self.sequence.artifact.path),
+                f"Make the batch a multiple of {world_size}.",
+            )
+        self.consumed = start
+        if state is not None:
+            self.load_state_dict(state)
+        elif not 0 <= start <= len(self.sequence):
+            raise UserError(
+                f"There is no row {start} in a sequence of {len(self.sequence)} rows.",
+                str(self.sequence.artifact.path),
+            )
+
+    def __len__(self) -> int:
+        """Batches left from the present row."""
+        left = len(self.sequence) - self.consumed
+        return left // self.batch if self.drop_last else -(-left // self.batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows consumed by all ranks together, and what the sequence is. JSON."""
+        return {"rows": self.consumed, "fingerprint": self.sequence.fingerprint}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state was taken.
+
+        Raises:
+            UserError: the state was taken from a sequence with other bytes; says what differs.
+        """
+        mine = self.sequence.fingerprint
+        if state["fingerprint"]["digest"] != mine["digest"]:
+            differences = differing(dict(state["fingerprint"]), mine)
+            raise UserError(
+                "The sequence is not the one that this state was taken from: " + "; ".join(differences) + ".",
+                str(self.sequence.artifact.path),
+                "Go on with the sequence of before, or begin the stage anew without the state.",
+            )
+        self.consumed = int(state["rows"])
+
+    def at(self, row: int) -> Batch:
+        """This rank's share of the batch that begins at a row. A pure function of the row."""
+        rows = min(self.batch, len(self.sequence) - row)
+        first = row + self.rank * rows // self.world_size
+        stop = row + (self.rank + 1) * rows // self.world_size
+        B, L = stop - first, self.sequence.seq_len
+        out = Batch(
+            np.empty((B, L + 1), dtype=self.dtype),
+            np.empty((B, L), dtype=bool),
+            np.empty((B, L), dtype=np.int32),
+            np.empty((B, L), dtype=np.int32),
+        )
+        done = 0
+        for shard, a, b in self.sequence.spans(first, stop):
+            tokens, loss, segment_ids, positions = (array[done : done + b - a] for array in out)
+            tokens[:] = shard.tokens[a:b]
+            unpack_targets(shard.loss_bits, shard.loss_first + a * (L + 1), shard.masked[a:b], loss)
+            columns = (shard.segments[name] for name in ("start", "length", "kind"))
+            describe(shard.bounds[a : b + 1], *columns, self.restart, segment_ids, positions, loss)
+            done += b - a
+        return out
+
+    def __iter__(self) -> Iterator[Batch]:
+        last = self.batch if self.drop_last else 1
+        if self.prefetch < 1:
+            while self.consumed + last <= len(self.sequence):
+                batch = self.at(self.consumed)
+                self.consumed = min(self.consumed + self.batch, len(self.sequence))
+                yield batch
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead: deque[Future[Batch]] = deque()
+            row = self.consumed
+            while True:
+                while len(ahead) <= self.prefetch and row + last <= len(self.sequence):
+                    ahead.append(pool.submit(self.at, row))
+                    row += self.batch
+                if not ahead:
+                    return
+                batch = ahead.popleft().result()
+                self.consumed = min(self.consumed + self.batch, len(self.sequence))
+                yield batch
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Where two trees of fields differ, as ``name: before -> now``; the digest only if nothing else does."""
+    found = []
+    for key in dict.fromkeys([*before, *now]):
+        a, b = before.get(key), now.get(key)
+        if a == b or (not prefix and key == "digest"):
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differing(a, b, f"{prefix}{key}.")
+        else:
+            found.append(f"{prefix}{key} was {a} and is {b}")
+    if not prefix and not found:
+        found.append(f"the bytes of its shards differ (digest was {before['digest']} and is {now['digest']})")
+    return found

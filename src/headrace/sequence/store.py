@@ -1,0 +1,211 @@
+"""Reading a sequence: any row at once, from memory-mapped shards that are opened when they are first needed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+
+# Open shards hold a file descriptor each; processes are commonly allowed 1024.
+OPEN_SHARDS = 128
+
+SEGMENT = np.dtype(
+    [
+        ("start", "<i4"),
+        ("length", "<i4"),
+        ("row", "<u8"),
+        ("offset", "<i4"),
+        ("source", "<u2"),
+        ("kind", "u1"),
+        ("epoch", "<u2"),
+    ]
+)
+"""A segment: first position in the row, tokens, documents row, first token in the transformed document, index of the
+source in the manifest's ``sources``, kind (:data:`headrace.sequence.windows.KINDS`), copy number."""
+
+
+def schema(seq_len: int, dtype: np.dtype) -> pa.Schema:
+    """The Arrow schema of a sequence's shards."""
+    fields = [pa.field(name, pa.from_numpy_dtype(SEGMENT[name]), nullable=False) for name in SEGMENT.names or ()]
+    item = pa.field("item", pa.from_numpy_dtype(dtype), nullable=False)
+    return pa.schema(
+        [
+            pa.field("tokens", pa.list_(item, seq_len + 1), nullable=False),
+            pa.field("loss", pa.list_(pa.field("item", pa.bool_(), nullable=False), seq_len + 1)),
+            pa.field("segments", pa.list_(pa.field("item", pa.struct(fields), nullable=False)), nullable=False),
+        ]
+    )
+
+
+class Shard(NamedTuple):
+    """A shard's columns as NumPy views of the mapped file.
+
+    Attributes:
+        tokens: [n, L + 1] of the sequence's dtype.
+        masked: bool[n], whether a row has a loss mask.
+        loss_bits: uint8, the bitmap of the loss column, L + 1 bits a row, from bit ``loss_first``.
+        loss_first: see above.
+        bounds: int32[n + 1], the segments of each row.
+        segments: the columns of :data:`SEGMENT` by name.
+    """
+
+    tokens: np.ndarray
+    masked: np.ndarray
+    loss_bits: np.ndarray
+    loss_first: int
+    bounds: np.ndarray
+    segments: dict[str, np.ndarray]
+
+
+def open_shard(path: Path, seq_len: int) -> Shard:
+    """Map a shard's file.
+
+    Raises:
+        UserError: the file is missing or is no such shard.
+    """
+    try:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"A shard of the sequence cannot be read: {error}", str(path), "Build the sequence again, or copy it again."
+        ) from None
+    tokens, loss, segments = (batch.column(name) for name in ("tokens", "loss", "segments"))
+    n = batch.num_rows
+    bits = loss.values.buffers()[1]
+    values = segments.values
+    return Shard(
+        tokens.values.to_numpy().reshape(n, seq_len + 1),
+        np.zeros(n, dtype=bool) if loss.null_count == n else loss.is_valid().to_numpy(zero_copy_only=False),
+        np.frombuffer(bits, dtype=np.uint8) if bits is not None else np.zeros(0, dtype=np.uint8),
+        loss.values.offset,
+        segments.offsets.to_numpy(),
+        {name: values.field(name).to_numpy() for name in SEGMENT.names or ()},
+    )
+
+
+class SequenceReader:
+    """A stage's rows in training order. Opening reads the manifest and nothing else.
+
+    Attributes:
+        artifact: the sequence's folder and manifest.
+        seq_len: targets of a row; a row holds one token more.
+        dtype: of tokens.
+        sources: names by the index that segments carry.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        if artifact.manifest.kind != "sequence":
+            raise UserError(
+                f"This folder holds {artifact.manifest.kind}, not a sequence.",
+                str(artifact.path),
+                "Give one of the folders RUN/artifacts/sequence-*.",
+            )
+        extra = artifact.manifest.extra
+        self.artifact = artifact
+        self.seq_len: int = extra["seq_len"]
+        self.dtype = np.dtype(extra["dtype"])
+        self.sources: list[str] = extra["sources"]
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self.artifact.rows
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What only sequences have in their manifest: ledger, special ids, tokenizer fingerprint, seeds."""
+        return self.artifact.manifest.extra
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the sequence is: ``digest`` of all its bytes, and the fields that people compare when it differs."""
+        manifest = self.artifact.manifest
+        digests = "".join(shard["digest"] for shard in manifest.shards)
+        extra = manifest.extra
+        return {
+            "digest": xxhash.xxh3_128_hexdigest(f"{manifest.kind} {manifest.version} {digests}"),
+            "stage": manifest.stage,
+            "rows": len(self),
+            "seq_len": self.seq_len,
+            "dtype": str(self.dtype),
+            "tokenizer": extra["tokenizer"],
+            "seeds": extra["seeds"],
+            "version": manifest.version,
+            "params": manifest.params,
+            "ledger": extra["ledger"],
+        }
+
+    def shard(self, index: int) -> Shard:
+        """A shard's columns; mapped now if it was not."""
+        shard = self._shards.pop(index, None)
+        if shard is None:
+            shard = open_shard(self.artifact.shard_path(index), self.seq_len)
+            while len(self._shards) >= OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        self._shards[index] = shard
+        return shard
+
+    def spans(self, start: int, stop: int) -> list[tuple[Shard, int, int]]:
+        """The shards that hold rows ``start`` to ``stop``, with the first and last row in each.
+
+        Raises:
+            IndexError: there are no such rows.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start} to {stop} of a sequence of {len(self)} rows")
+        offsets = self.artifact.row_offsets
+        spans = []
+        while start < stop:
+            index = int(np.searchsorted(offsets, start, side="right")) - 1
+            base, end = int(offsets[index]), min(int(offsets[index + 1]), stop)
+            spans.append((self.shard(index), start - base, end - base))
+            start = end
+        return spans
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Tokens of rows ``start`` to ``stop``: [stop - start, L + 1], a view of the file if one shard holds them."""
+        parts = [shard.tokens[a:b] for shard, a, b in self.spans(start, stop)]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.zeros((0, self.seq_len + 1), dtype=self.dtype)
+
+    def segments(self, row: int) -> np.ndarray:
+        """The segments of a row, in order: a structured array of :data:`SEGMENT`."""
+        [(shard, at, _)] = self.spans(row, row + 1)
+        low, high = shard.bounds[at], shard.bounds[at + 1]
+        out = np.empty(high - low, dtype=SEGMENT)
+        for name, column in shard.segments.items():
+            out[name] = column[low:high]
+        return out
+
+    def loss(self, start: int, stop: int) -> np.ndarray:
+        """Whether each token of rows ``start`` to ``stop`` carries loss as a target: bool[stop - start, L + 1].
+
+        A row's first token is never a target within the row.
+        """
+        out = np.ones((stop - start, self.seq_len + 1), dtype=bool)
+        at = 0
+        for shard, a, b in self.spans(start, stop):
+            width = self.seq_len + 1
+            for row in np.flatnonzero(shard.masked[a:b]):
+                first = shard.loss_first + (a + int(row)) * width
+                bits = np.unpackbits(shard.loss_bits[first // 8 : (first + width + 7) // 8], bitorder="little")
+                out[at + row] = bits[first % 8 : first % 8 + width]
+            at += b - a
+        return out
+
+
+def open_sequence(path: Path | str) -> SequenceReader:
+    """Open a sequence's folder.
+
+    Raises:
+        UserError: the folder holds no finished sequence.
+    """
+    return SequenceReader(Artifact.open(path))

@@ -1,0 +1,78 @@
+"""What a trainer needs to know of each position of a row: its segment, its position, whether its target has loss."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+PADDING = 255  # kind of segments that hold padding
+KINDS = {0: "plain", 1: "fim-psm", 2: "fim-spm", 3: "chat", PADDING: "padding"}
+
+
+@numba.njit(cache=True, nogil=True)
+def describe(
+    bounds: np.ndarray,
+    start: np.ndarray,
+    length: np.ndarray,
+    kind: np.ndarray,
+    restart: bool,
+    segment_ids: np.ndarray,
+    positions: np.ndarray,
+    loss: np.ndarray,
+) -> None:
+    """Spread the segments of B rows over their L input positions.
+
+    Segment ids count from 1 in each row and are 0 on padding, as in T5X and grain. The loss of position i is that of
+    its target, token i + 1: this sets it to False where the target is padding and leaves it elsewhere.
+
+    Args:
+        bounds: int32[B + 1], the segments of row b are ``bounds[b]`` to ``bounds[b + 1]``.
+        start: int32, first position of each segment.
+        length: int32, tokens of each segment.
+        kind: uint8, kind of each segment.
+        restart: whether positions begin again at 0 with each segment, or count through the row.
+        segment_ids: int32[B, L], filled.
+        positions: int32[B, L], filled.
+        loss: bool[B, L], altered.
+    """
+    B, L = segment_ids.shape
+    for b in range(B):
+        number = 0
+        for s in range(bounds[b], bounds[b + 1]):
+            first = start[s]
+            stop = min(first + length[s], L)
+            if kind[s] == PADDING:
+                for i in range(max(first - 1, 0), stop):
+                    loss[b, i] = False
+                if first + length[s] > L:
+                    loss[b, L - 1] = False
+                name = 0
+            else:
+                number += 1
+                name = number
+            origin = first if restart else 0
+            for i in range(first, stop):
+                segment_ids[b, i] = name
+                positions[b, i] = i - origin
+
+
+@numba.njit(cache=True, nogil=True)
+def unpack_targets(bits: np.ndarray, first: int, masked: np.ndarray, loss: np.ndarray) -> None:
+    """Read the loss of B rows' targets from a bitmap.
+
+    Args:
+        bits: uint8, least significant bit first; L + 1 bits a row.
+        first: the bit of the first row's token 0.
+        masked: bool[B], whether a row has a mask; rows without one have loss everywhere.
+        loss: bool[B, L], filled: entry i is the bit of token i + 1.
+    """
+    B, L = loss.shape
+    for b in range(B):
+        if masked[b]:
+            bit = first + b * (L + 1) + 1
+            for i in range(L):
+                at = bit + i
+                loss[b, i] = (bits[at >> 3] >> (at & 7)) & 1
+        else:
+            for i in range(L):
+                loss[b, i] = True
