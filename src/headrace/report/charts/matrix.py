@@ -1,0 +1,60 @@
+"""A table whose cells are shaded by their value: what was removed from one source because of another."""
+
+from __future__ import annotations
+
+from headrace.report.markup import Markup, element
+from headrace.report.numbers import whole
+
+
+def heat_table(
+    rows: list[str], columns: list[str], values: dict[tuple[str, str], int], corner: str, caption: str
+) -> Markup:
+    """A table of counts with shaded cells, row sums and column sums.
+
+    Args:
+        rows: names of the rows.
+        columns: names of the columns.
+        values: (row, column) -> count; what is missing is 0.
+        corner: says what rows and columns are.
+        caption: the table's caption.
+    """
+    most = max(values.values(), default=0) or 1
+
+    def cell(row: str, column: str) -> Markup:
+        n = values.get((row, column), 0)
+        # The square root keeps small counts visible beside large ones.
+        style = f"--heat:{(n / most) ** 0.5:.3f}" if n else None
+        return element("td", whole(n) if n else "·", class_="n heat" if n else "n none", style=style)
+
+    def total(counts: list[int]) -> Markup:
+        return element("td", whole(sum(counts)), class_="n total")
+
+    head = element(
+        "tr",
+        element("th", corner, scope="col"),
+        [element("th", column, scope="col", class_="n") for column in columns],
+        element("th", "total", scope="col", class_="n"),
+    )
+    body = [
+        element(
+            "tr",
+            element("th", row, scope="row"),
+            [cell(row, column) for column in columns],
+            total([values.get((row, column), 0) for column in columns]),
+        )
+        for row in rows
+    ]
+    foot = element(
+        "tr",
+        element("th", "total", scope="row"),
+        [total([values.get((row, column), 0) for row in rows]) for column in columns],
+        total(list(values.values())),
+    )
+    return element(
+        "table",
+        element("caption", caption),
+        element("thead", head),
+        element("tbody", body),
+        element("tfoot", foot),
+        class_="matrix",
+    )
