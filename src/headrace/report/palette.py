@@ -81,7 +81,8 @@ def chart_style() -> Markup:
         ".chart .stroke{fill:none;stroke-linejoin:round;stroke-linecap:round}"
         ".chart .raw{opacity:.4;stroke-width:1}.chart .rawband{fill:var(--muted);opacity:.22}"
         ".chart .smooth{stroke:var(--ink);stroke-width:2}.chart .raw{stroke:var(--muted)}"
-        ".chart .held{stroke-width:1.5;stroke-dasharray:4 3;opacity:.6}.chart .mark{stroke:var(--surface);stroke-width:1.5}"
+        ".chart .held{stroke-width:1.5;stroke-dasharray:4 3;opacity:.6}"
+        ".chart .mark{stroke:var(--surface);stroke-width:1.5}"
         ".chart .kept{fill:var(--good)}.chart .gap{stroke:var(--surface);stroke-width:1.5}"
         ".chart .hatch{stroke:var(--surface);stroke-width:2.2;opacity:.62}" + hues
     )

@@ -1,0 +1,276 @@
+"""What is known of a run: one plain structure that the page and the terminal's summary are both made from.
+
+Everything here was measured in the run. What a run has not made is None or empty, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What became of a source.
+
+    Attributes:
+        name: the source.
+        files: files read, None if not recorded.
+        documents: records that became documents.
+        bytes: UTF-8 bytes of their text.
+        characters: code points of their text.
+        quarantined: records that could not be read.
+        skipped: records that held no text.
+        kept: documents of all splits, None before the verdicts.
+        removed: reason -> documents.
+        splits: split -> kept documents.
+        tokens: tokens of the kept documents, each counted once; None before they are tokenised.
+    """
+
+    name: str
+    files: int | None
+    documents: int
+    bytes: int
+    characters: int
+    quarantined: int
+    skipped: int = 0
+    kept: int | None = None
+    removed: dict[str, int] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A document: where it came from, and the beginning of its text."""
+
+    id: str
+    source: str
+    origin: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A removed document with the evidence; ``other`` is the document that it is a copy of."""
+
+    reason: str
+    document: Place
+    evidence: dict[str, Any]
+    other: Place | None = None
+
+
+@dataclass(frozen=True)
+class StageSourceFacts:
+    """What a stage took of a source: documents (each once), passes over its slice, tokens, and those in FIM order."""
+
+    name: str
+    documents: int
+    epochs: float
+    tokens: int
+    fim_tokens: int
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A segment of a sample row.
+
+    Attributes:
+        source: its source; empty for padding.
+        kind: plain, fim-psm, fim-spm, chat or padding.
+        epoch: number of the copy, from 0.
+        id: the document.
+        origin: file and row of the document.
+        offset: its first token within the (transformed) document.
+        runs: the decoded text in stretches of (text, carries loss, is a special token).
+    """
+
+    source: str
+    kind: str
+    epoch: int
+    id: str
+    origin: str
+    offset: int
+    runs: list[tuple[str, bool, bool]]
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A row of a stage's sequence, decoded from the beginning; ``cut`` when only part of it is told."""
+
+    row: int
+    pieces: list[Piece]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A text that the model wrote: after a prompt, or, with a suffix, into a hole."""
+
+    prompt: str
+    suffix: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """The training of one stage.
+
+    Attributes:
+        steps: optimizer steps done.
+        tokens: tokens trained on.
+        seconds: wall-clock time of the steps, None if not recorded.
+        parameters: parameters of the model, None if not recorded.
+        step: steps that were logged.
+        tokens_at: tokens trained on in this stage up to and with each of them.
+        loss: their mean loss, nats a token; NaN where none was measured.
+        first: loss of the first logged step.
+        last: mean loss of the last tenth of the logged steps (at least one).
+        held_out: source -> [(steps done in this stage, loss)], in order.
+        samples: what the model wrote at the end.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float | None
+    parameters: int | None
+    step: list[int]
+    tokens_at: list[int]
+    loss: list[float]
+    first: float | None
+    last: float | None
+    held_out: dict[str, list[tuple[int, float]]]
+    samples: list[Generated]
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """A stage: its sequence and, if it was trained, its training."""
+
+    name: str
+    rows: int
+    sequence_length: int
+    tokens: int
+    padding: int
+    dropped: int
+    sources: list[StageSourceFacts]
+    batch: int | None
+    samples: list[SampleRow] = field(default_factory=list)
+    training: TrainingFacts | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """Whole batches in the sequence."""
+        return self.rows // self.batch if self.batch else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """The making of an artifact.
+
+    Attributes:
+        artifact: its folder's name.
+        kind: what sort it is.
+        stage: of which stage.
+        seconds: from start to publication, in the run that published it.
+        busy: seconds of all its tasks, added up.
+        rows: its rows.
+        bytes: its size on disk.
+        tasks: how many.
+        peak: the highest resident memory of any of its workers by the time they were done, in bytes.
+        died: tasks that lost their worker and were done again.
+    """
+
+    artifact: str
+    kind: str
+    stage: str | None
+    seconds: float | None
+    busy: float
+    rows: int
+    bytes: int
+    tasks: int
+    peak: int | None
+    died: int
+
+
+@dataclass(frozen=True)
+class LicenceFacts:
+    """Kept documents under a licence; tokens are counted once, None before they are tokenised."""
+
+    name: str
+    documents: int
+    bytes: int
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """All of it.
+
+    Attributes:
+        run: the run folder.
+        name: the recipe's name.
+        recipe: the recipe as resolved, YAML.
+        sources: in the order of the recipe, which gives each its colour.
+        duplicates: (source of the removed, source of the kept) -> documents removed; None without deduplication.
+        contamination: (benchmark, source) -> documents removed; None without decontamination.
+        examples: a few removed documents of each reason.
+        vocabulary: tokens that the tokenizer knows.
+        stages: in training order.
+        licences: most documents first.
+        work: the artifacts in the order in which they were made.
+        workers: worker processes of the last run.
+        memory: its memory budget in bytes.
+        base: resident bytes of a worker before it does anything.
+        seconds: duration of the last run that finished.
+        report: the page, once it is written.
+    """
+
+    run: str
+    name: str
+    recipe: str
+    sources: list[SourceFacts]
+    duplicates: dict[tuple[str, str], int] | None
+    contamination: dict[tuple[str, str], int] | None
+    examples: list[Example]
+    vocabulary: int | None
+    stages: list[StageFacts]
+    licences: list[LicenceFacts]
+    work: list[Work]
+    workers: int | None = None
+    memory: int | None = None
+    base: int | None = None
+    seconds: float | None = None
+    report: str | None = None
+
+    @property
+    def documents(self) -> int:
+        """Documents of all sources."""
+        return sum(source.documents for source in self.sources)
+
+    @property
+    def kept(self) -> int | None:
+        """Kept documents of all sources, None before the verdicts."""
+        kept = [source.kept for source in self.sources if source.kept is not None]
+        return sum(kept) if kept else None
+
+    @property
+    def removed(self) -> dict[str, int]:
+        """Reason -> removed documents of all sources, most first."""
+        total: dict[str, int] = {}
+        for source in self.sources:
+            for reason, n in source.removed.items():
+                total[reason] = total.get(reason, 0) + n
+        return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: the same fields; pairs of names become lists of ``{..., "documents"}``."""
+        value = asdict(self)
+        for key, names in (("duplicates", ("removed", "kept")), ("contamination", ("benchmark", "source"))):
+            pairs = value[key]
+            if pairs is not None:
+                value[key] = [
+                    {names[0]: first, names[1]: second, "documents": n} for (first, second), n in pairs.items()
+                ]
+        return value
