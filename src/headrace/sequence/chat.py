@@ -22,7 +22,8 @@ import numpy as np
 import orjson
 
 from headrace.errors import UserError
-from headrace.tokens.engine import Engine, Texts, gather, special_id
+from headrace.flow.exchange import gather
+from headrace.tokens.engine import Engine, Texts, special_id
 
 Template = Literal["crystalchat", "chatml"]
 

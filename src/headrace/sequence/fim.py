@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headrace.flow.exchange import gather
 from headrace.flow.keys import keyed, salt, unit
 from headrace.sequence.cuts import character_cuts
-from headrace.tokens.engine import Encoded, Engine, Texts, gather, special_id
+from headrace.tokens.engine import Encoded, Engine, Texts, special_id
 
 PLAIN, PSM, SPM = 0, 1, 2
 """Kinds of a document in a sequence's segments."""
@@ -38,14 +39,16 @@ class Transformed(NamedTuple):
     kind: np.ndarray
 
 
-def draw(ids: np.ndarray, salt_key: int, rate: float, spm: float) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    ids: np.ndarray, salt_key: int, rate: float | np.ndarray, spm: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """What happens to each document, and where it is cut.
 
     Args:
         ids: uint64[n, 2] document ids.
         salt_key: of the purpose: stage and epoch included, so that another epoch is another draw.
-        rate: share of documents that are transformed.
-        spm: share of the transformed in SPM order.
+        rate: share of documents that are transformed, for all or float64[n] for each.
+        spm: share of the transformed in SPM order, likewise.
 
     Returns:
         kind uint8[n] and cuts float64[n, 2] in [0, 1).

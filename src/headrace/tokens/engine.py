@@ -137,21 +137,3 @@ def special_id(engine: Engine, role: str) -> int:
 def token_dtype(vocab_size: int) -> np.dtype:
     """uint16 where every id fits into it, else uint32."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
-
-
-def gather(source: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Join stretches of a flat array.
-
-    Args:
-        source: any dtype, [n].
-        starts: int64[m], where each stretch begins in ``source``.
-        lengths: int64[m].
-
-    Returns:
-        The stretches one after another, ``[sum(lengths)]``.
-    """
-    lengths = np.asarray(lengths, dtype=np.int64)
-    ends = np.cumsum(lengths)
-    shift = np.asarray(starts, dtype=np.int64) - (ends - lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return source[np.arange(total, dtype=np.int64) + np.repeat(shift, lengths)]

@@ -11,9 +11,10 @@ import orjson
 from tokenizers import Tokenizer
 
 from headrace.errors import UserError
+from headrace.flow.exchange import gather
 from headrace.tokens.chunking import chunk_rule, cut_points
 from headrace.tokens.definition import fingerprint
-from headrace.tokens.engine import Encoded, Texts, gather
+from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.vocabulary import parts, token_bytes
 
 # One call of the library gets about this much text: its result takes some 100 bytes a token, which must stay small
@@ -93,6 +94,19 @@ class LibraryEngine:
         self._bytes = np.frombuffer(b"".join(table), dtype=np.uint8)
         self._rule = chunk_rule(definition)
         self._chunk_bytes = chunk_bytes
+        self._refuse_speakable([table[index].decode("utf-8", "replace") for index in self.special_ids])
+
+    def _refuse_speakable(self, spellings: list[str]) -> None:
+        """A special token whose spelling the model also learnt as a word would come out of ordinary text."""
+        encoded = self.encode(spellings)
+        spoken = np.isin(encoded.tokens, self.special_ids)
+        if spoken.any():
+            which = spellings[int(np.searchsorted(encoded.offsets, np.argmax(spoken), side="right")) - 1]
+            raise UserError(
+                f"The special token {which!r} also comes out of ordinary text.",
+                "tokenizer.special",
+                "Spell it so that it is no word, such as <|name|>.",
+            )
 
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""

@@ -1,0 +1,265 @@
+"""The step that makes the tokenizer: trained on the kept documents, or taken from a file.
+
+A trained one is a byte-level BPE (Sennrich et al. 2016, 1508.07909; bytes as in GPT-2) with the split pattern of
+Llama 3: digits in groups of at most three, and line feeds kept with the indentation before them, which suits code.
+Training counts and merges by exact numbers with ties broken by id, so that threads make no difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import orjson
+import pyarrow as pa
+
+from headrace.errors import UserError
+from headrace.flow.keys import keyed, parse_ids, salt, unit
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.recipe.schema import Recipe
+from headrace.recipe.stages import TokenizerConfig, TokenizerTrain
+from headrace.tokens.chunking import LLAMA3_PATTERN
+from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
+from headrace.tokens.kept import kept_rows
+from headrace.tokens.load import CHAT_MARKERS, spellings
+from headrace.tokens.vocabulary import byte_alphabet, token_bytes
+
+_FIM = ("fim_prefix", "fim_middle", "fim_suffix")
+
+
+def needed_roles(recipe: Recipe) -> tuple[str, ...]:
+    """The special tokens without which a recipe's stages cannot be built."""
+    roles = {"eod"}
+    for stage in recipe.stages:
+        if any(take.fim is not None for take in stage.sources.values()):
+            roles |= {*_FIM, "fim_pad"} if stage.fim_level == "context" else set(_FIM)
+        if any(recipe.sources[name].is_chat for name in stage.sources):
+            roles |= {"im_start", "im_end"} if stage.chat == "chatml" else set(CHAT_MARKERS)
+        if stage.pack.method == "best_fit":
+            roles.add("pad")
+    return tuple(sorted(roles))
+
+
+@dataclass(frozen=True)
+class Tokenizer(Step):
+    """The tokenizer of a run.
+
+    Attributes:
+        config: the recipe's ``tokenizer`` section.
+        roles: the special tokens in use (:func:`needed_roles`); a tokenizer from a file that lacks one gets it added
+            after its last id. A trained tokenizer has all of them.
+        seed: the recipe's seed, which chooses the sample to train on.
+        documents: the step of the documents; with ``verdicts``, an input only when the tokenizer is trained.
+        verdicts: the step that says which are kept.
+    """
+
+    config: TokenizerConfig
+    roles: tuple[str, ...]
+    seed: int
+    documents: Step
+    verdicts: Step
+
+    kind: ClassVar[str] = "tokenizer"
+    VERSION: ClassVar[int] = 1
+
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        """What the file holds, with the missing special tokens added.
+
+        Raises:
+            UserError: the file is missing or is no tokenizer that keeps every byte.
+        """
+        assert self.config.file is not None
+        return with_special(read_definition(Path(self.config.file)), self._wanted())
+
+    def _wanted(self) -> list[str]:
+        special = self.config.special
+        names = spellings(special)
+        roles = names if self.config.train else {role: names[role] for role in names if role in self.roles}
+        named = [special.bos] if special.bos else []
+        return list(dict.fromkeys([*roles.values(), *named, *special.extra]))
+
+    def params(self) -> dict[str, Any]:
+        """The training's settings, or the content of the file; and the special tokens."""
+        special = {"special": spellings(self.config.special), "wanted": self._wanted()}
+        if self.config.train:
+            return {"train": self.config.train.model_dump(mode="json"), "seed": self.seed, **special}
+        digest = hashlib.blake2b(orjson.dumps(self.definition), digest_size=16).hexdigest()
+        return {"definition": digest, **special}
+
+    def inputs(self) -> dict[str, Step]:
+        """Documents and verdicts to train on; nothing for a file."""
+        return {"documents": self.documents, "verdicts": self.verdicts} if self.config.train else {}
+
+    def phases(self) -> list[Phase]:
+        """Count, sample and train; or copy."""
+        if not self.config.train:
+            return [Phase("copy", lambda ctx: [{}], self._copy)]
+        return [
+            Phase("count", self._plan_shards, self._count, memory=self._memory),
+            Phase("sample", self._plan_sample, self._sample, memory=self._memory),
+            Phase("train", lambda ctx: [{}], self._train, exclusive=True),
+        ]
+
+    @staticmethod
+    def _memory(spec: dict[str, Any]) -> int:
+        return (48 << 20) + 4 * int(spec["bytes"])
+
+    def _plan_shards(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        return [{"shard": i, "bytes": entry["bytes"]} for i, entry in enumerate(ctx.input("documents").shards)]
+
+    def _plan_sample(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        total = sum(result["bytes"] for result in ctx.results("count"))
+        if total == 0:
+            raise UserError(
+                "There is no text to train a tokenizer on: no document of the training split was kept.",
+                "tokenizer.train",
+                "Look at `headrace why` for some documents, and loosen what removes them.",
+            )
+        assert self.config.train is not None
+        limit = total if self.config.train.sample is None else self.config.train.sample
+        return [{**spec, "share": min(1.0, limit / total)} for spec in self._plan_shards(ctx)]
+
+    def _texts(self, ctx: TaskContext, shard: int) -> Iterator[tuple[pa.Array, pa.Array]]:
+        """Ids and texts of the kept training documents of a shard."""
+        for kept in kept_rows(ctx.input("documents"), ctx.input("verdicts"), shard, ("id", "text")):
+            mask = pa.array(kept.split == 0)
+            yield kept.columns["id"].filter(mask), kept.columns["text"].filter(mask)
+
+    def _count(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        size = 0
+        for _, texts in self._texts(ctx, spec["shard"]):
+            size += sum(len(text) for text in _buffers(texts))
+        return {"bytes": size}
+
+    def _sample(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        chosen = salt(self.seed, "tokenizer")
+        size = count = 0
+        schema = pa.schema({"text": pa.large_string()})
+        with (
+            ctx.intermediate(f"{ctx.task:05d}.arrow") as out,
+            pa.OSFile(str(out.path), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as writer,
+        ):
+            for ids, texts in self._texts(ctx, spec["shard"]):
+                taken = unit(keyed(chosen, parse_ids(ids))) < spec["share"]
+                sample = texts.filter(pa.array(taken)).cast(pa.large_string())
+                writer.write_batch(pa.record_batch([sample], schema=schema))
+                count += len(sample)
+                size += sum(len(text) for text in _buffers(sample))
+        return {"documents": count, "bytes": size}
+
+    def _train(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        assert self.config.train is not None
+        limit = self.config.train.sample
+        used = {"documents": 0, "bytes": 0}
+
+        def texts() -> Iterator[str]:
+            for task in range(ctx.tasks("sample")):
+                with pa.memory_map(str(ctx.scratch("sample", f"{task:05d}.arrow"))) as source:
+                    reader = pa.ipc.open_file(source)
+                    for i in range(reader.num_record_batches):
+                        for data in _buffers(reader.get_batch(i).column("text")):
+                            # The share is right on average; the cap holds always.
+                            if limit is None or used["bytes"] + len(data) <= limit:
+                                used["documents"] += 1
+                                used["bytes"] += len(data)
+                                ctx.progress(rows=1, bytes=len(data))
+                                yield data.decode("utf-8")
+
+        definition = train(texts(), self.config.train, self._wanted(), ctx.threads)
+        return {**self._publish(ctx, definition), "sample": used}
+
+    def _copy(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        return self._publish(ctx, self.definition)
+
+    def _publish(self, ctx: TaskContext, definition: dict[str, Any]) -> dict[str, Any]:
+        with ctx.file("tokenizer.json") as out:
+            out.path.write_bytes(orjson.dumps(definition, option=orjson.OPT_APPEND_NEWLINE))
+        known = {token["content"]: token["id"] for token in definition["added_tokens"]}
+        special = {role: known[text] for role, text in spellings(self.config.special).items() if text in known}
+        size = len(token_bytes(definition))
+        return {"special": special, "fingerprint": fingerprint(definition), "vocab_size": size}
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """Special ids, fingerprint, size of the vocabulary, and what it was trained on."""
+        made = ctx.results(self.phases()[-1].name)[0]
+        return {"counts": made.pop("sample", {}), **made}
+
+
+def _buffers(texts: pa.Array) -> Iterator[bytes]:
+    """The UTF-8 bytes of each text."""
+    return (text.as_py() for text in texts.cast(pa.large_binary()))
+
+
+def with_special(definition: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
+    """A definition in which every wanted text is a special token; those that are missing follow the last id."""
+    table = token_bytes(definition)
+    added = {token["content"]: dict(token) for token in definition.get("added_tokens") or []}
+    vocab = definition["model"]["vocab"]
+    last = len(table)
+    for text in wanted:
+        index = added[text]["id"] if text in added else vocab.get(text) if isinstance(vocab, dict) else None
+        if index is None:
+            index, last = last, last + 1
+        added[text] = _special(index, text)
+    return {**definition, "added_tokens": sorted(added.values(), key=lambda token: token["id"])}
+
+
+def _special(index: int, text: str) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"id": index, "content": text, **flags}
+
+
+def train(texts: Iterable[str], config: TokenizerTrain, special: list[str], threads: int) -> dict[str, Any]:
+    """Train a byte-level BPE; the result depends on the multiset of texts and on nothing else.
+
+    Args:
+        texts: what to learn from.
+        config: size of the vocabulary and fewest occurrences of a merged pair.
+        special: the special tokens, which take the first ids.
+        threads: processor threads.
+
+    Returns:
+        The tokenizer's definition.
+
+    Raises:
+        UserError: the vocabulary has no room for the bytes and the special tokens.
+    """
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    from headrace.tokens.library import set_threads
+
+    if config.vocab_size < 256 + len(special):
+        raise UserError(
+            f"A vocabulary of {config.vocab_size} has no room for 256 bytes and {len(special)} special tokens.",
+            "tokenizer.train.vocab_size",
+            f"Write at least {256 + len(special)}.",
+        )
+    set_threads(threads)
+    tokenizer = Tokenizer(models.BPE())
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=special,
+        initial_alphabet=sorted(byte_alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    model = orjson.loads(tokenizer.to_str())["model"]
+    vocab = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    definition = byte_level_definition(vocab, merges)
+    pattern = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
+    bytewise = {**definition["pre_tokenizer"], "use_regex": False}
+    definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [pattern, bytewise]}
+    definition["added_tokens"] = [_special(vocab[text], text) for text in special]
+    return definition
