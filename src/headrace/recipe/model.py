@@ -4,80 +4,83 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
+
+from headrace.recipe.base import Section, wrong
 
 Preset = Literal["demo", "crystalcoder-7b", "snowcoder-1.3b", "llama-7b"]
 
 
-class Initialisation(BaseModel):
+class Initialisation(Section):
     """How weights are drawn before the first step.
 
     Biases start at 0 and norm gains at 1, always.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     distribution: Literal["truncated_normal", "normal"] = Field(
-        "truncated_normal", description="truncated_normal is cut at two standard deviations, as CrystalCoder's is"
+        default="truncated_normal",
+        description="truncated_normal is cut at two standard deviations, as CrystalCoder's is",
     )
-    embedding_std: float = Field(0.02, ge=0, description="standard deviation of the token embedding")
-    hidden_std: float = Field(0.02, ge=0, description="standard deviation of every matrix between embedding and output")
+    embedding_std: float = Field(default=0.02, ge=0, description="standard deviation of the token embedding")
+    hidden_std: float = Field(
+        default=0.02, ge=0, description="standard deviation of every matrix between embedding and output"
+    )
     output_std: float | None = Field(
-        None,
+        default=None,
         ge=0,
         description="of matrices that write to the residual stream; null: hidden_std / sqrt(2 * layers), GPT-2's rule",
     )
-    head_std: float | None = Field(None, ge=0, description="of an untied output head; null: hidden_std")
+    head_std: float | None = Field(default=None, ge=0, description="of an untied output head; null: hidden_std")
 
 
-class Mup(BaseModel):
+class Mup(Section):
     """Multipliers of the maximal update parametrisation (Yang et al., Tensor Programs V, 2022).
 
     All at 1 and `attention: sqrt_d` is the standard parametrisation.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    embedding_multiplier: float = Field(1.0, gt=0, description="the embedding's output is multiplied by this")
-    logit_multiplier: float = Field(1.0, gt=0, description="the logits are multiplied by this")
-    attention: Literal["sqrt_d", "d"] = Field("sqrt_d", description="what queries times keys are divided by")
+    embedding_multiplier: float = Field(default=1.0, gt=0, description="the embedding's output is multiplied by this")
+    logit_multiplier: float = Field(default=1.0, gt=0, description="the logits are multiplied by this")
+    attention: Literal["sqrt_d", "d"] = Field(default="sqrt_d", description="what queries times keys are divided by")
     hidden_learning_rate: float = Field(
-        1.0, gt=0, description="the learning rate of hidden matrices is multiplied by this (muP: base width / width)"
+        default=1.0,
+        gt=0,
+        description="the learning rate of hidden matrices is multiplied by this (muP: base width / width)",
     )
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Section):
     """A decoder-only transformer, complete: everything that determines its tensors and what they compute."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     vocab_size: PositiveInt | None = Field(
-        None, description="rows of the embedding; null: the tokenizer's size, rounded up to `vocab_multiple`"
+        default=None, description="rows of the embedding; null: the tokenizer's size, rounded up to `vocab_multiple`"
     )
     vocab_multiple: PositiveInt = Field(
-        64, description="what a vocabulary size taken from the tokenizer is rounded up to"
+        default=64, description="what a vocabulary size taken from the tokenizer is rounded up to"
     )
     layers: PositiveInt = 6
-    width: PositiveInt = Field(256, description="size of the residual stream")
-    heads: PositiveInt = Field(4, description="query heads")
+    width: PositiveInt = Field(default=256, description="size of the residual stream")
+    heads: PositiveInt = Field(default=4, description="query heads")
     kv_heads: PositiveInt | None = Field(
-        None, description="key and value heads (grouped-query attention); null: as heads"
+        default=None, description="key and value heads (grouped-query attention); null: as heads"
     )
-    ffn: PositiveInt = Field(704, description="inner size of the feed-forward network")
+    ffn: PositiveInt = Field(default=704, description="inner size of the feed-forward network")
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_eps: float = Field(1e-5, gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0)
     activation: Literal["swiglu", "gelu"] = "swiglu"
     attention_bias: bool = False
     ffn_bias: bool = False
     output_bias: bool = False
-    tied: bool = Field(True, description="the output head is the embedding")
-    parallel_residual: bool = Field(False, description="attention and feed-forward read the same input, as GPT-NeoX")
-    rotary_dim: int | None = Field(
-        None, ge=0, description="how many of a head's dimensions are rotated; null: all; 0: none (no positions)"
+    tied: bool = Field(default=True, description="the output head is the embedding")
+    parallel_residual: bool = Field(
+        default=False, description="attention and feed-forward read the same input, as GPT-NeoX"
     )
-    rotary_base: float = Field(10000.0, gt=0)
+    rotary_dim: int | None = Field(
+        default=None, ge=0, description="how many of a head's dimensions are rotated; null: all; 0: none (no positions)"
+    )
+    rotary_base: float = Field(default=10000.0, gt=0)
     rotary_pairs: Literal["half", "interleaved"] = Field(
-        "half",
+        default="half",
         description="half: dimension i turns with i + rotary_dim / 2 (LLaMA, NeoX); "
         "interleaved: 2i with 2i + 1 (GPT-J, CrystalCoder)",
     )
@@ -102,15 +105,15 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _shapes_fit(self) -> ModelConfig:
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise wrong(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.heads % self.key_value_heads:
-            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.key_value_heads}")
+            raise wrong(f"heads {self.heads} is not a multiple of kv_heads {self.key_value_heads}")
         if self.rotated > self.head_dim or self.rotated % 2:
-            raise ValueError(f"rotary_dim {self.rotated} must be even and at most width / heads = {self.head_dim}")
+            raise wrong(f"rotary_dim {self.rotated} must be even and at most width / heads = {self.head_dim}")
         return self
 
 
 class ModelSection(ModelConfig):
     """The recipe's `model:` section: a preset's name and whatever differs from it."""
 
-    preset: Preset | None = Field("demo", description="where to start from; null: the defaults of each key")
+    preset: Preset | None = Field(default="demo", description="where to start from; null: the defaults of each key")

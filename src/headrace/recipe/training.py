@@ -4,148 +4,140 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from headrace.recipe.base import Section, wrong
 
 
-class OptimizerSection(BaseModel):
+class OptimizerSection(Section):
     """AdamW (Loshchilov and Hutter, 2019), with the defaults of CrystalCoder's runs.
 
     Weight decay applies to matrices, never to biases and norms.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     learning_rate: float = Field(
-        3e-4, gt=0, description="the peak; hidden matrices get it times mup.hidden_learning_rate"
+        default=3e-4, gt=0, description="the peak; hidden matrices get it times mup.hidden_learning_rate"
     )
     betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(1e-9, gt=0)
+    eps: float = Field(default=1e-9, gt=0)
     weight_decay: NonNegativeFloat = 0.1
-    decay_embedding: bool = Field(True, description="weight decay on the token embedding, as CrystalCoder's runs had")
-    clip: float | None = Field(1.0, gt=0, description="largest norm of the whole gradient; null: no clipping")
+    decay_embedding: bool = Field(
+        default=True, description="weight decay on the token embedding, as CrystalCoder's runs had"
+    )
+    clip: float | None = Field(default=1.0, gt=0, description="largest norm of the whole gradient; null: no clipping")
 
     @model_validator(mode="after")
     def _betas_below_one(self) -> OptimizerSection:
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
+            raise wrong(f"betas {list(self.betas)} must lie in [0, 1)")
         return self
 
 
-class LinearPiece(BaseModel):
+class LinearPiece(Section):
     """One straight line of a schedule: from `start` towards `end` over `steps` steps."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     start: NonNegativeFloat
     end: NonNegativeFloat
     steps: PositiveInt
 
 
-class ScheduleSection(BaseModel):
+class ScheduleSection(Section):
     """The learning rate over the steps of one stage."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     shape: Literal["linear", "cosine", "constant", "wsd", "pieces"] = Field(
-        "cosine",
+        default="cosine",
         description="what follows the warm-up; wsd: hold, then decay over the last `decay` steps; "
         "pieces: the lines listed under `pieces`",
     )
-    warmup: NonNegativeFloat = Field(0.01, description="below 1: a share of the stage's steps; from 1 up: steps")
-    decay: NonNegativeFloat = Field(
-        0.2, description="wsd only; below 1: a share of the stage's steps; from 1 up: steps"
+    warmup: NonNegativeFloat = Field(
+        default=0.01, description="below 1: a share of the stage's steps; from 1 up: steps"
     )
-    end: NonNegativeFloat = Field(0.1, description="the rate at the last step, as a share of the peak")
-    pieces: tuple[LinearPiece, ...] = Field((), description="straight lines run in sequence; the last value holds")
+    decay: NonNegativeFloat = Field(
+        default=0.2, description="wsd only; below 1: a share of the stage's steps; from 1 up: steps"
+    )
+    end: NonNegativeFloat = Field(default=0.1, description="the rate at the last step, as a share of the peak")
+    pieces: tuple[LinearPiece, ...] = Field(
+        default=(), description="straight lines run in sequence; the last value holds"
+    )
 
     @model_validator(mode="after")
     def _pieces_belong_to_their_shape(self) -> ScheduleSection:
         if (self.shape == "pieces") != bool(self.pieces):
-            raise ValueError("give `pieces` with `shape: pieces`, and only then")
+            raise wrong("give `pieces` with `shape: pieces`, and only then")
         if self.shape == "pieces" and self.model_fields_set & {"warmup", "decay", "end"}:
-            raise ValueError("`shape: pieces` states every rate itself: leave out warmup, decay and end")
+            raise wrong("`shape: pieces` states every rate itself: leave out warmup, decay and end")
         return self
 
 
-class AttentionSection(BaseModel):
+class AttentionSection(Section):
     """What a token may look at within its row."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     documents: bool = Field(
-        False,
+        default=False,
         description="true: only its own document; false: everything before it in the row, as CrystalCoder's runs did",
     )
     positions: Literal["row", "document"] = Field(
-        "row", description="where rotary positions start counting; document: again at 0 with each document"
+        default="row", description="where rotary positions start counting; document: again at 0 with each document"
     )
 
 
-class HeldOutSection(BaseModel):
+class HeldOutSection(Section):
     """How held-out loss is measured, at the start and at the end of a stage."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rows: PositiveInt | None = Field(64, description="rows of the held-out sequence that are read; null: all")
+    rows: PositiveInt | None = Field(default=64, description="rows of the held-out sequence that are read; null: all")
 
 
-class InfillPrompt(BaseModel):
+class InfillPrompt(Section):
     """A text with a hole in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prefix: str
     suffix: str
 
 
-class SamplesSection(BaseModel):
+class SamplesSection(Section):
     """Texts that the model writes at the end of a stage."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     prompts: tuple[str, ...] | None = Field(
-        None, description="left-to-right prompts; null: one, from the start of a held-out document"
+        default=None, description="left-to-right prompts; null: one, from the start of a held-out document"
     )
     infills: tuple[InfillPrompt, ...] | None = Field(
-        None, description="holes to fill, through FIM sentinels; null: one, cut into a held-out document"
+        default=None, description="holes to fill, through FIM sentinels; null: one, cut into a held-out document"
     )
-    tokens: NonNegativeInt = Field(48, description="most tokens a sample may have; 0: no samples")
-    temperature: NonNegativeFloat = Field(0.0, description="0 is greedy")
+    tokens: NonNegativeInt = Field(default=48, description="most tokens a sample may have; 0: no samples")
+    temperature: NonNegativeFloat = Field(default=0.0, description="0 is greedy")
 
 
-class TrainSection(BaseModel):
+class TrainSection(Section):
     """How one stage is trained on its sequence."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    batch: PositiveInt = Field(16, description="rows of one step")
+    batch: PositiveInt = Field(default=16, description="rows of one step")
     micro_batch: PositiveInt | None = Field(
-        None, description="rows of one forward pass; gradients add up over the batch; null: the whole batch"
+        default=None, description="rows of one forward pass; gradients add up over the batch; null: the whole batch"
     )
     steps: PositiveInt | None = Field(
-        None, description="null: the whole sequence; a number takes that many batches, a uniform sample of it"
+        default=None, description="null: the whole sequence; a number takes that many batches, a uniform sample of it"
     )
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
     precision: Literal["fp32", "bf16"] = Field(
-        "bf16", description="bf16: matrix products in bfloat16; weights, optimiser and loss stay in float32"
+        default="bf16", description="bf16: matrix products in bfloat16; weights, optimiser and loss stay in float32"
     )
     attention: AttentionSection = AttentionSection()
     carry_optimizer: bool = Field(
-        False,
+        default=False,
         description="go on with the optimiser state of the stage before; false: start afresh, as CrystalCoder did",
     )
-    checkpoint_every: PositiveInt = Field(100, description="steps between checkpoints")
-    keep: PositiveInt = Field(2, description="how many checkpoints stay on disk")
-    log_every: PositiveInt = Field(1, description="steps between lines of metrics.jsonl")
-    compile: bool = Field(False, description="torch.compile the model: a slow start, then faster steps")
+    checkpoint_every: PositiveInt = Field(default=100, description="steps between checkpoints")
+    keep: PositiveInt = Field(default=2, description="how many checkpoints stay on disk")
+    log_every: PositiveInt = Field(default=1, description="steps between lines of metrics.jsonl")
+    compile: bool = Field(default=False, description="torch.compile the model: a slow start, then faster steps")
     held_out: HeldOutSection = HeldOutSection()
     samples: SamplesSection = SamplesSection()
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> TrainSection:
         if self.micro_batch is not None and self.batch % self.micro_batch:
-            raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
+            raise wrong(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
-            raise ValueError("`schedule: pieces` states every rate itself: leave out optimizer.learning_rate")
+            raise wrong("`schedule: pieces` states every rate itself: leave out optimizer.learning_rate")
         return self

@@ -1,0 +1,1 @@
+"""The decoder: its configuration, presets and the network itself."""

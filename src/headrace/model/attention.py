@@ -1,0 +1,70 @@
+"""Scaled dot-product attention: causal, optionally within documents, by the fastest way for the device."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as fn
+from torch import Tensor
+
+# Query rows of one block of explicit attention on a CPU. Forward and backward of 8 rows x 4 heads x 512 x 64 on two
+# cores with AVX-512 bfloat16: blocks of 64, 128, 256, 512 take 25, 18, 14, 28 ms and torch's fused kernel 44 to 52 ms
+# (float32: 41, 35, 36, 87 and 50 ms).
+CPU_BLOCK = 256
+
+# Beyond this many positions a CPU takes the fused kernel too: the explicit one keeps T * T / 2 weights a head for its
+# backward.
+CPU_EXPLICIT = 2048
+
+
+def causal_bias(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to scores so that a position sees itself and what is before it: [T, T] of 0 and -inf."""
+    return torch.full((size, size), float("-inf"), dtype=dtype, device=device).triu_(1)
+
+
+def document_bias(segments: Tensor, dtype: torch.dtype) -> Tensor:
+    """As :func:`causal_bias`, and only where segment numbers are equal.
+
+    Args:
+        segments: int [B, T].
+        dtype: of the scores.
+
+    Returns:
+        [B, 1, T, T].
+    """
+    apart = segments[:, :, None] != segments[:, None, :]
+    bias = causal_bias(segments.shape[1], dtype, segments.device)
+    return bias.expand(len(segments), -1, -1).masked_fill(apart, float("-inf")).unsqueeze(1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+    """Causal attention of T queries over the last T of S >= T keys.
+
+    Args:
+        q: [B, H, T, E].
+        k: [B, K, S, E], H a multiple of K (grouped-query attention: each key head serves H / K query heads).
+        v: as ``k``.
+        scale: what scores are multiplied by.
+        bias: from :func:`document_bias`, for T = S; None: causal.
+
+    Returns:
+        [B, H, T, E].
+    """
+    if k.shape[1] < q.shape[1]:
+        group = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    T = q.shape[2]
+    if T == 1:  # the newest token sees every key
+        return fn.scaled_dot_product_attention(q, k, v, scale=scale)
+    if q.device.type == "cpu" and T <= CPU_EXPLICIT:
+        return _by_blocks(q * scale, k, v, causal_bias(T, q.dtype, q.device) if bias is None else bias)
+    return fn.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
+
+
+def _by_blocks(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    # Each block of queries meets only the keys up to its own end: about half of the products.
+    out = []
+    for start in range(0, q.shape[2], CPU_BLOCK):
+        end = min(start + CPU_BLOCK, q.shape[2])
+        scores = q[:, :, start:end] @ k[:, :, :end].transpose(-1, -2) + bias[..., start:end, :end]
+        out.append(scores.softmax(dim=-1) @ v[:, :, :end])
+    return out[0] if len(out) == 1 else torch.cat(out, dim=2)

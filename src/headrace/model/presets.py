@@ -1,0 +1,92 @@
+"""Named architectures, and the resolution of a recipe's `model:` section against them."""
+
+from __future__ import annotations
+
+from headrace.model.config import Initialisation, ModelConfig, Mup
+from headrace.recipe.model import ModelSection, Preset
+
+CRYSTALCODER_7B = ModelConfig(
+    # LLM360/crystalcoder-train, pretrain/params: muP with base width 256.
+    vocab_size=32032,
+    layers=32,
+    width=4096,
+    heads=32,
+    ffn=10922,
+    norm="layernorm",
+    norm_eps=1e-5,
+    activation="swiglu",
+    attention_bias=True,
+    ffn_bias=True,
+    tied=True,
+    rotary_dim=32,
+    rotary_pairs="interleaved",
+    init=Initialisation(embedding_std=0.073, hidden_std=0.01825, output_std=0.00228125),
+    mup=Mup(embedding_multiplier=14.6, logit_multiplier=0.13875, attention="d", hidden_learning_rate=0.0625),
+)
+
+SNOWCODER_1B3 = ModelConfig(
+    # Arctic-SnowCoder, arXiv 2409.02326, section 3: a Llama-2 style decoder.
+    vocab_size=64000,
+    layers=24,
+    width=2048,
+    heads=16,
+    ffn=5632,
+    init=Initialisation(distribution="normal"),
+)
+
+LLAMA_7B = ModelConfig(
+    # Touvron et al., 2023 (Llama 2).
+    vocab_size=32000,
+    layers=32,
+    width=4096,
+    heads=32,
+    ffn=11008,
+    tied=False,
+    init=Initialisation(distribution="normal"),
+)
+
+DEMO = ModelConfig(
+    # CrystalCoder at its muP base width, 256: ratios of width are 1; the embedding multiplier, the standard deviation
+    # (0.073) and the logit multiplier (2.22) are the published ones. 6.8 M parameters with 8,192 tokens.
+    layers=6,
+    width=256,
+    heads=4,
+    ffn=682,
+    norm="layernorm",
+    activation="swiglu",
+    attention_bias=True,
+    ffn_bias=True,
+    tied=True,
+    rotary_dim=16,
+    rotary_pairs="interleaved",
+    init=Initialisation(embedding_std=0.073, hidden_std=0.073),
+    mup=Mup(embedding_multiplier=14.6, logit_multiplier=2.22, attention="d"),
+)
+
+PRESETS: dict[Preset, ModelConfig] = {
+    "demo": DEMO,
+    "crystalcoder-7b": CRYSTALCODER_7B,
+    "snowcoder-1.3b": SNOWCODER_1B3,
+    "llama-7b": LLAMA_7B,
+}
+
+
+def resolve(section: ModelSection, tokenizer_size: int) -> ModelConfig:
+    """The complete configuration of a recipe's model section.
+
+    Args:
+        section: a preset's name and what differs from it. Keys of `init` and `mup` override one by one.
+        tokenizer_size: the vocabulary size of the tokenizer, taken (rounded up to `vocab_multiple`) if neither the
+            section nor its preset states one.
+
+    Raises:
+        pydantic.ValidationError: the overrides do not fit the preset's shapes.
+    """
+    values = PRESETS[section.preset].model_dump() if section.preset else {}
+    given = section.model_dump(exclude_unset=True, exclude={"preset"})
+    for key, value in given.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) and key in values else value
+    if values.get("vocab_size") is None:
+        multiple = values.get("vocab_multiple", ModelConfig.model_fields["vocab_multiple"].default)
+        values["vocab_size"] = -(-tokenizer_size // multiple) * multiple
+    return ModelConfig.model_validate(values)
