@@ -1,0 +1,1 @@
+"""Documents: raw files read, normalised, named by content and written once, in shards of even size."""

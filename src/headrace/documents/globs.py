@@ -1,0 +1,137 @@
+"""Globs of a recipe: variables, the fixed part before the first wildcard, and a matcher that knows no file system.
+
+``*`` and ``?`` stay within a folder, ``**`` crosses folders, ``[abc]`` and ``{html,css}`` give alternatives.
+One matcher serves local disks and every fsspec file system, so that a source means the same wherever it lies.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+from headrace.errors import UserError
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_MAGIC = re.compile(r"[*?\[{]")
+
+
+def expand(pattern: str, base: Path, where: str) -> str:
+    """Fill in ``${stdlib}``, ``${site}``, ``${recipe}`` and, for other names, the environment.
+
+    Args:
+        pattern: a glob, path or URL.
+        base: the recipe's folder.
+        where: the recipe key, for the error.
+
+    Raises:
+        UserError: a variable is unknown.
+    """
+    known = {
+        "stdlib": lambda: sysconfig.get_path("stdlib"),
+        "site": lambda: sysconfig.get_path("purelib"),
+        "recipe": lambda: str(base.absolute()),
+    }
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in known:
+            return known[name]()
+        if name in os.environ:
+            return os.environ[name]
+        raise UserError(
+            f"The variable ${{{name}}} is not known.",
+            f"{where}: {pattern}",
+            "Use ${stdlib}, ${site} or ${recipe}, or set it in the environment.",
+        )
+
+    return _VARIABLE.sub(value, pattern)
+
+
+def is_remote(pattern: str) -> bool:
+    """Whether a path is an fsspec URL such as ``s3://bucket/key`` and not a local path."""
+    return "://" in pattern and not pattern.startswith("file://")
+
+
+def split(pattern: str) -> tuple[str, str]:
+    """Part a glob at its first wildcard: (fixed folder, pattern below it). Variables count as fixed.
+
+    Without a wildcard the pattern is the last component, so that names are relative to the file's folder.
+    """
+    parts = pattern.split("/")
+    magic = next((i for i, part in enumerate(parts) if _MAGIC.search(_VARIABLE.sub("", part))), len(parts) - 1)
+    prefix = "/".join(parts[:magic])
+    return prefix or ("/" if pattern.startswith("/") else "."), "/".join(parts[magic:])
+
+
+def has_magic(pattern: str) -> bool:
+    """Whether the pattern holds a wildcard, variables aside."""
+    return _MAGIC.search(_VARIABLE.sub("", pattern)) is not None
+
+
+def translate(pattern: str) -> str:
+    """The regular expression of a glob over ``/``-separated relative names, without anchors."""
+    parts = pattern.split("/")
+    out = []
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if part == "**":
+            out.append(".+" if last else "(?:[^/]+/)*")
+        else:
+            out.append(_component(part) + ("" if last else "/"))
+    return "".join(out)
+
+
+def _component(part: str) -> str:
+    out, i, depth = [], 0, 0
+    while i < len(part):
+        char = part[i]
+        if char == "*":
+            out.append("[^/]*")
+        elif char == "?":
+            out.append("[^/]")
+        elif char == "[" and (close := part.find("]", i + 2)) > 0:
+            inside = part[i + 1 : close].replace("\\", "\\\\")
+            out.append("[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]")
+            i = close
+        elif char == "{" and "}" in part[i:]:
+            out.append("(?:")
+            depth += 1
+        elif char == "}" and depth:
+            out.append(")")
+            depth -= 1
+        elif char == "," and depth:
+            out.append("|")
+        else:
+            out.append(re.escape(char))
+        i += 1
+    return "".join(out)
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a relative name matches a glob. Hidden files match only a pattern that names a hidden component."""
+    matches = re.compile(translate(pattern), re.DOTALL).fullmatch
+    if any(part.startswith(".") for part in pattern.split("/")):
+        return lambda name: matches(name) is not None
+    return lambda name: matches(name) is not None and not name.startswith(".") and "/." not in name
+
+
+def excluder(patterns: tuple[str, ...]) -> Callable[[str, str], bool]:
+    """Whether (relative name, full path) is excluded, in the manner of ``.gitignore``.
+
+    A pattern without a slash matches any single component; one with a slash matches the name or the full path, or
+    a folder on the way to it.
+    """
+    single = [translate(p) for p in patterns if "/" not in p.rstrip("/")]
+    whole = [translate(p.rstrip("/")) for p in patterns if "/" in p.rstrip("/")]
+    components = re.compile(rf"(?:.*/)?(?:{'|'.join(single)})(?:/.*)?", re.DOTALL) if single else None
+    paths = re.compile(rf"(?:{'|'.join(whole)})(?:/.*)?", re.DOTALL) if whole else None
+
+    def excluded(name: str, path: str) -> bool:
+        if components is not None and components.fullmatch(name):
+            return True
+        return paths is not None and bool(paths.fullmatch(name) or paths.fullmatch(path))
+
+    return excluded

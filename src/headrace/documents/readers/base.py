@@ -1,0 +1,140 @@
+"""What a reader is: a file in, records out, and an account of everything that is no record.
+
+To add a format, subclass :class:`Reader` in a file of its own, override ``read`` (and ``split`` if a big file can be
+read in parts), and name it in ``readers/__init__.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.documents.sources import InputFile
+from headrace.recipe.schema import Source
+
+EXCERPT = 200  # characters of a bad line that go to quarantine
+PART_BYTES = 32 << 20  # a shard holds 32 MB of text, so that a part of this size makes about one
+
+
+@dataclass(slots=True)
+class Record:
+    """One document as read.
+
+    Attributes:
+        row: 0-based row or line in the file.
+        text: the text; for conversations empty, because their turns are normalised before they are joined.
+        fields: the other fields.
+        turns: (role, content) of a conversation, or None.
+    """
+
+    row: int
+    text: str
+    fields: dict[str, Any]
+    turns: list[tuple[str, str]] | None = None
+
+
+@dataclass(slots=True)
+class Bad:
+    """A row that cannot be a document: what is wrong, and how it begins."""
+
+    row: int
+    error: str
+    excerpt: str = ""
+
+
+@dataclass(slots=True)
+class Skipped:
+    """A row that holds nothing and is no error, such as a blank line."""
+
+    row: int
+
+
+Item = Record | Bad | Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a file: bytes or row groups [begin, end); the whole by default.
+
+    Attributes:
+        begin: first byte or row group.
+        end: behind the last one; None reads to the end.
+        row: the number of its first row, or None while it is not known.
+    """
+
+    begin: int = 0
+    end: int | None = None
+    row: int | None = 0
+
+
+@dataclass
+class Tally:
+    """What the container of the records says, counted apart from the records themselves.
+
+    Attributes:
+        read: rows read.
+        seen: the field names of the first row that lacked its text.
+    """
+
+    read: int = 0
+    seen: list[str] = field(default_factory=list)
+
+
+class Reader(ABC):
+    """Reads one format, streaming: at most one document and one block of the file are in memory."""
+
+    def split(self, file: InputFile) -> list[Part]:
+        """Parts of about ``PART_BYTES`` that can be read apart; the default is one, the whole file."""
+        return [Part()]
+
+    @abstractmethod
+    def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
+        """Yield one item for each row of the part, in order, and count each row in ``tally.read``.
+
+        Raises:
+            UserError: the file is gone, or has no such field at all.
+        """
+
+
+def excerpt(data: bytes | str) -> str:
+    """The beginning of a bad line, fit to be shown."""
+    if isinstance(data, bytes):
+        data = data[: 4 * EXCERPT].decode("utf-8", "replace")
+    return data[:EXCERPT]
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """One phrase for bytes that are not UTF-8; lone surrogates, as CESU-8 writes them, are named as such."""
+    byte = error.object[error.start]
+    after = error.object[error.start + 1 : error.start + 2]
+    if byte == 0xED and after >= b"\xa0":
+        return f"not UTF-8: a lone surrogate at byte {error.start}"
+    return f"not UTF-8: byte 0x{byte:02x} at byte {error.start}"
+
+
+def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
+    """The record in a parsed row: the field ``name`` is the text, the others stay fields."""
+    if not isinstance(value, dict):
+        return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(str(value)))
+    text = value.pop(name, None)
+    if isinstance(text, str):
+        return Record(row, text, value)
+    if isinstance(text, bytes):
+        try:
+            return Record(row, text.decode("utf-8"), value)
+        except UnicodeDecodeError as error:
+            return Bad(row, not_utf8(error), excerpt(text))
+    if text is not None:
+        return Bad(row, f"the field {name!r} holds {kind(text)}, not text", excerpt(str(text)))
+    tally.seen = tally.seen or sorted(map(str, value))
+    return Bad(row, f"no text in the field {name!r}; the row's other fields: {', '.join(map(str, value))}"[:EXCERPT])
+
+
+_KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    return "null" if value is None else _KINDS.get(type(value), type(value).__name__)

@@ -1,0 +1,48 @@
+"""Chat files: conversations in JSON, JSON lines, Parquet or Arrow, told by the suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from headrace.documents.readers.base import Item, Part, Reader, Tally
+from headrace.documents.readers.conversations import conversation
+from headrace.documents.readers.json import json_items
+from headrace.documents.readers.jsonl import byte_ranges, line_items
+from headrace.documents.sources import SUFFIXES, InputFile, suffixes
+from headrace.recipe.schema import Source
+
+
+class Chat(Reader):
+    """One conversation a row. Fields that are no part of it go to ``meta``."""
+
+    def split(self, file: InputFile) -> list[Part]:
+        """Byte ranges of JSON lines, row groups of Parquet."""
+        container = _container(file)
+        if container == "jsonl":
+            return byte_ranges(file)
+        if container == "parquet":
+            from headrace.documents.readers.parquet import Parquet
+
+            return Parquet().split(file)
+        return [Part()]
+
+    def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
+        """One item a row."""
+        shape = partial(conversation, tally=tally)
+        container = _container(file)
+        if container == "parquet":
+            from headrace.documents.readers.parquet import parquet_items
+
+            return parquet_items(file, part, tally, shape, lambda schema: None)
+        if container == "arrow":
+            from headrace.documents.readers.arrow import arrow_items
+
+            return arrow_items(file, tally, shape, lambda schema: None)
+        if container == "jsonl":
+            return line_items(file, part, tally, shape)
+        return json_items(file, tally, shape)
+
+
+def _container(file: InputFile) -> str:
+    return SUFFIXES.get(suffixes(file.name)[0], "json")

@@ -1,0 +1,52 @@
+"""Text and code trees: one document a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from headrace.documents.readers.base import Bad, Item, Part, Reader, Record, Skipped, Tally, excerpt, not_utf8
+from headrace.documents.readers.streams import Damaged, blocks
+from headrace.documents.sources import InputFile, suffixes
+from headrace.recipe.schema import Source
+
+# Names as in the file names of The Stack (StarCoder's corpus); a source's own `language` comes first.
+LANGUAGES = {
+    ".c": "c", ".h": "c", ".cc": "c++", ".cpp": "c++", ".hpp": "c++", ".cu": "cuda", ".cs": "c-sharp", ".css": "css",
+    ".go": "go", ".htm": "html", ".html": "html", ".java": "java", ".js": "javascript", ".mjs": "javascript",
+    ".jl": "julia", ".kt": "kotlin", ".lua": "lua", ".md": "markdown", ".php": "php", ".py": "python",
+    ".pyi": "python", ".r": "r", ".rb": "ruby", ".rs": "rust", ".rst": "restructuredtext", ".scala": "scala",
+    ".sh": "shell", ".sql": "sql", ".swift": "swift", ".tex": "tex", ".ts": "typescript", ".tsx": "typescript",
+    ".xml": "xml", ".yaml": "yaml", ".yml": "yaml",
+}  # fmt: skip
+
+
+class Text(Reader):
+    """The whole file, byte for byte, is the document; an empty file is none."""
+
+    def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
+        """One item."""
+        tally.read += 1
+        try:
+            data = b"".join(blocks(file))
+        except Damaged as error:
+            yield Bad(0, str(error))
+            return
+        if not data:
+            yield Skipped(0)
+            return
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            # The position is within the file, so that the line can be named.
+            line = data.count(b"\n", 0, error.start)
+            begin = data.rfind(b"\n", 0, error.start) + 1
+            yield Bad(line, not_utf8(error), excerpt(data[begin : begin + 800]))
+            return
+        yield Record(0, text, named(file))
+
+
+def named(file: InputFile) -> dict[str, Any]:
+    """The fields of a document that is a file: its path and the language that its suffix tells."""
+    language = LANGUAGES.get(suffixes(file.name)[0])
+    return {"path": file.name, **({"language": language} if language else {})}

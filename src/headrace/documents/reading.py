@@ -1,0 +1,87 @@
+"""One task of reading: parts of files of one source into a sink and a quarantine, with every row accounted for."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from headrace.documents.inventory import SourceFiles
+from headrace.documents.readers import reader
+from headrace.documents.readers.base import Bad, Part, Skipped, Tally
+from headrace.documents.rows import RowMaker
+from headrace.documents.sink import Quarantine, Sink
+from headrace.documents.sources import InputFile
+from headrace.flow.task import TaskContext
+
+
+class Reading:
+    """Reads, normalises, identifies and writes; a context manager whose files are whole when it is left.
+
+    Args:
+        ctx: the task.
+        source: the source that the files are of.
+        normalise: the method of normalisation.
+    """
+
+    def __init__(self, ctx: TaskContext, source: SourceFiles, normalise: str) -> None:
+        self._ctx, self._source = ctx, source
+        self._maker = RowMaker(source.name, source.source, normalise)
+        self._tally = Tally()
+        self._sink = Sink(ctx)
+        self._quarantine = Quarantine(ctx, source.name)
+        self._stack = ExitStack()
+        self._bytes = self._characters = self._skipped = 0
+
+    def part(self, file: InputFile, part: Part) -> None:
+        """Read a part of a file.
+
+        Raises:
+            UserError: the file is gone, has changed, or lacks the column of the text.
+        """
+        self._ctx.at(f"{self._source.name}:{file.name}")
+        # A file that is cut short by its byte ranges has the limit in them.
+        left = file.take if file.take is not None and part.end is None else None
+        before = self._tally.read
+        for consumed, item in enumerate(reader(file.format).read(file, part, self._source.source, self._tally)):
+            if self._ctx.careful:
+                self._ctx.at(f"{self._source.name}:{file.name}:{item.row}")
+            if isinstance(item, Skipped):
+                self._skipped += 1
+                continue
+            made = item if isinstance(item, Bad) else self._maker.make(file.name, item)
+            if isinstance(made, Bad):
+                self._quarantine.add(file.name, made)
+                continue
+            row, characters = made
+            size = len(row[1])
+            if left is not None:
+                left -= size
+                if left < 0:  # the reader has counted ahead of what is taken
+                    self._tally.read = before + consumed
+                    return
+            self._bytes += size
+            self._characters += characters
+            self._sink.add(row)
+
+    def result(self) -> dict[str, Any]:
+        """What the task returns, once the context is left: counts, and the first bad rows for the messages."""
+        counts = {
+            "documents": self._sink.rows,
+            "bytes": self._bytes,
+            "characters": self._characters,
+            "quarantined": self._quarantine.rows,
+            "skipped": self._skipped,
+            "read": self._tally.read,
+        }
+        return {"source": self._source.name, "counts": counts, "bad": self._quarantine.first, "seen": self._tally.seen}
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._quarantine)
+        self._stack.enter_context(self._sink)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)

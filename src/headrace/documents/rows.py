@@ -1,0 +1,97 @@
+"""From a record as read to the row that is written: normalised text, content id, provenance, the rest in meta."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from headrace.documents.ids import content_id
+from headrace.documents.normalise import normaliser
+from headrace.documents.readers.base import Bad, Record, excerpt, kind
+from headrace.documents.readers.conversations import JOIN
+from headrace.documents.sink import MAX_DOCUMENT, Row
+from headrace.recipe.schema import Source
+
+COLUMNS = ("license", "repo", "path", "language")
+
+
+class RowMaker:
+    """Makes rows of the records of one source.
+
+    Args:
+        name: the source's name.
+        source: its section of the recipe: which fields fill which columns, and the constants.
+        normalise: the method of normalisation.
+    """
+
+    def __init__(self, name: str, source: Source, normalise: str) -> None:
+        self._name = name
+        self._normalise = normaliser(normalise)
+        constants = {"license": source.license, "repo": source.repo, "path": None, "language": source.language}
+        mapped = source.fields.model_dump()
+        self._columns = [(mapped[c] or c, mapped[c] is not None, constants[c]) for c in COLUMNS]
+
+    def make(self, file: str, record: Record) -> tuple[Row, int] | Bad:
+        """The row and its length in characters (code points), or why there is none."""
+        fields = record.fields
+        if record.turns is None:
+            text = self._normalise(record.text)
+        else:
+            text, fields["turns"] = self._joined(record.turns)
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return Bad(record.row, f"a lone surrogate at character {error.start}", excerpt(text))
+        if len(data) > MAX_DOCUMENT:
+            return Bad(record.row, f"a document of {len(data)} bytes; Parquet holds {MAX_DOCUMENT}", excerpt(text))
+        try:
+            columns = [self._column(fields, *about) for about in self._columns]
+            meta = orjson.dumps(fields, default=_plain) if fields else None
+        except (TypeError, UnicodeEncodeError) as error:  # orjson's error is a TypeError
+            return Bad(record.row, f"a field cannot be kept as JSON: {error}", excerpt(text))
+        return (content_id(data), data, self._name, file, record.row, *columns, meta), len(text)  # type: ignore[return-value]
+
+    def _joined(self, turns: list[tuple[str, str]]) -> tuple[str, list[dict[str, Any]]]:
+        """The text of a conversation, and where in it each turn lies, in code points.
+
+        Turns are normalised one by one, so that their places hold in the joined text.
+        """
+        pieces, spans, at = [], [], 0
+        for role, content in turns:
+            content = self._normalise(content)
+            spans.append({"role": role, "start": at, "end": at + len(content)})
+            pieces.append(content)
+            at += len(content) + len(JOIN)
+        return JOIN.join(pieces), spans
+
+    def _column(self, fields: dict[str, Any], key: str, mapped: bool, constant: str | None) -> str | None:
+        """A column's value: the data's own field if it has one, else the source's constant.
+
+        A field that the recipe names may hold a number or a list of names; one that only happens to be called like
+        the column counts if it is text.
+        """
+        value = fields.get(key)
+        if isinstance(value, list) and mapped:
+            value = ", ".join(str(item) for item in value if item is not None) or None
+        elif mapped and isinstance(value, int | float):
+            value = str(value)
+        if not isinstance(value, str):
+            return constant
+        del fields[key]
+        value.encode("utf-8")  # a lone surrogate is told here, with its document
+        return value
+
+
+def _plain(value: Any) -> Any:
+    """What Arrow holds and JSON does not, as text."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value.hex()
+    return f"{value}" if type(value).__name__ in ("Decimal", "timedelta") else _refuse(value)
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{kind(value)} in a field")

@@ -1,0 +1,250 @@
+"""Listing: from a source of the recipe to its input files, in an order that depends on names only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from headrace.documents import globs
+from headrace.errors import UserError
+from headrace.recipe.schema import Source
+
+# Suffixes that `format: auto` knows; every other file is one document of text.
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+# Formats of which a file is one unit: a limit takes such a file whole or not at all.
+WHOLE = frozenset({"text", "docstrings", "docstring_chat", "pydoc_topics"})
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file of a source.
+
+    Attributes:
+        url: where it is opened: an absolute path or an fsspec URL. Never part of an identity.
+        name: what it is called in ``origin_file``: relative to the fixed part of its glob.
+        format: the reader's name, never ``auto``.
+        compression: ``gzip``, ``zstd`` or None.
+        size: bytes on disk.
+        take: bytes of text after which reading stops (the file at which the source's limit is reached), or None.
+    """
+
+    url: str
+    name: str
+    format: str
+    compression: str | None
+    size: int
+    take: int | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is read through fsspec."""
+        return globs.is_remote(self.url)
+
+
+def suffixes(name: str) -> tuple[str, str | None]:
+    """The suffix under the compression's, lower case, and the compression: ``a.jsonl.gz`` -> (``.jsonl``, ``gzip``)."""
+    stem, last = os.path.splitext(name)
+    compression = COMPRESSIONS.get(last.lower())
+    if compression is None:
+        return last.lower(), None
+    return os.path.splitext(stem)[1].lower(), compression
+
+
+def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFile]:
+    """The input files of a source, each real file once.
+
+    Args:
+        name: the source's name.
+        source: its section of the recipe.
+        seed: the recipe's seed; with a ``limit`` it orders the files.
+        base: the recipe's folder, ``${recipe}``.
+
+    Returns:
+        Files in the order of the recipe's globs, then by name. With a limit: the first files by keyed hash of the
+        name whose sizes on disk stay within it, and the file that crosses it with ``take`` set.
+
+    Raises:
+        UserError: a file is missing, a glob matches nothing, or nothing is left.
+    """
+    where = f"sources.{name}.files"
+    excluded = globs.excluder(tuple(globs.expand(p, base, f"sources.{name}.exclude") for p in source.exclude))
+    candidates: list[tuple[bool, int, str, InputFile, str]] = []
+    for number, files in enumerate(source.files):
+        count = 0
+        for path, relative, size, linked in _match(files.glob, base, where):
+            count += 1
+            if excluded(relative, path):
+                continue
+            _named_in_unicode(path)
+            suffix, compression = suffixes(relative)
+            asked = files.format or source.format
+            form = SUFFIXES.get(suffix, "text") if asked == "auto" else str(asked)
+            real = path if globs.is_remote(path) else os.path.realpath(path)
+            candidates.append((linked, number, relative, InputFile(path, relative, form, compression, size), real))
+        if not count:
+            raise UserError(
+                "The glob matches no file.", f"{where}: {files.glob}", "Check its spelling; `**` crosses folders."
+            )
+    chosen = _once(candidates)
+    if not chosen:
+        raise UserError(
+            f"The source {name!r} has no file left after the excludes.", f"sources.{name}.exclude", "Exclude less."
+        )
+    listing = _distinct(chosen, [label(files.glob) for files in source.files])
+    return listing if source.limit is None else _limited(listing, source.limit, seed, name)
+
+
+def _named_in_unicode(path: str) -> None:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(
+            "The file's name is not UTF-8.", path.encode("utf-8", "replace").decode(), "Rename or exclude it."
+        ) from None
+
+
+def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:
+    """Yield (path, relative name, size, is a link) of the files that a glob, path or URL names."""
+    full = globs.expand(pattern, base, where).removeprefix("file://")
+    if globs.is_remote(full):
+        yield from _match_remote(pattern, full, base, where)
+        return
+    if os.path.isfile(full):  # also a file whose name holds wildcard characters
+        yield os.path.abspath(full), os.path.basename(full), os.path.getsize(full), os.path.islink(full)
+        return
+    if os.path.isdir(full):
+        root, below = full, "**/*"
+    elif globs.has_magic(pattern):
+        prefix, below = globs.split(pattern)
+        root, below = (globs.expand(part, base, where).removeprefix("file://") for part in (prefix, below))
+    else:
+        raise UserError("The file does not exist.", f"{where}: {full}", "Mend the path, or leave the source out.")
+    matches = globs.matcher(below)
+    depth = None if "**" in below else below.count("/")
+    for path, relative in _walk(os.path.abspath(root), depth):
+        if matches(relative) and os.path.isfile(path):
+            yield path, relative, os.path.getsize(path), os.path.islink(path)
+
+
+def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
+    """Yield (path, relative name) below a folder. A linked folder is entered once, and only if it leads outside."""
+    inside = os.path.realpath(root)
+    seen: set[str] = set()
+    waiting = [(root, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(f"The folder cannot be read: {error.strerror}.", folder) from None
+        for entry in entries:
+            relative = prefix + entry.name
+            if not entry.is_dir():
+                yield entry.path, relative
+                continue
+            if depth is not None and relative.count("/") >= depth:
+                continue
+            if entry.is_symlink():
+                real = os.path.realpath(entry.path)
+                if real in seen or f"{real}/".startswith(f"{inside}/") or f"{inside}/".startswith(f"{real}/"):
+                    continue
+                seen.add(real)
+            waiting.append((entry.path, relative + "/"))
+
+
+def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:
+    import fsspec
+
+    prefix, below = globs.split(pattern)
+    prefix, below = globs.expand(prefix, base, where), globs.expand(below, base, where)
+    try:
+        if not globs.has_magic(pattern):
+            fs, path = fsspec.core.url_to_fs(full)
+            info = fs.info(path)
+            if info["type"] != "directory":
+                yield full, os.path.basename(path), int(info.get("size") or 0), False
+                return
+            prefix, below = full.rstrip("/"), "**/*"
+        fs, root = fsspec.core.url_to_fs(prefix)
+        found: dict[str, Any] = fs.find(root, detail=True)
+    except FileNotFoundError:
+        raise UserError("The file does not exist.", f"{where}: {full}", "Mend the path or the rights to it.") from None
+    except (ImportError, ValueError) as error:
+        raise UserError(f"The URL cannot be opened: {error}.", f"{where}: {full}") from None
+    matches = globs.matcher(below)
+    for path in sorted(found):
+        relative = path.removeprefix(root).lstrip("/")
+        if matches(relative):
+            yield fs.unstrip_protocol(path), relative, int(found[path].get("size") or 0), False
+
+
+def _once(candidates: list[tuple[bool, int, str, InputFile, str]]) -> list[tuple[int, InputFile]]:
+    """Each real file once, under its own name rather than a link's; by glob, then by name."""
+    seen: set[str] = set()
+    kept = []
+    for linked, number, relative, file, real in sorted(candidates, key=lambda c: c[:3]):
+        if real not in seen:
+            seen.add(real)
+            kept.append((number, relative, linked, file))
+    return [(number, file) for number, _, _, file in sorted(kept, key=lambda k: k[:3])]
+
+
+def label(pattern: str) -> str:
+    """What distinguishes the files of a glob from another's: its variable or the last fixed folder."""
+    last = globs.split(pattern)[0].rstrip("/").rpartition("/")[2]
+    return last.strip("${}") or "root"
+
+
+def _distinct(chosen: list[tuple[int, InputFile]], labels: list[str]) -> list[InputFile]:
+    """Tell files of different globs with one relative name apart: ``<label>/<name>``, then ``<label>-2/<name>``."""
+    taken: set[str] = set()
+    listing = []
+    for number, file in chosen:
+        name, again = file.name, 1
+        while name in taken:
+            name = f"{labels[number]}{'' if again == 1 else f'-{again}'}/{file.name}"
+            again += 1
+        taken.add(name)
+        listing.append(replace(file, name=name))
+    return listing
+
+
+def _limited(listing: list[InputFile], limit: int, seed: int, name: str) -> list[InputFile]:
+    """Files in keyed order until their sizes reach the limit; one with rows that crosses it is read in part."""
+    from headrace.flow.keys import salt
+
+    order = sorted(range(len(listing)), key=lambda i: (salt(seed, "limit", name, listing[i].name), listing[i].name))
+    chosen: dict[int, InputFile] = {}
+    left = limit
+    for i in order:
+        file = listing[i]
+        if file.size <= left:
+            chosen[i] = file
+            left -= file.size
+        elif file.format not in WHOLE:
+            if left:
+                chosen[i] = replace(file, take=left)
+            break
+        elif file.size <= limit:
+            break
+    if not chosen:
+        raise UserError(
+            f"No file of the source {name!r} fits in its limit of {limit} bytes.",
+            f"sources.{name}.limit",
+            f"Raise it: the smallest file has {min(file.size for file in listing)} bytes.",
+        )
+    return [chosen[i] for i in sorted(chosen)]

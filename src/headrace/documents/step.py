@@ -1,0 +1,205 @@
+"""The Documents step: raw files become one artifact of normalised, identified, evenly sharded documents.
+
+Work is planned in two rounds. ``lines`` counts the lines of each byte range of the big plain JSON lines files, since
+only then is it known which row a range begins with. ``read`` does the rest: a task is a run of small files, a whole
+compressed file, a byte range, or a run of row groups.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from headrace.documents.inventory import SourceFiles
+from headrace.documents.judge import judge, probe
+from headrace.documents.normalise import versions
+from headrace.documents.readers import reader
+from headrace.documents.readers.base import Part
+from headrace.documents.readers.streams import count_lines
+from headrace.documents.reading import Reading
+from headrace.documents.sources import WHOLE, InputFile
+from headrace.documents.store import SCHEMA
+from headrace.flow.artifact import ConservationError
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.recipe.schema import DocumentsConfig
+
+# Small files are read together up to this size on disk: a task should outlast its start, and code trees hold millions.
+TASK_BYTES = 16 << 20
+# A row group as Python objects, as Arrow arrays and as encoded pages; measured with 8 MB of text.
+TASK_MEMORY = 64 << 20
+# A document as bytes, as text, normalised, encoded, in Arrow and in Parquet's page.
+COPIES = 6
+# Formats whose result depends on the grammar of the running Python.
+SYNTAX = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
+COUNTED = ("documents", "bytes", "characters", "quarantined", "skipped", "read")
+
+
+@dataclass(frozen=True)
+class Documents(Step):
+    """Raw files to documents.
+
+    Attributes:
+        sources: every source with its files and fingerprints, in the recipe's order.
+        config: the recipe's ``documents`` section.
+    """
+
+    kind: ClassVar[str] = "documents"
+    VERSION: ClassVar[int] = 1
+
+    sources: tuple[SourceFiles, ...]
+    config: DocumentsConfig
+
+    def params(self) -> dict[str, Any]:
+        """Normalisation with its tables' versions, and for each source how it is read and what its files hold."""
+        return {
+            "normalise": {"method": self.config.normalise, **versions(self.config.normalise)},
+            "sources": [_source_params(source) for source in self.sources],
+        }
+
+    def inputs(self) -> dict[str, Step]:
+        """None: documents begin the flow."""
+        return {}
+
+    def phases(self) -> list[Phase]:
+        """Count lines where that is needed, then read."""
+        return [
+            Phase("lines", self._plan_lines, self._count_lines),
+            Phase("read", self._plan_read, self._read, memory=lambda spec: int(spec["memory"])),
+        ]
+
+    def _named(self, name: str) -> SourceFiles:
+        return next(source for source in self.sources if source.name == name)
+
+    # Phase "lines".
+
+    def _plan_lines(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        specs = []
+        for source in self.sources:
+            probe(source)
+            for number, file in enumerate(source.files):
+                parts = _parts(file)
+                if any(part.row is None for part in parts):  # nothing begins behind the last: it needs no count
+                    specs += [{"source": source.name, "file": number, "part": asdict(part)} for part in parts[:-1]]
+        return specs
+
+    def _count_lines(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        file = self._named(spec["source"]).files[spec["file"]]
+        ctx.at(f"{spec['source']}:{file.name}")
+        return {"lines": count_lines(file, Part(**spec["part"]))}
+
+    # Phase "read".
+
+    def _plan_read(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        lines = (result["lines"] for result in ctx.results("lines"))
+        return [spec for source in self.sources for spec in _tasks(source, lines)]
+
+    def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        source = self._named(spec["source"])
+        with Reading(ctx, source, self.config.normalise) as reading:
+            for entry in spec["parts"]:
+                reading.part(source.files[entry["file"]], Part(**entry["part"]))
+        return reading.result()
+
+    # The end.
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """Counts per source, checked: rows read = documents + quarantined + skipped.
+
+        Raises:
+            UserError: a source yields no document, or too many of its rows are bad.
+            ConservationError: rows are unaccounted for.
+        """
+        counts: dict[str, dict[str, int]] = {}
+        by_source: dict[str, list[dict[str, Any]]] = {source.name: [] for source in self.sources}
+        for marker in ctx.markers("read"):
+            by_source[marker["result"]["source"]].append(marker)
+        for source in self.sources:
+            markers = by_source[source.name]
+            results = [marker["result"] for marker in markers]
+            files = [entry for marker in markers for entry in marker["files"]]
+            count = {key: sum(result["counts"][key] for result in results) for key in COUNTED}
+            counts[source.name] = {"files": len(source.files), **count}
+            _conserved(source.name, count, sum(entry["rows"] for entry in files if entry["name"].startswith("shards/")))
+            judge(
+                source,
+                counts[source.name],
+                [entry for result in results for entry in result["bad"]],
+                [str(ctx.folder / entry["name"]) for entry in files if entry["name"].startswith("files/quarantine/")],
+                next((result["seen"] for result in results if result["seen"]), []),
+                self.config.max_quarantined,
+            )
+        schema = {field.name: str(field.type) for field in SCHEMA}
+        return {"counts": counts, "schema": schema, "sources": [source.name for source in self.sources]}
+
+
+def _conserved(name: str, count: dict[str, int], written: int) -> None:
+    """Compare what the readers' containers said they hold with what lies in the shards' footers and the quarantine."""
+    if written != count["documents"] or count["read"] != written + count["quarantined"] + count["skipped"]:
+        raise ConservationError(
+            f"source {name}: {count['read']} rows read, but {written} documents written, "
+            f"{count['quarantined']} rows quarantined and {count['skipped']} skipped"
+        )
+
+
+def _source_params(taken: SourceFiles) -> dict[str, Any]:
+    source = taken.source
+    params: dict[str, Any] = {
+        "name": taken.name,
+        "files": len(taken.files),
+        "digest": taken.digest,
+        "text": source.text,
+        "fields": source.fields.model_dump(),
+        **{name: getattr(source, name) for name in ("license", "repo", "language")},
+    }
+    if any(file.format in SYNTAX for file in taken.files):
+        params["python"] = ".".join(platform.python_version_tuple()[:2])
+    return params
+
+
+def _parts(file: InputFile) -> list[Part]:
+    """The parts of a file; small ones are not opened for that."""
+    return reader(file.format).split(file) if file.size > TASK_BYTES else [Part()]
+
+
+def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]]:
+    """The read tasks of a source: small files together, each part of a big one for itself.
+
+    Args:
+        source: the source.
+        lines: the results of the phase ``lines``, in its order; as many are taken as this source has.
+    """
+    group: list[dict[str, Any]] = []
+    size = 0
+
+    def spec(parts: list[dict[str, Any]]) -> dict[str, Any]:
+        whole = [source.files[entry["file"]] for entry in parts]
+        largest = max((file.size for file in whole if file.format in WHOLE), default=0)
+        return {"source": source.name, "parts": parts, "memory": TASK_MEMORY + COPIES * largest}
+
+    for number, file in enumerate(source.files):
+        if group and size + file.size > TASK_BYTES:
+            yield spec(group)
+            group, size = [], 0
+        entries = [{"file": number, "part": asdict(part)} for part in _numbered(_parts(file), lines)]
+        if file.size > TASK_BYTES:
+            yield from (spec([entry]) for entry in entries)
+        else:
+            group += entries
+            size += file.size
+    if group:
+        yield spec(group)
+
+
+def _numbered(parts: list[Part], lines: Iterator[int]) -> list[Part]:
+    """Give the parts whose first row is unknown the number that the counted lines say."""
+    if all(part.row is not None for part in parts):
+        return parts
+    row, numbered = 0, []
+    for i, part in enumerate(parts):
+        numbered.append(Part(part.begin, part.end, row))
+        if i + 1 < len(parts):
+            row += next(lines)
+    return numbered
