@@ -62,7 +62,7 @@ def lower_case() -> npt.NDArray[np.int32]:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[int, int]:
+def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[np.int64, int]:
     """The code point that starts at byte ``i`` of valid UTF-8, and the byte after it."""
     first = np.int64(data[i])
     if first < 0x80:
@@ -77,9 +77,9 @@ def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
-def count_characters(data: npt.NDArray[np.uint8], start: int, end: int) -> int:
+def count_characters(data: npt.NDArray[np.uint8], start: int, end: int) -> np.int64:
     """Code points in the bytes from ``start`` to ``end`` of valid UTF-8."""
-    count = 0
+    count = np.int64(0)
     for i in range(start, end):
         count += np.int64((data[i] & 0xC0) != 0x80)
     return count

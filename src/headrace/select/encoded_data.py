@@ -62,8 +62,8 @@ def _encoded(
     out: npt.NDArray[np.int64],
 ) -> None:
     for d in range(len(offsets) - 1):
-        start, end = offsets[d], offsets[d + 1]
-        covered = total = np.int64(0)
+        start, end = int(offsets[d]), int(offsets[d + 1])
+        covered = total = 0
         base64_done = hex_done = unicode_done = start
         for i in range(start, end):
             byte = data[i]

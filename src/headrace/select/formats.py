@@ -1,0 +1,51 @@
+"""What a document is written in, as one lower-case word: rules for HTML or JSON go by it.
+
+A document's own language comes first, then the suffix of its path. Names are those of The Stack's folders.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+# Suffixes of the formats that a rule below asks for; of all other files the language is enough, or nothing is known.
+_SUFFIXES = {
+    ".htm": "html", ".html": "html", ".xht": "html", ".xhtml": "html",
+    ".json": "json", ".geojson": "json", ".jsonld": "json", ".webmanifest": "json", ".ipynb": "json",
+    ".markdown": "markdown", ".md": "markdown", ".mkd": "markdown", ".mkdn": "markdown",
+    ".rst": "restructuredtext", ".rest": "restructuredtext",
+    ".man": "roff", ".roff": "roff", ".mdoc": "roff",
+    ".smt": "smt", ".smt2": "smt",
+    ".latex": "tex", ".ltx": "tex", ".sty": "tex", ".tex": "tex",
+    ".text": "text", ".txt": "text",
+    ".xml": "xml", ".xsd": "xml", ".xsl": "xml", ".xslt": "xml", ".svg": "xml", ".rss": "xml", ".plist": "xml",
+    ".yaml": "yaml", ".yml": "yaml",
+}  # fmt: skip
+_SAME = {
+    "plain-text": "text", "roff-manpage": "roff", "xslt": "xml",
+    "svg": "xml", "jsonld": "json", "json-with-comments": "json",
+}  # fmt: skip
+
+DATA_LIKE = frozenset({"html", "json", "markdown", "restructuredtext", "roff", "smt", "tex", "text", "xml", "yaml"})
+"""Formats whose lines may be long: those that StarCoder 2 excepts (2402.19173, 2.4), reStructuredText and YAML."""
+
+NO_LETTERS = frozenset({"motorola-68k-assembly", "webassembly"})
+"""Languages of few letters, which StarCoder 2 excepts from the rule on them."""
+
+
+def format_of(language: str | None, path: str | None) -> str | None:
+    """The format of one document, or None when nothing tells it.
+
+    Args:
+        language: the documents' column, in any case; spaces count as hyphens.
+        path: the documents' column; only its suffix matters.
+    """
+    if language:
+        name = language.lower().replace(" ", "-")
+        return _SAME.get(name, name)
+    return _SUFFIXES.get(os.path.splitext(path)[1].lower()) if path else None
+
+
+def formats_of(languages: Sequence[str | None], paths: Sequence[str | None]) -> list[str | None]:
+    """The format of each document."""
+    return [format_of(language, path) for language, path in zip(languages, paths, strict=True)]

@@ -1,0 +1,87 @@
+"""Sidecars: Parquet shards that stand row by row beside the shards of documents.
+
+A step that looks at each document by itself is one phase of one task a shard: :func:`plan` and :func:`write` are that
+phase but for the looking. Row groups follow those of the documents, so bytes depend on content only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.flow.artifact import ConservationError
+from headrace.flow.task import TaskContext
+
+BATCH_BYTES = 8 << 20  # the text of a documents' row group; part of the layout, so never taken from the memory budget
+COMPRESSION = "zstd"
+
+Look = Callable[[pa.RecordBatch], pa.Table]
+
+
+def plan(ctx: TaskContext) -> list[dict[str, Any]]:
+    """One task for each shard of the input ``documents``, with the size of its largest row group."""
+    import pyarrow.parquet as pq
+
+    documents = ctx.input("documents")
+    specs = []
+    for shard in range(len(documents.shards)):
+        metadata = pq.read_metadata(documents.shard_path(shard))
+        sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
+        specs.append({"shard": shard, "bytes": max(sizes, default=0)})
+    return specs
+
+
+def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema: pa.Schema, look: Look) -> int:
+    """Look at the documents of one shard and write their rows.
+
+    Args:
+        ctx: the task.
+        spec: from :func:`plan`.
+        columns: columns of documents that ``look`` needs, ``text`` among them.
+        schema: of the sidecar.
+        look: makes as many rows as the batch has, of that schema, each from its own document only.
+
+    Returns:
+        The number of rows.
+    """
+    import pyarrow.parquet as pq
+
+    from headrace.documents.store import read_batches
+
+    documents = ctx.input("documents")
+    shard = spec["shard"]
+    first = int(documents.row_offsets[shard])
+    with ctx.shard() as out, pq.ParquetWriter(out.path, schema, compression=COMPRESSION) as writer:
+        for batch in read_batches(documents.shard_path(shard), columns, BATCH_BYTES):
+            if ctx.careful:
+                tables = []
+                for row in range(batch.num_rows):
+                    ctx.at(f"document row {first + out.rows + row}")
+                    tables.append(look(batch.slice(row, 1)))
+                table = pa.concat_tables(tables).combine_chunks()
+            else:
+                ctx.at(f"document rows {first + out.rows} to {first + out.rows + batch.num_rows - 1}")
+                table = look(batch)
+            writer.write_table(table, row_group_size=batch.num_rows)
+            out.rows += batch.num_rows
+            ctx.progress(batch.num_rows, batch.column("text").nbytes)
+        rows = out.rows
+    return rows
+
+
+def memory(spec: dict[str, Any]) -> int:
+    """The least memory of a task: the largest row group as read, as Arrow and as what a kernel makes of it."""
+    return (16 << 20) + 4 * int(spec["bytes"])
+
+
+def check_rows(ctx: TaskContext, rows: int) -> None:
+    """Every document must have its row.
+
+    Raises:
+        ConservationError: it has not.
+    """
+    documents = ctx.input("documents")
+    if rows != documents.rows:
+        raise ConservationError(f"{ctx.step.name}: {rows} rows beside {documents.rows} documents")
