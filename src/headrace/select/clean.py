@@ -135,7 +135,7 @@ def _clean(
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _decode(data: npt.NDArray[np.uint8], i: int, end: int) -> tuple[int, int]:
+def _decode(data: npt.NDArray[np.uint8], i: int, end: int) -> tuple[np.int64, int]:
     """The code point that starts at byte i and the byte after it; U+FFFD for a byte that starts none."""
     first = np.int64(data[i])
     if first < 0x80:

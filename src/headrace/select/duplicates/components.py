@@ -1,0 +1,104 @@
+"""Connected components of the duplicate pairs: union-find over one array, which may be a memory-mapped file.
+
+The label of a component is its smallest row, so it depends on the pairs alone and not on their order.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+
+def row_dtype(rows: int) -> np.dtype:
+    """The narrowest unsigned type for row numbers below ``rows``: 4 bytes up to 4.3 G documents."""
+    return np.dtype("<u4") if rows <= 1 << 32 else np.dtype("<u8")
+
+
+@numba.njit(cache=True, nogil=True)
+def union(parent: npt.NDArray[np.unsignedinteger], pairs: npt.NDArray[np.uint64]) -> int:
+    """Join the two rows of each pair.
+
+    Union by smaller root with path halving (Tarjan and van Leeuwen 1984): a parent is never greater than its child.
+
+    Args:
+        parent: unsigned[rows], each row's parent; at first its own number.
+        pairs: uint64[n, 2].
+
+    Returns:
+        The number of pairs that joined two components.
+    """
+    joined = 0
+    for i in range(len(pairs)):
+        a, b = np.int64(pairs[i, 0]), np.int64(pairs[i, 1])
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = np.int64(parent[a])
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = np.int64(parent[b])
+        if a < b:
+            parent[b] = a
+            joined += 1
+        elif b < a:
+            parent[a] = b
+            joined += 1
+    return joined
+
+
+@numba.njit(cache=True, nogil=True)
+def flatten(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.int64]:
+    """Make every parent the smallest row of its component, in one ascending pass, and count members.
+
+    Args:
+        parent: unsigned[rows], after all unions.
+        sizes: unsigned[rows] of zeros; receives each component's size at its smallest row.
+
+    Returns:
+        int64[3]: components of more than one member, their members in all, and the size of the largest.
+    """
+    counts = np.zeros(3, np.int64)
+    for row in range(len(parent)):
+        parent[row] = parent[parent[row]]
+        sizes[parent[row]] += 1
+    for row in range(len(parent)):
+        size = np.int64(sizes[row])
+        if size > 1:
+            counts[0] += 1
+            counts[1] += size
+            counts[2] = max(counts[2], size)
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def star_edges(
+    high: npt.NDArray[np.uint64],
+    low: npt.NDArray[np.uint64],
+    rows: npt.NDArray[np.uint64],
+    state: npt.NDArray[np.uint64],
+    edges: npt.NDArray[np.uint64],
+) -> int:
+    """Edges from each member of a bucket to its smallest row: n - 1 edges for a bucket of n, never n * (n - 1) / 2.
+
+    The records come in ascending order of (high, low, row), in as many chunks as memory demands.
+
+    Args:
+        high, low: uint64[n], the two halves of a bucket's key.
+        rows: uint64[n].
+        state: uint64[4], the bucket that is open at a chunk's start: high, low, smallest row, and 1 if there is one.
+            Updated.
+        edges: uint64[n, 2]; receives (smallest row, member).
+
+    Returns:
+        The number of edges.
+    """
+    count = 0
+    for i in range(len(rows)):
+        if state[3] == 1 and high[i] == state[0] and low[i] == state[1]:
+            if rows[i] != state[2]:
+                edges[count, 0] = state[2]
+                edges[count, 1] = rows[i]
+                count += 1
+        else:
+            state[0], state[1], state[2], state[3] = high[i], low[i], rows[i], 1
+    return count

@@ -1,0 +1,278 @@
+"""MinHash signatures by fast similarity sketching (Dahlgaard, Knudsen and Thorup, FOCS 2017, arXiv 1704.04370).
+
+k independent permutations cost k hashes a shingle. Here a shingle x is hashed once a round. In round i < k it goes to
+bin h_i(x) mod k, in round k + b every shingle goes to bin b, and a bin keeps its smallest value (i, h_i(x)); it ends
+after the first round that leaves no bin empty. A document of more than about k ln k distinct shingles ends after one
+round, one hash a shingle; a document of one shingle has after 2k rounds at the latest what k permutations give.
+Each value agrees between two documents with probability equal to their Jaccard similarity, short documents included,
+and the mean of k values is concentrated at least as well as k independent ones (Theorem 1 there). One-permutation
+hashing with densification, as quick, has neither property for documents of few shingles.
+
+A value is 64 bits: the round in the upper 16, then 48 of the hash. It is held only until the bands are hashed, so there
+is nothing to gain from folding it to 32 bits, while two different shingles agree by chance once in 2**48.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from headrace.flow.keys import mix64
+from headrace.select.duplicates.shingles import block_buffers, next_block
+
+# Two rounds a bin, and the round has 16 bits.
+MOST_VALUES = 1 << 15
+
+# A document whose first round left a bin empty has fewer distinct shingles than this many times k, or else something
+# happened whose probability is below k * exp(-64).
+_DISTINCT_PER_BIN = 64
+
+_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, the increment of SplitMix64
+_HALF = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+_ROUND_BITS = np.uint64(16)
+_HASH_BITS = np.uint64(48)
+_CHUNK = 256  # bins and values computed by the vector unit before they are scattered one by one
+
+
+def signatures(
+    points: npt.NDArray[np.uint32],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    ngram: int,
+    words: bool,
+    values: int,
+) -> npt.NDArray[np.uint64]:
+    """The MinHash signature of every document.
+
+    Args:
+        points, starts, lengths: cleaned documents, from :func:`headrace.select.clean.clean`.
+        ngram: units in a shingle.
+        words: whether a unit is a word or a code point.
+        values: hash values in a signature, at most ``MOST_VALUES``.
+
+    Returns:
+        uint64[n_docs, values]; the share of equal values of two rows estimates the Jaccard similarity of their shingle
+        sets. A document without shingles has ``2**64 - 1`` throughout.
+    """
+    out = np.empty((len(lengths), values), dtype=np.uint64)
+    _signatures(points, starts, lengths, ngram, words, out)
+    return out
+
+
+def band_fingerprints(
+    points: npt.NDArray[np.uint32],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    ngram: int,
+    words: bool,
+    values: int,
+    bands: int,
+    rows: int,
+) -> npt.NDArray[np.uint64]:
+    """The band fingerprints of every document, without its signature ever leaving the cache.
+
+    Band b hashes its own number and the values [b * rows, (b + 1) * rows) of the signature. Two documents are a
+    candidate pair if they agree in at least one fingerprint.
+
+    Args:
+        points, starts, lengths, ngram, words, values: as for :func:`signatures`.
+        bands, rows: with bands * rows <= values.
+
+    Returns:
+        uint64[n_docs, bands]. A document without shingles gets fingerprints too: the caller leaves those of length 0
+        out.
+    """
+    out = np.empty((len(lengths), bands), dtype=np.uint64)
+    _band_fingerprints(points, starts, lengths, ngram, words, values, rows, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _signatures(
+    points: npt.NDArray[np.uint32],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    ngram: int,
+    words: bool,
+    out: npt.NDArray[np.uint64],
+) -> None:
+    units, work, hashes = block_buffers(ngram)
+    bins = np.empty(_CHUNK, np.int64)
+    minima = np.empty(_CHUNK, np.uint64)
+    table, distinct = _distinct_buffers(out.shape[1])
+    for d in range(len(lengths)):
+        _sketch(
+            points,
+            starts[d],
+            starts[d] + lengths[d],
+            ngram,
+            words,
+            out[d],
+            (units, work, hashes),
+            (bins, minima),
+            (table, distinct),
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _band_fingerprints(
+    points: npt.NDArray[np.uint32],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    ngram: int,
+    words: bool,
+    values: int,
+    rows: int,
+    out: npt.NDArray[np.uint64],
+) -> None:
+    units, work, hashes = block_buffers(ngram)
+    bins = np.empty(_CHUNK, np.int64)
+    minima = np.empty(_CHUNK, np.uint64)
+    table, distinct = _distinct_buffers(values)
+    sketch = np.empty(values, np.uint64)
+    for d in range(len(lengths)):
+        _sketch(
+            points,
+            starts[d],
+            starts[d] + lengths[d],
+            ngram,
+            words,
+            sketch,
+            (units, work, hashes),
+            (bins, minima),
+            (table, distinct),
+        )
+        for band in range(out.shape[1]):
+            out[d, band] = mix64(np.uint64(band + 1) * _STEP)
+        for row in range(rows):
+            for band in range(out.shape[1]):
+                out[d, band] = mix64(out[d, band] + sketch[band * rows + row])
+
+
+@numba.njit(cache=True, nogil=True)
+def _distinct_buffers(values: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
+    """An open-addressing table and room for the distinct shingles of a document that needs further rounds."""
+    size = 1
+    while size < 2 * _DISTINCT_PER_BIN * values:
+        size *= 2
+    return np.empty(size, np.int32), np.empty(_DISTINCT_PER_BIN * values, np.uint64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sketch(
+    points: npt.NDArray[np.uint32],
+    start: int,
+    end: int,
+    ngram: int,
+    words: bool,
+    sketch: npt.NDArray[np.uint64],
+    blocks: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
+    chunks: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]],
+    sets: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]],
+) -> None:
+    """The sketch of one document into ``sketch``."""
+    units, work, hashes = blocks
+    k = len(sketch)
+    sketch[:] = _EMPTY
+    empty, total = k, 0
+    count, at, have = next_block(points, start, end, ngram, words, units, 0, work, hashes)
+    while count:
+        total += count
+        empty = _scatter(hashes, count, 0, sketch, empty, chunks)
+        count, at, have = next_block(points, at, end, ngram, words, units, have, work, hashes)
+    if empty == 0 or total == 0:
+        return
+    distinct = sets[1]
+    size = _distinct(points, start, end, ngram, words, total, blocks, sets)
+    for i in range(1, k):
+        empty = _scatter(distinct, size, i, sketch, empty, chunks)
+        if empty == 0:
+            return
+    for b in range(k):
+        if sketch[b] == _EMPTY:
+            shift = np.uint64(k + b) * _STEP
+            least = _EMPTY
+            for j in range(size):
+                least = min(least, mix64(distinct[j] + shift))
+            sketch[b] = (np.uint64(k + b) << _HASH_BITS) | (least >> _ROUND_BITS)
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(
+    hashes: npt.NDArray[np.uint64],
+    count: int,
+    i: int,
+    sketch: npt.NDArray[np.uint64],
+    empty: int,
+    chunks: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]],
+) -> int:
+    """Round i < k: each hash to its bin. The number of bins that are still empty.
+
+    The bin is the upper half of h_i(x) scaled to k (Lemire 2019), the value the lower half and then the upper, so that
+    the two are independent. h_0 is the shingle hash itself, which is mixed already.
+    """
+    bins, minima = chunks
+    k = np.uint64(len(sketch))
+    shift = np.uint64(i) * _STEP
+    mark = np.uint64(i) << _HASH_BITS
+    for first in range(0, count, _CHUNK):
+        size = min(_CHUNK, count - first)
+        if i == 0:
+            for j in range(size):
+                x = hashes[first + j]
+                bins[j] = np.int64(((x >> _HALF) * k) >> _HALF)
+                minima[j] = ((x << _HALF) | (x >> _HALF)) >> _ROUND_BITS
+        else:
+            for j in range(size):
+                x = mix64(hashes[first + j] + shift)
+                bins[j] = np.int64(((x >> _HALF) * k) >> _HALF)
+                minima[j] = (((x << _HALF) | (x >> _HALF)) >> _ROUND_BITS) | mark
+        for j in range(size):
+            if minima[j] < sketch[bins[j]]:
+                if sketch[bins[j]] == _EMPTY:
+                    empty -= 1
+                sketch[bins[j]] = minima[j]
+    return empty
+
+
+@numba.njit(cache=True, nogil=True)
+def _distinct(
+    points: npt.NDArray[np.uint32],
+    start: int,
+    end: int,
+    ngram: int,
+    words: bool,
+    total: int,
+    blocks: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
+    sets: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]],
+) -> int:
+    """Collect the distinct shingles of a document of ``total`` shingles; their number.
+
+    Further rounds need each shingle once. Without this, a long text of few distinct shingles (a hundred megabytes of
+    one letter) would be passed over 2k times.
+    """
+    units, work, hashes = blocks
+    table, distinct = sets
+    used = 1
+    while used < min(2 * total, len(table)):
+        used *= 2
+    table[:used] = -1
+    size = 0
+    count, at, have = next_block(points, start, end, ngram, words, units, 0, work, hashes)
+    while count:
+        for j in range(count):
+            x = hashes[j]
+            slot = np.int64(x & np.uint64(used - 1))
+            while table[slot] >= 0 and distinct[table[slot]] != x:
+                slot = (slot + 1) & (used - 1)
+            if table[slot] < 0:
+                if size == len(distinct):
+                    return size
+                table[slot] = size
+                distinct[size] = x
+                size += 1
+        count, at, have = next_block(points, at, end, ngram, words, units, have, work, hashes)
+    return size
