@@ -1,0 +1,168 @@
+"""How much there is of each source: measured in a run, stated under ``expect``, or estimated from its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from headrace.recipe.schema import Recipe, Source
+
+if TYPE_CHECKING:
+    from headrace.documents.sources import InputFile
+
+Basis = Literal["measured", "expected", "estimated"]
+
+# SlimPajama: 2,567 GB of text were 690 B tokens of CrystalCoder's LLaMA tokenizer.
+BYTES_PER_TOKEN = 3.72
+# A sample this large holds the mean of a source's files within a few per cent, and is read in well under a second.
+SAMPLE_FILES = 16
+SAMPLE_BYTES = 512 << 10
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What there is of a source.
+
+    Attributes:
+        name: the source.
+        basis: where the counts come from; ``estimated`` as soon as one of them is.
+        files: input files, or None when they were not looked at.
+        documents: documents, or None when nobody knows.
+        bytes: bytes of text.
+        tokens: tokens, ends of documents included.
+    """
+
+    name: str
+    basis: Basis
+    files: int | None
+    documents: int | None
+    bytes: int
+    tokens: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes as a dict."""
+        return asdict(self)
+
+
+def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
+    """Counts of one source before any work: those stated under ``expect``, else an estimate from its files.
+
+    Args:
+        name: the source.
+        recipe: the recipe.
+        base: the recipe's folder.
+
+    Raises:
+        UserError: its files are needed for the estimate and cannot be found or read.
+    """
+    source = recipe.sources[name]
+    expect = source.expect
+    if expect is not None and (expect.tokens is not None or expect.bytes is not None):
+        tokens = round(expect.bytes / BYTES_PER_TOKEN) if expect.tokens is None and expect.bytes else expect.tokens or 0
+        size = round(tokens * BYTES_PER_TOKEN) if expect.bytes is None else expect.bytes
+        basis: Basis = "estimated" if expect.tokens is None and recipe.stages else "expected"
+        return SourceCounts(name, basis, None, expect.documents, size, tokens)
+    return _estimate(name, recipe, base)
+
+
+def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
+    """Scale what a keyed sample of the files holds up to all of them."""
+    from headrace.documents.sources import list_files
+    from headrace.flow.keys import salt
+
+    source = recipe.sources[name]
+    files = list_files(name, source, recipe.seed, base)
+    sample = sorted(files, key=lambda file: (salt(recipe.seed, "plan", name, file.name), file.name))[:SAMPLE_FILES]
+    read, documents, size = 0.0, 0, 0
+    texts: list[str] = []
+    for file in sample:
+        held = _sample(file, source)
+        read += held.read
+        documents += held.documents
+        size += held.size
+        texts += held.texts
+    total = sum(file.size if file.take is None else min(file.size, file.take) for file in files)
+    scale = total / read if read else 0.0
+    expected = source.expect.documents if source.expect else None
+    text = round(size * scale)
+    tokens = round(text / _bytes_per_token(recipe, texts)) + round(documents * scale)
+    return SourceCounts(name, "estimated", len(files), expected or round(documents * scale), text, tokens)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The beginning of a file: the bytes on disk that it takes, its documents, their text."""
+
+    read: float
+    documents: int
+    size: int
+    texts: list[str]
+
+
+def _sample(file: InputFile, source: Source) -> _Sample:
+    """Read the first documents of a file, up to ``SAMPLE_BYTES`` of text."""
+    import orjson
+
+    from headrace.documents.readers import reader
+    from headrace.documents.readers.base import Part, Record, Tally
+
+    documents = size = raw = 0
+    texts: list[str] = []
+    items = reader(file.format).read(file, Part(), source, Tally())
+    for item in items:
+        if not isinstance(item, Record):
+            continue
+        text = "\n\n".join(content for _, content in item.turns) if item.turns is not None else item.text
+        length = len(text.encode("utf-8", "replace"))
+        documents += 1
+        size += length
+        # How much of the file a record takes: exact for JSON lines but for escapes and white space.
+        raw += length + len(orjson.dumps(item.fields, default=str)) + len(source.text) + 6
+        texts.append(text[:20_000])
+        if size >= SAMPLE_BYTES and next(iter(items), None) is not None:
+            return _Sample(_on_disk(file, raw, documents), documents, size, texts[:40])
+    return _Sample(file.size, documents, size, texts[:40])
+
+
+def _on_disk(file: InputFile, raw: int, documents: int) -> float:
+    """Bytes on disk that the first documents of a file take."""
+    if file.format == "parquet":
+        import fsspec
+        import pyarrow.parquet as pq
+
+        with fsspec.open(file.url, "rb") as stream:
+            return float(file.size * documents / max(1, pq.ParquetFile(stream).metadata.num_rows))
+    if file.compression is None:
+        return min(file.size, raw)
+    return min(file.size, raw * _compression(file))
+
+
+def _compression(file: InputFile) -> float:
+    """Bytes on disk per byte of content, at the beginning of a compressed file."""
+    import fsspec
+    import pyarrow as pa
+
+    with fsspec.open(file.url, "rb") as stream:
+        unpacked = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), file.compression)
+        content = sum(len(block) for block in islice(_blocks(unpacked), 16))
+        return float(min(stream.tell(), file.size) / max(1, content))
+
+
+def _blocks(stream: Any) -> Iterator[bytes]:
+    while block := stream.read(1 << 18):
+        yield block
+
+
+def _bytes_per_token(recipe: Recipe, texts: list[str]) -> float:
+    """Measured on the sample when the recipe's tokenizer is a file that exists, else that of a common tokenizer."""
+    path = recipe.tokenizer.file if recipe.tokenizer else None
+    if recipe.tokenizer is None or path is None or not Path(path).exists() or not any(texts):
+        return BYTES_PER_TOKEN
+    from headrace.tokens.engine import Texts
+    from headrace.tokens.load import open_file
+
+    encoded = open_file(path, recipe.tokenizer.special).encode(Texts.of(texts))
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) / max(1, len(encoded.tokens))

@@ -1,0 +1,267 @@
+"""The plan of a recipe: its graph, and documents, tokens, epochs, steps, disk and time, before any work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.planning.counts import SourceCounts, count_source
+from headrace.planning.machine import Machine
+from headrace.recipe.schema import Recipe, Stage
+from headrace.sequence.epochs import SourceCount, resolve
+
+# Zstandard at Parquet's default level on SlimPajama: about 895 GB for 2,567 GB of text.
+COMPRESSED = 0.35
+# Verdicts, measures and duplicates hold a few short columns for a document; evidence only for those removed.
+SIDECAR = 64
+# A segment is 27 bytes of columns; concatenated rows hold little more than two of them in common mixtures.
+SEGMENTS = 2 * 27
+# Weights and AdamW's two moments in float32.
+CHECKPOINT = 12
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a stage takes of a source.
+
+    Attributes:
+        source: the source's name.
+        slice: the part of it, between 0 and 1.
+        epochs: passes over the slice.
+        documents: documents, copies counted; None when nobody knows.
+        tokens: tokens, copies counted.
+    """
+
+    source: str
+    slice: tuple[float, float]
+    epochs: float
+    documents: int | None
+    tokens: int
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage before it is made.
+
+    Attributes:
+        name: the stage.
+        start: the stage it starts from, or ``scratch``; None without a model.
+        sequence_length: tokens that a row trains on.
+        batch: rows of a step.
+        tokens: tokens in its sequence.
+        rows: rows in its sequence.
+        steps: steps it is trained for.
+        sources: what it takes.
+        flops: floating-point operations of its training; None without a model.
+    """
+
+    name: str
+    start: str | None
+    sequence_length: int
+    batch: int
+    tokens: int
+    rows: int
+    steps: int
+    sources: tuple[Share, ...]
+    flops: float | None
+
+    @property
+    def trained(self) -> int:
+        """Tokens it is trained on: whole batches."""
+        return self.steps * self.batch * self.sequence_length
+
+
+@dataclass(frozen=True)
+class Node:
+    """An artifact of the graph: its kind with the stage, what it is made from, its size on disk, seconds to make."""
+
+    name: str
+    inputs: tuple[str, ...]
+    disk: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that can be said of a recipe before any work.
+
+    Attributes:
+        recipe: the recipe's name.
+        sources: what there is of each source.
+        stages: the stages in training order.
+        graph: the artifacts, each after its inputs.
+        parameters: parameters of the model; None without one.
+        machine: what times are estimated for.
+    """
+
+    recipe: str
+    sources: tuple[SourceCounts, ...]
+    stages: tuple[StagePlan, ...]
+    graph: tuple[Node, ...]
+    parameters: int | None
+    machine: Machine
+
+    @property
+    def disk(self) -> int:
+        """Bytes that all artifacts take."""
+        return sum(node.disk for node in self.graph)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that all artifacts take."""
+        return sum(node.seconds for node in self.graph)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values. Sizes, times and what is based on estimates are estimates."""
+        stages = [
+            {
+                **{key: value for key, value in asdict(stage).items() if key != "sources"},
+                "trained_tokens": stage.trained,
+                "sources": [{**asdict(share), "slice": list(share.slice)} for share in stage.sources],
+            }
+            for stage in self.stages
+        ]
+        return {
+            "recipe": self.recipe,
+            "sources": [source.to_json() for source in self.sources],
+            "graph": [{**asdict(node), "inputs": list(node.inputs)} for node in self.graph],
+            "stages": stages,
+            "parameters": self.parameters,
+            "machine": asdict(self.machine),
+            "disk": self.disk,
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        from headrace.planning.text import render
+
+        return render(self)
+
+
+def plan(recipe: Recipe, base: Path | None = None) -> Plan:
+    """Plan a recipe.
+
+    Args:
+        recipe: the recipe.
+        base: the folder that ``${recipe}`` and relative paths refer to when the recipe was not read from a file.
+
+    Raises:
+        UserError: the files of a source without ``expect`` cannot be found.
+    """
+    sources = tuple(count_source(name, recipe, base or Path.cwd()) for name in recipe.sources)
+    machine = Machine.here()
+    config = None
+    if recipe.model is not None:
+        from headrace.model.presets import resolve as resolve_model
+
+        config = resolve_model(recipe.model, _vocabulary(recipe))
+    stages = tuple(_stage(recipe, i, sources, config) for i in range(len(recipe.stages)))
+    parameters = None
+    if config is not None:
+        from headrace.model.config import parameter_count
+
+        parameters = parameter_count(config)
+    return Plan(recipe.name, sources, stages, _graph(recipe, sources, stages, parameters, machine), parameters, machine)
+
+
+def _vocabulary(recipe: Recipe) -> int:
+    """The tokenizer's size: as trained, as in its file, or LLaMA's when the file is not there yet."""
+    tokenizer = recipe.tokenizer
+    if tokenizer is None or tokenizer.train is not None:
+        return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000
+    path = Path(tokenizer.file or "")
+    if not path.exists():
+        return 32_000
+    from headrace.tokens.load import open_file
+
+    return open_file(path, tokenizer.special).vocab_size
+
+
+def _stage(recipe: Recipe, index: int, sources: tuple[SourceCounts, ...], config: Any) -> StagePlan:
+    """Resolve one stage against the counts."""
+    stage = recipe.stages[index]
+    documents = {source.name: source.documents for source in sources}
+    counts = {
+        # `SourceCount.tokens` leaves out the ends of documents, which the counts of a plan include.
+        s.name: SourceCount(max(0, s.tokens - (s.documents or 0)), s.documents or 0)
+        for s in sources
+    }
+    resolved = resolve(stage, counts)
+    shares = tuple(
+        Share(s.name, s.slice, s.epochs, None if documents[s.name] is None else s.documents, s.tokens)
+        for s in resolved.sources
+    )
+    # Shares of a stated total are rounded one by one; the total itself is exact.
+    tokens = resolved.tokens if stage.tokens is None else stage.tokens
+    rows = tokens // stage.sequence_length
+    steps = rows // stage.train.batch
+    if stage.train.steps is not None:
+        steps = min(steps, stage.train.steps)
+    flops = None
+    if config is not None:
+        from headrace.model.config import flops_per_token
+
+        flops = (
+            float(flops_per_token(config, stage.sequence_length)) * steps * stage.train.batch * stage.sequence_length
+        )
+    start = _start(recipe, index) if recipe.model is not None else None
+    return StagePlan(stage.name, start, stage.sequence_length, stage.train.batch, tokens, rows, steps, shares, flops)
+
+
+def _start(recipe: Recipe, index: int) -> str:
+    """The stage whose last checkpoint a stage starts from, or ``scratch``."""
+    return recipe.stages[index].start or (recipe.stages[index - 1].name if index else "scratch")
+
+
+def _graph(
+    recipe: Recipe,
+    sources: tuple[SourceCounts, ...],
+    stages: tuple[StagePlan, ...],
+    parameters: int | None,
+    machine: Machine,
+) -> tuple[Node, ...]:
+    """The artifacts that a run of the recipe makes, each after its inputs."""
+    text = sum(source.bytes for source in sources)
+    documents = sum(source.documents or round(source.bytes / 4000) for source in sources)
+    tokens = sum(source.tokens for source in sources)
+    width = 2 if _vocabulary(recipe) <= 1 << 16 else 4
+    nodes = [Node("documents", (), round(text * COMPRESSED), machine.seconds("documents", text))]
+    sidecars = []
+    for kind, wanted in (
+        ("measures", recipe.filters.short is not None or recipe.filters.code is not None),
+        ("duplicates", recipe.deduplicate is not None),
+        ("contamination", recipe.decontaminate is not None),
+    ):
+        if wanted:
+            sidecars.append(kind)
+            nodes.append(Node(kind, ("documents",), documents * SIDECAR, machine.seconds(kind, text)))
+    nodes.append(Node("verdicts", ("documents", *sidecars), documents * SIDECAR, machine.seconds("verdicts", text)))
+    if not stages:
+        return tuple(nodes)
+    assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
+    train = recipe.tokenizer.train
+    read = 0 if train is None else min(text, train.sample or text)
+    nodes.append(
+        Node("tokenizer", ("documents", "verdicts") if train else (), 4 << 20, machine.seconds("tokenizer", read))
+    )
+    needs = ("documents", "verdicts", "tokenizer")
+    nodes.append(Node("tokens", needs, tokens * width, machine.seconds("tokens", text)))
+    for stage, section in zip(stages, recipe.stages, strict=True):
+        nodes.append(_sequence(stage, section, width, machine))
+    if parameters is not None:
+        for stage, section in zip(stages, recipe.stages, strict=True):
+            before = () if stage.start in (None, "scratch") else (f"model-{stage.start}",)
+            disk = parameters * (4 + CHECKPOINT * section.train.keep)
+            seconds = (stage.flops or 0) / machine.flops
+            nodes.append(Node(f"model-{stage.name}", (f"sequence-{stage.name}", *before), disk, seconds))
+    return tuple(nodes)
+
+
+def _sequence(stage: StagePlan, section: Stage, width: int, machine: Machine) -> Node:
+    masked = 1 / 8 if section.chat else 0
+    row = (stage.sequence_length + 1) * (width + masked) + SEGMENTS
+    rearranged = any(take.fim is not None for take in section.sources.values()) or section.chat is not None
+    needs = ("documents", "verdicts", "tokenizer", "tokens") if rearranged else ("verdicts", "tokens")
+    seconds = machine.seconds("sequence", stage.tokens * width)
+    return Node(f"sequence-{stage.name}", needs, round(stage.rows * row), seconds)

@@ -1,0 +1,109 @@
+"""A plan as a page of text."""
+
+from __future__ import annotations
+
+from headrace.planning.forecast import Plan, StagePlan
+from headrace.report.numbers import duration, size
+
+_YEAR = 365.25 * 86400
+
+
+def render(plan: Plan) -> str:
+    """The plan for a person. Counts carry where they come from, estimates begin with ``~``."""
+    parts = [f"plan of {plan.recipe}", "", *_sources(plan)]
+    for stage in plan.stages:
+        parts += ["", *_stage(stage)]
+    if len(plan.stages) > 1:
+        steps, tokens = sum(s.steps for s in plan.stages), sum(s.trained for s in plan.stages)
+        parts += ["", f"all stages: {tokens_text(tokens)} tokens trained on in {steps:,} steps"]
+    parts += ["", *_graph(plan)]
+    return "\n".join(parts)
+
+
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def tokens_text(n: float, beside: float = 0) -> str:
+    """A count with one digit after the point: 344.8 B, 12.3 M, 987.
+
+    Args:
+        n: the count.
+        beside: a larger count of the same column, whose unit is taken if it leaves a digit to show.
+    """
+    for unit, name in _UNITS:
+        if abs(n) >= unit * 0.99995 or (beside >= unit and abs(n) >= unit / 10):
+            return f"{n / unit:.1f} {name}"
+    return f"{n:.0f}"
+
+
+def span(seconds: float) -> str:
+    """A span of time, in days or years when it is that long."""
+    if seconds < 2 * 86400:
+        return duration(seconds)
+    return f"{seconds / 86400:,.0f} days" if seconds < 2 * _YEAR else f"{seconds / _YEAR:,.0f} years"
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, all others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for first, *others in [header, *rows]:
+        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def _sources(plan: Plan) -> list[str]:
+    rows = []
+    for source in plan.sources:
+        about = "~" if source.basis == "estimated" else ""
+        documents = "?" if source.documents is None else f"{about}{source.documents:,}"
+        row = [source.name, documents, f"{about}{size(source.bytes)}", f"{about}{tokens_text(source.tokens)}"]
+        rows.append([*row, source.basis])
+    header = ["source", "documents", "text", "tokens", "basis"]
+    if not plan.stages:
+        header, rows = [*header[:3], "basis"], [[*row[:3], row[4]] for row in rows]
+    note = []
+    if any(source.basis == "estimated" for source in plan.sources):
+        note = ["  ~ estimated from a sample of the files, before filters and deduplication remove any"]
+    return table(header, rows) + note
+
+
+def _stage(stage: StagePlan) -> list[str]:
+    start = "" if stage.start is None else f", from {stage.start}"
+    rows = []
+    for share in stage.sources:
+        low, high = share.slice
+        rows.append(
+            [
+                share.source,
+                "all" if (low, high) == (0, 1) else f"{low:g} to {high:g}",
+                f"{share.epochs:.3g}",
+                "?" if share.documents is None else f"{share.documents:,}",
+                tokens_text(share.tokens, stage.tokens),
+                f"{share.tokens / max(1, stage.tokens):.1%}",
+            ]
+        )
+    head = (
+        f"{stage.name}{start}: {tokens_text(stage.tokens)} tokens, "
+        f"{stage.steps:,} steps of {stage.batch:,} x {stage.sequence_length:,}"
+    )
+    if stage.steps < stage.rows // stage.batch:
+        head += f" ({tokens_text(stage.trained)} of them trained on)"
+    return [head, *table(["source", "slice", "epochs", "documents", "tokens", "share"], rows)]
+
+
+def _graph(plan: Plan) -> list[str]:
+    rows = [[node.name, f"~{size(node.disk)}", f"~{span(node.seconds)}"] for node in plan.graph]
+    head, *lines = table(["artifact", "disk", "time"], rows)
+    made = [
+        f"{line}  <- {', '.join(node.inputs)}" if node.inputs else line
+        for line, node in zip(lines, plan.graph, strict=True)
+    ]
+    total = f"all: ~{size(plan.disk)} on disk, ~{span(plan.seconds)} on the {plan.machine.cores} cores of this machine"
+    if plan.parameters is not None:
+        flops = sum(stage.flops or 0 for stage in plan.stages)
+        total += (
+            f"\nmodel: {tokens_text(plan.parameters)} parameters, {flops:.2g} floating-point operations of training"
+        )
+    return [head, *made, total]
