@@ -41,7 +41,7 @@ def join(children: object) -> Markup:
     return Markup("".join(join(child) for child in children))
 
 
-def element(name: str, *children: object, **attributes: object) -> Markup:
+def element(name: str, /, *children: object, **attributes: object) -> Markup:
     """One element.
 
     Args:

@@ -67,8 +67,7 @@ def variables() -> Markup:
 def chart_style() -> Markup:
     """The rules that charts need: inside the page once, or inside each chart that stands alone."""
     hues = "".join(
-        f".chart .c{i},.c{i}.key{{--hue:var(--c{i})}}.chart .fill.c{i}{{fill:var(--c{i})}}"
-        f".chart .stroke.c{i}{{stroke:var(--c{i})}}"
+        f".c{i}{{--hue:var(--c{i})}}.chart .fill.c{i}{{fill:var(--c{i})}}.chart .stroke.c{i}{{stroke:var(--c{i})}}"
         for i in range(len(HUES))
     )
     return Markup(

@@ -1,0 +1,96 @@
+"""The report of a run: one self-contained page, which asks nothing of the network and runs no script."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from headrace.report import palette
+from headrace.report.facts import RunFacts
+from headrace.report.markup import Markup, element
+from headrace.report.numbers import counted, duration, percent, short, whole
+from headrace.report.sections.corpus import splits, went_in
+from headrace.report.sections.removed import removed
+from headrace.report.sections.stages import stages
+from headrace.report.sections.training import samples, training
+from headrace.report.sections.work import work
+from headrace.report.tables import details
+
+# Nothing may be fetched and nothing may run, whatever a corpus holds.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def page(facts: RunFacts) -> str:
+    """The whole page as HTML."""
+    sections = [
+        ("sources", "What went in", went_in(facts)),
+        ("removed", "What was removed, and why", removed(facts)),
+        ("splits", "Splits", splits(facts)),
+        ("stages", "Stages", stages(facts)),
+        ("training", "Training", training(facts)),
+        ("samples", "Samples", samples(facts)),
+        ("work", "Time and memory", work(facts)),
+        ("recipe", "Recipe", details("The recipe as resolved", element("pre", facts.recipe, class_="text"))),
+    ]
+    present = [(name, title, body) for name, title, body in sections if body is not None]
+    nav = element("nav", [element("a", title, href=f"#{name}") for name, title, _ in present], aria_label="Sections")
+    body = element(
+        "body",
+        element("header", element("h1", facts.name), element("p", _lead(facts), class_="lead"), _tiles(facts), nav),
+        element("main", [element("section", element("h2", title), part, id=name) for name, title, part in present]),
+        element("footer", f"Made by headrace from {facts.run}. Every figure was measured in this run."),
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{facts.name}: report"),
+        element("style", style()),
+    )
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def style() -> Markup:
+    """The page's style sheet."""
+    sheet = (resources.files("headrace.report") / "page.css").read_text(encoding="utf-8")
+    fonts = f":root{{--sans:{palette.FONT};--mono:{palette.MONO}}}"
+    return Markup(palette.variables() + fonts + palette.chart_style() + "\n" + sheet)
+
+
+def _lead(facts: RunFacts) -> str:
+    parts = [counted(len(facts.sources), "source")]
+    if facts.stages:
+        parts.append(counted(len(facts.stages), "stage"))
+    if facts.vocabulary:
+        parts.append(f"a vocabulary of {whole(facts.vocabulary)} tokens")
+    parameters = next((s.training.parameters for s in facts.stages if s.training and s.training.parameters), None)
+    if parameters:
+        parts.append(f"a model of {short(parameters)} parameters")
+    return ", ".join(parts) + "."
+
+
+def _tiles(facts: RunFacts) -> Markup:
+    tiles: list[tuple[str, str, str]] = [("documents read", whole(facts.documents), "")]
+    if facts.kept is not None:
+        gone = ", ".join(f"{reason} {whole(n)}" for reason, n in list(facts.removed.items())[:2])
+        tiles.append(("kept", whole(facts.kept), f"{percent(facts.kept, facts.documents)}; {gone}" if gone else ""))
+    if facts.stages:
+        tokens = sum(stage.tokens for stage in facts.stages)
+        tiles.append(("tokens in the sequences", short(tokens), counted(len(facts.stages), "stage")))
+    trained = [stage.training for stage in facts.stages if stage.training]
+    if trained:
+        steps = sum(t.steps for t in trained)
+        tiles.append(("tokens trained on", short(sum(t.tokens for t in trained)), counted(steps, "step")))
+        first, last = trained[0].first, trained[-1].last
+        if first is not None and last is not None:
+            tiles.append(("training loss", f"{first:.2f} → {last:.2f}", "first step, end of the last stage"))
+    seconds = facts.seconds or sum(w.seconds or 0 for w in facts.work)
+    if seconds:
+        tiles.append(("time", duration(seconds), ""))
+    drawn = [
+        element(
+            "div", element("dt", name), element("dd", value, element("small", note) if note else None), class_="tile"
+        )
+        for name, value, note in tiles
+    ]
+    return element("dl", drawn, class_="tiles")

@@ -1,0 +1,83 @@
+"""What went in, what was held out, under which licences."""
+
+from __future__ import annotations
+
+from headrace.report.facts import RunFacts
+from headrace.report.markup import Markup, element, join
+from headrace.report.numbers import percent, short, size, whole
+from headrace.report.tables import Column, key, table, text
+
+
+def went_in(facts: RunFacts) -> Markup:
+    """Sources: files, documents, text, what could not be read."""
+    columns = [text("source"), *map(Column, ("files", "documents", "text", "characters", "quarantined", "empty"))]
+    rows = [
+        (
+            key(s.name, i),
+            None if s.files is None else whole(s.files),
+            whole(s.documents),
+            size(s.bytes),
+            short(s.characters),
+            whole(s.quarantined),
+            whole(s.skipped),
+        )
+        for i, s in enumerate(facts.sources)
+    ]
+    files = None if any(s.files is None for s in facts.sources) else whole(sum(s.files or 0 for s in facts.sources))
+    total = (
+        "all",
+        files,
+        whole(facts.documents),
+        size(sum(s.bytes for s in facts.sources)),
+        short(sum(s.characters for s in facts.sources)),
+        whole(sum(s.quarantined for s in facts.sources)),
+        whole(sum(s.skipped for s in facts.sources)),
+    )
+    note = "Quarantined are records that could not be read; each is listed with its file, line and error beside the "
+    note += "documents. Empty are records that held no text."
+    return join([table(columns, rows, total=total), element("p", note, class_="note"), _licences(facts)])
+
+
+def _licences(facts: RunFacts) -> Markup | None:
+    if not facts.licences:
+        return None
+    tokens = sum(licence.tokens or 0 for licence in facts.licences)
+    rows = [
+        (
+            licence.name or "not stated",
+            whole(licence.documents),
+            size(licence.bytes),
+            None if licence.tokens is None else whole(licence.tokens),
+            None if licence.tokens is None else percent(licence.tokens, tokens),
+        )
+        for licence in facts.licences
+    ]
+    columns = [text("licence"), *map(Column, ("documents", "text", "tokens", "share of tokens"))]
+    caption = "Kept documents by licence, all splits; tokens are counted once, however many epochs a stage takes."
+    return join([element("h3", "Licences"), table(columns, rows, caption)])
+
+
+def splits(facts: RunFacts) -> Markup | None:
+    """Kept documents by split and source."""
+    names = [name for name in ("train", "validation", "test") if any(s.splits.get(name) for s in facts.sources)]
+    if not names:
+        return None
+    columns = [text("source"), *map(Column, names), Column("kept"), Column("tokens, counted once")]
+    rows = [
+        (
+            key(s.name, i),
+            *(whole(s.splits.get(name, 0)) for name in names),
+            None if s.kept is None else whole(s.kept),
+            None if s.tokens is None else whole(s.tokens),
+        )
+        for i, s in enumerate(facts.sources)
+    ]
+    tokens = [s.tokens for s in facts.sources if s.tokens is not None]
+    total = (
+        "all",
+        *(whole(sum(s.splits.get(name, 0) for s in facts.sources)) for name in names),
+        whole(facts.kept or 0),
+        whole(sum(tokens)) if tokens else None,
+    )
+    note = "A keyed hash of a document's content decides its split, so exact copies fall on the same side."
+    return join([element("p", note), table(columns, rows, "Kept documents by split.", total)])

@@ -1,0 +1,128 @@
+"""What was removed and why: shares by reason, copies within and between sources, examples with evidence."""
+
+from __future__ import annotations
+
+from headrace.report.charts.matrix import heat_table
+from headrace.report.charts.removal import RemovalBar, removal_chart
+from headrace.report.facts import Example, Place, RunFacts
+from headrace.report.markup import Markup, element, join
+from headrace.report.numbers import counted, percent, whole
+from headrace.report.tables import Column, details, figure, key, table, text
+
+
+def removed(facts: RunFacts) -> Markup | None:
+    """The section, or None before the verdicts."""
+    if facts.kept is None:
+        return None
+    bars = [RemovalBar(s.name, s.kept, s.removed, s.quarantined) for s in facts.sources if s.kept is not None]
+    chart = removal_chart(bars)
+    parts = [figure(chart.title, chart.inline("removal")), _table(facts), _duplicates(facts), _contamination(facts)]
+    return join([*parts, _examples(facts)])
+
+
+def _table(facts: RunFacts) -> Markup:
+    reasons = list(facts.removed)
+    columns = [text("source"), *map(Column, ("documents", "kept", "share", *reasons))]
+    rows = [
+        (
+            key(s.name, i),
+            whole(s.documents),
+            whole(s.kept or 0),
+            percent(s.kept or 0, s.documents),
+            *(whole(s.removed.get(reason, 0)) for reason in reasons),
+        )
+        for i, s in enumerate(facts.sources)
+    ]
+    kept = facts.kept or 0
+    total = (
+        "all",
+        whole(facts.documents),
+        whole(kept),
+        percent(kept, facts.documents),
+        *(whole(facts.removed[reason]) for reason in reasons),
+    )
+    caption = "Each removed document has one reason: the first that applies, in the order in which verdicts are taken."
+    return table(columns, rows, caption, total)
+
+
+def _duplicates(facts: RunFacts) -> Markup | None:
+    if facts.duplicates is None:
+        return None
+    names = [s.name for s in facts.sources]
+    within = sum(n for (a, b), n in facts.duplicates.items() if a == b)
+    between = sum(n for (a, b), n in facts.duplicates.items() if a != b)
+    note = f"{counted(within, 'document')} removed as a copy of one in the same source, {whole(between)} as a copy of "
+    note += "one in another source."
+    caption = "Rows: the source a document was removed from. Columns: the source of the copy that stays."
+    matrix = heat_table(names, names, facts.duplicates, "removed from ↓  kept in →", caption)
+    return join(
+        [
+            element("h3", "Duplicates within and between sources"),
+            element("p", note),
+            element("div", matrix, class_="scroll", tabindex=0),
+        ]
+    )
+
+
+def _contamination(facts: RunFacts) -> Markup | None:
+    if facts.contamination is None:
+        return None
+    names = [s.name for s in facts.sources]
+    benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in facts.contamination))
+    heading = element("h3", "Benchmark items found")
+    if not benchmarks:
+        return join([heading, element("p", "No document held an item of a benchmark.")])
+    caption = "Documents removed because they hold an item of a benchmark, by benchmark and source."
+    matrix = heat_table(benchmarks, names, facts.contamination, "benchmark ↓  source →", caption)
+    return join([heading, element("div", matrix, class_="scroll", tabindex=0)])
+
+
+def _examples(facts: RunFacts) -> Markup | None:
+    if not facts.examples:
+        return None
+    drawn = [element("h3", "Examples"), element("p", "A few removed documents of each reason, with the evidence.")]
+    for reason in dict.fromkeys(example.reason for example in facts.examples):
+        some = [_example(example) for example in facts.examples if example.reason == reason]
+        total = whole(facts.removed.get(reason, 0))
+        drawn.append(details(f"{reason}: {len(some)} of {total}", some))
+    return join(drawn)
+
+
+def _example(example: Example) -> Markup:
+    evidence = element(
+        "dl",
+        [
+            (element("dt", name.replace("_", " ")), element("dd", _value(value)))
+            for name, value in example.evidence.items()
+        ],
+        class_="evidence",
+    )
+    spans = [value for name, value in example.evidence.items() if name in ("span", "text") and isinstance(value, str)]
+    mine = _document("removed", example.document, spans)
+    if example.other is None:
+        return element("section", evidence, mine)
+    return element("section", evidence, element("div", mine, _document("kept", example.other, []), class_="pair"))
+
+
+def _value(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')}: {_value(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(_value(inner)) for inner in value)
+    return str(value)
+
+
+def _document(what: str, place: Place, spans: list[str]) -> Markup:
+    where = element("p", f"{what}: {place.source}, {place.origin}, id {place.id}", class_="where")
+    return element("div", where, element("pre", _marked(place.text, spans), class_="text"))
+
+
+def _marked(excerpt: str, spans: list[str]) -> object:
+    """The excerpt with the first span that stands in it marked."""
+    for span in spans:
+        before, found, after = excerpt.partition(span)
+        if found:
+            return (before, element("mark", found), after)
+    return excerpt

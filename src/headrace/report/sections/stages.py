@@ -1,0 +1,121 @@
+"""The stages: the token split, the ledger, and rows as the model sees them."""
+
+from __future__ import annotations
+
+from headrace.report.charts.split import SplitSource, SplitStage, split_chart
+from headrace.report.facts import Piece, RunFacts, SampleRow, StageFacts
+from headrace.report.markup import Markup, element, join
+from headrace.report.numbers import counted, percent, whole
+from headrace.report.palette import hue
+from headrace.report.tables import Column, details, figure, key, table, text
+
+
+def token_split(facts: RunFacts) -> list[SplitStage]:
+    """The stages as the chart wants them."""
+    return [
+        SplitStage(
+            stage.name,
+            [SplitSource(s.name, s.tokens, s.epochs, s.fim_tokens) for s in stage.sources],
+            stage.padding,
+        )
+        for stage in facts.stages
+    ]
+
+
+def stages(facts: RunFacts) -> Markup | None:
+    """The section, or None without stages."""
+    if not facts.stages:
+        return None
+    names = [s.name for s in facts.sources]
+    chart = split_chart(token_split(facts), names)
+    parts = [figure(chart.title, chart.inline("split")), _overview(facts), _ledger(facts, names)]
+    rows = [_rows(stage, names) for stage in facts.stages if stage.samples]
+    if rows:
+        about = "Rows as the model sees them: segments in the colour of their source, special tokens in grey boxes, "
+        about += "tokens without loss pale. "
+        rows = [element("h3", "Sample rows"), element("p", about), *rows]
+    return join([*parts, *rows])
+
+
+def _overview(facts: RunFacts) -> Markup:
+    columns = [
+        text("stage"),
+        *map(Column, ("rows", "sequence length", "tokens", "padding", "left over", "batch", "steps in the sequence")),
+    ]
+    rows = [
+        (
+            stage.name,
+            whole(stage.rows),
+            whole(stage.sequence_length),
+            whole(stage.tokens),
+            whole(stage.padding),
+            whole(stage.dropped),
+            None if stage.batch is None else counted(stage.batch, "row"),
+            None if stage.steps is None else whole(stage.steps),
+        )
+        for stage in facts.stages
+    ]
+    caption = "Left over are tokens of the last, incomplete row, which no row holds."
+    return table(columns, rows, caption)
+
+
+def _ledger(facts: RunFacts, names: list[str]) -> Markup:
+    columns = [
+        text("stage"),
+        text("source"),
+        *map(Column, ("documents", "epochs", "tokens", "share", "in FIM order", "of it PSM", "of it SPM")),
+    ]
+    rows: list[tuple[object, ...]] = []
+    groups = []
+    for stage in facts.stages:
+        groups.append(len(rows))
+        total = sum(s.tokens for s in stage.sources)
+        for i, s in enumerate(stage.sources):
+            psm, spm = (s.kinds.get(kind) for kind in ("fim-psm", "fim-spm"))
+            rows.append(
+                (
+                    "" if i else stage.name,
+                    key(s.name, names.index(s.name)),
+                    whole(s.documents),
+                    f"{s.epochs:g}",
+                    whole(s.tokens),
+                    percent(s.tokens, total),
+                    percent(s.fim_tokens, s.tokens) if s.fim_tokens else None,
+                    None if psm is None else whole(psm),
+                    None if spm is None else whole(spm),
+                )
+            )
+    caption = "The token ledger, as counted while the rows were written."
+    return table(columns, rows, caption, groups=groups)
+
+
+def _rows(stage: StageFacts, names: list[str]) -> Markup:
+    return join([_row(stage, sample, names) for sample in stage.samples])
+
+
+def _row(stage: StageFacts, sample: SampleRow, names: list[str]) -> Markup:
+    title = f"{stage.name}, row {whole(sample.row)}: {counted(len(sample.pieces), 'segment')}"
+    pieces = [_piece(piece, names) for piece in sample.pieces]
+    rest = element("p", "The row goes on; `headrace replay` shows all of it.", class_="note") if sample.cut else None
+    return details(title, element("div", pieces, class_="row"), rest)
+
+
+def _piece(piece: Piece, names: list[str]) -> Markup:
+    if not piece.source:
+        return element("div", element("header", "padding"), class_="seg")
+    about = element(
+        "header",
+        element("b", piece.source),
+        " ",
+        element("span", piece.kind, class_="tag"),
+        f" epoch {piece.epoch + 1} · from token {whole(piece.offset)} · {piece.origin} · ",
+        element("span", piece.id, class_="mono"),
+    )
+    runs = [_run(run) for run in piece.runs]
+    return element("div", about, runs, class_=f"seg {hue(names.index(piece.source))}")
+
+
+def _run(run: tuple[str, bool, bool]) -> Markup:
+    said, loss, special = run
+    classes = " ".join(name for name, on in (("special", special), ("silent", not loss)) if on)
+    return element("span", said, class_=classes) if classes else join(said)

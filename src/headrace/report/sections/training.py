@@ -1,0 +1,139 @@
+"""The training: loss through all stages, held-out text before and after each, what the model writes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.report.charts.loss import LossStage, loss_chart
+from headrace.report.facts import Generated, RunFacts, StageFacts
+from headrace.report.markup import Markup, element, join
+from headrace.report.numbers import duration, short, whole
+from headrace.report.tables import Column, details, figure, key, table, text
+
+
+def loss_stages(facts: RunFacts) -> list[LossStage]:
+    """The trained stages as the chart wants them, one after the other on an axis of tokens."""
+    placed = []
+    start = 0.0
+    for stage in facts.stages:
+        trained = stage.training
+        if trained is None or not (trained.loss or trained.held_out):
+            continue
+        per_step = trained.tokens / trained.steps if trained.steps else 0.0
+        held = {
+            name: [(start + step * per_step, loss) for step, loss in points]
+            for name, points in trained.held_out.items()
+        }
+        x = start + np.array(trained.tokens_at, dtype=np.float64)
+        end = start + trained.tokens
+        placed.append(LossStage(stage.name, x, np.array(trained.loss, dtype=np.float64), start, end, held))
+        start = end
+    return placed
+
+
+def training(facts: RunFacts) -> Markup | None:
+    """The section, or None when nothing was trained."""
+    placed = loss_stages(facts)
+    if not placed:
+        return None
+    names = [s.name for s in facts.sources]
+    linear, logarithmic = loss_chart(placed, names), loss_chart(placed, names, log=True)
+    switch = element(
+        "div",
+        element("input", type="radio", name="view", id="view-linear", checked=True),
+        element("label", "linear", for_="view-linear"),
+        element("input", type="radio", name="view", id="view-log"),
+        element("label", "logarithmic", for_="view-log"),
+        element("div", linear.inline("loss"), class_="view linear"),
+        element("div", logarithmic.inline("loss-log"), class_="view log"),
+        class_="switch",
+    )
+    return join([figure(linear.title, switch), _stages(facts), _held_out(facts, names)])
+
+
+def _trained(facts: RunFacts) -> list[StageFacts]:
+    return [stage for stage in facts.stages if stage.training is not None]
+
+
+def _loss(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def _stages(facts: RunFacts) -> Markup:
+    columns = [
+        text("stage"),
+        *map(Column, ("steps", "tokens", "loss, first step", "loss, last tenth", "time", "tokens per second")),
+    ]
+    rows = []
+    for stage in _trained(facts):
+        trained = stage.training
+        assert trained is not None
+        rate = trained.tokens / trained.seconds if trained.seconds else None
+        rows.append(
+            (
+                stage.name,
+                whole(trained.steps),
+                whole(trained.tokens),
+                _loss(trained.first),
+                _loss(trained.last),
+                None if trained.seconds is None else duration(trained.seconds),
+                None if rate is None else short(rate),
+            )
+        )
+    return table(
+        columns, rows, "Training loss in nats per token: of the first logged step, and the mean of the last tenth."
+    )
+
+
+def _held_out(facts: RunFacts, names: list[str]) -> Markup | None:
+    stages = [stage for stage in _trained(facts) if stage.training and stage.training.held_out]
+    if not stages:
+        return None
+    seen = [name for name in names if any(stage.training and name in stage.training.held_out for stage in stages)]
+    columns = [text("source"), *(Column(f"{stage.name}: start → end") for stage in stages)]
+    rows = []
+    for name in seen:
+        cells: list[object] = []
+        for stage in stages:
+            points = stage.training.held_out.get(name, []) if stage.training else []
+            cells.append(f"{points[0][1]:.3f} → {points[-1][1]:.3f}" if len(points) > 1 else _only(points))
+        rows.append((key(name, names.index(name)), *cells))
+    caption = "Loss on held-out documents of each source, nats per token, before and after each stage."
+    return join([element("h3", "Held-out loss by source"), table(columns, rows, caption)])
+
+
+def _only(points: list[tuple[int, float]]) -> str | None:
+    return f"{points[0][1]:.3f}" if points else None
+
+
+def samples(facts: RunFacts) -> Markup | None:
+    """What the model wrote after each stage."""
+    written = [
+        (stage, stage.training.samples) for stage in _trained(facts) if stage.training and stage.training.samples
+    ]
+    if not written:
+        return None
+    note = "The model's words are shaded. An infilling is given what stands before and after the hole."
+    last = len(written) - 1
+    return join(
+        [
+            element("p", note),
+            [details(f"after {stage.name}", [_generated(s) for s in some], open_=i == last)
+             for i, (stage, some) in enumerate(written)],
+        ]
+    )  # fmt: skip
+
+
+def _generated(sample: Generated) -> Markup:
+    what = "infilling" if sample.suffix is not None else "continuation"
+    return element(
+        "div",
+        element("p", what, class_="where"),
+        element(
+            "pre",
+            element("span", sample.prompt, class_="dim"),
+            element("span", sample.text, class_="filled"),
+            element("span", sample.suffix, class_="dim") if sample.suffix else None,
+            class_="text",
+        ),
+    )

@@ -1,0 +1,82 @@
+"""Tables of the page, and the small things that stand in their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.report.markup import Markup, element, join
+from headrace.report.palette import hue
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, and whether it holds numbers."""
+
+    name: str
+    number: bool = True
+
+
+def text(name: str) -> Column:
+    """A column of words."""
+    return Column(name, number=False)
+
+
+def table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[object]],
+    caption: str = "",
+    total: Sequence[object] | None = None,
+    groups: Sequence[int] = (),
+) -> Markup:
+    """A table whose first column names the rows.
+
+    Args:
+        columns: as many as each row has cells.
+        rows: cells; None shows as a dash.
+        caption: stands above.
+        total: a last row of sums.
+        groups: indices of rows that begin a group.
+    """
+    head = element("tr", [element("th", c.name, scope="col", class_="n" if c.number else None) for c in columns])
+    body = [_row(columns, row, "first" if i in groups and i else None) for i, row in enumerate(rows)]
+    return element(
+        "div",
+        element(
+            "table",
+            element("caption", caption) if caption else None,
+            element("thead", head),
+            element("tbody", body),
+            element("tfoot", _row(columns, total, None)) if total is not None else None,
+        ),
+        class_="scroll",
+        tabindex=0,
+    )
+
+
+def _row(columns: Sequence[Column], cells: Sequence[object], class_: str | None) -> Markup:
+    drawn = [element("th", cells[0], scope="row", class_="n" if columns[0].number else None)]
+    for column, cell in zip(columns[1:], cells[1:], strict=True):
+        drawn.append(element("td", "–" if cell is None else cell, class_="n" if column.number else None))
+    return element("tr", drawn, class_=class_)
+
+
+def key(name: str, index: int) -> Markup:
+    """A source's name behind its colour."""
+    return join([element("span", class_=f"key {hue(index)}"), name])
+
+
+def bar(part: float, whole: float) -> Markup:
+    """A bar as long as a share of its cell. Said in numbers beside it, so hidden from readers of the text."""
+    width = 100 * part / whole if whole else 0
+    return element("span", class_="bar", style=f"width:{width:.1f}%", aria_hidden="true")
+
+
+def figure(caption: str, *children: object) -> Markup:
+    """A chart with its caption."""
+    return element("figure", element("figcaption", caption), children)
+
+
+def details(summary: str, *children: object, open_: bool = False) -> Markup:
+    """Something that opens on demand."""
+    return element("details", element("summary", summary), children, open=open_)
