@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.pipeline import open_sequence, run
-    from headrace.plan import plan
+    from headrace.planning.forecast import plan
     from headrace.recipe.load import load_recipe
     from headrace.sequence.loader import Loader
 
@@ -27,7 +27,7 @@ _HOMES = {
     "Loader": "headrace.sequence.loader",
     "load_recipe": "headrace.recipe.load",
     "open_sequence": "headrace.pipeline",
-    "plan": "headrace.plan",
+    "plan": "headrace.planning.forecast",
     "run": "headrace.pipeline",
 }
 

@@ -1,0 +1,318 @@
+"""From a recipe to its graph of steps, and the run that makes them.
+
+The graph is a pure function of the recipe and the inventory of its input, both kept in the run folder, so the
+coordinator, its workers and ``status`` build the same one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+import headrace
+from headrace.errors import UserError
+from headrace.flow.artifact import MANIFEST, Artifact
+from headrace.flow.events import EventLog, Listener, read_events
+from headrace.flow.step import Step, topological
+from headrace.flow.storage import digest_file, read_json, replacing
+from headrace.recipe.load import dump, load_recipe
+from headrace.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from headrace.documents.inventory import SourceFiles
+    from headrace.sequence.store import SequenceReader
+
+RECIPE = "recipe.yaml"
+GRAPH = "headrace.pipeline:targets"
+HELD_OUT = "heldout"  # the sequence that measures held-out loss; also the name of its stage
+HELD_OUT_TOKENS = 1_000_000  # enough for a standard error of 0.001 nats at a spread of 1 nat between tokens
+# Of the memory that is free when the run starts; the rest is for the libraries, the page cache and others.
+MEMORY_SHARE = 0.5
+
+
+@dataclass
+class Graph:
+    """The steps of a recipe, by what they are for.
+
+    Attributes:
+        steps: single artifacts by kind, in the order of the flow.
+        sequences: stage name -> its sequence, the held-out one included.
+        models: stage name -> its model.
+    """
+
+    steps: dict[str, Step]
+    sequences: dict[str, Step] = field(default_factory=dict)
+    models: dict[str, Step] = field(default_factory=dict)
+
+    def all(self) -> list[Step]:
+        """Every step after its inputs."""
+        return topological([*self.steps.values(), *self.sequences.values(), *self.models.values()])
+
+    def until(self, target: str) -> list[Step]:
+        """The steps that a target needs: a kind, ``sequence-stage1``, ``model-stage2``, in any case of letters.
+
+        Raises:
+            UserError: there is no such artifact in this recipe.
+        """
+        wanted = target.lower()
+        chosen = [s for s in self.all() if wanted in (s.kind, f"{s.kind}-{s.stage}".lower(), s.name.lower())]
+        if not chosen:
+            names = dict.fromkeys(f"{s.kind}-{s.stage}" if s.stage else s.kind for s in self.all())
+            raise UserError(
+                f"The recipe makes no artifact {target!r}.", "--until", f"Choose one of {', '.join(names)}."
+            )
+        return topological(chosen)
+
+
+def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
+    """The graph of a recipe over an inventory of its input."""
+    from headrace.documents.step import Documents
+    from headrace.select.contamination.step import Contamination
+    from headrace.select.duplicates.step import Duplicates
+    from headrace.select.measures import Measures
+    from headrace.select.verdicts import Verdicts
+
+    documents = Documents(sources, recipe.documents)
+    steps: dict[str, Step] = {"documents": documents}
+    if recipe.filters.short or recipe.filters.code:
+        steps["measures"] = Measures(documents)
+    if recipe.deduplicate or recipe.split.check:
+        steps["duplicates"] = Duplicates.of(recipe, documents)
+    if recipe.decontaminate:
+        steps["contamination"] = Contamination.of(recipe, documents)
+    steps["verdicts"] = Verdicts.of(recipe, **steps)
+    graph = Graph(steps)
+    if recipe.stages:
+        add_stages(graph, recipe)
+    return graph
+
+
+def add_stages(graph: Graph, recipe: Recipe) -> None:
+    """The tokenizer, the tokens, and each stage's sequence and model."""
+    from headrace.sequence.step import Sequence as StageSequence
+    from headrace.tokens.step import Tokens
+    from headrace.tokens.training import Tokenizer, needed_roles
+
+    assert recipe.tokenizer is not None
+    steps = graph.steps
+    documents, verdicts = steps["documents"], steps["verdicts"]
+    steps["tokenizer"] = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, documents, verdicts)
+    steps["tokens"] = Tokens(documents, verdicts, steps["tokenizer"], tuple(recipe.sources))
+    inputs = {"documents": documents, "tokenizer": steps["tokenizer"], "tokens": steps["tokens"]}
+    for stage in recipe.stages:
+        graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
+    if recipe.model is None:
+        return
+    from headrace.train.step import Model
+
+    if recipe.split.validation:
+        graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, **inputs)
+    before: Step | None = None
+    for stage in recipe.stages:
+        start = before if stage.start is None else graph.models.get(stage.start)
+        before = graph.models[stage.name] = Model.of(
+            recipe, stage, graph.sequences[stage.name], start, graph.sequences.get(HELD_OUT), steps["tokenizer"]
+        )
+
+
+def targets(run: Path) -> list[Step]:
+    """The graph of a run folder, for workers and ``status``."""
+    return read_graph(run).all()
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe of a run folder, as resolved.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    if not (run / RECIPE).is_file():
+        raise UserError(
+            "This is no run folder: it holds no recipe.yaml.", str(run), "Name the --out folder of a `headrace run`."
+        )
+    return load_recipe(run / RECIPE)
+
+
+def read_graph(run: Path) -> Graph:
+    """The graph of a run folder.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    from headrace.documents.inventory import read_inventory
+
+    recipe = read_recipe(run)
+    return build_graph(recipe, read_inventory(recipe.sources, run))
+
+
+def artifact(run: Path, kind: str, stage: str | None = None) -> Artifact:
+    """The finished artifact of a kind in a run.
+
+    Raises:
+        UserError: the recipe makes none, or it is not finished.
+    """
+    for step in read_graph(run).all():
+        if step.kind == kind and step.stage == stage:
+            folder = run / "artifacts" / step.name
+            if folder.is_dir():
+                return Artifact.open(folder)
+            raise UserError(
+                f"The run has not made {step.name} yet.", str(run), "Run the recipe to that artifact first."
+            )
+    name = f"{kind}-{stage}" if stage else kind
+    raise UserError(f"The recipe of this run makes no {name}.", str(run / RECIPE))
+
+
+def open_sequence(run: Path | str, stage: str) -> SequenceReader:
+    """A stage's sequence, opened for reading.
+
+    Args:
+        run: the run folder.
+        stage: the stage's name.
+
+    Raises:
+        UserError: there is no such stage, or its sequence is not finished.
+    """
+    from headrace.sequence.store import open_sequence as open_folder
+
+    return open_folder(artifact(Path(run), "sequence", stage).path)
+
+
+def run(
+    recipe: Recipe,
+    out: Path | str,
+    workers: int | None = None,
+    memory: int | None = None,
+    until: str | None = None,
+    listener: Listener | None = None,
+) -> Path | None:
+    """Make everything that a recipe describes, doing only what is missing.
+
+    Args:
+        recipe: from :func:`headrace.load_recipe`.
+        out: the run folder.
+        workers: worker processes; the processors of this process by default.
+        memory: bytes for data in all workers together; half of what is free by default.
+        until: the artifact to stop at, such as ``verdicts`` or ``sequence-stage1``.
+        listener: is given every event as it happens.
+
+    Returns:
+        The report, or None when the run stopped before the end of the recipe.
+
+    Raises:
+        UserError: what a user can mend. What was finished stays and is not done again.
+        TaskFailed: a defect; the traceback is in the run's logs.
+    """
+    from headrace.documents.inventory import take_inventory
+    from headrace.flow.executors.local import LocalExecutor
+    from headrace.flow.runner import lock, make
+
+    folder = Path(out).absolute()
+    workers = workers or len(os.sched_getaffinity(0))
+    memory = memory or free_memory()
+    with lock(folder):
+        sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder)
+        graph = build_graph(recipe, sources)
+        wanted = graph.until(until) if until else graph.all()
+        with replacing(folder / RECIPE) as path:
+            path.write_text(dump(recipe), encoding="utf-8")
+        log = EventLog(folder, listener)
+        executor = LocalExecutor(folder, GRAPH, workers, memory)
+        started = time.monotonic()
+        try:
+            log.emit("run", recipe=recipe.name, workers=workers, memory=memory, version=headrace.__version__)
+            for step in wanted:
+                make(step, folder, executor, log, memory)
+            log.emit("finished", seconds=round(time.monotonic() - started, 3))
+        except KeyboardInterrupt:
+            log.emit("stopped", reason="interrupted")
+            raise
+        except Exception as error:
+            log.emit("failed", message=str(error))
+            raise
+        finally:
+            executor.close()
+            log.close()
+    if until:
+        return None
+    from headrace.report.build import write_report
+
+    return write_report(folder)
+
+
+def free_memory() -> int:
+    """Half of the memory that is free now, in bytes."""
+    import psutil
+
+    return int(psutil.virtual_memory().available * MEMORY_SHARE)
+
+
+def status(run: Path) -> dict[str, Any]:
+    """What is done, running and missing in a run folder.
+
+    Returns:
+        ``{"recipe", "running", "artifacts": [{"name", "state": done | partial | missing, "rows", "bytes", "seconds",
+        "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    from headrace.flow.runner import locked
+
+    seconds: dict[str, float] = {}
+    last: dict[str, Any] | None = None
+    for event in read_events(run):
+        if event["event"] == "artifact" and event["state"] == "published":
+            seconds[event["artifact"]] = event["seconds"]
+        if event["event"] in ("finished", "failed", "stopped", "died"):
+            last = event
+        elif event["event"] == "run":
+            last = None
+    artifacts = [{**_state(run, step), "seconds": seconds.get(step.name)} for step in read_graph(run).all()]
+    return {"recipe": read_recipe(run).name, "running": locked(run), "artifacts": artifacts, "last": last}
+
+
+def _state(run: Path, step: Step) -> dict[str, Any]:
+    final, partial = run / "artifacts" / step.name, run / "artifacts" / f"{step.name}.partial"
+    entry: dict[str, Any] = {"name": step.name, "kind": step.kind, "stage": step.stage, "state": "missing"}
+    if final.is_dir():
+        made = Artifact.open(final)
+        return entry | {"state": "done", "rows": made.rows, "bytes": made.bytes}
+    if partial.is_dir():
+        phases = []
+        for phase in step.phases():
+            plan, done = partial / "plan" / f"{phase.name}.json", partial / "done" / phase.name
+            if plan.exists():
+                tasks = read_json(plan)
+                assert isinstance(tasks, list)
+                finished = len(list(done.glob("*.json"))) if done.is_dir() else 0
+                phases.append({"name": phase.name, "tasks": len(tasks), "done": finished})
+        return entry | {"state": "partial", "phases": phases}
+    return entry
+
+
+def digest(run: Path) -> dict[str, Any]:
+    """The digests of a run's finished artifacts: two runs of one recipe on the same input agree in all of them.
+
+    Models are left out of the total: their bytes depend on the machine's arithmetic.
+
+    Returns:
+        ``{"total", "artifacts": {name: digest}}``; a digest covers the manifest, and so every shard's digest.
+
+    Raises:
+        UserError: it is no run folder, or nothing is finished.
+    """
+    digests = {}
+    for step in read_graph(run).all():
+        manifest = run / "artifacts" / step.name / MANIFEST
+        if manifest.is_file():
+            digests[step.name] = digest_file(manifest)
+    if not digests:
+        raise UserError("Nothing is finished in this run yet.", str(run), "Run the recipe first.")
+    data = [f"{name} {value}" for name, value in digests.items() if not name.startswith("model-")]
+    return {"total": xxhash.xxh3_128_hexdigest("\n".join(data)), "artifacts": digests}
