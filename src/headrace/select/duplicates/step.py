@@ -1,0 +1,348 @@
+"""Duplicates: which documents are copies of each other, exactly or nearly, within and between all sources.
+
+    signatures  map     each document's band fingerprints, and its content id, to the partition of their high bits
+    edges       reduce  documents that agree in a band: an edge from each to the smallest row of its bucket
+    exact       reduce  the same for equal content ids
+    components  fold    union-find over all edges; the label is the smallest row
+    publish     map     the sidecar, row by row beside the documents
+
+Nothing is decided here: :mod:`headrace.select.verdicts` elects the document to keep. No phase holds an object a
+document, or more than its budget (the fold maps its arrays from files: 4 bytes a document for each of labels, sizes
+and exact copies).
+
+A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One of fewer
+units than a shingle is a single shingle, its whole cleaned text.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.errors import UserError
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.select import sidecar
+
+if TYPE_CHECKING:
+    from headrace.recipe.schema import Near
+
+SCHEMA = pa.schema(
+    [
+        ("component", pa.uint64()),  # smallest row of the component; null if the document has no duplicate
+        ("exact_of", pa.uint64()),  # smallest row of the same content id; null if that is this row, or exact is off
+        ("size", pa.uint64()),  # documents in the component, at least 1
+        ("bytes", pa.int64()),  # UTF-8 bytes of the document's text
+    ]
+)
+
+BAND = np.dtype([("fingerprint", "<u8"), ("row", "<u8")])
+ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
+
+# A partition of this size is sorted in memory under the smallest budgets that a worker is given.
+PARTITION_BYTES = 64 << 20
+
+# Text cleaned at a time: code points are four times as long, and 4 MB of them stay in the last-level cache.
+BATCH_BYTES = 1 << 20
+
+# Edges that the fold reads at a time.
+EDGE_CHUNK = 1 << 18
+
+ROW_GROUP = 1 << 16
+
+
+def partitions(records: int, dtype: np.dtype) -> int:
+    """How many partitions hold records of a dtype in ``PARTITION_BYTES`` each: a power of two, from content only."""
+    return 1 << max(0, (records * dtype.itemsize - 1) // PARTITION_BYTES).bit_length()
+
+
+def high_bits(keys: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
+    """The partition of each key: its high bits. ``count`` is a power of two, at most 2**32."""
+    return (((keys >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Duplicates(Step):
+    """The sidecar of duplicates.
+
+    Attributes:
+        documents: the step that makes the documents.
+        near: how near-duplicates are found; None to leave them.
+        exact: whether equal content ids are found.
+
+    Raises:
+        UserError: the signature is longer than the sketch supports.
+    """
+
+    documents: Step
+    near: Near | None
+    exact: bool
+
+    kind: ClassVar[str] = "duplicates"
+    VERSION: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        most = 1 << 15  # minhash.MOST_VALUES, which cannot be imported without compiling kernels
+        if self.near is not None and self.near.values > most:
+            raise UserError(
+                f"A signature of {self.near.values} values is too long.",
+                "deduplicate.near.values",
+                f"Use at most {most}; 128 is usual.",
+            )
+
+    def bands(self) -> tuple[int, int]:
+        """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""
+        if self.near is None:
+            return 0, 0
+        if self.near.bands is not None and self.near.rows is not None:
+            return self.near.bands, self.near.rows
+        from headrace.select.duplicates.bands import optimal_bands
+
+        return optimal_bands(self.near.threshold, self.near.values)
+
+    def params(self) -> dict[str, Any]:
+        """The signature's shape and the tables of Unicode; the threshold only through the bands that it gives."""
+        near = None
+        if self.near is not None:
+            bands, rows = self.bands()
+            shape = {"unit": self.near.unit, "ngram": self.near.ngram, "values": self.near.values}
+            near = {**shape, "bands": bands, "rows": rows, "unicode": unicodedata.unidata_version}
+        return {"exact": self.exact, "near": near}
+
+    def inputs(self) -> dict[str, Step]:
+        """The documents."""
+        return {"documents": self.documents}
+
+    def phases(self) -> list[Phase]:
+        """Signatures, edges, exact, components, publish."""
+        return [
+            Phase("signatures", sidecar.plan, self._signatures, _signature_memory),
+            Phase("edges", self._plan_edges, self._edges),
+            Phase("exact", self._plan_exact, self._exact),
+            Phase("components", lambda ctx: [{}], self._components),
+            Phase("publish", sidecar.plan, self._publish),
+        ]
+
+    # Phase "signatures".
+
+    def _band_partitions(self, ctx: TaskContext) -> int:
+        return partitions(ctx.input("documents").rows * self.bands()[0], BAND) if self.near else 0
+
+    def _id_partitions(self, ctx: TaskContext) -> int:
+        return partitions(ctx.input("documents").rows, ID) if self.exact else 0
+
+    def _signatures(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        from headrace.documents.store import read_batches, text_buffers
+        from headrace.flow.exchange import Spill
+        from headrace.flow.keys import parse_ids
+
+        documents = ctx.input("documents")
+        row = int(documents.row_offsets[spec["shard"]])
+        sizes = []
+        with (
+            Spill(ctx, "bands", BAND, max(1, self._band_partitions(ctx))) as bands,
+            Spill(ctx, "ids", ID, max(1, self._id_partitions(ctx))) as ids,
+        ):
+            for batch in _batches(ctx, read_batches(documents.shard_path(spec["shard"]), ["id", "text"], BATCH_BYTES)):
+                ctx.at(f"document rows {row} to {row + batch.num_rows - 1}")
+                data, offsets = text_buffers(batch.column("text"))
+                rows = np.arange(row, row + batch.num_rows, dtype=np.uint64)
+                if self.near is not None:
+                    found = self._band_records(data, offsets, rows)
+                    bands.add(high_bits(found["fingerprint"], bands.partitions), found)
+                if self.exact:
+                    records = np.empty(batch.num_rows, dtype=ID)
+                    halves = parse_ids(batch.column("id"))
+                    records["high"], records["low"], records["row"] = halves[:, 0], halves[:, 1], rows
+                    ids.add(high_bits(records["high"], ids.partitions), records)
+                sizes.append(np.diff(offsets))
+                row += batch.num_rows
+                ctx.progress(batch.num_rows, len(data))
+        with ctx.intermediate(f"bytes-{ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
+            np.save(f, np.concatenate([*sizes, np.empty(0, dtype=np.int64)]))
+        return {"documents": sum(map(len, sizes))}
+
+    def _band_records(
+        self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.void]:
+        from headrace.select.clean import clean
+        from headrace.select.duplicates.minhash import band_fingerprints
+
+        assert self.near is not None
+        points, starts, lengths = clean(data, offsets)
+        some = lengths > 0
+        fingerprints = band_fingerprints(
+            points,
+            starts[some],
+            lengths[some],
+            self.near.ngram,
+            self.near.unit == "words",
+            self.near.values,
+            *self.bands(),
+        )
+        records = np.empty(fingerprints.size, dtype=BAND)
+        records["fingerprint"] = fingerprints.ravel()
+        records["row"] = np.repeat(rows[some], fingerprints.shape[1])
+        return records
+
+    # Phases "edges" and "exact".
+
+    def _plan_edges(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        return [{"partition": p} for p in range(self._band_partitions(ctx))]
+
+    def _plan_exact(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        return [{"partition": p} for p in range(self._id_partitions(ctx))]
+
+    def _edges(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        return _stars(ctx, "bands", BAND, spec["partition"], ("fingerprint", "fingerprint"))
+
+    def _exact(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        return _stars(ctx, "ids", ID, spec["partition"], ("high", "low"))
+
+    # Phase "components".
+
+    def _components(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        from headrace.select.duplicates.components import flatten, row_dtype, union
+
+        rows = ctx.input("documents").rows
+        dtype = row_dtype(rows)
+        if rows == 0:
+            return {"components": 0, "members": 0, "largest": 0}
+        with (
+            ctx.intermediate("labels.bin") as labels,
+            ctx.intermediate("sizes.bin") as sizes,
+            ctx.intermediate("exact.bin") as exact,
+        ):
+            parent = _fresh(labels.path, dtype, rows)
+            first = _fresh(exact.path, dtype, rows)
+            for start in range(0, rows, EDGE_CHUNK):
+                stop = min(rows, start + EDGE_CHUNK)
+                parent[start:stop] = first[start:stop] = np.arange(start, stop, dtype=dtype)
+            for edges in _read_edges(ctx, "edges"):
+                union(parent, edges)
+                ctx.progress(len(edges))
+            for edges in _read_edges(ctx, "exact"):
+                union(parent, edges)
+                first[edges[:, 1]] = edges[:, 0]
+                ctx.progress(len(edges))
+            count = _fresh(sizes.path, dtype, rows)
+            found = flatten(parent, count)
+            for array in (parent, first, count):
+                array.flush()
+        return dict(zip(("components", "members", "largest"), found.tolist(), strict=True))
+
+    # Phase "publish".
+
+    def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        import pyarrow.parquet as pq
+
+        from headrace.select.duplicates.components import row_dtype
+
+        documents = ctx.input("documents")
+        start, stop = documents.row_offsets[spec["shard"] : spec["shard"] + 2].tolist()
+        dtype = row_dtype(documents.rows)
+        component, first, size = (np.empty(0, dtype=np.uint64) for _ in range(3))
+        if stop > start:
+            maps = (np.memmap(ctx.scratch("components", f"{name}.bin"), dtype=dtype, mode="r") for name in _ARRAYS)
+            labels, sizes, exact = maps
+            component, first = labels[start:stop].astype(np.uint64), exact[start:stop].astype(np.uint64)
+            size = sizes[component].astype(np.uint64)
+        lengths = np.load(ctx.scratch("signatures", f"bytes-{spec['shard']:05d}.npy"))
+        table = pa.table(
+            [
+                pa.array(component, mask=size == 1),
+                pa.array(first, mask=first == np.arange(start, stop, dtype=np.uint64)),
+                pa.array(size),
+                pa.array(lengths),
+            ],
+            schema=SCHEMA,
+        )
+        with ctx.shard() as out:
+            pq.write_table(table, out.path, compression=sidecar.COMPRESSION, row_group_size=ROW_GROUP)
+            out.rows = table.num_rows
+        exact_copies = len(table) - table.column("exact_of").null_count
+        return {"documents": len(table), "exact": exact_copies, "bytes": int(lengths[size > 1].sum())}
+
+    # The end.
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """Count what was found.
+
+        Raises:
+            ConservationError: a document has no row.
+        """
+        published = ctx.results("publish")
+        rows = sum(result["documents"] for result in published)
+        sidecar.check_rows(ctx, rows)
+        found = ctx.results("components")[0]
+        counts = {
+            "documents": rows,
+            "candidate_pairs": sum(result["edges"] for result in ctx.results("edges")),
+            "exact_copies": sum(result["exact"] for result in published),
+            "components": found["components"],
+            "members": found["members"],
+            "largest": found["largest"],
+            "member_bytes": sum(result["bytes"] for result in published),
+        }
+        value: dict[str, Any] = {"counts": counts, "schema": {field.name: str(field.type) for field in SCHEMA}}
+        if self.near is not None:
+            from headrace.select.duplicates.bands import curve
+
+            value["candidate_probability"] = curve(*self.bands())
+        return value
+
+
+_ARRAYS = ("labels", "sizes", "exact")
+
+
+def _signature_memory(spec: dict[str, Any]) -> int:
+    """A row group as it is read and decoded, and code points of four bytes for its largest document."""
+    return (24 << 20) + 6 * int(spec["bytes"])
+
+
+def _batches(ctx: TaskContext, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches; one document at a time if a worker died here."""
+    for batch in batches:
+        if ctx.careful:
+            yield from (batch.slice(row, 1) for row in range(batch.num_rows))
+        else:
+            yield batch
+
+
+def _stars(ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]) -> dict[str, Any]:
+    """Write the star edges of one partition as uint64 pairs (smallest row, member)."""
+    from headrace.flow.exchange import sorted_partition
+    from headrace.select.duplicates.components import star_edges
+
+    state = np.zeros(4, dtype=np.uint64)
+    count = 0
+    with ctx.intermediate(f"{partition:05d}.pairs") as out, open(out.path, "wb") as f:
+        by = (*dict.fromkeys(key), "row")
+        for records in sorted_partition(ctx, "signatures", name, partition, dtype, by):
+            high, low, rows = (np.ascontiguousarray(records[field]) for field in (*key, "row"))
+            edges = np.empty((len(records), 2), dtype=np.uint64)
+            found = star_edges(high, low, rows, state, edges)
+            edges[:found].tofile(f)
+            count += found
+            ctx.progress(len(records))
+    return {"edges": count}
+
+
+def _fresh(path: Path, dtype: np.dtype, rows: int) -> np.memmap:
+    """A new file of zeros, mapped for writing."""
+    return np.memmap(path, dtype=dtype, mode="w+", shape=(rows,))
+
+
+def _read_edges(ctx: TaskContext, phase: str) -> Iterator[npt.NDArray[np.uint64]]:
+    """The edges of all partitions of a phase, in order: uint64[n, 2]."""
+    for task in range(ctx.tasks(phase)):
+        with open(ctx.scratch(phase, f"{task:05d}.pairs"), "rb") as f:
+            while len(edges := np.fromfile(f, dtype=np.uint64, count=2 * EDGE_CHUNK)):
+                yield edges.reshape(-1, 2)
