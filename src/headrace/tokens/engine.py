@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from headrace.documents.store import text_buffers
 from headrace.errors import UserError
 
 
@@ -28,12 +29,7 @@ class Texts:
     def of(texts: pa.Array | Iterable[str] | Iterable[bytes]) -> Texts:
         """Texts from an Arrow string array (large strings without a copy), or from Python strings or UTF-8 bytes."""
         if isinstance(texts, pa.Array):
-            array = texts.cast(pa.large_string())
-            if array.null_count:
-                raise ValueError("texts may not be null")
-            _, offsets, data = array.buffers()
-            at = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-            return Texts(np.frombuffer(data if data is not None else b"", dtype=np.uint8), at)
+            return Texts(*text_buffers(texts.cast(pa.large_string())))
         parts = [text.encode() if isinstance(text, str) else text for text in texts]
         at = np.zeros(len(parts) + 1, dtype=np.int64)
         np.cumsum([len(part) for part in parts], out=at[1:])

@@ -1,0 +1,94 @@
+"""Documents and verdicts made of what a test says, and steps done in this process."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.documents.store import SCHEMA
+from headrace.flow.artifact import Artifact
+from headrace.flow.events import EventLog
+from headrace.flow.runner import make
+from headrace.flow.step import Phase, Step, topological
+from headrace.flow.task import TaskContext
+
+
+class Doc(NamedTuple):
+    text: str
+    source: str = "docs"
+    keep: bool = True
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class _Toy(Step):
+    shards: tuple[tuple[Doc, ...], ...]
+
+    VERSION = 1
+
+    def params(self):
+        return {"shards": [[list(doc) for doc in shard] for shard in self.shards]}
+
+    def inputs(self):
+        return {}
+
+    def phases(self):
+        return [Phase("write", lambda ctx: [{"shard": i} for i in range(len(self.shards))], self.write)]
+
+    def write(self, ctx, spec):
+        docs = self.shards[spec["shard"]]
+        with ctx.shard() as out:
+            # Two documents a row group, so that readers meet several groups.
+            pq.write_table(self.table(docs), out.path, row_group_size=2)
+            out.rows = len(docs)
+        return {}
+
+    def finish(self, ctx):
+        return {"counts": {}}
+
+
+class Documents(_Toy):
+    kind = "documents"
+
+    def table(self, docs):
+        data = {name: [None] * len(docs) for name in SCHEMA.names}
+        data["text"] = [doc.text for doc in docs]
+        data["source"] = [doc.source for doc in docs]
+        data["id"] = [hashlib.md5(doc.text.encode()).hexdigest() for doc in docs]
+        data["origin_file"], data["origin_row"] = ["f"] * len(docs), list(range(len(docs)))
+        return pa.table(data, schema=SCHEMA)
+
+
+class Verdicts(_Toy):
+    kind = "verdicts"
+
+    def table(self, docs):
+        return pa.table({"keep": [doc.keep for doc in docs], "split": [doc.split for doc in docs]})
+
+
+class Here:
+    """An executor that does every task at once in this process."""
+
+    def __init__(self, run: Path, targets: list[Step], careful: bool = False) -> None:
+        self.run, self.careful = run, careful
+        self.steps = {step.name: step for step in topological(targets)}
+
+    def map(self, requests, log) -> None:
+        for request in requests:
+            step = self.steps[request.artifact]
+            TaskContext(self.run, step, request.phase, request.task, careful=self.careful).execute()
+
+
+def build(run: Path, target: Step, careful: bool = False) -> Artifact:
+    """Make a step and all that it needs."""
+    run.mkdir(exist_ok=True)
+    executor, log = Here(run, [target], careful), EventLog(run)
+    for step in topological([target]):
+        made = make(step, run, executor, log, 1 << 30)
+    log.close()
+    return made
