@@ -146,7 +146,7 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
             raise UserError(
                 f"{epochs:g} epochs of source {name!r} cannot be taken.",
                 where,
-                f"Epochs lie above 0 and at most at {MOST_EPOCHS}: change `epochs`, or `weight` and the stage's `tokens`.",
+                f"Epochs lie above 0 and not above {MOST_EPOCHS}: change `epochs`, or `weight` and `tokens`.",
             )
         times = (high - low) * epochs
         resolved.append(

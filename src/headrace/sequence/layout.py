@@ -44,7 +44,7 @@ MOVED = np.dtype(
         ("masked", "u1"),
     ]
 )
-"""A segment with its tokens, from scatter to order: ``length`` bytes of tokens, then one byte of loss each if masked."""
+"""A segment with its tokens, from scatter to order: ``length`` bytes: tokens, then a byte of loss each if masked."""
 
 # A block of about a million records sorts in 26 MB; beyond 1024 blocks they grow instead, since every task of the
 # phase before writes a slice for each.

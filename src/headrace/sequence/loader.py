@@ -137,8 +137,8 @@ class Loader:
             tokens, loss, segment_ids, positions = (array[done : done + b - a] for array in out)
             tokens[:] = shard.tokens[a:b]
             unpack_targets(shard.loss_bits, shard.loss_first + a * (L + 1), shard.masked[a:b], loss)
-            columns = (shard.segments[name] for name in ("start", "length", "kind"))
-            describe(shard.bounds[a : b + 1], *columns, self.restart, segment_ids, positions, loss)
+            start, length, kind = (shard.segments[name] for name in ("start", "length", "kind"))
+            describe(shard.bounds[a : b + 1], start, length, kind, self.restart, segment_ids, positions, loss)
             done += b - a
         return out
 

@@ -130,7 +130,7 @@ class SequenceReader:
         digests = "".join(shard["digest"] for shard in manifest.shards)
         extra = manifest.extra
         return {
-            "digest": xxhash.xxh3_128_hexdigest(f"{manifest.kind} {manifest.version} {digests}"),
+            "digest": xxhash.xxh3_128_hexdigest(f"{manifest.kind} {manifest.version} {digests}".encode()),
             "stage": manifest.stage,
             "rows": len(self),
             "seq_len": self.seq_len,
@@ -141,6 +141,10 @@ class SequenceReader:
             "params": manifest.params,
             "ledger": extra["ledger"],
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the shards for itself instead of being sent their bytes.
+        return open_sequence, (self.artifact.path,)
 
     def shard(self, index: int) -> Shard:
         """A shard's columns; mapped now if it was not."""

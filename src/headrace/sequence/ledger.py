@@ -1,0 +1,102 @@
+"""The ledger: where every token of a stage came from and went to, per source, checked against the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.flow.artifact import ConservationError
+from headrace.flow.task import TaskContext
+
+if TYPE_CHECKING:
+    from headrace.sequence.step import Sequence
+
+
+def balance(step: Sequence, ctx: TaskContext) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Add up what the phases counted.
+
+    For each source: ``tokens_in`` (as the store has them) + ``added`` (by fill-in-the-middle and templates, ends by
+    ``ends``) = ``tokens_placed`` - ``overlap`` (tokens that two rows share) + ``tail`` + ``beyond_limit``.
+
+    Returns:
+        The manifest's counts and its ledger.
+
+    Raises:
+        ConservationError: tokens were lost or made on the way.
+    """
+    names: list[str] = ctx.input("tokens").manifest.extra["sources"]
+    chosen = _chosen(ctx)
+    arranged = {
+        field: _sum(ctx, "arrange", field, len(names), whole) for field, whole in
+        (("placed", None), ("overlap", None), ("ends", None), ("tail", True), ("beyond_limit", False))
+    }  # fmt: skip
+    written = {field: _sum(ctx, "order", field, len(names)) for field in ("placed", "loss")}
+    sources: dict[str, Any] = {}
+    for take in step.resolved(ctx).sources:
+        i, held = names.index(take.name), chosen.get(take.name, _nothing(take.copies))
+        entry = {
+            "slice": list(take.slice),
+            "epochs": take.epochs,
+            "documents": sum(held["documents"]),
+            "documents_by_copy": held["documents"],
+            "tokens_in": held["tokens"],
+            "added": held["laid"] - held["tokens"],
+            "ends": int(arranged["ends"][i]),
+            "overlap": int(arranged["overlap"][i]),
+            "tail": int(arranged["tail"][i]),
+            "beyond_limit": int(arranged["beyond_limit"][i]),
+            "tokens_placed": int(written["placed"][i]),
+            "loss_tokens": int(written["loss"][i]),
+            "fim_psm": held["fim_psm"],
+            "fim_spm": held["fim_spm"],
+            "chat": held["chat"],
+        }
+        came = entry["tokens_in"] + entry["added"] + entry["ends"]
+        went = entry["tokens_placed"] - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
+        if came != went or entry["tokens_placed"] != int(arranged["placed"][i]):
+            raise ConservationError(f"{step.name}: of source {take.name!r} {came} tokens came and {went} went: {entry}")
+        sources[take.name] = entry
+    orders = ctx.results("order")
+    rows = sum(result["rows"] for result in orders)
+    padding = sum(result["padding"] for result in orders)
+    placed = int(written["placed"].sum())
+    if rows * (step.seq_len + 1) != placed + padding:
+        raise ConservationError(f"{step.name}: {rows} rows hold {placed} tokens and {padding} of padding")
+    kinds = {
+        kind: sum(result["segments"][kind] for result in orders) for kind in (orders[0]["segments"] if orders else ())
+    }
+    ledger = {"sources": sources, "rows": rows, "tokens_placed": placed, "padding": padding, "segments": kinds}
+    counts = {
+        name: {field: entry[field] for field in ("documents", "tokens_in", "tokens_placed")}
+        for name, entry in sources.items()
+    }
+    return counts, ledger
+
+
+def _nothing(copies: int) -> dict[str, Any]:
+    return {"documents": [0] * copies, "tokens": 0, "laid": 0, "fim_psm": 0, "fim_spm": 0, "chat": 0}
+
+
+def _chosen(ctx: TaskContext) -> dict[str, dict[str, Any]]:
+    totals: dict[str, dict[str, Any]] = {}
+    for result in ctx.results("choose"):
+        for name, tally in result["sources"].items():
+            total = totals.setdefault(name, _nothing(len(tally["documents"])))
+            for field, value in tally.items():
+                if field == "documents":
+                    total[field] = [a + b for a, b in zip(total[field], value, strict=True)]
+                else:
+                    total[field] += value
+    return totals
+
+
+def _sum(ctx: TaskContext, phase: str, field: str, sources: int, whole: bool | None = None) -> np.ndarray:
+    """A field summed over tasks, int64[sources]; with ``whole``, the tokens in no row, of streams that ended whole or not."""
+    total = np.zeros(sources, dtype=np.int64)
+    for result in ctx.results(phase):
+        if whole is None:
+            total += np.array(result[field], dtype=np.int64)
+        elif result["whole"] == whole:
+            total += np.array(result["left"], dtype=np.int64)
+    return total

@@ -1,0 +1,55 @@
+"""Moving tokens: out of the store into segments, and out of segments into rows."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def collect(
+    tokens: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    offsets: np.ndarray,
+    counts: np.ndarray,
+    end: int,
+    out: np.ndarray,
+    at: np.ndarray,
+) -> None:
+    """Copy segments of documents, with the end-of-document token where a segment reaches past the document.
+
+    Args:
+        tokens: any unsigned dtype, documents one after another.
+        starts: int64[n], where each segment's document begins in ``tokens``.
+        lengths: int64[n], tokens of each segment's document.
+        offsets: int32[n], first token of each segment within its document.
+        counts: int32[n], tokens of each segment, at most one more than the document has from there.
+        end: the end-of-document token.
+        out: the dtype of ``tokens``, filled.
+        at: int64[n], where each segment goes in ``out``.
+    """
+    for i in range(starts.size):
+        source, target = starts[i] + offsets[i], at[i]
+        inside = min(counts[i], lengths[i] - offsets[i])
+        for k in range(inside):
+            out[target + k] = tokens[source + k]
+        if inside < counts[i]:
+            out[target + inside] = end
+
+
+@numba.njit(cache=True, nogil=True)
+def copy(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
+    """Copy stretches of bytes.
+
+    Args:
+        data: uint8, flat.
+        starts: int64[n], where each stretch begins in ``data``.
+        lengths: int64[n], bytes.
+        out: uint8, flat, filled where stretches go.
+        at: int64[n], where each goes in ``out``.
+    """
+    for i in range(starts.size):
+        source, target = starts[i], at[i]
+        for k in range(lengths[i]):
+            out[target + k] = data[source + k]

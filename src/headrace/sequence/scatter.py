@@ -1,0 +1,138 @@
+"""Scatter: move each chosen token once, out of the store to the partition of its row.
+
+One task a shard of the token store: it reads one shard and writes a slice for each partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.flow.exchange import Spill, partition_counts, read_partition
+from headrace.flow.keys import keyed, salt
+from headrace.flow.task import TaskContext
+from headrace.sequence.choose import CHAT
+from headrace.sequence.encoded import EncodedReader
+from headrace.sequence.fim import PLAIN, PSM, SPM
+from headrace.sequence.layout import CUT, MOVED
+from headrace.sequence.place import collect, copy
+from headrace.tokens.store import TokenShard, open_shard
+
+if TYPE_CHECKING:
+    from headrace.sequence.step import Sequence
+
+
+def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+    """One task a shard that gives tokens."""
+    counts = partition_counts(ctx, "arrange", "segments")
+    return [{"shard": int(shard)} for shard in np.flatnonzero(counts)]
+
+
+def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:
+    """What to add to a block's row numbers, int64[blocks + 1], where blocks count rows for themselves (best fit)."""
+    rows = np.zeros(blocks + 1, dtype=np.int64)
+    for result in ctx.results("arrange"):
+        rows[result["block"] + 1] = result["used"]
+    return np.cumsum(rows)
+
+
+def row_keys(step: Sequence, rows: np.ndarray) -> np.ndarray | None:
+    """The keys by which rows are shuffled, uint64[n]; None if they keep their order."""
+    return keyed(salt(step.seed, "rows", step.stage), rows) if step.shuffle else None
+
+
+def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Move the tokens of one shard."""
+    tokens = ctx.input("tokens")
+    shard = open_shard(tokens, spec["shard"])
+    encoded = EncodedReader(ctx, "choose", spec["shard"], shard.tokens.dtype)
+    base = first_rows(ctx, step.blocks(ctx).count)
+    layout = step.shards(ctx)
+    end = step.special(ctx)["eod"]
+    with Spill(ctx, "moved", MOVED, layout.partitions, payload=True) as spill:
+        for cuts in segments_of(ctx, spec["shard"], shard.tokens.itemsize):
+            to = cuts["to"] + base[cuts["block"]].astype(np.uint64)
+            partition = layout.shard(to, row_keys(step, to)) // layout.each
+            # In order of partition, what goes to one partition lies together and is copied in long stretches.
+            order = np.argsort(partition, kind="stable")
+            cuts, to, partition = cuts[order], to[order], partition[order]
+            kind = cuts["kind"]
+            for mine in (kind == PLAIN, (kind == PSM) | (kind == SPM), kind == CHAT):
+                if mine.any():
+                    records, payload = tokens_of(cuts[mine], shard, encoded, end)
+                    records["to"] = to[mine]
+                    spill.add(partition[mine], records, payload)
+            ctx.progress(rows=len(cuts), bytes=int(cuts["tokens"].sum()) * shard.tokens.itemsize)
+    return {}
+
+
+def segments_of(ctx: TaskContext, shard: int, itemsize: int) -> Iterator[np.ndarray]:
+    """The segments of a shard in pieces whose tokens fit the budget."""
+    # The payload is held here and in the spill, the records beside it.
+    most = max(1 << 16, ctx.memory // 16)
+    held: list[np.ndarray] = []
+    size = 0
+    for cuts, _ in read_partition(ctx, "arrange", "segments", shard, CUT):
+        bounds = np.cumsum(cuts["tokens"].astype(np.int64) * itemsize + CUT.itemsize)
+        start = 0
+        while start < len(cuts):
+            base = int(bounds[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(bounds, base + most - size, side="right")))
+            held.append(cuts[start:stop])
+            size += int(bounds[stop - 1]) - base
+            start = stop
+            if size >= most or start < len(cuts):
+                yield np.concatenate(held)
+                held, size = [], 0
+    if held:
+        yield np.concatenate(held)
+
+
+def tokens_of(cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of segments that are all plain, all rearranged, or all of conversations.
+
+    Args:
+        cuts: CUT[n].
+        shard: the shard of the token store that holds their documents.
+        encoded: the documents of that shard that were encoded anew.
+        end: the end-of-document token.
+
+    Returns:
+        MOVED[n], but for ``to``, and their payload.
+    """
+    records = np.zeros(len(cuts), dtype=MOVED)
+    for name in ("row", "start", "tokens", "offset", "source", "epoch", "kind"):
+        records[name] = cuts[name]
+    kind = int(cuts["kind"][0])
+    if kind == PLAIN:
+        at = np.searchsorted(shard.rows, cuts["row"])
+        starts = shard.offsets[at]
+        flat = collected(cuts, shard.tokens, starts, shard.offsets[at + 1] - starts, end)
+        records["length"] = cuts["tokens"] * flat.itemsize
+        return records, flat.view(np.uint8)
+    starts, lengths, loss_starts = encoded.find(cuts["row"], 0 if kind == CHAT else cuts["epoch"])
+    flat = collected(cuts, encoded.tokens, starts, lengths, end)
+    records["length"] = cuts["tokens"] * flat.itemsize
+    if kind != CHAT:
+        return records, flat.view(np.uint8)
+    # The end of a conversation carries loss: it is what the model has to say last.
+    loss = collected(cuts, encoded.loss, loss_starts, lengths, 1)
+    records["masked"] = 1
+    counts = cuts["tokens"].astype(np.int64)
+    ends = np.cumsum(counts)
+    width = flat.itemsize
+    payload = np.empty(len(loss) * (width + 1), dtype=np.uint8)
+    copy(flat.view(np.uint8), (ends - counts) * width, counts * width, payload, (ends - counts) * (width + 1))
+    copy(loss, ends - counts, counts, payload, (ends - counts) * (width + 1) + counts * width)
+    records["length"] += cuts["tokens"].astype(np.uint32)
+    return records, payload
+
+
+def collected(cuts: np.ndarray, tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, end: int) -> np.ndarray:
+    """The tokens of segments one after another, of the dtype of ``tokens``."""
+    ends = np.cumsum(cuts["tokens"], dtype=np.int64)
+    out = np.empty(int(ends[-1]), dtype=tokens.dtype)
+    collect(tokens, starts, lengths, cuts["offset"], cuts["tokens"], end, out, ends - cuts["tokens"])
+    return out

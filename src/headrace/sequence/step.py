@@ -1,0 +1,187 @@
+"""The step that builds a stage's sequence, in four phases: metadata first, tokens once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.recipe.stages import Stage
+from headrace.sequence import arrange, choose, order, scatter
+from headrace.sequence.corpus import counts_of
+from headrace.sequence.epochs import ResolvedStage, resolve
+from headrace.sequence.layout import Blocks, Shards
+from headrace.sequence.ledger import balance
+from headrace.tokens.engine import Engine
+from headrace.tokens.load import open_engine
+
+# What of a stage's section decides the rows; the rest is training's.
+_DECIDING = ("sequence_length", "sources", "tokens", "chat", "fim_level", "pack")
+
+
+@dataclass(frozen=True)
+class Sequence(Step):
+    """A stage's rows in training order, or the rows of held-out documents.
+
+    Attributes:
+        config: the stage's section of the recipe.
+        seed: the recipe's seed.
+        tokens: the step of the token store.
+        documents: the step of the documents.
+        tokenizer: the step of the tokenizer.
+        chat_sources: sources made of conversations.
+        split: which documents: ``train``, ``validation`` or ``test``.
+        stage: the stage's name, and what the artifact is called after.
+        shuffle: whether rows are put in keyed order; else they stay in the order of packing, source after source.
+        limit: tokens after which the rows of a stream end (of each source, where sources do not share rows).
+    """
+
+    config: Stage
+    seed: int
+    tokens: Step
+    documents: Step
+    tokenizer: Step
+    chat_sources: tuple[str, ...] = ()
+    split: str = "train"
+    stage: str = ""
+    shuffle: bool = True
+    limit: int | None = None
+
+    kind: ClassVar[str] = "sequence"
+    VERSION: ClassVar[int] = 1
+
+    @staticmethod
+    def of_stage(
+        config: Stage, seed: int, tokens: Step, documents: Step, tokenizer: Step, chat_sources: tuple[str, ...]
+    ) -> Sequence:
+        """The sequence that a stage trains on."""
+        mine = tuple(name for name in config.sources if name in chat_sources)
+        return Sequence(config, seed, tokens, documents, tokenizer, mine, stage=config.name)
+
+    @staticmethod
+    def held_out(
+        name: str,
+        sources: tuple[str, ...],
+        sequence_length: int,
+        seed: int,
+        tokens: Step,
+        documents: Step,
+        tokenizer: Step,
+        split: str = "validation",
+        limit: int | None = None,
+    ) -> Sequence:
+        """The sequence on which held-out loss is measured: plain text, one source after another, not shuffled.
+
+        Args:
+            name: what to call it.
+            sources: which sources; those without held-out documents have no rows.
+            sequence_length: targets of a row.
+            seed: the recipe's seed.
+            tokens: the step of the token store.
+            documents: the step of the documents.
+            tokenizer: the step of the tokenizer.
+            split: ``validation`` or ``test``.
+            limit: tokens of each source at most, to the next whole row.
+        """
+        config = Stage.model_validate(
+            {
+                "name": name,
+                "sequence_length": sequence_length,
+                "sources": {source: {} for source in sources},
+                "pack": {"mix_sources": False},
+            }
+        )
+        return Sequence(config, seed, tokens, documents, tokenizer, split=split, stage=name, shuffle=False, limit=limit)
+
+    @property
+    def seq_len(self) -> int:
+        """Targets of a row."""
+        return self.config.sequence_length
+
+    def params(self) -> dict[str, Any]:
+        """What decides the rows beside the tokens."""
+        stage = self.config.model_dump(mode="json", include=set(_DECIDING))
+        return {
+            "stage": self.stage,
+            "seed": self.seed,
+            "split": self.split,
+            "shuffle": self.shuffle,
+            "limit": self.limit,
+            "chat_sources": list(self.chat_sources),
+            **stage,
+        }
+
+    def inputs(self) -> dict[str, Step]:
+        """Tokens, documents, tokenizer."""
+        return {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer}
+
+    def phases(self) -> list[Phase]:
+        """Choose and scatter by shard of the token store, arrange by block, order by partition of the rows."""
+        return [
+            Phase("choose", partial(choose.plan, self), partial(choose.work, self), choose.memory),
+            Phase("arrange", partial(arrange.plan, self), partial(arrange.work, self)),
+            Phase("scatter", partial(scatter.plan, self), partial(scatter.work, self)),
+            Phase("order", partial(order.plan, self), partial(order.work, self), order.memory),
+        ]
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """The ledger, checked against the rows, and what a reader must know."""
+        tokens, tokenizer = ctx.input("tokens").manifest.extra, ctx.input("tokenizer").manifest.extra
+        counts, ledger = balance(self, ctx)
+        special = self.special(ctx)
+        return {
+            "counts": counts,
+            "seq_len": self.seq_len,
+            "dtype": tokens["dtype"],
+            "vocab_size": tokenizer["vocab_size"],
+            "eod": special["eod"],
+            "pad": special["pad"],
+            "tokenizer": tokenizer["fingerprint"],
+            "sources": tokens["sources"],
+            "seeds": {"recipe": self.seed},
+            "ledger": ledger,
+        }
+
+    # What phases share. All of it follows from the inputs, so any process works it out for itself.
+
+    def resolved(self, ctx: TaskContext) -> ResolvedStage:
+        """What is taken of each source; held-out sources without documents are left out."""
+        counts = counts_of(ctx.input("tokens"), self.split)
+        config = self.config
+        if self.split != "train":
+            held = {name: take for name, take in config.sources.items() if counts[name].tokens}
+            if not held:
+                return ResolvedStage(config.name, self.seq_len, ())
+            config = config.model_copy(update={"sources": held})
+        return resolve(config, counts)
+
+    def blocks(self, ctx: TaskContext) -> Blocks:
+        """The partitions of the document order."""
+        names = ctx.input("tokens").manifest.extra["sources"]
+        expected = {names.index(source.name): source.documents for source in self.resolved(ctx).sources}
+        return Blocks.of(expected, self.config.pack.mix_sources)
+
+    def shards(self, ctx: TaskContext) -> Shards:
+        """The partitions of the row order."""
+        size = np.dtype(ctx.input("tokens").manifest.extra["dtype"]).itemsize
+        return Shards.of(arrange.total_rows(ctx.results("arrange")), (self.seq_len + 1) * size)
+
+    def special(self, ctx: TaskContext) -> dict[str, int]:
+        """Role -> id of the tokenizer's tokens with a duty."""
+        return dict(ctx.input("tokenizer").manifest.extra["special"])
+
+    def engine(self, ctx: TaskContext) -> Engine:
+        """The tokenizer, opened once in a process."""
+        return _engine(ctx.input("tokenizer").path, ctx.threads)
+
+
+@lru_cache(maxsize=1)
+def _engine(path: Path, threads: int) -> Engine:
+    from headrace.flow.artifact import Artifact
+
+    return open_engine(Artifact.open(path), threads)
