@@ -124,7 +124,7 @@ def excluder(patterns: tuple[str, ...]) -> Callable[[str, str], bool]:
     A pattern without a slash matches any single component; one with a slash matches the name or the full path, or
     a folder on the way to it.
     """
-    single = [translate(p) for p in patterns if "/" not in p.rstrip("/")]
+    single = [translate(p.rstrip("/")) for p in patterns if "/" not in p.rstrip("/")]
     whole = [translate(p.rstrip("/")) for p in patterns if "/" in p.rstrip("/")]
     components = re.compile(rf"(?:.*/)?(?:{'|'.join(single)})(?:/.*)?", re.DOTALL) if single else None
     paths = re.compile(rf"(?:{'|'.join(whole)})(?:/.*)?", re.DOTALL) if whole else None

@@ -151,6 +151,7 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
             continue
         except OSError as error:
             raise UserError(f"The folder cannot be read: {error.strerror}.", folder) from None
+        below = []
         for entry in entries:
             relative = prefix + entry.name
             if not entry.is_dir():
@@ -163,7 +164,8 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
                 if real in seen or f"{real}/".startswith(f"{inside}/") or f"{inside}/".startswith(f"{real}/"):
                     continue
                 seen.add(real)
-            waiting.append((entry.path, relative + "/"))
+            below.append((entry.path, relative + "/"))
+        waiting.extend(reversed(below))
 
 
 def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:

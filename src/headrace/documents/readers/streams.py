@@ -136,6 +136,8 @@ def range_blocks(file: InputFile, part: Part) -> Iterator[bytes]:
     so that ranges that tile a file tile its lines.
     """
     begin, end = part.begin, file.size if part.end is None else part.end
+    if begin >= end:
+        return
     with open_file(file) as stream:
         at = stream.seek(max(begin - 1, 0))
         inside = begin == 0

@@ -1,0 +1,136 @@
+"""Parquet and Arrow: rows, row groups, batches, broken bytes."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from reading_helpers import bads, items, listed, texts, write
+
+from headrace.documents.readers import reader
+from headrace.documents.readers.base import Part
+from headrace.errors import UserError
+
+
+def table(n: int, size: int = 1) -> pa.Table:
+    return pa.table({"text": [f"{i} " * size for i in range(n)], "stars": list(range(n)), "none": [None] * n})
+
+
+def test_parquet_rows_and_fields(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(1000), path, row_group_size=300)
+    found = items(path)
+    assert texts(found) == [f"{i} " for i in range(1000)]
+    assert [item.row for item in found] == list(range(1000))
+    assert found[3].fields == {"stars": 3, "none": None}
+
+
+def test_parquet_parts_tile_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("headrace.documents.readers.parquet.PART_BYTES", 20_000)
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(1000, 20), path, row_group_size=70, compression="none", use_dictionary=False)
+    file, _ = listed(path)
+    parts = reader("parquet").split(file)
+    assert len(parts) > 2
+    found = [item for part in parts for item in items(path, part)]
+    assert found == items(path)
+    assert [item.row for item in found] == list(range(1000))
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_arrow_file_and_stream(tmp_path, kind):
+    path = tmp_path / "a.arrow"
+    data = table(1000)
+    new = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with new(str(path), data.schema) as writer:
+        writer.write_table(data, max_chunksize=300)
+    found = items(path)
+    assert texts(found) == data["text"].to_pylist()
+    assert [item.row for item in found] == list(range(1000))
+
+
+def test_big_batches_are_taken_in_slices(tmp_path, monkeypatch):
+    monkeypatch.setattr("headrace.documents.readers.tables.BATCH_BYTES", 100)
+    path = tmp_path / "a.arrow"
+    data = table(1000)
+    with pa.ipc.new_stream(str(path), data.schema) as writer:
+        writer.write_table(data)
+    assert texts(items(path)) == data["text"].to_pylist()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
+def test_text_that_is_not_utf8(tmp_path, suffix, type_):
+    # Arrow lets invalid bytes through where they are declared to be text.
+    raw = pa.array([b"good", b"\xff", b"\xed\xa0\x80", None, b"\x00\x00"], pa.large_binary())
+    flat = raw.cast(pa.binary()) if type_ == pa.binary() else raw
+    if pa.types.is_dictionary(type_):
+        flat = pa.Array.from_buffers(pa.string(), len(raw), raw.cast(pa.binary()).buffers()).dictionary_encode()
+    elif type_ != pa.binary():
+        flat = pa.Array.from_buffers(
+            type_, len(raw), (raw if type_ == pa.large_string() else raw.cast(pa.binary())).buffers()
+        )
+    data = pa.table({"text": flat, "n": list(range(5))})
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(data, path)
+    else:
+        with pa.ipc.new_file(str(path), data.schema) as writer:
+            writer.write_table(data)
+    found = items(path)
+    assert texts(found) == ["good", "\0\0"]
+    assert [row for row, _ in bads(found)] == [1, 2, 3]
+    assert "0xff" in bads(found)[0][1]
+    assert "surrogate" in bads(found)[1][1]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_broken_files(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(table(1000), path)
+    else:
+        with pa.ipc.new_file(str(path), table(1000).schema) as writer:
+            writer.write_table(table(1000))
+    data = path.read_bytes()
+    for broken in (data[: len(data) // 2], b"nonsense" * 10, b""):
+        found = items(write(tmp_path / f"b.{suffix}", broken))
+        assert texts(found) == []
+        assert len(bads(found)) == 1
+        assert "corrupt" in bads(found)[0][1]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_wrong_column(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(table(3), path)
+    else:
+        with pa.ipc.new_stream(str(path), table(3).schema) as writer:
+            writer.write_table(table(3))
+    with pytest.raises(UserError, match="content") as caught:
+        items(path, text="content")
+    assert "text, stars, none" in caught.value.mend
+
+
+def test_values_that_json_lacks_are_kept_as_text(tmp_path):
+    from headrace.documents.rows import RowMaker
+
+    path = tmp_path / "a.parquet"
+    values = {
+        "text": ["x"],
+        "when": [datetime.datetime(2024, 1, 2, 3, 4)],
+        "price": [decimal.Decimal("1.50")],
+        "raw": [b"\xff\x00"],
+        "nan": [float("nan")],
+        "list": [[1, 2]],
+    }
+    pq.write_table(pa.table(values), path)
+    (record,) = items(path, Part())
+    _, source = listed(path)
+    row, characters = RowMaker("s", source, "nfc").make("a.parquet", record)
+    assert characters == 1
+    assert row[-1] == b'{"when":"2024-01-02T03:04:00","price":"1.50","raw":"ff00","nan":null,"list":[1,2]}'
