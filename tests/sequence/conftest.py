@@ -27,7 +27,7 @@ def crystal(shared):
 def gpt2(shared):
     definition = with_special(
         read_definition(shared / "fixtures/tokenizers/gpt2-vocab.json"),
-        ["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"],
+        [f"<|fim_{part}|>" for part in ("prefix", "middle", "suffix", "pad")],
     )
     return engine_from(definition, special_ids(definition, SpecialTokens()))
 
