@@ -17,8 +17,11 @@ COMPRESSED = 0.35
 SIDECAR = 64
 # A segment is 27 bytes of columns; concatenated rows hold little more than two of them in common mixtures.
 SEGMENTS = 2 * 27
+# What `headrace run` holds out for measuring loss, at most.
+HELD_OUT_TOKENS = 1_000_000
 # Weights and AdamW's two moments in float32.
 CHECKPOINT = 12
+_SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ def _graph(
     sidecars = []
     for kind, wanted in (
         ("measures", recipe.filters.short is not None or recipe.filters.code is not None),
-        ("duplicates", recipe.deduplicate is not None),
+        ("duplicates", recipe.deduplicate is not None or recipe.split.check is not None),
         ("contamination", recipe.decontaminate is not None),
     ):
         if wanted:
@@ -245,23 +248,27 @@ def _graph(
     nodes.append(
         Node("tokenizer", ("documents", "verdicts") if train else (), 4 << 20, machine.seconds("tokenizer", read))
     )
-    needs = ("documents", "verdicts", "tokenizer")
-    nodes.append(Node("tokens", needs, tokens * width, machine.seconds("tokens", text)))
+    nodes.append(
+        Node("tokens", ("documents", "verdicts", "tokenizer"), tokens * width, machine.seconds("tokens", text))
+    )
     for stage, section in zip(stages, recipe.stages, strict=True):
         nodes.append(_sequence(stage, section, width, machine))
-    if parameters is not None:
-        for stage, section in zip(stages, recipe.stages, strict=True):
-            before = () if stage.start in (None, "scratch") else (f"model-{stage.start}",)
-            disk = parameters * (4 + CHECKPOINT * section.train.keep)
-            seconds = (stage.flops or 0) / machine.flops
-            nodes.append(Node(f"model-{stage.name}", (f"sequence-{stage.name}", *before), disk, seconds))
+    if parameters is None:
+        return tuple(nodes)
+    held_out: tuple[str, ...] = ()
+    if recipe.split.validation:
+        held_out = ("sequence-heldout",)
+        nodes.append(Node("sequence-heldout", _SEQUENCE_NEEDS, min(tokens, HELD_OUT_TOKENS) * width, 0.0))
+    for stage, section in zip(stages, recipe.stages, strict=True):
+        before = () if stage.start in (None, "scratch") else (f"model-{stage.start}",)
+        disk = parameters * (4 + CHECKPOINT * section.train.keep)
+        needs = (f"sequence-{stage.name}", *held_out, "tokenizer", *before)
+        nodes.append(Node(f"model-{stage.name}", needs, disk, (stage.flops or 0) / machine.flops))
     return tuple(nodes)
 
 
 def _sequence(stage: StagePlan, section: Stage, width: int, machine: Machine) -> Node:
     masked = 1 / 8 if section.chat else 0
     row = (stage.sequence_length + 1) * (width + masked) + SEGMENTS
-    rearranged = any(take.fim is not None for take in section.sources.values()) or section.chat is not None
-    needs = ("documents", "verdicts", "tokenizer", "tokens") if rearranged else ("verdicts", "tokens")
     seconds = machine.seconds("sequence", stage.tokens * width)
-    return Node(f"sequence-{stage.name}", needs, round(stage.rows * row), seconds)
+    return Node(f"sequence-{stage.name}", _SEQUENCE_NEEDS, round(stage.rows * row), seconds)

@@ -66,6 +66,10 @@ __all__ = [
 ]
 
 
+# `start: scratch` begins with new weights; `heldout` is the sequence on which loss is measured.
+RESERVED = ("scratch", "heldout")
+
+
 def merge(below: Any, above: Any) -> Any:
     """Lay one tree of settings over another: sections merge key by key, everything else is replaced."""
     if isinstance(below, dict) and isinstance(above, dict):
@@ -137,14 +141,10 @@ class Recipe(Section):
             raise wrong("stages need a tokenizer", "add `tokenizer: {train: {vocab_size: 32000}}`", "tokenizer")
         seen: list[str] = []
         for i, stage in enumerate(self.stages):
-            if stage.name in seen or stage.name == "scratch":
-                raise wrong(
-                    f"two stages are called {stage.name!r}"
-                    if stage.name in seen
-                    else "a stage cannot be called 'scratch'",
-                    "give every stage its own name",
-                    f"stages.{i}.name",
-                )
+            if stage.name in seen or stage.name in RESERVED:
+                twice = f"two stages are called {stage.name!r}"
+                what = twice if stage.name in seen else f"a stage cannot be called {stage.name!r}, which has a meaning"
+                raise wrong(what, "give every stage its own name", f"stages.{i}.name")
             if stage.start is not None and stage.start not in (*seen, "scratch"):
                 raise wrong(
                     f"stage {stage.name!r} starts from {stage.start!r}, which is no earlier stage",

@@ -1,0 +1,71 @@
+"""The application: all commands, and how errors, Ctrl-C and closed pipes end them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from headrace import __version__
+from headrace.cli import digest, doctor, init, plan, run, status
+from headrace.errors import UserError
+
+# Plain help: rich would cost a third of the time in which `headrace --help` is to answer.
+app = typer.Typer(
+    name="headrace",
+    help="Raw corpora to the exact token sequence a language model trains on, and the staged training itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+# 128 + SIGPIPE, as a program ends that does not handle the signal.
+CLOSED_PIPE = 141
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what may end a command early into one message and the right exit code."""
+
+    @functools.wraps(command)
+    def run_guarded(*args: Any, **options: Any) -> Any:
+        try:
+            result = command(*args, **options)
+            sys.stdout.flush()
+            return result
+        except UserError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            more = " What is finished is kept: run the same command again to go on." if command is run.run else ""
+            typer.echo(f"Stopped.{more}", err=True)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader has left; a flush at exit must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(CLOSED_PIPE) from None
+
+    return run_guarded
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"headrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of headrace itself."""
+
+
+for _command in (init.init, plan.plan, run.run, status.status, digest.digest, doctor.doctor):
+    app.command()(guarded(_command))

@@ -1,0 +1,23 @@
+"""``headrace digest``: digests of a run's artifacts."""
+
+from __future__ import annotations
+
+import typer
+
+from headrace.cli.options import Json, RunFolder, print_json
+
+
+def digest(run: RunFolder, json: Json = False) -> None:
+    """Print the digests of a run's artifacts.
+
+    Runs of one recipe on the same input agree in all of them but those of models.
+    """
+    from headrace import pipeline
+
+    told = pipeline.digest(run)
+    if json:
+        print_json(told)
+    else:
+        for name, value in told["artifacts"].items():
+            typer.echo(f"{value}  {name}")
+        typer.echo(f"{told['total']}  all, models aside")

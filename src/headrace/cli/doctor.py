@@ -1,0 +1,30 @@
+"""``headrace doctor``: whether this environment is fit to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.options import Json, print_json
+
+
+def doctor(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs will be written.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Check the environment and say how to mend it.
+
+    Looks at versions, cores, memory, disk, caches, limits and PyTorch.
+    """
+    from headrace.doctor import examine
+
+    findings = examine(out)
+    if json:
+        print_json([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(str(finding))
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)

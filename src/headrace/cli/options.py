@@ -1,0 +1,45 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# A task holds a row group of 8 MB of text in a few forms at once.
+LEAST_MEMORY = 64_000_000
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as split.test=0.01.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    import orjson
+
+    # Numbers of NumPy stand for themselves.
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
+
+
+def parse_memory(text: str) -> int:
+    """A number of bytes from ``4GB`` and the like.
+
+    Raises:
+        typer.BadParameter: it is none, or too little for a worker to hold one row group.
+    """
+    from pydantic_core import PydanticCustomError
+
+    from headrace.recipe.base import parse_size
+
+    try:
+        size = parse_size(text)
+    except PydanticCustomError as error:
+        raise typer.BadParameter(f"{error.message()}; write for example 4GB") from None
+    if not isinstance(size, int) or size < LEAST_MEMORY:
+        raise typer.BadParameter(f"{text} is less than {LEAST_MEMORY // 10**6} MB, the least a run can work with")
+    return size

@@ -1,0 +1,56 @@
+"""``headrace run``: make everything that a recipe describes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.options import Json, Overrides, RecipeFile, parse_memory, print_json
+
+
+def run(
+    recipe: RecipeFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run's folder; runs/NAME if not given.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="ARTIFACT", help="Stop at this artifact, such as verdicts.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Worker processes; all cores if not given.")
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            parser=parse_memory,
+            help="Memory for data, such as 4GB; half of what is free if not given.",
+        ),
+    ] = None,
+    overrides: Overrides = [],  # noqa: B006 - typer reads it
+    json: Json = False,
+) -> None:
+    """Do what a recipe describes, and only what is missing."""
+    from headrace import pipeline
+    from headrace.cli.progress import listener
+    from headrace.flow.executors import TaskFailed
+    from headrace.recipe.load import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    folder = out or Path("runs") / loaded.name
+    try:
+        with listener(sys.stderr if json else sys.stdout) as progress:
+            report = pipeline.run(loaded, folder, workers=workers, memory=memory, until=until, listener=progress)
+    except TaskFailed as failure:
+        typer.echo(f"{failure}\nThis is a defect of headrace. What is finished is kept.", err=True)
+        raise typer.Exit(1) from None
+    if json:
+        print_json(pipeline.status(folder) | {"run": str(folder), "report": None if report is None else str(report)})
+    elif report is None:
+        typer.echo(f"{folder} is done until {until}. Go on with the same command without --until.")
+    else:
+        typer.echo(f"report: {report}")

@@ -1,0 +1,80 @@
+"""``headrace status``: what is done, running and missing in a run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from headrace.cli.options import Json, RunFolder, print_json
+
+
+def status(run: RunFolder, json: Json = False) -> None:
+    """Show what is done, running, missing or failed."""
+    from headrace import pipeline
+
+    state = pipeline.status(run)
+    if json:
+        print_json(state)
+    else:
+        typer.echo(render(state, run))
+
+
+def render(state: dict[str, Any], run: Path) -> str:
+    """The state of a run as a table, closed by a line on how it stands."""
+    from headrace.planning.text import table
+    from headrace.report.numbers import duration, size
+
+    rows = []
+    for entry in state["artifacts"]:
+        told = ["", "", ""]
+        if entry["state"] == "done":
+            seconds = "" if entry["seconds"] is None else duration(entry["seconds"])
+            told = [f"{entry['rows']:,}", size(entry["bytes"]), seconds]
+        elif entry.get("phases"):
+            phase = entry["phases"][-1]
+            told = [
+                f"{phase['name']} {phase['done']}/{phase['tasks']}",
+                "",
+                _left(run, entry["name"], state["running"]),
+            ]
+        name = f"{entry['kind']}-{entry['stage']}" if entry["stage"] else entry["kind"]
+        word = "running" if entry["state"] == "partial" and state["running"] else entry["state"]
+        rows.append([name, word, *told])
+    done = sum(entry["state"] == "done" for entry in state["artifacts"])
+    lines = [f"{state['recipe']}: {done} of {len(state['artifacts'])} artifacts done"]
+    lines += table(["artifact", "state", "rows", "disk", "time"], rows)
+    return "\n".join([*lines, _standing(state, done, run)])
+
+
+def _left(run: Path, artifact: str, running: bool) -> str:
+    """Time left of the phase at work, from the tasks it has done since it began; a guess, so it begins with ``~``."""
+    from headrace.flow.events import read_events
+    from headrace.report.numbers import duration
+
+    began, tasks, done = 0.0, 0, 0
+    for event in read_events(run):
+        if event.get("artifact") == artifact and event["event"] == "phase":
+            began, tasks, done = event["time"], event["tasks"] - event["done"], 0
+        elif event.get("artifact") == artifact and event["event"] == "task":
+            done += 1
+    if not running or not 0 < done < tasks:
+        return ""
+    return f"~{duration((time.time() - began) / done * (tasks - done))} left"
+
+
+def _standing(state: dict[str, Any], done: int, run: Path) -> str:
+    """How the run stands, in a line."""
+    last = state["last"]
+    if state["running"]:
+        return "running"
+    if done == len(state["artifacts"]):
+        return "finished"
+    again = f"go on with the same `headrace run ... --out {run}`"
+    if last is not None and last["event"] == "failed":
+        return f"failed: {last['message']}\n{again}"
+    if last is not None and last["event"] == "stopped":
+        return f"stopped ({last['reason']}); {again}"
+    return f"not finished; {again}"

@@ -1,0 +1,179 @@
+"""Whether an environment is fit to run headrace, and how to mend what is amiss."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from headrace import __version__
+from headrace.planning.machine import cores
+from headrace.report.numbers import size
+
+# A worker with all libraries imported takes some 200 MB before it does anything; two of them and the coordinator.
+LEAST_MEMORY = 1 << 30
+# The demo's run folder takes about a third of this.
+LEAST_DISK = 2 << 30
+# The exchange opens one file for each partition.
+LEAST_FILES = 1024
+EXTRAS = {
+    "torch": "training",
+    "safetensors": "training",
+    "ftfy": "SlimPajama's normalisation (documents.normalise: ftfy)",
+    "tensorboard": "metrics for TensorBoard",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        state: ``good``, ``mind`` (works, but) or ``broken``.
+        value: what was found.
+        mend: what to do about it; empty when it is good.
+    """
+
+    name: str
+    state: Literal["good", "mind", "broken"]
+    value: str
+    mend: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes as a dict."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        line = f"{self.state:<7} {self.name:<14} {self.value}"
+        return f"{line}\n{'':<23}{self.mend}" if self.mend else line
+
+
+def examine(out: Path) -> list[Finding]:
+    """Look at everything that headrace needs.
+
+    Args:
+        out: the folder in which runs will be written; it need not exist.
+    """
+    return [*_python(), *_packages(), *_machine(), _disk(out), _numba_cache(), *_threads(), *_torch()]
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("headrace", "good", __version__)
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", "good", f"{version}, {sys.executable}")
+
+
+def _packages() -> Iterator[Finding]:
+    """The libraries that headrace asks for, and those of its extras."""
+    wanted = importlib.metadata.requires("headrace") or []
+    needed = [re.split(r"[^A-Za-z0-9_.-]", text, maxsplit=1)[0] for text in wanted if "extra ==" not in text]
+    missing = [name for name in needed if _version(name) is None]
+    if missing:
+        mend = f"{sys.executable} -m pip install {' '.join(missing)}"
+        yield Finding("libraries", "broken", f"not installed: {', '.join(missing)}", mend)
+    else:
+        yield Finding("libraries", "good", ", ".join(f"{name} {_version(name)}" for name in sorted(needed)))
+    for name, use in EXTRAS.items():
+        if name != "torch" and _version(name) is None:
+            extra = "faithful" if name == "ftfy" else "train"
+            mend = f"Needed for {use}: {sys.executable} -m pip install 'headrace[{extra}]'"
+            yield Finding(name, "mind", "not installed", mend)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+
+    yield Finding("cores", "good", f"{cores()} of {os.cpu_count()} may be used")
+    limit = memory_limit()
+    free = min(psutil.virtual_memory().available, limit or sys.maxsize)
+    value = f"{size(free)} free of {size(limit or psutil.virtual_memory().total)}"
+    if free >= LEAST_MEMORY:
+        yield Finding("memory", "good", value)
+    else:
+        yield Finding("memory", "mind", value, "Close other programs, or run with --workers 1 and a small --memory.")
+
+
+def memory_limit() -> int | None:
+    """The control group's memory limit in bytes (containers have one), or None."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        # Version 1 writes a number near 2^63 for no limit.
+        if text.isdigit() and int(text) < 1 << 60:
+            return int(text)
+    return None
+
+
+def _disk(out: Path) -> Finding:
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        return Finding(
+            "disk", "broken", f"{folder} cannot be written", "Choose a folder with --out, or mend its rights."
+        )
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_DISK:
+        return Finding(
+            "disk", "mind", f"{size(free)} free at {folder}", "Free some space, or choose another disk with --out."
+        )
+    return Finding("disk", "good", f"{size(free)} free at {folder}")
+
+
+def _numba_cache() -> Finding:
+    """Compiled kernels are kept beside the source, or in the user's cache; without either each worker compiles anew."""
+    stated = os.environ.get("NUMBA_CACHE_DIR")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    places = [Path(stated)] if stated else [Path(__file__).parent, home]
+    for place in places:
+        if os.access(place if place.exists() else place.parent, os.W_OK):
+            return Finding("kernel cache", "good", str(place))
+    mend = "export NUMBA_CACHE_DIR=/a/writable/folder, or every worker compiles its kernels anew at each start."
+    return Finding("kernel cache", "mind", f"{places[0]} cannot be written", mend)
+
+
+def _threads() -> Iterator[Finding]:
+    """Limits of the operating system and the environment that slow a run down or stop it."""
+    import resource
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files != resource.RLIM_INFINITY and files < LEAST_FILES:
+        yield Finding("open files", "mind", f"at most {files}", f"ulimit -n {LEAST_FILES}")
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value) > cores():
+            yield Finding("threads", "mind", f"{name}={value}, but {cores()} cores", f"unset {name}")
+
+
+def _torch() -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        mend = f"Sequences can be made, not trained on: {sys.executable} -m pip install 'headrace[train]'"
+        yield Finding("torch", "mind", "not installed", mend)
+        return
+    import torch
+
+    value = f"{torch.__version__}, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        value += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    elif shutil.which("nvidia-smi"):
+        mend = "This build of torch sees no GPU: install one for your driver from https://pytorch.org/get-started."
+        yield Finding("torch", "mind", f"{value}, no GPU although nvidia-smi is here", mend)
+        return
+    yield Finding("torch", "good", value)

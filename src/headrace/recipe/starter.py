@@ -1,0 +1,31 @@
+"""The recipe that ``headrace init`` writes."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from headrace.errors import UserError
+
+
+def write_starter(folder: Path) -> Path:
+    """Write ``recipe.yaml`` into a folder, which is made if it is not there.
+
+    Returns:
+        The path of the recipe.
+
+    Raises:
+        UserError: there is a recipe already, or the folder cannot be written.
+    """
+    path = folder / "recipe.yaml"
+    text = (resources.files("headrace.recipe") / "starter.yaml").read_text(encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        what = "There is a recipe already." if path.exists() else "The folder's name is taken by a file."
+        raise UserError(what, str(path), "Move it away, or name another folder: headrace init DIR.") from None
+    except OSError as error:
+        raise UserError(f"The recipe cannot be written: {error.strerror}.", str(path), "Name another folder.") from None
+    return path
