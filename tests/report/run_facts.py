@@ -22,7 +22,7 @@ from headrace.report.facts import (
 EVIL = "<script>alert('1')</script> & \"more\" \x00 \x1b[31m"
 
 
-def training(steps: int, start: float, end: float, first_step: int = 0) -> TrainingFacts:
+def training(steps: int, start: float, end: float) -> TrainingFacts:
     loss = [end + (start - end) * math.exp(-5 * i / steps) + 0.05 * math.sin(7.1 * i) for i in range(steps)]
     held = {"python": [(0, start + 0.2), (steps, end + 0.1)], "docs": [(0, start), (steps, end + 0.3)]}
     samples = [
@@ -58,7 +58,7 @@ def row() -> SampleRow:
         ),
         Piece("", "padding", 0, "", "", 0, []),
     ]
-    return SampleRow(0, pieces, True)
+    return SampleRow(0, 5, pieces, True)
 
 
 def facts(trained: bool = True) -> RunFacts:
@@ -100,7 +100,7 @@ def facts(trained: bool = True) -> RunFacts:
             1_132_032,
             0,
             311,
-            [StageSourceFacts("docs", 4_450, 1, 1_132_343, 0)],
+            [StageSourceFacts("docs", 4_450, 4_450, 1, 1_132_343, 1_132_342)],
             8,
             training=training(30, 9.1, 7.0) if trained else None,
         ),
@@ -112,8 +112,8 @@ def facts(trained: bool = True) -> RunFacts:
             0,
             12,
             [
-                StageSourceFacts("docs", 4_450, 1, 1_130_001, 0, {"plain": 4450}),
-                StageSourceFacts("python", 1_520, 2, 6_826_491, 6_151_200, {"fim-psm": 1370, "fim-spm": 1366}),
+                StageSourceFacts("docs", 4_450, 4_450, 1, 1_130_001, 1_130_000),
+                StageSourceFacts("python", 1_520, 3_040, 2, 6_826_491, 6_826_400, 0.901, 1_370, 1_366),
             ],
             8,
             [row()],
@@ -126,7 +126,7 @@ def facts(trained: bool = True) -> RunFacts:
             921_600,
             421,
             0,
-            [StageSourceFacts("chat", 3_800, 1, 921_179, 0, {"chat": 3800})],
+            [StageSourceFacts("chat", 3_800, 3_800, 1, 921_179, 310_004)],
             8,
             training=training(12, 4.5, 3.9) if trained else None,
         ),
@@ -160,8 +160,8 @@ def facts(trained: bool = True) -> RunFacts:
         vocabulary=8192,
         stages=stages,
         licences=[
-            LicenceFacts("PSF-2.0", 1550, 11_000_000, 3_400_123),
-            LicenceFacts("", 13_261, 17_000_000, 4_458_002),
+            LicenceFacts("PSF-2.0", 1550, 3_400_123),
+            LicenceFacts("", 13_261, 4_458_002),
         ],
         work=work,
         workers=2,

@@ -62,14 +62,29 @@ class Example:
 
 @dataclass(frozen=True)
 class StageSourceFacts:
-    """What a stage took of a source: documents (each once), passes over its slice, tokens, and those in FIM order."""
+    """What a stage took of a source, from the ledger of its sequence.
+
+    Attributes:
+        name: the source.
+        documents: different documents.
+        copies: documents with every copy counted.
+        epochs: passes over the slice.
+        tokens: tokens in the rows, those that two rows share counted once.
+        loss_tokens: targets that carry loss.
+        fim: share of the source's positions that lie in documents rearranged for infilling.
+        fim_psm: copies in prefix-suffix-middle order.
+        fim_spm: copies in suffix-prefix-middle order.
+    """
 
     name: str
     documents: int
+    copies: int
     epochs: float
     tokens: int
-    fim_tokens: int
-    kinds: dict[str, int] = field(default_factory=dict)
+    loss_tokens: int
+    fim: float = 0.0
+    fim_psm: int = 0
+    fim_spm: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,7 @@ class SampleRow:
     """A row of a stage's sequence, decoded from the beginning; ``cut`` when only part of it is told."""
 
     row: int
+    segments: int
     pieces: list[Piece]
     cut: bool
 
@@ -146,14 +162,27 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """A stage: its sequence and, if it was trained, its training."""
+    """A stage: its sequence and, if it was trained, its training.
+
+    Attributes:
+        name: the stage.
+        rows: rows of the sequence.
+        sequence_length: targets of a row.
+        tokens: targets of all rows.
+        padding: positions that hold no document.
+        left_over: tokens after the last whole row, which no row holds.
+        sources: what it took of each source, in the order of the recipe.
+        batch: rows of a step, from the recipe.
+        samples: a few rows.
+        training: None if it was not trained.
+    """
 
     name: str
     rows: int
     sequence_length: int
     tokens: int
     padding: int
-    dropped: int
+    left_over: int
     sources: list[StageSourceFacts]
     batch: int | None
     samples: list[SampleRow] = field(default_factory=list)
@@ -196,11 +225,10 @@ class Work:
 
 @dataclass(frozen=True)
 class LicenceFacts:
-    """Kept documents under a licence; tokens are counted once, None before they are tokenised."""
+    """Kept documents under a licence (empty: not stated); tokens are counted once, None before they are tokenised."""
 
     name: str
     documents: int
-    bytes: int
     tokens: int | None
 
 

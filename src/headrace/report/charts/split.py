@@ -14,21 +14,20 @@ LEFT, RIGHT, BAR = 118, 24, 30
 
 @dataclass(frozen=True)
 class SplitSource:
-    """What a stage takes of a source: tokens, passes over its slice, and the tokens rearranged for infilling."""
+    """What a stage takes of a source: tokens, passes over its slice, and the share rearranged for infilling."""
 
     name: str
     tokens: int
     epochs: float | None = None
-    fim_tokens: int = 0
+    fim: float = 0.0
 
 
 @dataclass(frozen=True)
 class SplitStage:
-    """A stage and its sources; ``padding`` are positions that hold no document."""
+    """A stage and its sources."""
 
     name: str
     sources: list[SplitSource]
-    padding: int = 0
 
     @property
     def tokens(self) -> int:
@@ -71,7 +70,7 @@ def split_chart(stages: list[SplitStage], sources: list[str]) -> Chart:
         line(LEFT, y, WIDTH - RIGHT, y, "axis"),
         label("tokens", (LEFT + WIDTH - RIGHT) / 2, y + 34, "middle muted"),
     ]
-    if any(source.fim_tokens for stage in stages for source in stage.sources):
+    if any(source.fim for stage in stages for source in stage.sources):
         key = join([box(0, y + 24, 22, 12, "fill c7"), box(0, y + 24, 22, 12, "", fill="url(#fim-hatch)")])
         note = "hatched: tokens of documents rearranged for fill-in-the-middle (FIM)"
         parts += [element("g", key, transform=f"translate({LEFT} 26)"), label(note, LEFT + 30, y + 60)]
@@ -87,8 +86,8 @@ def _bar(stage: SplitStage, sources: list[str], scale: float, y: float) -> list[
         width = scale * source.tokens
         tip = element("title", _said(source, stage))
         drawn = [box(x, y, width, BAR, f"fill {hue(sources.index(source.name))}")]
-        if source.fim_tokens:
-            fim = scale * source.fim_tokens
+        if source.fim:
+            fim = width * source.fim
             drawn.append(box(x + width - fim, y, fim, BAR, "", fill="url(#fim-hatch)"))
         if x > LEFT:
             drawn.append(line(x, y, x, y + BAR, "gap"))
@@ -101,8 +100,8 @@ def _said(source: SplitSource, stage: SplitStage) -> str:
     said = f"{source.name}  {short(source.tokens)} · {percent(source.tokens, stage.tokens)}"
     if source.epochs is not None:
         said += f" · {epochs(source.epochs)}"
-    if source.fim_tokens:
-        said += f" · FIM {percent(source.fim_tokens, source.tokens)}"
+    if source.fim:
+        said += f" · FIM {percent(source.fim, 1)}"
     return said
 
 

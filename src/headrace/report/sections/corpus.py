@@ -46,13 +46,12 @@ def _licences(facts: RunFacts) -> Markup | None:
         (
             licence.name or "not stated",
             whole(licence.documents),
-            size(licence.bytes),
             None if licence.tokens is None else whole(licence.tokens),
             None if licence.tokens is None else percent(licence.tokens, tokens),
         )
         for licence in facts.licences
     ]
-    columns = [text("licence"), *map(Column, ("documents", "text", "tokens", "share of tokens"))]
+    columns = [text("licence"), *map(Column, ("documents", "tokens", "share of tokens"))]
     caption = "Kept documents by licence, all splits; tokens are counted once, however many epochs a stage takes."
     return join([element("h3", "Licences"), table(columns, rows, caption)])
 

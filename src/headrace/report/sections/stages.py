@@ -15,8 +15,7 @@ def token_split(facts: RunFacts) -> list[SplitStage]:
     return [
         SplitStage(
             stage.name,
-            [SplitSource(s.name, s.tokens, s.epochs, s.fim_tokens) for s in stage.sources],
-            stage.padding,
+            [SplitSource(s.name, s.tokens, s.epochs, s.fim) for s in stage.sources],
         )
         for stage in facts.stages
     ]
@@ -49,7 +48,7 @@ def _overview(facts: RunFacts) -> Markup:
             whole(stage.sequence_length),
             whole(stage.tokens),
             whole(stage.padding),
-            whole(stage.dropped),
+            whole(stage.left_over),
             None if stage.batch is None else counted(stage.batch, "row"),
             None if stage.steps is None else whole(stage.steps),
         )
@@ -63,7 +62,20 @@ def _ledger(facts: RunFacts, names: list[str]) -> Markup:
     columns = [
         text("stage"),
         text("source"),
-        *map(Column, ("documents", "epochs", "tokens", "share", "in FIM order", "of it PSM", "of it SPM")),
+        *map(
+            Column,
+            (
+                "documents",
+                "epochs",
+                "copies",
+                "tokens",
+                "share",
+                "with loss",
+                "in FIM order",
+                "copies PSM",
+                "copies SPM",
+            ),
+        ),
     ]
     rows: list[tuple[object, ...]] = []
     groups = []
@@ -71,21 +83,25 @@ def _ledger(facts: RunFacts, names: list[str]) -> Markup:
         groups.append(len(rows))
         total = sum(s.tokens for s in stage.sources)
         for i, s in enumerate(stage.sources):
-            psm, spm = (s.kinds.get(kind) for kind in ("fim-psm", "fim-spm"))
             rows.append(
                 (
                     "" if i else stage.name,
                     key(s.name, names.index(s.name)),
                     whole(s.documents),
-                    f"{s.epochs:g}",
+                    f"{s.epochs:.4g}",
+                    whole(s.copies),
                     whole(s.tokens),
                     percent(s.tokens, total),
-                    percent(s.fim_tokens, s.tokens) if s.fim_tokens else None,
-                    None if psm is None else whole(psm),
-                    None if spm is None else whole(spm),
+                    percent(s.loss_tokens, s.tokens),
+                    percent(s.fim, 1) if s.fim else None,
+                    whole(s.fim_psm) if s.fim else None,
+                    whole(s.fim_spm) if s.fim else None,
                 )
             )
-    caption = "The token ledger, as counted while the rows were written."
+    caption = (
+        "The token ledger, as counted while the rows were written. A copy is one document in one epoch; with loss "
+    )
+    caption += "is the share of tokens that the model is trained to predict."
     return table(columns, rows, caption, groups=groups)
 
 
@@ -94,7 +110,7 @@ def _rows(stage: StageFacts, names: list[str]) -> Markup:
 
 
 def _row(stage: StageFacts, sample: SampleRow, names: list[str]) -> Markup:
-    title = f"{stage.name}, row {whole(sample.row)}: {counted(len(sample.pieces), 'segment')}"
+    title = f"{stage.name}, row {whole(sample.row)}: {counted(sample.segments, 'segment')}"
     pieces = [_piece(piece, names) for piece in sample.pieces]
     rest = element("p", "The row goes on; `headrace replay` shows all of it.", class_="note") if sample.cut else None
     return details(title, element("div", pieces, class_="row"), rest)

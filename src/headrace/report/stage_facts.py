@@ -1,0 +1,145 @@
+"""Facts of the stages: ledgers as the manifests have them, FIM shares and sample rows as the rows have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from headrace.flow.artifact import Artifact
+from headrace.report.facts import Piece, SampleRow, StageFacts, StageSourceFacts
+
+# A sample row is searched among so many from the start of the sequence, and so much of it is shown.
+LOOK_AT, SHOW_PIECES, SHOW_CHARACTERS = 64, 12, 4000
+FIM_KINDS = (1, 2)
+
+
+def stage_facts(
+    sequence: Artifact, batch: int | None, tokenizer: Artifact | None, documents: Artifact | None
+) -> StageFacts:
+    """What a stage's sequence holds.
+
+    Args:
+        sequence: the stage's sequence.
+        batch: rows of a step, from the recipe.
+        tokenizer: to decode sample rows; None leaves them out.
+        documents: to say where the segments of sample rows come from; None leaves them out.
+    """
+    extra = sequence.manifest.extra
+    ledger = extra["ledger"]
+    fim = fim_shares(sequence)
+    sources = [
+        StageSourceFacts(
+            name=name,
+            documents=max(entry["documents_by_copy"], default=0),
+            copies=entry["documents"],
+            epochs=entry["epochs"],
+            tokens=entry["tokens_placed"] - entry["overlap"],
+            loss_tokens=entry["loss_tokens"],
+            fim=fim.get(name, 0.0),
+            fim_psm=entry["fim_psm"],
+            fim_spm=entry["fim_spm"],
+        )
+        for name, entry in ledger["sources"].items()
+    ]
+    samples = [] if tokenizer is None or documents is None else list(sample_rows(sequence, tokenizer, documents))
+    return StageFacts(
+        name=sequence.manifest.stage or "",
+        rows=sequence.rows,
+        sequence_length=extra["seq_len"],
+        tokens=sequence.rows * extra["seq_len"],
+        padding=ledger["padding"],
+        left_over=sum(entry["tail"] for entry in ledger["sources"].values()),
+        sources=sources,
+        batch=batch,
+        samples=samples,
+    )
+
+
+def fim_shares(sequence: Artifact) -> dict[str, float]:
+    """Of each source the share of its positions that lie in rearranged segments, counted from the rows."""
+    from headrace.sequence.store import open_sequence
+    from headrace.sequence.windows import PADDING
+
+    reader = open_sequence(sequence.path)
+    n = len(reader.sources)
+    total, fim = np.zeros(n), np.zeros(n)
+    for index in range(len(sequence.shards)):
+        segments = reader.shard(index).segments
+        source, length, kind = segments["source"], segments["length"], segments["kind"]
+        for counts, mine in ((total, kind != PADDING), (fim, np.isin(kind, FIM_KINDS))):
+            counts += np.bincount(source[mine], weights=length[mine], minlength=n)
+    return {name: float(fim[i] / total[i]) for i, name in enumerate(reader.sources) if fim[i]}
+
+
+def sample_rows(sequence: Artifact, tokenizer: Artifact, documents: Artifact) -> Iterator[SampleRow]:
+    """The first row, and the first that shows a kind of segment which that one lacks."""
+    from headrace.sequence.store import open_sequence
+
+    reader = open_sequence(sequence.path)
+    seen: set[int] = set()
+    chosen: list[int] = []
+    for row in range(min(LOOK_AT, len(reader))):
+        kinds = set(reader.segments(row)["kind"].tolist())
+        if kinds - seen and len(chosen) < 2:
+            chosen.append(row)
+            seen |= kinds
+    for row in chosen:
+        yield _sample(reader, row, tokenizer, documents)
+
+
+def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> SampleRow:
+    from headrace.documents.store import fetch
+    from headrace.sequence.windows import KINDS, PADDING
+    from headrace.tokens.load import open_engine
+
+    engine = open_engine(tokenizer)
+    tokens, loss = reader.rows(row, row + 1)[0], reader.loss(row, row + 1)[0]
+    segments = reader.segments(row)
+    shown = segments[:SHOW_PIECES]
+    wanted = shown["row"][shown["kind"] != PADDING].astype(np.int64)
+    places = dict(
+        zip(wanted.tolist(), fetch(documents, wanted, ["id", "origin_file", "origin_row"]).to_pylist(), strict=True)
+    )
+    pieces: list[Piece] = []
+    left = SHOW_CHARACTERS
+    for segment in shown:
+        kind = int(segment["kind"])
+        if kind == PADDING:
+            pieces.append(Piece("", KINDS[kind], 0, "", "", 0, []))
+            continue
+        part = slice(int(segment["start"]), int(segment["start"] + segment["length"]))
+        runs = _runs(engine, tokens[part], loss[part], int(segment["offset"]) == 0, left)
+        left -= sum(len(text) for text, _, _ in runs)
+        place = places[int(segment["row"])]
+        pieces.append(
+            Piece(
+                source=reader.sources[int(segment["source"])],
+                kind=KINDS[kind],
+                epoch=int(segment["epoch"]),
+                id=place["id"],
+                origin=f"{place['origin_file']}:{place['origin_row']}",
+                offset=int(segment["offset"]),
+                runs=runs,
+            )
+        )
+        if left <= 0:
+            break
+    return SampleRow(row, len(segments), pieces, len(pieces) < len(segments) or left <= 0)
+
+
+def _runs(engine: Any, tokens: np.ndarray, loss: np.ndarray, first: bool, most: int) -> list[tuple[str, bool, bool]]:
+    """Decode a segment in stretches of equal loss and specialness; about ``most`` characters of it."""
+    special = np.isin(tokens, engine.special_ids)
+    change = np.flatnonzero((loss[1:] != loss[:-1]) | special[1:] | special[:-1]) + 1
+    runs: list[tuple[str, bool, bool]] = []
+    for a, b in zip([0, *change.tolist()], [*change.tolist(), len(tokens)], strict=True):
+        if most <= 0:
+            break
+        # No token is longer than its bytes, so this many tokens are more than enough to show.
+        text = engine.decode(tokens[a : min(b, a + most)], first and a == 0).decode("utf-8", "replace")
+        cut = text[:most] + ("…" if len(text) > most else "")
+        runs.append((cut, bool(loss[a]), bool(special[a])))
+        most -= len(text)
+    return runs
