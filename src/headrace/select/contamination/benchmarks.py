@@ -1,0 +1,126 @@
+"""Benchmark files: which they are, and the items in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.documents.readers.base import Bad, Part, Record, Tally
+from headrace.documents.readers.base import Item as Row
+from headrace.documents.sources import InputFile, list_files
+from headrace.errors import UserError
+from headrace.flow.storage import digest_file
+from headrace.recipe.schema import Decontaminate, Source
+
+# How benchmarks name their items: HumanEval, MBPP, EvalPlus, BigCodeBench task_id; DS-1000, GSM8K-like ones the others.
+ID_FIELDS = ("task_id", "id", "question_id", "problem_id")
+
+
+@dataclass(frozen=True)
+class BenchmarkFile:
+    """One file of a benchmark and the digest of its bytes."""
+
+    benchmark: str
+    fields: tuple[str, ...]
+    file: InputFile
+    digest: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a benchmark.
+
+    Attributes:
+        name: ``<benchmark>:<item's id>``, or ``<benchmark>:<file>:<row>`` where it has none.
+        fields: field name -> text, in the recipe's order.
+    """
+
+    name: str
+    fields: dict[str, str]
+
+
+def list_benchmarks(config: Decontaminate, base: Path) -> tuple[BenchmarkFile, ...]:
+    """The files of every benchmark with their digests, benchmarks by name.
+
+    Args:
+        config: the recipe's section.
+        base: the recipe's folder.
+
+    Raises:
+        UserError: a file is missing or unreadable, or a glob matches nothing.
+    """
+    found = []
+    for name, benchmark in sorted(config.benchmarks.items()):
+        where = f"decontaminate.benchmarks.{name}"
+        source = Source.model_validate({"files": list(benchmark.files)})
+        try:
+            listing = list_files(name, source, 0, base)
+            for file in listing:
+                found.append(BenchmarkFile(name, benchmark.fields, file, digest_file(Path(file.url))))
+        except UserError as error:
+            raise UserError(error.what, error.where.replace(f"sources.{name}", where, 1), error.mend) from None
+        except OSError as error:
+            raise UserError(f"The file cannot be read: {error.strerror}.", f"{where}.files") from None
+    return tuple(found)
+
+
+def read_items(files: tuple[BenchmarkFile, ...]) -> list[Item]:
+    """Every item of the files, in order.
+
+    Raises:
+        UserError: a file changed since it was listed, holds something that is no item, or lacks a field.
+    """
+    items = []
+    for file in files:
+        if digest_file(Path(file.file.url)) != file.digest:
+            raise UserError("The benchmark file changed since the run began.", file.file.url, "Run again.")
+        rows = list(_rows(file.file))
+        if not rows:
+            raise UserError("The benchmark file holds no item.", file.file.url, "Mend it, or leave it out.")
+        items += [_item(file, row) for row in rows]
+    return items
+
+
+def _rows(file: InputFile) -> Iterator[Row]:
+    """The rows of a file, whole: every field stays in ``fields``."""
+    tally = Tally()
+
+    def shape(row: int, value: Any) -> Row:
+        return Record(row, "", value) if isinstance(value, dict) else Bad(row, "the row is no object with fields")
+
+    if file.format == "parquet":
+        from headrace.documents.readers.parquet import parquet_items
+
+        return parquet_items(file, Part(), tally, shape, lambda schema: None)
+    if file.format == "json":
+        from headrace.documents.readers.json import json_items
+
+        return json_items(file, tally, shape)
+    if file.format == "jsonl":
+        from headrace.documents.readers.jsonl import line_items
+
+        return line_items(file, Part(), tally, shape)
+    raise UserError("Benchmarks are .jsonl, .json or .parquet files (.gz, .zst).", file.url, "Convert it.")
+
+
+def _item(file: BenchmarkFile, row: Row) -> Item:
+    where = f"{file.file.url}, row {row.row + 1}"
+    if not isinstance(row, Record):
+        what = row.error if isinstance(row, Bad) else "the line is blank"
+        raise UserError(f"A row of the benchmark {file.benchmark!r} cannot be used: {what}.", where, "Mend the file.")
+    texts = {}
+    for field in file.fields:
+        value = row.fields.get(field)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = "\n".join(value)
+        if not isinstance(value, str):
+            raise UserError(
+                f"An item of the benchmark {file.benchmark!r} has no text in the field {field!r}.",
+                where,
+                f"Its fields are {', '.join(row.fields)}: mend `decontaminate.benchmarks.{file.benchmark}.fields`.",
+            )
+        texts[field] = value
+    named = next((row.fields[key] for key in ID_FIELDS if isinstance(row.fields.get(key), str | int)), None)
+    return Item(f"{file.benchmark}:{named if named is not None else f'{file.file.name}:{row.row + 1}'}", texts)

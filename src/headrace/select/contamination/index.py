@@ -1,0 +1,98 @@
+"""The index of benchmarks: their n-grams with the items that hold them, and their fields as patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.select.contamination.benchmarks import Item
+from headrace.select.contamination.ngrams import GramTable, Ints, directory_of, every_ngram
+from headrace.select.contamination.substrings import PatternTable, pattern_table
+
+
+@dataclass(frozen=True)
+class Index:
+    """What documents are searched for.
+
+    Attributes:
+        items: the items, in order.
+        grams: the distinct n-grams of all items.
+        holders: int64[...]: the items that hold each n-gram, ascending, ``holder_offsets`` int64[g + 1] apart.
+        holder_offsets: see ``holders``.
+        sizes: int64[items]: distinct n-grams of each item.
+        patterns: the items' fields, or None when substrings are not asked for.
+        pattern_items: int64[fields]: the item of each pattern number.
+        pattern_fields: the field's name of each pattern number.
+        pattern_lengths: int64[fields]: characters of each field.
+    """
+
+    items: list[Item]
+    grams: GramTable
+    holders: Ints
+    holder_offsets: Ints
+    sizes: Ints
+    patterns: PatternTable | None
+    pattern_items: Ints
+    pattern_fields: list[str]
+    pattern_lengths: Ints
+
+
+def build(items: Sequence[Item], n: int, code: bool, substring: bool) -> Index:
+    """Index items.
+
+    Args:
+        items: from the benchmark files.
+        n: units in an n-gram.
+        code: whether units are tokens of code, not words.
+        substring: whether to look for whole fields too.
+    """
+    owners = [(i, name, text) for i, item in enumerate(items) for name, text in item.fields.items()]
+    texts = [text for _, _, text in owners]
+    grams, held_by = gram_table(texts, n, code)
+    holders = [sorted({owners[text][0] for text in texts_of}) for texts_of in held_by]
+    sizes = np.zeros(len(items), dtype=np.int64)
+    for holding in holders:
+        sizes[holding] += 1
+    return Index(
+        list(items),
+        grams,
+        np.array([item for holding in holders for item in holding], dtype=np.int64),
+        np.cumsum([0, *map(len, holders)], dtype=np.int64),
+        sizes,
+        pattern_table(texts) if substring else None,
+        np.array([item for item, _, _ in owners], dtype=np.int64),
+        [name for _, name, _ in owners],
+        np.array([len(text) for text in texts], dtype=np.int64),
+    )
+
+
+def gram_table(texts: Sequence[str], n: int, code: bool) -> tuple[GramTable, list[list[int]]]:
+    """The distinct n-grams of texts, and for each the texts that hold it, ascending.
+
+    N-grams of one hash but different units are kept apart.
+    """
+    parts = [text.encode() for text in texts]
+    data = np.frombuffer(b"".join(parts), dtype=np.uint8)
+    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    hashes, owner, points, point_offsets = every_ngram(data, offsets, n, code)
+    known: dict[tuple[int, bytes], list[int]] = {}
+    edges = point_offsets.tolist()
+    for g, (value, text) in enumerate(zip(hashes.tolist(), owner.tolist(), strict=True)):
+        held = known.setdefault((value, points[edges[g] : edges[g + 1]].tobytes()), [])
+        if not held or held[-1] != text:
+            held.append(text)
+    ordered = sorted(known)
+    table_hashes = np.array([value for value, _ in ordered], dtype=np.uint64)
+    directory, shift = directory_of(table_hashes)
+    table = GramTable(
+        n,
+        code,
+        table_hashes,
+        directory,
+        shift,
+        np.frombuffer(bytearray(b"".join(form for _, form in ordered)), dtype=np.int32),  # writable, as all others
+        np.cumsum([0, *(len(form) // 4 for _, form in ordered)], dtype=np.int64),
+    )
+    return table, [known[key] for key in ordered]

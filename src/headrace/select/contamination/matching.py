@@ -1,0 +1,133 @@
+"""From hits to the item that a document holds most of: its share, and the tightest place that shows it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from headrace.select.contamination.index import Index
+from headrace.select.contamination.ngrams import Bytes, Hits, Ints, find_ngrams
+from headrace.select.contamination.substrings import Found, find_patterns
+
+
+class Matches(NamedTuple):
+    """The best match of each document; arrays over documents.
+
+    Attributes:
+        item: int64; the item's number, -1 where nothing was found.
+        pattern: int64; the number of the field that was found whole, -1 where none was.
+        matched: int64; how many distinct n-grams of the item the document holds.
+        start: int64; byte in the document at which the evidence begins.
+        stop: int64; byte after it.
+    """
+
+    item: Ints
+    pattern: Ints
+    matched: Ints
+    start: Ints
+    stop: Ints
+
+
+def match(data: Bytes, offsets: Ints, index: Index) -> Matches:
+    """Search documents and choose for each the item that it holds most of.
+
+    A field found whole comes before n-grams, a longer field before a shorter one; among n-grams the larger share wins,
+    then the larger number; what is still equal goes to the item that comes first.
+
+    Args:
+        data: uint8[n_bytes], valid UTF-8.
+        offsets: int64[n_docs + 1] of bytes into ``data``.
+        index: the benchmarks.
+    """
+    n = len(offsets) - 1
+    best = Matches(np.full(n, -1), np.full(n, -1), *(np.zeros(n, dtype=np.int64) for _ in range(3)))
+    hits = find_ngrams(data, offsets, index.grams)
+    documents, items, counts = _overlaps(hits, index)
+    order = np.lexsort((items, -counts, -(counts / index.sizes[items]), documents))
+    _, first = np.unique(documents[order], return_index=True)
+    chosen = order[first]
+    best.item[documents[chosen]] = items[chosen]
+    best.matched[documents[chosen]] = counts[chosen]
+    if index.patterns is not None:
+        _whole(find_patterns(data, offsets, index.patterns), (documents, items, counts), index, best)
+    edges = np.searchsorted(hits.document, np.arange(n + 1))
+    spans = (hits.gram, hits.start, hits.stop, edges)
+    _tightest(*spans, index.holders, index.holder_offsets, *best, np.zeros(len(index.grams.hashes), dtype=np.int64))
+    return best
+
+
+def _overlaps(hits: Hits, index: Index) -> tuple[Ints, Ints, Ints]:
+    """Each document and item with n-grams in common, and how many distinct ones; by document, then by item."""
+    grams = len(index.grams.hashes)
+    pairs = np.unique(hits.document * grams + hits.gram)
+    documents, found = pairs // max(grams, 1), pairs % max(grams, 1)
+    many = np.diff(index.holder_offsets)[found]
+    within = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
+    items = index.holders[np.repeat(index.holder_offsets[found], many) + within]
+    keys, counts = np.unique(np.repeat(documents, many) * len(index.items) + items, return_counts=True)
+    return keys // len(index.items), keys % len(index.items), counts.astype(np.int64)
+
+
+def _whole(found: Found, overlaps: tuple[Ints, Ints, Ints], index: Index, best: Matches) -> None:
+    """Put fields that were found whole in the place of n-grams."""
+    documents, items, counts = overlaps
+    keys = documents * len(index.items) + items
+    lengths = index.pattern_lengths[found.pattern]
+    order = np.lexsort((found.start, found.pattern, -lengths, found.document))
+    _, first = np.unique(found.document[order], return_index=True)
+    for f in order[first].tolist():
+        document, pattern = int(found.document[f]), int(found.pattern[f])
+        item = int(index.pattern_items[pattern])
+        at = int(np.searchsorted(keys, document * len(index.items) + item))
+        held = at < len(keys) and keys[at] == document * len(index.items) + item
+        best.item[document], best.pattern[document] = item, pattern
+        best.matched[document] = counts[at] if held else 0
+        best.start[document], best.stop[document] = found.start[f], found.stop[f]
+
+
+@numba.njit(cache=True, nogil=True)
+def _tightest(
+    gram: Ints,
+    start: Ints,
+    stop: Ints,
+    edges: Ints,
+    holders: Ints,
+    holder_offsets: Ints,
+    item: Ints,
+    pattern: Ints,
+    matched: Ints,
+    begins: Ints,
+    ends: Ints,
+    inside: npt.NDArray[np.int64],
+) -> None:
+    """The shortest stretch of each document that holds all n-grams it has of its item; ``inside`` is int64[g] of 0."""
+    for d in range(len(item)):
+        if item[d] < 0 or pattern[d] >= 0:
+            continue
+        first, distinct, shortest = edges[d], 0, np.int64(-1)
+        for last in range(edges[d], edges[d + 1]):
+            if not _holds(holders, holder_offsets, gram[last], item[d]):
+                continue
+            inside[gram[last]] += 1
+            distinct += inside[gram[last]] == 1
+            # Let go of what the stretch does not need at its beginning.
+            while distinct == matched[d]:
+                if _holds(holders, holder_offsets, gram[first], item[d]):
+                    if shortest < 0 or stop[last] - start[first] < shortest:
+                        shortest = stop[last] - start[first]
+                        begins[d], ends[d] = start[first], stop[last]
+                    inside[gram[first]] -= 1
+                    distinct -= inside[gram[first]] == 0
+                first += 1
+        for h in range(edges[d], edges[d + 1]):
+            inside[gram[h]] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _holds(holders: Ints, holder_offsets: Ints, gram: int, item: int) -> bool:
+    first, last = holder_offsets[gram], holder_offsets[gram + 1]
+    at = first + np.searchsorted(holders[first:last], item)
+    return at < last and holders[at] == item

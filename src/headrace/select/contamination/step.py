@@ -1,0 +1,179 @@
+"""Contamination: a sidecar that says which benchmark item a document holds, how much of it and where.
+
+The sidecar records the best match whatever its share; the recipe's limit on the share is applied by
+:func:`contaminated`, so that changing it reads no text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.recipe.schema import Decontaminate
+from headrace.select import code_points, sidecar
+from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks, read_items
+from headrace.select.contamination.index import Index, build
+from headrace.select.filters import Judgement
+
+SCHEMA = pa.schema(
+    [
+        ("item", pa.string()),  # <benchmark>:<item's id>; null, as all others, when nothing was found
+        ("method", pa.string()),  # substring or ngram
+        ("field", pa.string()),  # the field that was found whole; null for ngram
+        ("overlap", pa.float64()),  # the share of the item's n-grams that the document holds
+        ("matched", pa.int64()),  # how many distinct n-grams that is
+        ("ngrams", pa.int64()),  # how many distinct n-grams the item has
+        ("start", pa.int64()),  # the evidence in the document's text: characters [start, end)
+        ("end", pa.int64()),
+    ]
+)
+
+
+def search(batch: pa.RecordBatch, index: Index) -> pa.Table:
+    """Search documents for benchmark items.
+
+    Args:
+        batch: documents with the column ``text`` (large_string).
+        index: the benchmarks.
+
+    Returns:
+        A table of :data:`SCHEMA`, one row a document.
+    """
+    from headrace.documents.store import text_buffers
+    from headrace.select.contamination.matching import match
+
+    data, offsets = text_buffers(batch.column("text"))
+    found = match(data, offsets, index)
+    none = found.item < 0
+    sizes = index.sizes[found.item] if index.items else np.zeros(len(none), dtype=np.int64)
+    spans = np.zeros((2, len(none)), dtype=np.int64)
+    for row in np.flatnonzero(~none).tolist():
+        start = int(offsets[row])
+        for k, byte in enumerate((found.start[row], found.stop[row])):
+            spans[k, row] = code_points.count_characters(data, start, start + int(byte))
+    names = [index.items[item].name if item >= 0 else None for item in found.item.tolist()]
+    fields = [index.pattern_fields[pattern] if pattern >= 0 else None for pattern in found.pattern.tolist()]
+    methods = np.where(found.pattern >= 0, "substring", "ngram")
+    return pa.table(
+        [
+            pa.array(names, pa.string()),
+            pa.array(methods, pa.string(), mask=none),
+            pa.array(fields, pa.string()),
+            pa.array(found.matched / np.maximum(sizes, 1), mask=none),
+            pa.array(found.matched, mask=none),
+            pa.array(sizes, mask=none),
+            pa.array(spans[0], mask=none),
+            pa.array(spans[1], mask=none),
+        ],
+        schema=SCHEMA,
+    )
+
+
+def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Judgement:
+    """Apply the recipe's limit to rows of the sidecar.
+
+    Args:
+        table: rows of the contamination sidecar.
+        config: the recipe's section; a field found whole removes whatever the limit, and is only looked for when the
+            recipe asks for it.
+
+    Returns:
+        The reason ``contaminated`` or null, and as evidence the row with the limit.
+    """
+    reasons: list[str | None] = []
+    evidence: list[str | None] = []
+    for row in table.to_pylist():
+        removes = row["method"] == "substring" or (row["overlap"] or 0.0) >= config.overlap
+        told = {key: value for key, value in row.items() if value is not None}
+        reasons.append("contaminated" if removes else None)
+        evidence.append(orjson.dumps({**told, "limit": config.overlap}).decode() if removes else None)
+    return Judgement(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
+
+
+@dataclass(frozen=True)
+class Contamination(Step):
+    """A sidecar of benchmark matches, row by row beside the documents.
+
+    Attributes:
+        documents: the step that makes the documents.
+        files: the benchmarks' files with their digests.
+        ngram: units in an n-gram.
+        code: whether units are tokens of code, not words.
+        substring: whether to look for whole fields too.
+    """
+
+    documents: Step
+    files: tuple[BenchmarkFile, ...]
+    ngram: int
+    code: bool
+    substring: bool
+
+    kind: ClassVar[str] = "contamination"
+    VERSION: ClassVar[int] = 1
+
+    @staticmethod
+    def of(documents: Step, config: Decontaminate, base: Path) -> Contamination:
+        """The step for the recipe's section.
+
+        Args:
+            documents: the step that makes the documents.
+            config: the recipe's section.
+            base: the recipe's folder.
+
+        Raises:
+            UserError: a benchmark file is missing or unreadable.
+        """
+        files = list_benchmarks(config, base)
+        return Contamination(documents, files, config.ngram, config.unit == "code", config.substring)
+
+    def params(self) -> dict[str, Any]:
+        """What is looked for: n-grams and the digests of the benchmarks' files. The limit is not among it."""
+        files = [[file.benchmark, list(file.fields), file.file.name, file.digest] for file in self.files]
+        unit = "code" if self.code else "words"
+        looked_for = {"ngram": self.ngram, "unit": unit, "substring": self.substring}
+        return {"benchmarks": files, **looked_for, "unicode": code_points.UNICODE}
+
+    def inputs(self) -> dict[str, Step]:
+        """The documents."""
+        return {"documents": self.documents}
+
+    def phases(self) -> list[Phase]:
+        """One map over the shards of documents."""
+        return [Phase("search", self.plan, self.work, sidecar.memory)]
+
+    @cached_property
+    def index(self) -> Index:
+        """The benchmarks' index, built once a process.
+
+        Raises:
+            UserError: a benchmark file is no such thing, or has changed.
+        """
+        return build(read_items(self.files), self.ngram, self.code, self.substring)
+
+    def plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        """One task a shard. The benchmarks are read first, so that a bad file is told before any work."""
+        read_items(self.files)
+        return sidecar.plan(ctx)
+
+    def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        """Search one shard."""
+        rows = sidecar.write(ctx, spec, ("text",), SCHEMA, lambda batch: search(batch, self.index))
+        return {"documents": rows}
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """Count the rows.
+
+        Raises:
+            ConservationError: a document has no row.
+        """
+        rows = sum(result["documents"] for result in ctx.results("search"))
+        sidecar.check_rows(ctx, rows)
+        return {"counts": {"documents": rows}, "schema": {field.name: str(field.type) for field in SCHEMA}}

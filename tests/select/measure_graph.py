@@ -1,0 +1,87 @@
+"""Graphs of real steps over a few written documents, for the tests of sidecars; workers rebuild them from RUN."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.documents.store import SCHEMA
+from headrace.flow.artifact import Artifact
+from headrace.flow.events import EventLog
+from headrace.flow.executors.local import LocalExecutor
+from headrace.flow.runner import lock, make
+from headrace.flow.step import Phase, Step, topological
+from headrace.recipe.schema import Decontaminate
+from headrace.select.contamination.step import Contamination
+from headrace.select.measures import Measures
+
+
+def documents_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Documents of the real schema; only ``text`` must be given."""
+    full = [
+        {"id": f"{i:032x}", "source": "s", "origin_file": "f", "origin_row": i, **row} for i, row in enumerate(rows)
+    ]
+    return pa.RecordBatch.from_pylist(full, schema=SCHEMA)
+
+
+@dataclass(frozen=True)
+class Written(Step):
+    """The documents of RUN/documents.json in shards of a few rows."""
+
+    kind = "documents"
+    VERSION = 1
+    rows: int
+    shard_rows: int = 3
+
+    def params(self):
+        return {"rows": self.rows, "shard_rows": self.shard_rows}
+
+    def inputs(self):
+        return {}
+
+    def phases(self):
+        return [Phase("write", lambda ctx: [{"start": i} for i in range(0, self.rows, self.shard_rows)], self.write)]
+
+    def write(self, ctx, spec):
+        rows = json.loads((ctx.run / "documents.json").read_text())
+        table = pa.Table.from_batches([documents_batch(rows).slice(spec["start"], self.shard_rows)])
+        with ctx.shard() as out:
+            pq.write_table(table, out.path, row_group_size=2)
+            out.rows = table.num_rows
+        return {"documents": table.num_rows}
+
+    def finish(self, ctx):
+        return {"counts": {"documents": self.rows}}
+
+
+def targets(run: Path) -> list[Step]:
+    """What a worker calls to rebuild the graph."""
+    documents = Written(len(json.loads((run / "documents.json").read_text())))
+    steps: list[Step] = [Measures(documents)]
+    settings = run / "decontaminate.json"
+    if settings.exists():
+        steps.append(Contamination.of(documents, Decontaminate.model_validate_json(settings.read_text()), run))
+    return steps
+
+
+def coordinate(
+    run: Path, rows: list[dict[str, Any]], workers: int = 1, decontaminate: dict[str, Any] | None = None
+) -> dict[str, Artifact]:
+    """Make everything in a run folder: kind -> artifact. PYTHONPATH must lead the workers here."""
+    run.mkdir(exist_ok=True)
+    (run / "documents.json").write_text(json.dumps(rows))
+    if decontaminate is not None:
+        (run / "decontaminate.json").write_text(json.dumps(decontaminate))
+    with lock(run):
+        log = EventLog(run, None)
+        executor = LocalExecutor(run, "measure_graph:targets", workers, 512 << 20)
+        try:
+            return {step.kind: make(step, run, executor, log, 512 << 20) for step in topological(targets(run))}
+        finally:
+            executor.close()
+            log.close()
