@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+from headrace.errors import UserError
 from headrace.model.config import Initialisation, ModelConfig, Mup
 from headrace.recipe.model import ModelSection, Preset
 
@@ -71,22 +74,38 @@ PRESETS: dict[Preset, ModelConfig] = {
 }
 
 
-def resolve(section: ModelSection, tokenizer_size: int) -> ModelConfig:
+def resolve(section: ModelSection, tokenizer_size: int | None) -> ModelConfig:
     """The complete configuration of a recipe's model section.
 
     Args:
         section: a preset's name and what differs from it. Keys of `init` and `mup` override one by one.
         tokenizer_size: the vocabulary size of the tokenizer, taken (rounded up to `vocab_multiple`) if neither the
-            section nor its preset states one.
+            section nor its preset states one; None leaves it open.
 
     Raises:
-        pydantic.ValidationError: the overrides do not fit the preset's shapes.
+        UserError: the overrides do not fit the preset's shapes, or the vocabulary is smaller than the tokenizer's.
     """
     values = PRESETS[section.preset].model_dump() if section.preset else {}
     given = section.model_dump(exclude_unset=True, exclude={"preset"})
     for key, value in given.items():
         values[key] = {**values[key], **value} if isinstance(value, dict) and key in values else value
-    if values.get("vocab_size") is None:
-        multiple = values.get("vocab_multiple", ModelConfig.model_fields["vocab_multiple"].default)
-        values["vocab_size"] = -(-tokenizer_size // multiple) * multiple
-    return ModelConfig.model_validate(values)
+    try:
+        config = ModelConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(
+            f"The model's keys do not fit its preset: {error.errors()[0]['msg']}.",
+            "model",
+            "State the key that conflicts too.",
+        ) from None
+    if tokenizer_size is None:
+        return config
+    if config.vocab_size is None:
+        rounded = -(-tokenizer_size // config.vocab_multiple) * config.vocab_multiple
+        return config.model_copy(update={"vocab_size": rounded})
+    if config.vocab_size < tokenizer_size:
+        raise UserError(
+            f"The model has {config.vocab_size} tokens and the tokenizer {tokenizer_size}.",
+            "model.vocab_size",
+            "Set `vocab_size: null` to take the tokenizer's size.",
+        )
+    return config

@@ -1,11 +1,7 @@
-"""The loss: cross-entropy summed over the tokens that carry loss, divided by their number in the whole step.
+"""The output matrix and the cross-entropy as one function, computed chunk by chunk together with its gradient.
 
-Dividing each micro-batch by its own token count weighs the tokens of short micro-batches more (transformers issue
-34191). Here the divisor is the step's, so accumulation over micro-batches equals one large batch.
-
-The output matrix and the cross-entropy are one function, computed chunk by chunk together with its gradient, as in
-Liger Kernel (Hsu et al., 2024): the logits of a batch never exist at once. Statistics and the matrix's gradient are
-float32.
+As in Liger Kernel (Hsu et al., 2024), the logits of a batch never exist at once. Statistics, losses and the gradient of
+the matrix are float32: a fused cross-entropy that accumulated in bfloat16 trained measurably worse (OLMo-core 2.0.1).
 """
 
 from __future__ import annotations

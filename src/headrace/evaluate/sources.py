@@ -1,0 +1,80 @@
+"""Losses by source: which source each target of a row comes from, and sums over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.sequence.store import SequenceReader
+
+
+def target_sources(sequence: SequenceReader, start: int, stop: int) -> np.ndarray:
+    """The source of each target of some rows.
+
+    Args:
+        sequence: the opened sequence.
+        start: first row.
+        stop: row after the last.
+
+    Returns:
+        int32[stop - start, L]: entry i is the source of token i + 1, as an index into ``sequence.sources``; the number
+        of sources where a position lies in no segment.
+    """
+    width = sequence.seq_len + 1
+    out = np.full((stop - start, width), len(sequence.sources), dtype=np.int32)
+    done = 0
+    for shard, a, b in sequence.spans(start, stop):
+        bounds = shard.bounds[a : b + 1].astype(np.int64)
+        part = slice(int(bounds[0]), int(bounds[-1]))
+        length = shard.segments["length"][part].astype(np.int64)
+        row = np.repeat(np.arange(done, done + b - a), np.diff(bounds))
+        first = row * width + shard.segments["start"][part]
+        shift = np.repeat(first - (np.cumsum(length) - length), length)
+        out.reshape(-1)[shift + np.arange(len(shift))] = np.repeat(shard.segments["source"][part], length)
+        done += b - a
+    return out[:, 1:]
+
+
+class SourceTotals:
+    """Running sums of losses and token counts by source.
+
+    Args:
+        names: of the sources.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.losses = np.zeros(len(names) + 1)
+        self.tokens = np.zeros(len(names) + 1, dtype=np.int64)
+        self.bytes = np.zeros(len(names) + 1, dtype=np.int64)
+
+    def add(self, sources: np.ndarray, losses: np.ndarray, sizes: np.ndarray | None = None) -> None:
+        """Count tokens that carried loss.
+
+        Args:
+            sources: int[n], from :func:`target_sources`.
+            losses: float[n], in nats.
+            sizes: int[n], the bytes that each token stands for.
+        """
+        count = len(self.losses)
+        self.losses += np.bincount(sources, weights=losses, minlength=count)
+        self.tokens += np.bincount(sources, minlength=count)
+        if sizes is not None:
+            self.bytes += np.bincount(sources, weights=sizes, minlength=count).astype(np.int64)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of all tokens in nats; not a number if there were none."""
+        total = int(self.tokens.sum())
+        return float(self.losses.sum()) / total if total else float("nan")
+
+    def by_source(self) -> dict[str, dict[str, Any]]:
+        """``{source: {"loss", "tokens"[, "bits_per_byte"]}}`` of the sources that had tokens."""
+        out: dict[str, dict[str, Any]] = {}
+        for i, name in enumerate(self.names):
+            if self.tokens[i]:
+                out[name] = {"loss": float(self.losses[i] / self.tokens[i]), "tokens": int(self.tokens[i])}
+                if self.bytes[i]:
+                    out[name]["bits_per_byte"] = float(self.losses[i] / np.log(2) / self.bytes[i])
+        return out

@@ -1,0 +1,33 @@
+"""What training asks of the processor and of the C library's memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+def use_all_cores() -> None:
+    """Let torch use every core this process may run on.
+
+    Always all of them, whatever the number of workers: sums are split over threads, so that another number of threads
+    is another rounding, and the model's bytes must not depend on the number of workers.
+    """
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed blocks for the next step instead of giving them back to the system.
+
+    Each step allocates and frees the same activations. Workers start with thresholds that return blocks at once, which
+    costs a page fault for every 4 kB of every tensor: 7.0 k tokens/s instead of 14.6 k (5.3 M parameters, two cores).
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -1,0 +1,176 @@
+"""A tiny sequence, tokenizer and model as a graph of real steps, and a coordinator to kill.
+
+Run as a program: ``python tiny_training.py RUN``. The file RUN/tiny.json holds the training section.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from headrace.flow.events import EventLog
+from headrace.flow.executors.local import LocalExecutor
+from headrace.flow.keys import keyed, salt
+from headrace.flow.runner import lock, make
+from headrace.flow.step import Phase, Step, topological
+from headrace.flow.storage import write_json
+from headrace.recipe.model import ModelSection
+from headrace.recipe.training import TrainSection
+from headrace.sequence.store import SEGMENT, schema
+from headrace.tokens.definition import byte_level_definition
+from headrace.train.step import Model
+
+SPECIAL = ("eod", "pad", "fim_prefix", "fim_middle", "fim_suffix")
+BYTES = 256
+
+
+def byte_alphabet() -> list[str]:
+    """GPT-2's printable character for each byte."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in plain]
+    return [chr(b) if b in plain else chr(256 + rest.index(b)) for b in range(256)]
+
+
+def definition() -> dict:
+    """A tokenizer of bytes and special tokens."""
+    value = byte_level_definition({c: i for i, c in enumerate(byte_alphabet())}, [])
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    value["added_tokens"] = [{"id": BYTES + i, "content": f"<|{name}|>", **flags} for i, name in enumerate(SPECIAL)]
+    return value
+
+
+def rows(count: int, seq_len: int, seed: int) -> tuple[np.ndarray, list[list[tuple]], np.ndarray]:
+    """Rows of two documents, padding at the end of some, a mask on some: tokens, segments, loss.
+
+    Source 0 counts upwards through letters, source 1 alternates between two: both can be learnt.
+    """
+    tokens = np.full((count, seq_len + 1), BYTES + 1, dtype=np.uint16)
+    loss = np.ones((count, seq_len + 1), dtype=bool)
+    segments = []
+    draws = keyed(salt(seed, "rows"), np.arange(3 * count, dtype=np.uint64)).reshape(count, 3)
+    for r in range(count):
+        first = 3 + int(draws[r, 0] % np.uint64(seq_len - 5))
+        end = seq_len + 1 - (2 if r % 5 == 0 else 0)
+        start = int(draws[r, 1] % np.uint64(26))
+        tokens[r, :first] = 97 + (start + np.arange(first)) % 26
+        pair = 65 + np.array([draws[r, 2] % np.uint64(26), draws[r, 2] // np.uint64(26) % np.uint64(26)], dtype=int)
+        tokens[r, first:end] = pair[np.arange(end - first) % 2]
+        row = [(0, first, 2 * r, 0, 0, 0, 0), (first, end - first, 2 * r + 1, 0, 1, 0, 0)]
+        segments.append([*row, (end, seq_len + 1 - end, 0, 0, 0, 255, 0)] if end <= seq_len else row)
+        if r % 3 == 0:
+            loss[r, : first // 2] = False
+    return tokens, segments, loss
+
+
+@dataclass(frozen=True)
+class TinySequence(Step):
+    """A sequence in two shards."""
+
+    stage: str = field()
+    count: int
+    seq_len: int = 16
+    seed: int = 1
+
+    kind = "sequence"
+    VERSION = 1
+
+    def params(self):
+        return {"stage": self.stage, "count": self.count, "seq_len": self.seq_len, "seed": self.seed}
+
+    def inputs(self):
+        return {}
+
+    def phases(self):
+        half = self.count // 2
+        return [Phase("write", lambda ctx: [{"span": [0, half]}, {"span": [half, self.count]}], self.write)]
+
+    def write(self, ctx, spec):
+        tokens, segments, loss = rows(self.count, self.seq_len, self.seed)
+        part = slice(*spec["span"])
+        names = SEGMENT.names
+        kind = schema(self.seq_len, tokens.dtype)
+        batch = pa.record_batch(
+            [
+                pa.array(tokens[part].tolist(), type=kind.field("tokens").type),
+                pa.array([m.tolist() if not m.all() else None for m in loss[part]], type=kind.field("loss").type),
+                pa.array(
+                    [[dict(zip(names, s, strict=True)) for s in row] for row in segments[part]],
+                    type=kind.field("segments").type,
+                ),
+            ],
+            schema=kind,
+        )
+        with ctx.shard(".arrow") as out:
+            out.rows = batch.num_rows
+            with pa.OSFile(str(out.path), "wb") as sink, pa.ipc.new_file(sink, kind) as writer:
+                writer.write_batch(batch)
+        return {}
+
+    def finish(self, ctx):
+        extra = {"seq_len": self.seq_len, "dtype": "uint16", "sources": ["count", "pairs"], "tokenizer": "bytes"}
+        return {"counts": {}, **extra, "seeds": {"order": self.seed}, "ledger": {}}
+
+
+@dataclass(frozen=True)
+class TinyTokenizer(Step):
+    """Bytes and five special tokens."""
+
+    kind = "tokenizer"
+    VERSION = 1
+
+    def params(self):
+        return {}
+
+    def inputs(self):
+        return {}
+
+    def phases(self):
+        return [Phase("write", lambda ctx: [{}], self.write)]
+
+    def write(self, ctx, spec):
+        with ctx.file("tokenizer.json") as out:
+            write_json(out.path, definition())
+        return {}
+
+    def finish(self, ctx):
+        return {"counts": {}, "special": {name: BYTES + i for i, name in enumerate(SPECIAL)}}
+
+
+TINY = ModelSection(layers=2, width=32, heads=2, ffn=48, rotary_dim=8, vocab_multiple=1)
+
+
+def graph(train: dict) -> list[Model]:
+    """Two stages, the second from the first, with a held-out sequence."""
+    tokenizer, held_out = TinyTokenizer(), TinySequence("heldout", 12, seed=9)
+    section = TrainSection.model_validate(train)
+    carried = section.carry_optimizer
+    one = Model("one", TINY, section, 5, TinySequence("one", 100), tokenizer, None, held_out, carried)
+    two = Model("two", TINY, section, 5, TinySequence("two", 60, seed=2), tokenizer, one, held_out)
+    return [one, two]
+
+
+def targets(run: Path) -> list[Model]:
+    """The graph for workers."""
+    return graph(orjson.loads((run / "tiny.json").read_bytes()))
+
+
+def coordinate(run: Path, workers: int = 1) -> None:
+    """Make everything."""
+    with lock(run):
+        log = EventLog(run)
+        executor = LocalExecutor(run, "tiny_training:targets", workers, 1 << 28)
+        try:
+            for step in topological(targets(run)):
+                make(step, run, executor, log, 1 << 28)
+        finally:
+            executor.close()
+            log.close()
+
+
+if __name__ == "__main__":
+    coordinate(Path(sys.argv[1]))
