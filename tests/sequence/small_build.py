@@ -229,9 +229,10 @@ def stage(**keys: Any) -> Stage:
     return Stage.model_validate({"name": "one", "sequence_length": 64, "sources": {"a": {}, "b": {}}, **keys})
 
 
-def of_stage(config: Stage, seed: int = 1, sources: tuple[tuple[str, int], ...] = SOURCES) -> Sequence:
+def of_stage(config: Stage, seed: int = 1, sources: tuple[tuple[str, int], ...] = SOURCES, **keys: Any) -> Sequence:
     """The step of a stage's sequence."""
-    return Sequence.of_stage(config, seed, **inputs(sources), chat_sources=("chat",))
+    chat = tuple(name for name in config.sources if name == "chat")
+    return Sequence(config, seed, chat_sources=chat, stage=config.name, **inputs(sources), **keys)
 
 
 def build(run: Path, step: Step, memory: int = 64 << 20) -> SequenceReader:

@@ -126,7 +126,7 @@ def test_best_fit_wastes_little_on_ordinary_lengths() -> None:
 
 
 def test_one_document_longer_than_everything() -> None:
-    segments, rows = best_fit(with_ends(np.array([1_000_003]), 512), 512)
+    _, rows = best_fit(with_ends(np.array([1_000_003]), 512), 512)
     assert rows == -(-1_000_003 // 512)
     concatenated, overlap, tail = concatenate(np.array([1_000_004]), 0, 512, rows_of(1_000_004, 512))
     assert len(concatenated.row) == rows_of(1_000_004, 512) == overlap[0] + 1

@@ -106,12 +106,10 @@ class Shards:
     """The partitions of the row order.
 
     Attributes:
-        rows: rows of the sequence.
         partitions: tasks of the order phase.
         each: shards that each of them writes.
     """
 
-    rows: int
     partitions: int
     each: int
 
@@ -120,11 +118,8 @@ class Shards:
         """Plan the shards of so many rows."""
         shards = max(1, math.ceil(rows * row_bytes / SHARD_BYTES))
         partitions = min(shards, MOST_PARTITIONS)
-        return Shards(rows, partitions, math.ceil(shards / partitions))
+        return Shards(partitions, math.ceil(shards / partitions))
 
-    def shard(self, rows: np.ndarray, keys: np.ndarray | None) -> np.ndarray:
-        """The shard of each row: int64[n]. In the order of ``keys``, or of the rows themselves without."""
-        count = self.partitions * self.each
-        if keys is not None:
-            return upper(keys, count)
-        return (rows * np.uint64(count) // np.uint64(max(1, self.rows))).astype(np.int64)
+    def shard(self, keys: np.ndarray) -> np.ndarray:
+        """The shard of rows by their keys: int64[n], ascending with the keys."""
+        return upper(keys, self.partitions * self.each)

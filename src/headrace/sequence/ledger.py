@@ -8,6 +8,7 @@ import numpy as np
 
 from headrace.flow.artifact import ConservationError
 from headrace.flow.task import TaskContext
+from headrace.sequence.windows import KINDS
 
 if TYPE_CHECKING:
     from headrace.sequence.step import Sequence
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 def balance(step: Sequence, ctx: TaskContext) -> tuple[dict[str, Any], dict[str, Any]]:
     """Add up what the phases counted.
 
-    For each source: ``tokens_in`` (as the store has them) + ``added`` (by fill-in-the-middle and templates, ends by
-    ``ends``) = ``tokens_placed`` - ``overlap`` (tokens that two rows share) + ``tail`` + ``beyond_limit``.
+    For each source: ``tokens_in`` (as the store has them) + ``added`` (by fill-in-the-middle of documents and by
+    templates) + ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (what fill-in-the-middle of
+    rows brought in, less what it cut off) - ``overlap`` (tokens that two rows share) + ``tail`` (less than a row, at
+    the end) + ``beyond_limit``.
 
     Returns:
         The manifest's counts and its ledger.
@@ -31,47 +34,53 @@ def balance(step: Sequence, ctx: TaskContext) -> tuple[dict[str, Any], dict[str,
         field: _sum(ctx, "arrange", field, len(names), whole) for field, whole in
         (("placed", None), ("overlap", None), ("ends", None), ("tail", True), ("beyond_limit", False))
     }  # fmt: skip
-    written = {field: _sum(ctx, "order", field, len(names)) for field in ("placed", "loss")}
+    written = {field: _sum(ctx, "order", field, len(names)) for field in ("before", "placed", "loss")}
+    orders = ctx.results("order")
+    by_document = step.config.fim_level == "document"
     sources: dict[str, Any] = {}
     for take in step.resolved(ctx).sources:
         i, held = names.index(take.name), chosen.get(take.name, _nothing(take.copies))
         entry = {
             "slice": list(take.slice),
             "epochs": take.epochs,
-            "documents": sum(held["documents"]),
-            "documents_by_copy": held["documents"],
+            "documents": max(held["documents"]),
+            "copies": sum(held["documents"]),
+            "copies_by_epoch": held["documents"],
             "tokens_in": held["tokens"],
             "added": held["laid"] - held["tokens"],
             "ends": int(arranged["ends"][i]),
+            "rearranged": int(written["placed"][i] - written["before"][i]),
             "overlap": int(arranged["overlap"][i]),
             "tail": int(arranged["tail"][i]),
             "beyond_limit": int(arranged["beyond_limit"][i]),
             "tokens_placed": int(written["placed"][i]),
             "loss_tokens": int(written["loss"][i]),
-            "fim_psm": held["fim_psm"],
-            "fim_spm": held["fim_spm"],
+            # Documents, or with fim_level: context the pieces of rows.
+            "fim_psm": held["fim_psm"] if by_document else _kind(orders, "fim-psm", i),
+            "fim_spm": held["fim_spm"] if by_document else _kind(orders, "fim-spm", i),
             "chat": held["chat"],
         }
         came = entry["tokens_in"] + entry["added"] + entry["ends"]
-        went = entry["tokens_placed"] - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
-        if came != went or entry["tokens_placed"] != int(arranged["placed"][i]):
+        went = int(written["before"][i]) - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
+        if came != went or int(written["before"][i]) != int(arranged["placed"][i]):
             raise ConservationError(f"{step.name}: of source {take.name!r} {came} tokens came and {went} went: {entry}")
         sources[take.name] = entry
-    orders = ctx.results("order")
     rows = sum(result["rows"] for result in orders)
     padding = sum(result["padding"] for result in orders)
     placed = int(written["placed"].sum())
     if rows * (step.seq_len + 1) != placed + padding:
         raise ConservationError(f"{step.name}: {rows} rows hold {placed} tokens and {padding} of padding")
-    kinds = {
-        kind: sum(result["segments"][kind] for result in orders) for kind in (orders[0]["segments"] if orders else ())
-    }
+    kinds = {name: sum(sum(result["segments"][name]) for result in orders) for name in KINDS.values()}
     ledger = {"sources": sources, "rows": rows, "tokens_placed": placed, "padding": padding, "segments": kinds}
     counts = {
-        name: {field: entry[field] for field in ("documents", "tokens_in", "tokens_placed")}
+        name: {field: entry[field] for field in ("documents", "copies", "tokens_in", "tokens_placed")}
         for name, entry in sources.items()
     }
     return counts, ledger
+
+
+def _kind(orders: list[dict[str, Any]], kind: str, source: int) -> int:
+    return sum(int(result["segments"][kind][source]) for result in orders)
 
 
 def _nothing(copies: int) -> dict[str, Any]:
@@ -92,7 +101,7 @@ def _chosen(ctx: TaskContext) -> dict[str, dict[str, Any]]:
 
 
 def _sum(ctx: TaskContext, phase: str, field: str, sources: int, whole: bool | None = None) -> np.ndarray:
-    """A field summed over tasks, int64[sources]; with ``whole``, the tokens in no row, of streams that ended whole or not."""
+    """A field summed over tasks, int64[sources]; with ``whole``, tokens in no row of streams not cut short, or cut."""
     total = np.zeros(sources, dtype=np.int64)
     for result in ctx.results(phase):
         if whole is None:

@@ -6,14 +6,16 @@ One task a partition. What the ledger says is counted here again, from the rows 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from headrace.flow.exchange import partition_bytes, partition_counts, read_partition
 from headrace.flow.task import TaskContext
+from headrace.sequence.context import Laid, rearrange
 from headrace.sequence.layout import MOVED, SHARD_BYTES
 from headrace.sequence.place import copy
 from headrace.sequence.scatter import row_keys
@@ -39,24 +41,6 @@ def memory(spec: dict[str, Any]) -> int:
     return _MEMORY_PER_BYTE * min(int(spec["bytes"]), SHARD_BYTES)
 
 
-class Rows(NamedTuple):
-    """Rows of one shard, in their final order.
-
-    Attributes:
-        tokens: [R, L + 1].
-        loss: bool[R, L + 1], True where nothing masks.
-        masked: bool[R], whether a row has a mask at all.
-        bounds: int32[R + 1], the segments of each row.
-        segments: SEGMENT[n].
-    """
-
-    tokens: np.ndarray
-    loss: np.ndarray
-    masked: np.ndarray
-    bounds: np.ndarray
-    segments: np.ndarray
-
-
 def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
     """Write the shards of one partition."""
     layout = step.shards(ctx)
@@ -64,23 +48,69 @@ def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, An
     # Every pass reads the whole partition and keeps the shards that fit: more passes when memory is short.
     passes = min(layout.each, max(1, -(-_MEMORY_PER_BYTE * spec["bytes"] // max(1, ctx.memory))))
     sources = len(ctx.input("tokens").manifest.extra["sources"])
-    placed, loss = np.zeros(sources, dtype=np.int64), np.zeros(sources, dtype=np.int64)
-    rows, padding, kinds = 0, 0, dict.fromkeys(KINDS.values(), 0)
+    counts = Counts.of(sources)
+    context = step.config.fim_level == "context"
     for group in np.array_split(numbers, passes):
         for part, chunks in parts(step, ctx, spec["partition"], group):
             done = laid(step, ctx, chunks)
+            counts.before += by_source(done.segments, sources)
+            if context:
+                done = rearrange(step, ctx, done)
             with ctx.shard(".arrow", part=int(part - numbers[0])) as out:
                 write_shard(out.path, done)
                 out.rows = len(done.tokens)
-            real = done.segments[done.segments["kind"] != PADDING]
-            np.add.at(placed, real["source"], real["length"].astype(np.int64))
-            loss += targets_with_loss(done, sources)
-            padding += int(done.segments["length"].sum() - real["length"].sum())
-            for kind, name in KINDS.items():
-                kinds[name] += int((done.segments["kind"] == kind).sum())
-            rows += len(done.tokens)
+            counts.add(done, by_source(done.segments, sources))
             ctx.progress(rows=len(done.tokens), bytes=done.tokens.nbytes)
-    return {"rows": rows, "placed": placed.tolist(), "loss": loss.tolist(), "padding": padding, "segments": kinds}
+    return counts.to_json()
+
+
+@dataclass
+class Counts:
+    """What lies in the rows, by source where it has one.
+
+    Attributes:
+        before: int64[sources], tokens before context-level fill-in-the-middle.
+        placed: int64[sources], tokens as written.
+        loss: int64[sources], targets that carry loss.
+        kinds: int64[sources, 256], segments of each source and kind; padding counts under source 0.
+        rows: rows.
+        padding: tokens of padding.
+    """
+
+    before: np.ndarray
+    placed: np.ndarray
+    loss: np.ndarray
+    kinds: np.ndarray
+    rows: int = 0
+    padding: int = 0
+
+    @staticmethod
+    def of(sources: int) -> Counts:
+        """No rows yet."""
+        before, placed, loss = (np.zeros(sources, dtype=np.int64) for _ in range(3))
+        return Counts(before, placed, loss, np.zeros((sources, 256), dtype=np.int64))
+
+    def add(self, done: Laid, placed: np.ndarray) -> None:
+        """Count the rows of a shard."""
+        self.placed += placed
+        self.loss += targets_with_loss(done, len(placed))
+        np.add.at(self.kinds, (done.segments["source"], done.segments["kind"]), 1)
+        self.rows += len(done.tokens)
+        self.padding += done.tokens.size - int(placed.sum())
+
+    def to_json(self) -> dict[str, Any]:
+        """What the task returns."""
+        kinds = {name: self.kinds[:, kind].tolist() for kind, name in KINDS.items()}
+        sums = {name: getattr(self, name).tolist() for name in ("before", "placed", "loss")}
+        return {"rows": self.rows, "padding": self.padding, "segments": kinds, **sums}
+
+
+def by_source(segments: np.ndarray, sources: int) -> np.ndarray:
+    """Tokens of each source: int64[sources]; padding is nobody's."""
+    out = np.zeros(sources, dtype=np.int64)
+    real = segments[segments["kind"] != PADDING]
+    np.add.at(out, real["source"], real["length"].astype(np.int64))
+    return out
 
 
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -93,7 +123,7 @@ def parts(step: Sequence, ctx: TaskContext, partition: int, group: np.ndarray) -
     for records, payload in read_partition(ctx, "scatter", "moved", partition, MOVED, payload=True):
         lengths = records["length"].astype(np.int64)
         starts = np.cumsum(lengths) - lengths
-        shards = layout.shard(records["to"], row_keys(step, records["to"]))
+        shards = layout.shard(row_keys(step, records["to"]))
         for part, chunks in held.items():
             mine = shards == part
             if mine.all():
@@ -115,21 +145,18 @@ def taken(records: np.ndarray, payload: np.ndarray, starts: np.ndarray) -> Chunk
     return records, out, ends - lengths
 
 
-def laid(step: Sequence, ctx: TaskContext, chunks: list[Chunk]) -> Rows:
+def laid(step: Sequence, ctx: TaskContext, chunks: list[Chunk]) -> Laid:
     """Put the records of one shard into rows. Empties ``chunks``, so that they make room as they are placed."""
     records = np.concatenate([chunk[0] for chunk in chunks])
     numbers = np.unique(records["to"])
-    keys = row_keys(step, numbers)
-    if keys is not None:
-        order = np.lexsort((numbers, keys))
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[order] = np.arange(len(order))
-    else:
-        rank = np.arange(len(numbers))
+    # Rows with equal keys, if there ever are any, stay in the order of packing.
+    order = np.argsort(row_keys(step, numbers), kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
     rows = rank[np.searchsorted(numbers, records["to"])]
-    special, width = step.special(ctx), step.seq_len + 1
-    tokens = np.full((len(numbers), width), special["pad"], dtype=ctx.input("tokens").manifest.extra["dtype"])
-    loss = np.ones((len(numbers), width), dtype=bool)
+    n, width = len(numbers), step.seq_len + 1
+    tokens = np.full((n, width), step.special(ctx)["pad"], dtype=ctx.input("tokens").manifest.extra["dtype"])
+    loss = np.ones((n, width), dtype=bool)
     flat, flat_loss, size = tokens.reshape(-1).view(np.uint8), loss.reshape(-1).view(np.uint8), tokens.itemsize
     at = 0
     while chunks:
@@ -141,18 +168,16 @@ def laid(step: Sequence, ctx: TaskContext, chunks: list[Chunk]) -> Rows:
         if mine.any():
             copy(payload, (starts + counts * size)[mine], counts[mine], flat_loss, to[mine])
         at += len(some)
-    masked = np.zeros(len(numbers), dtype=bool)
+    masked = np.zeros(n, dtype=bool)
     masked[rows[records["masked"] > 0]] = True
-    segments, rows = with_padding(records, rows, len(numbers), width)
-    bounds = np.zeros(len(numbers) + 1, dtype=np.int32)
-    np.cumsum(np.bincount(rows, minlength=len(numbers)), out=bounds[1:])
+    segments, rows = with_padding(records, rows, n, width)
     # Padding is no target; nor is the token that a cut document repeats, which the piece before has predicted.
     pad = np.flatnonzero(segments["kind"] == PADDING)
     again = np.flatnonzero((segments["kind"] != PADDING) & (segments["start"] > 0) & (segments["offset"] > 0))
     loss[rows[pad]] &= np.arange(width) < segments["start"][pad, None]
     loss[rows[again], segments["start"][again]] = False
     masked[rows[pad]] = masked[rows[again]] = True
-    return Rows(tokens, loss, masked, bounds, segments)
+    return Laid(numbers[order], tokens, loss, masked, segments, rows)
 
 
 def with_padding(records: np.ndarray, rows: np.ndarray, n: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,10 +195,9 @@ def with_padding(records: np.ndarray, rows: np.ndarray, n: int, width: int) -> t
     return segments[order], rows[order]
 
 
-def targets_with_loss(done: Rows, sources: int) -> np.ndarray:
+def targets_with_loss(done: Laid, sources: int) -> np.ndarray:
     """How many targets of each source carry loss: int64[sources]. A row's first token is no target."""
-    segments = done.segments
-    rows = np.repeat(np.arange(len(done.tokens)), np.diff(done.bounds))
+    segments, rows = done.segments, done.rows
     first = segments["start"] == 0
     counts = segments["length"].astype(np.int64) - first
     if done.masked.any():
@@ -187,7 +211,7 @@ def targets_with_loss(done: Rows, sources: int) -> np.ndarray:
     return out
 
 
-def write_shard(path: Path, done: Rows) -> None:
+def write_shard(path: Path, done: Laid) -> None:
     """Write rows as one Arrow record batch; the same rows give the same bytes."""
     n, width = done.tokens.shape
     columns = schema(width - 1, done.tokens.dtype)
@@ -198,6 +222,8 @@ def write_shard(path: Path, done: Rows) -> None:
         [None],
         children=[pa.Array.from_buffers(pa.from_numpy_dtype(done.tokens.dtype), n * width, [None, items])],
     )
+    bounds = np.zeros(n + 1, dtype=np.int32)
+    np.cumsum(np.bincount(done.rows, minlength=n), out=bounds[1:])
     # A row without a mask is null, and its bits, which nobody reads, are zero.
     bits = np.packbits(done.loss & done.masked[:, None], bitorder="little")
     loss = pa.Array.from_buffers(
@@ -216,7 +242,7 @@ def write_shard(path: Path, done: Rows) -> None:
     segments = pa.Array.from_buffers(
         columns.field("segments").type,
         n,
-        [None, pa.py_buffer(done.bounds)],
+        [None, pa.py_buffer(bounds)],
         children=[pa.Array.from_buffers(struct, len(done.segments), [None], children=fields)],
     )
     batch = pa.record_batch([tokens, loss, segments], schema=columns)

@@ -38,9 +38,9 @@ def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:
     return np.cumsum(rows)
 
 
-def row_keys(step: Sequence, rows: np.ndarray) -> np.ndarray | None:
-    """The keys by which rows are shuffled, uint64[n]; None if they keep their order."""
-    return keyed(salt(step.seed, "rows", step.stage), rows) if step.shuffle else None
+def row_keys(step: Sequence, rows: np.ndarray) -> np.ndarray:
+    """The keys whose order is that of training: a sort by them is a uniform shuffle. uint64[n]."""
+    return keyed(salt(step.seed, "rows", step.stage), rows)
 
 
 def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, An
     with Spill(ctx, "moved", MOVED, layout.partitions, payload=True) as spill:
         for cuts in segments_of(ctx, spec["shard"], shard.tokens.itemsize):
             to = cuts["to"] + base[cuts["block"]].astype(np.uint64)
-            partition = layout.shard(to, row_keys(step, to)) // layout.each
+            partition = layout.shard(row_keys(step, to)) // layout.each
             # In order of partition, what goes to one partition lies together and is copied in long stretches.
             order = np.argsort(partition, kind="stable")
             cuts, to, partition = cuts[order], to[order], partition[order]

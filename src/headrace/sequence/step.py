@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
+from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import Stage
 from headrace.sequence import arrange, choose, order, scatter
 from headrace.sequence.corpus import counts_of
@@ -37,7 +38,6 @@ class Sequence(Step):
         chat_sources: sources made of conversations.
         split: which documents: ``train``, ``validation`` or ``test``.
         stage: the stage's name, and what the artifact is called after.
-        shuffle: whether rows are put in keyed order; else they stay in the order of packing, source after source.
         limit: tokens after which the rows of a stream end (of each source, where sources do not share rows).
     """
 
@@ -49,54 +49,41 @@ class Sequence(Step):
     chat_sources: tuple[str, ...] = ()
     split: str = "train"
     stage: str = ""
-    shuffle: bool = True
     limit: int | None = None
 
     kind: ClassVar[str] = "sequence"
     VERSION: ClassVar[int] = 1
 
     @staticmethod
-    def of_stage(
-        config: Stage, seed: int, tokens: Step, documents: Step, tokenizer: Step, chat_sources: tuple[str, ...]
-    ) -> Sequence:
+    def of(recipe: Recipe, stage: Stage, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:
         """The sequence that a stage trains on."""
-        mine = tuple(name for name in config.sources if name in chat_sources)
-        return Sequence(config, seed, tokens, documents, tokenizer, mine, stage=config.name)
+        chat = tuple(name for name in stage.sources if recipe.sources[name].is_chat)
+        return Sequence(stage, recipe.seed, tokens, documents, tokenizer, chat, stage=stage.name)
 
     @staticmethod
-    def held_out(
-        name: str,
-        sources: tuple[str, ...],
-        sequence_length: int,
-        seed: int,
-        tokens: Step,
-        documents: Step,
-        tokenizer: Step,
-        split: str = "validation",
-        limit: int | None = None,
-    ) -> Sequence:
-        """The sequence on which held-out loss is measured: plain text, one source after another, not shuffled.
+    def held_out(recipe: Recipe, name: str, limit: int, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:
+        """The sequence on which held-out loss is measured: plain text of the validation split, one source a row.
+
+        Rows are as long as the shortest stage's, so that every stage's model can read them, and shuffled, so that the
+        first of them are a fair sample.
 
         Args:
+            recipe: the recipe.
             name: what to call it.
-            sources: which sources; those without held-out documents have no rows.
-            sequence_length: targets of a row.
-            seed: the recipe's seed.
-            tokens: the step of the token store.
+            limit: tokens of each source at most, to the next whole row.
             documents: the step of the documents.
             tokenizer: the step of the tokenizer.
-            split: ``validation`` or ``test``.
-            limit: tokens of each source at most, to the next whole row.
+            tokens: the step of the token store.
         """
         config = Stage.model_validate(
             {
                 "name": name,
-                "sequence_length": sequence_length,
-                "sources": {source: {} for source in sources},
+                "sequence_length": min(stage.sequence_length for stage in recipe.stages),
+                "sources": {source: {} for source in recipe.sources},
                 "pack": {"mix_sources": False},
             }
         )
-        return Sequence(config, seed, tokens, documents, tokenizer, split=split, stage=name, shuffle=False, limit=limit)
+        return Sequence(config, recipe.seed, tokens, documents, tokenizer, split="validation", stage=name, limit=limit)
 
     @property
     def seq_len(self) -> int:
@@ -110,7 +97,6 @@ class Sequence(Step):
             "stage": self.stage,
             "seed": self.seed,
             "split": self.split,
-            "shuffle": self.shuffle,
             "limit": self.limit,
             "chat_sources": list(self.chat_sources),
             **stage,

@@ -1,0 +1,206 @@
+"""What a model saw at a step, and where a document went: read from the sequence, the documents it names and no more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from headrace.documents.store import fetch
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+from headrace.sequence.store import SequenceReader
+from headrace.sequence.windows import KINDS, PADDING
+from headrace.tokens.engine import Engine
+
+_COLUMNS = ("id", "origin_file", "origin_row", "license", "repo", "path", "language")
+
+
+@dataclass(frozen=True)
+class ReplayedSegment:
+    """A stretch of a row from one document.
+
+    Attributes:
+        start: first position in the row.
+        length: tokens.
+        kind: ``plain``, ``fim-psm``, ``fim-spm``, ``chat`` or ``padding``.
+        text: the tokens decoded; U+FFFD where a character is cut. Special tokens give their spelling.
+        loss: ``[first, stop)`` positions in the row of the targets that carry loss.
+        source: name, None for padding; and so all that follows.
+        epoch: number of the copy, from 0.
+        offset: first token within the document as transformed.
+        document: dense documents row.
+        id: the document's id.
+        origin: ``file:row``, as it was read.
+        license: the document's licence, if it has one.
+        repo: its repository, likewise.
+        path: its path there, likewise.
+        language: its language, likewise.
+    """
+
+    start: int
+    length: int
+    kind: str
+    text: str
+    loss: list[tuple[int, int]]
+    source: str | None = None
+    epoch: int | None = None
+    offset: int | None = None
+    document: int | None = None
+    id: str | None = None
+    origin: str | None = None
+    license: str | None = None
+    repo: str | None = None
+    path: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class ReplayedRow:
+    """A row as the model saw it.
+
+    Attributes:
+        row: its number in the sequence.
+        tokens: its L + 1 ids.
+        segments: what lies in it, in order.
+    """
+
+    row: int
+    tokens: list[int]
+    segments: list[ReplayedSegment]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields above as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A stretch of a document in a sequence: position ``start`` of row ``row`` has token ``offset`` of the document."""
+
+    row: int
+    start: int
+    length: int
+    offset: int
+    epoch: int
+    kind: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields above as JSON values."""
+        return asdict(self)
+
+
+def beside(sequence: SequenceReader, role: str) -> Artifact:
+    """The artifact that a sequence was built from, in the same run folder.
+
+    Args:
+        sequence: the opened sequence.
+        role: ``documents``, ``tokens`` or ``tokenizer``.
+
+    Raises:
+        UserError: it is not there.
+    """
+    return Artifact.open(sequence.artifact.path.parent / f"{role}-{sequence.artifact.manifest.inputs[role][:8]}")
+
+
+def replay(
+    sequence: SequenceReader, documents: Artifact, engine: Engine, step: int, batch: int, start: int = 0
+) -> list[ReplayedRow]:
+    """The batch of a step.
+
+    Args:
+        sequence: the opened sequence.
+        documents: the documents that it was built from (:func:`beside`).
+        engine: the tokenizer that it was built with.
+        step: number of the batch, from 0.
+        batch: rows of a batch.
+        start: row at which step 0 began.
+
+    Raises:
+        UserError: the sequence has no such batch.
+    """
+    first = start + step * batch
+    if step < 0 or batch < 1 or first >= len(sequence):
+        raise UserError(
+            f"There is no step {step}: the sequence has {len(sequence)} rows, {len(sequence) // max(1, batch)} "
+            f"batches of {batch}.",
+            str(sequence.artifact.path),
+            "Name an earlier step.",
+        )
+    return replay_rows(sequence, documents, engine, first, min(first + batch, len(sequence)))
+
+
+def replay_rows(
+    sequence: SequenceReader, documents: Artifact, engine: Engine, start: int, stop: int
+) -> list[ReplayedRow]:
+    """Rows ``start`` to ``stop`` with what lies in them."""
+    tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
+    segments = [sequence.segments(row) for row in range(start, stop)]
+    named = np.unique(np.concatenate([part["row"][part["kind"] != PADDING] for part in segments]).astype(np.int64))
+    facts = dict(zip(named.tolist(), fetch(documents, named, _COLUMNS).to_pylist(), strict=True))
+    out = []
+    for i, part in enumerate(segments):
+        described = [_describe(sequence, engine, tokens[i], loss[i], segment, facts) for segment in part]
+        out.append(ReplayedRow(start + i, tokens[i].tolist(), described))
+    return out
+
+
+def _describe(
+    sequence: SequenceReader,
+    engine: Engine,
+    tokens: np.ndarray,
+    loss: np.ndarray,
+    segment: np.void,
+    facts: dict[int, dict[str, Any]],
+) -> ReplayedSegment:
+    start, length, kind = int(segment["start"]), int(segment["length"]), int(segment["kind"])
+    data = engine.decode(tokens[start : start + length].astype(np.uint32), first=int(segment["offset"]) == 0)
+    # A row's first token is never a target.
+    carried = loss[start : start + length] & (np.arange(start, start + length) > 0)
+    head = (start, length, KINDS[kind], data.decode("utf-8", errors="replace"), _spans(carried, start))
+    if kind == PADDING:
+        return ReplayedSegment(*head)
+    document = int(segment["row"])
+    fact = facts[document]
+    return ReplayedSegment(
+        *head,
+        source=sequence.sources[int(segment["source"])],
+        epoch=int(segment["epoch"]),
+        offset=int(segment["offset"]),
+        document=document,
+        id=fact["id"],
+        origin=f"{fact['origin_file']}:{fact['origin_row']}",
+        license=fact["license"],
+        repo=fact["repo"],
+        path=fact["path"],
+        language=fact["language"],
+    )
+
+
+def _spans(flags: np.ndarray, start: int) -> list[tuple[int, int]]:
+    """The runs of True as [first, stop), counted from ``start``."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(a) + start, int(b) + start) for a, b in edges.reshape(-1, 2)]
+
+
+def find_rows(sequence: SequenceReader, document: int) -> list[Placement]:
+    """Where a document went, in the order of training.
+
+    Reads 8 bytes for every segment of the sequence, and nothing of its tokens.
+
+    Args:
+        sequence: the opened sequence.
+        document: dense documents row.
+    """
+    found = []
+    for index in range(len(sequence.artifact.shards)):
+        shard = sequence.shard(index)
+        base = int(sequence.artifact.row_offsets[index])
+        kind, columns = shard.segments["kind"], shard.segments
+        for s in np.flatnonzero(columns["row"] == np.uint64(document)):
+            if kind[s] != PADDING:
+                row = base + int(np.searchsorted(shard.bounds, s, side="right")) - 1
+                numbers = (int(columns[name][s]) for name in ("start", "length", "offset", "epoch"))
+                found.append(Placement(row, *numbers, KINDS[int(kind[s])]))
+    return found
