@@ -16,7 +16,8 @@ from headrace.flow.task import Out, TaskContext
 
 SHARD_BYTES = 32 << 20  # text of a shard: the unit of work of every later step
 GROUP_BYTES = 8 << 20  # text of a row group: the unit that readers hold in memory
-# zstd level 3 against 1: 6 % smaller on source code for the same time within noise; level 6 halves the speed.
+# On 100 MB of Python source level 3 is 9 % smaller than level 1, and the whole step runs at 147 MB/s against 160;
+# level 6 saves another 11 % and falls to 81.
 COMPRESSION_LEVEL = 3
 # Parquet counts the bytes of a value in int32, and its pages with it.
 MAX_DOCUMENT = (1 << 31) - (1 << 20)

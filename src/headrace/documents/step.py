@@ -28,10 +28,13 @@ from headrace.recipe.schema import DocumentsConfig
 
 # Small files are read together up to this size on disk: a task should outlast its start, and code trees hold millions.
 TASK_BYTES = 16 << 20
-# A row group as Python objects, as Arrow arrays and as encoded pages; measured with 8 MB of text.
-TASK_MEMORY = 64 << 20
-# A document as bytes, as text, normalised, encoded, in Arrow and in Parquet's page.
+# A row group as Python objects, Arrow arrays and encoded pages, and the compressors of ten columns. Over 140 MB of JSON
+# lines a worker peaked 49 MB above its base with the system's allocator, 101 MB with Arrow's own (mimalloc).
+TASK_MEMORY = 112 << 20
+# A document of 95 MB peaked at 5.8 times its size: one emoji makes each character take four bytes in memory.
 COPIES = 6
+# A syntax tree takes 67 times the bytes of its source (CPython 3.11, 4 MB of the standard library).
+TREE_COPIES = 70
 # Formats whose result depends on the grammar of the running Python.
 SYNTAX = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
 COUNTED = ("documents", "bytes", "characters", "quarantined", "skipped", "read")
@@ -175,9 +178,8 @@ def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]
     size = 0
 
     def spec(parts: list[dict[str, Any]]) -> dict[str, Any]:
-        whole = [source.files[entry["file"]] for entry in parts]
-        largest = max((file.size for file in whole if file.format in WHOLE), default=0)
-        return {"source": source.name, "parts": parts, "memory": TASK_MEMORY + COPIES * largest}
+        files = [source.files[entry["file"]] for entry in parts]
+        return {"source": source.name, "parts": parts, "memory": TASK_MEMORY + max(map(_document_memory, files))}
 
     for number, file in enumerate(source.files):
         if group and size + file.size > TASK_BYTES:
@@ -191,6 +193,13 @@ def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]
             size += file.size
     if group:
         yield spec(group)
+
+
+def _document_memory(file: InputFile) -> int:
+    """Bytes that the file's one document takes; of files with rows, whose documents are not known, nothing."""
+    if file.format not in WHOLE:
+        return 0
+    return file.size * (TREE_COPIES if file.format in SYNTAX else COPIES)
 
 
 def _numbered(parts: list[Part], lines: Iterator[int]) -> list[Part]:

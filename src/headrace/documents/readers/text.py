@@ -43,6 +43,7 @@ class Text(Reader):
             begin = data.rfind(b"\n", 0, error.start) + 1
             yield Bad(line, not_utf8(error), excerpt(data[begin : begin + 800]))
             return
+        del data  # a big document lies in memory often enough
         yield Record(0, text, named(file))
 
 
