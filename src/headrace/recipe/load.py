@@ -61,6 +61,11 @@ def presets() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
+def preset_text(name: str) -> str:
+    """The YAML of a preset."""
+    return (resources.files("headrace.recipe") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
 def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[str, Any]:
     """A recipe file with everything that it extends below it."""
     path = path.resolve()
@@ -96,8 +101,7 @@ def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tu
     if base not in presets():
         mend = suggest(base, presets()) or f"The presets are {', '.join(presets())}; a file's name ends in .yaml."
         raise UserError(f"There is no preset {base!r}.", "extends", mend)
-    text = (resources.files("headrace.recipe") / "presets" / f"{base}.yaml").read_text(encoding="utf-8")
-    return merge(_extend(_parse(text, f"preset {base}", origins), folder, origins, chain), data)
+    return merge(_extend(_parse(preset_text(base), f"preset {base}", origins), folder, origins, chain), data)
 
 
 def _parse(text: str, name: str, origins: list[Origin]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class Source(Section):
     language: str | None = Field(default=None, description="Language of documents whose data name none.")
     limit: Size | None = Field(
         default=None,
-        description="Take at most this much text, such as `8MB`: whole documents, in the keyed order of the files.",
+        description="Take at most this much, such as `8MB`, counted in bytes of the files (of the text, when "
+        "compressed): whole files or rows, in the keyed order of the files' names.",
     )
     expect: Expect | None = Field(default=None, description="Counts known beforehand, used by `headrace plan`.")
 
