@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 RECIPE = "recipe.yaml"
 GRAPH = "headrace.pipeline:targets"
 HELD_OUT = "heldout"  # the sequence that measures held-out loss; also the name of its stage
-HELD_OUT_TOKENS = 1_000_000  # enough for a standard error of 0.001 nats at a spread of 1 nat between tokens
+# Of each source: a standard error of 0.001 nats where single tokens spread by 1 nat.
+HELD_OUT_TOKENS = 1_000_000
 # Of the memory that is free when the run starts; the rest is for the libraries, the page cache and others.
 MEMORY_SHARE = 0.5
 
@@ -84,7 +85,7 @@ def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
     if recipe.deduplicate or recipe.split.check:
         steps["duplicates"] = Duplicates.of(recipe, documents)
     if recipe.decontaminate:
-        steps["contamination"] = Contamination.of(recipe, documents)
+        steps["contamination"] = Contamination.of(documents, recipe.decontaminate, Path.cwd())
     steps["verdicts"] = Verdicts.of(recipe, **steps)
     graph = Graph(steps)
     if recipe.stages:
@@ -103,16 +104,26 @@ def add_stages(graph: Graph, recipe: Recipe) -> None:
     documents, verdicts = steps["documents"], steps["verdicts"]
     steps["tokenizer"] = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, documents, verdicts)
     steps["tokens"] = Tokens(documents, verdicts, steps["tokenizer"], tuple(recipe.sources))
-    inputs = {"documents": documents, "tokenizer": steps["tokenizer"], "tokens": steps["tokens"]}
+    chat_sources = tuple(name for name, source in recipe.sources.items() if source.is_chat)
+    inputs = {"tokens": steps["tokens"], "documents": documents, "tokenizer": steps["tokenizer"]}
     for stage in recipe.stages:
-        graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
+        graph.sequences[stage.name] = StageSequence.of_stage(stage, recipe.seed, **inputs, chat_sources=chat_sources)
     if recipe.model is None:
         return
     from headrace.train.step import Model
 
     if recipe.split.validation:
-        graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, **inputs)
-    before: Step | None = None
+        graph.sequences[HELD_OUT] = StageSequence.held_out(
+            HELD_OUT,
+            tuple(dict.fromkeys(name for stage in recipe.stages for name in stage.sources)),
+            recipe.stages[0].sequence_length,
+            recipe.seed,
+            **inputs,
+            limit=HELD_OUT_TOKENS,
+            chat=next((stage.chat for stage in recipe.stages if stage.chat), None),
+            chat_sources=chat_sources,
+        )
+    before: Model | None = None
     for stage in recipe.stages:
         start = before if stage.start is None else graph.models.get(stage.start)
         before = graph.models[stage.name] = Model.of(

@@ -27,11 +27,15 @@ def training(steps: int, start: float, end: float) -> TrainingFacts:
     held = {"python": [(0, start + 0.2), (steps, end + 0.1)], "docs": [(0, start), (steps, end + 0.3)]}
     samples = [
         Generated("def add(a, b):\n", None, "    return a + b\n" + EVIL),
-        Generated("def area(r):\n", "    return value\n", "    value = 3.14 * r * r\n"),
+        Generated(
+            "def area(r):\n", "    return value\n", "    value = 3.14 * r * r\n", "    value = pi * r**2\n", "python"
+        ),
     ]
     return TrainingFacts(
         steps=steps,
         tokens=steps * 4096,
+        loss_tokens=steps * 4000,
+        skipped=0,
         seconds=steps * 0.7,
         parameters=6_823_936,
         step=list(range(1, steps + 1)),

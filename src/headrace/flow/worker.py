@@ -99,7 +99,7 @@ def serve(run: Path, graph: str, requests: BinaryIO, out: BinaryIO) -> None:
                 "seconds": round(time.monotonic() - started, 3),
                 "rows": reporter.total_rows,
                 "bytes": reporter.total_bytes,
-                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak": peak_bytes(),
             },
         )
 
@@ -123,6 +123,18 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def peak_bytes() -> int:
+    """The largest resident set of this process so far, in bytes.
+
+    From the kernel's VmHWM where there is one: ru_maxrss can hold the parent's peak from before exec.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def main() -> None:
     """``python -m headrace.flow.worker RUN MODULE:FUNCTION``."""
     run, graph = Path(sys.argv[1]), sys.argv[2]
@@ -131,9 +143,7 @@ def main() -> None:
     os.dup2(2, 1)
     import pyarrow as pa
 
-    # The system allocator gives memory back, so the budget holds after a large shard; one thread keeps it predictable.
-    pa.set_memory_pool(pa.system_memory_pool())
-    pa.set_cpu_count(1)
+    pa.set_cpu_count(1)  # the cores belong to the workers, and one thread keeps memory predictable
     pa.set_io_thread_count(1)
     try:
         serve(run, graph, sys.stdin.buffer, channel)

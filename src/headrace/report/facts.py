@@ -122,11 +122,16 @@ class SampleRow:
 
 @dataclass(frozen=True)
 class Generated:
-    """A text that the model wrote: after a prompt, or, with a suffix, into a hole."""
+    """A text that the model wrote: after a prompt, or, with a suffix, into a hole.
+
+    ``truth`` is what stands there in the document, of ``source``, that the prompt was taken from, if it was.
+    """
 
     prompt: str
     suffix: str | None
     text: str
+    truth: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,9 @@ class TrainingFacts:
 
     Attributes:
         steps: optimizer steps done.
-        tokens: tokens trained on.
+        tokens: tokens of their rows.
+        loss_tokens: targets that carried loss.
+        skipped: steps whose gradient was not finite, and which changed nothing.
         seconds: wall-clock time of the steps, None if not recorded.
         parameters: parameters of the model, None if not recorded.
         step: steps that were logged.
@@ -149,6 +156,8 @@ class TrainingFacts:
 
     steps: int
     tokens: int
+    loss_tokens: int
+    skipped: int
     seconds: float | None
     parameters: int | None
     step: list[int]

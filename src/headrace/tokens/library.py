@@ -17,8 +17,8 @@ from headrace.tokens.definition import fingerprint
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.vocabulary import parts, token_bytes
 
-# Text for one call of the library, whose results take some 100 bytes a token. Measured on 32 MB of code: 64 kB is as fast
-# as 1 MB (5 MB/s) and peaks 45 MB lower.
+# Text for one call of the library, whose results take some 100 bytes a token. Measured on 32 MB of code: 64 kB is as
+# fast as 1 MB (5 MB/s) and peaks 45 MB lower.
 _BATCH_BYTES = 1 << 16
 
 

@@ -15,8 +15,8 @@ from headrace.tokens.kept import SPLITS, kept_rows
 from headrace.tokens.load import open_engine
 from headrace.tokens.store import TokenShard, write_shard
 
-# Measured on a shard of 32 MB of code (7.8 MB compressed) and a vocabulary of 8,192: 150 MB above the process's base, of
-# which 35 MB are the library and the tokenizer.
+# Measured on a shard of 32 MB of code (7.8 MB compressed) and a vocabulary of 8,192: 150 MB above the process's base,
+# of which 35 MB are the library and the tokenizer.
 _MEMORY_BASE, _MEMORY_PER_BYTE = 64 << 20, 12
 
 

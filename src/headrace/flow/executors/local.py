@@ -23,8 +23,14 @@ from headrace.errors import UserError
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request, TaskFailed
 
-# Fixed thresholds make glibc give large blocks back at once instead of learning to keep them.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_ARENA_MAX": "2"}
+# Fixed thresholds make glibc give large blocks back at once instead of learning to keep them, and Arrow's own pools
+# keep more still: reading and writing documents peaked 101 MB above the base with them, 49 MB with the system's.
+_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "16777216",
+    "MALLOC_ARENA_MAX": "2",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 
 

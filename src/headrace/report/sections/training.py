@@ -7,7 +7,7 @@ import numpy as np
 from headrace.report.charts.loss import LossStage, loss_chart
 from headrace.report.facts import Generated, RunFacts, StageFacts
 from headrace.report.markup import Markup, element, join
-from headrace.report.numbers import duration, short, whole
+from headrace.report.numbers import duration, percent, short, whole
 from headrace.report.tables import Column, details, figure, key, table, text
 
 
@@ -62,7 +62,10 @@ def _loss(value: float | None) -> str | None:
 def _stages(facts: RunFacts) -> Markup:
     columns = [
         text("stage"),
-        *map(Column, ("steps", "tokens", "loss, first step", "loss, last tenth", "time", "tokens per second")),
+        *map(
+            Column,
+            ("steps", "tokens", "with loss", "loss, first step", "loss, last tenth", "time", "tokens per second"),
+        ),
     ]
     rows = []
     for stage in _trained(facts):
@@ -72,8 +75,9 @@ def _stages(facts: RunFacts) -> Markup:
         rows.append(
             (
                 stage.name,
-                whole(trained.steps),
+                whole(trained.steps) + (f" ({trained.skipped} skipped)" if trained.skipped else ""),
                 whole(trained.tokens),
+                percent(trained.loss_tokens, trained.tokens),
                 _loss(trained.first),
                 _loss(trained.last),
                 None if trained.seconds is None else duration(trained.seconds),
@@ -126,6 +130,11 @@ def samples(facts: RunFacts) -> Markup | None:
 
 def _generated(sample: Generated) -> Markup:
     what = "infilling" if sample.suffix is not None else "continuation"
+    if sample.source is not None:
+        what += f" of a held-out document of {sample.source}"
+    truth = None
+    if sample.truth is not None:
+        truth = details("what stands there in the document", element("pre", sample.truth, class_="text"))
     return element(
         "div",
         element("p", what, class_="where"),
@@ -136,4 +145,5 @@ def _generated(sample: Generated) -> Markup:
             element("span", sample.suffix, class_="dim") if sample.suffix else None,
             class_="text",
         ),
+        truth,
     )
