@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from headrace.errors import UserError
 from headrace.recipe.stages import SpecialTokens
-from headrace.tokens.chunking import LLAMA3_PATTERN, chunk_rule, cut_points
+from headrace.tokens.chunking import LLAMA3_PATTERN, chunker
 from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
 from headrace.tokens.engine import Encoded, Texts, special_id, token_dtype
 from headrace.tokens.library import LibraryEngine, without_dummy
@@ -127,31 +127,45 @@ def test_arrow_texts_are_read_without_a_copy(trained):
     assert trained.encode(Texts.of(pa.array([], type=pa.string()))).count == 0
 
 
-@FUZZ
-@given(WORDS.map(lambda text: text * 3) | TEXT, st.integers(1, 40))
+# Runs and joints of every class that the split patterns tell apart.
+RUNS = st.lists(
+    st.tuples(
+        st.sampled_from([*"aZ09 '!=_\x00\n\r\t", "\u2581", "é", "漢", "\u0301", "\xa0", "'s", " a", "٣"]),
+        st.sampled_from([1, 1, 2, 3, 9]),
+    ),
+    max_size=30,
+).map(lambda runs: "".join(char * count for char, count in runs))
+
+
+@settings(FUZZ, max_examples=200)
+@given(WORDS | TEXT | RUNS, st.integers(1, 12))
 def test_long_texts_encoded_in_chunks_give_the_ids_of_the_whole(engine, text, size):
     chunked = copy(engine)
     chunked._chunk_bytes = size
-    assert chunked._rule is not None
+    assert chunked._chunker is not None
     assert (chunked.encode([text]).tokens == engine.encode([text]).tokens).all()
 
 
-def test_real_text_is_cut_into_chunks_of_about_the_size(shared, engine):
-    data = (shared / "fixtures/text/shakespeare.txt").read_bytes()
-    cuts = cut_points(np.frombuffer(data, np.uint8), engine._rule, 10_000)
-    assert np.diff([0, *cuts, len(data)]).max() < 11_000
-    assert len(cuts) > 80
-    if engine._rule == "line":
-        assert all(data[cut - 1 : cut] == b"\n" for cut in cuts)
-    else:
-        assert all(data[cut : cut + 1] == b" " and data[cut - 1 : cut].isalpha() for cut in cuts)
+def test_real_text_and_long_runs_are_cut_into_chunks_of_about_the_size(shared, engine):
+    shakespeare = (shared / "fixtures/text/shakespeare.txt").read_bytes()
+    for data in (shakespeare, b"\x00" * 200_000, b"aGk3" * 50_000):
+        cuts = engine._chunker.cuts(np.frombuffer(data, np.uint8), 10_000)
+        assert np.diff([0, *cuts, len(data)]).max() < 11_000 + 10_000 * (data is not shakespeare)
+        assert len(cuts) > 15
 
 
-def test_chunking_is_refused_where_it_is_not_known_to_be_exact(trained):
+def test_chunking_is_refused_where_it_is_not_known_to_be_exact(trained, llama):
     definition = orjson.loads(trained._tokenizer.to_str())
-    assert chunk_rule(definition) == "word"
+    assert chunker(definition).pattern
+    added = {**definition["added_tokens"][0], "special": False}
+    assert chunker({**definition, "added_tokens": [added]}) is None
+    assert chunker({**definition, "normalizer": {"type": "Lowercase"}}) is None
     definition["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = LLAMA3_PATTERN + "|x y"
-    assert chunk_rule(definition) is None
+    assert chunker(definition) is None
+    definition = orjson.loads(llama._tokenizer.to_str())
+    assert not chunker(definition).pattern
+    definition["model"]["byte_fallback"] = False
+    assert chunker(definition) is None
 
 
 @pytest.mark.parametrize(

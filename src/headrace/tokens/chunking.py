@@ -1,74 +1,140 @@
-"""Where a long text may be cut so that its parts, encoded apart, give the ids of the whole."""
+"""Where a long text may be cut so that its parts, encoded apart, give the ids of the whole.
+
+Two kinds of tokenizer are known. Without a split pattern (SentencePiece), merges cannot cross two bytes that stand side
+by side in no token, so a text may be cut between any such two. With GPT-2's or Llama 3's pattern, in ASCII text:
+
+- between a letter or digit and a space that a letter or digit follows: no match of either pattern goes on from one to
+  the other, and what begins at the space is matched the same with or without text before it;
+- between a letter and a digit, for the same reason;
+- within a run of other characters that go on for two more, where the two at the cut stand side by side in no token.
+
+What has none of these (a megabyte of one letter) is encoded whole.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from headrace.tokens.vocabulary import parts
+from headrace.tokens.vocabulary import parts, token_bytes
 
-# The split patterns for which a cut between a letter and " <letter>" is known to be exact: in each of them a run of
-# letters ends before a space, and the token that begins at the space is the same whether or not text stands before it.
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
 
-Rule = Literal["word", "line"]
+_LETTER, _DIGIT, _OTHER, _NEITHER = 0, 1, 2, 3
 
 
-def chunk_rule(definition: dict[str, Any]) -> Rule | None:
-    """How this tokenizer's texts may be cut.
+def _classes() -> np.ndarray:
+    """uint8[256]: the class of each ASCII byte in the patterns; white space, "'" and all beyond ASCII are neither."""
+    out = np.full(256, _NEITHER, dtype=np.uint8)
+    for byte in range(128):
+        char = chr(byte)
+        if char.isalpha():
+            out[byte] = _LETTER
+        elif char.isdigit():
+            out[byte] = _DIGIT
+        elif not char.isspace() and char != "'":
+            out[byte] = _OTHER
+    return out
 
-    ``word``: between an ASCII letter and a space that an ASCII letter follows (byte-level BPE with a known pattern).
-    ``line``: after a line feed, where no token but the line feed itself holds one, so that no merge crosses it.
-    None: nowhere that is known to be exact.
+
+_CLASS = _classes()
+
+
+@dataclass(frozen=True, eq=False)
+class Chunker:
+    """Where one tokenizer's texts may be cut.
+
+    Attributes:
+        adjacent: bool[256, 256]: whether some token holds these two bytes side by side.
+        pattern: whether a split pattern stands before the merges.
     """
-    normal = [token for token in definition.get("added_tokens") or [] if not token.get("special")]
-    if normal or definition["model"].get("type") != "BPE" or definition["model"].get("dropout"):
-        return None
-    kinds = [(part["type"], part) for part in parts(definition, "pre_tokenizer")]
-    normalizers = {part["type"] for part in parts(definition, "normalizer")}
-    if [kind for kind, _ in kinds] in (["ByteLevel"], ["Split", "ByteLevel"]) and normalizers <= {"NFC"}:
-        if len(kinds) == 1:
-            return "word" if kinds[0][1].get("use_regex", True) else None
-        split = kinds[0][1]
-        known = split["pattern"].get("Regex") in (GPT2_PATTERN, LLAMA3_PATTERN) and split["behavior"] == "Isolated"
-        return "word" if known and not split.get("invert") and not kinds[1][1].get("use_regex", True) else None
-    vocab = definition["model"]["vocab"]
-    alone = "<0x0A>" in vocab and bool(definition["model"].get("byte_fallback"))
-    if not kinds and normalizers <= {"Prepend", "Replace"} and alone and not any("\n" in piece for piece in vocab):
-        return "line"
-    return None
 
+    adjacent: np.ndarray
+    pattern: bool
 
-def cut_points(data: np.ndarray, rule: Rule, size: int) -> list[int]:
-    """Where to cut one text into chunks of about ``size`` bytes.
+    def allowed(self, data: np.ndarray) -> np.ndarray:
+        """Whether a text may be cut before each byte.
 
-    Args:
-        data: uint8[n], UTF-8.
-        rule: from :func:`chunk_rule`.
-        size: bytes; a chunk is longer where no cut is allowed sooner.
+        Args:
+            data: uint8[n], a stretch of a text.
 
-    Returns:
-        Ascending positions strictly inside the text.
-    """
-    cuts: list[int] = []
-    at = size
-    while at < len(data) - 1:
-        # Looking window by window keeps the search linear and small however far the next allowed cut is.
-        window = data[at - 1 : at + size + 1]
-        if rule == "line":
-            allowed = window[:-1] == 0x0A
-        else:
-            letter = ((window | 0x20) >= 0x61) & ((window | 0x20) <= 0x7A)
-            allowed = letter[:-2] & (window[1:-1] == 0x20) & letter[2:]
-        found = np.flatnonzero(allowed)
-        if len(found):
-            cuts.append(at + int(found[0]))
-            at = cuts[-1] + size
-        else:
+        Returns:
+            bool[n - 2] for the bytes 1 to n - 2.
+        """
+        before, at, after = data[:-2], data[1:-1], data[2:]
+        apart = ~self.adjacent[before, at]
+        if not self.pattern:
+            return apart & ((at & 0xC0) != 0x80)
+        x, y, z = _CLASS[before], _CLASS[at], _CLASS[after]
+        words = (x <= _DIGIT) & (at == 0x20) & (z <= _DIGIT)
+        numbers = (x == _LETTER) & (y == _DIGIT)
+        return words | numbers | (apart & (x == _OTHER) & (y == _OTHER) & (z == _OTHER))
+
+    def cuts(self, data: np.ndarray, size: int) -> list[int]:
+        """Where to cut one text into chunks of about ``size`` bytes.
+
+        Args:
+            data: uint8[n], UTF-8.
+            size: bytes; a chunk is longer where no cut is allowed sooner.
+
+        Returns:
+            Ascending positions strictly inside the text.
+        """
+        found: list[int] = []
+        at = size
+        while at < len(data) - 1:
+            # Window by window, so that the search stays linear and small however far the next allowed cut is.
+            allowed = np.flatnonzero(self.allowed(data[at - 1 : at + size + 1]))
+            if len(allowed):
+                found.append(at + int(allowed[0]))
+                at = found[-1]
             at += size
-    return cuts
+        return found
+
+
+def chunker(definition: dict[str, Any]) -> Chunker | None:
+    """The chunker of a tokenizer, or None for a kind for which no cut is known to be exact."""
+    model = definition["model"]
+    odd = [key for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix") if model.get(key)]
+    normal = [token for token in definition.get("added_tokens") or [] if not token.get("special")]
+    if normal or odd or model.get("type") != "BPE":
+        return None
+    splits, normalizers = parts(definition, "pre_tokenizer"), parts(definition, "normalizer")
+    if splits:
+        known = _is_known(splits) and {part["type"] for part in normalizers} <= {"NFC"}
+    else:
+        spaces = [part["type"] == "Prepend" or part.get("pattern") == {"String": " "} for part in normalizers]
+        known = (
+            all(spaces)
+            and bool(model.get("byte_fallback"))
+            and all(f"<0x{b:02X}>" in model["vocab"] for b in range(256))
+        )
+    return Chunker(_adjacent(token_bytes(definition), bool(splits)), bool(splits)) if known else None
+
+
+def _is_known(splits: list[dict[str, Any]]) -> bool:
+    kinds = [part["type"] for part in splits]
+    if kinds == ["ByteLevel"]:
+        return bool(splits[0].get("use_regex", True))
+    if kinds != ["Split", "ByteLevel"] or splits[1].get("use_regex", True) or splits[0].get("invert"):
+        return False
+    return splits[0]["pattern"].get("Regex") in (GPT2_PATTERN, LLAMA3_PATTERN) and splits[0]["behavior"] == "Isolated"
+
+
+def _adjacent(table: list[bytes], pattern: bool) -> np.ndarray:
+    flat = np.frombuffer(b"".join(table), dtype=np.uint8)
+    inside = np.ones(len(flat), dtype=bool)
+    inside[np.cumsum([len(token) for token in table if token]) - 1] = False
+    out = np.zeros((256, 256), dtype=bool)
+    out[flat[:-1][inside[:-1]], flat[1:][inside[:-1]]] = True
+    if not pattern:
+        # U+2581 (E2 96 81) in a text is the space of the tokens, so its own bytes tell nothing.
+        out[0x81, :] = True
+        out[:, 0xE2] = True
+    return out

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from headrace.errors import UserError
 from headrace.flow.exchange import gather
-from headrace.tokens.chunking import chunk_rule, cut_points
+from headrace.tokens.chunking import chunker
 from headrace.tokens.definition import fingerprint
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.vocabulary import parts, token_bytes
@@ -92,7 +92,7 @@ class LibraryEngine:
         self.lengths = np.array([len(value) for value in table], dtype=np.int64)
         self._starts = np.cumsum(self.lengths) - self.lengths
         self._bytes = np.frombuffer(b"".join(table), dtype=np.uint8)
-        self._rule = chunk_rule(definition)
+        self._chunker = chunker(definition)
         self._chunk_bytes = chunk_bytes
         self._refuse_speakable([table[index].decode("utf-8", "replace") for index in self.special_ids])
 
@@ -132,8 +132,8 @@ class LibraryEngine:
         for index in range(batch.count):
             start, end = int(batch.offsets[index]), int(batch.offsets[index + 1])
             cuts: list[int] = []
-            if self._rule is not None and end - start > self._chunk_bytes:
-                cuts = [start + cut for cut in cut_points(batch.data[start:end], self._rule, self._chunk_bytes)]
+            if self._chunker is not None and end - start > self._chunk_bytes:
+                cuts = [start + cut for cut in self._chunker.cuts(batch.data[start:end], self._chunk_bytes)]
             for low, high in zip([start, *cuts], [*cuts, end], strict=True):
                 if high == low:
                     continue
