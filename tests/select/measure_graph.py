@@ -16,7 +16,7 @@ from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.runner import lock, make
 from headrace.flow.step import Phase, Step, topological
-from headrace.recipe.schema import Decontaminate
+from headrace.recipe.schema import Recipe
 from headrace.select.contamination.step import Contamination
 from headrace.select.measures import Measures
 
@@ -65,7 +65,9 @@ def targets(run: Path) -> list[Step]:
     steps: list[Step] = [Measures(documents)]
     settings = run / "decontaminate.json"
     if settings.exists():
-        steps.append(Contamination.of(documents, Decontaminate.model_validate_json(settings.read_text()), run))
+        base = {"name": "r", "sources": {"s": {"files": "f"}}}
+        recipe = Recipe.model_validate({**base, "decontaminate": json.loads(settings.read_text())})
+        steps.append(Contamination.of(recipe, documents))
     return steps
 
 

@@ -20,7 +20,7 @@ from measure_graph import Written, documents_batch
 from test_contamination_kernels import grams
 
 from headrace.errors import UserError
-from headrace.recipe.schema import Decontaminate
+from headrace.recipe.schema import Decontaminate, Recipe
 from headrace.select.contamination.benchmarks import Item, list_benchmarks, read_items
 from headrace.select.contamination.index import build
 from headrace.select.contamination.step import SCHEMA, Contamination, contaminated, search
@@ -108,9 +108,9 @@ def write(folder: Path, name: str, rows: list[Any]) -> None:
     (folder / name).write_bytes(gzip.compress(text, mtime=0) if name.endswith(".gz") else text)
 
 
-def items_of(folder: Path, **benchmark: Any) -> list[Item]:
+def items_of(**benchmark: Any) -> list[Item]:
     config = Decontaminate.model_validate({"benchmarks": {"b": {"fields": ["prompt"], **benchmark}}})
-    return read_items(list_benchmarks(config, folder))
+    return read_items(list_benchmarks(config), "nfc")
 
 
 def test_items_are_read_from_every_format(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_items_are_read_from_every_format(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps(rows))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
     for name in ("a.jsonl", "b.jsonl.gz", "c.json", "d.parquet"):
-        items = items_of(tmp_path, files=f"{tmp_path}/{name}", fields=["prompt", "tests"])
+        items = items_of(files=f"{tmp_path}/{name}", fields=["prompt", "tests"])
         assert items == [
             Item("b:T/1", {"prompt": "p", "tests": "x\ny"}),
             Item(f"b:{name}:2", {"prompt": "q", "tests": ""}),
@@ -129,31 +129,30 @@ def test_items_are_read_from_every_format(tmp_path: Path) -> None:
 
 def test_bad_benchmark_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"decontaminate\.benchmarks\.b\.files"):
-        items_of(tmp_path, files=str(tmp_path / "none.jsonl"))
+        items_of(files=str(tmp_path / "none.jsonl"))
     write(tmp_path, "a.jsonl", [{"prompt": "p"}, {"prompt": 3}])
     with pytest.raises(UserError, match=r"(?s)no text in the field 'prompt'.*row 2"):
-        items_of(tmp_path, files=str(tmp_path / "a.jsonl"))
+        items_of(files=str(tmp_path / "a.jsonl"))
     (tmp_path / "a.jsonl").write_text("{]\n")
     with pytest.raises(UserError, match="not JSON"):
-        items_of(tmp_path, files=str(tmp_path / "a.jsonl"))
+        items_of(files=str(tmp_path / "a.jsonl"))
     (tmp_path / "a.jsonl").write_text("")
     with pytest.raises(UserError, match="holds no item"):
-        items_of(tmp_path, files=str(tmp_path / "a.jsonl"))
+        items_of(files=str(tmp_path / "a.jsonl"))
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match="jsonl"):
-        items_of(tmp_path, files=str(tmp_path / "a.txt"))
+        items_of(files=str(tmp_path / "a.txt"))
 
 
 def test_a_changed_benchmark_is_another_artifact_and_never_mixed(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", [{"prompt": "p", "tests": "t"}])
-    config = Decontaminate.model_validate(
-        {**CONFIG, "benchmarks": {"b": {"files": f"{tmp_path}/*.jsonl", "fields": ["prompt"]}}}
-    )
-    before = Contamination.of(Written(1), config, tmp_path)
-    relaxed = config.model_copy(update={"overlap": 0.9})
-    assert Contamination.of(Written(1), relaxed, tmp_path).identity == before.identity
+    section = {**CONFIG, "benchmarks": {"b": {"files": f"{tmp_path}/*.jsonl", "fields": ["prompt"]}}}
+    recipe = Recipe.model_validate({"name": "r", "sources": {"s": {"files": "f"}}, "decontaminate": section})
+    before = Contamination.of(recipe, Written(1))
+    relaxed = {"name": "r", "sources": {"s": {"files": "f"}}, "decontaminate": {**section, "overlap": 0.9}}
+    assert Contamination.of(Recipe.model_validate(relaxed), Written(1)).identity == before.identity
     write(tmp_path, "a.jsonl", [{"prompt": "other", "tests": "t"}])
-    assert Contamination.of(Written(1), config, tmp_path).identity != before.identity
+    assert Contamination.of(recipe, Written(1)).identity != before.identity
     assert replace(before, substring=False).identity != before.identity
     with pytest.raises(UserError, match="changed since"):
         _ = before.index
@@ -195,7 +194,7 @@ def test_humaneval_and_mbpp_find_themselves(shared: Path) -> None:
         "mbpp": {"files": str(folder / "mbpp.jsonl"), "fields": ["text", "code"]},
     }
     config = Decontaminate.model_validate({"benchmarks": benchmarks})
-    items = read_items(list_benchmarks(config, folder))
+    items = read_items(list_benchmarks(config), "nfc")
     assert [items[0].name, items[163].name, items[164].name, len(items)] == [
         "humaneval:HumanEval/0",
         "humaneval:HumanEval/163",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.documents.normalise import Normaliser, normaliser
 from headrace.documents.readers.base import Bad, Part, Record, Tally
 from headrace.documents.readers.base import Item as Row
 from headrace.documents.sources import InputFile, list_files
@@ -41,12 +42,11 @@ class Item:
     fields: dict[str, str]
 
 
-def list_benchmarks(config: Decontaminate, base: Path) -> tuple[BenchmarkFile, ...]:
+def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
     """The files of every benchmark with their digests, benchmarks by name.
 
     Args:
-        config: the recipe's section.
-        base: the recipe's folder.
+        config: the recipe's section; loading a recipe made its paths absolute.
 
     Raises:
         UserError: a file is missing or unreadable, or a glob matches nothing.
@@ -56,7 +56,7 @@ def list_benchmarks(config: Decontaminate, base: Path) -> tuple[BenchmarkFile, .
         where = f"decontaminate.benchmarks.{name}"
         source = Source.model_validate({"files": list(benchmark.files)})
         try:
-            listing = list_files(name, source, 0, base)
+            listing = list_files(name, source, 0, Path.cwd())
             for file in listing:
                 found.append(BenchmarkFile(name, benchmark.fields, file, digest_file(Path(file.url))))
         except UserError as error:
@@ -66,12 +66,17 @@ def list_benchmarks(config: Decontaminate, base: Path) -> tuple[BenchmarkFile, .
     return tuple(found)
 
 
-def read_items(files: tuple[BenchmarkFile, ...]) -> list[Item]:
+def read_items(files: tuple[BenchmarkFile, ...], normalise: str) -> list[Item]:
     """Every item of the files, in order.
+
+    Args:
+        files: from :func:`list_benchmarks`.
+        normalise: the method of the recipe's ``documents.normalise``, so that items and documents can agree.
 
     Raises:
         UserError: a file changed since it was listed, holds something that is no item, or lacks a field.
     """
+    normal = normaliser(normalise)
     items = []
     for file in files:
         if digest_file(Path(file.file.url)) != file.digest:
@@ -79,7 +84,7 @@ def read_items(files: tuple[BenchmarkFile, ...]) -> list[Item]:
         rows = list(_rows(file.file))
         if not rows:
             raise UserError("The benchmark file holds no item.", file.file.url, "Mend it, or leave it out.")
-        items += [_item(file, row) for row in rows]
+        items += [_item(file, row, normal) for row in rows]
     return items
 
 
@@ -105,7 +110,7 @@ def _rows(file: InputFile) -> Iterator[Row]:
     raise UserError("Benchmarks are .jsonl, .json or .parquet files (.gz, .zst).", file.url, "Convert it.")
 
 
-def _item(file: BenchmarkFile, row: Row) -> Item:
+def _item(file: BenchmarkFile, row: Row, normal: Normaliser) -> Item:
     where = f"{file.file.url}, row {row.row + 1}"
     if not isinstance(row, Record):
         what = row.error if isinstance(row, Bad) else "the line is blank"
@@ -121,6 +126,6 @@ def _item(file: BenchmarkFile, row: Row) -> Item:
                 where,
                 f"Its fields are {', '.join(row.fields)}: mend `decontaminate.benchmarks.{file.benchmark}.fields`.",
             )
-        texts[field] = value
+        texts[field] = normal(value)
     named = next((row.fields[key] for key in ID_FIELDS if isinstance(row.fields.get(key), str | int)), None)
     return Item(f"{file.benchmark}:{named if named is not None else f'{file.file.name}:{row.row + 1}'}", texts)

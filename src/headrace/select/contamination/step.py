@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
-from headrace.recipe.schema import Decontaminate
+from headrace.recipe.schema import Decontaminate, Recipe
 from headrace.select import code_points, sidecar
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks, read_items
 from headrace.select.contamination.index import Index, build
@@ -108,6 +107,7 @@ class Contamination(Step):
         ngram: units in an n-gram.
         code: whether units are tokens of code, not words.
         substring: whether to look for whole fields too.
+        normalise: how items are normalised: as the documents are.
     """
 
     documents: Step
@@ -115,30 +115,35 @@ class Contamination(Step):
     ngram: int
     code: bool
     substring: bool
+    normalise: str
 
     kind: ClassVar[str] = "contamination"
     VERSION: ClassVar[int] = 1
 
     @staticmethod
-    def of(documents: Step, config: Decontaminate, base: Path) -> Contamination:
-        """The step for the recipe's section.
+    def of(recipe: Recipe, documents: Step) -> Contamination:
+        """The step for a recipe that has a section ``decontaminate``.
 
         Args:
+            recipe: the recipe, its paths absolute.
             documents: the step that makes the documents.
-            config: the recipe's section.
-            base: the recipe's folder.
 
         Raises:
             UserError: a benchmark file is missing or unreadable.
+            ValueError: there is no such section.
         """
-        files = list_benchmarks(config, base)
-        return Contamination(documents, files, config.ngram, config.unit == "code", config.substring)
+        config = recipe.decontaminate
+        if config is None:
+            raise ValueError("the recipe has no section `decontaminate`")
+        code = config.unit == "code"
+        files = list_benchmarks(config)
+        return Contamination(documents, files, config.ngram, code, config.substring, recipe.documents.normalise)
 
     def params(self) -> dict[str, Any]:
         """What is looked for: n-grams and the digests of the benchmarks' files. The limit is not among it."""
         files = [[file.benchmark, list(file.fields), file.file.name, file.digest] for file in self.files]
         unit = "code" if self.code else "words"
-        looked_for = {"ngram": self.ngram, "unit": unit, "substring": self.substring}
+        looked_for = {"ngram": self.ngram, "unit": unit, "substring": self.substring, "normalise": self.normalise}
         return {"benchmarks": files, **looked_for, "unicode": code_points.UNICODE}
 
     def inputs(self) -> dict[str, Step]:
@@ -156,11 +161,11 @@ class Contamination(Step):
         Raises:
             UserError: a benchmark file is no such thing, or has changed.
         """
-        return build(read_items(self.files), self.ngram, self.code, self.substring)
+        return build(read_items(self.files, self.normalise), self.ngram, self.code, self.substring)
 
     def plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
         """One task a shard. The benchmarks are read first, so that a bad file is told before any work."""
-        read_items(self.files)
+        read_items(self.files, self.normalise)
         return sidecar.plan(ctx)
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
