@@ -145,7 +145,7 @@ def facts(trained: bool = True) -> RunFacts:
         Example("short", Place("3d" * 16, "docs", "tiny.txt:0", "tiny"), {"characters": 4, "limit": 200}),
         Example(
             "contaminated",
-            Place("4e" * 16, "python", "solutions.py:0", "before has_close_elements after"),
+            Place("4e" * 16, "python", "solutions.py:0", "before has_close_elements after", [(7, 25)]),
             {"benchmark": "humaneval", "item": "HumanEval/0", "text": "has_close_elements"},
         ),
     ]

@@ -42,12 +42,13 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class Place:
-    """A document: where it came from, and the beginning of its text."""
+    """A document: where it came from, an excerpt of its text, and the stretches of the excerpt that are marked."""
 
     id: str
     source: str
     origin: str
     text: str
+    marks: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

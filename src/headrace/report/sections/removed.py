@@ -97,11 +97,10 @@ def _example(example: Example) -> Markup:
         ],
         class_="evidence",
     )
-    spans = [value for name, value in example.evidence.items() if name in ("span", "text") and isinstance(value, str)]
-    mine = _document("removed", example.document, spans)
+    mine = _document("removed", example.document)
     if example.other is None:
         return element("section", evidence, mine)
-    return element("section", evidence, element("div", mine, _document("kept", example.other, []), class_="pair"))
+    return element("section", evidence, element("div", mine, _document("the other", example.other), class_="pair"))
 
 
 def _value(value: object) -> object:
@@ -114,15 +113,15 @@ def _value(value: object) -> object:
     return str(value)
 
 
-def _document(what: str, place: Place, spans: list[str]) -> Markup:
+def _document(what: str, place: Place) -> Markup:
     where = element("p", f"{what}: {place.source}, {place.origin}, id {place.id}", class_="where")
-    return element("div", where, element("pre", _marked(place.text, spans), class_="text"))
+    return element("div", where, element("pre", _marked(place), class_="text"))
 
 
-def _marked(excerpt: str, spans: list[str]) -> object:
-    """The excerpt with the first span that stands in it marked."""
-    for span in spans:
-        before, found, after = excerpt.partition(span)
-        if found:
-            return (before, element("mark", found), after)
-    return excerpt
+def _marked(place: Place) -> list[object]:
+    parts: list[object] = []
+    at = 0
+    for start, end in place.marks:
+        parts += [place.text[at:start], element("mark", place.text[start:end])]
+        at = end
+    return [*parts, place.text[at:]]

@@ -1,0 +1,75 @@
+"""Short stretches of documents for the page: where a benchmark item was found, where two copies differ."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+LENGTH = 600  # characters of an excerpt
+BEFORE = 120  # of them, before the place of interest
+
+Excerpt = tuple[str, list[tuple[int, int]]]
+"""Text, and the stretches of it that are marked."""
+
+
+def beginning(text: str) -> Excerpt:
+    """The first characters, nothing marked."""
+    return (text if len(text) <= LENGTH else text[:LENGTH] + "…"), []
+
+
+def around(text: str, start: int, end: int) -> Excerpt:
+    """The surroundings of characters ``start`` to ``end``, which are marked."""
+    low = max(0, start - BEFORE)
+    high = max(low + LENGTH, min(end, low + 2 * LENGTH))
+    lead, tail = "…" if low else "", "…" if high < len(text) else ""
+    shift = len(lead) - low
+    shown = lead + text[low:high] + tail
+    return shown, [(start + shift, min(end, high) + shift)]
+
+
+def compared(one: str, other: str) -> tuple[Excerpt, Excerpt]:
+    """Two similar texts from shortly before they first differ, with what differs marked."""
+    same = _common_prefix(one, other)
+    if same == len(one) == len(other):
+        return beginning(one), beginning(other)
+    low = max(0, same - BEFORE)
+    parts = [_pieces(text[low : low + LENGTH]) for text in (one, other)]
+    marks: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    starts = [_starts(pieces) for pieces in parts]
+    matcher = difflib.SequenceMatcher(None, parts[0], parts[1], autojunk=False)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        if tag != "equal":
+            for side, (first, last) in enumerate(((a, b), (c, d))):
+                if last > first:
+                    marks[side].append((starts[side][first], starts[side][last]))
+    lead = "…" if low else ""
+    excerpts = []
+    for text, found in zip((one, other), marks, strict=True):
+        tail = "…" if low + LENGTH < len(text) else ""
+        shifted = [(start + len(lead), end + len(lead)) for start, end in found]
+        excerpts.append((lead + text[low : low + LENGTH] + tail, shifted))
+    return excerpts[0], excerpts[1]
+
+
+def _common_prefix(one: str, other: str) -> int:
+    most = min(len(one), len(other))
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[:middle] == other[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _pieces(text: str) -> list[str]:
+    """Words, and everything else character by character."""
+    return re.findall(r"\w+|\W", text)
+
+
+def _starts(pieces: list[str]) -> list[int]:
+    at = [0]
+    for piece in pieces:
+        at.append(at[-1] + len(piece))
+    return at

@@ -1,0 +1,86 @@
+"""Gathers the facts of a run from its folder. Nothing is measured here that the run did not measure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.flow.artifact import Artifact
+from headrace.recipe.load import load_recipe
+from headrace.recipe.schema import Recipe
+from headrace.report.chosen import Key, chosen
+from headrace.report.corpus_facts import corpus_facts
+from headrace.report.facts import RunFacts, StageFacts
+from headrace.report.licence_facts import licence_facts
+from headrace.report.stage_facts import stage_facts
+from headrace.report.timing import timing, work
+from headrace.report.training_facts import training_facts
+
+
+def gather(run: Path | str) -> RunFacts:
+    """The facts of a run, finished or not: what has not been made is absent.
+
+    Raises:
+        UserError: the folder holds no recipe, or an artifact of it cannot be read.
+    """
+    run = Path(run)
+    recipe = load_recipe(run / "recipe.yaml")
+    artifacts = _wanted(chosen(run), recipe)
+    documents, verdicts = artifacts.get(("documents", None)), artifacts.get(("verdicts", None))
+    tokens, tokenizer = artifacts.get(("tokens", None)), artifacts.get(("tokenizer", None))
+    corpus = corpus_facts(documents, verdicts, tokens, list(recipe.sources))
+    told = timing(run)
+    page = run / "report" / "index.html"
+    return RunFacts(
+        run=str(run),
+        name=recipe.name,
+        recipe=(run / "recipe.yaml").read_text(encoding="utf-8"),
+        sources=corpus.sources,
+        duplicates=corpus.duplicates,
+        contamination=corpus.contamination,
+        examples=corpus.examples,
+        vocabulary=None if tokenizer is None else tokenizer.manifest.extra["vocab_size"],
+        stages=_stages(artifacts, recipe, run),
+        licences=[] if documents is None or verdicts is None else licence_facts(documents, verdicts, tokens),
+        work=work(told, list(artifacts.values())),
+        workers=told.workers,
+        memory=told.memory,
+        base=told.base,
+        seconds=told.seconds,
+        report=str(page) if page.exists() else None,
+    )
+
+
+def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifact]:
+    """Without what an earlier version of the recipe made: stages that are gone, sidecars that no verdict looked at."""
+    names = {stage.name for stage in recipe.stages}
+    verdicts = artifacts.get(("verdicts", None))
+    judged = None if verdicts is None else set(verdicts.manifest.inputs.values())
+    held_out = {
+        identity
+        for (kind, stage), artifact in artifacts.items()
+        if kind == "model" and stage in names
+        for identity in artifact.manifest.inputs.values()
+    }
+    wanted = {}
+    for (kind, stage), artifact in artifacts.items():
+        identity = artifact.manifest.identity
+        if stage is not None and stage not in names and identity not in held_out:
+            continue
+        if kind in ("measures", "duplicates", "contamination") and judged is not None and identity not in judged:
+            continue
+        wanted[kind, stage] = artifact
+    return wanted
+
+
+def _stages(artifacts: dict[Key, Artifact], recipe: Recipe, run: Path) -> list[StageFacts]:
+    """Facts of the stages whose sequence is made, in training order."""
+    facts = []
+    for stage in recipe.stages:
+        sequence, model = artifacts.get(("sequence", stage.name)), artifacts.get(("model", stage.name))
+        if sequence is None:
+            continue
+        batch = stage.train.batch if recipe.model is not None else None
+        told = stage_facts(sequence, batch, artifacts.get(("tokenizer", None)), artifacts.get(("documents", None)))
+        facts.append(told if model is None else replace(told, training=training_facts(model, run)))
+    return facts
