@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.documents.ids import content_id
 from headrace.documents.store import SCHEMA
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
@@ -24,7 +25,8 @@ from headrace.select.measures import Measures
 def documents_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     """Documents of the real schema; only ``text`` must be given."""
     full = [
-        {"id": f"{i:032x}", "source": "s", "origin_file": "f", "origin_row": i, **row} for i, row in enumerate(rows)
+        {"id": content_id(row["text"].encode()), "source": "s", "origin_file": "f", "origin_row": i, **row}
+        for i, row in enumerate(rows)
     ]
     return pa.RecordBatch.from_pylist(full, schema=SCHEMA)
 

@@ -1,0 +1,163 @@
+"""Every decision about one document, with what was measured, the limit and the evidence: the matter of `headrace why`.
+
+All results are plain JSON values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from headrace.documents.ids import content_id
+from headrace.documents.normalise import normaliser
+from headrace.documents.store import fetch
+from headrace.flow.artifact import Artifact
+from headrace.recipe.schema import Decontaminate, Near, Recipe
+from headrace.select.clean import clean_text
+from headrace.select.contamination.benchmarks import list_benchmarks, read_items
+from headrace.select.contamination.index import build
+from headrace.select.contamination.step import contaminated, search
+from headrace.select.filters import code_sources, findings
+from headrace.select.measures import measure
+
+EXCERPT = 400  # characters of the evidence that are shown
+
+
+def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> dict[str, Any]:
+    """What was decided about a document of a run.
+
+    Args:
+        recipe: the run's recipe.
+        artifacts: the finished ones by kind: ``documents``, and as far as they are there ``measures``,
+            ``contamination``, ``duplicates`` and ``verdicts``.
+        row: the document's dense row.
+
+    Returns:
+        ``{"document": {"row", its columns but the text, "characters"}, "decisions": [...], "verdict": ...}``. A
+        decision is ``{"reason", "measured", "limit", "removes"}``, and for contamination ``excerpt``. The verdict is
+        null before there are verdicts, else ``{"keep", "reason", "evidence", "split"}``.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    document = fetch(artifacts["documents"], [row]).to_pylist()[0]
+    text = document.pop("text")
+    decisions: list[dict[str, Any]] = []
+    if "measures" in artifacts:
+        measures = fetch(artifacts["measures"], [row])
+        decisions += _filters(recipe, measures, document["source"])
+    if "contamination" in artifacts and recipe.decontaminate is not None:
+        found = fetch(artifacts["contamination"], [row])
+        decisions.append(_contamination(found, recipe.decontaminate, text))
+    verdict = None
+    if "verdicts" in artifacts:
+        columns = ["keep", "reason", "evidence", "split"]
+        verdict = fetch(artifacts["verdicts"], [row], columns).to_pylist()[0]
+        verdict["evidence"] = None if verdict["evidence"] is None else orjson.loads(verdict["evidence"])
+    if "duplicates" in artifacts:
+        group = fetch(artifacts["duplicates"], [row]).to_pylist()[0]
+        removes = verdict["reason"] == "duplicate" if verdict else None
+        decisions.append({"reason": "duplicate", "measured": group, "limit": None, "removes": removes})
+    document["meta"] = None if document["meta"] is None else orjson.loads(document["meta"])
+    about = {"row": row, **document, "characters": len(text)}
+    return {"document": about, "decisions": decisions, "verdict": verdict}
+
+
+def explain_text(
+    recipe: Recipe,
+    text: str,
+    source: str = "",
+    path: str | None = None,
+    language: str | None = None,
+    documents: Artifact | None = None,
+) -> dict[str, Any]:
+    """What would be decided about a text that is not in a run.
+
+    Args:
+        recipe: the recipe to judge by.
+        text: the text, as its file holds it; it is normalised here.
+        source: the source whose overrides count; without one the filters' own limits do.
+        path: the file's path: its suffix tells the format.
+        language: the text's language, where the path does not tell it.
+        documents: the documents to look for duplicates in; all are read.
+
+    Returns:
+        As :func:`explain_row`, with ``"nearest"``: the documents most similar to the text, nearest first, each with
+        ``row, id, source, origin_file, origin_row, exact, jaccard, estimate, agrees``; null without documents.
+    """
+    normal = normaliser(recipe.documents.normalise)(text)
+    identity = content_id(normal.encode())
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([normal], pa.large_string()), pa.array([path], pa.string()), pa.array([language], pa.string())],
+        ["text", "path", "language"],
+    )
+    decisions = _filters(recipe, measure(batch), source)
+    config = recipe.decontaminate
+    if config is not None:
+        items = read_items(list_benchmarks(config), recipe.documents.normalise)
+        index = build(items, config.ngram, config.unit == "code", config.substring)
+        decisions.append(_contamination(search(batch, index), config, normal))
+    about = {"row": None, "id": identity, "source": source or None, "path": path, "characters": len(normal)}
+    near = recipe.deduplicate.near if recipe.deduplicate else None
+    neighbours = None if documents is None else _neighbours(normal, identity, documents, near or Near())
+    return {"document": about, "decisions": decisions, "verdict": None, "nearest": neighbours}
+
+
+def explain_pair(documents: Artifact, row: int, other: int, near: Near, context: int | None = 3) -> dict[str, Any]:
+    """Two documents beside each other.
+
+    Args:
+        documents: the documents artifact.
+        row, other: their dense rows.
+        near: the shingles.
+        context: equal lines kept around a difference; None keeps all.
+
+    Returns:
+        ``{"jaccard", "same_cleaned", "rows"}``: the true Jaccard similarity, whether the cleaned texts are the same,
+        and the lines as :class:`headrace.select.side_by_side.Row` has them.
+    """
+    a, b = fetch(documents, [row, other], ["text"]).column("text").to_pylist()
+    return compare_texts(a, b, near, context)
+
+
+def compare_texts(a: str, b: str, near: Near, context: int | None = 3) -> dict[str, Any]:
+    """Two texts beside each other, as :func:`explain_pair`."""
+    from headrace.select.duplicates.jaccard import text_jaccard
+    from headrace.select.side_by_side import compare
+
+    rows = [row._asdict() for row in compare(a, b, context)]
+    jaccard = text_jaccard(a, b, near.ngram, near.unit)
+    return {"jaccard": jaccard, "same_cleaned": clean_text(a) == clean_text(b), "rows": rows}
+
+
+def _filters(recipe: Recipe, measures: pa.Table, source: str) -> list[dict[str, Any]]:
+    code_in = code_sources(recipe)
+    if not source and recipe.filters.code is not None and recipe.filters.code.sources is None:
+        code_in |= {source}
+    return [finding._asdict() for finding in findings(measures, source, recipe.filters, code_in)]
+
+
+def _contamination(found: pa.Table, config: Decontaminate, text: str) -> dict[str, Any]:
+    measured = found.to_pylist()[0]
+    removes = contaminated(found, config).reason[0].as_py() is not None
+    excerpt = None
+    if measured["start"] is not None:
+        excerpt = text[measured["start"] : min(measured["end"], measured["start"] + EXCERPT)]
+    told = {"reason": "contaminated", "measured": measured, "limit": config.overlap, "removes": removes}
+    return {**told, "excerpt": excerpt}
+
+
+def _neighbours(text: str, identity: str, documents: Artifact, near: Near) -> list[dict[str, Any]]:
+    from headrace.select.nearest import nearest
+
+    found = nearest(text, documents, near)
+    columns = ["id", "source", "origin_file", "origin_row"]
+    places = fetch(documents, [neighbour.row for neighbour in found], columns).to_pylist()
+    return [
+        {**asdict(neighbour), **place, "exact": place["id"] == identity}
+        for neighbour, place in zip(found, places, strict=True)
+    ]
