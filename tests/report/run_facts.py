@@ -159,6 +159,7 @@ def facts(trained: bool = True) -> RunFacts:
         recipe="name: demo\nseed: 1\n",
         sources=sources,
         duplicates={("docs", "docs"): 1_900, ("docs", "python"): 100, ("python", "python"): 120, ("web", "web"): 40},
+        holdout={("docs", "docs"): 7},
         contamination={("humaneval", "python"): 2},
         examples=examples,
         vocabulary=8192,

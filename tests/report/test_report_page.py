@@ -106,6 +106,7 @@ def test_what_was_not_made_is_absent():
         told,
         sources=[replace(s, kept=None, removed={}, splits={}, tokens=None) for s in told.sources],
         duplicates=None,
+        holdout=None,
         contamination=None,
         examples=[],
         stages=[],

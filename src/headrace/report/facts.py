@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+Pairs = dict[tuple[str, str], int]
+"""Documents by two names, such as the source of a removed document and the source of the copy that stays."""
+
 
 @dataclass(frozen=True)
 class SourceFacts:
@@ -252,6 +255,8 @@ class RunFacts:
         recipe: the recipe as resolved, YAML.
         sources: in the order of the recipe, which gives each its colour.
         duplicates: (source of the removed, source of the kept) -> documents removed; None without deduplication.
+        holdout: (source of the removed, source of the held-out document that it is a copy of) -> documents removed;
+            None without that check.
         contamination: (benchmark, source) -> documents removed; None without decontamination.
         examples: a few removed documents of each reason.
         vocabulary: tokens that the tokenizer knows.
@@ -269,8 +274,9 @@ class RunFacts:
     name: str
     recipe: str
     sources: list[SourceFacts]
-    duplicates: dict[tuple[str, str], int] | None
-    contamination: dict[tuple[str, str], int] | None
+    duplicates: Pairs | None
+    holdout: Pairs | None
+    contamination: Pairs | None
     examples: list[Example]
     vocabulary: int | None
     stages: list[StageFacts]
@@ -305,7 +311,9 @@ class RunFacts:
     def to_json(self) -> dict[str, Any]:
         """For programs: the same fields; pairs of names become lists of ``{..., "documents"}``."""
         value = asdict(self)
-        for key, names in (("duplicates", ("removed", "kept")), ("contamination", ("benchmark", "source"))):
+        copies = ("removed", "kept")
+        told = {"duplicates": copies, "holdout": copies, "contamination": ("benchmark", "source")}
+        for key, names in told.items():
             pairs = value[key]
             if pairs is not None:
                 value[key] = [

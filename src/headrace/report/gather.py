@@ -37,6 +37,7 @@ def gather(run: Path | str) -> RunFacts:
         recipe=(run / "recipe.yaml").read_text(encoding="utf-8"),
         sources=corpus.sources,
         duplicates=corpus.duplicates,
+        holdout=corpus.holdout,
         contamination=corpus.contamination,
         examples=corpus.examples,
         vocabulary=None if tokenizer is None else tokenizer.manifest.extra["vocab_size"],

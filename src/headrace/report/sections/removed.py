@@ -16,8 +16,8 @@ def removed(facts: RunFacts) -> Markup | None:
         return None
     bars = [RemovalBar(s.name, s.kept, s.removed, s.quarantined) for s in facts.sources if s.kept is not None]
     chart = removal_chart(bars)
-    parts = [figure(chart.title, chart.inline("removal")), _table(facts), _duplicates(facts), _contamination(facts)]
-    return join([*parts, _examples(facts)])
+    parts = [figure(chart.title, chart.inline("removal")), _table(facts), _duplicates(facts), _holdout(facts)]
+    return join([*parts, _contamination(facts), _examples(facts)])
 
 
 def _table(facts: RunFacts) -> Markup:
@@ -58,6 +58,22 @@ def _duplicates(facts: RunFacts) -> Markup | None:
     return join(
         [
             element("h3", "Duplicates within and between sources"),
+            element("p", note),
+            element("div", matrix, class_="scroll", tabindex=0),
+        ]
+    )
+
+
+def _holdout(facts: RunFacts) -> Markup | None:
+    if not facts.holdout:
+        return None
+    names = [s.name for s in facts.sources]
+    caption = "Rows: the source a training document was removed from. Columns: the source of the held-out document."
+    matrix = heat_table(names, names, facts.holdout, "removed from ↓  held out in →", caption)
+    note = f"{counted(sum(facts.holdout.values()), 'training document')} removed as a copy of a held-out document."
+    return join(
+        [
+            element("h3", "Copies of held-out documents"),
             element("p", note),
             element("div", matrix, class_="scroll", tabindex=0),
         ]
