@@ -32,7 +32,6 @@ from headrace.sequence.store import SequenceReader, open_sequence
 from headrace.tokens.definition import byte_level_definition, fingerprint
 from headrace.tokens.engine import Engine, Texts
 from headrace.tokens.load import open_engine, special_ids, spellings
-from headrace.tokens.step import Tokens  # noqa: F401 - the real step; its formats are what is imitated here
 from headrace.tokens.store import TokenShard, write_shard
 from headrace.tokens.vocabulary import byte_alphabet
 
@@ -238,6 +237,7 @@ def of_stage(config: Stage, seed: int = 1, sources: tuple[tuple[str, int], ...] 
 def build(run: Path, step: Step, memory: int = 64 << 20) -> SequenceReader:
     """Make a sequence and its inputs in this process, and open it."""
     steps = {need.name: need for need in topological([step])}
+    run.mkdir(parents=True, exist_ok=True)
     log = EventLog(run)
     executor = Inline(run, steps, memory)
     for need in steps.values():
@@ -259,3 +259,15 @@ def engine_of(sequence: SequenceReader, step: Step) -> Engine:
 def targets(run: Path) -> list[Step]:
     """What a worker calls to rebuild the graph."""
     return [of_stage(Stage.model_validate(keys)) for keys in json.loads((run / "small.json").read_text())]
+
+
+# Stages that use every phase: infilling, conversations, fractions, both ways of packing.
+CHANGED: list[dict[str, Any]] = [
+    {
+        "name": "one",
+        "sequence_length": 64,
+        "sources": {"a": {"epochs": 1.5, "fim": {"rate": 0.5}}, "b": {}, "chat": {}},
+        "chat": "chatml",
+    },
+    {"name": "two", "sequence_length": 64, "sources": {"a": {}, "b": {}}, "pack": {"method": "best_fit"}},
+]

@@ -201,6 +201,6 @@ def find_rows(sequence: SequenceReader, document: int) -> list[Placement]:
         for s in np.flatnonzero(columns["row"] == np.uint64(document)):
             if kind[s] != PADDING:
                 row = base + int(np.searchsorted(shard.bounds, s, side="right")) - 1
-                numbers = (int(columns[name][s]) for name in ("start", "length", "offset", "epoch"))
-                found.append(Placement(row, *numbers, KINDS[int(kind[s])]))
+                start, length, offset, epoch = (int(columns[n][s]) for n in ("start", "length", "offset", "epoch"))
+                found.append(Placement(row, start, length, offset, epoch, KINDS[int(kind[s])]))
     return found

@@ -42,10 +42,8 @@ def describe(
             first = start[s]
             stop = min(first + length[s], L)
             if kind[s] == PADDING:
-                for i in range(max(first - 1, 0), stop):
-                    loss[b, i] = False
-                if first + length[s] > L:
-                    loss[b, L - 1] = False
+                for i in range(max(first, 1), min(first + length[s], L + 1)):
+                    loss[b, i - 1] = False
                 name = 0
             else:
                 number += 1
