@@ -28,7 +28,7 @@ def learning_rate(schedule: ScheduleSection, peak: float, step: int, steps: int)
     if schedule.shape == "constant":
         return peak
     if schedule.shape == "wsd":
-        decay = min(_length(schedule.decay, steps), steps - warmup)
+        decay = max(1, min(_length(schedule.decay, steps), steps - warmup))
         into = step + 1 - (steps - decay)
         return peak if into <= 0 else peak + (low - peak) * min(1.0, into / decay)
     share = min(1.0, (step + 1 - warmup) / max(1, steps - warmup))

@@ -1,0 +1,110 @@
+"""Generation: greedy, keyed draws, stops, and prompts from held-out rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from headrace.evaluate.sampling import draw, generate, held_out_prompts, infilling, stated_prompts, write_samples
+from headrace.model.config import ModelConfig
+from headrace.model.transformer import Transformer
+from headrace.recipe.training import SamplesSection
+from headrace.sequence.store import SEGMENT
+from headrace.tokens.definition import byte_level_definition
+from headrace.tokens.load import engine_from
+
+EOD, PREFIX, MIDDLE, SUFFIX = 256, 257, 258, 259
+
+
+@pytest.fixture(scope="module")
+def engine():
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in plain]
+    alphabet = [chr(b) if b in plain else chr(256 + rest.index(b)) for b in range(256)]
+    definition = byte_level_definition({c: i for i, c in enumerate(alphabet)}, [])
+    special = {"eod": EOD, "fim_prefix": PREFIX, "fim_middle": MIDDLE, "fim_suffix": SUFFIX}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    definition["added_tokens"] = [{"id": i, "content": f"<|{name}|>", **flags} for name, i in special.items()]
+    return engine_from(definition, special)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = Transformer(ModelConfig(vocab_size=264, layers=2, width=32, heads=2, ffn=40))
+    model.initialise(1)
+    with torch.no_grad():
+        model.embedding.weight.mul_(20)
+    return model
+
+
+class Rows:
+    """Two held-out rows: a document cut at the front, then whole ones of two sources."""
+
+    sources = ("prose", "code")
+    text = np.frombuffer(b"the quick brown fox jumps over the lazy dog, and " * 9, dtype=np.uint8).astype(np.uint16)
+
+    def __len__(self):
+        return 2
+
+    def segments(self, row):
+        all_rows = ([(0, 20, 5, 7, 0, 0, 0), (20, 200, 6, 0, 0, 0, 0)], [(0, 220, 8, 0, 1, 0, 0)])
+        return np.array(all_rows[row], dtype=SEGMENT)
+
+    def rows(self, start, stop):
+        return np.stack([np.roll(self.text, row)[:221] for row in range(start, stop)])
+
+
+def test_greedy_is_the_likeliest_token_of_the_whole_row_each_time(model):
+    prompt = np.array([10, 20, 30])
+    new = generate(model, prompt, 8, 0.0, (), 0)
+    row = prompt.tolist()
+    for token in new:
+        with torch.no_grad():
+            assert int(model(torch.tensor([row]))[0, -1].argmax()) == token
+        row.append(token)
+    assert generate(model, prompt, 8, 0.0, {new[3]}, 0) == new[: new.index(new[3])]
+
+
+def test_draws_depend_on_their_key_alone(model):
+    prompt = np.array([1, 2])
+    texts = [generate(model, prompt, 12, 1.5, (), key) for key in (3, 3, 4)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_draw_follows_the_distribution():
+    logits = np.log(np.array([0.2, 0.5, 0.3]))
+    counts = np.bincount([draw(logits, (i + 0.5) / 1000) for i in range(1000)])
+    assert counts.tolist() == [200, 500, 300]
+    assert draw(np.array([0.0, -np.inf]), 1 - 2**-53) == 0
+
+
+def test_stated_prompts_begin_after_the_end_of_a_document(engine):
+    section = SamplesSection.model_validate({"prompts": ["ab"], "infills": [{"prefix": "x", "suffix": "yz"}]})
+    plain, hole = stated_prompts(section, engine)
+    assert plain.tokens.tolist() == [EOD, *b"ab"] == [EOD, 97, 98]
+    assert hole.tokens.tolist() == [EOD, PREFIX, 120, SUFFIX, 121, 122, MIDDLE]
+    assert (hole.prefix, hole.suffix) == ("x", "yz")
+    assert infilling(np.array([], dtype=int), np.array([], dtype=int), engine).tolist() == [EOD, PREFIX, SUFFIX, MIDDLE]
+
+
+def test_held_out_prompts_come_from_the_starts_of_whole_documents(engine):
+    plain, hole = held_out_prompts(SamplesSection(), Rows(), engine, ["code"])
+    text = bytes(Rows.text.astype(np.uint8)).decode()
+    assert (plain.source, plain.row, plain.prefix) == ("prose", 6, text[20:52])
+    assert (hole.source, hole.row) == ("code", 8)
+    assert hole.prefix + hole.truth + hole.suffix in " " + text
+    assert held_out_prompts(SamplesSection(prompts=(), infills=()), Rows(), engine, []) == []
+    [_, other] = held_out_prompts(SamplesSection(), Rows(), engine, ["unknown"])
+    assert other.source == "prose"
+
+
+def test_samples_tell_what_was_asked_and_written(model, engine):
+    section = SamplesSection.model_validate({"prompts": ["ab"], "infills": [], "tokens": 4, "temperature": 1.0})
+    first = write_samples(model, engine, stated_prompts(section, engine), section, 7, "one")
+    again = write_samples(model, engine, stated_prompts(section, engine), section, 7, "one")
+    assert first == again
+    assert first[0]["kind"] == "continuation"
+    assert first[0]["prompt"] == "ab"
+    assert first[0]["tokens"] <= 4
+    assert isinstance(first[0]["text"], str)

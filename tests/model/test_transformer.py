@@ -1,0 +1,289 @@
+"""The decoder against other implementations, against itself in pieces, and against the published size."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from headrace.errors import UserError
+from headrace.model.attention import attend, document_bias
+from headrace.model.config import Initialisation, ModelConfig, Mup, flops_per_token, parameter_count
+from headrace.model.presets import CRYSTALCODER_7B, PRESETS, resolve
+from headrace.model.transformer import Rotary, Transformer
+from headrace.recipe.model import ModelSection
+
+TINY = ModelConfig(vocab_size=97, layers=2, width=32, heads=4, ffn=40)
+
+
+def made(config: ModelConfig, dtype: torch.dtype = torch.float32, seed: int = 3) -> Transformer:
+    model = Transformer(config, dtype)
+    model.initialise(seed)
+    with torch.no_grad():  # biases and gains that matter
+        for i, (name, parameter) in enumerate(model.named_parameters()):
+            if parameter.dim() == 1:
+                generator = torch.Generator().manual_seed(i)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1 + (name.endswith("weight")))
+    return model
+
+
+def tokens(rows: int, length: int, vocab: int = 97) -> torch.Tensor:
+    return torch.randint(0, vocab, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+def test_crystalcoder_has_its_published_size():
+    with torch.device("meta"):
+        model = Transformer(CRYSTALCODER_7B)
+    assert sum(p.numel() for p in model.parameters()) == 6_575_278_720
+    assert parameter_count(CRYSTALCODER_7B) == 6_575_278_720
+
+
+def test_crystalcoder_preset_is_the_released_configuration(shared):
+    released = json.loads((shared / "fixtures/crystalcoder/config.json").read_text())
+    assert released["n_embd"] == CRYSTALCODER_7B.width
+    assert released["n_layer"] == CRYSTALCODER_7B.layers
+    assert released["n_inner"] == CRYSTALCODER_7B.ffn
+    assert released["vocab_size"] == CRYSTALCODER_7B.vocab_size
+    assert released["rotary_dim"] == CRYSTALCODER_7B.rotary_dim
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *PRESETS.values(),
+        TINY,
+        ModelConfig(vocab_size=50, heads=8, kv_heads=2, tied=False, output_bias=True, ffn_bias=True, activation="gelu"),
+        ModelConfig(vocab_size=50, norm="layernorm", attention_bias=True, rotary_dim=0, parallel_residual=True),
+    ],
+)
+def test_size_in_closed_form_is_the_size(config):
+    config = config if config.vocab_size else config.model_copy(update={"vocab_size": 8192})
+    with torch.device("meta"):
+        model = Transformer(config)
+    assert parameter_count(config) == sum(p.numel() for p in model.parameters())
+    assert flops_per_token(config, 2048) > 6 * (parameter_count(config, embedding=False))
+
+
+def test_llama_of_transformers_computes_the_same():
+    transformers = pytest.importorskip("transformers")
+    config = ModelConfig(vocab_size=97, layers=2, width=64, heads=4, kv_heads=2, ffn=80, norm_eps=1e-6, tied=False)
+    other = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=97, hidden_size=64, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, rms_norm_eps=1e-6, tie_word_embeddings=False, attn_implementation="eager",
+        )
+    ).eval()  # fmt: skip
+    model = made(config)
+    theirs = {"model.embed_tokens.weight": "embedding.weight", "model.norm.weight": "norm.weight"}
+    weights = dict(model.state_dict())
+    state = {name: weights[mine] for name, mine in theirs.items()} | {"lm_head.weight": weights["head.weight"]}
+    for i in range(2):
+        block, prefix = f"blocks.{i}.", f"model.layers.{i}."
+        q, k, v = weights[block + "attention.qkv.weight"].split((64, 32, 32))
+        gate, up = weights[block + "ffn.up.weight"].chunk(2)
+        state |= {
+            prefix + "self_attn.q_proj.weight": q, prefix + "self_attn.k_proj.weight": k,
+            prefix + "self_attn.v_proj.weight": v,
+            prefix + "self_attn.o_proj.weight": weights[block + "attention.out.weight"],
+            prefix + "mlp.gate_proj.weight": gate, prefix + "mlp.up_proj.weight": up,
+            prefix + "mlp.down_proj.weight": weights[block + "ffn.down.weight"],
+            prefix + "input_layernorm.weight": weights[block + "attention_norm.weight"],
+            prefix + "post_attention_layernorm.weight": weights[block + "ffn_norm.weight"],
+        }  # fmt: skip
+    other.load_state_dict(state)
+    x = tokens(2, 19)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), other(x).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_gpt_neox_of_transformers_computes_the_same():
+    transformers = pytest.importorskip("transformers")
+    config = ModelConfig(
+        vocab_size=97, layers=2, width=64, heads=4, ffn=80, norm="layernorm", activation="gelu", attention_bias=True,
+        ffn_bias=True, tied=False, parallel_residual=True, rotary_dim=4,
+    )  # fmt: skip
+    other = transformers.GPTNeoXForCausalLM(
+        transformers.GPTNeoXConfig(
+            vocab_size=97, hidden_size=64, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+            rotary_pct=0.25, use_parallel_residual=True, layer_norm_eps=1e-5, attn_implementation="eager",
+        )
+    ).eval()  # fmt: skip
+    model = made(config)
+    weights = dict(model.state_dict())
+    head = next(name for name in ("embed_out.weight", "lm_head.weight") if name in other.state_dict())  # renamed in 5.x
+    state = {
+        "gpt_neox.embed_in.weight": weights["embedding.weight"], head: weights["head.weight"],
+        "gpt_neox.final_layer_norm.weight": weights["norm.weight"],
+        "gpt_neox.final_layer_norm.bias": weights["norm.bias"],
+    }  # fmt: skip
+    for i in range(2):
+        block, prefix = f"blocks.{i}.", f"gpt_neox.layers.{i}."
+        for kind in ("weight", "bias"):
+            qkv = weights[f"{block}attention.qkv.{kind}"]
+            # NeoX interleaves the heads: query, key and value of head 0, then of head 1, ...
+            qkv = torch.stack(qkv.unflatten(0, (3, 4, 16)).unbind(0), dim=1).flatten(0, 2)
+            state |= {
+                f"{prefix}attention.query_key_value.{kind}": qkv,
+                f"{prefix}attention.dense.{kind}": weights[f"{block}attention.out.{kind}"],
+                f"{prefix}mlp.dense_h_to_4h.{kind}": weights[f"{block}ffn.up.{kind}"],
+                f"{prefix}mlp.dense_4h_to_h.{kind}": weights[f"{block}ffn.down.{kind}"],
+                f"{prefix}input_layernorm.{kind}": weights[f"{block}attention_norm.{kind}"],
+                f"{prefix}post_attention_layernorm.{kind}": weights[f"{block}ffn_norm.{kind}"],
+            }
+    other.load_state_dict(state)
+    x = tokens(2, 19)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), other(x).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["row", "document"])
+def test_document_mask_equals_running_documents_apart(positions):
+    model = made(TINY)
+    x = tokens(2, 13)
+    segments = torch.tensor([[1] * 5 + [2] * 8, [1] * 9 + [2] * 4])
+    counted = torch.arange(13).expand(2, -1)
+    again = torch.stack([torch.cat((torch.arange(a), torch.arange(13 - a))) for a in (5, 9)])
+    where = again if positions == "document" else None
+    together = model(x, where, segments)
+    for row, cut in ((0, 5), (1, 9)):
+        for part in (slice(0, cut), slice(cut, 13)):
+            own = (again if where is not None else counted)[row, part]
+            alone = model(x[row : row + 1, part], own)
+            torch.testing.assert_close(together[row : row + 1, part], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_without_segments_a_row_is_one_document():
+    model = made(TINY)
+    x = tokens(2, 13)
+    torch.testing.assert_close(model(x), model(x, None, torch.ones(2, 13)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 255, 256, 257, 600])
+def test_attention_by_blocks_is_attention(length):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 4, length, 8, generator=generator)
+    k, v = torch.randn(2, 2, 2, length, 8, generator=generator)
+    segments = (torch.arange(length) // 100).expand(2, -1)
+    scores = q @ k.repeat_interleave(2, 1).transpose(-1, -2) * 0.3
+    for given in (None, segments):
+        allowed = torch.ones(length, length, dtype=torch.bool).tril()
+        if given is not None:
+            allowed = allowed & (given[0][:, None] == given[0][None, :])
+        expected = scores.masked_fill(~allowed, -math.inf).softmax(-1) @ v.repeat_interleave(2, 1)
+        bias = None if given is None else document_bias(given, torch.float32)
+        torch.testing.assert_close(attend(q, k, v, 0.3, bias), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pairs", ["half", "interleaved"])
+def test_partial_rotary_turns_pairs_by_their_angle(pairs):
+    config = ModelConfig(vocab_size=9, width=16, heads=2, rotary_dim=4, rotary_pairs=pairs, rotary_base=100.0)
+    x = torch.randn(1, 2, 6, 8, generator=torch.Generator().manual_seed(0))
+    turned = Rotary(config, torch.arange(6))(x)
+    assert torch.equal(turned[..., 4:], x[..., 4:])
+    first, second = ([0, 1], [2, 3]) if pairs == "half" else ([0, 2], [1, 3])
+    for pair, frequency in ((0, 1.0), (1, 0.1)):
+        a, b = first[pair], second[pair]
+        before = torch.complex(x[..., a], x[..., b])
+        angle = torch.arange(6) * frequency
+        after = before * torch.polar(torch.ones(6), angle)
+        torch.testing.assert_close(torch.complex(turned[..., a], turned[..., b]), after)
+
+
+def test_mup_multipliers_act_where_they_should():
+    plain = made(TINY)
+    x = tokens(1, 7)
+
+    def variant(**mup):
+        other = Transformer(TINY.model_copy(update={"mup": Mup(**mup)}))
+        other.load_state_dict(plain.state_dict())
+        return other
+
+    torch.testing.assert_close(variant(logit_multiplier=0.25)(x), plain(x) * 0.25)
+    embedded = variant(embedding_multiplier=2.0)
+    scaled = made(TINY)
+    with torch.no_grad():
+        scaled.embedding.weight.mul_(2.0)
+    torch.testing.assert_close(embedded.hidden(x), scaled.hidden(x))
+    by_d = variant(attention="d")
+    assert by_d.blocks[0].attention.scale == 1 / 8
+    assert plain.blocks[0].attention.scale == 1 / math.sqrt(8)
+    assert not torch.allclose(by_d(x), plain(x))
+
+
+@pytest.mark.parametrize("distribution", ["normal", "truncated_normal"])
+def test_weights_are_drawn_as_stated(distribution):
+    init = Initialisation(distribution=distribution, embedding_std=0.3, hidden_std=0.1)
+    config = ModelConfig(
+        vocab_size=500, layers=8, width=64, heads=4, ffn=128, tied=False, attention_bias=True, init=init
+    )
+    model = Transformer(config)
+    model.initialise(1)
+    # A normal cut at two standard deviations has 0.8796 of its spread.
+    spread = 1.0 if distribution == "normal" else 0.8796
+    block = model.blocks[3]
+    for weight, std in (
+        (model.embedding.weight, 0.3),
+        (block.attention.qkv.weight, 0.1),
+        (block.ffn.up.weight, 0.1),
+        (block.attention.out.weight, 0.1 / 4),
+        (block.ffn.down.weight, 0.1 / 4),
+        (model.head.weight, 0.1),
+    ):
+        assert weight.std().item() == pytest.approx(std * spread, rel=0.05)
+        assert (weight.abs().max().item() <= 2 * std) == (distribution == "truncated_normal")
+    assert not block.attention.qkv.bias.any()
+    assert (block.ffn_norm.weight == 1).all()
+
+
+def test_weights_depend_on_the_seed_and_the_name_alone():
+    small, large = Transformer(TINY), Transformer(TINY.model_copy(update={"layers": 3}))
+    small.initialise(1)
+    large.initialise(1)
+    name = "blocks.1.ffn.up.weight"
+    assert torch.equal(small.state_dict()[name], large.state_dict()[name])
+    other = Transformer(TINY)
+    other.initialise(2)
+    assert not torch.equal(small.state_dict()[name], other.state_dict()[name])
+
+
+def test_cache_gives_the_same_as_the_whole_row():
+    model = made(TINY.model_copy(update={"kv_heads": 2}))
+    x = tokens(2, 9)
+    cache: list = []
+    parts = [model.hidden(x[:, :4], cache=cache)]
+    parts += [model.hidden(x[:, i : i + 1], cache=cache) for i in range(4, 9)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model.hidden(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="one token at a time"):
+        model.hidden(x[:, :2], cache=cache)
+
+
+def test_bfloat16_stays_near_float32():
+    config = TINY.model_copy(update={"norm": "layernorm", "attention_bias": True, "ffn_bias": True})
+    exact, rounded = made(config), Transformer(config, torch.bfloat16)
+    rounded.load_state_dict(exact.state_dict())
+    x = tokens(2, 30)
+    assert rounded(x).dtype == torch.bfloat16
+    torch.testing.assert_close(rounded(x).float(), exact(x), rtol=0.1, atol=0.02)
+    rounded(x).sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in rounded.parameters())
+
+
+def test_sections_resolve_against_their_preset():
+    section = ModelSection.model_validate({"preset": "crystalcoder-7b", "layers": 4, "mup": {"logit_multiplier": 1.0}})
+    config = resolve(section, 32_022)
+    assert (config.layers, config.width, config.vocab_size) == (4, 4096, 32032)
+    assert config.mup == CRYSTALCODER_7B.mup.model_copy(update={"logit_multiplier": 1.0})
+    assert resolve(ModelSection(), 8001).vocab_size == 8064
+    assert resolve(ModelSection(), None).vocab_size is None
+    assert resolve(ModelSection(preset=None), 10).norm == "rmsnorm"
+
+
+def test_a_vocabulary_too_small_and_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="32032 tokens and the tokenizer 50000"):
+        resolve(ModelSection(preset="crystalcoder-7b"), 50_000)
+    with pytest.raises(ValueError, match="not a multiple of heads"):
+        ModelSection(width=100, heads=3)
+    with pytest.raises(UserError, match="rotary_dim 16 must be even and at most"):
+        resolve(ModelSection(heads=32), 100)
