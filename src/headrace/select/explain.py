@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -17,7 +18,6 @@ from headrace.documents.normalise import normaliser
 from headrace.documents.store import fetch
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Decontaminate, Near, Recipe
-from headrace.select.clean import clean_text
 from headrace.select.contamination.benchmarks import list_benchmarks, read_items
 from headrace.select.contamination.index import build
 from headrace.select.contamination.step import contaminated, search
@@ -25,6 +25,7 @@ from headrace.select.filters import code_sources, findings
 from headrace.select.measures import measure
 
 EXCERPT = 400  # characters of the evidence that are shown
+LOST = frozenset({"duplicate", "holdout"})  # reasons whose evidence names another document
 
 
 def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> dict[str, Any]:
@@ -39,7 +40,8 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
     Returns:
         ``{"document": {"row", its columns but the text, "characters"}, "decisions": [...], "verdict": ...}``. A
         decision is ``{"reason", "measured", "limit", "removes"}``, and for contamination ``excerpt``. The verdict is
-        null before there are verdicts, else ``{"keep", "reason", "evidence", "split"}``.
+        null before there are verdicts, else ``{"keep", "reason", "evidence", "split"}``. Of a document that lost to
+        another there is ``"pair"``, from :func:`explain_pair`, else null.
 
     Raises:
         IndexError: there is no such row.
@@ -64,7 +66,10 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
         decisions.append({"reason": "duplicate", "measured": group, "limit": None, "removes": removes})
     document["meta"] = None if document["meta"] is None else orjson.loads(document["meta"])
     about = {"row": row, **document, "characters": len(text)}
-    return {"document": about, "decisions": decisions, "verdict": verdict}
+    pair = None
+    if verdict is not None and verdict["reason"] in LOST:
+        pair = explain_pair(artifacts["documents"], row, verdict["evidence"]["kept_row"], _near(recipe))
+    return {"document": about, "decisions": decisions, "verdict": verdict, "pair": pair}
 
 
 def explain_text(
@@ -102,9 +107,8 @@ def explain_text(
         index = build(items, config.ngram, config.unit == "code", config.substring)
         decisions.append(_contamination(search(batch, index), config, normal))
     about = {"row": None, "id": identity, "source": source or None, "path": path, "characters": len(normal)}
-    near = recipe.deduplicate.near if recipe.deduplicate else None
-    neighbours = None if documents is None else _neighbours(normal, identity, documents, near or Near())
-    return {"document": about, "decisions": decisions, "verdict": None, "nearest": neighbours}
+    neighbours = None if documents is None else _neighbours(normal, identity, documents, _near(recipe))
+    return {"document": about, "decisions": decisions, "verdict": None, "pair": None, "nearest": neighbours}
 
 
 def explain_pair(documents: Artifact, row: int, other: int, near: Near, context: int | None = 3) -> dict[str, Any]:
@@ -126,12 +130,19 @@ def explain_pair(documents: Artifact, row: int, other: int, near: Near, context:
 
 def compare_texts(a: str, b: str, near: Near, context: int | None = 3) -> dict[str, Any]:
     """Two texts beside each other, as :func:`explain_pair`."""
-    from headrace.select.duplicates.jaccard import text_jaccard
+    from headrace.select.duplicates.jaccard import pair_jaccard
+    from headrace.select.nearest import cleaned
     from headrace.select.side_by_side import compare
 
+    x, y = cleaned(a), cleaned(b)
     rows = [row._asdict() for row in compare(a, b, context)]
-    jaccard = text_jaccard(a, b, near.ngram, near.unit)
-    return {"jaccard": jaccard, "same_cleaned": clean_text(a) == clean_text(b), "rows": rows}
+    jaccard = pair_jaccard(x, y, near.ngram, near.unit == "words")
+    return {"jaccard": jaccard, "same_cleaned": np.array_equal(x, y), "rows": rows}
+
+
+def _near(recipe: Recipe) -> Near:
+    """How the recipe compares texts, or how recipes do that say nothing."""
+    return (recipe.deduplicate.near if recipe.deduplicate else None) or Near()
 
 
 def _filters(recipe: Recipe, measures: pa.Table, source: str) -> list[dict[str, Any]]:

@@ -52,10 +52,10 @@ def nearest(text: str, documents: Artifact, near: Near, most: int = 3, not_row: 
         not_row: a row to leave out: the text's own.
     """
     shape = (near.ngram, near.unit == "words", near.values)
-    points, starts, lengths = clean(*_buffer(text))
-    if not lengths[0]:
+    points = cleaned(text)
+    if not len(points):
         return []
-    mine = signatures(points, starts, lengths, *shape)[0]
+    mine = _signature(points, near)
     best: list[tuple[float, int]] = []
     row = 0
     for shard in range(len(documents.shards)):
@@ -75,9 +75,9 @@ def nearest(text: str, documents: Artifact, near: Near, most: int = 3, not_row: 
     bands = (near.bands, near.rows) if near.bands and near.rows else optimal_bands(near.threshold, near.values)
     found = []
     for (estimate, negative), other in zip(best, table.column("text").to_pylist(), strict=True):
-        theirs, first, sizes = clean(*_buffer(other))
-        jaccard = pair_jaccard(points[: lengths[0]], theirs[: sizes[0]], *shape[:2])
-        agrees = _agree(mine, signatures(theirs, first, sizes, *shape)[0], *bands)
+        theirs = cleaned(other)
+        jaccard = pair_jaccard(points, theirs, *shape[:2])
+        agrees = _agree(mine, _signature(theirs, near), *bands)
         found.append(Neighbour(-negative, jaccard, estimate, agrees))
     return sorted(found, key=lambda neighbour: (-neighbour.jaccard, neighbour.row))[:most]
 
@@ -88,6 +88,14 @@ def _agree(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], bands: int, row
     return bool(equal.all(axis=1).any())
 
 
-def _buffer(text: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def cleaned(text: str) -> npt.NDArray[np.uint32]:
+    """The code points of a text as deduplication compares it."""
     data = np.frombuffer(text.encode(), dtype=np.uint8)
-    return data, np.array([0, len(data)], dtype=np.int64)
+    points, _, lengths = clean(data, np.array([0, len(data)], dtype=np.int64))
+    return points[: lengths[0]]
+
+
+def _signature(points: npt.NDArray[np.uint32], near: Near) -> npt.NDArray[np.uint64]:
+    """uint64[values]: the signature of one cleaned text."""
+    start, length = np.zeros(1, dtype=np.int64), np.array([len(points)], dtype=np.int64)
+    return signatures(points, start, length, near.ngram, near.unit == "words", near.values)[0]

@@ -87,13 +87,18 @@ def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Jud
     Returns:
         The reason ``contaminated`` or null, and as evidence the row with the limit.
     """
-    reasons: list[str | None] = []
-    evidence: list[str | None] = []
-    for row in table.to_pylist():
-        removes = row["method"] == "substring" or (row["overlap"] or 0.0) >= config.overlap
+    import pyarrow.compute as pc
+
+    whole = pc.equal(table.column("method"), "substring")
+    much = pc.greater_equal(table.column("overlap"), config.overlap)
+    removes = np.asarray(pc.fill_null(pc.or_kleene(whole, much), False))
+    reasons = np.full(table.num_rows, None, dtype=object)
+    evidence = np.full(table.num_rows, None, dtype=object)
+    rows = np.flatnonzero(removes)
+    for at, row in zip(rows.tolist(), table.take(pa.array(rows)).to_pylist(), strict=True):
         told = {key: value for key, value in row.items() if value is not None}
-        reasons.append("contaminated" if removes else None)
-        evidence.append(orjson.dumps({**told, "limit": config.overlap}).decode() if removes else None)
+        reasons[at] = "contaminated"
+        evidence[at] = orjson.dumps({**told, "limit": config.overlap}).decode()
     return Judgement(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
 
 
