@@ -32,7 +32,7 @@ from headrace.flow.task import TaskContext
 from headrace.select import sidecar
 
 if TYPE_CHECKING:
-    from headrace.recipe.schema import Near
+    from headrace.recipe.schema import Near, Recipe
 
 SCHEMA = pa.schema(
     [
@@ -96,6 +96,17 @@ class Duplicates(Step):
                 "deduplicate.near.values",
                 f"Use at most {most}; 128 is usual.",
             )
+
+    @staticmethod
+    def of(recipe: Recipe, documents: Step) -> Duplicates:
+        """The step for a recipe: what it deduplicates, and what its check of held-out documents needs to know."""
+        from headrace.recipe.schema import Near
+
+        wanted, check = recipe.deduplicate, recipe.split.check
+        near = wanted.near if wanted is not None else None
+        if near is None and check == "near":
+            near = Near()
+        return Duplicates(documents, near, check is not None or (wanted is not None and wanted.exact))
 
     def bands(self) -> tuple[int, int]:
         """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""

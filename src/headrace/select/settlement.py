@@ -1,0 +1,204 @@
+"""What becomes of the documents of one partition that have duplicates: elected, removed as copies, or taken out of
+training because a held-out document is like them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from headrace.flow.exchange import gather
+from headrace.select.election import Chunks, Lost, Members, elect, losers
+from headrace.select.splits import SPLITS, held_out, meetings
+from headrace.select.verification import Held, Texts, among, similarities
+
+DECISION = np.dtype([("row", "<u8"), ("reason", "u1"), ("length", "<u4")])
+"""One document removed here; the payload is the evidence, JSON."""
+
+REASONS = ("duplicate", "holdout")
+
+# Decisions whose evidence is held as Python objects at a time.
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Verify:
+    """True similarity is looked at: below ``threshold``, by shingles of ``ngram`` units, nothing is removed."""
+
+    threshold: float
+    ngram: int
+    words: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the recipe asks for.
+
+    Attributes:
+        remove: one document is kept of each component, or of each content id; None keeps copies.
+        verify: how candidates are verified; None to take components at their word.
+        check: what training documents must not share with held-out ones: a component ("near"), a content id
+            ("exact"), or None.
+        sources: their names, in the recipe's order.
+    """
+
+    remove: Literal["component", "exact"] | None
+    verify: Verify | None
+    check: Literal["exact", "near"] | None
+    sources: tuple[str, ...]
+
+    @property
+    def compares_texts(self) -> bool:
+        """Whether texts must travel."""
+        return self.verify is not None and (self.remove == "component" or self.check == "near")
+
+
+Decide = Callable[[npt.NDArray[np.void], npt.NDArray[np.uint8]], None]
+"""Takes records of :data:`DECISION` and their payload."""
+
+
+def settle(
+    members: Callable[[], Chunks], texts: Callable[[], Texts], rules: Rules, decide: Decide
+) -> dict[str, list[list[int]]]:
+    """Decide about the members of one partition.
+
+    Args:
+        members: opens the stream of members; may be called again.
+        texts: opens the stream of texts of those that no other verdict removes.
+        rules: the recipe's.
+        decide: receives the decisions.
+
+    Returns:
+        For each of :data:`REASONS` the number of documents removed, by source and by the source of the document kept:
+        int[sources][sources].
+    """
+    matrices = {reason: np.zeros((len(rules.sources),) * 2, dtype=np.int64) for reason in REASONS}
+    removed = np.empty(0, dtype=np.uint64)
+    if rules.remove is not None:
+        winners = elect(members())
+        lost = losers(members(), winners)
+        jaccard = _verify(lost, winners, texts, rules.verify) if rules.remove == "component" else None
+        if jaccard is not None and rules.verify is not None:
+            stays = jaccard < rules.verify.threshold
+            lost = Lost(lost.row[~stays], lost.source[~stays], lost.winner[~stays], lost.exact[~stays])
+            jaccard = jaccard[~stays]
+        removed = lost.row
+        _tell(0, lost, winners, jaccard, rules.sources, decide)
+        np.add.at(matrices["duplicate"], (lost.source, winners.records["source"][lost.winner]), 1)
+    if rules.check is not None:
+        met, held, jaccard = _holdout(members, texts, rules, removed)
+        _tell(1, met, held, jaccard, rules.sources, decide)
+        np.add.at(matrices["holdout"], (met.source, held.records["source"][met.winner]), 1)
+    return {reason: matrix.tolist() for reason, matrix in matrices.items()}
+
+
+def _verify(
+    lost: Lost, winners: Members, texts: Callable[[], Texts], verify: Verify | None
+) -> npt.NDArray[np.float64] | None:
+    """The true similarity of each loser with its winner; equal texts are not compared."""
+    if verify is None:
+        return None
+    jaccard = np.ones(len(lost.row), dtype=np.float64)
+    rows, against = lost.row[~lost.exact], winners.records["row"][lost.winner[~lost.exact]]
+
+    def pairs(records: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        positions = np.flatnonzero(among(records["row"], rows))
+        return positions, against[np.searchsorted(rows, records["row"][positions])]
+
+    held = Held(texts(), np.unique(against))
+    _, _, jaccard[~lost.exact] = similarities(texts(), pairs, held, verify.ngram, verify.words)
+    return jaccard
+
+
+def _holdout(
+    members: Callable[[], Chunks], texts: Callable[[], Texts], rules: Rules, removed: npt.NDArray[np.uint64]
+) -> tuple[Lost, Members, npt.NDArray[np.float64] | None]:
+    """The training documents that a held-out one is like: each with the one most like it, then of smallest row."""
+    verify = rules.verify if rules.check == "near" else None
+    field = "component" if rules.check == "near" else "low"
+    held = held_out(members(), removed, field)
+    parts = [(np.empty(0, np.uint64), np.empty(0, np.uint16), np.empty(0, np.int64))]
+    if len(held.records):
+        for records, _ in members():
+            positions, others = meetings(records, removed, held, field, first=verify is None)
+            parts.append((records["row"][positions], records["source"][positions], others))
+    row, source, other = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort([held.records["row"][other], row])
+    row, source, other = row[order], source[order], other[order]
+    if verify is None or not len(row):
+        return Lost(row, source, other, np.full(len(row), rules.check == "exact")), held, None
+
+    def pairs(records: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        low = np.searchsorted(row, records["row"], side="left")
+        counts = np.searchsorted(row, records["row"], side="right") - low
+        which = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
+        return np.repeat(np.arange(len(records)), counts), held.records["row"][other[which]]
+
+    texts_held = Held(texts(), np.unique(held.records["row"][other]))
+    _, _, jaccard = similarities(texts(), pairs, texts_held, verify.ngram, verify.words)
+    best = np.lexsort([-jaccard, row])
+    best = best[np.concatenate([[True], row[best][1:] != row[best][:-1]])]
+    best = best[jaccard[best] >= verify.threshold]
+    return Lost(row[best], source[best], other[best], np.zeros(len(best), dtype=bool)), held, jaccard[best]
+
+
+def _tell(
+    reason: int,
+    lost: Lost,
+    kept: Members,
+    jaccard: npt.NDArray[np.float64] | None,
+    sources: Sequence[str],
+    decide: Decide,
+) -> None:
+    """Write the decisions with their evidence."""
+    for start in range(0, len(lost.row), CHUNK):
+        some = slice(start, start + CHUNK)
+        which, back = np.unique(lost.winner[some], return_inverse=True)
+        others = kept.take(which)
+        places = others.places(sources)
+        told = []
+        for i, at in enumerate(back.tolist(), start):
+            evidence: dict[str, Any] = {**places[at], "method": "exact" if lost.exact[i] else "minhash"}
+            if jaccard is not None:
+                evidence["jaccard"] = round(float(jaccard[i]), 6)
+            evidence["component_size"] = int(others.records["size"][at])
+            if REASONS[reason] == "holdout":
+                evidence["kept_split"] = SPLITS[int(others.records["split"][at])]
+            told.append(orjson.dumps(evidence))
+        records = np.empty(len(told), dtype=DECISION)
+        records["row"], records["reason"] = lost.row[some], reason
+        records["length"] = [len(evidence) for evidence in told]
+        decide(records, np.frombuffer(b"".join(told), dtype=np.uint8))
+
+
+def decisions_between(
+    chunks: Iterable[tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]], start: int, stop: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], pa.Array]:
+    """The decisions about the rows [start, stop), in order of row.
+
+    Args:
+        chunks: records of :data:`DECISION` with their payload, in any order.
+        start, stop: dense row ids.
+
+    Returns:
+        ``(rows, reasons, evidence)``: int64[n] counted from ``start``, positions in :data:`REASONS`, and pa.string().
+    """
+    found, told = [np.empty(0, dtype=DECISION)], [np.empty(0, dtype=np.uint8)]
+    for records, evidence in chunks:
+        mine = np.flatnonzero((records["row"] >= start) & (records["row"] < stop))
+        lengths = records["length"].astype(np.int64)
+        found.append(records[mine])
+        told.append(gather(evidence, (np.cumsum(lengths) - lengths)[mine], lengths[mine]))
+    records = np.concatenate(found)
+    lengths = records["length"].astype(np.int64)
+    order = np.argsort(records["row"])
+    data = gather(np.concatenate(told), (np.cumsum(lengths) - lengths)[order], lengths[order])
+    offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
+    text = pa.LargeStringArray.from_buffers(len(records), pa.py_buffer(offsets), pa.py_buffer(data))
+    return records["row"][order].astype(np.int64) - start, records["reason"][order], text.cast(pa.string())

@@ -1,0 +1,416 @@
+"""Verdicts: which documents are kept, why the others are not, and which split each is in.
+
+    judge    map     what the filters and the decontamination say; documents that have duplicates go to the partition
+                     of their component, with their text if candidates are verified
+    settle   reduce  one document kept of each group, among those that the judges leave; then the check of training
+                     against held-out documents (:mod:`headrace.select.settlement`)
+    publish  map     the sidecar, row by row beside the documents
+
+A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, give its reason and evidence in
+:meth:`Verdicts._others`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.flow.artifact import ConservationError
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.select import sidecar
+
+if TYPE_CHECKING:
+    from headrace.flow.exchange import Spill
+    from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Split
+    from headrace.select.settlement import Rules
+
+SCHEMA = pa.schema(
+    [
+        pa.field("keep", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string()),  # null if kept
+        pa.field("evidence", pa.string()),  # JSON; null if kept
+        pa.field("split", pa.string(), nullable=False),  # train, validation or test, of removed documents too
+    ]
+)
+
+JUDGED = pa.schema([("reason", pa.string()), ("evidence", pa.string()), ("source", pa.uint16()), ("split", pa.uint8())])
+
+# What a partition of members and texts holds: two workers settle two of them under the smallest budgets.
+PARTITION_BYTES = 32 << 20
+# A member as it travels: its record, and the name of its file.
+MEMBER_BYTES = 192
+# Decisions lie in at most this many partitions, so that a map task's buffers stay small.
+MOST_PARTITIONS = 2048
+# Documents judged at a time, by the size of the columns that are read.
+BATCH_BYTES = 4 << 20
+ROW_GROUP = 1 << 16
+
+
+@dataclass(frozen=True)
+class Verdicts(Step):
+    """The sidecar of verdicts.
+
+    Attributes:
+        documents: the step that makes the documents.
+        measures: their measures, if there are filters.
+        duplicates: their duplicates, if copies are removed or held-out documents are checked.
+        contamination: their contamination, if there are benchmarks.
+        filters: the recipe's section.
+        code_in: sources that the code filter looks at.
+        decontaminate: the recipe's section.
+        remove: one document is kept of each component, or of each content id; None keeps copies.
+        near: how candidates are verified, if they are.
+        priority: all sources in falling order of whose copy is kept.
+        sources: all sources in the recipe's order.
+        split: the recipe's section.
+        seed: the recipe's.
+    """
+
+    documents: Step
+    measures: Step | None
+    duplicates: Step | None
+    contamination: Step | None
+    filters: Filters
+    code_in: frozenset[str]
+    decontaminate: Decontaminate | None
+    remove: Literal["component", "exact"] | None
+    near: Near | None
+    priority: tuple[str, ...]
+    sources: tuple[str, ...]
+    split: Split
+    seed: int
+
+    kind: ClassVar[str] = "verdicts"
+    VERSION: ClassVar[int] = 1
+
+    @staticmethod
+    def of(
+        recipe: Recipe,
+        documents: Step,
+        measures: Step | None = None,
+        duplicates: Step | None = None,
+        contamination: Step | None = None,
+    ) -> Verdicts:
+        """The step for a recipe, given the sidecars that it asks for."""
+        from headrace.select.filters import code_sources
+
+        wanted = recipe.deduplicate
+        remove: Literal["component", "exact"] | None = None
+        if wanted is not None and wanted.near is not None:
+            remove = "component"
+        elif wanted is not None and wanted.exact:
+            remove = "exact"
+        first = wanted.priority if wanted is not None else ()
+        return Verdicts(
+            documents,
+            measures,
+            duplicates,
+            contamination,
+            recipe.filters,
+            code_sources(recipe),
+            recipe.decontaminate,
+            remove,
+            wanted.near if wanted is not None and wanted.near is not None and wanted.near.verify else None,
+            (*first, *(source for source in recipe.sources if source not in first)),
+            tuple(recipe.sources),
+            recipe.split,
+            recipe.seed,
+        )
+
+    def params(self) -> dict[str, Any]:
+        """The rules that apply, and the seed that keys splits and elections."""
+        verify = None
+        if self.near is not None:
+            verify = {"threshold": self.near.threshold, "unit": self.near.unit, "ngram": self.near.ngram}
+        return {
+            "filters": self.filters.model_dump(mode="json") if self.measures else None,
+            "code_in": sorted(self.code_in) if self.measures else None,
+            "contaminated": self.decontaminate.overlap if self.decontaminate and self.contamination else None,
+            "remove": self.remove,
+            "verify": verify,
+            "priority": list(self.priority),
+            "sources": list(self.sources),
+            "split": self.split.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    def inputs(self) -> dict[str, Step]:
+        """The documents and the sidecars that the recipe asks for."""
+        sidecars = {"measures": self.measures, "duplicates": self.duplicates, "contamination": self.contamination}
+        return {"documents": self.documents, **{role: step for role, step in sidecars.items() if step is not None}}
+
+    def phases(self) -> list[Phase]:
+        """Judge, settle, publish."""
+        return [
+            Phase("judge", sidecar.plan, self._judge, self._judge_memory),
+            Phase("settle", self._plan_settle, self._settle, lambda spec: (48 << 20) + int(spec["bytes"])),
+            Phase("publish", sidecar.plan, self._publish),
+        ]
+
+    def rules(self) -> Rules:
+        """What the settlement applies."""
+        from headrace.select.settlement import Rules, Verify
+
+        near = self.near
+        verify = None if near is None else Verify(near.threshold, near.ngram, near.unit == "words")
+        return Rules(self.remove, verify, self.split.check, self.sources)
+
+    @staticmethod
+    def precedence() -> list[str]:
+        """Every reason, the one that counts first where several apply."""
+        from headrace.select.filters import reasons
+
+        return [*reasons(), "contaminated", "duplicate", "holdout"]
+
+    # Phase "judge".
+
+    def _judge_memory(self, spec: dict[str, Any]) -> int:
+        return (48 << 20) + (3 * int(spec["bytes"]) if self.rules().compares_texts else 0)
+
+    def _partitions(self, ctx: TaskContext) -> int:
+        """Partitions of members, from content only; 0 if there is nothing to settle."""
+        if self.duplicates is None or (self.remove is None and self.split.check is None):
+            return 0
+        counts = ctx.input("duplicates").manifest.counts
+        size = counts["members"] * MEMBER_BYTES + (counts["member_bytes"] if self.rules().compares_texts else 0)
+        return min(MOST_PARTITIONS, 1 << max(0, (size - 1) // PARTITION_BYTES).bit_length())
+
+    def _judge(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        import pyarrow.parquet as pq
+
+        from headrace.flow.exchange import Spill
+        from headrace.select.election import MEMBER
+        from headrace.select.verification import TEXT
+
+        partitions, with_text = self._partitions(ctx), self.rules().compares_texts
+        rows, first = 0, int(ctx.input("documents").row_offsets[spec["shard"]])
+        with (
+            Spill(ctx, "members", MEMBER, max(1, partitions), payload=True) as members,
+            Spill(ctx, "texts", TEXT, max(1, partitions), payload=True) as texts,
+            ctx.intermediate(f"judged-{ctx.task:05d}.parquet") as out,
+            pq.ParquetWriter(out.path, JUDGED) as writer,
+        ):
+            for batch, beside in self._rows(ctx, spec["shard"], with_text):
+                judged = self._judged(batch, beside)
+                writer.write_batch(judged)
+                if partitions:
+                    self._send(batch, beside["duplicates"], judged, first + rows, members, texts)
+                rows += batch.num_rows
+                ctx.progress(batch.num_rows)
+        return {"documents": rows}
+
+    def _rows(
+        self, ctx: TaskContext, shard: int, with_text: bool
+    ) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Table]]]:
+        """The documents of a shard, batch by batch, with the rows of each sidecar beside them."""
+        import pyarrow.parquet as pq
+
+        from headrace.documents.store import read_batches
+
+        sidecars = {}
+        for role in self.inputs():
+            if role != "documents":
+                sidecars[role] = pq.read_table(ctx.input(role).shard_path(shard))
+        columns = ["id", "source", "origin_file", "origin_row", *(["text"] if with_text else [])]
+        at = 0
+        for batch in read_batches(ctx.input("documents").shard_path(shard), columns, BATCH_BYTES):
+            yield batch, {role: table.slice(at, batch.num_rows) for role, table in sidecars.items()}
+            at += batch.num_rows
+        for role, table in sidecars.items():
+            if table.num_rows != at:
+                raise ConservationError(f"{role} shard {shard}: {table.num_rows} rows beside {at} documents")
+
+    def _judged(self, batch: pa.RecordBatch, beside: dict[str, pa.Table]) -> pa.RecordBatch:
+        """The verdicts of all but the settlement, and the split that each document would be in."""
+        import pyarrow.compute as pc
+
+        from headrace.flow.keys import parse_ids
+        from headrace.select.splits import draw
+
+        sources = batch.column("source")
+        reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
+        for next_reason, next_evidence in self._others(sources, beside):
+            undecided = pc.is_null(reason)
+            reason = pc.if_else(undecided, next_reason, reason)
+            evidence = pc.if_else(undecided, next_evidence, evidence)
+        source = pc.index_in(sources, pa.array(self.sources, sources.type)).cast(pa.uint16())
+        split = pa.array(draw(parse_ids(batch.column("id")), self.seed, self.split))
+        return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=JUDGED)
+
+    def _others(self, sources: pa.Array, beside: dict[str, pa.Table]) -> Iterator[tuple[pa.Array, pa.Array]]:
+        """(reasons, evidence) of each judge in order of precedence; null where it finds nothing."""
+        from headrace.select.contamination.step import contaminated
+        from headrace.select.filters import judge
+
+        if "measures" in beside:
+            yield judge(beside["measures"].combine_chunks(), sources, self.filters, self.code_in)
+        if "contamination" in beside and self.decontaminate is not None:
+            yield contaminated(beside["contamination"], self.decontaminate)
+
+    def _send(
+        self, batch: pa.RecordBatch, found: pa.Table, judged: pa.RecordBatch, row: int, members: Spill, texts: Spill
+    ) -> None:
+        """Send the documents of a batch that have duplicates to the partition of their component."""
+        from headrace.documents.store import text_buffers
+        from headrace.flow.keys import keyed, salt
+        from headrace.select.duplicates.step import high_bits
+        from headrace.select.election import describe
+
+        rank = np.array([self.priority.index(source) for source in self.sources], dtype=np.uint16)
+        have, found_members = describe(batch, found, judged, row, rank, self.remove == "component", self.seed)
+        records = found_members.records
+        partition = high_bits(keyed(salt(0, "component"), records["component"]), members.partitions)
+        members.add(partition, records, found_members.files)
+        if self.rules().compares_texts:
+            free = np.flatnonzero(records["barred"] == 0)
+            data, offsets = text_buffers(batch.column("text").take(pa.array(have[free])))
+            told = np.empty(len(free), dtype=texts.dtype)
+            told["component"], told["row"] = records["component"][free], records["row"][free]
+            told["length"] = np.diff(offsets)
+            texts.add(partition[free], told, data)
+
+    # Phase "settle".
+
+    def _plan_settle(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        from headrace.flow.exchange import partition_bytes, partition_counts
+
+        partitions = self._partitions(ctx)
+        if not partitions or not ctx.input("documents").rows:
+            return []
+        from headrace.select.election import MEMBER
+        from headrace.select.verification import TEXT
+
+        total = np.zeros(partitions, dtype=np.int64)
+        for name, dtype in (("members", MEMBER), ("texts", TEXT)):
+            total += partition_counts(ctx, "judge", name) * dtype.itemsize + partition_bytes(ctx, "judge", name)
+        return [{"partition": p, "bytes": int(total[p])} for p in range(partitions)]
+
+    def _settle(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        from headrace.flow.exchange import Spill, read_partition
+        from headrace.select.election import MEMBER, Chunks
+        from headrace.select.settlement import DECISION, settle
+        from headrace.select.verification import TEXT, Texts
+
+        offsets = ctx.input("documents").row_offsets
+        partition = spec["partition"]
+
+        def members() -> Chunks:
+            return read_partition(ctx, "judge", "members", partition, MEMBER, payload=True)
+
+        def texts() -> Texts:
+            return read_partition(ctx, "judge", "texts", partition, TEXT, payload=True)
+
+        destinations = _destinations(len(offsets) - 1)
+        with Spill(ctx, "decisions", DECISION, max(destinations, default=0) + 1, payload=True) as spill:
+
+            def decide(records: npt.NDArray[np.void], evidence: npt.NDArray[np.uint8]) -> None:
+                shard = np.searchsorted(offsets, records["row"].astype(np.int64), side="right") - 1
+                spill.add(np.asarray(destinations)[shard], records, evidence)
+                ctx.progress(len(records))
+
+            return settle(members, texts, self.rules(), decide)
+
+    # Phase "publish".
+
+    def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        from headrace.select.settlement import REASONS
+        from headrace.select.splits import SPLITS
+
+        judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet")).combine_chunks()
+        rows, reasons, told = self._decisions(ctx, spec["shard"])
+        mask = np.zeros(judged.num_rows, dtype=bool)
+        mask[rows] = True
+        removed = pa.array(mask)
+        twice = judged.column("reason").filter(removed).null_count < len(rows)
+        if twice or len(np.unique(rows)) != len(rows):
+            raise ConservationError(f"documents shard {spec['shard']}: a document was removed twice")
+        reason, evidence = (_whole(judged.column(name)) for name in ("reason", "evidence"))
+        reason = pc.replace_with_mask(reason, removed, pa.array(REASONS, pa.string()).take(pa.array(reasons)))
+        evidence = pc.replace_with_mask(evidence, removed, told)
+        splits = pa.array(SPLITS).take(_whole(judged.column("split")))
+        sources = pa.array(self.sources, pa.string()).take(_whole(judged.column("source")))
+        table = pa.table([pc.is_null(reason), reason, evidence, splits], schema=SCHEMA)
+        with ctx.shard() as out:
+            pq.write_table(table, out.path, compression=sidecar.COMPRESSION, row_group_size=ROW_GROUP)
+            out.rows = table.num_rows
+        groups = pa.table({"source": sources, "reason": reason, "split": splits})
+        keys = ["source", "reason", "split"]
+        return {"counts": groups.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist()}
+
+    def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], pa.Array]:
+        from headrace.flow.exchange import read_partition
+        from headrace.select.settlement import DECISION, decisions_between
+
+        documents = ctx.input("documents")
+        start, stop = documents.row_offsets[shard : shard + 2].tolist()
+        partition = _destinations(len(documents.shards))[shard]
+        chunks = read_partition(ctx, "settle", "decisions", partition, DECISION, payload=True)
+        return decisions_between(chunks if ctx.tasks("settle") else (), start, stop)
+
+    # The end.
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """Counts per source, checked: documents = kept + removed; and who lost copies to whom.
+
+        Raises:
+            ConservationError: the counts do not add up.
+        """
+        from headrace.select.splits import SPLITS
+
+        order = self.precedence()
+        removed: dict[str, dict[str, int]] = {source: {} for source in self.sources}
+        splits = {source: dict.fromkeys(SPLITS, 0) for source in self.sources}
+        for result in ctx.results("publish"):
+            for group in result["counts"]:
+                into, name = splits[group["source"]], group["split"]
+                if group["reason"] is not None:
+                    into, name = removed[group["source"]], group["reason"]
+                into[name] = into.get(name, 0) + group["count_all"]
+        counts = {}
+        for source in self.sources:
+            documents = ctx.input("documents").manifest.counts.get(source, {}).get("documents", 0)
+            lost = {reason: removed[source][reason] for reason in order if reason in removed[source]}
+            kept = sum(splits[source].values())
+            if documents != kept + sum(lost.values()) or len(lost) != len(removed[source]):
+                raise ConservationError(f"{source}: {documents} documents, but {kept} kept and {lost} removed")
+            counts[source] = {"documents": documents, "kept": kept, "removed": lost, "splits": splits[source]}
+        value: dict[str, Any] = {"counts": counts, "schema": {field.name: str(field.type) for field in SCHEMA}}
+        settled = ctx.results("settle")
+        for reason, name, on in (
+            ("duplicate", "duplicates", self.remove is not None),
+            ("holdout", "holdout", self.split.check is not None),
+        ):
+            if on:
+                value[name] = self._pairs([result[reason] for result in settled], reason, counts)
+        return value
+
+    def _pairs(
+        self, matrices: list[list[list[int]]], reason: str, counts: dict[str, dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The matrix of removals as a list of ``{"removed", "kept", "documents"}``, by source of either document."""
+        total = np.sum([np.zeros((len(self.sources),) * 2, dtype=np.int64), *map(np.asarray, matrices)], axis=0)
+        for source, row in zip(self.sources, total, strict=True):
+            if int(row.sum()) != counts[source]["removed"].get(reason, 0):
+                raise ConservationError(f"{source}: {int(row.sum())} removed as {reason}, counted otherwise elsewhere")
+        return [
+            {"removed": self.sources[i], "kept": self.sources[j], "documents": int(total[i, j])}
+            for i, j in np.argwhere(total).tolist()
+        ]
+
+
+def _destinations(shards: int) -> list[int]:
+    """The partition of decisions of each shard: neighbours share one beyond ``MOST_PARTITIONS``."""
+    return [shard * min(shards, MOST_PARTITIONS) // shards for shard in range(shards)]
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
