@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace import __version__
-from headrace.cli import digest, doctor, init, plan, run, status
+from headrace.cli import digest, doctor, init, plan, replay, run, status, why
 from headrace.errors import UserError
 
 # Plain help: rich would cost a third of the time in which `headrace --help` is to answer.
@@ -67,5 +67,5 @@ def _options(
     """Options of headrace itself."""
 
 
-for _command in (init.init, plan.plan, run.run, status.status, digest.digest, doctor.doctor):
+for _command in (init.init, plan.plan, run.run, status.status, why.why, replay.replay, digest.digest, doctor.doctor):
     app.command()(guarded(_command))

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from headrace.cli.options import Json, Overrides, RecipeFile, print_json
 
 
-def plan(recipe: RecipeFile, overrides: Overrides = [], json: Json = False) -> None:  # noqa: B006 - typer reads it
+def plan(
+    recipe: RecipeFile,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="The run's folder; what it holds is told exactly. runs/NAME if not given."
+        ),
+    ] = None,
+    overrides: Overrides = [],  # noqa: B006 - typer reads it
+    json: Json = False,
+) -> None:
     """Show what a run will do, before any work.
 
     Graph, documents, tokens, epochs, steps, disk and time: from counts under `expect:` or estimated from the files.
@@ -15,7 +28,8 @@ def plan(recipe: RecipeFile, overrides: Overrides = [], json: Json = False) -> N
     from headrace.planning.forecast import plan as forecast
     from headrace.recipe.load import load_recipe
 
-    result = forecast(load_recipe(recipe, overrides))
+    loaded = load_recipe(recipe, overrides)
+    result = forecast(loaded, out or Path("runs") / loaded.name)
     if json:
         print_json(result.to_json())
     else:

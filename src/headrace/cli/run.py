@@ -48,9 +48,28 @@ def run(
     except TaskFailed as failure:
         typer.echo(f"{failure}\nThis is a defect of headrace. What is finished is kept.", err=True)
         raise typer.Exit(1) from None
-    if json:
-        print_json(pipeline.status(folder) | {"run": str(folder), "report": None if report is None else str(report)})
-    elif report is None:
-        typer.echo(f"{folder} is done until {until}. Go on with the same command without --until.")
+    if report is None:
+        if json:
+            print_json(pipeline.status(folder))
+        else:
+            typer.echo(f"{folder} is done until {until}. Go on with the same command without --until.")
     else:
-        typer.echo(f"report: {report}")
+        _close(folder, report, json)
+
+
+def _close(folder: Path, report: Path, json: bool) -> None:
+    """Print the screenful that a run ends with."""
+    from dataclasses import replace
+
+    from headrace.report.gather import gather
+    from headrace.report.summary import renderable, summary, to_json
+
+    facts = replace(gather(folder), report=str(report))
+    if json:
+        print_json(to_json(facts))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(renderable(facts))
+    else:
+        typer.echo(summary(facts))

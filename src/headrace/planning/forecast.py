@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.planning.counts import SourceCounts, count_source
+from headrace.planning.counts import Basis, SourceCounts, count_source
 from headrace.planning.machine import Machine
+from headrace.planning.measured import Measured, measured
 from headrace.recipe.schema import Recipe, Stage
 from headrace.sequence.epochs import SourceCount, resolve
 
@@ -49,6 +50,7 @@ class StagePlan:
 
     Attributes:
         name: the stage.
+        basis: ``measured`` once its sequence is made, else ``estimated``, or ``expected`` from stated counts.
         start: the stage it starts from, or ``scratch``; None without a model.
         sequence_length: tokens that a row trains on.
         batch: rows of a step.
@@ -60,6 +62,7 @@ class StagePlan:
     """
 
     name: str
+    basis: Basis
     start: str | None
     sequence_length: int
     batch: int
@@ -77,12 +80,21 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Node:
-    """An artifact of the graph: its kind with the stage, what it is made from, its size on disk, seconds to make."""
+    """An artifact of the graph.
+
+    Attributes:
+        name: its kind, with the stage.
+        inputs: the artifacts it is made from.
+        disk: bytes.
+        seconds: time to make it.
+        done: whether it is there already, so that ``disk`` and ``seconds`` were measured.
+    """
 
     name: str
     inputs: tuple[str, ...]
     disk: int
     seconds: float
+    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,8 +124,8 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Seconds that all artifacts take."""
-        return sum(node.seconds for node in self.graph)
+        """Seconds that the artifacts take which are not there yet."""
+        return sum(node.seconds for node in self.graph if not node.done)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values. Sizes, times and what is based on estimates are estimates."""
@@ -142,30 +154,41 @@ class Plan:
         return render(self)
 
 
-def plan(recipe: Recipe, base: Path | None = None) -> Plan:
+def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None) -> Plan:
     """Plan a recipe.
 
     Args:
         recipe: the recipe.
+        run: a run folder; what has been measured there for exactly this recipe takes the place of estimates.
         base: the folder that ``${recipe}`` and relative paths refer to when the recipe was not read from a file.
 
     Raises:
         UserError: the files of a source without ``expect`` cannot be found.
     """
-    sources = tuple(count_source(name, recipe, base or Path.cwd()) for name in recipe.sources)
+    known = Measured() if run is None else measured(recipe, run)
+    sources = tuple(
+        known.source(name, recipe) or count_source(name, recipe, base or Path.cwd()) for name in recipe.sources
+    )
     machine = Machine.here()
     config = None
     if recipe.model is not None:
         from headrace.model.presets import resolve as resolve_model
 
         config = resolve_model(recipe.model, _vocabulary(recipe))
-    stages = tuple(_stage(recipe, i, sources, config) for i in range(len(recipe.stages)))
+    stages = tuple(_stage(recipe, i, sources, config, known.ledger(s.name)) for i, s in enumerate(recipe.stages))
     parameters = None
     if config is not None:
         from headrace.model.config import parameter_count
 
         parameters = parameter_count(config)
-    return Plan(recipe.name, sources, stages, _graph(recipe, sources, stages, parameters, machine), parameters, machine)
+    graph = tuple(_as_made(node, known) for node in _graph(recipe, sources, stages, parameters, machine))
+    return Plan(recipe.name, sources, stages, graph, parameters, machine)
+
+
+def _as_made(node: Node, known: Measured) -> Node:
+    """The node with what was measured, if its artifact is there."""
+    made = known.artifacts.get(node.name)
+    return node if made is None else Node(node.name, node.inputs, made.bytes, known.seconds.get(node.name, 0.0), True)
 
 
 def _vocabulary(recipe: Recipe) -> int:
@@ -181,35 +204,47 @@ def _vocabulary(recipe: Recipe) -> int:
     return open_file(path, tokenizer.special).vocab_size
 
 
-def _stage(recipe: Recipe, index: int, sources: tuple[SourceCounts, ...], config: Any) -> StagePlan:
-    """Resolve one stage against the counts."""
+def _stage(
+    recipe: Recipe, index: int, sources: tuple[SourceCounts, ...], config: Any, ledger: dict[str, Any] | None
+) -> StagePlan:
+    """A stage resolved against the counts, or as its finished sequence's ledger has it."""
     stage = recipe.stages[index]
+    if ledger is not None:
+        basis: Basis = "measured"
+        shares = tuple(
+            Share(name, tuple(s["slice"]), s["epochs"], s["copies"], s["tokens_in"] + s["added"] + s["ends"])
+            for name, s in ledger["sources"].items()
+        )
+        tokens, rows = sum(share.tokens for share in shares), int(ledger["rows"])
+    else:
+        bases = {source.basis for source in sources if source.name in stage.sources}
+        basis = "expected" if bases == {"expected"} else "estimated"
+        shares, total = _resolved(stage, sources)
+        # Shares of a stated total are rounded one by one; the total itself is exact.
+        tokens = total if stage.tokens is None else stage.tokens
+        rows = tokens // stage.sequence_length
+    batch, length = stage.train.batch, stage.sequence_length
+    steps = rows // batch if stage.train.steps is None else min(rows // batch, stage.train.steps)
+    flops = None
+    if config is not None:
+        from headrace.model.config import flops_per_token
+
+        flops = float(flops_per_token(config, length)) * steps * batch * length
+    start = _start(recipe, index) if recipe.model is not None else None
+    return StagePlan(stage.name, basis, start, length, batch, tokens, rows, steps, shares, flops)
+
+
+def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Share, ...], int]:
+    """What a stage takes of each source, and its tokens."""
     documents = {source.name: source.documents for source in sources}
-    counts = {
-        # `SourceCount.tokens` leaves out the ends of documents, which the counts of a plan include.
-        s.name: SourceCount(max(0, s.tokens - (s.documents or 0)), s.documents or 0)
-        for s in sources
-    }
+    # `SourceCount.tokens` leaves out the ends of documents, which the counts of a plan include.
+    counts = {s.name: SourceCount(max(0, s.tokens - (s.documents or 0)), s.documents or 0) for s in sources}
     resolved = resolve(stage, counts)
     shares = tuple(
         Share(s.name, s.slice, s.epochs, None if documents[s.name] is None else s.documents, s.tokens)
         for s in resolved.sources
     )
-    # Shares of a stated total are rounded one by one; the total itself is exact.
-    tokens = resolved.tokens if stage.tokens is None else stage.tokens
-    rows = tokens // stage.sequence_length
-    steps = rows // stage.train.batch
-    if stage.train.steps is not None:
-        steps = min(steps, stage.train.steps)
-    flops = None
-    if config is not None:
-        from headrace.model.config import flops_per_token
-
-        flops = (
-            float(flops_per_token(config, stage.sequence_length)) * steps * stage.train.batch * stage.sequence_length
-        )
-    start = _start(recipe, index) if recipe.model is not None else None
-    return StagePlan(stage.name, start, stage.sequence_length, stage.train.batch, tokens, rows, steps, shares, flops)
+    return shares, resolved.tokens
 
 
 def _start(recipe: Recipe, index: int) -> str:

@@ -84,8 +84,9 @@ def _stage(stage: StagePlan) -> list[str]:
                 f"{share.tokens / max(1, stage.tokens):.1%}",
             ]
         )
+    about = "~" if stage.basis == "estimated" else ""
     head = (
-        f"{stage.name}{start}: {tokens_text(stage.tokens)} tokens, "
+        f"{stage.name}{start}: {about}{tokens_text(stage.tokens)} tokens, "
         f"{stage.steps:,} steps of {stage.batch:,} x {stage.sequence_length:,}"
     )
     if stage.steps < stage.rows // stage.batch:
@@ -94,13 +95,20 @@ def _stage(stage: StagePlan) -> list[str]:
 
 
 def _graph(plan: Plan) -> list[str]:
-    rows = [[node.name, f"~{size(node.disk)}", f"~{span(node.seconds)}"] for node in plan.graph]
-    head, *lines = table(["artifact", "disk", "time"], rows)
+    rows = []
+    for node in plan.graph:
+        about = "" if node.done else "~"
+        rows.append(
+            [node.name, f"{about}{size(node.disk)}", f"{about}{span(node.seconds)}", "done" if node.done else ""]
+        )
+    head, *lines = table(["artifact", "disk", "time", ""], rows)
     made = [
         f"{line}  <- {', '.join(node.inputs)}" if node.inputs else line
         for line, node in zip(lines, plan.graph, strict=True)
     ]
-    total = f"all: ~{size(plan.disk)} on disk, ~{span(plan.seconds)} on the {plan.machine.cores} cores of this machine"
+    left = "left " if any(node.done for node in plan.graph) else ""
+    cores = f"{plan.machine.cores} core{'' if plan.machine.cores == 1 else 's'}"
+    total = f"all: ~{size(plan.disk)} on disk, ~{span(plan.seconds)} {left}on the {cores} of this machine"
     if plan.parameters is not None:
         flops = sum(stage.flops or 0 for stage in plan.stages)
         total += (

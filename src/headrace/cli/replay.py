@@ -1,0 +1,70 @@
+"""``headrace replay``: what the model saw at a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli.options import Json, RunFolder, print_json
+
+if TYPE_CHECKING:
+    from headrace.sequence.provenance import ReplayedRow, ReplayedSegment
+
+# Enough of a segment to know it by; --full shows all.
+SHOWN = 400
+
+
+def replay(
+    run: RunFolder,
+    stage: Annotated[str, typer.Option("--stage", help="The stage.")],
+    step: Annotated[int, typer.Option("--step", help="The step, counted from 0.")],
+    row: Annotated[int | None, typer.Option("--row", min=0, help="Only this row of the batch, from 0.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show all of the text.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what the model saw at a step.
+
+    Decoded text, the document and licence behind each piece, and where the loss was.
+    """
+    from headrace import pipeline
+    from headrace.errors import UserError
+    from headrace.sequence.provenance import beside
+    from headrace.sequence.provenance import replay as replayed
+    from headrace.tokens.load import open_engine
+
+    sequence = pipeline.open_sequence(run, stage)
+    batch = pipeline.read_recipe(run).stage(stage).train.batch
+    rows = replayed(sequence, beside(sequence, "documents"), open_engine(beside(sequence, "tokenizer")), step, batch)
+    if row is not None:
+        if row >= len(rows):
+            raise UserError(
+                f"There is no row {row} in a batch of {len(rows)}.", "--row", f"Name one below {len(rows)}."
+            )
+        rows = rows[row : row + 1]
+    if json:
+        print_json({"stage": stage, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
+    else:
+        typer.echo(f"{stage}, step {step}: {batch} rows of {sequence.seq_len} tokens and the one after")
+        for one in rows:
+            typer.echo(render(one, full))
+
+
+def render(row: ReplayedRow, full: bool) -> str:
+    """A row: each segment's facts on a line, its text below."""
+    lines = [f"\nrow {row.row}"]
+    for segment in row.segments:
+        lines.append(f"  {_facts(segment)}")
+        text = segment.text if full or len(segment.text) <= SHOWN else f"{segment.text[:SHOWN]} [...]"
+        lines += [f"    | {line}" for line in text.split("\n")]
+    return "\n".join(lines)
+
+
+def _facts(segment: ReplayedSegment) -> str:
+    """Where a segment stands, what it is, where it came from, and where the loss was."""
+    parts = [f"[{segment.start}, {segment.start + segment.length})", segment.kind]
+    if segment.source is not None:
+        parts += [f"{segment.source}:{segment.origin}", f"document {segment.id}", segment.license or "licence unknown"]
+        parts += [f"token {segment.offset}", f"epoch {segment.epoch}"]
+    spans = ", ".join(f"[{first}, {stop})" for first, stop in segment.loss)
+    return f"{'  '.join(parts)}  loss on {spans or 'nothing'}"

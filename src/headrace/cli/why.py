@@ -1,0 +1,132 @@
+"""``headrace why``: what happened to a document."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.options import Json, RunFolder, print_json
+
+# Stretches of a sequence that are listed; the rest is counted.
+SHOWN = 6
+
+
+def why(
+    run: RunFolder,
+    document: Annotated[
+        str | None, typer.Argument(metavar="[DOCUMENT]", help="Its id, or source:file:row with the row from 0.")
+    ] = None,
+    text_file: Annotated[
+        Path | None, typer.Option("--text-file", metavar="FILE", help="Ask about the text in this file instead.")
+    ] = None,
+    source: Annotated[str, typer.Option("--source", help="With --text-file: judge it as of this source.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Show the whole of a pair of duplicates.")] = False,
+    json: Json = False,
+) -> None:
+    """Tell what happened to a document, with the evidence."""
+    from headrace import inquiry
+    from headrace.errors import UserError
+
+    if (document is None) == (text_file is None):
+        raise UserError("Name one document, or a file with --text-file.", "headrace why", "headrace why RUN DOCUMENT")
+    if text_file is not None:
+        told = inquiry.ask_text(run, _read(text_file), source, text_file.name)
+    else:
+        assert document is not None
+        told = inquiry.ask(run, document, None if full else 3)
+    if json:
+        print_json(told)
+    else:
+        width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
+        typer.echo(render(told, width))
+
+
+def _read(path: Path) -> str:
+    from headrace.errors import UserError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The text cannot be read: {error.strerror}.", str(path)) from None
+    except UnicodeDecodeError as error:
+        raise UserError("The text is not UTF-8.", f"{path}, byte {error.start}", "Save it as UTF-8.") from None
+
+
+def render(told: dict[str, Any], width: int) -> str:
+    """The answer as text: the document, each decision, the pair of duplicates, where it went."""
+    about = told["document"]
+    lines = [f"document {about['id']}, {about['characters']:,} characters"]
+    if about["row"] is not None:
+        lines.append(f"  from {about['source']}:{about['origin_file']}:{about['origin_row']}")
+        facts = [f"{key} {about[key]}" for key in ("license", "repo", "path", "language") if about.get(key)]
+        lines += [f"  {', '.join(facts)}"] if facts else []
+    if told.get("copies"):
+        lines.append(f"  the same text stands in {len(told['copies'])} more rows: {_some(told['copies'])}")
+    lines += ["", *_decisions(told["decisions"])]
+    lines += _verdict(told["verdict"])
+    for near in told.get("nearest") or []:
+        same = "the same text" if near["exact"] else f"Jaccard {near['jaccard']:.3f}"
+        found = "a candidate pair" if near["agrees"] or near["exact"] else "no candidate pair"
+        lines.append(
+            f"near     {near['id']}  {near['source']}:{near['origin_file']}:{near['origin_row']}  {same}, {found}"
+        )
+    if told.get("pair"):
+        from headrace.select.side_by_side import Row
+        from headrace.select.side_by_side import render as side_by_side
+
+        pair = told["pair"]
+        same = ", the same once cleaned" if pair["same_cleaned"] else ""
+        lines += ["", f"this document | the one that is kept: true Jaccard {pair['jaccard']:.3f}{same}"]
+        lines.append(side_by_side([Row(**row) for row in pair["rows"]], width))
+    for stage, places in told.get("stages", {}).items():
+        lines.append(f"{stage:<8} {_places(places)}")
+    return "\n".join(lines)
+
+
+def _some(rows: list[int]) -> str:
+    return ", ".join(map(str, rows[:SHOWN])) + (" ..." if len(rows) > SHOWN else "")
+
+
+def _decisions(decisions: list[dict[str, Any]]) -> list[str]:
+    """A line for each decision: what was measured, the limit, what follows."""
+    lines = []
+    for decision in decisions:
+        word = {True: "removes", False: "keeps", None: "found"}[decision["removes"]]
+        limit = "" if decision["limit"] is None else f", limit {decision['limit']}"
+        lines.append(f"{word:<8} {decision['reason']}: {_measured(decision['measured'])}{limit}")
+        if decision.get("excerpt"):
+            lines.append(f"         {decision['excerpt']!r}")
+    return lines
+
+
+def _measured(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_measured(part)}" for key, part in value.items() if part is not None) or "nothing"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _verdict(verdict: dict[str, Any] | None) -> list[str]:
+    if verdict is None:
+        return []
+    if verdict["keep"]:
+        return [f"verdict  kept, in the {verdict['split']} split"]
+    lines = [f"verdict  removed: {verdict['reason']}"]
+    if verdict["evidence"]:
+        lines.append(f"         {_measured(verdict['evidence'])}")
+    return lines
+
+
+def _places(places: list[dict[str, Any]]) -> str:
+    """The rows of a sequence that a document lies in."""
+    if not places:
+        return "not in this sequence"
+    told = [
+        f"row {p['row']} at {p['start']} ({p['length']} tokens, {p['kind']}, epoch {p['epoch']})"
+        for p in places[:SHOWN]
+    ]
+    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    return "; ".join(told) + more

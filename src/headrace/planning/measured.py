@@ -1,0 +1,85 @@
+"""What a run folder already holds of a recipe: exact counts, which take the place of estimates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+from headrace.flow.events import read_events
+from headrace.planning.counts import SourceCounts
+from headrace.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Finished artifacts of a recipe.
+
+    Attributes:
+        artifacts: node name, such as ``tokens`` or ``sequence-stage1`` -> artifact.
+        seconds: node name -> how long it took, where the event log tells.
+    """
+
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def source(self, name: str, recipe: Recipe) -> SourceCounts | None:
+        """Counts of a source: of its training documents once they are tokenised, of all it read without stages."""
+        if recipe.stages:
+            made = self.artifacts.get("tokens")
+            held = {} if made is None else made.manifest.counts[name].get("train", {})
+            if not held:
+                return None
+            return SourceCounts(
+                name, "measured", None, held["documents"], held["bytes"], held["tokens"] + held["documents"]
+            )
+        made = self.artifacts.get("documents")
+        if made is None:
+            return None
+        counts = made.manifest.counts[name]
+        return SourceCounts(name, "measured", counts["files"], counts["documents"], counts["bytes"], 0)
+
+    def ledger(self, stage: str) -> dict[str, Any] | None:
+        """The token ledger of a finished sequence."""
+        made = self.artifacts.get(f"sequence-{stage}")
+        return None if made is None else made.manifest.extra["ledger"]
+
+
+def measured(recipe: Recipe, run: Path) -> Measured:
+    """Look for finished artifacts of exactly this recipe in a run folder.
+
+    The input's files must be those of the folder's inventory, by name and size; their content is not read again.
+
+    Args:
+        recipe: the recipe.
+        run: a run folder, which need not exist.
+    """
+    from headrace.documents.inventory import read_inventory
+    from headrace.documents.sources import list_files
+    from headrace.pipeline import build_graph
+
+    if not (run / "artifacts").is_dir():
+        return Measured()
+    try:
+        sources = read_inventory(recipe.sources, run)
+        if any(tuple(list_files(s.name, s.source, recipe.seed, Path.cwd())) != s.files for s in sources):
+            return Measured()
+    except UserError:
+        # Another recipe's run, or input that is gone: nothing in it says anything about this plan.
+        return Measured()
+    times = {
+        event["artifact"]: float(event["seconds"])
+        for event in read_events(run)
+        if event["event"] == "artifact" and event["state"] == "published"
+    }
+    found = Measured()
+    for step in build_graph(recipe, sources).all():
+        folder = run / "artifacts" / step.name
+        if folder.is_dir():
+            name = f"{step.kind}-{step.stage}" if step.stage else step.kind
+            found.artifacts[name] = Artifact.open(folder)
+            if step.name in times:
+                found.seconds[name] = times[step.name]
+    return found
