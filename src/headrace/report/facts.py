@@ -76,8 +76,8 @@ class StageSourceFacts:
         tokens: tokens in the rows, those that two rows share counted once.
         loss_tokens: targets that carry loss.
         fim: share of the source's positions that lie in documents rearranged for infilling.
-        fim_psm: copies in prefix-suffix-middle order.
-        fim_spm: copies in suffix-prefix-middle order.
+        fim_psm: copies (or, with FIM of rows, pieces) in prefix-suffix-middle order.
+        fim_spm: the same in suffix-prefix-middle order.
     """
 
     name: str
@@ -183,7 +183,7 @@ class StageFacts:
         sequence_length: targets of a row.
         tokens: targets of all rows.
         padding: positions that hold no document.
-        left_over: tokens after the last whole row, which no row holds.
+        left_over: tokens that no row holds: after the last whole row, or beyond the stage's total.
         sources: what it took of each source, in the order of the recipe.
         batch: rows of a step, from the recipe.
         samples: a few rows.

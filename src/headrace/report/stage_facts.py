@@ -32,8 +32,8 @@ def stage_facts(
     sources = [
         StageSourceFacts(
             name=name,
-            documents=max(entry["documents_by_copy"], default=0),
-            copies=entry["documents"],
+            documents=entry["documents"],
+            copies=entry["copies"],
             epochs=entry["epochs"],
             tokens=entry["tokens_placed"] - entry["overlap"],
             loss_tokens=entry["loss_tokens"],
@@ -50,7 +50,7 @@ def stage_facts(
         sequence_length=extra["seq_len"],
         tokens=sequence.rows * extra["seq_len"],
         padding=ledger["padding"],
-        left_over=sum(entry["tail"] for entry in ledger["sources"].values()),
+        left_over=sum(entry["tail"] + entry["beyond_limit"] for entry in ledger["sources"].values()),
         sources=sources,
         batch=batch,
         samples=samples,

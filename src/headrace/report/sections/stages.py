@@ -54,7 +54,9 @@ def _overview(facts: RunFacts) -> Markup:
         )
         for stage in facts.stages
     ]
-    caption = "Left over are tokens of the last, incomplete row, which no row holds."
+    caption = (
+        "Tokens are the targets of all rows. Left over is what fills no whole row, or goes beyond the stage's total."
+    )
     return table(columns, rows, caption)
 
 
@@ -101,7 +103,8 @@ def _ledger(facts: RunFacts, names: list[str]) -> Markup:
     caption = (
         "The token ledger, as counted while the rows were written. A copy is one document in one epoch; with loss "
     )
-    caption += "is the share of tokens that the model is trained to predict."
+    caption += "is the share of tokens that the model is trained to predict. PSM and SPM count what was rearranged as "
+    caption += "prefix, suffix, middle and as suffix, prefix, middle."
     return table(columns, rows, caption, groups=groups)
 
 
