@@ -19,7 +19,9 @@ from headrace.flow.runner import lock, make
 from headrace.flow.step import Phase, Step, topological
 from headrace.recipe.schema import Recipe
 from headrace.select.contamination.step import Contamination
+from headrace.select.duplicates.step import Duplicates
 from headrace.select.measures import Measures
+from headrace.select.verdicts import Verdicts
 
 
 def documents_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
@@ -58,29 +60,32 @@ class Written(Step):
         return {"documents": table.num_rows}
 
     def finish(self, ctx):
-        return {"counts": {"documents": self.rows}}
+        return {"counts": {"s": {"documents": self.rows}}}
 
 
 def targets(run: Path) -> list[Step]:
     """What a worker calls to rebuild the graph."""
+    recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
     documents = Written(len(json.loads((run / "documents.json").read_text())))
-    steps: list[Step] = [Measures(documents)]
-    settings = run / "decontaminate.json"
-    if settings.exists():
-        base = {"name": "r", "sources": {"s": {"files": "f"}}}
-        recipe = Recipe.model_validate({**base, "decontaminate": json.loads(settings.read_text())})
-        steps.append(Contamination.of(recipe, documents))
-    return steps
+    sidecars: dict[str, Step] = {"measures": Measures(documents)}
+    if recipe.decontaminate is not None:
+        sidecars["contamination"] = Contamination.of(recipe, documents)
+    if recipe.deduplicate is not None:
+        sidecars["duplicates"] = Duplicates.of(recipe, documents)
+        return [Verdicts.of(recipe, documents, **sidecars)]
+    return list(sidecars.values())
 
 
-def coordinate(
-    run: Path, rows: list[dict[str, Any]], workers: int = 1, decontaminate: dict[str, Any] | None = None
-) -> dict[str, Artifact]:
+def recipe_of(**sections: Any) -> Recipe:
+    """A recipe of one source ``s``."""
+    return Recipe.model_validate({"name": "r", "sources": {"s": {"files": "f"}}, **sections})
+
+
+def coordinate(run: Path, rows: list[dict[str, Any]], recipe: Recipe, workers: int = 1) -> dict[str, Artifact]:
     """Make everything in a run folder: kind -> artifact. PYTHONPATH must lead the workers here."""
     run.mkdir(exist_ok=True)
     (run / "documents.json").write_text(json.dumps(rows))
-    if decontaminate is not None:
-        (run / "decontaminate.json").write_text(json.dumps(decontaminate))
+    (run / "recipe.json").write_text(recipe.model_dump_json())
     with lock(run):
         log = EventLog(run, None)
         executor = LocalExecutor(run, "measure_graph:targets", workers, 512 << 20)

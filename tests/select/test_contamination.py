@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measure_graph import Written, documents_batch
+from measure_graph import Written, documents_batch, recipe_of
 from test_contamination_kernels import grams
 
+from headrace.documents.ids import content_id
 from headrace.errors import UserError
-from headrace.recipe.schema import Decontaminate, Recipe
+from headrace.recipe.schema import Decontaminate
 from headrace.select.contamination.benchmarks import Item, list_benchmarks, read_items
 from headrace.select.contamination.index import build
 from headrace.select.contamination.step import SCHEMA, Contamination, contaminated, search
@@ -147,10 +148,10 @@ def test_bad_benchmark_files_are_told(tmp_path: Path) -> None:
 def test_a_changed_benchmark_is_another_artifact_and_never_mixed(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", [{"prompt": "p", "tests": "t"}])
     section = {**CONFIG, "benchmarks": {"b": {"files": f"{tmp_path}/*.jsonl", "fields": ["prompt"]}}}
-    recipe = Recipe.model_validate({"name": "r", "sources": {"s": {"files": "f"}}, "decontaminate": section})
+    recipe = recipe_of(decontaminate=section)
     before = Contamination.of(recipe, Written(1))
-    relaxed = {"name": "r", "sources": {"s": {"files": "f"}}, "decontaminate": {**section, "overlap": 0.9}}
-    assert Contamination.of(Recipe.model_validate(relaxed), Written(1)).identity == before.identity
+    relaxed = recipe_of(decontaminate={**section, "overlap": 0.9})
+    assert Contamination.of(relaxed, Written(1)).identity == before.identity
     write(tmp_path, "a.jsonl", [{"prompt": "other", "tests": "t"}])
     assert Contamination.of(recipe, Written(1)).identity != before.identity
     assert replace(before, substring=False).identity != before.identity
@@ -178,7 +179,7 @@ def test_the_step_is_aligned_and_the_same_for_any_workers(tmp_path: Path, monkey
     write(tmp_path, "bench.jsonl", [{"task_id": 7, "prompt": SOLUTION, "tests": "assert nothing at all of it"}])
     config = {**CONFIG, "benchmarks": {"b": {"files": f"{tmp_path}/bench.jsonl", "fields": ["prompt", "tests"]}}}
     rows = [{"text": "nothing"}, {"text": ""}, {"text": f"x {SOLUTION}"}, {"text": "assert nothing at all"}] * 3
-    runs = [measure_graph.coordinate(tmp_path / str(n), rows, n, config) for n in (1, 2)]
+    runs = [measure_graph.coordinate(tmp_path / str(n), rows, recipe_of(decontaminate=config), n) for n in (1, 2)]
     artifact = runs[0]["contamination"]
     assert artifact.manifest.to_json() == runs[1]["contamination"].manifest.to_json()
     assert [s["rows"] for s in artifact.shards] == [s["rows"] for s in runs[0]["documents"].shards]
@@ -216,3 +217,11 @@ def test_humaneval_and_mbpp_find_themselves(shared: Path) -> None:
     renamed = re.sub(r"\bnumbers\b", "values", "\n".join(items[0].fields.values()))
     verdict = contaminated(search(documents_batch([{"text": renamed}]), build(items, 10, True, True)), config)
     assert json.loads(verdict.evidence[0].as_py())["item"] == "humaneval:HumanEval/0"
+
+
+def test_golden_contamination() -> None:
+    """If this fails and the change is meant, raise ``Contamination.VERSION`` and take the new digest over."""
+    items = {"b:1": SOLUTION, "b:2": "the total of the numbers that are even, each times itself"}
+    texts = [f"# {SOLUTION}", SOLUTION[10:], "the total of the numbers, each times itself", ""]
+    values = [found(items, *texts, n=n, code=code) for n, code in ((3, False), (4, True))]
+    assert (Contamination.VERSION, content_id(json.dumps(values).encode())) == (1, "39e3e57f3f3656ba3f8dbd1e9ca7a50e")

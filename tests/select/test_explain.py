@@ -10,6 +10,7 @@ import measure_graph
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from measure_graph import recipe_of
 
 from headrace.recipe.schema import Near, Recipe
 from headrace.select.duplicates.jaccard import text_jaccard
@@ -17,7 +18,7 @@ from headrace.select.explain import compare_texts, explain_pair, explain_row, ex
 from headrace.select.nearest import nearest
 from headrace.select.side_by_side import MOST_LINES, compare, render
 
-PROSE = "The channel carries the water of the river to the wheel of the mill, and the wheel turns the stone. "
+PROSE = "The channel carries the water of the river to the wheel of the mill, and the wheel turns the stone.\n"
 ITEM = "Write a function that opens every second gate of the channel and closes all the others again."
 ROWS = [
     {"text": PROSE * 5, "source": "s"},
@@ -36,19 +37,15 @@ ROWS = [
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("explain")
     (folder / "bench.jsonl").write_text(json.dumps({"task_id": 1, "text": ITEM}) + "\n")
-    decontaminate = {"benchmarks": {"b": {"files": f"{folder}/bench.jsonl", "fields": "text"}}}
-    recipe = Recipe.model_validate(
-        {
-            "name": "r",
-            "sources": {"s": {"files": "f"}},
-            "filters": {"short": {}, "code": {}},
-            "deduplicate": {"near": {"threshold": 0.5}},
-            "decontaminate": decontaminate,
-        }
+    recipe = recipe_of(
+        filters={"short": {}, "code": {}},
+        deduplicate={"near": {"threshold": 0.5, "verify": True}},
+        decontaminate={"benchmarks": {"b": {"files": f"{folder}/bench.jsonl", "fields": "text"}}},
+        split={"validation": 0, "check": None},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        return recipe, measure_graph.coordinate(folder / "run", ROWS, 1, decontaminate)
+        return recipe, measure_graph.coordinate(folder / "run", ROWS, recipe)
 
 
 def test_a_row_is_explained_rule_by_rule(made: tuple[Recipe, dict[str, Any]]) -> None:
@@ -56,7 +53,13 @@ def test_a_row_is_explained_rule_by_rule(made: tuple[Recipe, dict[str, Any]]) ->
     told = explain_row(recipe, artifacts, 2)
     assert told["document"]["source"] == "s"
     assert told["document"]["characters"] == 5
-    assert told["verdict"] is None
+    assert told["verdict"] == {
+        "keep": False,
+        "reason": "short",
+        "evidence": {"clean_length": 5, "limit": 200},
+        "split": "train",
+    }
+    assert told["pair"] is None
     assert told["decisions"][0] == {
         "reason": "short",
         "measured": {"clean_length": 5},
@@ -67,10 +70,22 @@ def test_a_row_is_explained_rule_by_rule(made: tuple[Recipe, dict[str, Any]]) ->
     json.dumps(told)
 
 
+def test_a_duplicate_is_shown_beside_the_kept_document(made: tuple[Recipe, dict[str, Any]]) -> None:
+    recipe, artifacts = made
+    told = [explain_row(recipe, artifacts, row) for row in (0, 1)]
+    (lost,) = [t for t in told if t["verdict"]["reason"] == "duplicate"]
+    assert lost["pair"] == explain_pair(
+        artifacts["documents"], lost["document"]["row"], lost["verdict"]["evidence"]["kept_row"], Near(threshold=0.5)
+    )
+    assert lost["pair"]["jaccard"] == pytest.approx(lost["verdict"]["evidence"]["jaccard"], abs=1e-6)
+    assert lost["decisions"][-1]["removes"]
+    assert lost["decisions"][-1]["measured"]["size"] == 2
+
+
 def test_contamination_shows_the_place(made: tuple[Recipe, dict[str, Any]]) -> None:
     recipe, artifacts = made
     told = explain_row(recipe, artifacts, 3)
-    decision = told["decisions"][-1]
+    decision = told["decisions"][-2]
     assert (decision["reason"], decision["removes"], decision["measured"]["item"]) == ("contaminated", True, "b:1")
     assert decision["excerpt"] == ITEM
     assert told["document"]["meta"] == {"a": 1}
@@ -81,7 +96,7 @@ def test_a_text_is_judged_as_its_row_was(made: tuple[Recipe, dict[str, Any]]) ->
     for row in (2, 3):
         within = explain_row(recipe, artifacts, row)["decisions"]
         outside = explain_text(recipe, ROWS[row]["text"], "s", ROWS[row].get("path"))
-        assert outside["decisions"] == within
+        assert outside["decisions"] == within[:-1]
         assert outside["nearest"] is None
     unnamed = explain_text(recipe, "short")
     assert {d["reason"] for d in unnamed["decisions"]} >= {"short", "filter:max_line"}
@@ -105,7 +120,7 @@ def test_a_pair_side_by_side(made: tuple[Recipe, dict[str, Any]]) -> None:
     pair = explain_pair(made[1]["documents"], 0, 1, Near())
     assert pair["jaccard"] == text_jaccard(ROWS[0]["text"], ROWS[1]["text"], 13, "characters")
     assert not pair["same_cleaned"]
-    assert [row["mark"] for row in pair["rows"]] == ["|"]
+    assert [row["mark"] for row in pair["rows"]] == ["|"] * 5
     assert compare_texts("A b!", "a  B", Near()) | {"rows": []} == {"jaccard": 1.0, "same_cleaned": True, "rows": []}
 
 

@@ -1,0 +1,67 @@
+"""From what a person calls a document to its rows."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+
+ID_DIGITS = 32
+SHORTEST = 6  # digits of an id by which it may be called
+
+
+def locate(documents: Artifact, document: str) -> list[int]:
+    """The dense rows of a document, ascending; documents of equal text share their id.
+
+    Args:
+        documents: the documents artifact; only the columns in question are read.
+        document: an id or at least its first six digits, ``source:file:row``, or ``row:`` and a dense row number.
+
+    Raises:
+        UserError: it is none of these, or there is no such document.
+    """
+    if dense := re.fullmatch(r"row:(\d+)", document):
+        if int(dense[1]) >= documents.rows:
+            raise UserError(
+                f"There is no document in row {dense[1]}.", document, f"The rows go from 0 to {documents.rows - 1}."
+            )
+        return [int(dense[1])]
+    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},{ID_DIGITS}}}", document):
+        rows = _rows(documents, ["id"], {"id": document})
+    elif origin := re.fullmatch(r"([^:]+):(.+):(\d+)", document, re.DOTALL):
+        wanted = {"source": origin[1], "origin_file": origin[2], "origin_row": int(origin[3])}
+        rows = _rows(documents, list(wanted), wanted)
+    else:
+        raise UserError(
+            f"{document!r} names no document.",
+            "DOCUMENT",
+            "Give an id (or its first six digits or more), source:file:row, or row:NUMBER.",
+        )
+    if not rows:
+        raise UserError(
+            f"The run has no document {document!r}.",
+            str(documents.path),
+            "Rows of a file count from 0; ids stand in the column `id` of the documents.",
+        )
+    return rows
+
+
+def _rows(documents: Artifact, columns: list[str], wanted: dict[str, str | int]) -> list[int]:
+    """Rows whose columns have the wanted values; an id may be given by its beginning."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: list[int] = []
+    for shard in range(len(documents.shards)):
+        table = pq.read_table(documents.shard_path(shard), columns=columns, use_threads=False)
+        mask = pa.array(np.ones(table.num_rows, dtype=bool))
+        for name, value in wanted.items():
+            column = table.column(name).combine_chunks()
+            same = pc.starts_with(column, value) if name == "id" else pc.equal(column, value)
+            mask = pc.and_(mask, same)
+        found += (np.flatnonzero(np.asarray(mask)) + documents.row_offsets[shard]).tolist()
+    return found
