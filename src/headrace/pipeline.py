@@ -85,7 +85,7 @@ def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
     if recipe.deduplicate or recipe.split.check:
         steps["duplicates"] = Duplicates.of(recipe, documents)
     if recipe.decontaminate:
-        steps["contamination"] = Contamination.of(documents, recipe.decontaminate, Path.cwd())
+        steps["contamination"] = Contamination.of(recipe, documents)
     steps["verdicts"] = Verdicts.of(recipe, **steps)
     graph = Graph(steps)
     if recipe.stages:
@@ -104,25 +104,15 @@ def add_stages(graph: Graph, recipe: Recipe) -> None:
     documents, verdicts = steps["documents"], steps["verdicts"]
     steps["tokenizer"] = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, documents, verdicts)
     steps["tokens"] = Tokens(documents, verdicts, steps["tokenizer"], tuple(recipe.sources))
-    chat_sources = tuple(name for name, source in recipe.sources.items() if source.is_chat)
-    inputs = {"tokens": steps["tokens"], "documents": documents, "tokenizer": steps["tokenizer"]}
+    inputs = {"documents": documents, "tokenizer": steps["tokenizer"], "tokens": steps["tokens"]}
     for stage in recipe.stages:
-        graph.sequences[stage.name] = StageSequence.of_stage(stage, recipe.seed, **inputs, chat_sources=chat_sources)
+        graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
     if recipe.model is None:
         return
     from headrace.train.step import Model
 
     if recipe.split.validation:
-        graph.sequences[HELD_OUT] = StageSequence.held_out(
-            HELD_OUT,
-            tuple(dict.fromkeys(name for stage in recipe.stages for name in stage.sources)),
-            recipe.stages[0].sequence_length,
-            recipe.seed,
-            **inputs,
-            limit=HELD_OUT_TOKENS,
-            chat=next((stage.chat for stage in recipe.stages if stage.chat), None),
-            chat_sources=chat_sources,
-        )
+        graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, **inputs)
     before: Model | None = None
     for stage in recipe.stages:
         start = before if stage.start is None else graph.models.get(stage.start)
@@ -326,4 +316,4 @@ def digest(run: Path) -> dict[str, Any]:
     if not digests:
         raise UserError("Nothing is finished in this run yet.", str(run), "Run the recipe first.")
     data = [f"{name} {value}" for name, value in digests.items() if not name.startswith("model-")]
-    return {"total": xxhash.xxh3_128_hexdigest("\n".join(data)), "artifacts": digests}
+    return {"total": xxhash.xxh3_128_hexdigest("\n".join(data).encode()), "artifacts": digests}

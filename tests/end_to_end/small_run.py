@@ -25,7 +25,7 @@ sources:
   prose: {files: "${recipe}/prose/*.jsonl.gz", license: CC0-1.0}
   tree: {files: "${recipe}/tree/**/*.py", license: PSF-2.0, language: python}
   chat: {files: "${recipe}/chat.json", format: chat}
-documents: {max_quarantined: 0.05}
+documents: {max_quarantined: 0.1}
 filters: {short: {min_characters: 200}, code: {sources: [code, tree]}}
 deduplicate: {near: {verify: true}, priority: [tree, code]}
 decontaminate: {benchmarks: {exam: {files: "${recipe}/exam.jsonl", fields: [question, answer]}}}

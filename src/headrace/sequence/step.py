@@ -62,9 +62,9 @@ class Sequence(Step):
 
     @staticmethod
     def held_out(recipe: Recipe, name: str, limit: int, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:
-        """The sequence on which held-out loss is measured: plain text of the validation split, one source a row.
+        """The sequence on which held-out loss is measured: the validation split without FIM, one source a row.
 
-        Rows are as long as the shortest stage's, so that every stage's model can read them, and shuffled, so that the
+        Conversations are held in the first template that a stage uses, with loss on the answers. Rows are as long as the shortest stage's, so that every stage's model can read them, and shuffled, so that the
         first of them are a fair sample.
 
         Args:
@@ -75,15 +75,18 @@ class Sequence(Step):
             tokenizer: the step of the tokenizer.
             tokens: the step of the token store.
         """
+        chat = tuple(source for source in recipe.sources if recipe.sources[source].is_chat)
         config = Stage.model_validate(
             {
                 "name": name,
+                "chat": next((stage.chat for stage in recipe.stages if stage.chat), None),
                 "sequence_length": min(stage.sequence_length for stage in recipe.stages),
                 "sources": {source: {} for source in recipe.sources},
                 "pack": {"mix_sources": False},
             }
         )
-        return Sequence(config, recipe.seed, tokens, documents, tokenizer, split="validation", stage=name, limit=limit)
+        chat = chat if config.chat else ()
+        return Sequence(config, recipe.seed, tokens, documents, tokenizer, chat, "validation", stage=name, limit=limit)
 
     @property
     def seq_len(self) -> int:
