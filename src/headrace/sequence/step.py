@@ -64,8 +64,9 @@ class Sequence(Step):
     def held_out(recipe: Recipe, name: str, limit: int, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:
         """The sequence on which held-out loss is measured: the validation split without FIM, one source a row.
 
-        Conversations are held in the first template that a stage uses, with loss on the answers. Rows are as long as the shortest stage's, so that every stage's model can read them, and shuffled, so that the
-        first of them are a fair sample.
+        Conversations are held in the first template that a stage uses, with loss on the answers. Rows are as long as
+        the shortest stage's, so that every stage's model can read them, and shuffled, so that the first of them are a
+        fair sample.
 
         Args:
             recipe: the recipe.
