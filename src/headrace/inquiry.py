@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from headrace import pipeline
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.recipe.schema import Near, Recipe
+from headrace.recipe.schema import Near
+from headrace.select.locate import locate
 
 # Reasons whose evidence names another document, to be shown beside this one.
 PAIRED = ("duplicate", "holdout")
@@ -23,8 +21,7 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
 
     Args:
         run: the run folder.
-        document: its id (32 hexadecimal digits, or their beginning), or ``source:file:row`` as in ``origin_file`` and
-            ``origin_row``.
+        document: as :func:`headrace.select.locate.locate` reads it: an id, ``source:file:row``, or ``row:NUMBER``.
         context: equal lines shown around each difference from a duplicate; None shows all.
 
     Returns:
@@ -41,7 +38,7 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
     if "documents" not in artifacts:
         raise UserError("The run has no documents yet.", str(run), "Run the recipe first, at least --until documents.")
     documents = artifacts["documents"]
-    row, *copies = _find(documents, document, recipe)
+    row, *copies = _find(documents, document)
     told = explain_row(recipe, artifacts, row) | {"copies": copies, "pair": None, "stages": {}}
     verdict = told["verdict"]
     if verdict is not None and verdict["reason"] in PAIRED and verdict["evidence"].get("kept_row") is not None:
@@ -88,61 +85,17 @@ def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
     return single, sequences
 
 
-def _find(documents: Artifact, document: str, recipe: Recipe) -> list[int]:
-    """Dense rows of the documents that a text names; the first is the one that is meant.
+def _find(documents: Artifact, document: str) -> list[int]:
+    """Dense rows of the document that a text names; several have the same content.
 
     Raises:
         UserError: there is none, or the beginning of an id fits several.
     """
-    source, colon, rest = document.partition(":")
-    if colon:
-        file, _, number = rest.rpartition(":")
-        if not file or not number.isdigit():
-            raise UserError("A document is named by its id or by source:file:row.", document, "Rows count from 0.")
-        if source not in recipe.sources:
-            mend = f"The sources are {', '.join(recipe.sources)}."
-            raise UserError(f"There is no source {source!r}.", document, mend)
-        found = _rows(documents, {"source": source, "origin_file": file, "origin_row": int(number)})
-        if not found:
-            raise UserError("There is no such document.", document, _hint(documents, source, file))
-        return found
-    text = document.lower()
-    if not 4 <= len(text) <= 32 or not all(digit in "0123456789abcdef" for digit in text):
-        mend = "Give 32 hexadecimal digits (at least the first 4), or source:file:row."
-        raise UserError("This is not a document's id.", document, mend)
-    found = _rows(documents, {"id": text})
-    ids = set(fetch(documents, found, ["id"]).column("id").to_pylist()) if found else set()
-    if len(ids) > 1:
-        raise UserError(f"{len(ids)} documents' ids begin so.", document, "Give more digits.")
-    if not found:
-        raise UserError("There is no document of this id.", document, "Ids are in the documents' column `id`.")
-    return found
-
-
-def _rows(documents: Artifact, wanted: dict[str, str | int]) -> list[int]:
-    """Dense rows whose columns have the wanted values (ids: begin with it), shard by shard."""
-    import pyarrow.parquet as pq
-
-    found: list[int] = []
-    for index in range(len(documents.shards)):
-        with pq.ParquetFile(documents.shard_path(index)) as file:
-            table = file.read(columns=list(wanted))
-        mask = pa.chunked_array([pa.repeat(True, table.num_rows)])
-        for column, value in wanted.items():
-            values = table.column(column)
-            hit = pc.starts_with(values, pattern=value) if column == "id" else pc.equal(values, value)
-            mask = pc.and_(mask, hit)
-        base = int(documents.row_offsets[index])
-        found += [base + at for at in pc.indices_nonzero(mask).to_pylist()]
-    return found
-
-
-def _hint(documents: Artifact, source: str, file: str) -> str:
-    """Whether the file is there at all, and how many rows it gave."""
-    rows = len(_rows(documents, {"source": source, "origin_file": file}))
-    if rows:
-        return f"{file} gave {rows} documents; rows count from 0, and bad ones are in the quarantine."
-    return f"No document of {source} came from {file!r}; file names are in the documents' column `origin_file`."
+    rows = locate(documents, document.lower() if ":" not in document else document)
+    ids = set(fetch(documents, rows, ["id"]).column("id").to_pylist())
+    if len(ids) > 1 and ":" not in document:
+        raise UserError(f"The ids of {len(ids)} documents begin so.", document, "Give more digits.")
+    return rows
 
 
 def _placements(artifact: Artifact, row: int) -> list[dict[str, Any]]:

@@ -58,19 +58,23 @@ class ModelConfig(Section):
     vocab_multiple: PositiveInt = Field(
         default=64, description="what a vocabulary size taken from the tokenizer is rounded up to"
     )
-    layers: PositiveInt = 6
+    layers: PositiveInt = Field(default=6, description="blocks of attention and feed-forward")
     width: PositiveInt = Field(default=256, description="size of the residual stream")
     heads: PositiveInt = Field(default=4, description="query heads")
     kv_heads: PositiveInt | None = Field(
         default=None, description="key and value heads (grouped-query attention); null: as heads"
     )
     ffn: PositiveInt = Field(default=704, description="inner size of the feed-forward network")
-    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_eps: float = Field(default=1e-5, gt=0)
-    activation: Literal["swiglu", "gelu"] = "swiglu"
-    attention_bias: bool = False
-    ffn_bias: bool = False
-    output_bias: bool = False
+    norm: Literal["rmsnorm", "layernorm"] = Field(
+        default="rmsnorm", description="normalisation before each block and at the end"
+    )
+    norm_eps: float = Field(default=1e-5, gt=0, description="added to the variance")
+    activation: Literal["swiglu", "gelu"] = Field(
+        default="swiglu", description="of the feed-forward network; swiglu has a gate beside it"
+    )
+    attention_bias: bool = Field(default=False, description="biases in the attention's four matrices")
+    ffn_bias: bool = Field(default=False, description="biases in the feed-forward matrices")
+    output_bias: bool = Field(default=False, description="a bias on the logits")
     tied: bool = Field(default=True, description="the output head is the embedding")
     parallel_residual: bool = Field(
         default=False, description="attention and feed-forward read the same input, as GPT-NeoX"
@@ -78,14 +82,14 @@ class ModelConfig(Section):
     rotary_dim: int | None = Field(
         default=None, ge=0, description="how many of a head's dimensions are rotated; null: all; 0: none (no positions)"
     )
-    rotary_base: float = Field(default=10000.0, gt=0)
+    rotary_base: float = Field(default=10000.0, gt=0, description="base of the rotary frequencies")
     rotary_pairs: Literal["half", "interleaved"] = Field(
         default="half",
         description="half: dimension i turns with i + rotary_dim / 2 (LLaMA, NeoX); "
         "interleaved: 2i with 2i + 1 (GPT-J, CrystalCoder)",
     )
-    init: Initialisation = Initialisation()
-    mup: Mup = Mup()
+    init: Initialisation = Field(default=Initialisation(), description="how weights are drawn")
+    mup: Mup = Field(default=Mup(), description="multipliers of the maximal update parametrisation")
 
     @property
     def head_dim(self) -> int:

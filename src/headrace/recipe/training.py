@@ -18,9 +18,11 @@ class OptimizerSection(Section):
     learning_rate: float = Field(
         default=3e-4, gt=0, description="the peak; hidden matrices get it times mup.hidden_learning_rate"
     )
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(default=1e-9, gt=0)
-    weight_decay: NonNegativeFloat = 0.1
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.95), description="decay of the running means of the gradient and of its square"
+    )
+    eps: float = Field(default=1e-9, gt=0, description="added to the denominator of the step")
+    weight_decay: NonNegativeFloat = Field(default=0.1, description="per step, times the learning rate")
     decay_embedding: bool = Field(
         default=True, description="weight decay on the token embedding, as CrystalCoder's runs had"
     )
@@ -36,9 +38,9 @@ class OptimizerSection(Section):
 class LinearPiece(Section):
     """One straight line of a schedule: from `start` towards `end` over `steps` steps."""
 
-    start: NonNegativeFloat
-    end: NonNegativeFloat
-    steps: PositiveInt
+    start: NonNegativeFloat = Field(description="the rate at the first step")
+    end: NonNegativeFloat = Field(description="the rate that the line leads to")
+    steps: PositiveInt = Field(description="steps that it takes")
 
 
 class ScheduleSection(Section):
@@ -90,8 +92,8 @@ class HeldOutSection(Section):
 class InfillPrompt(Section):
     """A text with a hole in it."""
 
-    prefix: str
-    suffix: str
+    prefix: str = Field(description="what stands before the hole")
+    suffix: str = Field(description="what stands after it")
 
 
 class SamplesSection(Section):
@@ -117,12 +119,14 @@ class TrainSection(Section):
     steps: PositiveInt | None = Field(
         default=None, description="null: the whole sequence; a number takes that many batches, a uniform sample of it"
     )
-    optimizer: OptimizerSection = OptimizerSection()
-    schedule: ScheduleSection = ScheduleSection()
+    optimizer: OptimizerSection = Field(default=OptimizerSection(), description="AdamW and its rate")
+    schedule: ScheduleSection = Field(default=ScheduleSection(), description="the learning rate over the stage's steps")
     precision: Literal["fp32", "bf16"] = Field(
         default="bf16", description="bf16: matrix products in bfloat16; weights, optimiser and loss stay in float32"
     )
-    attention: AttentionSection = AttentionSection()
+    attention: AttentionSection = Field(
+        default=AttentionSection(), description="what a token may look at within its row"
+    )
     carry_optimizer: bool = Field(
         default=False,
         description="go on with the optimiser state of the stage before; false: start afresh, as CrystalCoder did",
@@ -131,8 +135,8 @@ class TrainSection(Section):
     keep: PositiveInt = Field(default=2, description="how many checkpoints stay on disk")
     log_every: PositiveInt = Field(default=1, description="steps between lines of metrics.jsonl")
     compile: bool = Field(default=False, description="torch.compile the model: a slow start, then faster steps")
-    held_out: HeldOutSection = HeldOutSection()
-    samples: SamplesSection = SamplesSection()
+    held_out: HeldOutSection = Field(default=HeldOutSection(), description="how held-out loss is measured")
+    samples: SamplesSection = Field(default=SamplesSection(), description="texts written at the end of the stage")
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> TrainSection:
