@@ -16,7 +16,7 @@ from headrace.report.facts import Example, Pairs, Place, SourceFacts
 # Examples of each reason, taken from different sources in turn.
 EXAMPLES = 4
 # What evidence tells of the other document, which is shown beside the removed one.
-OTHER = ("id", "row", "source", "file", "origin_row")
+OTHER = ("kept_id", "kept_row", "kept_source", "kept_file", "kept_origin_row")
 
 Found = dict[str, dict[str, list[tuple[int, dict[str, Any]]]]]
 """reason -> source -> [(documents row, evidence), ...]"""
@@ -143,11 +143,12 @@ def _examples(documents: Artifact, found: Found) -> list[Example]:
                     picked += 1
     if not taken:
         return []
-    rows = [row for _, row, _ in taken] + [evidence["row"] for _, _, evidence in taken if "row" in evidence]
+    rows = [row for _, row, _ in taken] + [evidence["kept_row"] for _, _, evidence in taken if "kept_row" in evidence]
     columns = ["id", "source", "origin_file", "origin_row", "text"]
     texts = dict(zip(rows, fetch(documents, rows, columns).to_pylist(), strict=True))
     return [
-        _example(reason, texts[row], evidence, texts.get(evidence.get("row", -1))) for reason, row, evidence in taken
+        _example(reason, texts[row], evidence, texts.get(evidence.get("kept_row", -1)))
+        for reason, row, evidence in taken
     ]
 
 

@@ -266,7 +266,7 @@ class RunFacts:
         workers: worker processes of the last run.
         memory: its memory budget in bytes.
         base: resident bytes of a worker before it does anything.
-        seconds: duration of the last run that finished.
+        seconds: duration of the last run, which may have found most of it made; None if it has not finished.
         report: the page, once it is written.
     """
 
@@ -298,6 +298,12 @@ class RunFacts:
         """Kept documents of all sources, None before the verdicts."""
         kept = [source.kept for source in self.sources if source.kept is not None]
         return sum(kept) if kept else None
+
+    @property
+    def making(self) -> float | None:
+        """Seconds in which the artifacts were made, in whichever runs that was; None if nothing tells."""
+        seconds = [work.seconds for work in self.work if work.seconds is not None]
+        return sum(seconds) if seconds else None
 
     @property
     def removed(self) -> dict[str, int]:

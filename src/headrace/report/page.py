@@ -84,9 +84,8 @@ def _tiles(facts: RunFacts) -> Markup:
         first, last = trained[0].first, trained[-1].last
         if first is not None and last is not None:
             tiles.append(("training loss", f"{first:.2f} → {last:.2f}", "first step, end of the last stage"))
-    seconds = facts.seconds or sum(w.seconds or 0 for w in facts.work)
-    if seconds:
-        tiles.append(("time", duration(seconds), ""))
+    if facts.making is not None:
+        tiles.append(("time", duration(facts.making), "to make all artifacts"))
     drawn = [
         element(
             "div", element("dt", name), element("dd", value, element("small", note) if note else None), class_="tile"

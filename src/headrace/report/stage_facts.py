@@ -10,8 +10,8 @@ import numpy as np
 from headrace.flow.artifact import Artifact
 from headrace.report.facts import Piece, SampleRow, StageFacts, StageSourceFacts
 
-# A sample row is searched among so many from the start of the sequence, and so much of it is shown.
-LOOK_AT, SHOW_PIECES, SHOW_CHARACTERS = 64, 12, 4000
+# Sample rows are searched among so many from the start of the sequence, so many taken, and so much of each shown.
+LOOK_AT, SAMPLES, SHOW_PIECES, SHOW_CHARACTERS = 64, 2, 12, 4000
 FIM_KINDS = (1, 2)
 
 
@@ -74,19 +74,27 @@ def fim_shares(sequence: Artifact) -> dict[str, float]:
 
 
 def sample_rows(sequence: Artifact, tokenizer: Artifact, documents: Artifact) -> Iterator[SampleRow]:
-    """The first row, and the first that shows a kind of segment which that one lacks."""
+    """Of the first rows the one that shows most, and the one that shows most of what that one lacks."""
     from headrace.sequence.store import open_sequence
 
     reader = open_sequence(sequence.path)
-    seen: set[int] = set()
-    chosen: list[int] = []
-    for row in range(min(LOOK_AT, len(reader))):
-        kinds = set(reader.segments(row)["kind"].tolist())
-        if kinds - seen and len(chosen) < 2:
-            chosen.append(row)
-            seen |= kinds
-    for row in chosen:
+    left = [(row, _sights(reader.segments(row))) for row in range(min(LOOK_AT, len(reader)))]
+    seen: set[tuple[int, ...]] = set()
+    for _ in range(SAMPLES):
+        row, sights = max(left, key=lambda pair: (len(pair[1] - seen), -pair[0]), default=(0, set()))
+        if not sights - seen:
+            return
+        seen |= sights
         yield _sample(reader, row, tokenizer, documents)
+
+
+def _sights(segments: np.ndarray) -> set[tuple[int, ...]]:
+    """What there is to see in a row: kinds of segments by source, and beginnings of documents."""
+    found: set[tuple[int, ...]] = set()
+    for segment in segments:
+        kind, source = int(segment["kind"]), int(segment["source"])
+        found |= {(kind, source), (kind, source, int(segment["offset"] == 0))}
+    return found
 
 
 def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> SampleRow:

@@ -46,7 +46,7 @@ def to_json(facts: RunFacts) -> dict[str, Any]:
     return {
         "run": facts.run,
         "recipe": facts.name,
-        "seconds": facts.seconds,
+        "seconds": facts.making,
         "documents": {
             "read": facts.documents,
             "quarantined": sum(source.quarantined for source in facts.sources),
@@ -184,11 +184,16 @@ def _sample(sample: Generated) -> list[str]:
     after = [line for line in _visible_lines(sample.suffix or "") if line.strip()][:SUFFIX_LINES]
     cut = ["    > …"] if len(text) > TEXT_LINES else []
     return [
-        *(f"    | {line}" for line in before),
+        *(f"    | {_ending(line, WIDTH - 6)}" for line in before),
         *(f"    > {line}" for line in text[:TEXT_LINES] or ["(nothing)"]),
         *cut,
         *(f"    | {line}" for line in after),
     ]
+
+
+def _ending(line: str, width: int) -> str:
+    """The end of a line: it is where the model goes on."""
+    return line if len(line) <= width else "…" + line[len(line) - width + 1 :]
 
 
 def _visible_lines(text: str) -> list[str]:
@@ -198,8 +203,8 @@ def _visible_lines(text: str) -> list[str]:
 
 def _end(facts: RunFacts) -> list[str]:
     said = []
-    if facts.seconds is not None:
-        said.append(f"Time: {duration(facts.seconds)}")
+    if facts.making is not None:
+        said.append(f"Time: {duration(facts.making)} to make all artifacts")
     peak = max((work.peak or 0 for work in facts.work), default=0)
     if peak:
         said.append(f"peak memory of a worker: {size(peak)}")

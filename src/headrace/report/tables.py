@@ -32,12 +32,15 @@ def table(
     """A table whose first column names the rows.
 
     Args:
-        columns: as many as each row has cells.
+        columns: as many as each row has cells. A column without a single value is left out.
         rows: cells; None shows as a dash.
         caption: stands above.
         total: a last row of sums.
         groups: indices of rows that begin a group.
     """
+    shown = [i for i in range(len(columns)) if not rows or any(row[i] is not None for row in rows)]
+    columns, rows = [columns[i] for i in shown], [[row[i] for i in shown] for row in rows]
+    total = None if total is None else [total[i] for i in shown]
     head = element("tr", [element("th", c.name, scope="col", class_="n" if c.number else None) for c in columns])
     body = [_row(columns, row, "first" if i in groups and i else None) for i, row in enumerate(rows)]
     return element(

@@ -97,10 +97,11 @@ def _examples(facts: RunFacts) -> Markup | None:
     if not facts.examples:
         return None
     drawn = [element("h3", "Examples"), element("p", "A few removed documents of each reason, with the evidence.")]
-    for reason in dict.fromkeys(example.reason for example in facts.examples):
+    for reason in facts.removed:
         some = [_example(example) for example in facts.examples if example.reason == reason]
         total = whole(facts.removed.get(reason, 0))
-        drawn.append(details(f"{reason}: {len(some)} of {total}", some))
+        if some:
+            drawn.append(details(f"{reason}: {len(some)} of {total}", some))
     return join(drawn)
 
 
@@ -108,18 +109,29 @@ def _example(example: Example) -> Markup:
     evidence = element(
         "dl",
         [
-            (element("dt", name.replace("_", " ")), element("dd", _value(value)))
+            element("div", element("dt", name.replace("_", " ")), element("dd", _value(value)))
             for name, value in example.evidence.items()
         ],
         class_="evidence",
     )
     mine = _document("removed", example.document)
     if example.other is None:
-        return element("section", evidence, mine)
-    return element("section", evidence, element("div", mine, _document("the other", example.other), class_="pair"))
+        return element("article", evidence, mine)
+    return element(
+        "article",
+        evidence,
+        element(
+            "div",
+            mine,
+            _document("kept" if example.reason == "duplicate" else "held out", example.other),
+            class_="pair",
+        ),
+    )
 
 
 def _value(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

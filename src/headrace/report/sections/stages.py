@@ -74,8 +74,8 @@ def _ledger(facts: RunFacts, names: list[str]) -> Markup:
                 "share",
                 "with loss",
                 "in FIM order",
-                "copies PSM",
-                "copies SPM",
+                "PSM",
+                "SPM",
             ),
         ),
     ]

@@ -134,9 +134,9 @@ def _generated(sample: Generated) -> Markup:
         what += f" of a held-out document of {sample.source}"
     truth = None
     if sample.truth is not None:
-        truth = details("what stands there in the document", element("pre", sample.truth, class_="text"))
+        truth = element("p", "in the document: ", element("code", sample.truth), class_="where")
     return element(
-        "div",
+        "article",
         element("p", what, class_="where"),
         element(
             "pre",

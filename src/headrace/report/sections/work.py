@@ -32,8 +32,7 @@ def work(facts: RunFacts) -> Markup | None:
         )
         for w in facts.work
     ]
-    seconds = sum(w.seconds or 0 for w in facts.work)
-    total = ("all", duration(seconds), "", whole(sum(w.tasks for w in facts.work)),
+    total = ("all", duration(facts.making or 0), "", whole(sum(w.tasks for w in facts.work)),
              duration(sum(w.busy for w in facts.work)), "", size(sum(w.bytes for w in facts.work)),
              size(max((w.peak or 0 for w in facts.work), default=0)))  # fmt: skip
     said = []

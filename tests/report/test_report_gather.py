@@ -1,0 +1,212 @@
+"""Facts of a real run, against its manifests and against plain recounts from its columns."""
+
+import math
+import shutil
+import xml.etree.ElementTree as ET
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_pipeline import EVIL, add_model, build
+
+from headrace.errors import UserError
+from headrace.report.build import write_report
+from headrace.report.chosen import chosen
+from headrace.report.gather import gather
+from headrace.report.summary import summary_lines
+from headrace.sequence.store import open_sequence
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("report") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def facts(run):
+    return gather(run)
+
+
+@pytest.fixture(scope="module")
+def table(run):
+    """Every document with its verdict and the length of its tokens."""
+    made = chosen(run)
+    columns = []
+    for kind, names in (("documents", ["source", "license", "text", "id"]), ("verdicts", ["keep", "reason", "split"])):
+        artifact = made[kind, None]
+        columns.append(
+            pa.concat_tables(
+                [pq.read_table(artifact.shard_path(i), columns=names) for i in range(len(artifact.shards))]
+            )
+        )
+    rows = [a | b for a, b in zip(columns[0].to_pylist(), columns[1].to_pylist(), strict=True)]
+    tokens = made["tokens", None]
+    for shard in range(len(tokens.shards)):
+        batch = pa.ipc.open_file(pa.memory_map(str(tokens.shard_path(shard)))).get_batch(0).to_pydict()
+        for row, ids in zip(batch["row"], batch["tokens"], strict=True):
+            rows[row]["tokens"] = len(ids)
+    return rows
+
+
+def test_sources_and_reasons_are_those_of_the_columns(facts, table):
+    for source in facts.sources:
+        mine = [row for row in table if row["source"] == source.name]
+        assert source.documents == len(mine)
+        assert source.bytes == sum(len(row["text"].encode()) for row in mine)
+        assert source.kept == sum(row["keep"] for row in mine)
+        assert source.removed == Counter(row["reason"] for row in mine if not row["keep"])
+        splits = Counter(row["split"] for row in mine if row["keep"])
+        assert {name: n for name, n in source.splits.items() if n} == splits
+        assert source.tokens == sum(row.get("tokens", 0) for row in mine)
+    assert facts.sources[0].quarantined == 1
+    assert {"duplicate", "short", "contaminated"} <= set(facts.removed)
+    assert facts.kept == sum(row["keep"] for row in table)
+
+
+def test_duplicates_within_and_between_sources(facts):
+    assert facts.duplicates["prose", "code"] == 1
+    assert sum(facts.duplicates.values()) == facts.removed["duplicate"]
+    assert facts.contamination == {("exam", "prose"): 1}
+
+
+def test_examples_show_the_documents_and_their_evidence(facts, table):
+    texts = {row["id"]: row for row in table}
+    for example in facts.examples:
+        document = texts[example.document.id]
+        assert example.document.text.strip("…") in document["text"]
+        for start, end in example.document.marks:
+            assert example.document.text[start:end] in document["text"]
+    duplicates = [example for example in facts.examples if example.reason == "duplicate"]
+    assert all(
+        example.other is not None and example.other.text.strip("…") in texts[example.other.id]["text"]
+        for example in duplicates
+    )
+    [contaminated] = [example for example in facts.examples if example.reason == "contaminated"]
+    [(start, end)] = contaminated.document.marks
+    assert contaminated.document.text[start:end].startswith("how many roads")
+    [short] = [example for example in facts.examples if example.reason == "short"]
+    assert short.document.text == f"short {EVIL}"
+
+
+def test_licences_add_up(facts, table):
+    kept = [row for row in table if row["keep"]]
+    for licence in facts.licences:
+        mine = [row for row in kept if (row["license"] or "") == licence.name]
+        assert licence.documents == len(mine)
+        assert licence.tokens == sum(row["tokens"] for row in mine)
+    assert sum(licence.documents for licence in facts.licences) == len(kept)
+
+
+def test_stages_are_those_of_the_rows(run, facts):
+    made = chosen(run)
+    assert [stage.name for stage in facts.stages] == ["first", "second"]
+    for stage in facts.stages:
+        reader = open_sequence(made["sequence", stage.name].path)
+        segments = [(row, segment) for row in range(len(reader)) for segment in reader.segments(row)]
+        assert stage.rows == len(reader)
+        assert stage.tokens == len(reader) * reader.seq_len
+        for source in stage.sources:
+            index = reader.sources.index(source.name)
+            lengths = Counter()
+            for _, segment in segments:
+                if segment["source"] == index and segment["kind"] != 255:
+                    lengths[segment["kind"] in (1, 2)] += int(segment["length"])
+            assert source.fim == pytest.approx(lengths[True] / lengths.total())
+            assert lengths.total() - stage.rows <= source.tokens <= lengths.total()
+        total = sum(source.tokens for source in stage.sources)
+        assert total == stage.tokens + 1
+    code = facts.stages[1].sources[1]
+    assert (code.epochs, code.copies) == (2, 2 * code.documents)
+    assert 0.4 < code.fim <= 1
+    assert code.fim_psm + code.fim_spm > 0
+
+
+def test_sample_rows_are_what_the_rows_hold(run, facts):
+    from headrace.tokens.load import open_engine
+
+    made = chosen(run)
+    engine = open_engine(made["tokenizer", None])
+    for stage in facts.stages:
+        reader = open_sequence(made["sequence", stage.name].path)
+        assert stage.samples
+        for sample in stage.samples:
+            assert not sample.cut
+            text = "".join(text for piece in sample.pieces for text, _, _ in piece.runs)
+            whole = engine.decode(reader.rows(sample.row, sample.row + 1)[0]).decode("utf-8", "replace")
+            assert text == whole
+    assert {piece.kind for sample in facts.stages[1].samples for piece in sample.pieces} & {"fim-psm", "fim-spm"}
+
+
+def test_time_and_memory_are_told_for_every_artifact(run, facts):
+    assert {work.artifact for work in facts.work} == {artifact.path.name for artifact in chosen(run).values()}
+    assert all(work.seconds is not None and work.tasks >= 1 and work.peak > 1 << 20 for work in facts.work)
+    assert facts.workers == 1
+    assert facts.memory == 500_000_000
+    assert facts.seconds >= max(work.seconds for work in facts.work)
+
+
+def test_the_report_was_written_and_is_the_same_again(run):
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert EVIL not in page
+    assert "&lt;script&gt;alert(&#x27;from the corpus&#x27;)&lt;/script&gt;" in page
+    assert "MIT &amp; &lt;b&gt;" in page
+    assert page.count("<script") == 0
+    assert write_report(run).read_text(encoding="utf-8") == page
+    assert sorted(path.name for path in (run / "report").iterdir()) == ["index.html", "token_split.svg"]
+    ET.parse(run / "report" / "token_split.svg")
+
+
+def test_training_is_read_from_the_model_and_its_times_from_the_checkpoints(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    add_model(copy, "first")
+    write_report(copy)
+    told = gather(copy)
+    trained = told.stages[0].training
+    assert (trained.steps, trained.tokens, trained.seconds) == (6, 1536, 3.0)
+    assert (trained.first, trained.last, trained.parameters) == (5.0, 3.75, 12345)
+    assert math.isnan(trained.loss[1])
+    assert trained.held_out == {"prose": [(0, 6.0), (6, 4.5)], "code": [(0, 7.0), (6, 5.5)]}
+    assert told.stages[1].training is None
+    page = (copy / "report" / "index.html").read_text(encoding="utf-8")
+    assert "6.000 → 4.500" in page
+    assert EVIL not in page
+    ET.parse(copy / "report" / "loss.svg")
+    assert any("5.00 → 3.75" in line for line in summary_lines(told))
+    # A log of another training says nothing of this one's time; a chart that no longer holds goes.
+    with open(copy / "checkpoints" / "first" / "metrics.jsonl", "ab") as f:
+        f.write(b'{"step": 7, "loss": 1.0, "seconds": 9.0}\n')
+    assert gather(copy).stages[0].training.seconds is None
+    shutil.rmtree(copy / "artifacts" / "model-first-00000000")
+    write_report(copy)
+    assert not (copy / "report" / "loss.svg").exists()
+
+
+def test_a_run_that_stopped_early(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for path in (copy / "artifacts").iterdir():
+        if path.name.split("-")[0] in ("sequence", "tokens", "tokenizer"):
+            shutil.rmtree(path)
+    told = gather(copy)
+    assert told.stages == []
+    assert told.vocabulary is None
+    assert told.kept
+    assert all(source.tokens is None for source in told.sources)
+    assert all(licence.tokens is None for licence in told.licences)
+    for path in (copy / "artifacts").iterdir():
+        if not path.name.startswith("documents"):
+            shutil.rmtree(path)
+    told = gather(copy)
+    assert told.kept is None
+    assert told.duplicates is None
+    assert write_report(copy).exists()
+    shutil.rmtree(copy / "artifacts")
+    assert gather(copy).sources == []
+    assert write_report(copy).exists()
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(UserError):
+        gather(tmp_path)
