@@ -1,0 +1,155 @@
+"""Commands that look at a run, on a small real one."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = """\
+name: tiny
+sources:
+  prose: {files: "prose.jsonl", license: CC0-1.0}
+  more: {files: "more.jsonl"}
+filters: {short: {min_characters: 100}}
+deduplicate: {priority: [prose]}
+split: {validation: 0.1}
+tokenizer: {train: {vocab_size: 400}}
+defaults: {sequence_length: 32, train: {batch: 4}}
+stages:
+  - name: one
+    sources: {prose: {slice: [0, 0.5]}, more: {epochs: 2, fim: {rate: 0.5}}}
+  - name: two
+    sources: {prose: {slice: [0.5, 1]}}
+"""
+
+
+def headrace(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from headrace.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with a recipe, its corpus, and a run up to the first stage's sequence."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = random.Random(2)
+    words = [
+        f"{a}{b}" for a in ("mil", "ra", "whe", "slu", "le", "pen") for b in ("l", "ce", "el", "ice", "at", "stock")
+    ]
+    texts = [" ".join(rng.choice(words) for _ in range(120)) for _ in range(60)]
+    prose = [*texts[:40], "too short"]
+    more = [*texts[40:], texts[0], texts[1] + " and a few words more at the end"]
+    for name, rows in (("prose", prose), ("more", more)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    done = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--workers", 1, "--until", "Sequence-One")
+    assert done.returncode == 0, done.stderr
+    assert "sequence-one-" in done.stdout
+    assert "without --until" in done.stdout
+    return folder
+
+
+def test_status(folder):
+    told = json.loads(headrace("status", folder / "run", "--json").stdout)
+    states = {f"{entry['kind']}-{entry['stage']}": entry["state"] for entry in told["artifacts"]}
+    assert (states["sequence-one"], states["sequence-two"], told["running"]) == ("done", "missing", False)
+    text = headrace("status", folder / "run").stdout
+    assert "tiny: 7 of 8 artifacts done" in text
+    assert text.rstrip().splitlines()[-1].startswith("not finished; go on")
+
+
+def test_plan_tells_what_was_measured_and_what_is_left(folder):
+    command = ["plan", folder / "recipe.yaml", "--out", folder / "run"]
+    told = json.loads(headrace(*command, "--json").stdout)
+    assert [source["basis"] for source in told["sources"]] == ["measured", "measured"]
+    one, two = told["stages"]
+    assert (one["basis"], two["basis"]) == ("measured", "estimated")
+    rows = next((folder / "run" / "artifacts").glob("sequence-one-*")) / "manifest.json"
+    assert one["rows"] == sum(shard["rows"] for shard in json.loads(rows.read_text())["shards"])
+    done = {node["name"] for node in told["graph"] if node["done"]}
+    assert done == {node["name"] for node in told["graph"]} - {"sequence-two"}
+    assert "done" in headrace(*command).stdout
+    # Another threshold is another corpus: what was measured no longer counts.
+    other = json.loads(headrace(*command, "--json", "--set", "filters.short.min_characters=500").stdout)
+    assert other["sources"][0]["basis"] == "estimated"
+    assert {node["name"] for node in other["graph"] if node["done"]} == {"documents", "measures", "duplicates"}
+
+
+def test_digests_of_the_artifacts(folder):
+    told = json.loads(headrace("digest", folder / "run", "--json").stdout)
+    assert len(told["artifacts"]) == 7
+    lines = headrace("digest", folder / "run").stdout.splitlines()
+    assert lines[-1].split()[0] == told["total"]
+
+
+def test_why_a_document_was_kept_and_where_it_went(folder):
+    told = json.loads(headrace("why", folder / "run", "more:more.jsonl:3", "--json").stdout)
+    assert told["verdict"]["keep"]
+    assert told["document"]["origin_row"] == 3
+    if told["verdict"]["split"] == "train":
+        assert {place["epoch"] for place in told["stages"]["one"]} == {0, 1}
+    by_id = json.loads(headrace("why", folder / "run", told["document"]["id"][:12].upper(), "--json").stdout)
+    assert by_id["document"] == told["document"]
+    assert told["document"]["id"] in headrace("why", folder / "run", "more:more.jsonl:3").stdout
+
+
+def test_why_a_document_was_removed_shows_the_evidence(folder):
+    short = headrace("why", folder / "run", "prose:prose.jsonl:40").stdout
+    assert "removed: short" in short
+    assert "limit 100" in short
+    copy = headrace("why", folder / "run", "more:more.jsonl:20").stdout
+    assert "removed: duplicate" in copy
+    assert "prose.jsonl" in copy
+    assert "Jaccard 1.000" in copy
+    near = json.loads(headrace("why", folder / "run", "more:more.jsonl:21", "--json").stdout)
+    assert near["pair"] is None or 0.8 < near["pair"]["jaccard"] < 1
+
+
+def test_why_of_a_text_that_is_not_in_the_run(folder, tmp_path):
+    first = json.loads((folder / "prose.jsonl").read_text().splitlines()[5])["text"]
+    (tmp_path / "text.txt").write_text(first + " changed")
+    told = json.loads(headrace("why", folder / "run", "--text-file", tmp_path / "text.txt", "--json").stdout)
+    assert told["nearest"][0]["origin_row"] == 5
+    assert told["nearest"][0]["jaccard"] > 0.9
+    text = headrace("why", folder / "run", "--text-file", tmp_path / "text.txt", "--source", "prose").stdout
+    assert "prose:prose.jsonl:5" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["why", "zz"], "names no document"),
+        (["why", "more:more.jsonl:99"], "no document"),
+        (["why", "0" * 32], "no document"),
+        (["replay", "--stage", "two", "--step", "0"], "not made"),
+        (["replay", "--stage", "none", "--step", "0"], "none"),
+        (["replay", "--stage", "one", "--step", "100000"], "no step"),
+        (["replay", "--stage", "one", "--step", "-1"], "no step"),
+        (["replay", "--stage", "one", "--step", "0", "--row", "7"], "no row"),
+    ],
+)
+def test_wrong_questions(folder, arguments, words):
+    done = headrace(arguments[0], folder / "run", *arguments[1:])
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_replay_shows_rows_with_their_documents(folder):
+    told = json.loads(headrace("replay", folder / "run", "--stage", "one", "--step", "1", "--json").stdout)
+    assert [row["row"] for row in told["rows"]] == [4, 5, 6, 7]
+    assert all(sum(s["length"] for s in row["segments"]) == 33 for row in told["rows"])
+    text = headrace("replay", folder / "run", "--stage", "one", "--step", "1", "--row", "0", "--full").stdout
+    segment = told["rows"][0]["segments"][0]
+    assert f"{segment['source']}:{segment['origin']}" in text
+    assert "loss on" in text
+
+
+def test_a_second_run_does_nothing_and_says_so(folder):
+    again = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--until", "verdicts")
+    assert again.stdout.count("there already") == 4
