@@ -117,7 +117,7 @@ def test_stages_are_those_of_the_rows(run, facts):
         total = sum(source.tokens for source in stage.sources)
         assert total == stage.tokens + 1
     code = facts.stages[1].sources[1]
-    assert (code.epochs, code.copies) == (2, 2 * code.documents)
+    assert (code.slice, code.epochs, code.copies) == ((0, 1), 2, 2 * code.documents)
     assert 0.4 < code.fim <= 1
     assert code.fim_psm + code.fim_spm > 0
 

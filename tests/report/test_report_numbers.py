@@ -1,6 +1,6 @@
 import pytest
 
-from headrace.report.numbers import counted, duration, epochs, percent, round_number, short, size, whole
+from headrace.report.numbers import counted, duration, epochs, passes, percent, round_number, short, size, whole
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,8 @@ def test_units():
     assert counted(2, "process", "processes") == "2 processes"
     assert epochs(1.0) == "1 epoch"
     assert epochs(0.25) == "0.25 epochs"
+    assert passes(2, (0, 1)) == "2 epochs"
+    assert passes(1, (0.5, 1)) == "1 epoch of 50 %"
 
 
 def test_shares_never_round_something_to_nothing_or_nearly_all_to_all():

@@ -72,6 +72,7 @@ class StageSourceFacts:
         name: the source.
         documents: different documents.
         copies: documents with every copy counted.
+        slice: the part of the source that it takes, from and to, by keyed hash.
         epochs: passes over the slice.
         tokens: tokens in the rows, those that two rows share counted once.
         loss_tokens: targets that carry loss.
@@ -83,6 +84,7 @@ class StageSourceFacts:
     name: str
     documents: int
     copies: int
+    slice: tuple[float, float]
     epochs: float
     tokens: int
     loss_tokens: int

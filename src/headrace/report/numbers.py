@@ -68,6 +68,12 @@ def epochs(n: float) -> str:
     return f"{text} epoch{'' if text == '1' else 's'}"
 
 
+def passes(n: float, slice_: tuple[float, float] = (0.0, 1.0)) -> str:
+    """Passes over a slice of a source: 2 epochs, 1 epoch of 10 %."""
+    share = slice_[1] - slice_[0]
+    return epochs(n) if share >= 1 else f"{epochs(n)} of {100 * share:.3g} %"
+
+
 def counted(n: int, one: str, many: str = "") -> str:
     """A count with its noun: 1 document, 12 documents."""
     return f"{whole(n)} {one if n == 1 else many or one + 's'}"

@@ -34,6 +34,7 @@ def stage_facts(
             name=name,
             documents=entry["documents"],
             copies=entry["copies"],
+            slice=(entry["slice"][0], entry["slice"][1]),
             epochs=entry["epochs"],
             tokens=entry["tokens_placed"] - entry["overlap"],
             loss_tokens=entry["loss_tokens"],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.report.facts import Generated, RunFacts, StageFacts
 from headrace.report.markup import visible
-from headrace.report.numbers import counted, duration, percent, short, size, whole
+from headrace.report.numbers import counted, duration, passes, percent, short, size, whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,7 +66,9 @@ def _stage_json(stage: StageFacts) -> dict[str, Any]:
     value: dict[str, Any] = {
         "rows": stage.rows,
         "tokens": stage.tokens,
-        "sources": {s.name: {"tokens": s.tokens, "epochs": s.epochs, "fim": s.fim} for s in stage.sources},
+        "sources": {
+            s.name: {"tokens": s.tokens, "slice": s.slice, "epochs": s.epochs, "fim": s.fim} for s in stage.sources
+        },
     }
     trained = stage.training
     if trained is not None:
@@ -125,9 +127,8 @@ def _stages(facts: RunFacts) -> list[str]:
     for stage in facts.stages:
         said: list[str] = []
         for s in stage.sources:
-            passes = f"{s.epochs:.3g} epoch{'' if s.epochs == 1 else 's'}"
             fim = f", FIM {percent(s.fim, 1)}" if s.fim else ""
-            said.append(f"{s.name} {short(s.tokens)} ({passes}{fim})")
+            said.append(f"{s.name} {short(s.tokens)} ({passes(s.epochs, s.slice)}{fim})")
         rows.append((stage.name, short(stage.tokens), said))
     widths = [max(len(name) for name, _, _ in rows), max(len(tokens) for _, tokens, _ in rows)]
     lines = [f"Tokens: {short(sum(stage.tokens for stage in facts.stages))} in {counted(len(rows), 'stage')}"]

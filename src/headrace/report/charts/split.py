@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line, ticks
 from headrace.report.markup import Markup, element, join
-from headrace.report.numbers import epochs, percent, round_number, short
+from headrace.report.numbers import passes, percent, round_number, short
 from headrace.report.palette import hue
 
 LEFT, RIGHT, BAR = 118, 24, 30
@@ -18,8 +18,9 @@ class SplitSource:
 
     name: str
     tokens: int
-    epochs: float | None = None
+    epochs: float
     fim: float = 0.0
+    slice: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ def _bar(stage: SplitStage, sources: list[str], scale: float, y: float) -> list[
 
 def _said(source: SplitSource, stage: SplitStage) -> str:
     said = f"{source.name}  {short(source.tokens)} · {percent(source.tokens, stage.tokens)}"
-    if source.epochs is not None:
-        said += f" · {epochs(source.epochs)}"
+    said += f" · {passes(source.epochs, source.slice)}"
     if source.fim:
         said += f" · FIM {percent(source.fim, 1)}"
     return said

@@ -15,7 +15,7 @@ def token_split(facts: RunFacts) -> list[SplitStage]:
     return [
         SplitStage(
             stage.name,
-            [SplitSource(s.name, s.tokens, s.epochs, s.fim) for s in stage.sources],
+            [SplitSource(s.name, s.tokens, s.epochs, s.fim, s.slice) for s in stage.sources],
         )
         for stage in facts.stages
     ]
@@ -67,6 +67,7 @@ def _ledger(facts: RunFacts, names: list[str]) -> Markup:
         *map(
             Column,
             (
+                "slice",
                 "documents",
                 "epochs",
                 "copies",
@@ -89,6 +90,7 @@ def _ledger(facts: RunFacts, names: list[str]) -> Markup:
                 (
                     "" if i else stage.name,
                     key(s.name, names.index(s.name)),
+                    f"{s.slice[0]:g}–{s.slice[1]:g}",
                     whole(s.documents),
                     f"{s.epochs:.4g}",
                     whole(s.copies),
