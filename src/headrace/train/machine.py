@@ -6,9 +6,17 @@ import ctypes
 import os
 import sys
 
-import torch
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+def wait_politely() -> None:
+    """Let torch's threads sleep while they wait for each other, instead of spinning.
+
+    Must be called before torch is first imported in the process: GNU OpenMP reads it when it is loaded. Where other
+    processes want the cores too, a spinning thread keeps the one it waits for from running: 1.7 k tokens/s against
+    3.6 k beside two other trainings on two cores.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def use_all_cores() -> None:
@@ -17,6 +25,8 @@ def use_all_cores() -> None:
     Always all of them, whatever the number of workers: sums are split over threads, so that another number of threads
     is another rounding, and the model's bytes must not depend on the number of workers.
     """
+    import torch
+
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 

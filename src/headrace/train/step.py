@@ -114,14 +114,16 @@ class Model(Step):
         return result
 
     def _work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        from headrace.train.machine import keep_memory, use_all_cores, wait_politely
+
+        wait_politely()
+        use_all_cores()
+        keep_memory()
         from headrace.tokens.load import open_engine
         from headrace.train.loop import Stage as Training
         from headrace.train.loop import newest, train
-        from headrace.train.machine import keep_memory, use_all_cores
         from headrace.train.optimizer import AdamW
 
-        use_all_cores()
-        keep_memory()
         sequence = SequenceReader(ctx.input("sequence"))
         steps = self._steps(sequence)
         engine = open_engine(ctx.input("tokenizer"))
