@@ -5,7 +5,8 @@ is met, then written as one *run*, ordered by partition. A reduce task reads the
 run of every map task. Nothing but files passes between them, so either side may die and be done again.
 
 Spill file: run after run; a run is, for each partition in order, its records and then its payload bytes.
-Index file (NumPy): int64[runs, partitions, 2], the records and payload bytes of each slice.
+Index file (NumPy): int64[partitions, runs, 3], of each slice the records, the payload bytes and where it begins; a
+reduce task maps it and so reads its own partition's entries only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
 
+import numba
 import numpy as np
 
 from headrace.flow.task import TaskContext
@@ -73,7 +75,8 @@ class Spill:
         self._held, self._size = [], 0
         order = np.argsort(partition, kind="stable")
         ordered = records[order]
-        index = np.zeros((self.partitions, 2), dtype=np.int64)
+        begin = self._file.tell()
+        index = np.zeros((self.partitions, 3), dtype=np.int64)
         index[:, 0] = np.bincount(partition, minlength=self.partitions)
         ends = np.cumsum(index[:, 0])
         if payload is None:
@@ -87,6 +90,8 @@ class Spill:
             for p in range(self.partitions):
                 ordered[ends[p] - index[p, 0] : ends[p]].tofile(self._file)
                 moved[byte_ends[p] - index[p, 1] : byte_ends[p]].tofile(self._file)
+        sizes = index[:, 0] * self.dtype.itemsize + index[:, 1]
+        index[:, 2] = begin + np.cumsum(sizes) - sizes
         self._runs.append(index)
 
     def __exit__(
@@ -99,38 +104,59 @@ class Spill:
             self._file.close()
             self._writing.__exit__(kind, error, trace)
         if kind is None:
-            index = np.stack(self._runs) if self._runs else np.zeros((0, self.partitions, 2), dtype=np.int64)
+            index = np.stack(self._runs, axis=1) if self._runs else np.zeros((self.partitions, 0, 3), dtype=np.int64)
             with self._ctx.intermediate(f"{self._name}-{self._ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
                 np.save(f, index)
 
 
+@numba.njit(cache=True, nogil=True)
+def _gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
+    at = 0
+    for i in range(starts.size):
+        start = starts[i]
+        for k in range(lengths[i]):
+            out[at + k] = data[start + k]
+        at += lengths[i]
+
+
 def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The concatenation of ``data[start : start + length]`` for each pair. data: any 1-D dtype."""
-    total = int(lengths.sum())
-    if total == 0:
-        return data[:0]
-    ends = np.cumsum(lengths)
-    where = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-    return data[where]
+    """Stretches of an array, one after another.
+
+    Args:
+        data: any 1-D dtype that Numba knows.
+        starts: int64[n], where each stretch begins.
+        lengths: int64[n].
+
+    Returns:
+        The concatenation of ``data[start : start + length]``, of ``data``'s dtype.
+    """
+    out = np.empty(int(lengths.sum()), dtype=data.dtype)
+    _gather(data, starts.astype(np.int64, copy=False), lengths.astype(np.int64, copy=False), out)
+    return out
 
 
-def _indexes(ctx: TaskContext, phase: str, name: str) -> list[np.ndarray]:
-    return [np.load(ctx.scratch(phase, f"{name}-{task:05d}.npy")) for task in range(ctx.tasks(phase))]
+def _index(ctx: TaskContext, phase: str, name: str, task: int) -> np.ndarray:
+    """The index of one map task: int64[partitions, runs, 3], mapped."""
+    path = ctx.scratch(phase, f"{name}-{task:05d}.npy")
+    try:
+        return np.load(path, mmap_mode="r")
+    except ValueError:  # an array without entries cannot be mapped
+        return np.load(path)
+
+
+def _totals(ctx: TaskContext, phase: str, name: str, column: int) -> np.ndarray:
+    sums = [_index(ctx, phase, name, task)[:, :, column].sum(axis=1) for task in range(ctx.tasks(phase))]
+    return np.stack(sums).sum(axis=0) if sums else np.zeros(0, dtype=np.int64)
 
 
 def partition_counts(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
-    """Records in each partition of a finished exchange: int64[partitions]."""
-    total: np.ndarray | None = None
-    for index in _indexes(ctx, phase, name):
-        counts = index[:, :, 0].sum(axis=0)
-        total = counts if total is None else total + counts
-    return np.zeros(0, dtype=np.int64) if total is None else total
+    """Records in each partition of a finished exchange: int64[partitions], or int64[0] if it had no task."""
+    return _totals(ctx, phase, name, 0)
 
 
 def partition_bytes(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
-    """Payload bytes in each partition of a finished exchange: int64[partitions]."""
-    indexes = _indexes(ctx, phase, name)
-    return np.asarray(np.sum([index[:, :, 1].sum(axis=0) for index in indexes], axis=0, dtype=np.int64))
+    """Payload bytes in each partition of a finished exchange: int64[partitions], or int64[0] if it had no task."""
+    return _totals(ctx, phase, name, 1)
 
 
 def read_partition(
@@ -143,18 +169,15 @@ def read_partition(
         the budget of the map task that wrote it.
     """
     dtype = np.dtype(dtype)
-    for task, index in enumerate(_indexes(ctx, phase, name)):
-        if not len(index):
+    for task in range(ctx.tasks(phase)):
+        slices = np.array(_index(ctx, phase, name, task)[partition])
+        if not slices[:, 0].any():
             continue
-        sizes = index[:, :, 0] * dtype.itemsize + index[:, :, 1]
-        starts = (np.cumsum(sizes.ravel()) - sizes.ravel()).reshape(sizes.shape)
         with open(ctx.scratch(phase, f"{name}-{task:05d}.spill"), "rb") as f:
-            for run in range(len(index)):
-                n, m = index[run, partition]
-                if n:
-                    f.seek(int(starts[run, partition]))
-                    records = np.fromfile(f, dtype=dtype, count=int(n))
-                    yield records, np.fromfile(f, dtype=np.uint8, count=int(m) if payload else 0)
+            for n, m, start in slices[slices[:, 0] > 0]:
+                f.seek(int(start))
+                records = np.fromfile(f, dtype=dtype, count=int(n))
+                yield records, np.fromfile(f, dtype=np.uint8, count=int(m) if payload else 0)
 
 
 def order_by(records: np.ndarray, by: tuple[str, ...]) -> np.ndarray:

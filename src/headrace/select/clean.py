@@ -20,6 +20,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.select.code_points import decode
+
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 # Marks in the table, beyond the last code point U+10FFFF.
@@ -109,7 +111,7 @@ def _clean(
                 i += 64
             stop = min(i + 64, end)
             while i < stop:
-                code, i = _decode(data, i, end)
+                code, i = decode(data, i)
                 point = table[code]
                 if point == _DROP:
                     continue
@@ -132,26 +134,3 @@ def _clean(
         if at > start and points[at - 1] == _SPACE:
             at -= 1
         lengths[d] = at - start
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _decode(data: npt.NDArray[np.uint8], i: int, end: int) -> tuple[np.int64, int]:
-    """The code point that starts at byte i and the byte after it; U+FFFD for a byte that starts none."""
-    first = np.int64(data[i])
-    if first < 0x80:
-        return first, i + 1
-    if 0xC2 <= first < 0xE0:
-        size, code = 2, first & 0x1F
-    elif 0xE0 <= first < 0xF0:
-        size, code = 3, first & 0x0F
-    elif 0xF0 <= first < 0xF5:
-        size, code = 4, first & 0x07
-    else:
-        return np.int64(0xFFFD), i + 1
-    if i + size > end:
-        return np.int64(0xFFFD), i + 1
-    for j in range(i + 1, i + size):
-        code = (code << 6) | (np.int64(data[j]) & 0x3F)
-    if code > _LAST:
-        return np.int64(0xFFFD), i + 1
-    return code, i + size
