@@ -141,13 +141,14 @@ def test_a_reader_that_leaves_early_is_no_error():
     process.stderr.close()
 
 
-def test_ctrl_c_ends_with_130_and_one_line(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_with_130_and_one_line(tmp_path, how):
     # A named pipe that nobody writes to keeps the command waiting for its recipe.
     os.mkfifo(tmp_path / "recipe.yaml")
     command = [sys.executable, "-c", "from headrace.cli import main; main()", "run", str(tmp_path / "recipe.yaml")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
+    time.sleep(3)
+    process.send_signal(how)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said

@@ -26,15 +26,18 @@ class Phase:
     name: str
     tasks: int
     done: int = 0
+    rows: int = 0
     bytes: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def pace(self) -> str:
-        """Bytes a second since the phase began, and the time that is left at this rate of tasks."""
+        """Rows or bytes a second since the phase began, and the time that is left at this rate of tasks."""
         seconds = time.monotonic() - self.began
         if seconds < 1:
             return ""
         rate = f"{size(self.bytes / seconds)}/s" if self.bytes else ""
+        if self.rows and not self.bytes:
+            rate = f"{self.rows:,} rows, {self.rows / seconds:,.0f}/s"
         left = f"{duration(seconds / self.done * (self.tasks - self.done))} left" if 0 < self.done < self.tasks else ""
         return ", ".join(part for part in (rate, left) if part)
 
@@ -142,6 +145,7 @@ def follow(phase: Phase | None, event: dict[str, Any]) -> Phase | None:
     if kind == "task":
         phase.done += 1
     if kind == "progress":
+        phase.rows += event["rows"]
         phase.bytes += event["bytes"]
     return phase
 

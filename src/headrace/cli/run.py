@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,8 @@ def run(
     json: Json = False,
 ) -> None:
     """Do what a recipe describes, and only what is missing."""
+    # A scheduler's request to end is met as Ctrl-C is: workers are let go, and what is finished is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from headrace import pipeline
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
