@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.planning.counts import Basis, SourceCounts, count_source
-from headrace.planning.machine import Machine
+from headrace.planning.counts import BYTES_PER_TOKEN, Basis, SourceCounts, count_source
+from headrace.planning.machine import START, Machine
 from headrace.planning.measured import Measured, measured
 from headrace.recipe.schema import Recipe, Stage
 from headrace.sequence.epochs import SourceCount, resolve
@@ -18,6 +18,8 @@ COMPRESSED = 0.35
 SIDECAR = 64
 # A segment is 27 bytes of columns; concatenated rows hold little more than two of them in common mixtures.
 SEGMENTS = 2 * 27
+# Formats whose files are parsed as Python.
+PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
 # What `headrace run` holds out for measuring loss, at most.
 HELD_OUT_TOKENS = 1_000_000
 # Weights and AdamW's two moments in float32.
@@ -264,7 +266,7 @@ def _graph(
     documents = sum(source.documents or round(source.bytes / 4000) for source in sources)
     tokens = sum(source.tokens for source in sources)
     width = 2 if _vocabulary(recipe) <= 1 << 16 else 4
-    nodes = [Node("documents", (), round(text * COMPRESSED), machine.seconds("documents", text))]
+    nodes = [Node("documents", (), round(text * COMPRESSED), _reading(recipe, sources, machine))]
     sidecars = []
     for kind, wanted in (
         ("measures", recipe.filters.short is not None or recipe.filters.code is not None),
@@ -273,18 +275,22 @@ def _graph(
     ):
         if wanted:
             sidecars.append(kind)
-            nodes.append(Node(kind, ("documents",), documents * SIDECAR, machine.seconds(kind, text)))
-    nodes.append(Node("verdicts", ("documents", *sidecars), documents * SIDECAR, machine.seconds("verdicts", text)))
+            nodes.append(Node(kind, ("documents",), documents * SIDECAR, START + machine.seconds(kind, text)))
+    nodes.append(
+        Node("verdicts", ("documents", *sidecars), documents * SIDECAR, START + machine.seconds("verdicts", text))
+    )
     if not stages:
         return tuple(nodes)
     assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
     train = recipe.tokenizer.train
     read = 0 if train is None else min(text, train.sample or text)
     nodes.append(
-        Node("tokenizer", ("documents", "verdicts") if train else (), 4 << 20, machine.seconds("tokenizer", read))
+        Node(
+            "tokenizer", ("documents", "verdicts") if train else (), 4 << 20, START + machine.seconds("tokenizer", read)
+        )
     )
     nodes.append(
-        Node("tokens", ("documents", "verdicts", "tokenizer"), tokens * width, machine.seconds("tokens", text))
+        Node("tokens", ("documents", "verdicts", "tokenizer"), tokens * width, START + machine.seconds("tokens", text))
     )
     for stage, section in zip(stages, recipe.stages, strict=True):
         nodes.append(_sequence(stage, section, width, machine))
@@ -302,8 +308,24 @@ def _graph(
     return tuple(nodes)
 
 
+def _reading(recipe: Recipe, sources: tuple[SourceCounts, ...], machine: Machine) -> float:
+    """Seconds to read all sources; those that parse Python modules take most of it."""
+    seconds = START
+    for counts in sources:
+        source = recipe.sources[counts.name]
+        parsed = any((files.format or source.format) in PARSED for files in source.files)
+        seconds += machine.seconds("syntax" if parsed else "documents", counts.bytes)
+    return seconds
+
+
 def _sequence(stage: StagePlan, section: Stage, width: int, machine: Machine) -> Node:
+    """A stage's sequence: tokens are moved; what is rearranged or put in a template is encoded again."""
     masked = 1 / 8 if section.chat else 0
     row = (stage.sequence_length + 1) * (width + masked) + SEGMENTS
-    seconds = machine.seconds("sequence", stage.tokens * width)
+    again = 0.0
+    for share in stage.sources:
+        fim = section.sources[share.source].fim
+        again += share.tokens * (1 if section.chat else fim.rate if fim else 0)
+    seconds = START + machine.seconds("sequence", stage.tokens * width)
+    seconds += machine.seconds("encode", round(again * BYTES_PER_TOKEN))
     return Node(f"sequence-{stage.name}", _SEQUENCE_NEEDS, round(stage.rows * row), seconds)

@@ -6,18 +6,22 @@ import os
 import time
 from dataclasses import dataclass
 
-# Bytes of text (for sequences: of tokens) a core gets through in a second; measured on one core of a shared two-core
-# cloud machine with the demo's corpus. The tokenizers library, which both last rates of text hang on, is at 2 MB/s.
+# Bytes of text (for sequences: of tokens) that a core gets through in a second of processor time. Measured with 102 MB
+# of JSON lines, and from `syntax` on with the demo's corpus, on one core of a two-core cloud machine.
 RATES = {
-    "documents": 8e6,
-    "measures": 40e6,
-    "duplicates": 10e6,
-    "contamination": 20e6,
-    "verdicts": 200e6,
-    "tokenizer": 3e6,
-    "tokens": 2e6,
-    "sequence": 20e6,
+    "documents": 60e6,
+    "measures": 65e6,
+    "duplicates": 75e6,
+    "contamination": 40e6,
+    "verdicts": 100e6,
+    "syntax": 1.4e6,  # documents taken out of Python modules, which are parsed
+    "tokenizer": 4.5e6,
+    "tokens": 3.5e6,
+    "sequence": 40e6,
+    "encode": 3.5e6,  # text encoded again, rearranged or in a template
 }
+# A worker imports its libraries before its first task.
+START = 0.8
 # Training reaches about this share of the speed of a large float32 matrix product.
 UTILISATION = 0.5
 
