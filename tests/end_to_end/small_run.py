@@ -50,7 +50,7 @@ stages:
 """
 
 MODEL = """\
-model: {layers: 2, hidden: 32, heads: 2}
+model: {layers: 2, width: 32, heads: 2}
 """
 
 
@@ -112,10 +112,12 @@ def headrace(*arguments: object, check: bool = True, **options) -> subprocess.Co
 
 
 def published(run: Path, kinds: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """The bytes of every artifact of the run (of some kinds)."""
+    """The bytes of every finished artifact of the run (of some kinds)."""
     base = run / "artifacts"
     return {
         str(p.relative_to(base)): p.read_bytes()
         for p in sorted(base.rglob("*"))
-        if p.is_file() and (not kinds or p.relative_to(base).parts[0].split("-")[0] in kinds)
+        if p.is_file()
+        and ".partial" not in p.relative_to(base).parts[0]
+        and (not kinds or p.relative_to(base).parts[0].split("-")[0] in kinds)
     }
