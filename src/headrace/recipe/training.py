@@ -106,7 +106,9 @@ class SamplesSection(Section):
         default=None, description="holes to fill, through FIM sentinels; null: one, cut into a held-out document"
     )
     tokens: NonNegativeInt = Field(default=48, description="most tokens a sample may have; 0: no samples")
-    temperature: NonNegativeFloat = Field(default=0.0, description="0 is greedy")
+    temperature: NonNegativeFloat = Field(
+        default=0.7, description="0 is greedy, which small models answer with repetition; draws are keyed"
+    )
 
 
 class TrainSection(Section):
