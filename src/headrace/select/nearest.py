@@ -15,6 +15,7 @@ from headrace.select.clean import clean
 from headrace.select.duplicates.bands import optimal_bands
 from headrace.select.duplicates.jaccard import pair_jaccard
 from headrace.select.duplicates.minhash import signatures
+from headrace.select.duplicates.permuted_minhash import signatures as permuted_signatures
 from headrace.select.sidecar import BATCH_BYTES
 
 # Documents compared by their true similarity for each one asked for. The estimate of 128 values has a standard error of
@@ -55,7 +56,9 @@ def nearest(text: str, documents: Artifact, near: Near, most: int = 3, not_row: 
     points = cleaned(text)
     if not len(points):
         return []
-    mine = _signature(points, near)
+    # The search takes the fast signature whatever the recipe says; only whether a band agrees depends on the recipe's.
+    start, length = _one(points)
+    mine = signatures(points, start, length, *shape)[0]
     best: list[tuple[float, int]] = []
     row = 0
     for shard in range(len(documents.shards)):
@@ -77,7 +80,7 @@ def nearest(text: str, documents: Artifact, near: Near, most: int = 3, not_row: 
     for (estimate, negative), other in zip(best, table.column("text").to_pylist(), strict=True):
         theirs = cleaned(other)
         jaccard = pair_jaccard(points, theirs, *shape[:2])
-        agrees = _agree(mine, _signature(theirs, near), *bands)
+        agrees = _agree(_signature(points, near), _signature(theirs, near), *bands)
         found.append(Neighbour(-negative, jaccard, estimate, agrees))
     return sorted(found, key=lambda neighbour: (-neighbour.jaccard, neighbour.row))[:most]
 
@@ -95,7 +98,13 @@ def cleaned(text: str) -> npt.NDArray[np.uint32]:
     return points[: lengths[0]]
 
 
+def _one(points: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Start and length of a text that is alone in its buffer."""
+    return np.zeros(1, dtype=np.int64), np.array([len(points)], dtype=np.int64)
+
+
 def _signature(points: npt.NDArray[np.uint32], near: Near) -> npt.NDArray[np.uint64]:
-    """uint64[values]: the signature of one cleaned text."""
-    start, length = np.zeros(1, dtype=np.int64), np.array([len(points)], dtype=np.int64)
-    return signatures(points, start, length, near.ngram, near.unit == "words", near.values)[0]
+    """uint64[values]: the signature that the recipe gives one cleaned text."""
+    make = signatures if near.signature == "fast" else permuted_signatures
+    start, length = _one(points)
+    return make(points, start, length, near.ngram, near.unit == "words", near.values)[0]

@@ -11,7 +11,8 @@ document, or more than its budget (the fold maps its arrays from files: 4 bytes 
 and exact copies).
 
 A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One of fewer
-units than a shingle is a single shingle, its whole cleaned text.
+units than a shingle is a single shingle, its whole cleaned text. With ``signature: datasketch`` it is as SlimPajama has
+it: neither has a shingle, and all of them are candidates of each other.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ class Duplicates(Step):
             bands, rows = self.bands()
             shape = {"unit": self.near.unit, "ngram": self.near.ngram, "values": self.near.values}
             near = {**shape, "bands": bands, "rows": rows, "unicode": unicodedata.unidata_version}
+            if self.near.signature != "fast":
+                near["signature"] = self.near.signature
         return {"exact": self.exact, "near": near}
 
     def inputs(self) -> dict[str, Step]:
@@ -184,12 +187,13 @@ class Duplicates(Step):
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.uint64]
     ) -> npt.NDArray[np.void]:
         from headrace.select.clean import clean
-        from headrace.select.duplicates.minhash import band_fingerprints
+        from headrace.select.duplicates import minhash, permuted_minhash
 
         assert self.near is not None
         points, starts, lengths = clean(data, offsets)
-        some = lengths > 0
-        fingerprints = band_fingerprints(
+        fast = self.near.signature == "fast"
+        some = (lengths > 0) | (not fast)
+        fingerprints = (minhash if fast else permuted_minhash).band_fingerprints(
             points,
             starts[some],
             lengths[some],
