@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numba
 import numpy as np
 
+from headrace.flow.sorting import sort_by
 from headrace.flow.task import TaskContext
 
 # A run is held twice while it is put in order (records and the ordered copy), and a task has other data too.
@@ -69,11 +70,13 @@ class Spill:
     def _flush(self) -> None:
         if not self._held:
             return
-        partition = np.concatenate([held[0] for held in self._held]).astype(np.int64)
+        partition = np.concatenate([held[0] for held in self._held])
         records = np.concatenate([held[1] for held in self._held])
         payload = np.concatenate([held[2] for held in self._held]) if self.payload else None
         self._held, self._size = [], 0
-        order = np.argsort(partition, kind="stable")
+        # NumPy sorts 16-bit numbers by radix, ten times as fast as wider ones.
+        narrow = np.uint16 if self.partitions <= 1 << 16 else np.int64
+        order = np.argsort(partition.astype(narrow), kind="stable")
         ordered = records[order]
         begin = self._file.tell()
         index = np.zeros((self.partitions, 3), dtype=np.int64)
@@ -180,13 +183,6 @@ def read_partition(
                 yield records, np.fromfile(f, dtype=np.uint8, count=int(m) if payload else 0)
 
 
-def order_by(records: np.ndarray, by: tuple[str, ...]) -> np.ndarray:
-    """The stable order of structured records by the given fields, the first field first: int64[n]."""
-    if len(by) == 1:
-        return np.argsort(records[by[0]], kind="stable")
-    return np.lexsort([records[field] for field in reversed(by)])
-
-
 def sorted_partition(
     ctx: TaskContext, phase: str, name: str, partition: int, dtype: np.dtype, by: tuple[str, ...]
 ) -> Iterator[np.ndarray]:
@@ -214,7 +210,7 @@ def sorted_partition(
     if not runs:
         records = np.concatenate(held)
         del held
-        yield records[order_by(records, by)]
+        yield sort_by(records, by)
         return
     runs.append(_Run(ctx, held, by))
     held = []
@@ -226,7 +222,7 @@ class _Run:
 
     def __init__(self, ctx: TaskContext, held: list[np.ndarray], by: tuple[str, ...]) -> None:
         records = np.concatenate(held)
-        records = records[order_by(records, by)]
+        records = sort_by(records, by)
         folder = ctx.folder / "scratch" / ctx.phase
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed when the run is forgotten
@@ -265,7 +261,7 @@ def _merge(runs: list[_Run], by: tuple[str, ...], limit: int) -> Iterator[np.nda
     ``limit`` records, unless more than that have equal fields.
     """
     candidates = np.concatenate([run.every(max(1, limit // (2 * len(runs)))) for run in runs])
-    candidates = candidates[order_by(candidates, by)]
+    candidates = sort_by(candidates, by)
     bounds: list[tuple[int, ...] | None] = [_fields(c, by) for c in candidates[len(runs) - 1 :: len(runs)]]
     starts = [0] * len(runs)
     for bound in [*bounds, None]:
@@ -275,4 +271,4 @@ def _merge(runs: list[_Run], by: tuple[str, ...], limit: int) -> Iterator[np.nda
         starts = ends
         if parts:
             records = np.concatenate(parts)
-            yield records[order_by(records, by)]
+            yield sort_by(records, by)
