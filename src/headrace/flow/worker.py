@@ -6,6 +6,7 @@ its standard input ends, whether the coordinator closed it or was killed.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import queue
@@ -92,6 +93,7 @@ def serve(run: Path, graph: str, requests: BinaryIO, out: BinaryIO) -> None:
             send(out, {"message": "failed", **describe(error, ctx)})
             continue
         reporter.flush()
+        give_back()
         send(
             out,
             {
@@ -114,6 +116,13 @@ def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
     traceback.print_exc()
     sys.stderr.flush()
     return {"user": False, "what": f"{type(error).__name__}: {error}", "where": "", "mend": ""}
+
+
+def give_back() -> None:
+    """Return freed memory to the system, so that one task's leavings do not count against the next one's budget."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
 
 
 def resident_bytes() -> int:

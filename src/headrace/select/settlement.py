@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ import pyarrow as pa
 from headrace.flow.exchange import gather
 from headrace.select.election import Chunks, Lost, Members, elect, losers
 from headrace.select.splits import SPLITS, held_out, meetings
-from headrace.select.verification import Held, Texts, among, similarities
+from headrace.select.verification import Candidates, Held, Texts, among, similarities
+
+if TYPE_CHECKING:
+    from headrace.recipe.schema import Near
 
 DECISION = np.dtype([("row", "<u8"), ("reason", "u1"), ("length", "<u4")])
 """One document removed here; the payload is the evidence, JSON."""
@@ -28,28 +31,19 @@ CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Verify:
-    """True similarity is looked at: below ``threshold``, by shingles of ``ngram`` units, nothing is removed."""
-
-    threshold: float
-    ngram: int
-    words: bool
-
-
-@dataclass(frozen=True)
 class Rules:
     """What the recipe asks for.
 
     Attributes:
         remove: one document is kept of each component, or of each content id; None keeps copies.
-        verify: how candidates are verified; None to take components at their word.
+        verify: how candidates were found, and so are verified; None to take components at their word.
         check: what training documents must not share with held-out ones: a component ("near"), a content id
             ("exact"), or None.
         sources: their names, in the recipe's order.
     """
 
     remove: Literal["component", "exact"] | None
-    verify: Verify | None
+    verify: Near | None
     check: Literal["exact", "near"] | None
     sources: tuple[str, ...]
 
@@ -99,7 +93,7 @@ def settle(
 
 
 def _verify(
-    lost: Lost, winners: Members, texts: Callable[[], Texts], verify: Verify | None
+    lost: Lost, winners: Members, texts: Callable[[], Texts], verify: Near | None
 ) -> npt.NDArray[np.float64] | None:
     """The true similarity of each loser with its winner; equal texts are not compared."""
     if verify is None:
@@ -107,12 +101,14 @@ def _verify(
     jaccard = np.ones(len(lost.row), dtype=np.float64)
     rows, against = lost.row[~lost.exact], winners.records["row"][lost.winner[~lost.exact]]
 
-    def pairs(records: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    def pairs(
+        records: npt.NDArray[np.void], payload: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
         positions = np.flatnonzero(among(records["row"], rows))
         return positions, against[np.searchsorted(rows, records["row"][positions])]
 
     held = Held(texts(), np.unique(against))
-    _, _, jaccard[~lost.exact] = similarities(texts(), pairs, held, verify.ngram, verify.words)
+    _, _, jaccard[~lost.exact] = similarities(texts(), pairs, held, verify)
     return jaccard
 
 
@@ -120,32 +116,43 @@ def _holdout(
     members: Callable[[], Chunks], texts: Callable[[], Texts], rules: Rules, removed: npt.NDArray[np.uint64]
 ) -> tuple[Lost, Members, npt.NDArray[np.float64] | None]:
     """The training documents that a held-out one is like: each with the one most like it, then of smallest row."""
-    verify = rules.verify if rules.check == "near" else None
     field = "component" if rules.check == "near" else "low"
     held = held_out(members(), removed, field)
     parts = [(np.empty(0, np.uint64), np.empty(0, np.uint16), np.empty(0, np.int64))]
     if len(held.records):
         for records, _ in members():
-            positions, others = meetings(records, removed, held, field, first=verify is None)
+            positions, others = meetings(records, removed, held, field)
             parts.append((records["row"][positions], records["source"][positions], others))
     row, source, other = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.lexsort([held.records["row"][other], row])
+    order = np.argsort(row, kind="stable")
     row, source, other = row[order], source[order], other[order]
-    if verify is None or not len(row):
-        return Lost(row, source, other, np.full(len(row), rules.check == "exact")), held, None
+    if rules.check == "near" and rules.verify is not None and len(row):
+        return _most_like(Lost(row, source, other, np.zeros(len(row), dtype=bool)), held, texts, rules.verify)
+    return Lost(row, source, other, np.full(len(row), rules.check == "exact")), held, None
 
-    def pairs(records: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        low = np.searchsorted(row, records["row"], side="left")
-        counts = np.searchsorted(row, records["row"], side="right") - low
-        which = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
-        return np.repeat(np.arange(len(records)), counts), held.records["row"][other[which]]
 
-    texts_held = Held(texts(), np.unique(held.records["row"][other]))
-    _, _, jaccard = similarities(texts(), pairs, texts_held, verify.ngram, verify.words)
+def _most_like(
+    training: Lost, held: Members, texts: Callable[[], Texts], verify: Near
+) -> tuple[Lost, Members, npt.NDArray[np.float64]]:
+    """Those training documents whose true similarity with a held-out candidate reaches the threshold."""
+    where = np.argsort(held.records["row"])
+    rows = held.records["row"][where]
+    texts_held = Held(texts(), rows)
+    candidates = Candidates(verify, texts_held, held.records["component"][where])
+
+    def pairs(
+        records: npt.NDArray[np.void], payload: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        positions, others = candidates.of(records, payload, np.flatnonzero(among(records["row"], training.row)))
+        return positions, rows[others]
+
+    row, other, jaccard = similarities(texts(), pairs, texts_held, verify)
     best = np.lexsort([-jaccard, row])
-    best = best[np.concatenate([[True], row[best][1:] != row[best][:-1]])]
+    best = best[np.concatenate([[True], row[best][1:] != row[best][:-1]])] if len(best) else best
     best = best[jaccard[best] >= verify.threshold]
-    return Lost(row[best], source[best], other[best], np.zeros(len(best), dtype=bool)), held, jaccard[best]
+    source = training.source[np.searchsorted(training.row, row[best])]
+    winner = where[np.searchsorted(rows, other[best])]
+    return Lost(row[best], source, winner, np.zeros(len(best), dtype=bool)), held, jaccard[best]
 
 
 def _tell(

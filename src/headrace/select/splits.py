@@ -58,16 +58,15 @@ def held_out(chunks: Chunks, removed: npt.NDArray[np.uint64], field: str) -> Mem
 
 
 def meetings(
-    records: npt.NDArray[np.void], removed: npt.NDArray[np.uint64], held: Members, field: str, first: bool
+    records: npt.NDArray[np.void], removed: npt.NDArray[np.uint64], held: Members, field: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which kept training documents meet which held-out ones.
+    """Which kept training documents meet a held-out one: each with the one of smallest row.
 
     Args:
         records: some members.
         removed: rows removed as duplicates, ascending.
         held: from :func:`held_out` with the same field.
         field: equal in both.
-        first: only the held-out document of smallest row for each.
 
     Returns:
         ``(positions, held positions)`` of the pairs.
@@ -75,11 +74,8 @@ def meetings(
     training = np.flatnonzero(_kept(records, removed) & (records["split"] == TRAIN))
     low = np.searchsorted(held.records[field], records[field][training], side="left")
     high = np.searchsorted(held.records[field], records[field][training], side="right")
-    if first:
-        high = np.minimum(high, low + 1)
-    counts = high - low
-    positions = np.repeat(training, counts)
-    others = np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
+    met = low < high
+    positions, others = training[met], low[met]
     if field == "low":
         same = records["high"][positions] == held.records["high"][others]
         positions, others = positions[same], others[same]

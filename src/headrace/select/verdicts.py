@@ -87,7 +87,7 @@ class Verdicts(Step):
     seed: int
 
     kind: ClassVar[str] = "verdicts"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     @staticmethod
     def of(
@@ -155,11 +155,9 @@ class Verdicts(Step):
 
     def rules(self) -> Rules:
         """What the settlement applies."""
-        from headrace.select.settlement import Rules, Verify
+        from headrace.select.settlement import Rules
 
-        near = self.near
-        verify = None if near is None else Verify(near.threshold, near.ngram, near.unit == "words")
-        return Rules(self.remove, verify, self.split.check, self.sources)
+        return Rules(self.remove, self.near, self.split.check, self.sources)
 
     @staticmethod
     def precedence() -> list[str]:

@@ -113,11 +113,9 @@ class Duplicates(Step):
         """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""
         if self.near is None:
             return 0, 0
-        if self.near.bands is not None and self.near.rows is not None:
-            return self.near.bands, self.near.rows
-        from headrace.select.duplicates.bands import optimal_bands
+        from headrace.select.duplicates.fingerprints import bands_of
 
-        return optimal_bands(self.near.threshold, self.near.values)
+        return bands_of(self.near)
 
     def params(self) -> dict[str, Any]:
         """The signature's shape and the tables of Unicode; the threshold only through the bands that it gives."""
@@ -186,25 +184,13 @@ class Duplicates(Step):
     def _band_records(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.uint64]
     ) -> npt.NDArray[np.void]:
-        from headrace.select.clean import clean
-        from headrace.select.duplicates import minhash, permuted_minhash
+        from headrace.select.duplicates.fingerprints import fingerprints
 
         assert self.near is not None
-        points, starts, lengths = clean(data, offsets)
-        fast = self.near.signature == "fast"
-        some = (lengths > 0) | (not fast)
-        fingerprints = (minhash if fast else permuted_minhash).band_fingerprints(
-            points,
-            starts[some],
-            lengths[some],
-            self.near.ngram,
-            self.near.unit == "words",
-            self.near.values,
-            *self.bands(),
-        )
-        records = np.empty(fingerprints.size, dtype=BAND)
-        records["fingerprint"] = fingerprints.ravel()
-        records["row"] = np.repeat(rows[some], fingerprints.shape[1])
+        which, found = fingerprints(self.near, data, offsets)
+        records = np.empty(found.size, dtype=BAND)
+        records["fingerprint"] = found.ravel()
+        records["row"] = np.repeat(rows[which], found.shape[1])
         return records
 
     # Phases "edges" and "exact".
