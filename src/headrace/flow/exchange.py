@@ -11,7 +11,6 @@ reduce task maps it and so reads its own partition's entries only.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
@@ -19,13 +18,11 @@ from typing import BinaryIO
 import numba
 import numpy as np
 
-from headrace.flow.sorting import sort_by
+from headrace.flow.external_sort import ExternalSort
 from headrace.flow.task import TaskContext
 
 # A run is held twice while it is put in order (records and the ordered copy), and a task has other data too.
 SPILL_SHARE = 0.2
-# Sorting holds a chunk, its order and its ordered copy at once.
-SORT_SHARE = 0.15
 
 
 class Spill:
@@ -188,87 +185,10 @@ def sorted_partition(
 ) -> Iterator[np.ndarray]:
     """The records of a partition in ascending order of the fields, in chunks that respect ``ctx.memory``.
 
-    What fits is sorted in memory and comes as one chunk. What does not is sorted in pieces that are written as runs,
-    cut at common splitters, and merged range by range: the classic external sort, with the ranges' bounds taken from
-    a sample of the runs. Records with equal fields keep the order in which they were read, whatever the budget.
+    What fits is sorted in memory and comes as one chunk; what does not by :class:`ExternalSort`. Records with equal
+    fields keep the order in which they were read, whatever the budget.
     """
-    dtype = np.dtype(dtype)
-    limit = max(1 << 12, int(ctx.memory * SORT_SHARE) // dtype.itemsize)
-    held: list[np.ndarray] = []
-    size = 0
-    runs: list[_Run] = []
+    sort = ExternalSort(ctx.folder / "scratch" / ctx.phase, np.dtype(dtype), by, ctx.memory)
     for records, _ in read_partition(ctx, phase, name, partition, dtype):
-        for start in range(0, len(records), limit):
-            piece = records[start : start + limit]
-            if held and size + len(piece) > limit:
-                runs.append(_Run(ctx, held, by))
-                held, size = [], 0
-            held.append(piece)
-            size += len(piece)
-    if not held:
-        return
-    if not runs:
-        records = np.concatenate(held)
-        del held
-        yield sort_by(records, by)
-        return
-    runs.append(_Run(ctx, held, by))
-    held = []
-    yield from _merge(runs, by, limit)
-
-
-class _Run:
-    """A sorted run on disk, in a file that has no name any more, so that nothing is left behind."""
-
-    def __init__(self, ctx: TaskContext, held: list[np.ndarray], by: tuple[str, ...]) -> None:
-        records = np.concatenate(held)
-        records = sort_by(records, by)
-        folder = ctx.folder / "scratch" / ctx.phase
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed when the run is forgotten
-        records.tofile(self._file)
-        self._file.flush()
-        self._dtype, self.size = records.dtype, len(records)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        self._file.seek(start * self._dtype.itemsize)
-        return np.fromfile(self._file, dtype=self._dtype, count=stop - start)
-
-    def every(self, step: int) -> np.ndarray:
-        """Every ``step``-th record."""
-        return np.concatenate([self.read(i, i + 1) for i in range(step - 1, self.size, step)] or [self.read(0, 0)])
-
-    def upper(self, by: tuple[str, ...], bound: tuple[int, ...], low: int) -> int:
-        """The first index from ``low`` whose record is greater than ``bound`` in the fields."""
-        high = self.size
-        while low < high:
-            middle = (low + high) // 2
-            if _fields(self.read(middle, middle + 1)[0], by) <= bound:
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-
-def _fields(record: np.void, by: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(int(record[field]) for field in by)
-
-
-def _merge(runs: list[_Run], by: tuple[str, ...], limit: int) -> Iterator[np.ndarray]:
-    """Merge sorted runs range by range.
-
-    Every ``step``-th record of each run is a candidate splitter. Between two chosen splitters lie at most about
-    ``limit`` records, unless more than that have equal fields.
-    """
-    candidates = np.concatenate([run.every(max(1, limit // (2 * len(runs)))) for run in runs])
-    candidates = sort_by(candidates, by)
-    bounds: list[tuple[int, ...] | None] = [_fields(c, by) for c in candidates[len(runs) - 1 :: len(runs)]]
-    starts = [0] * len(runs)
-    for bound in [*bounds, None]:
-        pairs = list(zip(runs, starts, strict=True))
-        ends = [run.size if bound is None else run.upper(by, bound, start) for run, start in pairs]
-        parts = [run.read(start, end) for (run, start), end in zip(pairs, ends, strict=True) if end > start]
-        starts = ends
-        if parts:
-            records = np.concatenate(parts)
-            yield sort_by(records, by)
+        sort.add(records)
+    yield from sort.chunks()
