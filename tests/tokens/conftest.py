@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
+from headrace.tokens.definition import read_definition
+from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import engine_from, open_file, special_ids, spellings
 from headrace.tokens.training import train
 
@@ -15,11 +17,18 @@ CORPUS = [
 ] * 20
 
 
+SENTENCEPIECE = SpecialTokens(eod="</s>", bos="<s>")
+
+
 @pytest.fixture(scope="session")
-def trained():
+def trained_definition():
     """A byte-level BPE trained here."""
-    definition = train(CORPUS, TokenizerTrain(vocab_size=600), list(spellings(SpecialTokens()).values()), 1)
-    return engine_from(definition, special_ids(definition, SpecialTokens()))
+    return train(CORPUS, TokenizerTrain(vocab_size=600), list(spellings(SpecialTokens()).values()), 1)
+
+
+@pytest.fixture(scope="session")
+def trained(trained_definition):
+    return engine_from(trained_definition, special_ids(trained_definition, SpecialTokens()))
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +38,54 @@ def gpt2(shared):
 
 @pytest.fixture(scope="session")
 def llama(shared):
-    return open_file(shared / "fixtures/tokenizers/llama.model", SpecialTokens(eod="</s>", bos="<s>"))
+    return open_file(shared / "fixtures/tokenizers/llama.model", SENTENCEPIECE)
 
 
 @pytest.fixture(scope="session")
 def crystal(shared):
-    return open_file(shared / "fixtures/tokenizers/crystalcoder.json", SpecialTokens(eod="</s>", bos="<s>"))
+    return open_file(shared / "fixtures/tokenizers/crystalcoder.json", SENTENCEPIECE)
 
 
-@pytest.fixture(params=["trained", "gpt2", "llama", "crystal"])
-def engine(request):
-    """Each kind of engine in turn."""
-    return request.getfixturevalue(request.param)
+def definition_of(name, request):
+    """The definition of a tokenizer by its fixture's name, and the spellings of its special tokens."""
+    if name == "trained":
+        return request.getfixturevalue("trained_definition"), SpecialTokens()
+    folder = request.getfixturevalue("shared") / "fixtures/tokenizers"
+    files = {"gpt2": "gpt2-vocab.json", "llama": "llama.model", "crystal": "crystalcoder.json"}
+    return read_definition(folder / files[name]), SpecialTokens() if name == "gpt2" else SENTENCEPIECE
+
+
+@pytest.fixture(scope="session")
+def on_library():
+    """Gives a tokenizer on the library's engine, each made once."""
+    made = {}
+
+    def get(name, request):
+        if name not in made:
+            definition, special = definition_of(name, request)
+            made[name] = LibraryEngine(definition, special_ids(definition, special))
+        return made[name]
+
+    return get
+
+
+TOKENIZERS = ["trained", "gpt2", "llama", "crystal"]
+
+
+@pytest.fixture(params=[*TOKENIZERS, *(f"{name} on the library" for name in TOKENIZERS)])
+def engine(request, on_library):
+    """Each tokenizer in turn, on the project's own engine and on the library."""
+    name, _, library = request.param.partition(" ")
+    return on_library(name, request) if library else request.getfixturevalue(name)
+
+
+@pytest.fixture(params=TOKENIZERS)
+def both(request, on_library):
+    """Each tokenizer in turn, on both engines: ours, the library's."""
+    return request.getfixturevalue(request.param), on_library(request.param, request)
+
+
+@pytest.fixture(params=TOKENIZERS)
+def chunked_engine(request, on_library):
+    """Each tokenizer in turn on the library, which takes long texts in chunks."""
+    return on_library(request.param, request)

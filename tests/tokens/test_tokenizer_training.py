@@ -137,10 +137,8 @@ def test_crystalcoder_has_all_it_needs_and_stays_as_it_is(tmp_path, shared, crys
     assert engine.special == crystal.special
 
 
-def test_added_tokens_follow_the_last_id(trained):
-    import orjson
-
-    definition = with_special(orjson.loads(trained._tokenizer.to_str()), ["<|new|>", "<|endoftext|>", "<|newer|>"])
+def test_added_tokens_follow_the_last_id(trained, trained_definition):
+    definition = with_special(trained_definition, ["<|new|>", "<|endoftext|>", "<|newer|>"])
     ids = {token["content"]: token["id"] for token in definition["added_tokens"]}
     assert ids["<|endoftext|>"] == trained.special["eod"]
     assert (ids["<|new|>"], ids["<|newer|>"]) == (trained.vocab_size, trained.vocab_size + 1)

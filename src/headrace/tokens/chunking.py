@@ -18,13 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 from headrace.tokens.vocabulary import parts, token_bytes
-
-GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
 
 _LETTER, _DIGIT, _OTHER, _NEITHER = 0, 1, 2, 3
 

@@ -11,11 +11,10 @@ import orjson
 from tokenizers import Tokenizer
 
 from headrace.errors import UserError
-from headrace.flow.exchange import gather
 from headrace.tokens.chunking import chunker
-from headrace.tokens.definition import fingerprint
 from headrace.tokens.engine import Encoded, Texts
-from headrace.tokens.vocabulary import parts, token_bytes
+from headrace.tokens.table_engine import TableEngine
+from headrace.tokens.vocabulary import parts
 
 # Text for one call of the library, whose results take some 100 bytes a token. Measured on 32 MB of code: 64 kB is as
 # fast as 1 MB (5 MB/s) and peaks 45 MB lower.
@@ -55,7 +54,7 @@ def without_dummy(definition: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     return {**definition, **value, "post_processor": None, "truncation": None, "padding": None}, dummy
 
 
-class LibraryEngine:
+class LibraryEngine(TableEngine):
     """An :class:`~headrace.tokens.engine.Engine` on the ``tokenizers`` library.
 
     Args:
@@ -76,7 +75,7 @@ class LibraryEngine:
         chunk_bytes: int = _BATCH_BYTES,
     ) -> None:
         set_threads(threads)
-        table = token_bytes(definition)
+        super().__init__(definition, special)
         plain, self.dummy_prefix = without_dummy(definition)
         try:
             self._tokenizer = Tokenizer.from_str(orjson.dumps(plain).decode())
@@ -84,29 +83,9 @@ class LibraryEngine:
             raise UserError(f"The tokenizer cannot be used: {error}.", "tokenizer.file") from None
         # Special tokens spelled out within a text are text: they must not become what only the pipeline may write.
         self._tokenizer.encode_special_tokens = True
-        self.vocab_size = len(table)
-        self.fingerprint = fingerprint(definition)
-        self.special: Mapping[str, int] = dict(special)
-        added = [token["id"] for token in definition.get("added_tokens") or [] if token.get("special")]
-        self.special_ids = np.unique(np.array([*added, *special.values()], dtype=np.uint32))
-        self.lengths = np.array([len(value) for value in table], dtype=np.int64)
-        self._starts = np.cumsum(self.lengths) - self.lengths
-        self._bytes = np.frombuffer(b"".join(table), dtype=np.uint8)
         self._chunker = chunker(definition)
         self._chunk_bytes = chunk_bytes
-        self._refuse_speakable([table[index].decode("utf-8", "replace") for index in self.special_ids])
-
-    def _refuse_speakable(self, spellings: list[str]) -> None:
-        """A special token whose spelling the model also learnt as a word would come out of ordinary text."""
-        encoded = self.encode(spellings)
-        spoken = np.isin(encoded.tokens, self.special_ids)
-        if spoken.any():
-            which = spellings[int(np.searchsorted(encoded.offsets, np.argmax(spoken), side="right")) - 1]
-            raise UserError(
-                f"The special token {which!r} also comes out of ordinary text.",
-                "tokenizer.special",
-                "Spell it so that it is no word, such as <|name|>.",
-            )
+        self.refuse_speakable(self.encode(self.spellings()))
 
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
@@ -146,15 +125,3 @@ class LibraryEngine:
                     owners, pieces, size = [], [], 0
         if pieces:
             yield owners, pieces
-
-    def decode_batch(self, encoded: Encoded) -> Texts:
-        """The bytes of each list; see :meth:`headrace.tokens.engine.Engine.decode_batch`."""
-        lengths = self.lengths[encoded.tokens]
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        return Texts(gather(self._bytes, self._starts[encoded.tokens], lengths), ends[encoded.offsets])
-
-    def decode(self, tokens: np.ndarray, first: bool = True) -> bytes:
-        """The bytes of one list; see :meth:`headrace.tokens.engine.Engine.decode`."""
-        tokens = np.asarray(tokens)
-        data = gather(self._bytes, self._starts[tokens], self.lengths[tokens]).tobytes()
-        return data[1:] if first and self.dummy_prefix and data[:1] == b" " else data

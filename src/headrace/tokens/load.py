@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,26 @@ def special_ids(definition: dict[str, Any], special: SpecialTokens) -> dict[str,
 
 
 def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads: int = 1) -> Engine:
-    """The engine for a tokenizer's definition."""
+    """The engine for a tokenizer's definition: the project's own where it covers it, else the library's.
+
+    Both give the same ids. That the slower one is taken is said once in a process, as a warning.
+    """
+    from headrace.tokens.covered import NotCoveredError
+    from headrace.tokens.fast import FastEngine
+
+    try:
+        return FastEngine(definition, special)
+    except NotCoveredError as reason:
+        _say_once(str(reason))
     from headrace.tokens.library import LibraryEngine
 
     return LibraryEngine(definition, special, threads)
+
+
+@cache
+def _say_once(reason: str) -> None:
+    text = f"The tokenizer runs on the tokenizers library, some 20 times slower than headrace's own engine: {reason}."
+    warnings.warn(text, stacklevel=3)
 
 
 def open_file(path: Path | str, special: SpecialTokens | None = None, threads: int = 1) -> Engine:

@@ -23,10 +23,10 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import TokenizerConfig, TokenizerTrain
-from headrace.tokens.chunking import LLAMA3_PATTERN
 from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
 from headrace.tokens.kept import kept_rows
 from headrace.tokens.load import CHAT_MARKERS, spellings
+from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet, token_bytes
 
 _FIM = ("fim_prefix", "fim_middle", "fim_suffix")

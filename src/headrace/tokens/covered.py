@@ -1,0 +1,162 @@
+"""Which tokenizers the fast engine covers, and their definitions as the tables that it runs on."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headrace.tokens.merge_table import MergeTable, pair_table
+from headrace.tokens.split_patterns import GPT2_PATTERN, KNOWN
+from headrace.tokens.unicode_classes import code_point_classes
+from headrace.tokens.vocabulary import byte_alphabet, parts
+from headrace.tokens.whole_words import WholeWords, whole_words
+from headrace.tokens.words import CUTS, Scanner
+
+_META_SPACE = "\u2581"
+# Bytes whose words are found together; what that takes, 7 bytes for each, stays in the first-level cache.
+_STRETCH = 4096
+
+
+class NotCoveredError(Exception):
+    """The fast engine does not have what a tokenizer needs; the text says what."""
+
+
+class Tables(NamedTuple):
+    """A tokenizer as arrays; see the types of the fields."""
+
+    scanner: Scanner
+    merges: MergeTable
+    whole: WholeWords
+
+
+def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
+    """The tables of a tokenizer.
+
+    Args:
+        definition: a tokenizers JSON, parsed.
+        lengths: int64[vocab_size]: the bytes of each token.
+
+    Raises:
+        NotCoveredError: it is of a kind that the fast engine does not cover.
+    """
+    model = definition["model"]
+    if model.get("type") != "BPE":
+        raise NotCoveredError(f"its model is {model.get('type')}, not BPE")
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key):
+            raise NotCoveredError(f"its model has {key}")
+    if any(not token.get("special") for token in definition.get("added_tokens") or []):
+        raise NotCoveredError("it has added tokens that are not special")
+    if len(set(model["vocab"].values())) < len(model["vocab"]):
+        raise NotCoveredError("two of its tokens have one id")
+    if parts(definition, "pre_tokenizer") and parts(definition, "pre_tokenizer")[-1]["type"] == "ByteLevel":
+        return _byte_level(definition, lengths)
+    return _meta_space(definition, lengths)
+
+
+def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
+    model = definition["model"]
+    if parts(definition, "normalizer"):
+        raise NotCoveredError("it changes text before it splits it")
+    kind, digits = _pattern(parts(definition, "pre_tokenizer"))
+    vocab, alphabet = model["vocab"], byte_alphabet()
+    if any(char not in vocab for char in alphabet):
+        raise NotCoveredError("some bytes have no token")
+    byte_ids = np.empty(256, dtype=np.int32)
+    for char, byte in alphabet.items():
+        byte_ids[byte] = vocab[char]
+    left, right, result = _merges(model)
+    table = MergeTable(
+        pair_table(left, right, result), byte_ids, np.empty(0, np.int32), lengths, _reach(lengths, result)
+    )
+    words: dict[bytes, int] = {}
+    if model.get("ignore_merges"):
+        words = {
+            bytes(alphabet[char] for char in piece): index
+            for piece, index in vocab.items()
+            if piece and all(char in alphabet for char in piece)
+        }
+    scanner = Scanner(kind, digits, code_point_classes(), np.zeros(0, dtype=np.uint8), _STRETCH)
+    return Tables(scanner, table, whole_words(words))
+
+
+def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
+    """The scanner of a byte-level tokenizer and its number of digits."""
+    kinds = [part["type"] for part in splits]
+    if kinds == ["ByteLevel"] and splits[0].get("use_regex", True):
+        return KNOWN[GPT2_PATTERN]
+    if kinds != ["Split", "ByteLevel"] or splits[1].get("use_regex", True):
+        raise NotCoveredError(f"it splits text by {' and '.join(kinds)} in an unknown way")
+    found = KNOWN.get(splits[0]["pattern"].get("Regex", ""))
+    # The patterns leave nothing between their matches, so removing that is no different from keeping it apart.
+    how = (splits[0]["behavior"], bool(splits[0].get("invert")))
+    if found is None or how not in (("Isolated", False), ("Removed", True)):
+        raise NotCoveredError("its split pattern is not one of GPT-2, GPT-4, Llama 3 and Qwen 2")
+    return found
+
+
+def _merges(model: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left, right and resulting ids of the merges, int64[n] each."""
+    vocab = model["vocab"]
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    try:
+        ids = [(vocab[left], vocab[right], vocab[left + right]) for left, right in pairs]
+    except (KeyError, ValueError):
+        raise NotCoveredError("some merges are of no tokens") from None
+    table = np.array(ids, dtype=np.int64).reshape(-1, 3)
+    return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1]), np.ascontiguousarray(table[:, 2])
+
+
+def _reach(lengths: np.ndarray, result: np.ndarray) -> int:
+    return int(lengths[result].max(initial=1))
+
+
+def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
+    """SentencePiece: the whole text is one word; it is cut where no token reaches across."""
+    model = definition["model"]
+    vocab: dict[str, int] = model["vocab"]
+    _require_plain_spaces(definition)
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    if not model.get("byte_fallback") or any(piece not in vocab for piece in pieces):
+        raise NotCoveredError("it has no tokens for bytes to fall back to")
+    if model.get("ignore_merges"):
+        raise NotCoveredError("its model has ignore_merges")
+    byte_ids = np.array([vocab[piece] for piece in pieces], dtype=np.int32)
+    left, right, result = _merges(model)
+    if np.isin(byte_ids, np.concatenate([left, right, result])).any():
+        raise NotCoveredError("it merges tokens of single bytes")
+    char_ids = np.full(0x110000, -1, dtype=np.int32)
+    for piece, index in vocab.items():
+        if len(piece) == 1 and piece != " ":
+            char_ids[ord(piece)] = index
+    # The engine works on text in which a space stands for U+2581, as in the bytes that tokens decode to.
+    char_ids[ord(" ")], char_ids[ord(_META_SPACE)] = char_ids[ord(_META_SPACE)], -1
+    names = {index: piece for piece, index in vocab.items()}
+    flat = b"".join(names[index].replace(_META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
+    table = MergeTable(pair_table(left, right, result), byte_ids, char_ids, lengths, _reach(lengths, result))
+    scanner = Scanner(CUTS, 0, code_point_classes(), _joined(np.frombuffer(flat, dtype=np.uint8)), _STRETCH)
+    return Tables(scanner, table, whole_words({}))
+
+
+def _require_plain_spaces(definition: dict[str, Any]) -> None:
+    """Raise unless the text's only change is U+2581 for spaces, and one before the text."""
+    normalizers, splits = parts(definition, "normalizer"), parts(definition, "pre_tokenizer")
+    kinds = [part["type"] for part in normalizers if part["type"] != "Prepend"]
+    prepended = [part["prepend"] for part in normalizers if part["type"] == "Prepend"]
+    if not splits and kinds == ["Replace"] and prepended in ([], [_META_SPACE]):
+        replace = next(part for part in normalizers if part["type"] == "Replace")
+        if replace["pattern"] == {"String": " "} and replace["content"] == _META_SPACE:
+            return
+    metaspace = {"type": "Metaspace", "replacement": _META_SPACE, "split": False}
+    if not normalizers and len(splits) == 1 and metaspace.items() <= splits[0].items():
+        return
+    raise NotCoveredError("its rules for spaces are not those of SentencePiece's BPE models")
+
+
+def _joined(flat: np.ndarray) -> np.ndarray:
+    """uint8[65536], 0 or 1: which two bytes stand side by side in a token (each ends with 0xFF) or a character."""
+    out = np.zeros((256, 256), dtype=np.uint8)
+    out[flat[:-1], flat[1:]] = 1
+    out[:, 0x80:0xC0] = 1
+    return out.reshape(-1)

@@ -1,0 +1,122 @@
+"""The project's own tokenizer engine: Numba kernels over the texts' buffer, equal to the library token for token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.errors import UserError
+from headrace.tokens.covered import fast_tables
+from headrace.tokens.encoding import encode_texts
+from headrace.tokens.engine import Encoded, Texts
+from headrace.tokens.table_engine import TableEngine
+from headrace.tokens.vocabulary import parts
+from headrace.tokens.word_cache import WordCache, new_cache
+from headrace.tokens.words import CUTS
+
+# Texts are copied to a buffer of about this size, which stays in the second-level cache while it is read.
+_BLOCK = 1 << 18
+_PADDING = 16
+_META_SPACE = "\u2581".encode()
+
+
+class FastEngine(TableEngine):
+    """An :class:`~headrace.tokens.engine.Engine` for BPE tokenizers, byte-level or of SentencePiece's kind.
+
+    Args:
+        definition: a tokenizers JSON, parsed.
+        special: role -> id of the tokens with a duty.
+
+    Raises:
+        NotCoveredError: the definition is of a kind that this engine does not cover.
+        UserError: the tokenizer does not keep every byte of a text, or a special token comes out of ordinary text.
+    """
+
+    def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
+        super().__init__(definition, special)
+        self._tables = fast_tables(definition, self.lengths)
+        self.dummy_prefix = _has_dummy(definition)
+        self._caches = [new_cache()]
+        self.refuse_speakable(self.encode(self.spellings()))
+
+    def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
+        """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
+        batch = texts if isinstance(texts, Texts) else Texts.of(texts)
+        _require_utf8(batch)
+        leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & self.dummy_prefix
+        offsets = np.zeros(batch.count + 1, dtype=np.int64)
+        made: list[np.ndarray] = []
+        total = 0
+        # Taken and put back, so that two threads never write to one cache.
+        cache = self._caches.pop() if self._caches else new_cache()
+        for low, high in _blocks(batch.offsets):
+            tokens, ends = self._encode_block(batch, leads, low, high, cache)
+            made.append(tokens)
+            offsets[low + 1 : high + 1] = total + ends
+            total += len(tokens)
+        self._caches.append(cache)
+        return Encoded(np.concatenate(made) if made else np.empty(0, dtype=np.uint32), offsets)
+
+    def _encode_block(
+        self, batch: Texts, leads: np.ndarray, low: int, high: int, cache: WordCache
+    ) -> tuple[np.ndarray, np.ndarray]:
+        data, bounds = _copied(batch, leads, low, high, self._tables.scanner.kind == CUTS)
+        out = np.empty(int(bounds[-1]) + _PADDING, dtype=np.uint32)
+        ends = np.zeros(high - low, dtype=np.int64)
+        encode_texts(data.view(np.uint8), data, bounds, *self._tables, cache, out, ends)
+        return out[: ends[-1]].copy(), ends
+
+
+def _has_dummy(definition: dict[str, Any]) -> bool:
+    """Whether a rule of the definition puts a space before a text; see ``without_dummy`` of the library's engine."""
+    splits = parts(definition, "pre_tokenizer")
+    return (
+        any(part["type"] == "Prepend" for part in parts(definition, "normalizer"))
+        or any(part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never" for part in splits)
+        or any(part["type"] == "ByteLevel" and part.get("add_prefix_space", True) for part in splits)
+    )
+
+
+def _require_utf8(batch: Texts) -> None:
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(batch.offsets)), pa.py_buffer(batch.data)]
+    try:
+        pa.Array.from_buffers(pa.large_string(), batch.count, buffers).validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"The text is not UTF-8: {error}.", "tokens", "Read it as UTF-8 first.") from None
+
+
+def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of texts of about a block's bytes each."""
+    low = 0
+    while low < len(offsets) - 1:
+        high = int(np.searchsorted(offsets, offsets[low] + _BLOCK, side="right")) - 1
+        high = max(high, low + 1)
+        yield low, high
+        low = high
+
+
+def _copied(batch: Texts, leads: np.ndarray, low: int, high: int, meta_space: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Texts as the kernel reads them: dummy spaces put before, U+2581 made a space, and room after the end.
+
+    Returns:
+        uint64[words] and int64[high - low + 1], the bytes where texts begin and end.
+    """
+    start, end = int(batch.offsets[low]), int(batch.offsets[high])
+    bounds = batch.offsets[low : high + 1] - start
+    text = batch.data[start:end]
+    if leads[low:high].any() or (meta_space and _META_SPACE in text.tobytes()):
+        pieces = []
+        for i in range(low, high):
+            piece = batch.bytes_of(i)
+            piece = piece.replace(_META_SPACE, b" ") if meta_space else piece
+            pieces.append(b" " + piece if leads[i] and piece else piece)
+        bounds = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+        text = np.frombuffer(b"".join(pieces), dtype=np.uint8)
+    words = np.empty(len(text) // 8 + _PADDING // 8 + 1, dtype=np.uint64)
+    data = words.view(np.uint8)
+    data[: len(text)] = text
+    data[len(text) :] = 0
+    return words, bounds

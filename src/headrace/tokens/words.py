@@ -1,0 +1,103 @@
+"""The words of a text, stretch by stretch: many at a time where they are short, one at a time where they are not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from headrace.tokens.split_patterns import GPT2, gpt2_end, llama3_end
+from headrace.tokens.unicode_classes import SPACE
+from headrace.tokens.word_ends import cut_words, encode_classes, gpt2_words, llama3_words, mark_later_line_ends
+
+CUTS = 2
+"""Code of the scanner that cuts between bytes which stand side by side in no token, after those of the patterns."""
+
+# A contraction has 4 bytes at most, so what begins later may not be seen to its end.
+_AHEAD = 4
+
+
+class Scanner(NamedTuple):
+    """How texts are cut into words.
+
+    Attributes:
+        kind: GPT2, LLAMA3 or CUTS.
+        digits: how many digits at most stand together (LLAMA3).
+        classes: uint8[0x110000], the class of each code point.
+        joined: uint8[65536], 0 or 1: whether bytes ``a << 8 | b`` stand side by side in some token or character (CUTS).
+        stretch: bytes that are looked at together.
+    """
+
+    kind: int
+    digits: int
+    classes: np.ndarray
+    joined: np.ndarray
+    stretch: int
+
+
+class Scratch(NamedTuple):
+    """Room for one stretch.
+
+    Attributes:
+        codes: uint8[stretch + 2].
+        later: bool[stretch + 2].
+        starts: int32[stretch + 1]: where words begin and, after them, where the last one ends.
+    """
+
+    codes: np.ndarray
+    later: np.ndarray
+    starts: np.ndarray
+
+
+@numba.njit(cache=True, nogil=True)
+def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch: Scratch) -> int:
+    """Find the words at the beginning of what is left of a text.
+
+    Args:
+        data: uint8, valid UTF-8.
+        start: where a word begins.
+        end: where the text ends.
+        scanner: the rules.
+        scratch: gets, in ``starts``, where words begin, counted from ``start``, and where the last of them ends.
+
+    Returns:
+        How many words, at least one.
+    """
+    size = min(end - start, scanner.stretch)
+    starts, codes = scratch.starts, scratch.codes
+    if scanner.kind == CUTS:
+        count = cut_words(data, start, size, scanner.joined, starts)
+    else:
+        encode_classes(data, start, start + size, scanner.classes, codes)
+        codes[size + 1] = SPACE
+        if scanner.kind == GPT2:
+            count = gpt2_words(data, start, codes, size, starts)
+        else:
+            mark_later_line_ends(codes, size, scratch.later)
+            count = llama3_words(data, start, codes, size, starts, scratch.later, scanner.digits)
+    starts[count] = size
+    if start + size == end:
+        return count
+    if scanner.kind == CUTS:
+        count -= 1
+    else:
+        # What depends on text beyond the stretch: its last bytes, and white space that may go on.
+        while count > 0 and (starts[count] > size - _AHEAD or (codes[starts[count]] & 3) == SPACE):
+            count -= 1
+    if count > 0:
+        return count
+    starts[1] = _one_word(data, start, end, scanner) - start
+    return 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _one_word(data: np.ndarray, start: int, end: int, scanner: Scanner) -> int:
+    if scanner.kind == GPT2:
+        return gpt2_end(data, start, end, scanner.classes)
+    if scanner.kind != CUTS:
+        return llama3_end(data, start, end, scanner.classes, scanner.digits)
+    start += 1
+    while start < end and scanner.joined[(np.int64(data[start - 1]) << 8) | np.int64(data[start])]:
+        start += 1
+    return start

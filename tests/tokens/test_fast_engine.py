@@ -1,0 +1,187 @@
+"""The project's own engine gives the library's ids on every text, however strange, and whatever it did before."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sysconfig
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.errors import UserError
+from headrace.tokens.definition import byte_level_definition
+from headrace.tokens.engine import Texts
+from headrace.tokens.fast import FastEngine
+from headrace.tokens.library import LibraryEngine
+from headrace.tokens.load import engine_from
+from headrace.tokens.split_patterns import CL100K_PATTERN, KNOWN, QWEN2_PATTERN
+from headrace.tokens.vocabulary import byte_alphabet
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+# Every character that some pattern names or whose class is seldom seen, and the letters of contractions.
+ODD = [
+    *"aZsSltTrReEvVmMdDlL09' \n\r\t!(\"_", "\x00", "\x1c", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u3000",
+    "\u017f", "\u212a", "\u0301", "\u0663", "\xb2", "\u2167", "\u6f22", "\u02b0", "\u2581", "\U0001f600",
+    "\U0001d7d9", "\U00020000", "\U000e0101", "\uffff", "\U0010ffff", "'s", "'LL", " '", "  ", "\r\n", "12345",
+]  # fmt: skip
+RUNS = st.lists(st.tuples(st.sampled_from(ODD), st.sampled_from([1, 1, 1, 2, 3, 7])), max_size=40).map(
+    lambda runs: "".join(char * count for char, count in runs)
+)
+ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+def same(ours, theirs, texts, first=True) -> bool:
+    batch = Texts.of(texts)
+    a, b = ours.encode(batch, first), theirs.encode(batch, first)
+    return np.array_equal(a.offsets, b.offsets) and np.array_equal(a.tokens, b.tokens)
+
+
+@FUZZ
+@given(st.lists(RUNS | ANY, max_size=4), st.booleans())
+def test_fuzzed_text_gives_the_ids_of_the_library(both, texts, first):
+    assert same(*both, texts, first)
+
+
+def patterned(definition, pattern, **model):
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    pre = {"type": "Sequence", "pretokenizers": [split, level]}
+    return {**definition, "pre_tokenizer": pre, "model": {**definition["model"], **model}}
+
+
+@pytest.fixture(scope="module", params=sorted(KNOWN))
+def pattern_engines(request, trained_definition):
+    definition = patterned(trained_definition, request.param)
+    return FastEngine(definition, {}), LibraryEngine(definition, {})
+
+
+@FUZZ
+@given(st.lists(RUNS, max_size=4), st.sampled_from([9, 16, 64, 4096]))
+def test_every_pattern_and_any_stretch(pattern_engines, texts, stretch):
+    ours, library = pattern_engines
+    was = ours._tables
+    ours._tables = was._replace(scanner=was.scanner._replace(stretch=stretch))
+    assert same(ours, library, texts)
+    ours._tables = was
+
+
+def test_every_code_point(both):
+    points = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    text = "".join(points)
+    assert same(*both, ["".join(char for char in points[::7]), text[: 1 << 16], text[1 << 16 :: 3]])
+    # Each between letters, digits, spaces and signs: its class decides where words end.
+    shown = [f"a{char}b {char}1{char}\n{char}'{char}s" for char in points[:0x3400] + points[0xF000:0x12000:3]]
+    assert same(*both, shown)
+
+
+PATHOLOGICAL = {
+    "one word": "a" * 30_000,
+    "a word of two letters": "ab" * 20_000,
+    "no pattern": "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=40_000)),
+    "spaces": " " * 1_000_000,
+    "spaces and a letter": " " * 70_000 + "a",
+    "tabs": "\t" * 30_000,
+    "line ends": "\r\n" * 20_000 + "x" + "\n" * 9_001,
+    "line ends after signs": "(\n" * 9_000 + ")" + "\n" * 20_000 + "  x",
+    "combining marks": "\u0301\u0323" * 12_000,
+    "four bytes": "\U0001f600\U00020000\U0001d7d9" * 6_000,
+    "digits": "7" * 30_001,
+    "apostrophes": "'" * 10_001 + "s" + "'s" * 9_000,
+    "wide spaces": "\u3000" * 9_000 + "a" + "\u3000b" * 5_000 + "\xa0" * 4_100,
+    "meta spaces": "\u2581" * 9_000 + "a\u2581 b" * 900,
+}
+
+
+@pytest.mark.parametrize("name", PATHOLOGICAL)
+def test_pathological_text(both, name):
+    assert same(*both, [PATHOLOGICAL[name]])
+
+
+def test_python_files_of_the_environment(both):
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files[::6]]
+    assert sum(map(len, texts)) > 500_000
+    assert same(*both, texts)
+    assert same(*both, texts[:20], first=False)
+
+
+def reference(definition, text: str) -> list[int]:
+    """BPE of one word in the plainest way: merge the leftmost pair of the best rank until none is left."""
+    model = definition["model"]
+    spelled = {byte: char for char, byte in byte_alphabet().items()}
+    ranks = {tuple(merge): rank for rank, merge in enumerate(model["merges"])}
+    symbols = [spelled[byte] for byte in text.encode()]
+    while True:
+        pairs = [ranks.get(pair, len(ranks)) for pair in itertools.pairwise(symbols)]
+        if not pairs or min(pairs) == len(ranks):
+            return [model["vocab"][symbol] for symbol in symbols]
+        at = pairs.index(min(pairs))
+        symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
+
+
+@FUZZ
+@given(st.text("abc", max_size=200), st.randoms(use_true_random=False))
+def test_any_merges_give_what_the_plainest_way_gives(text, rng):
+    """Merges in an order that no training gives, where a result may come of several pairs and be used before it is."""
+    vocab = {char: index for index, char in enumerate(byte_alphabet())}
+    pieces, merges = ["a", "b", "c"], []
+    for _ in range(rng.randrange(1, 40)):
+        pair = [rng.choice(pieces), rng.choice(pieces)]
+        if pair not in merges and len("".join(pair)) < 40:
+            merges.append(pair)
+            pieces.append("".join(pair))
+            vocab.setdefault(pieces[-1], len(vocab))
+    rng.shuffle(merges)
+    definition = byte_level_definition(vocab, merges)
+    assert FastEngine(definition, {}).encode([text]).tokens.tolist() == reference(definition, text)
+
+
+def test_words_that_are_tokens_whatever_the_merges_say(trained_definition):
+    vocab = {**trained_definition["model"]["vocab"], "wheelbarrow": 600, "\u0120qqq": 601}
+    for ignore in (True, False):
+        definition = patterned(trained_definition, QWEN2_PATTERN, vocab=vocab, ignore_merges=ignore)
+        ours, library = FastEngine(definition, {}), LibraryEngine(definition, {})
+        texts = ["wheelbarrow qqq wheelbarrows", "wheel"]
+        assert same(ours, library, texts)
+        assert (601 in ours.encode(texts).tokens) == ignore
+
+
+def test_the_removed_spelling_of_a_pattern_is_the_same(trained_definition):
+    definition = patterned(trained_definition, CL100K_PATTERN)
+    split = definition["pre_tokenizer"]["pretokenizers"][0]
+    split["behavior"], split["invert"] = "Removed", True
+    text = ["it's a 12345 (test)\n\n  of \u017f'\u017f ..."]
+    assert same(FastEngine(definition, {}), LibraryEngine(definition, {}), text)
+
+
+def test_what_was_encoded_before_makes_no_difference(both, trained_definition):
+    ours, library = both
+    rng = random.Random(2)
+    # More different words than the tables hold, so that entries are overwritten.
+    noise = [" ".join(str(rng.randrange(10**9)) for _ in range(2000)) for _ in range(30)]
+    text = ["the wheel turns; it's 1850 " * 3, *noise[:2]]
+    before = ours.encode(text).tokens.tolist()
+    ours.encode(noise)
+    assert ours.encode(text).tokens.tolist() == before == library.encode(text).tokens.tolist()
+
+
+def test_text_that_is_not_utf8_is_refused(trained):
+    for bad in (b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"):
+        with pytest.raises(UserError, match="not UTF-8"):
+            trained.encode(Texts.of([b"good", bad, b"good"]))
+
+
+def test_what_is_not_covered_runs_on_the_library_and_is_said(trained_definition):
+    definition = {**trained_definition, "normalizer": {"type": "NFC"}}
+    with pytest.warns(UserWarning, match="it changes text before it splits it"):
+        engine = engine_from(definition, {})
+    assert isinstance(engine, LibraryEngine)
+    text = "e\u0301"
+    assert engine.decode(engine.encode([text]).tokens).decode() == unicodedata.normalize("NFC", text)
+    assert isinstance(engine_from(trained_definition, {}), FastEngine)
