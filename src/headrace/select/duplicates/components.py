@@ -1,4 +1,4 @@
-"""Connected components of the duplicate pairs: union-find over one array, which may be a memory-mapped file.
+"""Connected components of the duplicate pairs: union-find over one array.
 
 The label of a component is its smallest row, so it depends on the pairs alone and not on their order.
 """

@@ -3,12 +3,12 @@
     signatures  map     each document's band fingerprints, and its content id, to the partition of their high bits
     edges       reduce  documents that agree in a band: an edge from each to the smallest row of its bucket
     exact       reduce  the same for equal content ids
-    components  fold    union-find over all edges; the label is the smallest row
+    components  fold    union-find over all edges, or star contraction on disk; the label is the smallest row
     publish     map     the sidecar, row by row beside the documents
 
 Nothing is decided here: :mod:`headrace.select.verdicts` elects the document to keep. No phase holds an object a
-document, or more than its budget (the fold maps its arrays from files: 4 bytes a document for each of labels, sizes
-and exact copies).
+document, or more than its budget: the fold keeps two row numbers a document in memory while they fit, and works on disk
+beyond (:mod:`headrace.select.duplicates.labels`).
 
 A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One of fewer
 units than a shingle is a single shingle, its whole cleaned text. With ``signature: datasketch`` it is as SlimPajama has
@@ -20,7 +20,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -50,6 +49,9 @@ ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
 # A partition of this size is sorted in memory under the smallest budgets that a worker is given.
 PARTITION_BYTES = 64 << 20
 
+# Beyond this many the slices that a map task writes get too small to read well; larger partitions are sorted on disk.
+MOST_PARTITIONS = 2048
+
 # Text cleaned at a time: code points are four times as long, and 4 MB of them stay in the last-level cache.
 BATCH_BYTES = 1 << 20
 
@@ -61,7 +63,7 @@ ROW_GROUP = 1 << 16
 
 def partitions(records: int, dtype: np.dtype) -> int:
     """How many partitions hold records of a dtype in ``PARTITION_BYTES`` each: a power of two, from content only."""
-    return 1 << max(0, (records * dtype.itemsize - 1) // PARTITION_BYTES).bit_length()
+    return min(MOST_PARTITIONS, 1 << max(0, (records * dtype.itemsize - 1) // PARTITION_BYTES).bit_length())
 
 
 def high_bits(keys: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
@@ -210,34 +212,10 @@ class Duplicates(Step):
     # Phase "components".
 
     def _components(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        from headrace.select.duplicates.components import flatten, row_dtype, union
+        from headrace.select.duplicates.labels import label
 
         rows = ctx.input("documents").rows
-        dtype = row_dtype(rows)
-        if rows == 0:
-            return {"components": 0, "members": 0, "largest": 0}
-        with (
-            ctx.intermediate("labels.bin") as labels,
-            ctx.intermediate("sizes.bin") as sizes,
-            ctx.intermediate("exact.bin") as exact,
-        ):
-            parent = _fresh(labels.path, dtype, rows)
-            first = _fresh(exact.path, dtype, rows)
-            for start in range(0, rows, EDGE_CHUNK):
-                stop = min(rows, start + EDGE_CHUNK)
-                parent[start:stop] = first[start:stop] = np.arange(start, stop, dtype=dtype)
-            for edges in _read_edges(ctx, "edges"):
-                union(parent, edges)
-                ctx.progress(len(edges))
-            for edges in _read_edges(ctx, "exact"):
-                union(parent, edges)
-                first[edges[:, 1]] = edges[:, 0]
-                ctx.progress(len(edges))
-            count = _fresh(sizes.path, dtype, rows)
-            found = flatten(parent, count)
-            for array in (parent, first, count):
-                array.flush()
-        return dict(zip(("components", "members", "largest"), found.tolist(), strict=True))
+        return label(ctx, rows, lambda: _read_edges(ctx, "edges"), lambda: _read_edges(ctx, "exact"))
 
     # Phase "publish".
 
@@ -249,12 +227,12 @@ class Duplicates(Step):
         documents = ctx.input("documents")
         start, stop = documents.row_offsets[spec["shard"] : spec["shard"] + 2].tolist()
         dtype = row_dtype(documents.rows)
-        component, first, size = (np.empty(0, dtype=np.uint64) for _ in range(3))
-        if stop > start:
-            maps = (np.memmap(ctx.scratch("components", f"{name}.bin"), dtype=dtype, mode="r") for name in _ARRAYS)
-            labels, sizes, exact = maps
-            component, first = labels[start:stop].astype(np.uint64), exact[start:stop].astype(np.uint64)
-            size = sizes[component].astype(np.uint64)
+
+        def found(name: str) -> npt.NDArray[np.uint64]:
+            path = ctx.scratch("components", f"{name}.bin")
+            return np.fromfile(path, dtype, stop - start, offset=start * dtype.itemsize).astype(np.uint64)
+
+        component, size, first = found("labels"), found("sizes"), found("exact")
         lengths = np.load(ctx.scratch("signatures", f"bytes-{spec['shard']:05d}.npy"))
         table = pa.table(
             [
@@ -300,9 +278,6 @@ class Duplicates(Step):
         return value
 
 
-_ARRAYS = ("labels", "sizes", "exact")
-
-
 def _signature_memory(spec: dict[str, Any]) -> int:
     """A row group as it is read and decoded, and code points of four bytes for its largest document."""
     return (24 << 20) + 6 * int(spec["bytes"])
@@ -334,11 +309,6 @@ def _stars(ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tu
             count += found
             ctx.progress(len(records))
     return {"edges": count}
-
-
-def _fresh(path: Path, dtype: np.dtype, rows: int) -> np.memmap:
-    """A new file of zeros, mapped for writing."""
-    return np.memmap(path, dtype=dtype, mode="w+", shape=(rows,))
 
 
 def _read_edges(ctx: TaskContext, phase: str) -> Iterator[npt.NDArray[np.uint64]]:

@@ -1,0 +1,162 @@
+"""Connected components on disk: alternating large-star and small-star (Kiveris, Lattanzi, Mirrokni, Rastogi and
+Vassilvitskii, "Connected Components in MapReduce and Beyond", SoCC 2014).
+
+A round sorts the edges twice. Large-star looks at each row with all its neighbours, and points the larger of them at
+the smallest; small-star looks at each row with its smaller neighbours, and points them and itself at the smallest.
+Neither joins or parts components, and neither makes more edges. When a round changes nothing, each component is a star
+around its smallest row. A chain needs a round for each doubling of its length; what duplicates usually give, cliques
+and stars that overlap, takes three or four whatever their size.
+
+Rows stream by in order, so a row with a hundred million neighbours takes no more memory than one with two. A round's
+edges are a file, so a task that died goes on with the round in which it died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from headrace.flow.external_sort import ExternalSort
+from headrace.flow.task import TaskContext
+
+EDGE = np.dtype([("row", "<u8"), ("other", "<u8")])
+
+# Edges read from a round's file at a time.
+CHUNK = 1 << 18
+
+Edges = Iterable[npt.NDArray[np.uint64]]
+"""Chunks of uint64[n, 2]: pairs of different rows."""
+
+
+def contract(ctx: TaskContext, edges: Edges) -> Iterator[npt.NDArray[np.uint64]]:
+    """The components of a graph as stars.
+
+    Args:
+        ctx: the task; rounds are its intermediate files.
+        edges: the pairs (smaller row, larger row), repeats allowed. Not looked at if a round is done already.
+
+    Yields:
+        uint64[n, 2] of (smallest row of the component, member), ascending by member, once for each member but the
+        smallest.
+    """
+    done = _last_round(ctx)
+    number, changes, latest = done if done is not None else (0, 1, None)
+    while changes:
+        number += 1
+        name = f"round-{number:03d}.edges"
+        with ctx.intermediate(name) as out, open(out.path, "wb") as f:
+            np.zeros(1, dtype="<i8").tofile(f)
+            changes = _round(ctx, edges if latest is None else _read(latest), f)
+            f.seek(0)
+            np.array([changes], dtype="<i8").tofile(f)
+        if latest is not None:
+            latest.unlink()
+        latest = ctx.scratch(ctx.phase, name)
+    assert latest is not None
+    yield from _read(latest)
+
+
+def _round(ctx: TaskContext, edges: Edges, out: BinaryIO) -> int:
+    """One large-star and one small-star; how many edges were changed."""
+    # Two sorts are under way at once: one is read while the other is filled.
+    by_row, by_larger = (ExternalSort(_folder(ctx), EDGE, ("row", "other"), ctx.memory // 2) for _ in range(2))
+    for chunk in edges:
+        by_row.add(np.concatenate([chunk, chunk[:, ::-1]]).view(EDGE).reshape(-1))
+    changes = 0
+    state = np.zeros(4, dtype=np.uint64)
+    for records in by_row.chunks():
+        found = np.empty((len(records), 2), dtype=np.uint64)
+        count, changed = large_star(records.view(np.uint64).reshape(-1, 2), state, found)
+        by_larger.add(found[:count].view(EDGE).reshape(-1))
+        changes += changed
+        ctx.progress(len(records))
+    state[:] = 0
+    for records in by_larger.chunks():
+        found = np.empty((len(records), 2), dtype=np.uint64)
+        count, changed = small_star(records.view(np.uint64).reshape(-1, 2), state, found)
+        found[:count].tofile(out)
+        changes += changed
+    return changes
+
+
+def _folder(ctx: TaskContext) -> Path:
+    return ctx.folder / "scratch" / ctx.phase
+
+
+def _last_round(ctx: TaskContext) -> tuple[int, int, Path] | None:
+    """The number, the changes and the edges of the last round that is done."""
+    rounds = sorted(_folder(ctx).glob("round-*.edges"))
+    if not rounds:
+        return None
+    return int(rounds[-1].stem.removeprefix("round-")), int(np.fromfile(rounds[-1], "<i8", 1)[0]), rounds[-1]
+
+
+def _read(path: Path) -> Iterator[npt.NDArray[np.uint64]]:
+    with open(path, "rb") as f:
+        f.seek(8)
+        while len(edges := np.fromfile(f, dtype=np.uint64, count=2 * CHUNK)):
+            yield edges.reshape(-1, 2)
+
+
+@numba.njit(cache=True, nogil=True)
+def large_star(
+    edges: npt.NDArray[np.uint64], state: npt.NDArray[np.uint64], out: npt.NDArray[np.uint64]
+) -> tuple[int, int]:
+    """Point the larger neighbours of each row at the smallest of them and the row itself.
+
+    Args:
+        edges: uint64[n, 2] of (row, neighbour), each edge both ways, ascending, in as many chunks as memory demands.
+        state: uint64[4], zeros before the first chunk: the row that is open at a chunk's start, the smallest of it
+            and its neighbours, the last neighbour, and 1 if there is one. Updated.
+        out: uint64[n, 2]; receives (larger neighbour, smallest).
+
+    Returns:
+        The number of edges made, and how many of them there were not before.
+    """
+    count, changes = 0, 0
+    for i in range(len(edges)):
+        row, other = edges[i, 0], edges[i, 1]
+        if state[3] == 0 or row != state[0]:
+            state[0], state[1], state[3] = row, min(row, other), 1
+        elif other == state[2]:
+            continue
+        state[2] = other
+        if other > row:
+            out[count, 0], out[count, 1] = other, state[1]
+            count += 1
+            changes += 1 if state[1] != row else 0
+    return count, changes
+
+
+@numba.njit(cache=True, nogil=True)
+def small_star(
+    edges: npt.NDArray[np.uint64], state: npt.NDArray[np.uint64], out: npt.NDArray[np.uint64]
+) -> tuple[int, int]:
+    """Point each row and its smaller neighbours at the smallest of them.
+
+    Args:
+        edges: uint64[n, 2] of (row, smaller neighbour), ascending, in as many chunks as memory demands.
+        state: as for :func:`large_star`.
+        out: uint64[n, 2]; receives (smallest, row or neighbour).
+
+    Returns:
+        The number of edges made, and how many of them there were not before.
+    """
+    count, changes = 0, 0
+    for i in range(len(edges)):
+        row, other = edges[i, 0], edges[i, 1]
+        if state[3] == 0 or row != state[0]:
+            state[0], state[1], state[3] = row, other, 1
+            out[count, 0], out[count, 1] = other, row
+            count += 1
+        elif other != state[2]:
+            out[count, 0], out[count, 1] = state[1], other
+            count += 1
+            changes += 1
+        state[2] = other
+    return count, changes

@@ -1,0 +1,171 @@
+"""The component of every document, found in memory while that suffices and on disk beyond; the same either way.
+
+Three files are written, of a row number's width for each document: ``labels.bin``, the smallest row of its component;
+``sizes.bin``, the documents in it; ``exact.bin``, the smallest row of its content id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.flow.external_sort import ExternalSort
+from headrace.flow.task import TaskContext
+from headrace.select.duplicates.components import flatten, row_dtype, union
+from headrace.select.duplicates.contraction import Edges, contract
+
+# Union-find may fill this share of the budget with its two arrays; the rest is for the edges on their way through.
+UNION_SHARE = 0.75
+
+# Rows filled in and written at a time, and edges of a sorted file read at a time.
+CHUNK = 1 << 18
+
+LABEL = np.dtype([("row", "<u8"), ("label", "<u8"), ("size", "<u8")])
+FIRST = np.dtype([("row", "<u8"), ("label", "<u8")])
+GROUP = np.dtype([("label", "<u8"), ("size", "<u8")])
+
+Counts = dict[str, int]
+
+
+def fits(rows: int, memory: int) -> bool:
+    """Whether union-find over this many rows fits a budget in bytes."""
+    return 2 * rows * row_dtype(rows).itemsize <= memory * UNION_SHARE
+
+
+def label(ctx: TaskContext, rows: int, near: Callable[[], Edges], exact: Callable[[], Edges]) -> Counts:
+    """Write the three files as intermediate files of the task.
+
+    Args:
+        ctx: the task.
+        rows: how many documents.
+        near: opens the stars of buckets, uint64[n, 2] of (smaller row, larger row).
+        exact: opens the stars of content ids, (smallest row, member).
+
+    Returns:
+        ``components`` of more than one document, their ``members`` in all, and the ``largest``.
+    """
+    found = (_by_union if fits(rows, ctx.memory) else _by_contraction)(ctx, rows, lambda: _both(near, exact))
+    with ctx.intermediate("exact.bin") as out, open(out.path, "wb") as f:
+        if fits(rows, ctx.memory):
+            first = _numbers(rows)
+            for edges in exact():
+                first[edges[:, 1]] = edges[:, 0]
+            first.tofile(f)
+        else:
+            sort = ExternalSort(out.path.parent, FIRST, ("row",), ctx.memory)
+            for edges in exact():
+                sort.add(np.ascontiguousarray(edges[:, ::-1]).view(FIRST).reshape(-1))
+            _fill(sort.chunks(), rows, {"label": f})
+    return found
+
+
+def _both(near: Callable[[], Edges], exact: Callable[[], Edges]) -> Iterator[npt.NDArray[np.uint64]]:
+    yield from near()
+    yield from exact()
+
+
+def _numbers(rows: int) -> npt.NDArray[np.unsignedinteger]:
+    """Every row's own number, made without a wider copy."""
+    return np.arange(rows, dtype=row_dtype(rows))
+
+
+def _by_union(ctx: TaskContext, rows: int, edges: Callable[[], Edges]) -> Counts:
+    parent = _numbers(rows)
+    for chunk in edges():
+        union(parent, chunk)
+        ctx.progress(len(chunk))
+    sizes = np.zeros(rows, dtype=parent.dtype)
+    found = flatten(parent, sizes)
+    with ctx.intermediate("labels.bin") as out:
+        parent.tofile(out.path)
+    with ctx.intermediate("sizes.bin") as out, open(out.path, "wb") as f:
+        for start in range(0, rows, CHUNK):
+            sizes[parent[start : start + CHUNK]].tofile(f)
+    return dict(zip(("components", "members", "largest"), found.tolist(), strict=True))
+
+
+def _by_contraction(ctx: TaskContext, rows: int, edges: Callable[[], Edges]) -> Counts:
+    folder = ctx.folder / "scratch" / ctx.phase
+    by_label = ExternalSort(folder, FIRST, ("label", "row"), ctx.memory // 2)
+    for stars in contract(ctx, edges()):
+        by_label.add(np.ascontiguousarray(stars[:, ::-1]).view(FIRST).reshape(-1))
+    by_row = ExternalSort(folder, LABEL, ("row",), ctx.memory // 2)
+    found = {"components": 0, "members": 0, "largest": 0}
+    with ctx.intermediate("stars.bin") as stars_file, ctx.intermediate("groups.bin") as groups_file:
+        _count(by_label.chunks(), stars_file.path, groups_file.path)
+        for members in _with_sizes(stars_file.path, groups_file.path, found):
+            by_row.add(members)
+    with ctx.intermediate("labels.bin") as labels, ctx.intermediate("sizes.bin") as sizes:  # noqa: SIM117
+        with open(labels.path, "wb") as f, open(sizes.path, "wb") as g:
+            _fill(by_row.chunks(), rows, {"label": f, "size": g})
+    return found
+
+
+def _count(chunks: Iterator[npt.NDArray[np.void]], stars: Path, groups: Path) -> None:
+    """Write stars in order of label to a file, and the label and size of each component to another."""
+    label, size = -1, 0
+    with open(stars, "wb") as f, open(groups, "wb") as g:
+        for records in chunks:
+            records.tofile(f)
+            labels = records["label"]
+            firsts = np.concatenate([[0], np.flatnonzero(labels[1:] != labels[:-1]) + 1, [len(labels)]])
+            closed = np.empty(len(firsts) - 1, dtype=GROUP)
+            closed["label"], closed["size"] = labels[firsts[:-1]], np.diff(firsts)
+            if int(closed["label"][0]) == label:
+                closed["size"][0] += size
+            elif size:
+                np.array([(label, size + 1)], dtype=GROUP).tofile(g)
+            label, size = int(closed["label"][-1]), int(closed["size"][-1])
+            closed["size"] += 1  # the smallest row is no member of its own star
+            closed[:-1].tofile(g)
+        if size:
+            np.array([(label, size + 1)], dtype=GROUP).tofile(g)
+
+
+def _with_sizes(stars: Path, groups: Path, found: Counts) -> Iterator[npt.NDArray[np.void]]:
+    """All members of components, the smallest rows too, with the sizes: LABEL[n]. Adds the components to ``found``."""
+    last = np.empty(0, dtype=GROUP)
+    with open(stars, "rb") as f, open(groups, "rb") as g:
+        while len(part := np.fromfile(f, dtype=FIRST, count=CHUNK)):
+            labels = part["label"]
+            new = np.concatenate([[not len(last) or labels[0] != last["label"][0]], labels[1:] != labels[:-1]])
+            fresh = np.fromfile(g, dtype=GROUP, count=int(new.sum()))
+            known = np.concatenate([last, fresh])
+            members = np.empty(len(part) + len(fresh), dtype=LABEL)
+            members["row"] = np.concatenate([part["row"], fresh["label"]])
+            members["label"] = np.concatenate([labels, fresh["label"]])
+            members["size"] = np.concatenate([known["size"][np.cumsum(new) - 1 + len(last)], fresh["size"]])
+            yield members
+            found["components"] += len(fresh)
+            found["members"] += int(fresh["size"].sum())
+            found["largest"] = max(found["largest"], int(fresh["size"].max(initial=0)))
+            last = known[-1:]
+
+
+def _fill(chunks: Iterator[npt.NDArray[np.void]], rows: int, files: dict[str, BinaryIO]) -> None:
+    """Write, for each row, fields of its record; a row without one is its own label, and 1 in size.
+
+    Args:
+        chunks: records in ascending order of ``row``.
+        rows: how many rows.
+        files: the file of each field.
+    """
+    pending = next(chunks, None)
+    for start in range(0, rows, CHUNK):
+        stop = min(rows, start + CHUNK)
+        dense = {"label": np.arange(start, stop), "size": np.ones(stop - start, dtype=np.int64)}
+        while pending is not None:
+            count = int(np.searchsorted(pending["row"], np.uint64(stop)))
+            at = pending["row"][:count].astype(np.int64) - start
+            for field in files:
+                dense[field][at] = pending[field][:count]
+            if count < len(pending):
+                pending = pending[count:]
+                break
+            pending = next(chunks, None)
+        for field, f in files.items():
+            dense[field].astype(row_dtype(rows)).tofile(f)

@@ -1,0 +1,190 @@
+"""Components in memory and on disk: equal to each other and to a plain implementation, under any budget, resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duplicate_graph as graph
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_components import components
+from test_duplicates import NEAR, check, families
+
+from headrace.flow.task import TaskContext
+from headrace.select.duplicates import contraction, labels
+from headrace.select.duplicates.components import row_dtype
+from headrace.select.duplicates.contraction import contract, large_star, small_star
+from headrace.select.duplicates.labels import fits, label
+from headrace.select.duplicates.step import Duplicates
+
+NOTHING = graph.Given([])
+
+
+def context(folder: Path, memory: int = 1 << 20) -> TaskContext:
+    return TaskContext(folder, NOTHING, "components", 0, memory)
+
+
+def ordered(pairs: np.ndarray) -> np.ndarray:
+    """Pairs of different rows, the smaller row first."""
+    pairs = np.asarray(pairs, dtype=np.uint64).reshape(-1, 2)
+    return np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
+
+
+def pieces(pairs: np.ndarray, size: int = 1000):
+    return lambda: (pairs[i : i + size] for i in range(0, len(pairs), size))
+
+
+def made(folder: Path, rows: int) -> list[np.ndarray]:
+    scratch = context(folder).folder / "scratch" / "components"
+    return [np.fromfile(scratch / f"{name}.bin", row_dtype(rows)) for name in ("labels", "sizes", "exact")]
+
+
+def both_ways(folder: Path, rows: int, near: np.ndarray, exact: np.ndarray) -> dict[str, int]:
+    """Check that both ways give the same; what they count."""
+    small, large = context(folder / "disk", 0), context(folder / "memory", 1 << 30)
+    assert fits(rows, large.memory)
+    assert rows == 0 or not fits(rows, small.memory)
+    counts = label(small, rows, pieces(near), pieces(exact))
+    assert counts == label(large, rows, pieces(near), pieces(exact))
+    for ours, theirs in zip(made(folder / "disk", rows), made(folder / "memory", rows), strict=True):
+        assert (ours == theirs).all()
+        assert len(ours) == rows
+    return counts
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data(), st.integers(0, 40))
+def test_both_ways_equal_a_plain_implementation(tmp_path_factory, data: st.DataObject, rows: int) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    row = st.integers(0, max(rows - 1, 0))
+    near = ordered(data.draw(st.lists(st.tuples(row, row), max_size=60 if rows else 0)))
+    ids = data.draw(st.lists(st.integers(0, 12), min_size=rows, max_size=rows))
+    exact = ordered([(ids.index(x), i) for i, x in enumerate(ids)])
+    both_ways(folder, rows, near, exact)
+    want = components(rows, [*near.astype(int).tolist(), *exact.astype(int).tolist()])
+    got, sizes, first = (array.tolist() for array in made(folder / "disk", rows))
+    assert got == want
+    assert sizes == [want.count(x) for x in want]
+    assert first == [ids.index(x) for x in ids]
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 1 << 20), st.integers(2, 60_000), st.floats(0.1, 2.0), st.booleans())
+def test_both_ways_agree_on_random_graphs_beyond_the_budget(tmp_path_factory, seed, rows, degree, local) -> None:
+    rng = np.random.default_rng(seed)
+    start = rng.integers(0, rows, int(rows * degree))
+    other = (start + rng.integers(1, 4, len(start))) % rows if local else rng.integers(0, rows, len(start))
+    near = ordered(np.stack([start, other], axis=1))
+    ids = rng.integers(0, rows, rows)
+    _, first, back = np.unique(ids, return_index=True, return_inverse=True)
+    exact = ordered(np.stack([first[back], np.arange(rows)], axis=1))
+    both_ways(tmp_path_factory.mktemp("labels"), rows, near, exact)
+
+
+def rounds(folder: Path) -> int:
+    (last,) = (context(folder).folder / "scratch" / "components").glob("round-*.edges")
+    return int(last.stem[-3:])
+
+
+def shapes() -> dict[str, tuple[int, np.ndarray, int]]:
+    """Graphs that are one component, and the most rounds that they may take."""
+    n = 10_000
+    chain = np.stack([np.arange(n - 1), np.arange(1, n)], axis=1)
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(n)[chain]
+    star = np.stack([np.full(200_000, 77_777), np.arange(200_000)], axis=1)
+    bridged = np.concatenate([np.stack([np.full(n, hub), hub + np.arange(n)], axis=1) for hub in range(0, 20 * n, n)])
+    bridged = np.concatenate([bridged, np.stack([np.arange(1, 20) * n - 1, np.arange(1, 20) * n], axis=1)])
+    # The last round of each is the one that finds nothing to change.
+    return {
+        "chain": (n, chain, 15),
+        "chain backwards": (n, n - 1 - chain, 15),
+        "chain in any order": (n, shuffled, 12),
+        "star around a middle row": (200_000, star, 3),
+        "stars in a chain": (20 * n, bridged, 8),
+    }
+
+
+@pytest.mark.parametrize("name", shapes())
+def test_hard_shapes_take_few_rounds(tmp_path, name: str) -> None:
+    rows, pairs, most = shapes()[name]
+    counts = both_ways(tmp_path, rows, ordered(pairs), ordered([]))
+    assert counts == {"components": 1, "members": rows, "largest": rows}
+    assert rounds(tmp_path / "disk") <= most
+
+
+def test_a_killed_task_goes_on_with_its_round(tmp_path, monkeypatch) -> None:
+    _, pairs, _ = shapes()["chain in any order"]
+    pairs = ordered(pairs)
+    want = np.concatenate(list(contract(context(tmp_path / "a"), pieces(pairs)())))
+    whole, real = rounds(tmp_path / "a"), contraction._round
+    started = []
+
+    def dies(ctx, edges, out):
+        started.append(len(started))
+        if len(started) % 2:
+            out.write(b"half a round")
+            raise KeyboardInterrupt
+        return real(ctx, edges, out)
+
+    monkeypatch.setattr(contraction, "_round", dies)
+    ctx = context(tmp_path / "b")
+    for _ in range(whole):
+        with pytest.raises(KeyboardInterrupt):
+            list(contract(ctx, pieces(pairs)()))
+    monkeypatch.setattr(contraction, "_round", real)
+    got = np.concatenate(list(contract(ctx, iter(()))))  # rounds that are done are not begun again from the edges
+    assert len(started) == 2 * whole - 1
+    assert rounds(tmp_path / "b") == whole
+    assert (got == want).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=50), st.integers(1, 9))
+def test_stars_do_not_depend_on_chunks(pairs: list[tuple[int, int]], chunk: int) -> None:
+    edges = {(a, b) for a, b in pairs if a != b}
+    both = sorted([*edges, *((b, a) for a, b in edges), *sorted(edges)[:5]])
+    lower = sorted((max(a, b), min(a, b)) for a, b in pairs if a != b)
+
+    def run(kernel, records):
+        array = np.array(records, dtype=np.uint64).reshape(-1, 2)
+        state, got, changes = np.zeros(4, dtype=np.uint64), [], 0
+        for i in range(0, len(array), chunk):
+            out = np.empty((len(array[i : i + chunk]), 2), dtype=np.uint64)
+            count, changed = kernel(array[i : i + chunk], state, out)
+            got += [tuple(pair) for pair in out[:count].tolist()]
+            changes += changed
+        return got, changes
+
+    near = {u: {v for a, v in both if a == u} for u, _ in both}
+    want = sorted((v, min(near[u] | {u})) for u in near for v in near[u] if v > u)
+    got, changes = run(large_star, both)
+    assert sorted(got) == want
+    assert changes == sum(min(near[u] | {u}) != u for u in near for v in near[u] if v > u)
+
+    below = {u: {v for a, v in lower if a == u} for u, _ in lower}
+    want = sorted((min(below[u]), v) for u in below for v in below[u] | {u} if v != min(below[u]))
+    got, changes = run(small_star, lower)
+    assert sorted(got) == want
+    assert changes == sum(len(below[u]) - 1 for u in below)
+
+
+def test_the_bytes_do_not_depend_on_the_way(tmp_path, monkeypatch) -> None:
+    texts = families(5, 80)
+    step = Duplicates(graph.Given([{"text": text} for text in texts], shard_rows=13), NEAR, True)
+    ways = []
+    for name in ("_by_union", "_by_contraction"):
+        real = getattr(labels, name)
+        monkeypatch.setattr(labels, name, lambda *args, real=real, name=name: ways.append(name) or real(*args))
+    large = graph.run_steps(tmp_path / "large", step)["duplicates"]
+    small = graph.run_steps(tmp_path / "small", step, memory=256)["duplicates"]
+    assert ways == ["_by_union", "_by_contraction"]
+    assert graph.digests(large) == graph.digests(small)
+    assert large.manifest == small.manifest
+    check(graph.read(small), texts, NEAR, True, small.manifest.counts)
+
+
+def test_what_fits_is_two_numbers_a_row() -> None:
+    assert fits(1000, 2 * 4 * 1000 * 4 // 3 + 1)
+    assert not fits(1000, 2 * 4 * 1000)
