@@ -11,6 +11,7 @@ from headrace.tokens.split_patterns import GPT2_PATTERN, KNOWN
 from headrace.tokens.unicode_classes import code_point_classes
 from headrace.tokens.vocabulary import byte_alphabet, parts
 from headrace.tokens.whole_words import WholeWords, whole_words
+from headrace.tokens.word_ends import byte_codes, pair_rules
 from headrace.tokens.words import CUTS, Scanner
 
 _META_SPACE = "\u2581"
@@ -77,7 +78,8 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
             for piece, index in vocab.items()
             if piece and all(char in alphabet for char in piece)
         }
-    scanner = Scanner(kind, digits, code_point_classes(), np.zeros(0, dtype=np.uint8), _STRETCH)
+    none = np.zeros(0, dtype=np.uint8)
+    scanner = Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), pair_rules(kind), _STRETCH)
     return Tables(scanner, table, whole_words(words))
 
 
@@ -135,7 +137,8 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     names = {index: piece for piece, index in vocab.items()}
     flat = b"".join(names[index].replace(_META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
     table = MergeTable(pair_table(left, right, result), byte_ids, char_ids, lengths, _reach(lengths, result))
-    scanner = Scanner(CUTS, 0, code_point_classes(), _joined(np.frombuffer(flat, dtype=np.uint8)), _STRETCH)
+    joined, none = _joined(np.frombuffer(flat, dtype=np.uint8)), np.zeros(0, dtype=np.uint8)
+    scanner = Scanner(CUTS, 0, code_point_classes(), joined, none, none, _STRETCH)
     return Tables(scanner, table, whole_words({}))
 
 

@@ -43,36 +43,9 @@ def _merged(
 
 
 @numba.njit(cache=True, nogil=True)
-def _less_common(
-    data: np.ndarray, words: np.ndarray, start: int, end: int, table: MergeTable, whole: WholeWords, cache: WordCache,
-    symbols: np.ndarray, merges: np.ndarray, out: np.ndarray, at: int,
-) -> int:  # fmt: skip
-    """Encode one word that is not in the short table; returns how many tokens went to ``out[at:]``."""
-    size = end - start
-    if size > LONGEST:
-        return _merged(data, start, end, table, whole, symbols, merges, out, at)
-    a, b, c, d = word_at(words, start, size), np.uint64(0), np.uint64(0), np.uint64(0)
-    if size > 8:
-        b = word_at(words, start + 8, size - 8)
-    if size > 16:
-        c = word_at(words, start + 16, size - 16)
-    if size > 24:
-        d = word_at(words, start + 24, size - 24)
-    place = long_place(a, b, c, d, size)
-    count = take_long(cache, place, a, b, c, d, size, out, at)
-    if count == 0:
-        count = _merged(data, start, end, table, whole, symbols, merges, out, at)
-        if count <= MOST:
-            put_long(cache, place, a, b, c, d, size, out, at, count)
-    if size <= 8 and count <= 2:
-        put_short(cache.short, short_place(a, size), a, size, out, at, count)
-    return count
-
-
-@numba.njit(cache=True, nogil=True)
 def encode_texts(
     data: np.ndarray, words: np.ndarray, bounds: np.ndarray, scanner: Scanner, table: MergeTable, whole: WholeWords,
-    cache: WordCache, out: np.ndarray, ends: np.ndarray,
+    cache: WordCache, out: np.ndarray, at: int, ends: np.ndarray,
 ) -> None:  # fmt: skip
     """Encode texts.
 
@@ -84,13 +57,13 @@ def encode_texts(
         table: the merges.
         whole: words that are tokens whatever the merges say.
         cache: words already encoded; changes.
-        out: uint32, longer by 2 than the texts have bytes: gets the tokens.
+        out: uint32, longer by 2 than the texts have bytes beyond ``at``: gets the tokens.
+        at: where the first token goes.
         ends: int64[n]: gets the end of each text's tokens.
     """
     symbols, merges = np.empty(SHORT, np.uint32), np.empty(SHORT, np.int64)
-    codes, later = np.empty(scanner.stretch + 2, np.uint8), np.empty(scanner.stretch + 2, np.bool_)
-    scratch = Scratch(codes, later, np.empty(scanner.stretch + 1, np.int32))
-    at = 0
+    scratch = Scratch(np.empty(scanner.stretch + 2, np.uint8), np.empty(scanner.stretch + 1, np.int32))
+    zero = np.uint64(0)
     for text in range(ends.size):
         start, end = bounds[text], bounds[text + 1]
         while start < end:
@@ -98,12 +71,29 @@ def encode_texts(
             for i in range(count):
                 low, high = start + scratch.starts[i], start + scratch.starts[i + 1]
                 size = high - low
-                held = 0
-                if size <= 8:
-                    word = word_at(words, low, size)
-                    held = take_short(cache.short, short_place(word, size), word, size, out, at)
+                if size > LONGEST:
+                    at += _merged(data, low, high, table, whole, symbols, merges, out, at)
+                    continue
+                a, b, c, d = word_at(words, low, size), zero, zero, zero
+                near = short_place(a, size)
+                held = take_short(cache.short, near, a, size, out, at) if size <= 8 else 0
+                if held:
+                    at += held
+                    continue
+                if size > 8:
+                    b = word_at(words, low + 8, size - 8)
+                if size > 16:
+                    c = word_at(words, low + 16, size - 16)
+                if size > 24:
+                    d = word_at(words, low + 24, size - 24)
+                place = long_place(a, b, c, d, size)
+                held = take_long(cache, place, a, b, c, d, size, out, at)
                 if held == 0:
-                    held = _less_common(data, words, low, high, table, whole, cache, symbols, merges, out, at)
+                    held = _merged(data, low, high, table, whole, symbols, merges, out, at)
+                    if held <= MOST:
+                        put_long(cache, place, a, b, c, d, size, out, at, held)
+                if size <= 8 and held <= 2:
+                    put_short(cache.short, near, a, size, out, at, held)
                 at += held
             start += scratch.starts[count]
         ends[text] = at

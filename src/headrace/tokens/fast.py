@@ -14,7 +14,7 @@ from headrace.tokens.encoding import encode_texts
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.vocabulary import parts
-from headrace.tokens.word_cache import WordCache, new_cache
+from headrace.tokens.word_cache import new_cache
 from headrace.tokens.words import CUTS
 
 # Texts are copied to a buffer of about this size, which stays in the second-level cache while it is read.
@@ -48,26 +48,17 @@ class FastEngine(TableEngine):
         _require_utf8(batch)
         leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & self.dummy_prefix
         offsets = np.zeros(batch.count + 1, dtype=np.int64)
-        made: list[np.ndarray] = []
-        total = 0
+        # A token has a byte or more. What is never written to takes no memory.
+        size = int(batch.offsets[-1] - batch.offsets[0]) + int(np.count_nonzero(leads))
+        out = np.empty(size + _PADDING, dtype=np.uint32)
         # Taken and put back, so that two threads never write to one cache.
         cache = self._caches.pop() if self._caches else new_cache()
         for low, high in _blocks(batch.offsets):
-            tokens, ends = self._encode_block(batch, leads, low, high, cache)
-            made.append(tokens)
-            offsets[low + 1 : high + 1] = total + ends
-            total += len(tokens)
+            words, bounds = _copied(batch, leads, low, high, self._tables.scanner.kind == CUTS)
+            ends = offsets[low + 1 : high + 1]
+            encode_texts(words.view(np.uint8), words, bounds, *self._tables, cache, out, int(offsets[low]), ends)
         self._caches.append(cache)
-        return Encoded(np.concatenate(made) if made else np.empty(0, dtype=np.uint32), offsets)
-
-    def _encode_block(
-        self, batch: Texts, leads: np.ndarray, low: int, high: int, cache: WordCache
-    ) -> tuple[np.ndarray, np.ndarray]:
-        data, bounds = _copied(batch, leads, low, high, self._tables.scanner.kind == CUTS)
-        out = np.empty(int(bounds[-1]) + _PADDING, dtype=np.uint32)
-        ends = np.zeros(high - low, dtype=np.int64)
-        encode_texts(data.view(np.uint8), data, bounds, *self._tables, cache, out, ends)
-        return out[: ends[-1]].copy(), ends
+        return Encoded(out[: offsets[-1]], offsets)
 
 
 def _has_dummy(definition: dict[str, Any]) -> bool:

@@ -1,10 +1,11 @@
-"""Where a stretch of text falls apart into words, for all words of the stretch at once and without guesses.
+"""Where a stretch of text falls apart into words, byte by byte by a table.
 
 A scanner that follows one word after the other guesses wrong at nearly every word's end, which on today's processors
-costs more than everything else. But whether a match of these split patterns begins at a character depends, beside
-the classes of the characters next to it, on three facts only: whether a line end comes later in the same white space,
-whether line ends were taken by the signs before them, and whether a sign begins its match. So each byte gets a code,
-and one pass computes "a word begins here" by logic on codes and adds it to the number of words.
+costs more than all else. But whether a match of these split patterns begins at a character depends, in nearly every
+case, on the codes of that character and the one before it alone. So each byte gets a code, a table over pairs of
+codes says whether a word begins there, and that is added to the number of words without a branch. The rest of the
+cases are marked in the table and looked at one by one: white space within white space, line ends after signs, letters
+after a sign, numbers within numbers, and apostrophes.
 
 Line ends, spaces and apostrophes have bits of their own in the code, as the patterns name them. A match never looks
 back, so a stretch may begin at any word's beginning.
@@ -15,149 +16,175 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from headrace.tokens.split_patterns import code_point, contraction
-from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE
+from headrace.tokens.split_patterns import GPT2, code_point, contraction
+from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 _CLASS = 3  # mask of the class
 _LINE_END, _BLANK, _QUOTE, _INNER = 4, 8, 16, 32  # CR or LF; U+0020; "'"; not the first byte of its character
+_BEGIN = NUMBER | _LINE_END | _QUOTE  # no character's; stands for what is before a word that begins whatever comes
+_CODES = 64
+
+_SAME, _NEW, _LOOK = 0, 1, 2  # no word begins; a word begins; the case must be looked at (may be added to _NEW)
+
+
+def byte_codes(kind: int) -> np.ndarray:
+    """uint8[128]: the code of each ASCII character; only Llama 3's patterns name line ends."""
+    out = code_point_classes()[:128].copy()
+    out[ord(" ")] |= _BLANK
+    out[ord("'")] |= _QUOTE
+    if kind != GPT2:
+        out[[ord("\n"), ord("\r")]] |= _LINE_END
+    return out
+
+
+def pair_rules(kind: int) -> np.ndarray:
+    """uint8[64 * 64]: whether a word begins at a byte, by ``code before << 6 | code``; see the module's text."""
+    rule = _gpt2_rule if kind == GPT2 else _llama3_rule
+    out = np.zeros((_CODES, _CODES), dtype=np.uint8)
+    for before in range(_CODES):
+        for here in range(_CODES):
+            if before == _BEGIN:
+                out[before, here] = _NEW
+            elif here & _CLASS == SPACE and before & _CLASS == SPACE:
+                out[before, here] = _LOOK
+            elif not here & _INNER:
+                out[before, here] = rule(before, here)
+            if out[before, here] == _NEW and here & _QUOTE:
+                out[before, here] |= _LOOK
+    return out.reshape(-1)
+
+
+def _gpt2_rule(before: int, here: int) -> int:
+    if here & _CLASS == SPACE:
+        return _NEW
+    return _SAME if before & _BLANK or before & _CLASS == here & _CLASS else _NEW
+
+
+def _llama3_rule(before: int, here: int) -> int:
+    old, kind = before & _CLASS, here & _CLASS
+    if kind == LETTER:
+        return {LETTER: _SAME, NUMBER: _NEW, SPACE: _NEW if before & _LINE_END else _SAME, OTHER: _LOOK}[old]
+    if kind == NUMBER:
+        return _LOOK if old == NUMBER else _NEW
+    if kind == OTHER:
+        return _SAME if old == OTHER or before & _BLANK else _NEW
+    return _LOOK if here & _LINE_END and old == OTHER else _NEW
 
 
 @numba.njit(cache=True, nogil=True)
-def encode_classes(data: np.ndarray, start: int, end: int, classes: np.ndarray, codes: np.ndarray) -> None:
-    """Write the code of each byte of ``data[start:end]`` to ``codes``; one more code stands for a character before."""
-    codes[0] = NUMBER  # as if after a number, which begins and ends by itself in every pattern
-    codes = codes[1:]
-    i = start
+def encode_bytes(
+    data: np.ndarray, start: int, end: int, ascii_codes: np.ndarray, classes: np.ndarray, codes: np.ndarray
+) -> None:
+    """Write the code of each byte of ``data[start:end]`` to ``codes[1:]``, and what stands for the text's bounds.
+
+    Args:
+        data: uint8, valid UTF-8.
+        start: the first byte, which begins a word.
+        end: the byte after the last.
+        ascii_codes: from :func:`byte_codes`.
+        classes: uint8[0x110000], the class of each code point.
+        codes: uint8[at least end - start + 2].
+    """
+    codes[0] = _BEGIN
+    codes[end - start + 1] = SPACE  # at the text's end, white space ends as if more of it came
+    i, shift = start, 1 - start
     while i < end:
         byte = data[i]
         if byte < 0x80:
-            codes[i - start] = classes[byte]
+            codes[i + shift] = ascii_codes[byte]
             i += 1
             continue
         point, size = code_point(data, i)
         kind = classes[point]
-        codes[i - start] = kind
+        codes[i + shift] = kind
         for k in range(i + 1, min(i + size, end)):
-            codes[k - start] = kind | _INNER
+            codes[k + shift] = kind | _INNER
         i += size
-    for i in range(end - start):
-        byte = data[start + i]
-        codes[i] |= _LINE_END * ((byte == 0x0A) | (byte == 0x0D)) | _BLANK * (byte == 0x20) | _QUOTE * (byte == 0x27)
 
 
 @numba.njit(cache=True, nogil=True)
-def _first_byte(codes: np.ndarray, at: int, starts: np.ndarray, count: int) -> int:
-    """A word begins with the character of which byte ``at`` is the last; returns the new number of words."""
-    while codes[at] & _INNER:
-        at -= 1
-    if starts[count - 1] != at:
-        starts[count] = at
-        count += 1
-    return count
+def _space_begins(codes: np.ndarray, size: int, i: int, taken: int) -> bool:
+    """Whether a word begins at byte ``i``, white space after white space; ``taken``: the last line end of signs.
+
+    White space goes up to its last line end, then up to its last character, which goes with what follows.
+    """
+    before, here, after = codes[i], codes[i + 1], codes[i + 2]
+    if taken == i - 1:
+        return True
+    if before & _LINE_END:
+        k = i + 1
+        while k <= size and (codes[k] & _CLASS) == SPACE and not codes[k] & _LINE_END:
+            k += 1
+        if k > size or not codes[k] & _LINE_END:
+            return True
+    return not here & _LINE_END and (after & _CLASS) != SPACE
 
 
 @numba.njit(cache=True, nogil=True)
-def gpt2_words(data: np.ndarray, start: int, codes: np.ndarray, size: int, starts: np.ndarray) -> int:
-    """Where words begin in GPT-2's pattern.
+def _sign_begins(codes: np.ndarray, i: int) -> bool:
+    """Whether the sign that ends before byte ``i`` is the first of its word."""
+    while codes[i] & _INNER:
+        i -= 1
+    before = codes[i - 1]
+    return (before & _CLASS) != OTHER and not before & _BLANK
+
+
+@numba.njit(cache=True, nogil=True)
+def pattern_words(
+    data: np.ndarray, start: int, codes: np.ndarray, size: int, rules: np.ndarray, fold: int, digits: int,
+    starts: np.ndarray,
+) -> int:  # fmt: skip
+    """Where words begin in a split pattern.
 
     Args:
         data: uint8.
         start: the first byte.
-        codes: uint8[size + 2], from :func:`encode_classes`; the last is one for the text's end.
+        codes: uint8[size + 2], from :func:`encode_bytes`; changes.
         size: bytes.
+        rules: from :func:`pair_rules`.
+        fold: 0x20 where the case of contractions is ignored, else 0.
+        digits: how many digits at most stand together; matters where the rules say so.
         starts: int32[size + 1]: gets where words begin, from 0.
 
     Returns:
         How many words.
     """
-    starts[0] = 0
-    count, i, forced = 0, 0, True
+    count, i = 0, 0
+    taken, number, together = (
+        -2,
+        -2,
+        0,
+    )  # last line end that goes with signs; last byte of a counted number; of how many
     while i < size:
-        before, here, after = np.int64(codes[i]), np.int64(codes[i + 1]), np.int64(codes[i + 2])
-        was_space, is_space = (before & _CLASS) == SPACE, (here & _CLASS) == SPACE
-        change = (before & _CLASS) != (here & _CLASS)
-        new = change & ((before & _BLANK) == 0) | is_space & ~was_space
-        # The last of several spaces goes with what follows it.
-        new |= is_space & was_space & ((after & _CLASS) != SPACE)
-        new |= forced
-        forced = False
-        if new & ((here & _INNER) != 0):
-            count = _first_byte(codes[1:], i, starts, count)
-            i += 1
-            continue
+        rule = rules[(np.int64(codes[i]) << 6) | np.int64(codes[i + 1])]
         starts[count] = i
-        count += new
-        if new & ((here & _QUOTE) != 0):
-            more = contraction(data, start + i, start + size, 0)
-            if more:
-                i += more - 1
-                forced = True
+        count += rule & 1
         i += 1
-    return count
-
-
-@numba.njit(cache=True, nogil=True)
-def mark_later_line_ends(codes: np.ndarray, size: int, later: np.ndarray) -> None:
-    """Whether a line end comes after each byte in the same white space: ``later[i]`` for ``codes[i]``, i < size + 1."""
-    found = False
-    for i in range(size, -1, -1):
-        later[i] = found
-        code = codes[i]
-        found = ((code & _CLASS) == SPACE) & (((code & _LINE_END) != 0) | found)
-
-
-@numba.njit(cache=True, nogil=True)
-def llama3_words(
-    data: np.ndarray, start: int, codes: np.ndarray, size: int, starts: np.ndarray, later: np.ndarray, digits: int
-) -> int:
-    """Where words begin in Llama 3's pattern.
-
-    Args:
-        data: uint8.
-        start: the first byte.
-        codes: uint8[size + 2], from :func:`encode_classes`; the last is one for the text's end.
-        size: bytes.
-        starts: int32[size + 1]: gets where words begin, from 0.
-        later: bool[size + 1], from :func:`mark_later_line_ends`.
-        digits: how many digits at most stand together.
-
-    Returns:
-        How many words.
-    """
-    starts[0] = 0
-    count, i, forced, together = 0, 0, True, 0
-    taken = False  # the byte before is a line end that belongs to the signs before it
-    begins = False  # the byte before is of a sign that begins its match
-    while i < size:
-        before, here, after = np.int64(codes[i]), np.int64(codes[i + 1]), np.int64(codes[i + 2])
-        old, kind = before & _CLASS, here & _CLASS
-        old_end, old_blank, line_end = (before & _LINE_END) != 0, (before & _BLANK) != 0, (here & _LINE_END) != 0
-        take = line_end & ((old == OTHER) | taken)
-        same = (old == kind) & (kind != SPACE)
-        letter = (kind == LETTER) & (((old == OTHER) & begins) | ((old == SPACE) & ~old_end))
-        # White space goes to its last line end; then up to its last character, which goes with what follows.
-        apart = (taken & ~take) | (old_end & ~later[i]) | (~line_end & ((after & _CLASS) != SPACE))
-        space = (kind == SPACE) & (old == SPACE) & ~apart
-        new = forced | ~(same | letter | ((kind == OTHER) & old_blank) | take | space)
-        forced = False
-        if (here & _INNER) == 0:
-            begins = (old != OTHER) & ~old_blank
-        taken = take
-        if kind == NUMBER and (here & _INNER) == 0:
-            together = 1 if new or together == digits else together + 1
-            new |= together == 1
-        if new & ((here & _INNER) != 0):
-            count = _first_byte(codes[1:], i, starts, count)
-            i += 1
+        if rule < _LOOK:
             continue
-        starts[count] = i
-        count += new
-        if new & ((here & _QUOTE) != 0):
-            more = contraction(data, start + i, start + size, 0x20)
+        at = i - 1
+        kind = codes[at + 1] & _CLASS
+        if rule & _NEW:
+            more = contraction(data, start + at, start + size, fold)
             if more:
-                i += more - 1
-                forced = True
-        i += 1
+                i = at + more
+                codes[i] = _BEGIN
+        elif kind == NUMBER:
+            together = together + 1 if number == at - 1 else 2
+            number = at + code_point(data, start + at)[1] - 1
+            if together > digits:
+                together = 1
+                count += 1
+        elif kind == LETTER:
+            count += not _sign_begins(codes, at)
+        elif (codes[at] & _CLASS) == OTHER or (taken == at - 1 and codes[at + 1] & _LINE_END):
+            taken = at
+        elif _space_begins(codes, size, at, taken):
+            while codes[at + 1] & _INNER:
+                at -= 1
+            if starts[count - 1] != at:
+                starts[count] = at
+                count += 1
     return count
 
 

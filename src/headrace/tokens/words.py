@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.tokens.split_patterns import GPT2, gpt2_end, llama3_end
 from headrace.tokens.unicode_classes import SPACE
-from headrace.tokens.word_ends import cut_words, encode_classes, gpt2_words, llama3_words, mark_later_line_ends
+from headrace.tokens.word_ends import cut_words, encode_bytes, pattern_words
 
 CUTS = 2
 """Code of the scanner that cuts between bytes which stand side by side in no token, after those of the patterns."""
@@ -26,6 +26,8 @@ class Scanner(NamedTuple):
         digits: how many digits at most stand together (LLAMA3).
         classes: uint8[0x110000], the class of each code point.
         joined: uint8[65536], 0 or 1: whether bytes ``a << 8 | b`` stand side by side in some token or character (CUTS).
+        ascii_codes: uint8[128], from ``byte_codes``.
+        rules: uint8[4096], from ``pair_rules``.
         stretch: bytes that are looked at together.
     """
 
@@ -33,6 +35,8 @@ class Scanner(NamedTuple):
     digits: int
     classes: np.ndarray
     joined: np.ndarray
+    ascii_codes: np.ndarray
+    rules: np.ndarray
     stretch: int
 
 
@@ -41,12 +45,10 @@ class Scratch(NamedTuple):
 
     Attributes:
         codes: uint8[stretch + 2].
-        later: bool[stretch + 2].
         starts: int32[stretch + 1]: where words begin and, after them, where the last one ends.
     """
 
     codes: np.ndarray
-    later: np.ndarray
     starts: np.ndarray
 
 
@@ -69,13 +71,9 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
     if scanner.kind == CUTS:
         count = cut_words(data, start, size, scanner.joined, starts)
     else:
-        encode_classes(data, start, start + size, scanner.classes, codes)
-        codes[size + 1] = SPACE
-        if scanner.kind == GPT2:
-            count = gpt2_words(data, start, codes, size, starts)
-        else:
-            mark_later_line_ends(codes, size, scratch.later)
-            count = llama3_words(data, start, codes, size, starts, scratch.later, scanner.digits)
+        encode_bytes(data, start, start + size, scanner.ascii_codes, scanner.classes, codes)
+        fold = 0 if scanner.kind == GPT2 else 0x20
+        count = pattern_words(data, start, codes, size, scanner.rules, fold, scanner.digits, starts)
     starts[count] = size
     if start + size == end:
         return count

@@ -1,0 +1,91 @@
+"""Words end where the library's split patterns end them, wherever a text is cut into stretches."""
+
+from __future__ import annotations
+
+import itertools
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odd_text import RUNS
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
+
+from headrace.tokens.split_patterns import GPT2, KNOWN, gpt2_end, llama3_end
+from headrace.tokens.unicode_classes import code_point_classes
+from headrace.tokens.word_ends import byte_codes, pair_rules
+from headrace.tokens.words import Scanner, Scratch, next_words
+
+STRETCHES = [9, 16, 64, 4096]
+
+
+@pytest.fixture(scope="module", params=sorted(KNOWN))
+def pattern(request):
+    return request.param
+
+
+def scanner_of(pattern: str, stretch: int) -> Scanner:
+    kind, digits = KNOWN[pattern]
+    none = np.zeros(0, dtype=np.uint8)
+    return Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), pair_rules(kind), stretch)
+
+
+def words(text: str, scanner: Scanner, scratch: Scratch) -> list[str]:
+    raw = text.encode()
+    data = np.frombuffer(raw + bytes(16), dtype=np.uint8)
+    found, start = [], 0
+    while start < len(raw):
+        count = next_words(data, start, len(raw), scanner, scratch)
+        bounds = start + scratch.starts[: count + 1].astype(np.int64)
+        found += [raw[low:high].decode() for low, high in itertools.pairwise(bounds)]
+        start = int(bounds[-1])
+    return found
+
+
+def one_by_one(text: str, scanner: Scanner) -> list[str]:
+    """The plain scanners, a word at a time."""
+    raw = text.encode()
+    data = np.frombuffer(raw + bytes(16), dtype=np.uint8)
+    found, start = [], 0
+    while start < len(raw):
+        if scanner.kind == GPT2:
+            end = gpt2_end(data, start, len(raw), scanner.classes)
+        else:
+            end = llama3_end(data, start, len(raw), scanner.classes, scanner.digits)
+        found.append(raw[start:end].decode())
+        start = end
+    return found
+
+
+def room(stretch: int) -> Scratch:
+    return Scratch(np.full(stretch + 2, 255, dtype=np.uint8), np.empty(stretch + 1, dtype=np.int32))
+
+
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@given(RUNS, st.sampled_from(STRETCHES))
+def test_words_are_the_matches_of_the_pattern(pattern, text, stretch):
+    expected = [word for word, _ in Split(Regex(pattern), "isolated").pre_tokenize_str(text)] if text else []
+    scanner, scratch = scanner_of(pattern, stretch), room(stretch)
+    assert one_by_one(text, scanner) == expected
+    words("(\n \n" * 4, scanner, scratch)  # what is left of a stretch before must not be seen
+    assert words(text, scanner, scratch) == expected
+
+
+def test_every_character_in_every_place(pattern):
+    points = [chr(point) for point in [*range(0x3400), *range(0xA000, 0xA900), *range(0xF900, 0x12000, 3)]]
+    shown = [f"a{c}b {c}1{c}\n{c}'{c}s({c}{c} " for c in points if not 0xD800 <= ord(c) < 0xE000]
+    text = "".join(shown)
+    expected = [word for word, _ in Split(Regex(pattern), "isolated").pre_tokenize_str(text)]
+    scanner = scanner_of(pattern, 4096)
+    assert words(text, scanner, room(4096)) == expected
+    assert one_by_one(text, scanner) == expected
+
+
+def test_python_files_of_the_environment(pattern):
+    split, scanner, scratch = Split(Regex(pattern), "isolated"), scanner_of(pattern, 4096), room(4096)
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[::9]:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert words(text, scanner, scratch) == [word for word, _ in split.pre_tokenize_str(text)], path
