@@ -53,5 +53,10 @@ def test_keys_are_uniform_and_independent_between_purposes():
 
 @given(st.lists(st.binary(min_size=16, max_size=16), max_size=10))
 def test_ids_parse_to_their_halves(raw):
-    got = parse_ids(pa.array([r.hex() for r in raw], type=pa.string()))
-    assert got.tolist() == [[int.from_bytes(r[:8], "big"), int.from_bytes(r[8:], "big")] for r in raw]
+    want = [[int.from_bytes(r[:8], "big"), int.from_bytes(r[8:], "big")] for r in raw]
+    assert parse_ids([r.hex() for r in raw]).tolist() == want
+    for text in (pa.string(), pa.large_string()):
+        ids = pa.array([r.hex() for r in raw], type=text)
+        assert parse_ids(ids).tolist() == want
+        assert parse_ids(ids[1:4]).tolist() == want[1:4]
+        assert parse_ids(pa.chunked_array([ids[:2], ids[3:]])).tolist() == want[:2] + want[3:]

@@ -78,5 +78,15 @@ def parse_ids(ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
     """Document ids of 32 hexadecimal digits as uint64[n, 2], the high half first."""
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
-    text = "".join(ids.to_pylist() if isinstance(ids, pa.Array) else ids)
+    text = _joined(ids) if isinstance(ids, pa.Array) else "".join(ids)
     return np.frombuffer(bytes.fromhex(text), dtype=">u8").reshape(-1, 2).astype(np.uint64)
+
+
+def _joined(ids: pa.Array) -> str:
+    """The digits of all ids, one after the other, from the array's buffer and not string by string."""
+    if not len(ids):
+        return ""
+    strings = ids.cast(pa.large_string())
+    _, ends, data = strings.buffers()
+    bounds = np.frombuffer(ends, dtype=np.int64)[strings.offset : strings.offset + len(ids) + 1]
+    return data[int(bounds[0]) : int(bounds[-1])].to_pybytes().decode("ascii")

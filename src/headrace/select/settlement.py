@@ -164,13 +164,17 @@ def _tell(
     decide: Decide,
 ) -> None:
     """Write the decisions with their evidence."""
-    for start in range(0, len(lost.row), CHUNK):
-        some = slice(start, start + CHUNK)
+    # One winner after the other: those who lost to it alike have the same evidence, which is then made once.
+    order = np.lexsort([lost.exact, lost.winner])
+    for start in range(0, len(order), CHUNK):
+        some = order[start : start + CHUNK]
         which, back = np.unique(lost.winner[some], return_inverse=True)
+        alike = np.arange(len(some)) if jaccard is not None else 2 * back + lost.exact[some]
+        _, first, same = np.unique(alike, return_index=True, return_inverse=True)
         others = kept.take(which)
         places = others.places(sources)
         told = []
-        for i, at in enumerate(back.tolist(), start):
+        for i, at in zip(some[first].tolist(), back[first].tolist(), strict=True):
             evidence: dict[str, Any] = {**places[at], "method": "exact" if lost.exact[i] else "minhash"}
             if jaccard is not None:
                 evidence["jaccard"] = round(float(jaccard[i]), 6)
@@ -178,10 +182,11 @@ def _tell(
             if REASONS[reason] == "holdout":
                 evidence["kept_split"] = SPLITS[int(others.records["split"][at])]
             told.append(orjson.dumps(evidence))
-        records = np.empty(len(told), dtype=DECISION)
-        records["row"], records["reason"] = lost.row[some], reason
-        records["length"] = [len(evidence) for evidence in told]
-        decide(records, np.frombuffer(b"".join(told), dtype=np.uint8))
+        lengths = np.array([len(evidence) for evidence in told], dtype=np.int64)
+        records = np.empty(len(some), dtype=DECISION)
+        records["row"], records["reason"], records["length"] = lost.row[some], reason, lengths[same]
+        starts = np.cumsum(lengths) - lengths
+        decide(records, gather(np.frombuffer(b"".join(told), dtype=np.uint8), starts[same], lengths[same]))
 
 
 def decisions_between(
