@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from headrace import __version__
+from headrace import __version__, kernel_cache
 from headrace.planning.machine import cores
 from headrace.report.numbers import size
 
@@ -138,15 +138,12 @@ def _disk(out: Path) -> Finding:
 
 
 def _numba_cache() -> Finding:
-    """Compiled kernels are kept beside the source, or in the user's cache; without either each worker compiles anew."""
-    stated = os.environ.get("NUMBA_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    places = [Path(stated)] if stated else [Path(__file__).parent, home]
-    for place in places:
-        if os.access(place if place.exists() else place.parent, os.W_OK):
-            return Finding("kernel cache", "good", str(place))
+    """Compiled kernels are kept in the user's cache; without it each worker compiles anew."""
+    stated = os.environ.get("NUMBA_CACHE_DIR")  # stated by the user, or by headrace.kernel_cache
+    if stated and os.access(stated if Path(stated).exists() else Path(stated).parent, os.W_OK):
+        return Finding("kernel cache", "good", stated)
     mend = "export NUMBA_CACHE_DIR=/a/writable/folder, or every worker compiles its kernels anew at each start."
-    return Finding("kernel cache", "mind", f"{places[0]} cannot be written", mend)
+    return Finding("kernel cache", "mind", f"{stated or kernel_cache.place()} cannot be written", mend)
 
 
 def _threads() -> Iterator[Finding]:
