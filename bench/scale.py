@@ -1,0 +1,218 @@
+"""Deduplication of many documents in little memory, against planted truth.
+
+    python -m bench.scale --documents 1000000 10000000 --memory 2GB --workers 2
+
+prints one JSON line for each number of documents: seconds of each phase, documents a second, and the peak of resident
+memory of all processes together (sum of their sets; and proportional, where pages that they share count once). What the
+plan makes up (documents, fingerprints) is timed apart from what headrace does with it. A run that was killed is taken
+up again by the same command with the same ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from bench.planted import SOURCE, Documents, Plan, PlantedDuplicates
+from headrace.flow.artifact import Artifact
+from headrace.flow.events import EventLog
+from headrace.flow.executors.local import LocalExecutor
+from headrace.flow.runner import lock, make
+from headrace.flow.step import Step, topological
+from headrace.recipe.base import parse_size
+from headrace.recipe.schema import Filters, Near, Split
+
+MADE_UP = {("documents", "write"), ("duplicates", "signatures")}
+
+
+def targets(run: Path) -> list[Step]:
+    """The graph of a run, as its workers build it."""
+    from headrace.select.verdicts import Verdicts
+
+    documents = Documents(json.loads((run / "scale.json").read_text())["documents"])
+    duplicates = PlantedDuplicates(documents, Near(), True)
+    sources = (SOURCE,)
+    return [
+        Verdicts(
+            documents,
+            None,
+            duplicates,
+            None,
+            Filters(),
+            frozenset(),
+            None,
+            "component",
+            None,
+            sources,
+            sources,
+            Split(),
+            1,
+        )
+    ]
+
+
+class Memory(threading.Thread):
+    """Samples the resident memory of this process and its children."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.rss = self.pss = 0
+        self.by_phase: dict[str, int] = {}
+        self.phase = ""
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        me, turn = psutil.Process(), 0
+        while not self._done.wait(0.05):
+            rss = pss = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    rss += process.memory_info().rss
+                    pss += process.memory_full_info().pss if turn % 20 == 0 else 0
+                except psutil.NoSuchProcess:
+                    continue
+            turn += 1
+            self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
+            self.by_phase[self.phase] = max(self.by_phase.get(self.phase, 0), rss)
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+
+class Clock:
+    """Listens to a run: seconds of each phase, and tasks that were done before this run began."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.seconds: dict[tuple[str, str], float] = {}
+        self.kept = self.tasks = 0
+        self._memory, self._now, self._since = memory, ("", ""), time.monotonic()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "phase":
+            self.turn((event["artifact"].split("-")[0], event["phase"]))
+            self.kept += event["done"]
+        elif event["event"] == "task":
+            self.tasks += 1
+        elif event["event"] == "artifact":
+            self.turn((event["artifact"].split("-")[0], event["state"]))
+
+    def turn(self, now: tuple[str, str]) -> None:
+        at = time.monotonic()
+        self.seconds[self._now] = self.seconds.get(self._now, 0.0) + at - self._since
+        self._now, self._since = now, at
+        self._memory.phase = " ".join(now)
+
+
+def work(run: Path, documents: int, workers: int, memory: int) -> tuple[dict[str, Artifact], Clock, Memory]:
+    """Make everything."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "scale.json").write_text(json.dumps({"documents": documents}))
+    sampler = Memory()
+    clock = Clock(sampler)
+    sampler.start()
+    with lock(run):
+        log = EventLog(run, clock)
+        executor = LocalExecutor(run, "bench.scale:targets", workers, memory)
+        try:
+            made = {step.kind: make(step, run, executor, log, memory) for step in topological(targets(run))}
+        finally:
+            executor.close()
+            log.close()
+            sampler.stop()
+    clock.turn(("", ""))
+    return made, clock, sampler
+
+
+def check(made: dict[str, Artifact], documents: int) -> None:
+    """Compare every row with the plan.
+
+    Raises:
+        SystemExit: something differs.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    plan = Plan(documents)
+    counts = made["duplicates"].manifest.counts
+    told = {name: counts[name] for name in plan.counts()}
+    if told != plan.counts():
+        raise SystemExit(f"counts are {told}, planted were {plan.counts()}")
+    kept = np.zeros(documents, dtype=np.uint8)
+    offsets = made["duplicates"].row_offsets
+    for shard in range(len(offsets) - 1):
+        rows = np.arange(offsets[shard], offsets[shard + 1], dtype=np.uint64)
+        label, size, first = plan.truth(rows)
+        table = pq.read_table(made["duplicates"].shard_path(shard))
+        own = (
+            pc.fill_null(table.column("component"), 0).to_numpy(),
+            pc.fill_null(table.column("exact_of"), 0).to_numpy(),
+        )
+        right = (table.column("size").to_numpy() == size) & (own[0] == np.where(size > 1, label, 0))
+        right &= own[1] == np.where(first != rows, first, 0)
+        if not right.all():
+            raise SystemExit(f"row {rows[~right][0]} has another component than was planted, and {np.sum(~right)} rows")
+        keep = pq.read_table(made["verdicts"].shard_path(shard), columns=["keep"]).column("keep").to_numpy()
+        np.add.at(kept, label[keep].astype(np.int64), np.uint8(1))
+    represented = int(np.count_nonzero(kept == 1))
+    expected = documents - plan.counts()["members"] + plan.counts()["components"]
+    if represented != expected or int(kept.max(initial=0)) > 1:
+        raise SystemExit(f"{represented} components keep one document, {expected} should")
+
+
+def measure(out: Path, documents: int, workers: int, memory: int) -> dict[str, Any]:
+    """One point of the curve."""
+    made, clock, sampler = work(out, documents, workers, memory)
+    check(made, documents)
+    seconds = {f"{kind} {phase}": round(s, 2) for (kind, phase), s in clock.seconds.items() if s >= 0.005 and kind}
+    ours = sum(s for key, s in clock.seconds.items() if key not in MADE_UP)
+    spilled = ours + clock.seconds.get(("duplicates", "signatures"), 0.0)
+    return {
+        "documents": documents,
+        "workers": workers,
+        "memory": memory,
+        "seconds": round(ours, 2),
+        "documents_per_second": round(documents / ours),
+        "documents_per_second_with_fingerprints": round(documents / spilled),
+        "peak_rss": sampler.rss,
+        "peak_pss": sampler.pss,
+        "phases": seconds,
+        "peak_rss_by_phase": {name: peak for name, peak in sampler.by_phase.items() if name},
+        "tasks": clock.tasks,
+        "tasks_done_before": clock.kept,
+        "load": os.getloadavg()[0],
+        "cores": os.cpu_count(),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.split("\n")[0])
+    parser.add_argument("--documents", type=int, nargs="+", default=[1_000_000], help="how many; several make a curve")
+    parser.add_argument("--memory", default="2GB", help="budget of all workers together")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="keep the run here and take it up again; a temporary folder otherwise")
+    options = parser.parse_args()
+    root = str(Path(__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    for documents in options.documents:
+        folder = options.out / str(documents) if options.out else Path(tempfile.mkdtemp(prefix="headrace-scale-"))
+        try:
+            print(json.dumps(measure(folder, documents, options.workers, parse_size(options.memory))), flush=True)
+        finally:
+            if options.out is None:
+                shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
