@@ -56,12 +56,27 @@ def notice(event: dict[str, Any]) -> str | None:
     return None
 
 
+class Notices:
+    """The lines that stay. That kernels are compiled is said once: it happens once after an installation."""
+
+    def __init__(self) -> None:
+        self._compiling = False
+
+    def __call__(self, event: dict[str, Any]) -> str | None:
+        """The line that an event leaves, if any."""
+        if event["event"] == "compiling" and not self._compiling:
+            self._compiling = True
+            return "compiling kernels, once for this version of headrace; later runs find them in the cache"
+        return notice(event)
+
+
 class Lines:
     """Plain lines, for logs and pipes."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stdout
         self._clock = clock
+        self._notices = Notices()
         self._phase: Phase | None = None
         self._last = clock()
 
@@ -75,7 +90,7 @@ class Lines:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take in an event of the run."""
-        line = notice(event)
+        line = self._notices(event)
         self._phase = follow(self._phase, event)
         if line is None and self._phase is not None and self._clock() - self._last > QUIET:
             phase = self._phase
@@ -93,6 +108,7 @@ class Bars:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+        self._notices = Notices()
         self._phase: Phase | None = None
         self._bar: TaskID | None = None
         self._progress: Progress = Progress(
@@ -117,7 +133,7 @@ class Bars:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take in an event of the run."""
-        line = notice(event)
+        line = self._notices(event)
         if line is not None:
             # Names of artifacts and documents are not markup.
             self._progress.console.print(line, markup=False, highlight=False)

@@ -8,7 +8,9 @@ worker     pid, base (resident bytes once everything is imported)
 artifact   artifact, state: started | published | present; seconds, rows, bytes when published
 phase      artifact, phase, tasks, done (found done from before)
 progress   artifact, phase, rows, bytes (since the last one; not written to the log)
-task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes)
+compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
+task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
+           of it that went into compiling kernels)
 died       artifact, phase, task, signal or exit code, at (the document it was handling)
 failed     artifact, phase, message
 stopped    reason
@@ -40,7 +42,7 @@ class EventLog:
     def emit(self, event: str, **fields: Any) -> None:
         """Record an event. Progress is passed on but not written: it would dwarf the rest."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
-        if event != "progress":
+        if event not in ("progress", "compiling"):
             self._file.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
         if self._listener is not None:
             self._listener(entry)

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from headrace.errors import UserError
+from headrace.flow.compiling import CompileWatch
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import disk_refusal
 from headrace.flow.task import TaskContext
@@ -73,6 +74,7 @@ def serve(run: Path, graph: str, requests: BinaryIO, out: BinaryIO) -> None:
         os._exit(0)  # the coordinator is gone or done with us: whatever runs now will be done again by another
 
     threading.Thread(target=listen, daemon=True).start()
+    compiling = CompileWatch(lambda: send(out, {"message": "compiling"}))
     while True:
         request = orjson.loads(lines.get())
         reporter = _Reporter(out)
@@ -102,6 +104,7 @@ def serve(run: Path, graph: str, requests: BinaryIO, out: BinaryIO) -> None:
                 "rows": reporter.total_rows,
                 "bytes": reporter.total_bytes,
                 "peak": peak_bytes(),
+                "compiled": round(compiling.take(), 3),
             },
         )
 

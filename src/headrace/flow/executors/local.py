@@ -186,8 +186,8 @@ class _Round:
         if request is None:
             return
         where = {"artifact": request.artifact, "phase": request.phase}
-        if kind == "progress":
-            self.log.emit("progress", **where, **message)
+        if kind in ("progress", "compiling"):
+            self.log.emit(kind, **where, **message)
             return
         self.running -= 1
         if kind == "done":
