@@ -84,7 +84,7 @@ def test_both_ways_agree_on_random_graphs_beyond_the_budget(tmp_path_factory, se
 
 
 def rounds(folder: Path) -> int:
-    (last,) = (context(folder).folder / "scratch" / "components").glob("round-*.edges")
+    (last,) = (context(folder).folder / "scratch" / "components").glob("round-*.edges")  # earlier ones are gone
     return int(last.stem[-3:])
 
 
@@ -119,15 +119,17 @@ def test_a_killed_task_goes_on_with_its_round(tmp_path, monkeypatch) -> None:
     _, pairs, _ = shapes()["chain in any order"]
     pairs = ordered(pairs)
     want = np.concatenate(list(contract(context(tmp_path / "a"), pieces(pairs)())))
+    assert len(want) == len(pairs)
     whole, real = rounds(tmp_path / "a"), contraction._round
     started = []
 
-    def dies(ctx, edges, out):
+    def dies(ctx, edges, out, stars):
         started.append(len(started))
         if len(started) % 2:
             out.write(b"half a round")
+            stars.write(b"half of what is set aside")
             raise KeyboardInterrupt
-        return real(ctx, edges, out)
+        return real(ctx, edges, out, stars)
 
     monkeypatch.setattr(contraction, "_round", dies)
     ctx = context(tmp_path / "b")
@@ -141,33 +143,41 @@ def test_a_killed_task_goes_on_with_its_round(tmp_path, monkeypatch) -> None:
     assert (got == want).all()
 
 
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=50), st.integers(1, 9))
-def test_stars_do_not_depend_on_chunks(pairs: list[tuple[int, int]], chunk: int) -> None:
-    edges = {(a, b) for a, b in pairs if a != b}
-    both = sorted([*edges, *((b, a) for a, b in edges), *sorted(edges)[:5]])
-    lower = sorted((max(a, b), min(a, b)) for a, b in pairs if a != b)
+SAME = 1 << 63
 
-    def run(kernel, records):
+
+@given(
+    st.dictionaries(st.tuples(st.integers(0, 12), st.integers(0, 12)), st.booleans(), max_size=50), st.integers(1, 9)
+)
+def test_stars_do_not_depend_on_chunks(marked: dict[tuple[int, int], bool], chunk: int) -> None:
+    """``marked``: edges, and whether the round before has left them as they were."""
+    marked = {(a, b): same for (a, b), same in marked.items() if a < b}
+
+    def run(kernel, records, outputs):
         array = np.array(records, dtype=np.uint64).reshape(-1, 2)
-        state, got, changes = np.zeros(4, dtype=np.uint64), [], 0
+        state, got, changes = np.zeros(5, dtype=np.uint64), [[] for _ in range(outputs)], 0
         for i in range(0, len(array), chunk):
-            out = np.empty((len(array[i : i + chunk]), 2), dtype=np.uint64)
-            count, changed = kernel(array[i : i + chunk], state, out)
-            got += [tuple(pair) for pair in out[:count].tolist()]
+            outs = [np.empty((len(array[i : i + chunk]), 2), dtype=np.uint64) for _ in range(outputs)]
+            *counts, changed = kernel(array[i : i + chunk], state, *outs)
+            for made, out, count in zip(got, outs, counts, strict=True):
+                made += [tuple(pair) for pair in out[:count].tolist()]
             changes += changed
-        return got, changes
+        return *(sorted(made) for made in got), changes
 
-    near = {u: {v for a, v in both if a == u} for u, _ in both}
-    want = sorted((v, min(near[u] | {u})) for u in near for v in near[u] if v > u)
-    got, changes = run(large_star, both)
-    assert sorted(got) == want
-    assert changes == sum(min(near[u] | {u}) != u for u in near for v in near[u] if v > u)
+    both = sorted([(a, b + SAME * same) for (a, b), same in marked.items()] + [(b, a) for a, b in marked])
+    near = {u: {v % SAME: v >= SAME for a, v in both if a == u} for u, _ in both}
+    whole = {u for u in near if all(near[u].values())}
+    lowest = {u: min([u, *near[u]]) for u in near}
+    pairs = [(u, v) for u in near for v in near[u] if v > u]
+    want = [(v, 2 * lowest[u] + (lowest[u] == u)) for u, v in pairs if u not in whole]
+    aside = [(u, v) for u, v in pairs if u in whole]
+    assert run(large_star, both, 2) == (sorted(want), sorted(aside), sum(lowest[u] != u for u, v in pairs))
 
-    below = {u: {v for a, v in lower if a == u} for u, _ in lower}
-    want = sorted((min(below[u]), v) for u in below for v in below[u] | {u} if v != min(below[u]))
-    got, changes = run(small_star, lower)
-    assert sorted(got) == want
-    assert changes == sum(len(below[u]) - 1 for u in below)
+    lower = sorted((b, 2 * a + same) for (a, b), same in marked.items())
+    below = {u: {v // 2: v % 2 for a, v in lower if a == u} for u, _ in lower}
+    want = [(min(below[u]), u + SAME * below[u][min(below[u])]) for u in below]
+    want += [(min(below[u]), v) for u in below for v in below[u] if v != min(below[u])]
+    assert run(small_star, lower, 1) == (sorted(want), sum(len(below[u]) - 1 for u in below))
 
 
 def test_the_bytes_do_not_depend_on_the_way(tmp_path, monkeypatch) -> None:

@@ -7,6 +7,9 @@ Neither joins or parts components, and neither makes more edges. When a round ch
 around its smallest row. A chain needs a round for each doubling of its length; what duplicates usually give, cliques
 and stars that overlap, takes three or four whatever their size.
 
+A star none of whose edges a round has changed is a whole component: a further neighbour of its centre or of a member
+would have changed one. It is set aside, so what needs many rounds, a long chain, does not make the others go with it.
+
 Rows stream by in order, so a row with a hundred million neighbours takes no more memory than one with two. A round's
 edges are a file, so a task that died goes on with the round in which it died.
 """
@@ -30,7 +33,12 @@ EDGE = np.dtype([("row", "<u8"), ("other", "<u8")])
 CHUNK = 1 << 18
 
 Edges = Iterable[npt.NDArray[np.uint64]]
-"""Chunks of uint64[n, 2]: pairs of different rows."""
+"""Chunks of uint64[n, 2]: pairs of different rows, the smaller first."""
+
+_SAME = np.uint64(1 << 63)  # on the larger row of an edge: a round has left it as it was
+_LAST_BIT = np.uint64(63)
+_ONE = np.uint64(1)
+_NO = np.uint64(0)
 
 
 def contract(ctx: TaskContext, edges: Edges) -> Iterator[npt.NDArray[np.uint64]]:
@@ -38,41 +46,51 @@ def contract(ctx: TaskContext, edges: Edges) -> Iterator[npt.NDArray[np.uint64]]
 
     Args:
         ctx: the task; rounds are its intermediate files.
-        edges: the pairs (smaller row, larger row), repeats allowed. Not looked at if a round is done already.
+        edges: the pairs (smaller row, larger row) of rows below 2**62, repeats allowed. Not looked at if a round is
+            done already.
 
     Yields:
-        uint64[n, 2] of (smallest row of the component, member), ascending by member, once for each member but the
-        smallest.
+        uint64[n, 2] of (smallest row of the component, member), once for each member but the smallest.
     """
     done = _last_round(ctx)
     number, changes, latest = done if done is not None else (0, 1, None)
     while changes:
         number += 1
-        name = f"round-{number:03d}.edges"
-        with ctx.intermediate(name) as out, open(out.path, "wb") as f:
+        # The round is published after the stars that it has set aside: if it is there, they are.
+        with (
+            ctx.intermediate(f"round-{number:03d}.edges") as out,
+            ctx.intermediate(f"stars-{number:03d}.edges") as stars,
+            open(out.path, "wb") as f,
+            open(stars.path, "wb") as g,
+        ):
             np.zeros(1, dtype="<i8").tofile(f)
-            changes = _round(ctx, edges if latest is None else _read(latest), f)
+            changes = _round(ctx, edges if latest is None else _read(latest, 8), f, g)
             f.seek(0)
             np.array([changes], dtype="<i8").tofile(f)
         if latest is not None:
             latest.unlink()
-        latest = ctx.scratch(ctx.phase, name)
+        latest = ctx.scratch(ctx.phase, f"round-{number:03d}.edges")
     assert latest is not None
-    yield from _read(latest)
+    for before in range(1, number + 1):
+        yield from _read(ctx.scratch(ctx.phase, f"stars-{before:03d}.edges"), 0)
+    for chunk in _read(latest, 8):
+        yield chunk & ~_SAME
 
 
-def _round(ctx: TaskContext, edges: Edges, out: BinaryIO) -> int:
+def _round(ctx: TaskContext, edges: Edges, out: BinaryIO, stars: BinaryIO) -> int:
     """One large-star and one small-star; how many edges were changed."""
     # Two sorts are under way at once: one is read while the other is filled.
     by_row, by_larger = (ExternalSort(_folder(ctx), EDGE, ("row", "other"), ctx.memory // 2) for _ in range(2))
     for chunk in edges:
-        by_row.add(np.concatenate([chunk, chunk[:, ::-1]]).view(EDGE).reshape(-1))
+        back = np.stack([chunk[:, 1] & ~_SAME, chunk[:, 0]], axis=1)
+        by_row.add(np.concatenate([chunk, back]).view(EDGE).reshape(-1))
     changes = 0
-    state = np.zeros(4, dtype=np.uint64)
+    state = np.zeros(5, dtype=np.uint64)
     for records in by_row.chunks():
-        found = np.empty((len(records), 2), dtype=np.uint64)
-        count, changed = large_star(records.view(np.uint64).reshape(-1, 2), state, found)
-        by_larger.add(found[:count].view(EDGE).reshape(-1))
+        found, whole = np.empty((2, len(records), 2), dtype=np.uint64)
+        count, aside, changed = large_star(records.view(np.uint64).reshape(-1, 2), state, found, whole)
+        by_larger.add(found[:count].copy().view(EDGE).reshape(-1))
+        whole[:aside].tofile(stars)
         changes += changed
         ctx.progress(len(records))
     state[:] = 0
@@ -96,41 +114,52 @@ def _last_round(ctx: TaskContext) -> tuple[int, int, Path] | None:
     return int(rounds[-1].stem.removeprefix("round-")), int(np.fromfile(rounds[-1], "<i8", 1)[0]), rounds[-1]
 
 
-def _read(path: Path) -> Iterator[npt.NDArray[np.uint64]]:
+def _read(path: Path, begin: int) -> Iterator[npt.NDArray[np.uint64]]:
     with open(path, "rb") as f:
-        f.seek(8)
+        f.seek(begin)
         while len(edges := np.fromfile(f, dtype=np.uint64, count=2 * CHUNK)):
             yield edges.reshape(-1, 2)
 
 
 @numba.njit(cache=True, nogil=True)
 def large_star(
-    edges: npt.NDArray[np.uint64], state: npt.NDArray[np.uint64], out: npt.NDArray[np.uint64]
-) -> tuple[int, int]:
+    edges: npt.NDArray[np.uint64],
+    state: npt.NDArray[np.uint64],
+    out: npt.NDArray[np.uint64],
+    whole: npt.NDArray[np.uint64],
+) -> tuple[int, int, int]:
     """Point the larger neighbours of each row at the smallest of them and the row itself.
 
     Args:
         edges: uint64[n, 2] of (row, neighbour), each edge both ways, ascending, in as many chunks as memory demands.
-        state: uint64[4], zeros before the first chunk: the row that is open at a chunk's start, the smallest of it
-            and its neighbours, the last neighbour, and 1 if there is one. Updated.
-        out: uint64[n, 2]; receives (larger neighbour, smallest).
+            A larger neighbour has its highest bit set if the round before did not change the edge, and so comes after
+            those with changed edges: if it comes first, the row is the centre of a star that is a whole component.
+        state: uint64[5], zeros before the first chunk: the row that is open at a chunk's start, the smallest of it
+            and its neighbours, the last neighbour, 1 if there is one, and 1 if it is the centre of a whole component.
+            Updated.
+        out: uint64[n, 2]; receives (larger neighbour, 2 * smallest, and 1 more if the edge is not changed).
+        whole: uint64[n, 2]; receives (centre, member) of whole components.
 
     Returns:
-        The number of edges made, and how many of them there were not before.
+        The number of edges made, of edges set aside, and how many were changed.
     """
-    count, changes = 0, 0
+    count, aside, changes = 0, 0, 0
     for i in range(len(edges)):
         row, other = edges[i, 0], edges[i, 1]
         if state[3] == 0 or row != state[0]:
-            state[0], state[1], state[3] = row, min(row, other), 1
+            state[0], state[1], state[3], state[4] = row, min(row, other), 1, other >> _LAST_BIT
         elif other == state[2]:
             continue
         state[2] = other
-        if other > row:
-            out[count, 0], out[count, 1] = other, state[1]
+        if state[4] == 1:
+            whole[aside, 0], whole[aside, 1] = row, other & ~_SAME
+            aside += 1
+        elif other > row:
+            same = _ONE if state[1] == row else _NO
+            out[count, 0], out[count, 1] = other & ~_SAME, (state[1] << _ONE) | same
             count += 1
             changes += 1 if state[1] != row else 0
-    return count, changes
+    return count, aside, changes
 
 
 @numba.njit(cache=True, nogil=True)
@@ -140,19 +169,22 @@ def small_star(
     """Point each row and its smaller neighbours at the smallest of them.
 
     Args:
-        edges: uint64[n, 2] of (row, smaller neighbour), ascending, in as many chunks as memory demands.
+        edges: uint64[n, 2] of (row, 2 * smaller neighbour, and 1 more if large-star has not changed the edge),
+            ascending, in as many chunks as memory demands. Of an edge that is there as both, changed comes first and
+            counts.
         state: as for :func:`large_star`.
-        out: uint64[n, 2]; receives (smallest, row or neighbour).
+        out: uint64[n, 2]; receives (smallest, row or neighbour), the highest bit set if neither star has changed
+            the edge.
 
     Returns:
-        The number of edges made, and how many of them there were not before.
+        The number of edges made, and how many were changed.
     """
     count, changes = 0, 0
     for i in range(len(edges)):
-        row, other = edges[i, 0], edges[i, 1]
+        row, other = edges[i, 0], edges[i, 1] >> _ONE
         if state[3] == 0 or row != state[0]:
             state[0], state[1], state[3] = row, other, 1
-            out[count, 0], out[count, 1] = other, row
+            out[count, 0], out[count, 1] = other, row | ((edges[i, 1] & _ONE) << _LAST_BIT)
             count += 1
         elif other != state[2]:
             out[count, 0], out[count, 1] = state[1], other
