@@ -1,7 +1,9 @@
 """Which of a group of copies is kept: by source priority, then length, then key.
 
 Members of a component meet in one partition. They are streamed twice: once to find the best of each group, once to say
-who lost to whom. Only the winners are held, so a component of any size takes no more memory than a small one.
+who lost to whom. Only the winners are held, so a component of any size takes no more memory than a small one. Where
+candidates are verified, several of a group may be kept, by the same order of preference:
+:mod:`headrace.select.greedy`.
 """
 
 from __future__ import annotations
@@ -147,10 +149,32 @@ def elect(chunks: Chunks) -> Members:
     return best
 
 
+def free_in_order(chunks: Chunks) -> npt.NDArray[np.void]:
+    """The members that no other verdict removes, MEMBER[n], by group and in each as :func:`elect` prefers."""
+    parts = [np.empty(0, dtype=MEMBER), *(records[records["barred"] == 0] for records, _ in chunks)]
+    records = np.concatenate(parts)
+    return records[_preference(records)]
+
+
+def by_row(chunks: Chunks, rows: npt.NDArray[np.uint64]) -> Members:
+    """The members of some rows, uint64[n] in ascending order, in that order."""
+    found = [Members.none()]
+    for records, files in chunks:
+        at = np.minimum(np.searchsorted(rows, records["row"]), max(0, len(rows) - 1))
+        mine = np.flatnonzero(rows[at] == records["row"]) if len(rows) else np.empty(0, dtype=np.int64)
+        found.append(Members(records, files).take(mine))
+    together = Members(np.concatenate([m.records for m in found]), np.concatenate([m.files for m in found]))
+    return together.take(np.argsort(together.records["row"]))
+
+
+def _preference(r: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    """The order of groups, and within each of whose copy is kept."""
+    return np.lexsort([r["row"], r["key"], -r["bytes"], r["priority"], r["group"]])
+
+
 def _first_of_groups(members: Members) -> Members:
-    r = members.records
-    order = np.lexsort([r["row"], r["key"], -r["bytes"], r["priority"], r["group"]])
-    group = r["group"][order]
+    order = _preference(members.records)
+    group = members.records["group"][order]
     first = np.ones(len(order), dtype=bool)
     first[1:] = group[1:] != group[:-1]
     return members.take(order[first])
@@ -163,7 +187,7 @@ class Lost:
     Attributes:
         row: uint64[n].
         source: uint16[n], position in the recipe's sources.
-        winner: int64[n], position of the group's winner.
+        winner: int64[n], position of the document kept instead, among those kept.
         exact: bool[n], whether the winner's content id is the same.
     """
 

@@ -1,4 +1,4 @@
-"""What becomes of the documents of one partition that have duplicates: elected, removed as copies, or taken out of
+"""What becomes of the documents of one partition that have duplicates: kept, removed as copies, or taken out of
 training because a held-out document is like them.
 """
 
@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from headrace.flow.exchange import gather
 from headrace.select.election import Chunks, Lost, Members, elect, losers
+from headrace.select.greedy import decide_greedily
 from headrace.select.splits import SPLITS, held_out, meetings
-from headrace.select.verification import Candidates, Held, Texts, among, similarities
+from headrace.select.verification import Texts
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near
@@ -35,8 +36,9 @@ class Rules:
     """What the recipe asks for.
 
     Attributes:
-        remove: one document is kept of each component, or of each content id; None keeps copies.
-        verify: how candidates were found, and so are verified; None to take components at their word.
+        remove: what copies are: documents of one component, or of one content id; None keeps copies.
+        verify: how candidates were found, and so are verified (with ``remove`` "component"); None to take components at
+            their word and keep one document of each.
         check: what training documents must not share with held-out ones: a component ("near"), a content id
             ("exact"), or None.
         sources: their names, in the recipe's order.
@@ -50,7 +52,7 @@ class Rules:
     @property
     def compares_texts(self) -> bool:
         """Whether texts must travel."""
-        return self.verify is not None and (self.remove == "component" or self.check == "near")
+        return self.verify is not None
 
 
 Decide = Callable[[npt.NDArray[np.void], npt.NDArray[np.uint8]], None]
@@ -58,7 +60,7 @@ Decide = Callable[[npt.NDArray[np.void], npt.NDArray[np.uint8]], None]
 
 
 def settle(
-    members: Callable[[], Chunks], texts: Callable[[], Texts], rules: Rules, decide: Decide
+    members: Callable[[], Chunks], texts: Callable[[], Texts], rules: Rules, block_bytes: int, decide: Decide
 ) -> dict[str, list[list[int]]]:
     """Decide about the members of one partition.
 
@@ -66,6 +68,7 @@ def settle(
         members: opens the stream of members; may be called again.
         texts: opens the stream of texts of those that no other verdict removes.
         rules: the recipe's.
+        block_bytes: what texts may take that are held at a time; the decisions do not depend on it.
         decide: receives the decisions.
 
     Returns:
@@ -75,48 +78,29 @@ def settle(
     matrices = {reason: np.zeros((len(rules.sources),) * 2, dtype=np.int64) for reason in REASONS}
     removed = np.empty(0, dtype=np.uint64)
     if rules.remove is not None:
-        winners = elect(members())
-        lost = losers(members(), winners)
-        jaccard = _verify(lost, winners, texts, rules.verify) if rules.remove == "component" else None
-        if jaccard is not None and rules.verify is not None:
-            stays = jaccard < rules.verify.threshold
-            lost = Lost(lost.row[~stays], lost.source[~stays], lost.winner[~stays], lost.exact[~stays])
-            jaccard = jaccard[~stays]
+        jaccard = None
+        if rules.verify is not None:
+            decided = decide_greedily(members, texts, rules.verify, block_bytes)
+            lost, winners, jaccard = decided.lost, decided.kept, decided.jaccard
+        else:
+            winners = elect(members())
+            lost = losers(members(), winners)
         removed = lost.row
         _tell(0, lost, winners, jaccard, rules.sources, decide)
         np.add.at(matrices["duplicate"], (lost.source, winners.records["source"][lost.winner]), 1)
-    if rules.check is not None:
-        met, held, jaccard = _holdout(members, texts, rules, removed)
-        _tell(1, met, held, jaccard, rules.sources, decide)
+    # Of verified candidates, none that reach the threshold are left: the greedy rule removed one of each pair.
+    if rules.check == "exact" or (rules.check == "near" and rules.verify is None):
+        met, held = _holdout(members, rules.check, removed)
+        _tell(1, met, held, None, rules.sources, decide)
         np.add.at(matrices["holdout"], (met.source, held.records["source"][met.winner]), 1)
     return {reason: matrix.tolist() for reason, matrix in matrices.items()}
 
 
-def _verify(
-    lost: Lost, winners: Members, texts: Callable[[], Texts], verify: Near | None
-) -> npt.NDArray[np.float64] | None:
-    """The true similarity of each loser with its winner; equal texts are not compared."""
-    if verify is None:
-        return None
-    jaccard = np.ones(len(lost.row), dtype=np.float64)
-    rows, against = lost.row[~lost.exact], winners.records["row"][lost.winner[~lost.exact]]
-
-    def pairs(
-        records: npt.NDArray[np.void], payload: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        positions = np.flatnonzero(among(records["row"], rows))
-        return positions, against[np.searchsorted(rows, records["row"][positions])]
-
-    held = Held(texts(), np.unique(against))
-    _, _, jaccard[~lost.exact] = similarities(texts(), pairs, held, verify)
-    return jaccard
-
-
 def _holdout(
-    members: Callable[[], Chunks], texts: Callable[[], Texts], rules: Rules, removed: npt.NDArray[np.uint64]
-) -> tuple[Lost, Members, npt.NDArray[np.float64] | None]:
-    """The training documents that a held-out one is like: each with the one most like it, then of smallest row."""
-    field = "component" if rules.check == "near" else "low"
+    members: Callable[[], Chunks], check: Literal["exact", "near"], removed: npt.NDArray[np.uint64]
+) -> tuple[Lost, Members]:
+    """The training documents that meet a held-out one, each with the one of smallest row."""
+    field = "component" if check == "near" else "low"
     held = held_out(members(), removed, field)
     parts = [(np.empty(0, np.uint64), np.empty(0, np.uint16), np.empty(0, np.int64))]
     if len(held.records):
@@ -125,34 +109,7 @@ def _holdout(
             parts.append((records["row"][positions], records["source"][positions], others))
     row, source, other = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(row, kind="stable")
-    row, source, other = row[order], source[order], other[order]
-    if rules.check == "near" and rules.verify is not None and len(row):
-        return _most_like(Lost(row, source, other, np.zeros(len(row), dtype=bool)), held, texts, rules.verify)
-    return Lost(row, source, other, np.full(len(row), rules.check == "exact")), held, None
-
-
-def _most_like(
-    training: Lost, held: Members, texts: Callable[[], Texts], verify: Near
-) -> tuple[Lost, Members, npt.NDArray[np.float64]]:
-    """Those training documents whose true similarity with a held-out candidate reaches the threshold."""
-    where = np.argsort(held.records["row"])
-    rows = held.records["row"][where]
-    texts_held = Held(texts(), rows)
-    candidates = Candidates(verify, texts_held, held.records["component"][where])
-
-    def pairs(
-        records: npt.NDArray[np.void], payload: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        positions, others = candidates.of(records, payload, np.flatnonzero(among(records["row"], training.row)))
-        return positions, rows[others]
-
-    row, other, jaccard = similarities(texts(), pairs, texts_held, verify)
-    best = np.lexsort([-jaccard, row])
-    best = best[np.concatenate([[True], row[best][1:] != row[best][:-1]])] if len(best) else best
-    best = best[jaccard[best] >= verify.threshold]
-    source = training.source[np.searchsorted(training.row, row[best])]
-    winner = where[np.searchsorted(rows, other[best])]
-    return Lost(row[best], source, winner, np.zeros(len(best), dtype=bool)), held, jaccard[best]
+    return Lost(row[order], source[order], other[order], np.full(len(row), check == "exact")), held
 
 
 def _tell(

@@ -1,8 +1,9 @@
 """Which documents are held out, and which training documents are too much like them.
 
-The content id decides, so equal texts fall on the same side wherever they come from. Near-duplicates need not: most
-are gone once one document a component is kept, but verification may keep several, and so does a recipe that does not
-deduplicate. The check finds those that survive on both sides and takes them out of training.
+The content id decides, so equal texts fall on the same side wherever they come from. Near-duplicates need not. They are
+gone where the recipe removes them: of a component one document is kept, or, with verification, no two candidates that
+reach the threshold. A recipe that removes exact copies only, or nothing, leaves them: the check finds those that
+survive on both sides and takes them out of training.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     judge    map     what the filters and the decontamination say; documents that have duplicates go to the partition
                      of their component, with their text if candidates are verified
-    settle   reduce  one document kept of each group, among those that the judges leave; then the check of training
-                     against held-out documents (:mod:`headrace.select.settlement`)
+    settle   reduce  among those that the judges leave, one document kept of each group, or, if candidates are verified,
+                     by the greedy rule (:mod:`headrace.select.greedy`); then the check of training against held-out
+                     documents (:mod:`headrace.select.settlement`)
     publish  map     the sidecar, row by row beside the documents
 
 A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, give its reason and evidence in
@@ -45,6 +46,10 @@ JUDGED = pa.schema([("reason", pa.string()), ("evidence", pa.string()), ("source
 PARTITION_BYTES = 32 << 20
 # A member as it travels: its record, and the name of its file.
 MEMBER_BYTES = 192
+# What a task of the settlement needs besides members, and for texts if it cannot have more.
+LEAST_BYTES = 48 << 20
+# The share of a task's budget that a block of texts may take; spilled decisions and a run's slice take 0.2 each.
+BLOCK_SHARE = 0.25
 # Decisions lie in at most this many partitions, so that a map task's buffers stay small.
 MOST_PARTITIONS = 2048
 # Documents judged at a time, by the size of the columns that are read.
@@ -87,7 +92,7 @@ class Verdicts(Step):
     seed: int
 
     kind: ClassVar[str] = "verdicts"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     @staticmethod
     def of(
@@ -149,7 +154,7 @@ class Verdicts(Step):
         """Judge, settle, publish."""
         return [
             Phase("judge", sidecar.plan, self._judge, self._judge_memory),
-            Phase("settle", self._plan_settle, self._settle, lambda spec: (48 << 20) + int(spec["bytes"])),
+            Phase("settle", self._plan_settle, self._settle, lambda spec: int(spec["least"])),
             Phase("publish", sidecar.plan, self._publish),
         ]
 
@@ -187,7 +192,7 @@ class Verdicts(Step):
         from headrace.select.verification import TEXT
 
         partitions, with_text = self._partitions(ctx), self.rules().compares_texts
-        rows, first = 0, int(ctx.input("documents").row_offsets[spec["shard"]])
+        rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
         with (
             Spill(ctx, "members", MEMBER, max(1, partitions), payload=True) as members,
             Spill(ctx, "texts", TEXT, max(1, partitions), payload=True) as texts,
@@ -198,10 +203,11 @@ class Verdicts(Step):
                 judged = self._judged(batch, beside)
                 writer.write_batch(judged)
                 if partitions:
-                    self._send(batch, beside["duplicates"], judged, first + rows, members, texts)
+                    sent = self._send(batch, beside["duplicates"], judged, first + rows, members, texts)
+                    longest = max(longest, sent)
                 rows += batch.num_rows
                 ctx.progress(batch.num_rows)
-        return {"documents": rows}
+        return {"documents": rows, "longest": longest}
 
     def _rows(
         self, ctx: TaskContext, shard: int, with_text: bool
@@ -253,8 +259,12 @@ class Verdicts(Step):
 
     def _send(
         self, batch: pa.RecordBatch, found: pa.Table, judged: pa.RecordBatch, row: int, members: Spill, texts: Spill
-    ) -> None:
-        """Send the documents of a batch that have duplicates to the partition of their component."""
+    ) -> int:
+        """Send the documents of a batch that have duplicates to the partition of their component.
+
+        Returns:
+            The bytes of the longest text among them.
+        """
         from headrace.documents.store import text_buffers
         from headrace.flow.keys import keyed, salt
         from headrace.select.duplicates.step import high_bits
@@ -269,25 +279,29 @@ class Verdicts(Step):
             free = np.flatnonzero(records["barred"] == 0)
             data, offsets = text_buffers(batch.column("text").take(pa.array(have[free])))
             told = np.empty(len(free), dtype=texts.dtype)
-            told["component"], told["row"] = records["component"][free], records["row"][free]
+            told["row"] = records["row"][free]
             told["length"] = np.diff(offsets)
             texts.add(partition[free], told, data)
+            return int(told["length"].max(initial=0))
+        return 0
 
     # Phase "settle".
 
     def _plan_settle(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        from headrace.flow.exchange import partition_bytes, partition_counts
+        from headrace.select.election import MEMBER
+        from headrace.select.greedy import HELD_PER_BYTE
+        from headrace.select.verification import TEXT
 
         partitions = self._partitions(ctx)
         if not partitions or not ctx.input("documents").rows:
             return []
-        from headrace.select.election import MEMBER
-        from headrace.select.verification import TEXT
 
-        total = np.zeros(partitions, dtype=np.int64)
-        for name, dtype in (("members", MEMBER), ("texts", TEXT)):
-            total += partition_counts(ctx, "judge", name) * dtype.itemsize + partition_bytes(ctx, "judge", name)
-        return [{"partition": p, "bytes": int(total[p])} for p in range(partitions)]
+        # A member is held with its bucket numbers, and while they are sorted; texts as far as a block goes.
+        held = 4 * _partition_sizes(ctx, "members", MEMBER) + LEAST_BYTES
+        longest = max(result["longest"] for result in ctx.results("judge"))
+        most = max(LEAST_BYTES, 2 * HELD_PER_BYTE * longest)
+        held += np.minimum(HELD_PER_BYTE * _partition_sizes(ctx, "texts", TEXT), most)
+        return [{"partition": p, "least": int(held[p])} for p in range(partitions)]
 
     def _settle(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.flow.exchange import Spill, read_partition
@@ -312,7 +326,7 @@ class Verdicts(Step):
                 spill.add(np.asarray(destinations)[shard], records, evidence)
                 ctx.progress(len(records))
 
-            return settle(members, texts, self.rules(), decide)
+            return settle(members, texts, self.rules(), int(ctx.memory * BLOCK_SHARE), decide)
 
     # Phase "publish".
 
@@ -403,6 +417,14 @@ class Verdicts(Step):
             {"removed": self.sources[i], "kept": self.sources[j], "documents": int(total[i, j])}
             for i, j in np.argwhere(total).tolist()
         ]
+
+
+def _partition_sizes(ctx: TaskContext, name: str, dtype: np.dtype[np.void]) -> npt.NDArray[np.int64]:
+    """The bytes of each partition of what the judges sent, records and payload: int64[partitions]."""
+    from headrace.flow.exchange import partition_bytes, partition_counts
+
+    sizes = partition_counts(ctx, "judge", name) * dtype.itemsize + partition_bytes(ctx, "judge", name)
+    return np.asarray(sizes, dtype=np.int64)
 
 
 def _destinations(shards: int) -> list[int]:

@@ -1,0 +1,257 @@
+"""Which documents of a component are kept when candidates are verified: the greedy rule.
+
+A component is a transitive closure: its documents need not be like each other. In election order (source priority,
+length, key, row) a document is removed if and only if an earlier document that was kept
+
+    (a) shares a band fingerprint with it, or is its exact copy, and
+    (b) has a true Jaccard similarity of at least the threshold with it,
+
+and the first such document is the one that the evidence names. Everything else is kept. So among the documents kept no
+candidates reach the threshold, and no document is removed below it. This is the rule of greedy leader clustering
+(Hartigan 1975, chapter 3), applied to the candidates of locality-sensitive hashing.
+
+Memory: one record and the bucket numbers of each document of the partition, and the cleaned texts of a *block* of
+documents. A block is decided, then the later documents of its last component are streamed past those that it kept, and
+the next block is taken from what is undecided. Components follow each other in a block, so only one too large for a
+block is streamed more than once. Where a block ends makes no difference: a document meets all earlier kept ones of its
+component before it is decided, those of earlier blocks first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from headrace.select.election import Chunks, Lost, Members, by_row, free_in_order
+from headrace.select.jaccard_bound import Sketches, jaccard_at_most
+from headrace.select.verification import Texts, buckets, load, stream
+
+if TYPE_CHECKING:
+    from headrace.recipe.schema import Near
+
+# What a block takes for each byte of text: code points of four bytes, and a bitmap of one to two.
+HELD_PER_BYTE = 6
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the greedy rule decided about a partition.
+
+    Attributes:
+        lost: the documents removed.
+        kept: those that ``lost.winner`` counts in, in ascending order of row.
+        jaccard: float64[n], the true similarity of each document removed with its winner.
+    """
+
+    lost: Lost
+    kept: Members
+    jaccard: npt.NDArray[np.float64]
+
+
+class Kept:
+    """The documents of one block that are kept, found by bucket.
+
+    Args:
+        near: the recipe's settings.
+        sketches: those of the block's documents.
+        buckets: int64[n, bands], from :func:`headrace.select.verification.buckets`.
+        most: buckets there are.
+    """
+
+    def __init__(self, near: Near, sketches: Sketches, buckets: npt.NDArray[np.int64], most: int) -> None:
+        self._near, self._sketches, self._buckets = near, sketches, buckets
+        self._head = np.full(most, -1, dtype=np.int64)
+        self._next = np.empty(buckets.size, dtype=np.int64)
+        self._seen = np.full(len(buckets), -1, dtype=np.int64)
+        self._turn = 0
+        self._found = np.empty(len(buckets), dtype=np.int64)
+
+    def add(self, d: int) -> None:
+        """Keep a document of the block."""
+        _enter(self._buckets[d], d, self._head, self._next)
+
+    def first_like(self, buckets: npt.NDArray[np.int64], sketches: Sketches, d: int) -> tuple[int, float] | None:
+        """The first document kept so far that another is a near-duplicate of, and their similarity.
+
+        Args:
+            buckets: int64[bands], those of the other.
+            sketches, d: the other.
+        """
+        from headrace.select.duplicates.jaccard import pair_jaccard
+
+        s, near = self._sketches, self._near
+        self._turn += 1
+        mine = (sketches.bits, sketches.bit_starts[d], sketches.bit_words[d], sketches.least[d], sketches.most[d])
+        theirs = (s.bits, s.bit_starts, s.bit_words, s.least, s.most)
+        count = _possible(
+            buckets, mine, theirs, near.threshold, self._head, self._next, self._seen, self._turn, self._found
+        )
+        for other in np.sort(self._found[:count]).tolist():
+            jaccard = pair_jaccard(sketches.cleaned(d), s.cleaned(other), near.ngram, near.unit == "words")
+            if jaccard >= near.threshold:
+                return other, jaccard
+        return None
+
+
+@numba.njit(cache=True, nogil=True)
+def _enter(
+    buckets: npt.NDArray[np.int64], d: int, head: npt.NDArray[np.int64], following: npt.NDArray[np.int64]
+) -> None:
+    """Put a document at the head of the list of each of its buckets. Entry d * bands + b is document d in band b."""
+    for b in range(len(buckets)):
+        if buckets[b] >= 0:
+            entry = d * len(buckets) + b
+            following[entry] = head[buckets[b]]
+            head[buckets[b]] = entry
+
+
+@numba.njit(cache=True, nogil=True)
+def _possible(
+    buckets: npt.NDArray[np.int64],
+    mine: tuple[npt.NDArray[np.uint64], int, int, int, int],
+    theirs: tuple[
+        npt.NDArray[np.uint64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int64],
+    ],
+    threshold: float,
+    head: npt.NDArray[np.int64],
+    following: npt.NDArray[np.int64],
+    seen: npt.NDArray[np.int64],
+    turn: int,
+    found: npt.NDArray[np.int64],
+) -> int:
+    """Fill ``found`` with the candidates whose similarity may reach the threshold, each once; their number."""
+    bits, bit_starts, bit_words, least, most = theirs
+    count = 0
+    for bucket in buckets:
+        entry = head[bucket] if bucket >= 0 else -1
+        while entry >= 0:
+            d = entry // len(buckets)
+            entry = following[entry]
+            if seen[d] == turn:
+                continue
+            seen[d] = turn
+            bound = jaccard_at_most(
+                mine[0],
+                mine[1],
+                mine[2],
+                mine[3],
+                mine[4],
+                bits,
+                bit_starts[d],
+                bit_words[d],
+                least[d],
+                most[d],
+            )
+            if bound >= threshold:
+                found[count] = d
+                count += 1
+    return count
+
+
+def decide_greedily(members: Callable[[], Chunks], texts: Callable[[], Texts], near: Near, block_bytes: int) -> Decided:
+    """Apply the greedy rule to the components of a partition.
+
+    Args:
+        members: opens the stream of members; may be called again.
+        texts: opens the stream of texts of those that no other verdict removes; may be called again.
+        near: how candidates are found and verified.
+        block_bytes: what the texts of a block may take; at least one document is held. The result does not depend on
+            it.
+    """
+    documents = free_in_order(members())
+    leader = _first_of_content(documents)
+    contested = np.flatnonzero(leader == np.arange(len(documents)))
+    group = documents["group"][contested]
+    alone = np.ones(len(contested), dtype=bool)
+    alone[1:] &= group[1:] != group[:-1]
+    alone[:-1] &= group[1:] != group[:-1]
+    contested = contested[~alone]
+    winner, jaccard = np.arange(len(documents)), np.ones(len(documents))
+    found, similarity = _decide(documents[contested], texts, near, block_bytes)
+    removed = np.flatnonzero(found >= 0)
+    winner[contested[removed]], jaccard[contested[removed]] = contested[found[removed]], similarity[removed]
+    # An exact copy fares as the first document of its content does; if that one is kept, it is the winner.
+    copies = np.flatnonzero(leader != np.arange(len(documents)))
+    winner[copies], jaccard[copies] = winner[leader[copies]], jaccard[leader[copies]]
+    lost = np.flatnonzero(winner != np.arange(len(documents)))
+    lost = lost[np.argsort(documents["row"][lost])]
+    rows = np.unique(documents["row"][winner[lost]])
+    kept = by_row(members(), rows)
+    at = np.searchsorted(rows, documents["row"][winner[lost]])
+    exact = winner[lost] == leader[lost]
+    return Decided(Lost(documents["row"][lost], documents["source"][lost], at, exact), kept, jaccard[lost])
+
+
+def _first_of_content(documents: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    """The position of the first document of the same component and content, for each: int64[n]."""
+    order = np.lexsort([documents["low"], documents["high"], documents["group"]])
+    new = np.ones(len(order), dtype=bool)
+    if len(order):
+        columns = (documents[name][order] for name in ("low", "high", "group"))
+        new[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    first = np.empty(len(order), dtype=np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    return first
+
+
+def _decide(
+    documents: npt.NDArray[np.void], texts: Callable[[], Texts], near: Near, block_bytes: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Decide about documents of different content, MEMBER[n] by component and election order.
+
+    Returns:
+        ``(winner, jaccard)``: int64[n], -1 for those that are kept, and float64[n].
+    """
+    winner, jaccard = np.full(len(documents), -1, dtype=np.int64), np.zeros(len(documents))
+    if not len(documents):
+        return winner, jaccard
+    numbers = buckets(texts(), documents["row"], documents["group"], near)
+    most = int(numbers.max()) + 1
+    undecided = np.flatnonzero((numbers >= 0).any(axis=1))
+    while len(undecided):
+        sizes = documents["bytes"][undecided]
+        fits = np.searchsorted(np.cumsum(sizes * HELD_PER_BYTE), block_bytes, side="right")
+        block, later = np.split(undecided, [max(1, int(fits))])
+        held = load(texts(), documents["row"][block], documents["bytes"][block], near)
+        kept = Kept(near, held, numbers[block], most)
+        for d, document in enumerate(block.tolist()):
+            like = kept.first_like(numbers[document], held, d)
+            if like is None:
+                kept.add(d)
+            else:
+                winner[document], jaccard[document] = block[like[0]], like[1]
+        same = later[documents["group"][later] == documents["group"][block[-1]]]
+        if len(same):
+            _pass(same, documents, texts, near, (kept, block, numbers), winner, jaccard)
+        undecided = later[winner[later] < 0]
+    return winner, jaccard
+
+
+def _pass(
+    later: npt.NDArray[np.int64],
+    documents: npt.NDArray[np.void],
+    texts: Callable[[], Texts],
+    near: Near,
+    past: tuple[Kept, npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    winner: npt.NDArray[np.int64],
+    jaccard: npt.NDArray[np.float64],
+) -> None:
+    """Remove those of the later documents that a kept document of the block is like."""
+    kept, block, numbers = past
+
+    def visit(position: int, sketches: Sketches, d: int) -> None:
+        document = later[position]
+        like = kept.first_like(numbers[document], sketches, d)
+        if like is not None:
+            winner[document], jaccard[document] = block[like[0]], like[1]
+
+    stream(texts(), documents["row"][later], near, visit)
