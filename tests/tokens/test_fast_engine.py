@@ -161,3 +161,19 @@ def test_what_is_not_covered_runs_on_the_library_and_is_said(trained_definition)
     text = "e\u0301"
     assert engine.decode(engine.encode([text]).tokens).decode() == unicodedata.normalize("NFC", text)
     assert isinstance(engine_from(trained_definition, {}), FastEngine)
+
+
+@FUZZ
+@given(st.lists(RUNS | ANY, max_size=4), st.booleans())
+def test_spans_are_the_bytes_that_tokens_spell(engine, texts, first):
+    texts = [text.replace("\u2581", " ") for text in texts]
+    encoded = engine.encode(texts, first)
+    spans = engine.spans(encoded, first)
+    assert engine.count(texts, first).tolist() == np.diff(encoded.offsets).tolist()
+    for i, text in enumerate(texts):
+        own = spans[encoded.offsets[i] : encoded.offsets[i + 1]]
+        data = text.encode()
+        assert b"".join(data[low:high] for low, high in own) == data
+        for token, (low, high) in zip(encoded.of(i), own, strict=True):
+            spelled = engine.decode(np.array([token]), first=False)
+            assert data[low:high] == (spelled[-(high - low) :] if high > low else b"")

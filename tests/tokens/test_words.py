@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import Split
 
 from headrace.tokens.split_patterns import GPT2, KNOWN, gpt2_end, llama3_end
 from headrace.tokens.unicode_classes import code_point_classes
-from headrace.tokens.word_ends import byte_codes, pair_rules
+from headrace.tokens.word_ends import byte_codes, window_rules
 from headrace.tokens.words import Scanner, Scratch, next_words
 
 STRETCHES = [9, 16, 64, 4096]
@@ -30,7 +30,7 @@ def pattern(request):
 def scanner_of(pattern: str, stretch: int) -> Scanner:
     kind, digits = KNOWN[pattern]
     none = np.zeros(0, dtype=np.uint8)
-    return Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), pair_rules(kind), stretch)
+    return Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), window_rules(kind), stretch)
 
 
 def words(text: str, scanner: Scanner, scratch: Scratch) -> list[str]:

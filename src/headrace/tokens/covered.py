@@ -11,7 +11,7 @@ from headrace.tokens.split_patterns import GPT2_PATTERN, KNOWN
 from headrace.tokens.unicode_classes import code_point_classes
 from headrace.tokens.vocabulary import byte_alphabet, parts
 from headrace.tokens.whole_words import WholeWords, whole_words
-from headrace.tokens.word_ends import byte_codes, pair_rules
+from headrace.tokens.word_ends import byte_codes, window_rules
 from headrace.tokens.words import CUTS, Scanner
 
 _META_SPACE = "\u2581"
@@ -79,7 +79,7 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
             if piece and all(char in alphabet for char in piece)
         }
     none = np.zeros(0, dtype=np.uint8)
-    scanner = Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), pair_rules(kind), _STRETCH)
+    scanner = Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), window_rules(kind), _STRETCH)
     return Tables(scanner, table, whole_words(words))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from headrace.errors import UserError
-from headrace.flow.exchange import gather
+from headrace.tokens.decoding import bytes_of, token_table
 from headrace.tokens.definition import fingerprint
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.vocabulary import token_bytes
@@ -35,8 +35,7 @@ class TableEngine:
         added = [token["id"] for token in definition.get("added_tokens") or [] if token.get("special")]
         self.special_ids = np.unique(np.array([*added, *special.values()], dtype=np.uint32))
         self.lengths = np.array([len(value) for value in table], dtype=np.int64)
-        self._starts = np.cumsum(self.lengths) - self.lengths
-        self._bytes = np.frombuffer(b"".join(table), dtype=np.uint8)
+        self._table = token_table(table)
 
     def refuse_speakable(self, spelled: Encoded) -> None:
         """Refuse special tokens whose spelling the model also learnt as a word: they would come out of text.
@@ -60,14 +59,39 @@ class TableEngine:
         """The text of each special id."""
         return [self.decode(np.array([index]), first=False).decode("utf-8", "replace") for index in self.special_ids]
 
+    def count(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> np.ndarray:
+        """int64[n]: how many tokens each text has."""
+        return np.diff(self.encode(texts, first).offsets)
+
+    def spans(self, encoded: Encoded, first: bool | np.ndarray = True) -> np.ndarray:
+        """The bytes of its text that each token spells.
+
+        For SentencePiece's tokenizers, U+2581 in a text counts as the one byte of the space that it is to them.
+
+        Args:
+            encoded: what :meth:`encode` gave.
+            first: what it was given.
+
+        Returns:
+            int64[n_tokens, 2]: the first byte of each token and the one after its last, from its own text's beginning.
+            The dummy space of a first piece has no bytes.
+        """
+        leads = np.broadcast_to(np.asarray(first, dtype=bool), encoded.count) & self.dummy_prefix
+        ends = np.cumsum(self.lengths[encoded.tokens])
+        before = np.concatenate([[0], ends])[encoded.offsets[:-1]] + leads
+        ends -= np.repeat(before, np.diff(encoded.offsets))
+        return np.stack([np.maximum(ends - self.lengths[encoded.tokens], 0), ends], axis=1)
+
+    def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
+        """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
+        raise NotImplementedError
+
     def decode_batch(self, encoded: Encoded) -> Texts:
         """The bytes of each list; see :meth:`headrace.tokens.engine.Engine.decode_batch`."""
-        lengths = self.lengths[encoded.tokens]
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        return Texts(gather(self._bytes, self._starts[encoded.tokens], lengths), ends[encoded.offsets])
+        return Texts(*bytes_of(encoded.tokens, encoded.offsets, self._table))
 
     def decode(self, tokens: np.ndarray, first: bool = True) -> bytes:
         """The bytes of one list; see :meth:`headrace.tokens.engine.Engine.decode`."""
         tokens = np.asarray(tokens)
-        data = gather(self._bytes, self._starts[tokens], self.lengths[tokens]).tobytes()
+        data = bytes_of(tokens, np.array([0, len(tokens)]), self._table)[0].tobytes()
         return data[1:] if first and self.dummy_prefix and data[:1] == b" " else data

@@ -1,14 +1,13 @@
 """Where a stretch of text falls apart into words, byte by byte by a table.
 
 A scanner that follows one word after the other guesses wrong at nearly every word's end, which on today's processors
-costs more than all else. But whether a match of these split patterns begins at a character depends, in nearly every
-case, on the codes of that character and the one before it alone. So each byte gets a code, a table over pairs of
-codes says whether a word begins there, and that is added to the number of words without a branch. The rest of the
-cases are marked in the table and looked at one by one: white space within white space, line ends after signs, letters
-after a sign, numbers within numbers, and apostrophes.
+costs more than all else. But whether a match of these split patterns begins at a byte depends, in nearly every case,
+on what kind of byte it, the two before it and the one after it are. So each byte gets a code of four bits, a table
+over four codes says whether a word begins there, and that is added to the number of words without a branch. The rest
+of the cases are marked in the table and looked at one by one: line ends within white space and after signs, white
+space of several bytes, letters after a sign of several bytes, numbers within numbers, and apostrophes.
 
-Line ends, spaces and apostrophes have bits of their own in the code, as the patterns name them. A match never looks
-back, so a stretch may begin at any word's beginning.
+A match never looks back, so a stretch may begin at any word's beginning.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ import numpy as np
 from headrace.tokens.split_patterns import GPT2, code_point, contraction
 from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
-_CLASS = 3  # mask of the class
-_LINE_END, _BLANK, _QUOTE, _INNER = 4, 8, 16, 32  # CR or LF; U+0020; "'"; not the first byte of its character
-_BEGIN = NUMBER | _LINE_END | _QUOTE  # no character's; stands for what is before a word that begins whatever comes
-_CODES = 64
+# Codes of bytes: the classes of characters 0 to 3; then U+0020, CR and LF, the apostrophe, and what stands before a
+# word that begins whatever comes; and with bit 8 the class of a character of which this is not the first byte.
+_BLANK, _LINE_END, _QUOTE, _BEGIN, _INNER = 4, 5, 6, 7, 8
+_CODES = 12
+_CLASS = np.array([LETTER, NUMBER, SPACE, OTHER, SPACE, SPACE, OTHER, NUMBER, LETTER, NUMBER, SPACE, OTHER], np.uint8)
 
 _SAME, _NEW, _LOOK = 0, 1, 2  # no word begins; a word begins; the case must be looked at (may be added to _NEW)
 
@@ -30,45 +30,51 @@ _SAME, _NEW, _LOOK = 0, 1, 2  # no word begins; a word begins; the case must be 
 def byte_codes(kind: int) -> np.ndarray:
     """uint8[128]: the code of each ASCII character; only Llama 3's patterns name line ends."""
     out = code_point_classes()[:128].copy()
-    out[ord(" ")] |= _BLANK
-    out[ord("'")] |= _QUOTE
+    out[ord(" ")] = _BLANK
+    out[ord("'")] = _QUOTE
     if kind != GPT2:
-        out[[ord("\n"), ord("\r")]] |= _LINE_END
+        out[[ord("\n"), ord("\r")]] = _LINE_END
     return out
 
 
-def pair_rules(kind: int) -> np.ndarray:
-    """uint8[64 * 64]: whether a word begins at a byte, by ``code before << 6 | code``; see the module's text."""
+def window_rules(kind: int) -> np.ndarray:
+    """uint8[65536]: whether a word begins at a byte: by four codes of 4 bits, two before, its own and the next."""
     rule = _gpt2_rule if kind == GPT2 else _llama3_rule
-    out = np.zeros((_CODES, _CODES), dtype=np.uint8)
-    for before in range(_CODES):
-        for here in range(_CODES):
-            if before == _BEGIN:
-                out[before, here] = _NEW
-            elif here & _CLASS == SPACE and before & _CLASS == SPACE:
-                out[before, here] = _LOOK
-            elif not here & _INNER:
-                out[before, here] = rule(before, here)
-            if out[before, here] == _NEW and here & _QUOTE:
-                out[before, here] |= _LOOK
+    out = np.zeros((16, 16, 16, 16), dtype=np.uint8)
+    for window in np.ndindex(_CODES, _CODES, _CODES, _CODES):
+        earlier, before, here, after = window
+        if before == _BEGIN:
+            out[window] = _NEW
+        elif _CLASS[here] == SPACE and _CLASS[before] == SPACE:
+            # The last character of white space goes with what follows it.
+            plain = before != _LINE_END and here in (SPACE, _BLANK)
+            out[window] = (_SAME if _CLASS[after] == SPACE else _NEW) if plain else _LOOK
+        elif not here & _INNER:
+            out[window] = rule(earlier, before, here)
+        if out[window] == _NEW and here == _QUOTE:
+            out[window] |= _LOOK
     return out.reshape(-1)
 
 
-def _gpt2_rule(before: int, here: int) -> int:
-    if here & _CLASS == SPACE:
+def _gpt2_rule(earlier: int, before: int, here: int) -> int:
+    if _CLASS[here] == SPACE:
         return _NEW
-    return _SAME if before & _BLANK or before & _CLASS == here & _CLASS else _NEW
+    return _SAME if before == _BLANK or _CLASS[before] == _CLASS[here] else _NEW
 
 
-def _llama3_rule(before: int, here: int) -> int:
-    old, kind = before & _CLASS, here & _CLASS
+def _llama3_rule(earlier: int, before: int, here: int) -> int:
+    old, kind = _CLASS[before], _CLASS[here]
+    if kind == LETTER and old == OTHER:
+        # A sign goes with the letters after it if it begins its word.
+        begins = _CLASS[earlier] != OTHER and earlier != _BLANK
+        return _LOOK if before & _INNER else _SAME if begins else _NEW
     if kind == LETTER:
-        return {LETTER: _SAME, NUMBER: _NEW, SPACE: _NEW if before & _LINE_END else _SAME, OTHER: _LOOK}[old]
+        return _NEW if old == NUMBER or before == _LINE_END else _SAME
     if kind == NUMBER:
         return _LOOK if old == NUMBER else _NEW
     if kind == OTHER:
-        return _SAME if old == OTHER or before & _BLANK else _NEW
-    return _LOOK if here & _LINE_END and old == OTHER else _NEW
+        return _SAME if old == OTHER or before == _BLANK else _NEW
+    return _LOOK if here == _LINE_END and old == OTHER else _NEW
 
 
 @numba.njit(cache=True, nogil=True)
@@ -103,6 +109,12 @@ def encode_bytes(
 
 
 @numba.njit(cache=True, nogil=True)
+def is_space(code: int) -> bool:
+    """Whether a code is of white space."""
+    return bool(_CLASS[code] == SPACE)
+
+
+@numba.njit(cache=True, nogil=True)
 def _space_begins(codes: np.ndarray, size: int, i: int, taken: int) -> bool:
     """Whether a word begins at byte ``i``, white space after white space; ``taken``: the last line end of signs.
 
@@ -111,13 +123,13 @@ def _space_begins(codes: np.ndarray, size: int, i: int, taken: int) -> bool:
     before, here, after = codes[i], codes[i + 1], codes[i + 2]
     if taken == i - 1:
         return True
-    if before & _LINE_END:
+    if before == _LINE_END:
         k = i + 1
-        while k <= size and (codes[k] & _CLASS) == SPACE and not codes[k] & _LINE_END:
+        while k <= size and _CLASS[codes[k]] == SPACE and codes[k] != _LINE_END:
             k += 1
-        if k > size or not codes[k] & _LINE_END:
+        if k > size or codes[k] != _LINE_END:
             return True
-    return not here & _LINE_END and (after & _CLASS) != SPACE
+    return here != _LINE_END and _CLASS[after] != SPACE
 
 
 @numba.njit(cache=True, nogil=True)
@@ -125,8 +137,7 @@ def _sign_begins(codes: np.ndarray, i: int) -> bool:
     """Whether the sign that ends before byte ``i`` is the first of its word."""
     while codes[i] & _INNER:
         i -= 1
-    before = codes[i - 1]
-    return (before & _CLASS) != OTHER and not before & _BLANK
+    return _CLASS[codes[i - 1]] != OTHER and codes[i - 1] != _BLANK
 
 
 @numba.njit(cache=True, nogil=True)
@@ -141,7 +152,7 @@ def pattern_words(
         start: the first byte.
         codes: uint8[size + 2], from :func:`encode_bytes`; changes.
         size: bytes.
-        rules: from :func:`pair_rules`.
+        rules: from :func:`window_rules`.
         fold: 0x20 where the case of contractions is ignored, else 0.
         digits: how many digits at most stand together; matters where the rules say so.
         starts: int32[size + 1]: gets where words begin, from 0.
@@ -155,20 +166,23 @@ def pattern_words(
         -2,
         0,
     )  # last line end that goes with signs; last byte of a counted number; of how many
+    window = np.int64(codes[0]) << 4 | np.int64(codes[1])
     while i < size:
-        rule = rules[(np.int64(codes[i]) << 6) | np.int64(codes[i + 1])]
+        window = (window << 4 | np.int64(codes[i + 2])) & 0xFFFF
+        rule = rules[window]
         starts[count] = i
         count += rule & 1
         i += 1
         if rule < _LOOK:
             continue
         at = i - 1
-        kind = codes[at + 1] & _CLASS
+        kind = _CLASS[codes[at + 1]]
         if rule & _NEW:
             more = contraction(data, start + at, start + size, fold)
             if more:
                 i = at + more
                 codes[i] = _BEGIN
+                window = np.int64(_BEGIN) << 4 | np.int64(codes[i + 1])
         elif kind == NUMBER:
             together = together + 1 if number == at - 1 else 2
             number = at + code_point(data, start + at)[1] - 1
@@ -177,7 +191,7 @@ def pattern_words(
                 count += 1
         elif kind == LETTER:
             count += not _sign_begins(codes, at)
-        elif (codes[at] & _CLASS) == OTHER or (taken == at - 1 and codes[at + 1] & _LINE_END):
+        elif _CLASS[codes[at]] == OTHER or (taken == at - 1 and codes[at + 1] == _LINE_END):
             taken = at
         elif _space_begins(codes, size, at, taken):
             while codes[at + 1] & _INNER:

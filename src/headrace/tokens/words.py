@@ -8,8 +8,7 @@ import numba
 import numpy as np
 
 from headrace.tokens.split_patterns import GPT2, gpt2_end, llama3_end
-from headrace.tokens.unicode_classes import SPACE
-from headrace.tokens.word_ends import cut_words, encode_bytes, pattern_words
+from headrace.tokens.word_ends import cut_words, encode_bytes, is_space, pattern_words
 
 CUTS = 2
 """Code of the scanner that cuts between bytes which stand side by side in no token, after those of the patterns."""
@@ -27,7 +26,7 @@ class Scanner(NamedTuple):
         classes: uint8[0x110000], the class of each code point.
         joined: uint8[65536], 0 or 1: whether bytes ``a << 8 | b`` stand side by side in some token or character (CUTS).
         ascii_codes: uint8[128], from ``byte_codes``.
-        rules: uint8[4096], from ``pair_rules``.
+        rules: uint8[65536], from ``window_rules``.
         stretch: bytes that are looked at together.
     """
 
@@ -81,7 +80,7 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
         count -= 1
     else:
         # What depends on text beyond the stretch: its last bytes, and white space that may go on.
-        while count > 0 and (starts[count] > size - _AHEAD or (codes[starts[count]] & 3) == SPACE):
+        while count > 0 and (starts[count] > size - _AHEAD or is_space(codes[starts[count]])):
             count -= 1
     if count > 0:
         return count
