@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := runs/demo
+# Without its dependencies: it declares numpy<2.2, which nothing that it does here needs.
+STREAMING := mosaicml-streaming==0.13.0
 
 .PHONY: install demo test test-all bench lint clean help
 
 help:
 	@echo "make demo      install, then run recipes/demo.yaml on the files of this Python environment"
 	@echo "make test      install, then run the test suite (test-all adds the slow tests)"
+	@echo "make bench     install the peers too, then measure side by side: bench/results.md, .json and .svg"
 	@echo "make lint      ruff and mypy"
 	@echo "make clean     remove $(VENV) and $(DEMO)"
 
@@ -27,6 +30,14 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+bench: $(VENV)/benched
+	$(BIN)/python -m bench
+
+$(VENV)/benched: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(STREAMING)
+	@touch $@
 
 lint: install
 	$(BIN)/ruff check src tests

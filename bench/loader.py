@@ -1,0 +1,160 @@
+"""Reading batches from the page cache, against litdata and mosaicml-streaming; and what resuming costs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from bench.built import sequence
+from bench.harness import Result, Setting, Side, compare, require, result
+from headrace.sequence.loader import Loader
+from headrace.sequence.store import open_sequence
+
+BATCH = 16
+RESUMES = 50
+
+
+def digest(arrays: Iterator[Any]) -> str:
+    """The hash of batches of tokens, in order."""
+    state = xxhash.xxh3_128()
+    for array in arrays:
+        state.update(np.ascontiguousarray(np.asarray(array), dtype=np.int64).data)
+    return state.hexdigest()
+
+
+def rows_of(path: str) -> Iterator[Any]:
+    """The rows of a sequence as litdata wants them: a flat array each."""
+    reader = open_sequence(path)
+    for row in range(len(reader)):
+        yield np.array(reader.rows(row, row + 1)[0])
+
+
+def litdata_batches(path: Path, work: Path, width: int) -> Callable[[], Iterator[Any]]:
+    """Write the rows with litdata's optimize; gives what iterates over them."""
+    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
+    import litdata
+    from litdata.streaming.item_loader import TokensLoader
+
+    folder = work / "litdata"
+    if not (folder / "index.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        litdata.optimize(
+            fn=rows_of,
+            inputs=[str(path)],
+            output_dir=str(folder),
+            num_workers=1,
+            chunk_bytes="64MB",
+            item_loader=TokensLoader(block_size=width),
+        )
+
+    def batches() -> Iterator[Any]:
+        dataset = litdata.StreamingDataset(str(folder), item_loader=TokensLoader(block_size=width), shuffle=False)
+        return iter(litdata.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=0))
+
+    return batches
+
+
+def streaming_package() -> Any:
+    """mosaicml-streaming. It imports torchvision for image datasets alone; where that is absent, or does not fit the
+    installed torch, empty modules take its place, which the reading of tokens does not notice."""
+    try:
+        importlib.import_module("torchvision.datasets")
+    except (ImportError, RuntimeError):
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+        wanted = {"datasets": ("VisionDataset", "CIFAR10"), "transforms.functional": ("to_tensor",)}
+        for module in ("", ".transforms", *(f".{name}" for name in wanted)):
+            made = types.ModuleType(f"torchvision{module}")
+            made.__path__ = []
+            made.__spec__ = importlib.machinery.ModuleSpec(made.__name__, None, is_package=True)
+            for attribute in wanted.get(module[1:], ()):
+                setattr(made, attribute, type(attribute, (), {}))
+            sys.modules[made.__name__] = made
+    return importlib.import_module("streaming")
+
+
+def streaming_batches(path: Path, work: Path, width: int) -> Callable[[], Iterator[Any]]:
+    """Write the rows as MDS shards; gives what iterates over them."""
+    streaming = streaming_package()
+    from torch.utils.data import DataLoader
+
+    folder = work / "mds"
+    reader = open_sequence(path)
+    if not (folder / "index.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        columns = {"tokens": f"ndarray:{reader.dtype}:{width}"}
+        with streaming.MDSWriter(out=str(folder), columns=columns, size_limit=64 << 20) as out:
+            for row in rows_of(str(path)):
+                out.write({"tokens": row})
+    streaming.base.util.clean_stale_shared_memory()
+    dataset = streaming.StreamingDataset(local=str(folder), shuffle=False, batch_size=BATCH)
+
+    def batches() -> Iterator[Any]:
+        for batch in DataLoader(dataset, batch_size=BATCH):
+            yield batch["tokens"]
+
+    return batches
+
+
+def consume(batches: Iterator[Any]) -> int:
+    """Take every batch and look at one token of each, so that it must be there."""
+    return sum(int(np.asarray(batch)[0, 0]) for batch in batches)
+
+
+def run(setting: Setting) -> Iterator[Result]:
+    """Each peer, then ours alone at the start and at the end of the sequence."""
+    artifact = sequence(setting)
+    reader = open_sequence(artifact.path)
+    width = reader.seq_len + 1
+    amount = len(reader) * width / 1e6
+    work = setting.work / f"{artifact.path.parents[1].name}-peers"
+    work.mkdir(exist_ok=True)
+
+    def ours() -> Iterator[Any]:
+        return (batch.tokens for batch in Loader(artifact.path, BATCH, drop_last=False))
+
+    side = Side(lambda: consume(ours()), amount)
+    yield compare(setting, "loader", None, "M tokens/s", side, None, 100, "ours")
+    expected = digest(ours())
+    for peer, prepare in (("litdata", litdata_batches), ("mosaicml-streaming", streaming_batches)):
+        try:
+            batches = prepare(artifact.path, work, width)
+        except (ImportError, RuntimeError) as error:
+            rate = [amount / side.seconds()]
+            yield result(setting, "loader", peer, "M tokens/s", rate, None, 10, note=f"unavailable: {error!r}"[:300])
+            continue
+        require(digest(batches()) == expected, f"{peer} reads other rows")
+        theirs = Side(lambda batches=batches: consume(batches()), amount)
+        yield compare(setting, "loader", peer, "M tokens/s", side, theirs, 10)
+    yield resume(setting, reader)
+
+
+def resume(setting: Setting, reader: Any) -> Result:
+    """Milliseconds from a state to its first batch: at the last rows (ours) and at the first (the other side)."""
+    last = len(reader) - BATCH
+
+    def first_batch(row: int) -> float:
+        taken = []
+        for i in range(RESUMES):
+            state = {"rows": abs(row - i), "fingerprint": reader.fingerprint}
+            start = time.perf_counter()
+            next(iter(Loader(reader.artifact.path, BATCH, state=state)))
+            taken.append(time.perf_counter() - start)
+        return float(np.median(taken) * 1e3)
+
+    first_batch(0)
+    ends, starts = [], []
+    for _ in range(setting.rounds):
+        starts.append(first_batch(0))
+        ends.append(first_batch(last))
+    return result(setting, "loader, resume at the end", "itself at the start", "ms", ends, starts)

@@ -1,0 +1,92 @@
+"""Opening a sequence of 10^9 rows and reading at a random place: a manifest of all its shards, sparse files."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from bench.built import sequence
+from bench.harness import Result, Setting, result
+from headrace.flow.artifact import MANIFEST
+from headrace.sequence.layout import SHARD_BYTES
+from headrace.sequence.loader import Loader
+from headrace.sequence.store import open_sequence, schema
+
+ROWS = 1_000_000_000
+SEEKS = 40
+BATCH = 8
+_HOLE = 1 << 16
+
+
+def shard_file(path: Path, seq_len: int, dtype: np.dtype, rows: int) -> None:
+    """A shard of so many rows of zeros, as the sequence step writes it."""
+    wanted = schema(seq_len, dtype)
+    tokens = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(rows * (seq_len + 1), dtype=dtype)), seq_len + 1)
+    # A segment a row, over the whole of it.
+    item = wanted.field("segments").type.value_type
+    fields = []
+    for field in item:
+        value = seq_len + 1 if field.name == "length" else 0
+        fields.append(pa.array(np.full(rows, value, dtype=field.type.to_pandas_dtype())))
+    segments = pa.ListArray.from_arrays(
+        pa.array(np.arange(rows + 1, dtype=np.int32)), pa.StructArray.from_arrays(fields, fields=list(item))
+    )
+    loss = pa.nulls(rows, wanted.field("loss").type)
+    columns = [
+        tokens.cast(wanted.field("tokens").type),
+        loss,
+        segments.cast(wanted.field("segments").type),
+    ]
+    batch = pa.record_batch(columns, schema=wanted)
+    with pa.OSFile(str(path), "wb") as out, pa.ipc.new_file(out, wanted) as writer:
+        writer.write_batch(batch)
+
+
+def sparse_copy(source: Path, target: Path) -> None:
+    """A copy with holes where the file holds zeros."""
+    with open(source, "rb") as here, open(target, "wb") as there:
+        while block := here.read(_HOLE):
+            if block.count(0) == len(block):
+                there.seek(len(block), os.SEEK_CUR)
+            else:
+                there.write(block)
+        there.truncate(source.stat().st_size)
+
+
+def run(setting: Setting) -> Iterator[Result]:
+    """Milliseconds from a folder's name to a batch at a random row; each with a reader of its own."""
+    small = sequence(setting)
+    reader = open_sequence(small.path)
+    folder = setting.work / "billion"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    each = SHARD_BYTES // ((reader.seq_len + 1) * reader.dtype.itemsize)
+    model = folder / "model.arrow"
+    shard_file(model, reader.seq_len, reader.dtype, each)
+    count = -(-ROWS // each)
+    entry = {"rows": each, "bytes": model.stat().st_size, "digest": "0" * 32}
+    manifest = orjson.loads((small.path / MANIFEST).read_bytes())
+    manifest["shards"] = [{"name": f"{i:05d}.arrow", **entry} for i in range(count)]
+    (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    draw = random.Random(1)
+    places = [draw.randrange(count * each - BATCH) for _ in range(SEEKS * setting.rounds)]
+    # Only shards that will be read are there; opening looks at the manifest alone.
+    for shard in {at // each for place in places for at in (place, place + BATCH)}:
+        sparse_copy(model, folder / f"{shard:05d}.arrow")
+    taken = []
+    for place in places:
+        start = time.perf_counter()
+        next(iter(Loader(folder, BATCH, start=place)))
+        taken.append((time.perf_counter() - start) * 1e3)
+    rounds = [float(np.median(taken[i :: setting.rounds])) for i in range(setting.rounds)]
+    note = f"{count * each:,} rows in {count:,} shards; the slowest of {len(taken)} took {max(taken):.0f} ms"
+    shutil.rmtree(folder)
+    yield result(setting, "seek, open and read in 10^9 rows", None, "ms", rounds, None, 50, "ours", note)
