@@ -62,9 +62,8 @@ def markdown(rows: list[Row]) -> str:
             met = "peer unavailable"
         ours = f"{number(row['ours'])} {row['unit']}"
         theirs = f"{number(row['theirs'])}" if row["theirs"] is not None else ""
-        lines.append(
-            f"| {row['name']} | {row['cores']} | {ours} | {row['peer'] or ''} | {theirs} | {times} | {target} | {met} |\n"
-        )
+        cells = [row["name"], str(row["cores"]), ours, row["peer"] or "", theirs, times, target, met]
+        lines.append(f"| {' | '.join(cells)} |\n")
     return head + "".join(lines)
 
 

@@ -97,8 +97,11 @@ def run(setting: Setting) -> Iterator[Result]:
         yield against(setting, name, "tokenizers", 40, definition, texts, LIBRARY_MB,
                       lambda some, peer=tokenizer: library_ids(peer, some))  # fmt: skip
         encoding = as_tiktoken(definition, pattern)
-        yield against(setting, name, "tiktoken", 7, definition, texts, TIKTOKEN_MB,
-                      lambda some, peer=encoding: peer.encode_ordinary_batch(some, num_threads=setting.cores))  # fmt: skip
+
+        def encode(some: list[str], peer: tiktoken.Encoding = encoding) -> list[list[int]]:
+            return peer.encode_ordinary_batch(some, num_threads=setting.cores)
+
+        yield against(setting, name, "tiktoken", 7, definition, texts, TIKTOKEN_MB, encode)
     for name, definition in sentencepiece().items():
         tokenizer = library(definition)
         yield against(setting, f"tokenise, {name}", "tokenizers", 25, definition, texts, LIBRARY_MB,

@@ -1,4 +1,4 @@
-"""The tokenizers of the benchmarks: the fixtures beside the checkout, or one trained on the corpus where they are absent."""
+"""The tokenizers of the benchmarks: the fixtures beside the checkout, or one trained on the corpus without them."""
 
 from __future__ import annotations
 
