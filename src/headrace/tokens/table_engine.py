@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.vocabulary import token_bytes
 
 
-class TableEngine:
+class TableEngine(ABC):
     """The part of an :class:`~headrace.tokens.engine.Engine` that does not depend on how texts are encoded.
 
     Args:
@@ -82,9 +83,9 @@ class TableEngine:
         ends -= np.repeat(before, np.diff(encoded.offsets))
         return np.stack([np.maximum(ends - self.lengths[encoded.tokens], 0), ends], axis=1)
 
+    @abstractmethod
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
-        raise NotImplementedError
 
     def decode_batch(self, encoded: Encoded) -> Texts:
         """The bytes of each list; see :meth:`headrace.tokens.engine.Engine.decode_batch`."""
