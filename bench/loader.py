@@ -123,19 +123,26 @@ def run(setting: Setting) -> Iterator[Result]:
     def ours() -> Iterator[Any]:
         return (batch.tokens for batch in Loader(artifact.path, BATCH, drop_last=False))
 
-    side = Side(lambda: consume(ours()), amount)
-    yield compare(setting, "loader", None, "M tokens/s", side, None, 100, "ours")
+    def rows_alone() -> Iterator[Any]:
+        return (np.array(reader.rows(row, min(row + BATCH, len(reader)))) for row in range(0, len(reader), BATCH))
+
+    full = Side(lambda: consume(ours()), amount)
+    alone = Side(lambda: consume(rows_alone()), amount)
+    yield compare(setting, "loader", None, "M tokens/s", full, None, 100, "ours")
     expected = digest(ours())
+    require(digest(rows_alone()) == expected, "the rows are not those that the loader gives")
     for peer, prepare in (("litdata", litdata_batches), ("mosaicml-streaming", streaming_batches)):
         try:
             batches = prepare(artifact.path, work, width)
         except (ImportError, RuntimeError) as error:
-            rate = [amount / side.seconds()]
+            rate = [amount / full.seconds()]
             yield result(setting, "loader", peer, "M tokens/s", rate, None, 10, note=f"unavailable: {error!r}"[:300])
             continue
         require(digest(batches()) == expected, f"{peer} reads other rows")
         theirs = Side(lambda batches=batches: consume(batches()), amount)
-        yield compare(setting, "loader", peer, "M tokens/s", side, theirs, 10)
+        note = "ours gives loss mask, segments and positions too, the peer tokens alone"
+        yield compare(setting, "loader", peer, "M tokens/s", full, theirs, 10, note=note)
+        yield compare(setting, "loader, tokens alone", peer, "M tokens/s", alone, theirs, 10)
     yield resume(setting, reader)
 
 
