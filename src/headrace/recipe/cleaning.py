@@ -110,7 +110,9 @@ class Near(Section):
     )
     rows: int | None = Field(default=None, ge=1, description="Values in a band; stated together with `bands`.")
     verify: bool = Field(
-        default=False, description="Check each candidate by its true Jaccard similarity with the document that is kept."
+        default=False,
+        description="Remove a document only if a candidate of it that is kept has a true Jaccard similarity of at "
+        "least the threshold; without this a group of candidates keeps one document, as SlimPajama did.",
     )
 
     @model_validator(mode="after")
@@ -130,7 +132,10 @@ class Near(Section):
 
 
 class Deduplicate(Section):
-    """Keep one document of each group of copies, within and between all sources."""
+    """Remove copies within and between all sources.
+
+    Of a group the document is kept that no other verdict removes, whose source comes first, that is longest.
+    """
 
     exact: bool = Field(default=True, description="Find documents whose normalised text is the same.")
     near: Near | None = Field(default=Near(), description="Find near-duplicates; null leaves this off.")
