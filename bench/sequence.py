@@ -34,7 +34,8 @@ def run(setting: Setting) -> Iterator[Result]:
     definition = byte_level(setting, read_texts(setting.corpus))
     tokenizer = pipelines.tokenizer_file(setting, definition)
     plain = {"epochs": float(math.ceil(min(64.0, LEAST_TOKENS * BYTES_A_TOKEN / (setting.mb * 1e6))))}
-    fim = {"epochs": 1.0, "fim": {"rate": 0.9, "spm": 0.5}}
+    # Code is about half of the corpus and the target a quarter, so half the passes last as long.
+    fim = {"epochs": max(1.0, plain["epochs"] // 2), "fim": {"rate": 0.9, "spm": 0.5}}
     recipe = pipelines.recipe(setting, tokenizer=tokenizer)
     for kind, name, options, sources, target in (
         ("plain", "sequence, FIM off", plain, sorted(recipe["sources"]), 30),
