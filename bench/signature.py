@@ -18,7 +18,7 @@ from headrace.tokens.engine import Texts
 
 NGRAM, VALUES = 13, 128
 # A batch of the duplicates step: its code points stay in the cache.
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 18
 # Megabytes for the peers, which take seconds for that much: rensa some 8 MB/s, datatrove 0.5, datasketch 0.2.
 RENSA_MB, SLOW_MB, LOOP_MB = 16.0, 1.0, 0.25
 # The standard deviation of 128 values is at most 0.044 a pair; the mean of a hundred pairs' errors is far below.

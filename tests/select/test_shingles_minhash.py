@@ -41,15 +41,28 @@ def shingle_hashes(text: str, n: int, words: bool) -> list[int]:
             units.append(mix64(h))
     else:
         for letter in cleaned:
-            u = ((ord(letter) + 1) * SPREAD) & M
-            units.append(u ^ (u >> 29))
+            unit = ord(letter) + 1
+            units.append(unit if unit < 256 else mix64((unit * SPREAD) & M))
     if not units:
         return []
     n = min(n, len(units))
-    powers = [pow(BASE, n - 1 - j, 1 << 64) for j in range(n)]
-    return [
-        mix64(sum(u * p for u, p in zip(units[i : i + n], powers, strict=True)) & M) for i in range(len(units) - n + 1)
-    ]
+    return [window_hash(units[i : i + n]) for i in range(len(units) - n + 1)]
+
+
+def window_hash(units: list[int]) -> int:
+    h = pack(units[:8])
+    for k in range(8, len(units), 8):
+        first = min(k, len(units) - 8)
+        h = (h * BASE) & M
+        h = ((h ^ (h >> 32)) + pack(units[first : first + 8])) & M
+    return mix64(h)
+
+
+def pack(units: list[int]) -> int:
+    out = 0
+    for k, unit in enumerate(units):
+        out ^= ((unit << 8 * k) | (unit >> (64 - 8 * k))) & M
+    return out
 
 
 def sketch(hashes: list[int], k: int) -> list[int]:

@@ -30,6 +30,10 @@ _BY_PYTHON = np.uint32(0xFFFFFFFE)
 _SPACE = np.uint32(0x20)
 _LAST = 0x10FFFF
 
+# Unsigned places need no test for negative ones, which would be most of the work on a byte.
+_STEP, _ONE = np.uint64(64), np.uint64(1)
+_DROP_ASCII, _CHAR_ASCII = np.uint8(0x80), np.uint8(0x7F)
+
 
 def clean_text(text: str) -> str:
     """The cleaned form of one text, in plain Python: what the kernel must equal."""
@@ -51,6 +55,13 @@ def _table() -> npt.NDArray[np.uint32]:
     return table
 
 
+@lru_cache(maxsize=1)
+def _ascii_table() -> npt.NDArray[np.uint8]:
+    """The same for ASCII in a byte: uint8[128] of a character, or 0x80 for what is dropped."""
+    table = _table()[:128]
+    return np.where(table == _DROP, _DROP_ASCII, table).astype(np.uint8)
+
+
 def clean(
     data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -69,7 +80,7 @@ def clean(
     starts = offsets[:-1] - offsets[0]
     points = np.empty(int(offsets[-1] - offsets[0]), dtype=np.uint32)
     lengths = np.empty(n, dtype=np.int64)
-    _clean(data, offsets, _table(), points, lengths)
+    _clean(data, offsets, _table(), _ascii_table(), points, lengths)
     for d in np.flatnonzero(lengths < 0):
         raw = data[offsets[d] : offsets[d + 1]].tobytes()
         cleaned = np.frombuffer(clean_text(raw.decode("utf-8", "replace")).encode("utf-32-le"), dtype="<u4")
@@ -83,54 +94,65 @@ def _clean(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
     table: npt.NDArray[np.uint32],
+    ascii_table: npt.NDArray[np.uint8],
     points: npt.NDArray[np.uint32],
     lengths: npt.NDArray[np.int64],
 ) -> None:
     """Clean by table into ``points``; a length of -1 asks for Python."""
     for d in range(len(lengths)):
-        i, end = offsets[d], offsets[d + 1]
-        start = offsets[d] - offsets[0]
+        i, end = np.uint64(offsets[d]), np.uint64(offsets[d + 1])
+        start = np.uint64(offsets[d] - offsets[0])
         at = start
-        space = True  # leading white space is stripped as if a space came before the text
+        space = np.uint8(1)  # leading white space is stripped as if a space came before the text
         by_python = False
-        while i < end:
-            # 64 bytes at a time while they are ASCII, without a branch that depends on the text.
-            while i + 64 <= end:
-                high = np.uint8(0)
-                for j in range(i, i + 64):
-                    high |= data[j]
-                if high & 0x80:
-                    break
-                for j in range(i, i + 64):
-                    point = table[data[j]]
-                    points[at] = point
-                    blank = point == _SPACE
-                    kept = (point != _DROP) & (not (blank & space))
-                    space = (space & (point == _DROP)) | blank
-                    at += np.int64(kept)
-                i += 64
-            stop = min(i + 64, end)
+        while i < end and not by_python:
+            while i + _STEP <= end and _is_ascii(data, i):
+                at, space = _clean_ascii(data, i, ascii_table, points, at, space)
+                i += _STEP
+            stop = min(i + _STEP, end)
             while i < stop:
-                code, i = decode(data, i)
+                code, after = decode(data, np.int64(i))
+                i = np.uint64(after)
                 point = table[code]
                 if point == _DROP:
                     continue
                 if point == _BY_PYTHON:
                     by_python = True
                     break
-                if point == _SPACE:
-                    if space:
-                        continue
-                    space = True
-                else:
-                    space = False
+                if point == _SPACE and space:
+                    continue
+                space = np.uint8(point == _SPACE)
                 points[at] = point
-                at += 1
-            if by_python:
-                break
-        if by_python:
-            lengths[d] = -1
-            continue
-        if at > start and points[at - 1] == _SPACE:
-            at -= 1
-        lengths[d] = at - start
+                at += _ONE
+        if at > start and points[at - _ONE] == _SPACE:
+            at -= _ONE
+        lengths[d] = -1 if by_python else np.int64(at - start)
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_ascii(data: npt.NDArray[np.uint8], i: np.uint64) -> bool:
+    """Whether the 64 bytes from ``i`` are."""
+    high = np.uint8(0)
+    for j in range(_STEP):
+        high |= data[i + j]
+    return high < 0x80
+
+
+@numba.njit(cache=True, nogil=True)
+def _clean_ascii(
+    data: npt.NDArray[np.uint8],
+    i: np.uint64,
+    ascii_table: npt.NDArray[np.uint8],
+    points: npt.NDArray[np.uint32],
+    at: np.uint64,
+    space: np.uint8,
+) -> tuple[np.uint64, np.uint8]:
+    """Clean 64 bytes of ASCII without a branch that depends on them; the new ``at`` and ``space``."""
+    for j in range(_STEP):
+        char = ascii_table[data[i + j]]
+        points[at] = np.uint32(char & _CHAR_ASCII)
+        blank = np.uint8(char == 0x20)
+        drop = char >> np.uint8(7)
+        at += np.uint64((drop | (blank & space)) ^ np.uint8(1))
+        space = (space & drop) | blank
+    return at, space

@@ -109,7 +109,8 @@ def _sketch(
     least: npt.NDArray[np.int64],
     most: npt.NDArray[np.int64],
 ) -> None:
-    units, work, hashes = block_buffers(ngram)
+    buffers = block_buffers(ngram)
+    hashes = buffers[-1]
     for d in range(len(lengths)):
         counts = lengths[d] <= most_counted  # there are never more shingles than code points
         slots = 1
@@ -119,7 +120,7 @@ def _sketch(
             table[:slots] = 0
         slot_mask, word_mask = np.uint64(slots - 1), np.uint64(bit_words[d] - 1)
         distinct, total, zero = 0, 0, 0
-        count, at, have = next_block(points, starts[d], starts[d] + lengths[d], ngram, words, units, 0, work, hashes)
+        count, at, have = next_block(points, starts[d], starts[d] + lengths[d], ngram, words, buffers, 0)
         while count:
             total += count
             for j in range(count):
@@ -135,7 +136,7 @@ def _sketch(
                     if table[slot] == 0:
                         table[slot] = x
                         distinct += 1
-            count, at, have = next_block(points, at, starts[d] + lengths[d], ngram, words, units, have, work, hashes)
+            count, at, have = next_block(points, at, starts[d] + lengths[d], ngram, words, buffers, have)
         most[d] = distinct + zero if counts else total
         least[d] = most[d] if counts else 0
 

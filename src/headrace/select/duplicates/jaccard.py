@@ -77,7 +77,8 @@ def _count(
     marks: npt.NDArray[np.uint8],
 ) -> tuple[int, int]:
     """The sizes of the intersection and of the union of two shingle sets, or (-1, -1) if the table is too small."""
-    units, work, hashes = block_buffers(ngram)
+    buffers = block_buffers(ngram)
+    hashes = buffers[-1]
     mask = np.int64(len(keys) - 1)
     shared, union = 0, 0
     for turn in range(passes):
@@ -86,7 +87,7 @@ def _count(
         for side in range(2):
             points = a if side == 0 else b
             mine = _IN_A if side == 0 else _IN_B
-            count, at, have = next_block(points, 0, len(points), ngram, words, units, 0, work, hashes)
+            count, at, have = next_block(points, 0, len(points), ngram, words, buffers, 0)
             while count:
                 for j in range(count):
                     x = hashes[j]
@@ -103,6 +104,6 @@ def _count(
                     elif marks[slot] == _IN_A and side == 1:
                         marks[slot] = _IN_BOTH
                         shared += 1
-                count, at, have = next_block(points, at, len(points), ngram, words, units, have, work, hashes)
+                count, at, have = next_block(points, at, len(points), ngram, words, buffers, have)
         union += held
     return shared, union

@@ -34,7 +34,6 @@ _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 _ROUND_BITS = np.uint64(16)
 _HASH_BITS = np.uint64(48)
-_CHUNK = 256  # bins and values computed by the vector unit before they are scattered one by one
 
 
 def signatures(
@@ -99,9 +98,7 @@ def _signatures(
     words: bool,
     out: npt.NDArray[np.uint64],
 ) -> None:
-    units, work, hashes = block_buffers(ngram)
-    bins = np.empty(_CHUNK, np.int64)
-    minima = np.empty(_CHUNK, np.uint64)
+    buffers = block_buffers(ngram)
     table, distinct = _distinct_buffers(out.shape[1])
     for d in range(len(lengths)):
         _sketch(
@@ -111,9 +108,9 @@ def _signatures(
             ngram,
             words,
             out[d],
-            (units, work, hashes),
-            (bins, minima),
-            (table, distinct),
+            buffers,
+            table,
+            distinct,
         )
 
 
@@ -128,9 +125,7 @@ def _band_fingerprints(
     rows: int,
     out: npt.NDArray[np.uint64],
 ) -> None:
-    units, work, hashes = block_buffers(ngram)
-    bins = np.empty(_CHUNK, np.int64)
-    minima = np.empty(_CHUNK, np.uint64)
+    buffers = block_buffers(ngram)
     table, distinct = _distinct_buffers(values)
     sketch = np.empty(values, np.uint64)
     for d in range(len(lengths)):
@@ -141,9 +136,9 @@ def _band_fingerprints(
             ngram,
             words,
             sketch,
-            (units, work, hashes),
-            (bins, minima),
-            (table, distinct),
+            buffers,
+            table,
+            distinct,
         )
         for band in range(out.shape[1]):
             out[d, band] = mix64(np.uint64(band + 1) * _STEP)
@@ -169,27 +164,25 @@ def _sketch(
     ngram: int,
     words: bool,
     sketch: npt.NDArray[np.uint64],
-    blocks: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
-    chunks: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]],
-    sets: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]],
+    buffers: npt.NDArray[np.uint64],
+    table: npt.NDArray[np.int32],
+    distinct: npt.NDArray[np.uint64],
 ) -> None:
     """The sketch of one document into ``sketch``."""
-    units, work, hashes = blocks
     k = len(sketch)
     sketch[:] = _EMPTY
-    empty, total = k, 0
-    count, at, have = next_block(points, start, end, ngram, words, units, 0, work, hashes)
+    total = 0
+    count, at, have = next_block(points, start, end, ngram, words, buffers, 0)
     while count:
         total += count
-        empty = _scatter(hashes, count, 0, sketch, empty, chunks)
-        count, at, have = next_block(points, at, end, ngram, words, units, have, work, hashes)
-    if empty == 0 or total == 0:
+        _scatter(buffers[-1], count, 0, sketch)
+        count, at, have = next_block(points, at, end, ngram, words, buffers, have)
+    if total == 0 or not _any_empty(sketch):
         return
-    distinct = sets[1]
-    size = _distinct(points, start, end, ngram, words, total, blocks, sets)
+    size = _distinct(points, start, end, ngram, words, total, buffers, table, distinct)
     for i in range(1, k):
-        empty = _scatter(distinct, size, i, sketch, empty, chunks)
-        if empty == 0:
+        _scatter(distinct, size, i, sketch)
+        if not _any_empty(sketch):
             return
     for b in range(k):
         if sketch[b] == _EMPTY:
@@ -201,41 +194,37 @@ def _sketch(
 
 
 @numba.njit(cache=True, nogil=True)
-def _scatter(
-    hashes: npt.NDArray[np.uint64],
-    count: int,
-    i: int,
-    sketch: npt.NDArray[np.uint64],
-    empty: int,
-    chunks: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]],
-) -> int:
-    """Round i < k: each hash to its bin. The number of bins that are still empty.
+def _any_empty(sketch: npt.NDArray[np.uint64]) -> bool:
+    most = np.uint64(0)
+    for value in sketch:
+        most = max(most, value)
+    return bool(most == _EMPTY)
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(hashes: npt.NDArray[np.uint64], count: int, i: int, sketch: npt.NDArray[np.uint64]) -> None:
+    """Round i < k: each hash to its bin.
 
     The bin is the upper half of h_i(x) scaled to k (Lemire 2019), the value the lower half and then the upper, so that
-    the two are independent. h_0 is the shingle hash itself, which is mixed already.
+    the two are independent. h_0 is the shingle hash itself, which is mixed already. A bin is written whether its value
+    changes or not: one hash in four changes it in a usual document, which no branch predictor foresees.
     """
-    bins, minima = chunks
     k = np.uint64(len(sketch))
+    if i == 0:
+        for j in range(count):
+            b, value = _bin_and_value(hashes[j], k)
+            sketch[b] = min(sketch[b], value)
+        return
     shift = np.uint64(i) * _STEP
     mark = np.uint64(i) << _HASH_BITS
-    for first in range(0, count, _CHUNK):
-        size = min(_CHUNK, count - first)
-        if i == 0:
-            for j in range(size):
-                x = hashes[first + j]
-                bins[j] = np.int64(((x >> _HALF) * k) >> _HALF)
-                minima[j] = ((x << _HALF) | (x >> _HALF)) >> _ROUND_BITS
-        else:
-            for j in range(size):
-                x = mix64(hashes[first + j] + shift)
-                bins[j] = np.int64(((x >> _HALF) * k) >> _HALF)
-                minima[j] = (((x << _HALF) | (x >> _HALF)) >> _ROUND_BITS) | mark
-        for j in range(size):
-            if minima[j] < sketch[bins[j]]:
-                if sketch[bins[j]] == _EMPTY:
-                    empty -= 1
-                sketch[bins[j]] = minima[j]
-    return empty
+    for j in range(count):
+        b, value = _bin_and_value(mix64(hashes[j] + shift), k)
+        sketch[b] = min(sketch[b], value | mark)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _bin_and_value(x: np.uint64, k: np.uint64) -> tuple[np.uint64, np.uint64]:
+    return ((x >> _HALF) * k) >> _HALF, ((x << _HALF) | (x >> _HALF)) >> _ROUND_BITS
 
 
 @numba.njit(cache=True, nogil=True)
@@ -246,22 +235,22 @@ def _distinct(
     ngram: int,
     words: bool,
     total: int,
-    blocks: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
-    sets: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]],
+    buffers: npt.NDArray[np.uint64],
+    table: npt.NDArray[np.int32],
+    distinct: npt.NDArray[np.uint64],
 ) -> int:
     """Collect the distinct shingles of a document of ``total`` shingles; their number.
 
     Further rounds need each shingle once. Without this, a long text of few distinct shingles (a hundred megabytes of
     one letter) would be passed over 2k times.
     """
-    units, work, hashes = blocks
-    table, distinct = sets
+    hashes = buffers[-1]
     used = 1
     while used < min(2 * total, len(table)):
         used *= 2
     table[:used] = -1
     size = 0
-    count, at, have = next_block(points, start, end, ngram, words, units, 0, work, hashes)
+    count, at, have = next_block(points, start, end, ngram, words, buffers, 0)
     while count:
         for j in range(count):
             x = hashes[j]
@@ -274,5 +263,5 @@ def _distinct(
                 table[slot] = size
                 distinct[size] = x
                 size += 1
-        count, at, have = next_block(points, at, end, ngram, words, units, have, work, hashes)
+        count, at, have = next_block(points, at, end, ngram, words, buffers, have)
     return size

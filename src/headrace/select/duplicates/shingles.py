@@ -1,9 +1,12 @@
 """Shingles of a cleaned document as 64-bit hashes: every window of n characters, or of n words.
 
-A unit (a code point, or a word) is mixed to 64 bits; a window of units u is the polynomial sum of u[j] * B**(n-1-j)
-modulo 2**64 (Karp and Rabin 1987), mixed again so that all bits are good. The windows of a block are made by doubling:
-hashes of windows of L units give those of 2L as H[i] * B**L + H[i + L], which, unlike the usual rolling hash, has no
-dependence from one window to the next, so the vector unit does it; the values are the same either way.
+A unit is a code point or a word. A code point below U+00FF is a byte of its own; any other, and a word, is mixed to 64
+bits. Eight units make a pack, the exclusive or of unit k rotated by 8 k bits: of eight bytes that is the eight bytes
+themselves, of mixed units a cyclic polynomial (Cohen 1997, "Recursive hashing functions for n-grams"). A window is the
+packs of its units 0 to 7, 8 to 15 and so on, the last pack ending with the window, chained by multiplication (Lemire
+and Kaser 2014, 1202.4961) and mixed so that all bits are good: a window of 13 characters takes two packs. Packs are
+made by doubling, from pairs to fours to eights. Nothing in it depends from one window to the next, as it does in the
+usual rolling hash, so the vector unit does all of it.
 
 A document of fewer than n units is one shingle, the whole text. One whose cleaned text is empty has none: it is never
 a near-duplicate (SlimPajama makes all documents of fewer than 13 characters duplicates of each other).
@@ -17,21 +20,25 @@ import numpy.typing as npt
 
 from headrace.flow.keys import mix64
 
-# Windows hashed at a time: three buffers of this many 64-bit values stay in a first-level cache of 32 KB.
+# Windows hashed at a time: the four buffers of this many 64-bit values stay in a first-level cache of 48 KB.
 BLOCK = 1024
 
+_PACK = 8  # units
 _BASE = np.uint64(0x9FB21C651E98DF25)  # odd and without structure (XXH3's PRIME_MX2)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 _ONE = np.uint64(1)
-_HALF = np.uint64(29)
+_FOLD = np.uint64(32)
+_BYTE = np.uint64(0xFF)
+_WIDTH = np.uint64(64)
 _SPACE = np.uint32(0x20)
 
 
+
+
 @numba.njit(cache=True, nogil=True)
-def block_buffers(n: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """The three buffers (units, work, hashes) that :func:`next_block` needs for windows of n units: uint64 each."""
-    size = BLOCK + 2 * n
-    return np.empty(size, np.uint64), np.empty(size, np.uint64), np.empty(size, np.uint64)
+def block_buffers(n: int) -> npt.NDArray[np.uint64]:
+    """The buffers that :func:`next_block` needs for windows of n units: uint64[4, ...]."""
+    return np.empty((4, BLOCK + 2 * n), np.uint64)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -41,10 +48,8 @@ def next_block(
     end: int,
     n: int,
     words: bool,
-    units: npt.NDArray[np.uint64],
+    buffers: npt.NDArray[np.uint64],
     have: int,
-    work: npt.NDArray[np.uint64],
-    hashes: npt.NDArray[np.uint64],
 ) -> tuple[int, int, int]:
     """Hash the next block of a document's shingles.
 
@@ -53,35 +58,54 @@ def next_block(
         at: the first code point not yet taken (the document's start, the first time).
         n: units in a shingle.
         words: whether a unit is a word (between single spaces) or a code point.
-        units, work, hashes: from :func:`block_buffers`; ``hashes`` receives the shingles.
+        buffers: from :func:`block_buffers`; its last row receives the shingles.
         have: units in the block before this one, 0 the first time.
 
     Returns:
-        ``(count, at, have)``: the number of shingles in ``hashes``, 0 when there are no more, and the state to go on.
+        ``(count, at, have)``: the number of shingles in ``buffers[-1]``, 0 when there are no more, and the state to go
+        on.
     """
+    units = buffers[0]
     carried = min(n - 1, have)  # windows across the seam begin in the block before
     for j in range(carried):
         units[j] = units[have - carried + j]
     first = have == 0
-    at, have = _fill_units(points, at, end, words, units, carried)
+    if words:
+        at, have = _word_units(points, at, end, units, carried)
+    else:
+        at, have = _character_units(points, at, end, units, carried)
     if have >= n:
-        return _hash_windows(units, have, n, work, hashes), at, have
+        _hash_windows(buffers, have, n)
+        return have - n + 1, at, have
     if first and have > 0:
-        return _hash_windows(units, have, have, work, hashes), at, have
+        _hash_windows(buffers, have, have)
+        return 1, at, have
     return 0, at, have
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill_units(
-    points: npt.NDArray[np.uint32], at: int, end: int, words: bool, units: npt.NDArray[np.uint64], have: int
+def _character_units(
+    points: npt.NDArray[np.uint32], at: int, end: int, units: npt.NDArray[np.uint64], have: int
 ) -> tuple[int, int]:
-    """Append mixed units to a block of ``have`` until it is full or the document ends; the new ``(at, have)``."""
-    if not words:
-        take = min(end - at, len(units) - have)
+    """Append code points as units to a block of ``have`` until it is full or the document ends; the new state."""
+    take = min(end - at, len(units) - have)
+    source, target = points[at : at + take], units[have : have + take]
+    widest = np.uint32(0)
+    for j in range(take):
+        widest |= source[j]
+        target[j] = np.uint64(source[j]) + _ONE
+    if widest >= _BYTE:
         for j in range(take):
-            u = (np.uint64(points[at + j]) + _ONE) * _SPREAD
-            units[have + j] = u ^ (u >> _HALF)
-        return at + take, have + take
+            if target[j] > _BYTE:
+                target[j] = mix64(target[j] * _SPREAD)
+    return at + take, have + take
+
+
+@numba.njit(cache=True, nogil=True)
+def _word_units(
+    points: npt.NDArray[np.uint32], at: int, end: int, units: npt.NDArray[np.uint64], have: int
+) -> tuple[int, int]:
+    """Append words as units to a block of ``have`` until it is full or the document ends; the new state."""
     while at < end and have < len(units):
         h = _ONE
         while at < end and points[at] != _SPACE:
@@ -94,30 +118,34 @@ def _fill_units(
 
 
 @numba.njit(cache=True, nogil=True)
-def _hash_windows(
-    units: npt.NDArray[np.uint64],
-    have: int,
-    n: int,
-    work: npt.NDArray[np.uint64],
-    hashes: npt.NDArray[np.uint64],
-) -> int:
-    """Hash all windows of n units of a block of ``have`` >= n into ``hashes``; their number."""
-    bits = 0
-    while n >> (bits + 1):
-        bits += 1
-    now, then = hashes, work
-    for j in range(have):
-        now[j] = units[j]
-    length, power = 1, _BASE  # power = B**length
-    for bit in range(bits - 1, -1, -1):
-        for j in range(have - 2 * length + 1):
-            then[j] = now[j] * power + now[j + length]
-        now, then = then, now
-        length, power = 2 * length, power * power
-        if (n >> bit) & 1:
-            for j in range(have - length):
-                now[j] = now[j] * _BASE + units[j + length]
-            length, power = length + 1, power * _BASE
-    for j in range(have - n + 1):
-        hashes[j] = mix64(now[j])
-    return have - n + 1
+def _xor_rotated(
+    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], bits: int, out: npt.NDArray[np.uint64]
+) -> None:
+    """``left ^ rotated(right, bits)`` into ``out``, all of one length; 0 < bits < 64."""
+    up, down = np.uint64(bits), _WIDTH - np.uint64(bits)
+    for j in range(len(out)):
+        out[j] = left[j] ^ ((right[j] << up) | (right[j] >> down))
+
+
+@numba.njit(cache=True, nogil=True)
+def _hash_windows(buffers: npt.NDArray[np.uint64], have: int, n: int) -> None:
+    """Hash all windows of n units of a block of ``have`` >= n of ``buffers[0]`` into ``buffers[3]``."""
+    units, packs, work, hashes = buffers[0], buffers[1], buffers[2], buffers[3]
+    count = have - n + 1
+    if n < _PACK:
+        hashes[:count] = units[:count]
+        for k in range(1, n):
+            _xor_rotated(hashes[:count], units[k : k + count], 8 * k, hashes[:count])
+    else:
+        _xor_rotated(units[: have - 1], units[1:have], 8, packs[: have - 1])
+        _xor_rotated(packs[: have - 3], packs[2 : have - 1], 16, work[: have - 3])
+        _xor_rotated(work[: have - 7], work[4 : have - 3], 32, packs[: have - 7])
+        hashes[:count] = packs[:count]
+        for k in range(_PACK, n, _PACK):
+            first = min(k, n - _PACK)
+            following = packs[first : first + count]
+            for j in range(count):
+                h = hashes[j] * _BASE
+                hashes[j] = (h ^ (h >> _FOLD)) + following[j]
+    for j in range(count):
+        hashes[j] = mix64(hashes[j])

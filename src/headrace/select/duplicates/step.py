@@ -52,8 +52,9 @@ PARTITION_BYTES = 64 << 20
 # Beyond this many the slices that a map task writes get too small to read well; larger partitions are sorted on disk.
 MOST_PARTITIONS = 2048
 
-# Text cleaned at a time: code points are four times as long, and 4 MB of them stay in the last-level cache.
-BATCH_BYTES = 1 << 20
+# Text cleaned at a time: code points are four times as long, and 1 MB of them stays in the second-level cache (513 MB/s
+# cleaned against 372 by batches of 1 MB).
+BATCH_BYTES = 1 << 18
 
 # Edges that the fold reads at a time.
 EDGE_CHUNK = 1 << 18
@@ -89,7 +90,7 @@ class Duplicates(Step):
     exact: bool
 
     kind: ClassVar[str] = "duplicates"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         most = 1 << 15  # minhash.MOST_VALUES, which cannot be imported without compiling kernels
