@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.tokens.merge_table import MergeTable, pair_table
+from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
 from headrace.tokens.split_patterns import GPT2_PATTERN, KNOWN
 from headrace.tokens.unicode_classes import code_point_classes
 from headrace.tokens.vocabulary import byte_alphabet, parts
+from headrace.tokens.word_cache import TOKEN_BITS
 from headrace.tokens.whole_words import WholeWords, whole_words
 from headrace.tokens.word_ends import byte_codes, window_rules
 from headrace.tokens.words import CUTS, Scanner
@@ -51,6 +52,8 @@ def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
         raise NotCoveredError("it has added tokens that are not special")
     if len(set(model["vocab"].values())) < len(model["vocab"]):
         raise NotCoveredError("two of its tokens have one id")
+    if len(lengths) > 1 << TOKEN_BITS or len(model["merges"]) >= MOST_RANKS:
+        raise NotCoveredError(f"it has more than {1 << TOKEN_BITS} tokens or {MOST_RANKS} merges")
     if parts(definition, "pre_tokenizer") and parts(definition, "pre_tokenizer")[-1]["type"] == "ByteLevel":
         return _byte_level(definition, lengths)
     return _meta_space(definition, lengths)
@@ -68,9 +71,7 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     for char, byte in alphabet.items():
         byte_ids[byte] = vocab[char]
     left, right, result = _merges(model)
-    table = MergeTable(
-        pair_table(left, right, result), byte_ids, np.empty(0, np.int32), lengths, _reach(lengths, result)
-    )
+    table = merge_table(left, right, result, byte_ids, np.empty(0, np.int32), lengths)
     words: dict[bytes, int] = {}
     if model.get("ignore_merges"):
         words = {
@@ -80,7 +81,7 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
         }
     none = np.zeros(0, dtype=np.uint8)
     scanner = Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), window_rules(kind), _STRETCH)
-    return Tables(scanner, table, whole_words(words))
+    return Tables(scanner, table, whole_words(words, table))
 
 
 def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
@@ -110,10 +111,6 @@ def _merges(model: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1]), np.ascontiguousarray(table[:, 2])
 
 
-def _reach(lengths: np.ndarray, result: np.ndarray) -> int:
-    return int(lengths[result].max(initial=1))
-
-
 def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     """SentencePiece: the whole text is one word; it is cut where no token reaches across."""
     model = definition["model"]
@@ -136,10 +133,10 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     char_ids[ord(" ")], char_ids[ord(_META_SPACE)] = char_ids[ord(_META_SPACE)], -1
     names = {index: piece for piece, index in vocab.items()}
     flat = b"".join(names[index].replace(_META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
-    table = MergeTable(pair_table(left, right, result), byte_ids, char_ids, lengths, _reach(lengths, result))
+    table = merge_table(left, right, result, byte_ids, char_ids, lengths)
     joined, none = _joined(np.frombuffer(flat, dtype=np.uint8)), np.zeros(0, dtype=np.uint8)
     scanner = Scanner(CUTS, 0, code_point_classes(), joined, none, none, _STRETCH)
-    return Tables(scanner, table, whole_words({}))
+    return Tables(scanner, table, whole_words({}, table))
 
 
 def _require_plain_spaces(definition: dict[str, Any]) -> None:

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
 from headrace.tokens.merge_table import MergeTable
-from headrace.tokens.merging import SHORT, merge_long, merge_short
+from headrace.tokens.merging import Places, merge_long, merge_short, new_places
 from headrace.tokens.whole_words import WholeWords, whole_word
 from headrace.tokens.word_cache import (
     LONGEST,
-    MOST,
+    MOST_SHORT,
     WordCache,
+    find_long,
+    find_short,
+    four_words,
     long_place,
     put_long,
     put_short,
-    short_place,
     take_long,
     take_short,
-    word_at,
-)  # fmt: skip
+)
 from headrace.tokens.words import Scanner, Scratch, next_words
 
 
-@numba.njit(cache=True, nogil=True)
-def _merged(
-    data: np.ndarray, start: int, end: int, table: MergeTable, whole: WholeWords,
-    symbols: np.ndarray, merges: np.ndarray, out: np.ndarray, at: int,
-) -> int:  # fmt: skip
-    """Encode one word by its merges; returns how many tokens went to ``out[at:]``."""
-    if whole.places.size:
-        known = whole_word(data, start, end, whole)
-        if known >= 0:
-            out[at] = known
-            return 1
-    if end - start > SHORT:
-        return merge_long(data, start, end, table, out, at)
-    count = merge_short(data, start, end, table, symbols, merges)
-    for i in range(count):
-        out[at + i] = symbols[i]
-    return count
+class Words(NamedTuple):
+    """Room for the words of a stretch.
+
+    Attributes:
+        scratch: where they begin.
+        near: uint32, their places in the short table.
+        found: uint64, their entries there, or 0.
+        missing: int32, those that were not there.
+        far: int64, the entries of those in the long table, or -1.
+        places: for the merges of a new word.
+    """
+
+    scratch: Scratch
+    near: np.ndarray
+    found: np.ndarray
+    missing: np.ndarray
+    far: np.ndarray
+    places: Places
 
 
 @numba.njit(cache=True, nogil=True)
@@ -49,51 +53,100 @@ def encode_texts(
 ) -> None:  # fmt: skip
     """Encode texts.
 
+    A stretch of text at a time: find its words, look all of them up, then write the tokens in order. The processor
+    waits for memory in the second step only, and there for many words at once.
+
     Args:
-        data: uint8: the texts one after another, valid UTF-8, with 8 bytes or more after them.
+        data: uint8: the texts one after another, valid UTF-8, with ``PADDING`` bytes or more after them.
         words: the same memory as uint64.
         bounds: int64[n + 1], where texts begin and end.
         scanner: how texts are cut into words.
         table: the merges.
         whole: words that are tokens whatever the merges say.
         cache: words already encoded; changes.
-        out: uint32, longer by 2 than the texts have bytes beyond ``at``: gets the tokens.
+        out: uint32, longer by ``PADDING`` than the texts have bytes beyond ``at``: gets the tokens.
         at: where the first token goes.
         ends: int64[n]: gets the end of each text's tokens.
     """
-    symbols, merges = np.empty(SHORT, np.uint32), np.empty(SHORT, np.int64)
-    scratch = Scratch(np.empty(scanner.stretch + 2, np.uint8), np.empty(scanner.stretch + 1, np.int32))
-    zero = np.uint64(0)
+    room = scanner.stretch + 1
+    scratch = Scratch(np.empty(room + 1, np.uint8), np.empty(room, np.int32))
+    near, found, missing = np.empty(room, np.uint32), np.empty(room, np.uint64), np.empty(room, np.int32)
+    held = Words(scratch, near, found, missing, np.empty(room, np.int64), new_places())
     for text in range(ends.size):
         start, end = bounds[text], bounds[text + 1]
         while start < end:
             count = next_words(data, start, end, scanner, scratch)
-            for i in range(count):
+            gone = _look_up(words, start, count, cache, held)
+            i, j = 0, 0
+            while True:
+                i, j, at = _write(data, words, start, count, gone, i, j, table, whole, cache, held, out, at)
+                if i == count:
+                    break
                 low, high = start + scratch.starts[i], start + scratch.starts[i + 1]
-                size = high - low
-                if size > LONGEST:
-                    at += _merged(data, low, high, table, whole, symbols, merges, out, at)
-                    continue
-                a, b, c, d = word_at(words, low, size), zero, zero, zero
-                near = short_place(a, size)
-                held = take_short(cache.short, near, a, size, out, at) if size <= 8 else 0
-                if held:
-                    at += held
-                    continue
-                if size > 8:
-                    b = word_at(words, low + 8, size - 8)
-                if size > 16:
-                    c = word_at(words, low + 16, size - 16)
-                if size > 24:
-                    d = word_at(words, low + 24, size - 24)
-                place = long_place(a, b, c, d, size)
-                held = take_long(cache, place, a, b, c, d, size, out, at)
-                if held == 0:
-                    held = _merged(data, low, high, table, whole, symbols, merges, out, at)
-                    if held <= MOST:
-                        put_long(cache, place, a, b, c, d, size, out, at, held)
-                if size <= 8 and held <= 2:
-                    put_short(cache.short, near, a, size, out, at, held)
-                at += held
+                known = whole_word(data, low, high, whole)
+                if known >= 0:
+                    out[at] = known
+                    at += 1
+                else:
+                    at += merge_long(data, low, high, table, out, at)
+                i, j = i + 1, j + 1
             start += scratch.starts[count]
         ends[text] = at
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
+def _look_up(words: np.ndarray, start: int, count: int, cache: WordCache, held: Words) -> int:
+    """Look the words of a stretch up; returns how many are not in the short table."""
+    starts, missing, far = held.scratch.starts, held.missing, held.far
+    gone = find_short(cache.short, words, start, starts, count, held.near, held.found, missing)
+    for j in range(gone):
+        low, size = start + starts[missing[j]], np.int64(starts[missing[j] + 1] - starts[missing[j]])
+        far[j] = -1
+        if size <= LONGEST:
+            a, b, c, d = four_words(words, low, size)
+            far[j] = find_long(cache, long_place(a, b, c, d, size), a, b, c, d, size)
+    return gone
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
+def _write(
+    data: np.ndarray, words: np.ndarray, start: int, count: int, gone: int, i: int, j: int, table: MergeTable,
+    whole: WholeWords, cache: WordCache, held: Words, out: np.ndarray, at: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Write the tokens of the words of a stretch from word ``i`` on, whose missing ones are from ``j`` on.
+
+    Returns:
+        ``(i, j, at)``: the first word too long for the tables, or ``count``; its place among the missing ones; and
+        where the next token goes.
+    """
+    starts, missing, found, far = held.scratch.starts, held.missing, held.found, held.far
+    changed = j > 0
+    while j < gone:
+        for k in range(i, missing[j]):
+            at += take_short(found[k], out, at)
+        i = np.int64(missing[j])
+        low, size = start + starts[i], np.int64(starts[i + 1] - starts[i])
+        if size > LONGEST:
+            return i, j, at
+        entry = far[j]
+        if changed or entry < 0:  # a word of this stretch may have moved it, or be it
+            a, b, c, d = four_words(words, low, size)
+            entry = find_long(cache, long_place(a, b, c, d, size), a, b, c, d, size)
+        if entry >= 0:
+            tokens = take_long(cache, entry, out, at)
+        else:
+            known = whole_word(data, low, low + size, whole)
+            if known >= 0:
+                out[at] = known
+                tokens = 1
+            else:
+                tokens = merge_short(data, low, low + size, table, held.places, out, at)
+            a, b, c, d = four_words(words, low, size)
+            changed |= put_long(cache, long_place(a, b, c, d, size), a, b, c, d, size, out, at, tokens)
+        if size <= 8 and tokens <= MOST_SHORT:
+            put_short(cache.short, held.near[i], four_words(words, low, size)[0], size, out, at, tokens)
+        at += tokens
+        i, j = i + 1, j + 1
+    for k in range(i, count):
+        at += take_short(found[k], out, at)
+    return count, gone, at

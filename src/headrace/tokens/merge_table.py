@@ -8,22 +8,35 @@ import numba
 import numpy as np
 
 from headrace.flow.keys import mix64
+from headrace.tokens.word_cache import TOKEN_BITS
 
-NONE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
-"""What :func:`merge_of` gives for a pair that does not merge: more than every merge."""
+NONE = np.int64(0xFFFF_FFFF)
+"""What :func:`merge_of` gives for a pair that does not merge: more than every rank."""
 
-_EMPTY = np.int64(-1)
-# Most look-ups are of pairs that do not merge and end at the first empty place, so the table is kept sparse.
-_PLACES_PER_PAIR = 2.5
+MOST_RANKS = 1 << (64 - 2 * TOKEN_BITS)
+"""More merges than this have no place in an entry of the table."""
+
+ASCII = 128
+
+_EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_BUCKET = 4  # entries; half a cache line
+# With two buckets to choose from, the fuller of 50,000 merges at this load hold 4.
+_LOAD = 0.5
+_LEFT, _RANK = np.uint64(TOKEN_BITS), np.uint64(64 - 2 * TOKEN_BITS)
+_LOW_RANK = np.uint64(MOST_RANKS - 1)
+_HALF = np.uint64(32)
 
 
 class MergeTable(NamedTuple):
     """A vocabulary's merges and what a text's bytes are before any merge.
 
-    A merge is one integer, ``rank << 32 | id of the result``, so that the smaller is the one to do first.
-
     Attributes:
-        pairs: int64[places, 2], open addressing: ``left << 32 | right`` or -1, and its merge.
+        pairs: uint64[power of two]: ``(left << 19 | right) << 26 | rank``, or all ones. A pair is in one of two buckets
+            of 4, so that a look-up is 8 comparisons and no branch, whether the pair merges or not: no branch predictor
+            could tell.
+        results: int32[merges]: the token that each rank makes.
+        ascii_ids: int32[128], what ASCII characters are before any merge.
+        ascii_ranks: uint32[128 * 128], the ranks of two of them, or ``NONE``.
         byte_ids: int32[256]: the token of each byte.
         char_ids: int32[0x110000], the token of each code point or -1, if symbols are characters and those without a
             token fall back to bytes; of length 0 if symbols are bytes.
@@ -32,50 +45,98 @@ class MergeTable(NamedTuple):
     """
 
     pairs: np.ndarray
+    results: np.ndarray
+    ascii_ids: np.ndarray
+    ascii_ranks: np.ndarray
     byte_ids: np.ndarray
     char_ids: np.ndarray
     lengths: np.ndarray
     reach: int
 
 
-@numba.njit(cache=True, nogil=True)
-def _insert(pairs: np.ndarray, keys: np.ndarray, merges: np.ndarray) -> None:
-    mask = np.uint64(pairs.shape[0] - 1)
-    for i in range(keys.size):
-        place = np.int64(mix64(np.uint64(keys[i])) & mask)
-        while pairs[place, 0] not in (_EMPTY, keys[i]):
-            place = (place + 1) & np.int64(mask)
-        pairs[place, 0] = keys[i]
-        pairs[place, 1] = merges[i]
+@numba.njit(cache=True, nogil=True, _nrt=False, inline="always")
+def _key(left: int, right: int) -> np.uint64:
+    return (np.uint64(left) << _LEFT) | np.uint64(right)
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False, inline="always")
+def _buckets(key: np.uint64, size: int) -> tuple[np.uint64, np.uint64]:
+    """The first entries of the two buckets of a pair."""
+    mixed, mask = mix64(key), np.uint64(size - _BUCKET)
+    return mixed & mask, (mixed >> _HALF) & mask
 
 
 @numba.njit(cache=True, nogil=True)
-def merge_of(pairs: np.ndarray, left: int, right: int) -> int:
-    """The merge of two tokens that stand side by side: ``rank << 32 | result``, or :data:`NONE`."""
-    key = (np.int64(left) << 32) | np.int64(right)
-    mask = np.int64(pairs.shape[0] - 1)
-    place = np.int64(mix64(np.uint64(key)) & np.uint64(mask))
-    while True:
-        found = pairs[place, 0]
-        if found == key:
-            return pairs[place, 1]
-        if found == _EMPTY:
-            return int(NONE)
-        place = (place + 1) & mask
+def _insert(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
+    """Put all pairs into the table, each into the emptier of its buckets; False if both were full."""
+    for rank in range(left.size):
+        key = _key(left[rank], right[rank])
+        one, two = _buckets(key, pairs.size)
+        places = (pairs[one : one + _BUCKET], pairs[two : two + _BUCKET])
+        used = [0, 0]
+        known = False
+        for side in range(2):
+            for k in range(_BUCKET):
+                if places[side][k] != _EMPTY:
+                    used[side] += 1
+                    if places[side][k] >> _RANK == key:
+                        places[side][k] = (key << _RANK) | np.uint64(rank)
+                        known = True
+        if known:
+            continue
+        side = 0 if used[0] <= used[1] else 1
+        if used[side] == _BUCKET:
+            return False
+        places[side][used[side]] = (key << _RANK) | np.uint64(rank)
+    return True
 
 
-def pair_table(left: np.ndarray, right: np.ndarray, result: np.ndarray) -> np.ndarray:
-    """The look-up table of merges.
+@numba.njit(cache=True, nogil=True, _nrt=False)
+def merge_of(table: MergeTable, left: int, right: int) -> int:
+    """The rank of the merge of two tokens that stand side by side, or :data:`NONE`."""
+    key = _key(left, right)
+    one, two = _buckets(key, table.pairs.size)
+    rank = np.uint64(NONE)
+    for k in range(np.uint64(_BUCKET)):
+        a, b = table.pairs[one + k], table.pairs[two + k]
+        rank = a & _LOW_RANK if a >> _RANK == key else rank
+        rank = b & _LOW_RANK if b >> _RANK == key else rank
+    return int(np.int64(rank))
+
+
+@numba.njit(cache=True, nogil=True)
+def _rank_ascii(table: MergeTable) -> None:
+    for a in range(ASCII):
+        for b in range(ASCII):
+            table.ascii_ranks[a * ASCII + b] = merge_of(table, table.ascii_ids[a], table.ascii_ids[b])
+
+
+def merge_table(
+    left: np.ndarray, right: np.ndarray, result: np.ndarray, byte_ids: np.ndarray, char_ids: np.ndarray,
+    lengths: np.ndarray,
+) -> MergeTable:  # fmt: skip
+    """The merges of a vocabulary.
 
     Args:
         left: int64[n], ids.
         right: int64[n], ids.
         result: int64[n], ids; merge i has rank i. Of a pair given twice the later rank holds, as in the library.
-
-    Returns:
-        int64[places, 2], see :class:`MergeTable`.
+        byte_ids, char_ids, lengths: see :class:`MergeTable`.
     """
-    places = 1 << int(np.ceil(np.log2(max(2.0, len(left) * _PLACES_PER_PAIR))))
-    pairs = np.full((places, 2), _EMPTY, dtype=np.int64)
-    _insert(pairs, (left << 32) | right, (np.arange(len(left), dtype=np.int64) << 32) | result)
-    return pairs
+    size = 1 << int(np.ceil(np.log2(max(2.0 * _BUCKET, len(left) / _LOAD))))
+    pairs = np.full(size, _EMPTY, dtype=np.uint64)
+    while not _insert(pairs, left, right):
+        pairs = np.full(2 * pairs.size, _EMPTY, dtype=np.uint64)
+    characters = char_ids[:ASCII] if char_ids.size else np.full(ASCII, -1, np.int32)
+    table = MergeTable(
+        pairs,
+        result.astype(np.int32),
+        np.where(characters < 0, byte_ids[:ASCII], characters).astype(np.int32),
+        np.empty(ASCII * ASCII, dtype=np.uint32),
+        byte_ids,
+        char_ids,
+        lengths,
+        int(lengths[result].max(initial=1)),
+    )
+    _rank_ascii(table)
+    return table

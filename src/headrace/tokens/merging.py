@@ -1,7 +1,7 @@
 """Byte-pair merging of one piece of text (Sennrich et al. 2016, 1508.07909): always the best rank, the leftmost first.
 
-Short pieces take the plain way, a search for the best pair before each merge, which for some thirty symbols beats any
-queue. Longer ones take a heap of pairs with a linked list of symbols: n log n. A piece beyond the size of the cache is
+Short pieces take the plain way, a search for the best pair before each merge, by the vector unit over all places
+whether they are taken or not, which for some thirty symbols beats any queue. Longer ones take a heap of pairs with a linked list of symbols: n log n. A piece beyond the size of the cache is
 merged window by window, and the windows are joined where that is exact.
 
 Why joining is exact: let T be tokens that spell a text, such that every two neighbours x y, merged alone, give x y
@@ -14,22 +14,35 @@ argument), so it need be checked only where two windows meet.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
-from headrace.tokens.merge_table import NONE, MergeTable, merge_of
+from headrace.tokens.merge_table import ASCII, NONE, MergeTable, merge_of
 from headrace.tokens.split_patterns import code_point
+from headrace.tokens.word_cache import TOKEN_BITS
 
-SHORT = 48
-"""Symbols up to which the plain way is taken. The two were equally fast at 40 to 60 on English and code."""
+SHORT = 32
+"""Symbols up to which the plain way is taken: two vectors of ranks."""
+
+ROOM = 48
+"""Places that :func:`merge_short` needs: ``SHORT``, one that stands for what is outside, and whole vectors."""
+
+_LANES = 16
+_OUTSIDE = SHORT + 1
+_NO_TOKEN = np.uint32((1 << TOKEN_BITS) - 1)
+_INDEX = np.uint32(SHORT - 1)
+_INDEX_BITS = np.uint32(5)
+_NO_KEY = np.uint32(NONE)
 
 # Bytes of a window: its arrays (some 40 bytes a symbol) stay in the second-level cache.
 _WINDOW = 2048
 
-_ID = np.int64(0xFFFF_FFFF)
+_RANK, _PLACE = np.int64(32), np.int64(0xFFFF_FFFF)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def _symbols(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.ndarray) -> int:
     """The tokens of a stretch of text before any merge; returns how many."""
     if table.char_ids.size == 0:
@@ -51,46 +64,116 @@ def _symbols(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.
     return count
 
 
+class Places(NamedTuple):
+    """Room for a short word: place i holds a symbol, and what it would merge to with the next one.
+
+    Attributes:
+        symbols: uint32[ROOM].
+        keys: uint32[ROOM]: ``rank << 5 | i`` of the pair that begins at place i, all ones if it does not merge.
+        after: int32[ROOM], the place of the next symbol.
+        before: int32[ROOM], of the one before.
+    """
+
+    symbols: np.ndarray
+    keys: np.ndarray
+    after: np.ndarray
+    before: np.ndarray
+
+
 @numba.njit(cache=True, nogil=True)
+def new_places() -> Places:
+    """Room for :func:`merge_short`."""
+    return Places(
+        np.empty(ROOM, np.uint32), np.empty(ROOM, np.uint32), np.empty(ROOM, np.int32), np.empty(ROOM, np.int32)
+    )
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
+def _key(rank: int, place: int) -> np.uint32:
+    return _NO_KEY if rank == NONE else (np.uint32(rank) << _INDEX_BITS) | np.uint32(place)
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
+def _fill(data: np.ndarray, start: int, end: int, table: MergeTable, places: Places) -> int:
+    """Put a short stretch of text in place before any merge; returns how many symbols it is."""
+    symbols, keys, after, before = places
+    for i in range(ROOM):
+        keys[i] = _NO_KEY
+    size, last = end - start, np.int64(data[start])
+    high = last
+    for i in range(1, size):
+        byte = np.int64(data[start + i])
+        high |= byte
+        if high >= ASCII:
+            break
+        keys[i - 1] = _key(table.ascii_ranks[last * ASCII + byte], i - 1)
+        last = byte
+    if high < ASCII:
+        count = size
+        for i in range(count):
+            symbols[i] = table.ascii_ids[data[start + i]]
+    else:
+        count = _symbols(data, start, end, table, symbols)
+        for i in range(count - 1):
+            keys[i] = _key(merge_of(table, symbols[i], symbols[i + 1]), i)
+    for i in range(count):
+        after[i], before[i] = i + 1, i - 1
+    before[0] = _OUTSIDE
+    symbols[count] = symbols[_OUTSIDE] = _NO_TOKEN
+    return count
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
+def _least(keys: np.ndarray, size: int) -> np.uint32:
+    best = _NO_KEY
+    for i in range(_LANES):
+        best = min(best, keys[i])
+    if size > _LANES:
+        for i in range(_LANES, 2 * _LANES):
+            best = min(best, keys[i])
+    return best
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def merge_short(
-    data: np.ndarray, start: int, end: int, table: MergeTable, symbols: np.ndarray, merges: np.ndarray
-) -> int:
-    """Merge a short stretch of text.
+    data: np.ndarray, start: int, end: int, table: MergeTable, places: Places, out: np.ndarray, at: int
+) -> int:  # fmt: skip
+    """Merge a stretch of text of at most ``SHORT`` bytes.
 
     Args:
         data: uint8, valid UTF-8.
         start: the first byte.
         end: the byte after the last.
         table: the merges.
-        symbols: uint32[at least end - start]: gets the tokens.
-        merges: int64[as long], scratch.
+        places: room.
+        out: uint32; the tokens go to ``out[at:]``.
+        at: where.
 
     Returns:
         How many tokens.
     """
-    count = _symbols(data, start, end, table, symbols)
-    for i in range(count - 1):
-        merges[i] = merge_of(table.pairs, symbols[i], symbols[i + 1])
-    while count > 1:
-        best, at = NONE, 0
-        for i in range(count - 1):
-            if merges[i] < best:
-                best, at = merges[i], i
-        if best == NONE:
+    symbols, keys, after, before = places
+    size = _fill(data, start, end, table, places)
+    while True:
+        best = _least(keys, size)
+        if best == _NO_KEY:
             break
-        count -= 1
-        symbols[at] = best & _ID
-        for i in range(at + 1, count):
-            symbols[i] = symbols[i + 1]
-            merges[i - 1] = merges[i]
-        if at > 0:
-            merges[at - 1] = merge_of(table.pairs, symbols[at - 1], symbols[at])
-        if at + 1 < count:
-            merges[at] = merge_of(table.pairs, symbols[at], symbols[at + 1])
-    return count
+        i = np.int64(best & _INDEX)
+        gone = after[i]
+        right, left = after[gone], before[i]
+        symbols[i] = table.results[best >> _INDEX_BITS]
+        after[i], before[right] = right, i
+        keys[gone] = _NO_KEY
+        keys[i] = _key(merge_of(table, symbols[i], symbols[right]), i)
+        keys[left] = _key(merge_of(table, symbols[left], symbols[i]), left)
+    made, i = 0, 0
+    while i < size:
+        out[at + made] = symbols[i]
+        made, i = made + 1, np.int64(after[i])
+    return made
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def _push(heap: np.ndarray, size: int, item: int) -> int:
     at = size
     while at > 0:
@@ -103,7 +186,7 @@ def _push(heap: np.ndarray, size: int, item: int) -> int:
     return size + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def _pop(heap: np.ndarray, size: int) -> int:
     """Take the least item, ``heap[0]``, away; returns the new size."""
     size -= 1
@@ -138,38 +221,38 @@ def merge_window(data: np.ndarray, start: int, end: int, table: MergeTable, out:
         How many tokens.
     """
     size = end - start
-    symbols, merges = np.empty(size, np.int64), np.empty(size, np.int64)
+    symbols, ranks = np.empty(size, np.int64), np.empty(size, np.int64)
     before, after = np.empty(size, np.int32), np.empty(size, np.int32)
     heap, held = np.empty(2 * size, np.int64), 0  # rank << 32 | place; each merge adds at most one more than it takes
     count = _symbols(data, start, end, table, symbols)
     for i in range(count):
         before[i], after[i] = i - 1, i + 1
-        merges[i] = merge_of(table.pairs, symbols[i], symbols[i + 1]) if i + 1 < count else NONE
-        if merges[i] != NONE:
-            held = _push(heap, held, (merges[i] & ~_ID) | i)
+        ranks[i] = merge_of(table, symbols[i], symbols[i + 1]) if i + 1 < count else NONE
+        if ranks[i] != NONE:
+            held = _push(heap, held, (ranks[i] << _RANK) | i)
     while held:
         best = heap[0]
         held = _pop(heap, held)
-        i = best & _ID
+        i = best & _PLACE
         # Of a place whose pair has changed since, an item is out of date: the rank tells, as it is the pair's own.
-        if merges[i] == NONE or (merges[i] ^ best) > _ID:
+        if ranks[i] != best >> _RANK:
             continue
         gone = after[i]
-        symbols[i] = merges[i] & _ID
-        merges[gone] = NONE
+        symbols[i] = table.results[ranks[i]]
+        ranks[gone] = NONE
         after[i] = after[gone]
         if after[i] < count:
             before[after[i]] = i
-            merges[i] = merge_of(table.pairs, symbols[i], symbols[after[i]])
+            ranks[i] = merge_of(table, symbols[i], symbols[after[i]])
         else:
-            merges[i] = NONE
-        if merges[i] != NONE:
-            held = _push(heap, held, (merges[i] & ~_ID) | i)
+            ranks[i] = NONE
+        if ranks[i] != NONE:
+            held = _push(heap, held, (ranks[i] << _RANK) | i)
         if i > 0:
             left = before[i]
-            merges[left] = merge_of(table.pairs, symbols[left], symbols[i])
-            if merges[left] != NONE:
-                held = _push(heap, held, (merges[left] & ~_ID) | left)
+            ranks[left] = merge_of(table, symbols[left], symbols[i])
+            if ranks[left] != NONE:
+                held = _push(heap, held, (ranks[left] << _RANK) | left)
     made, i = 0, 0
     while i < count:
         out[at + made] = symbols[i]

@@ -1,4 +1,7 @@
-"""Words that are tokens whatever the merges say (``ignore_merges`` of Llama 3's tokenizer): a look-up by bytes."""
+"""Words that are tokens whatever the merges say (``ignore_merges`` of Llama 3's tokenizer): a look-up by bytes.
+
+Most words that are tokens come out of the merges as that token anyway, so only the others are held.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,34 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from headrace.tokens.merge_table import MergeTable
+from headrace.tokens.merging import merge_window
+
 # FNV-1a with 64 bits (Fowler, Noll and Vo).
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+
+_MANY = 63  # bits of a 64-bit word, less the one for longer tokens
 
 
 class WholeWords(NamedTuple):
     """Tokens by their bytes, open addressing.
 
     Attributes:
-        places: int32[power of two]: index of a token or -1; of length 0 if there are none to look up.
+        places: int32[power of two]: index of a token or -1.
         ids: int32[n].
         starts: int64[n + 1]; token i has the bytes ``text[starts[i]:starts[i + 1]]``.
         text: uint8.
+        sizes: bit s is set if some token has s bytes, bit 63 if some has 63 or more.
     """
 
     places: np.ndarray
     ids: np.ndarray
     starts: np.ndarray
     text: np.ndarray
+    sizes: np.uint64
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def _hash(data: np.ndarray, start: int, end: int) -> np.uint64:
     value = _OFFSET
     for i in range(start, end):
@@ -35,7 +45,7 @@ def _hash(data: np.ndarray, start: int, end: int) -> np.uint64:
     return value ^ (value >> np.uint64(32))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def _fill(places: np.ndarray, starts: np.ndarray, text: np.ndarray) -> None:
     mask = places.size - 1
     for i in range(starts.size - 1):
@@ -45,12 +55,14 @@ def _fill(places: np.ndarray, starts: np.ndarray, text: np.ndarray) -> None:
         places[place] = i
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def whole_word(data: np.ndarray, start: int, end: int, table: WholeWords) -> int:
     """The token that ``data[start:end]`` is, or -1."""
+    size = end - start
+    if not (table.sizes >> np.uint64(min(size, _MANY))) & np.uint64(1):
+        return -1
     mask = table.places.size - 1
     place = np.int64(_hash(data, start, end) & np.uint64(mask))
-    size = end - start
     while table.places[place] >= 0:
         found = table.places[place]
         begin = table.starts[found]
@@ -64,13 +76,31 @@ def whole_word(data: np.ndarray, start: int, end: int, table: WholeWords) -> int
     return -1
 
 
-def whole_words(tokens: dict[bytes, int]) -> WholeWords:
-    """The look-up of tokens: bytes -> id. Without any, the look-up is left out."""
-    size = 1 << (2 * len(tokens) - 1).bit_length() if tokens else 0
+def whole_words(tokens: dict[bytes, int], table: MergeTable) -> WholeWords:
+    """The look-up of tokens: bytes -> id, less those that the merges make of their bytes anyway."""
+    every, starts, ids = _joined(tokens)
+    reached = np.empty(len(tokens), dtype=bool)
+    _reached(every, starts, ids, table, reached)
+    kept = {piece: index for (piece, index), made in zip(tokens.items(), reached, strict=True) if not made}
+    text, starts, ids = _joined(kept)
+    places = np.full(1 << (2 * len(kept)).bit_length(), -1, dtype=np.int32)
+    _fill(places, starts, text)
+    sizes = 0
+    for piece in kept:
+        sizes |= 1 << min(len(piece), _MANY)
+    return WholeWords(places, ids, starts, text, np.uint64(sizes))
+
+
+def _joined(tokens: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     starts = np.zeros(len(tokens) + 1, dtype=np.int64)
     np.cumsum([len(token) for token in tokens], out=starts[1:])
     text = np.frombuffer(b"".join(tokens), dtype=np.uint8)
-    table = WholeWords(np.full(size, -1, dtype=np.int32), np.array([*tokens.values()], dtype=np.int32), starts, text)
-    if tokens:
-        _fill(table.places, starts, text)
-    return table
+    return text, starts, np.array([*tokens.values()], dtype=np.int32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _reached(text: np.ndarray, starts: np.ndarray, ids: np.ndarray, table: MergeTable, out: np.ndarray) -> None:
+    """Whether merging each token's bytes gives the token."""
+    for i in range(ids.size):
+        made = np.empty(starts[i + 1] - starts[i], np.uint32)
+        out[i] = merge_window(text, starts[i], starts[i + 1], table, made, 0) == 1 and made[0] == ids[i]

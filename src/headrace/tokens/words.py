@@ -51,7 +51,7 @@ class Scratch(NamedTuple):
     starts: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch: Scratch) -> int:
     """Find the words at the beginning of what is left of a text.
 
@@ -88,7 +88,7 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
     return 1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def _one_word(data: np.ndarray, start: int, end: int, scanner: Scanner) -> int:
     if scanner.kind == GPT2:
         return gpt2_end(data, start, end, scanner.classes)

@@ -33,8 +33,6 @@ _WIDTH = np.uint64(64)
 _SPACE = np.uint32(0x20)
 
 
-
-
 @numba.njit(cache=True, nogil=True)
 def block_buffers(n: int) -> npt.NDArray[np.uint64]:
     """The buffers that :func:`next_block` needs for windows of n units: uint64[4, ...]."""
