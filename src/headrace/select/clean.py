@@ -111,7 +111,7 @@ def _clean(
                 i += _STEP
             stop = min(i + _STEP, end)
             while i < stop:
-                code, after = decode(data, np.int64(i))
+                code, after = decode(data, int(np.int64(i)))
                 i = np.uint64(after)
                 point = table[code]
                 if point == _DROP:
@@ -135,7 +135,7 @@ def _is_ascii(data: npt.NDArray[np.uint8], i: np.uint64) -> bool:
     high = np.uint8(0)
     for j in range(_STEP):
         high |= data[i + j]
-    return high < 0x80
+    return bool(high < 0x80)
 
 
 @numba.njit(cache=True, nogil=True)

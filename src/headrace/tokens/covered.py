@@ -10,8 +10,8 @@ from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
 from headrace.tokens.split_patterns import GPT2_PATTERN, KNOWN
 from headrace.tokens.unicode_classes import code_point_classes
 from headrace.tokens.vocabulary import byte_alphabet, parts
-from headrace.tokens.word_cache import TOKEN_BITS
 from headrace.tokens.whole_words import WholeWords, whole_words
+from headrace.tokens.word_cache import TOKEN_BITS
 from headrace.tokens.word_ends import byte_codes, window_rules
 from headrace.tokens.words import CUTS, Scanner
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from headrace.flow.kernels import borrowing
 from headrace.tokens.merge_table import MergeTable
 from headrace.tokens.merging import Places, merge_long, merge_short, new_places
 from headrace.tokens.whole_words import WholeWords, whole_word
@@ -94,13 +95,13 @@ def encode_texts(
         ends[text] = at
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _look_up(words: np.ndarray, start: int, count: int, cache: WordCache, held: Words) -> int:
     """Look the words of a stretch up; returns how many are not in the short table."""
     starts, missing, far = held.scratch.starts, held.missing, held.far
     gone = find_short(cache.short, words, start, starts, count, held.near, held.found, missing)
     for j in range(gone):
-        low, size = start + starts[missing[j]], np.int64(starts[missing[j] + 1] - starts[missing[j]])
+        low, size = start + starts[missing[j]], int(starts[missing[j] + 1] - starts[missing[j]])
         far[j] = -1
         if size <= LONGEST:
             a, b, c, d = four_words(words, low, size)
@@ -108,7 +109,7 @@ def _look_up(words: np.ndarray, start: int, count: int, cache: WordCache, held: 
     return gone
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _write(
     data: np.ndarray, words: np.ndarray, start: int, count: int, gone: int, i: int, j: int, table: MergeTable,
     whole: WholeWords, cache: WordCache, held: Words, out: np.ndarray, at: int,
@@ -124,8 +125,8 @@ def _write(
     while j < gone:
         for k in range(i, missing[j]):
             at += take_short(found[k], out, at)
-        i = np.int64(missing[j])
-        low, size = start + starts[i], np.int64(starts[i + 1] - starts[i])
+        i = int(missing[j])
+        low, size = start + starts[i], int(starts[i + 1] - starts[i])
         if size > LONGEST:
             return i, j, at
         entry = far[j]

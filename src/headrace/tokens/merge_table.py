@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from headrace.flow.kernels import borrowing
 from headrace.flow.keys import mix64
 from headrace.tokens.word_cache import TOKEN_BITS
 
@@ -54,12 +55,12 @@ class MergeTable(NamedTuple):
     reach: int
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False, inline="always")
+@borrowing
 def _key(left: int, right: int) -> np.uint64:
     return (np.uint64(left) << _LEFT) | np.uint64(right)
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False, inline="always")
+@borrowing
 def _buckets(key: np.uint64, size: int) -> tuple[np.uint64, np.uint64]:
     """The first entries of the two buckets of a pair."""
     mixed, mask = mix64(key), np.uint64(size - _BUCKET)
@@ -91,7 +92,7 @@ def _insert(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def merge_of(table: MergeTable, left: int, right: int) -> int:
     """The rank of the merge of two tokens that stand side by side, or :data:`NONE`."""
     key = _key(left, right)

@@ -1,8 +1,9 @@
 """Byte-pair merging of one piece of text (Sennrich et al. 2016, 1508.07909): always the best rank, the leftmost first.
 
 Short pieces take the plain way, a search for the best pair before each merge, by the vector unit over all places
-whether they are taken or not, which for some thirty symbols beats any queue. Longer ones take a heap of pairs with a linked list of symbols: n log n. A piece beyond the size of the cache is
-merged window by window, and the windows are joined where that is exact.
+whether they are taken or not, which for some thirty symbols beats any queue. Longer ones take a heap of pairs with a
+linked list of symbols: n log n. A piece beyond the size of the cache is merged window by window, and the windows are
+joined where that is exact.
 
 Why joining is exact: let T be tokens that spell a text, such that every two neighbours x y, merged alone, give x y
 again. Then T is the text's encoding. For suppose that some merge crosses a joint of T, and take the first that does.
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from headrace.flow.kernels import borrowing
 from headrace.tokens.merge_table import ASCII, NONE, MergeTable, merge_of
 from headrace.tokens.split_patterns import code_point
 from headrace.tokens.word_cache import TOKEN_BITS
@@ -42,7 +44,7 @@ _WINDOW = 2048
 _RANK, _PLACE = np.int64(32), np.int64(0xFFFF_FFFF)
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _symbols(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.ndarray) -> int:
     """The tokens of a stretch of text before any merge; returns how many."""
     if table.char_ids.size == 0:
@@ -88,12 +90,12 @@ def new_places() -> Places:
     )
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _key(rank: int, place: int) -> np.uint32:
     return _NO_KEY if rank == NONE else (np.uint32(rank) << _INDEX_BITS) | np.uint32(place)
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _fill(data: np.ndarray, start: int, end: int, table: MergeTable, places: Places) -> int:
     """Put a short stretch of text in place before any merge; returns how many symbols it is."""
     symbols, keys, after, before = places
@@ -123,7 +125,7 @@ def _fill(data: np.ndarray, start: int, end: int, table: MergeTable, places: Pla
     return count
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _least(keys: np.ndarray, size: int) -> np.uint32:
     best = _NO_KEY
     for i in range(_LANES):
@@ -134,7 +136,7 @@ def _least(keys: np.ndarray, size: int) -> np.uint32:
     return best
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def merge_short(
     data: np.ndarray, start: int, end: int, table: MergeTable, places: Places, out: np.ndarray, at: int
 ) -> int:  # fmt: skip
@@ -158,7 +160,7 @@ def merge_short(
         best = _least(keys, size)
         if best == _NO_KEY:
             break
-        i = np.int64(best & _INDEX)
+        i = int(np.int64(best & _INDEX))
         gone = after[i]
         right, left = after[gone], before[i]
         symbols[i] = table.results[best >> _INDEX_BITS]
@@ -169,11 +171,11 @@ def merge_short(
     made, i = 0, 0
     while i < size:
         out[at + made] = symbols[i]
-        made, i = made + 1, np.int64(after[i])
+        made, i = made + 1, int(after[i])
     return made
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _push(heap: np.ndarray, size: int, item: int) -> int:
     at = size
     while at > 0:
@@ -186,7 +188,7 @@ def _push(heap: np.ndarray, size: int, item: int) -> int:
     return size + 1
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _pop(heap: np.ndarray, size: int) -> int:
     """Take the least item, ``heap[0]``, away; returns the new size."""
     size -= 1

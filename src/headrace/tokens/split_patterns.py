@@ -8,9 +8,9 @@ without gaps.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from headrace.flow.kernels import borrowing
 from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -40,7 +40,7 @@ _SPACE, _QUOTE, _CR, _LF = 0x20, 0x27, 0x0D, 0x0A
 _LONG_S = (0xC5, 0xBF)  # U+017F, which is an s where case is ignored
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def code_point(data: np.ndarray, at: int) -> tuple[int, int]:
     """The character that begins at a byte and how many bytes it has; the text must be valid UTF-8."""
     lead = int(np.int64(data[at]))
@@ -54,7 +54,7 @@ def code_point(data: np.ndarray, at: int) -> tuple[int, int]:
     return ((lead & 0x07) << 18) | (middle << 6) | (int(np.int64(data[at + 3])) & 0x3F), 4
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _run(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int) -> int:
     """Where the run of characters of one class ends that begins at or before ``at``."""
     while at < end:
@@ -71,7 +71,7 @@ def _run(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int) ->
     return at
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _class_at(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
     """The class of the character at a byte; white space at the end of the text."""
     if at >= end:
@@ -82,7 +82,7 @@ def _class_at(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
     return int(np.int64(classes[code_point(data, at)[0]]))
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _before_last(data: np.ndarray, start: int, at: int, end: int) -> int:
     r"""The end of ``\s+(?!\S)|\s+`` for a run of white space: its last character is left to what follows."""
     if at == end:
@@ -93,7 +93,7 @@ def _before_last(data: np.ndarray, start: int, at: int, end: int) -> int:
     return at if last == start else last
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def contraction(data: np.ndarray, at: int, end: int, fold: int) -> int:
     """The bytes of 's, 't, 're, 've, 'm, 'll or 'd at a quote, or 0; ``fold`` is 0x20 where case is ignored, else 0."""
     if at + 1 >= end:
@@ -113,7 +113,7 @@ def contraction(data: np.ndarray, at: int, end: int, fold: int) -> int:
     return 0
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def gpt2_end(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
     """Where the match of GPT-2's pattern ends.
 
@@ -137,7 +137,7 @@ def gpt2_end(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
     return _before_last(data, start, _run(data, at, end, classes, SPACE), end)
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _digits(data: np.ndarray, at: int, end: int, classes: np.ndarray, most: int) -> int:
     """Where a run of at most so many number characters ends."""
     for _ in range(most):
@@ -147,7 +147,7 @@ def _digits(data: np.ndarray, at: int, end: int, classes: np.ndarray, most: int)
     return at
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _blank(data: np.ndarray, start: int, end: int, classes: np.ndarray) -> int:
     r"""The end of ``\s*[\r\n]+|\s+(?!\S)|\s+``: after the run's last line end, if it has one."""
     at = _run(data, start, end, classes, SPACE)
@@ -159,7 +159,7 @@ def _blank(data: np.ndarray, start: int, end: int, classes: np.ndarray) -> int:
     return _before_last(data, start, at, end)
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def llama3_end(data: np.ndarray, at: int, end: int, classes: np.ndarray, digits: int) -> int:
     """Where the match of Llama 3's pattern ends, or of one that differs in the number of digits only.
 

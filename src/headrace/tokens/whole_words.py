@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from headrace.flow.kernels import borrowing
 from headrace.tokens.merge_table import MergeTable
 from headrace.tokens.merging import merge_window
 
@@ -37,7 +38,7 @@ class WholeWords(NamedTuple):
     sizes: np.uint64
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _hash(data: np.ndarray, start: int, end: int) -> np.uint64:
     value = _OFFSET
     for i in range(start, end):
@@ -45,7 +46,7 @@ def _hash(data: np.ndarray, start: int, end: int) -> np.uint64:
     return value ^ (value >> np.uint64(32))
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _fill(places: np.ndarray, starts: np.ndarray, text: np.ndarray) -> None:
     mask = places.size - 1
     for i in range(starts.size - 1):
@@ -55,7 +56,7 @@ def _fill(places: np.ndarray, starts: np.ndarray, text: np.ndarray) -> None:
         places[place] = i
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def whole_word(data: np.ndarray, start: int, end: int, table: WholeWords) -> int:
     """The token that ``data[start:end]`` is, or -1."""
     size = end - start

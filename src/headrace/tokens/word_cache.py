@@ -2,8 +2,9 @@
 
 Two bounded tables. The *short* one holds words of at most 8 bytes and 3 tokens, nine words in ten, in 16 bytes each;
 it stays in the second-level cache. The *long* one holds words of up to 32 bytes in a cache line each, with 7 tokens of
-which the last may come many times, as in GPT-2's indentation, and all that the short one holds or held. A word is looked up by its
-bytes themselves, so a hit is never wrong, and what is held decides how long encoding takes and nothing else.
+which the last may come many times, as in GPT-2's indentation, and all that the short one holds or held. A word is
+looked up by its bytes themselves, so a hit is never wrong, and what is held decides how long encoding takes and nothing
+else.
 
 A short entry is the word's bytes, and ``token 0 | token 1 << 19 | token 2 << 38 | tokens << 57 | (bytes - 1) << 61``,
 which is never 0; a new word replaces what was there. A long entry is the word's bytes in four 64-bit words, then as
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from headrace.flow.kernels import borrowing
 
 LONGEST = 32
 """Bytes of the longest word that is held. Of English, code and HTML 98 to 99.9 % of the bytes are in no longer ones."""
@@ -73,7 +75,7 @@ def new_cache() -> WordCache:
     return WordCache(np.zeros(2 << _SHORT_BITS, dtype=np.uint64), long, long.view(np.uint32))
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def eight_bytes(words: np.ndarray, at: np.uint64) -> np.uint64:
     """Eight bytes of text from any byte on as one integer.
 
@@ -86,7 +88,7 @@ def eight_bytes(words: np.ndarray, at: np.uint64) -> np.uint64:
     return (words[index] >> shift) | ((words[index + _ONE] << _ONE) << (_LAST_BIT - shift))
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def find_short(
     short: np.ndarray, words: np.ndarray, start: int, starts: np.ndarray, count: int,
     places: np.ndarray, found: np.ndarray, missing: np.ndarray,
@@ -119,19 +121,19 @@ def find_short(
         found[i] = meta if same else _ZERO
         missing[gone] = i
         gone += np.uint64(not same or meta == _ZERO)
-    return np.int64(gone)
+    return int(np.int64(gone))
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def take_short(meta: np.uint64, out: np.ndarray, at: int) -> int:
     """The tokens of a short entry go to ``out[at:]``, which has room for 3. Returns how many they are."""
     out[at] = meta & _TOKEN
     out[at + 1] = (meta >> _SECOND) & _TOKEN
     out[at + 2] = (meta >> _THIRD) & _TOKEN
-    return np.int64((meta >> _COUNT) & np.uint64(3))
+    return int(np.int64((meta >> _COUNT) & np.uint64(3)))
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def put_short(short: np.ndarray, place: int, word: np.uint64, size: int, out: np.ndarray, at: int, count: int) -> None:
     """Hold a word of at most 8 bytes whose tokens, at most 3, are at ``out[at:]``."""
     meta = np.uint64(out[at]) | (np.uint64(count) << _COUNT) | (np.uint64(size - 1) << _SIZE)
@@ -142,7 +144,7 @@ def put_short(short: np.ndarray, place: int, word: np.uint64, size: int, out: np
     short[place], short[place + 1] = word, meta
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def four_words(words: np.ndarray, low: int, size: int) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     """The bytes of a word of at most 32, padded with zeros."""
     at = np.uint64(low)
@@ -153,7 +155,7 @@ def four_words(words: np.ndarray, low: int, size: int) -> tuple[np.uint64, np.ui
     return a, b, c, d
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def long_place(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, size: int) -> int:
     """The first of the two entries of a word in the long table; a to d are its bytes, padded with zeros."""
     mixed = a ^ (b * _PRIME_2) ^ (c * _PRIME_3) ^ (d * _PRIME_4) ^ np.uint64(size)
@@ -161,7 +163,7 @@ def long_place(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, size: int
     return int(np.int64(mixed >> _LONG_SHIFT)) * (2 * _ENTRY)
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def find_long(
     cache: WordCache, place: int, a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, size: int
 ) -> int:  # fmt: skip
@@ -177,11 +179,11 @@ def find_long(
     return -1
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def take_long(cache: WordCache, entry: int, out: np.ndarray, at: int) -> int:
     """The tokens of a long entry go to ``out[at:]``, which has room for ``MOST`` or more. Returns how many they are."""
     first = 2 * entry + _META + 1
-    count = np.int64(cache.long32[first - 1] >> 8)
+    count = int(np.int64(cache.long32[first - 1] >> 8))
     for i in range(MOST):  # counted or not, without a branch
         out[at + i] = cache.long32[first + i]
     for i in range(MOST, count):
@@ -189,7 +191,7 @@ def take_long(cache: WordCache, entry: int, out: np.ndarray, at: int) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def put_long(
     cache: WordCache, place: int, a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, size: int,
     out: np.ndarray, at: int, count: int,

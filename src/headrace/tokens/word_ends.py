@@ -12,9 +12,9 @@ A match never looks back, so a stretch may begin at any word's beginning.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from headrace.flow.kernels import borrowing
 from headrace.tokens.split_patterns import GPT2, code_point, contraction
 from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
@@ -77,7 +77,7 @@ def _llama3_rule(earlier: int, before: int, here: int) -> int:
     return _LOOK if here == _LINE_END and old == OTHER else _NEW
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def encode_bytes(
     data: np.ndarray, start: int, end: int, ascii_codes: np.ndarray, classes: np.ndarray, codes: np.ndarray
 ) -> None:
@@ -108,13 +108,13 @@ def encode_bytes(
         i += size
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def is_space(code: int) -> bool:
     """Whether a code is of white space."""
     return bool(_CLASS[code] == SPACE)
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _space_begins(codes: np.ndarray, size: int, i: int, taken: int) -> bool:
     """Whether a word begins at byte ``i``, white space after white space; ``taken``: the last line end of signs.
 
@@ -132,7 +132,7 @@ def _space_begins(codes: np.ndarray, size: int, i: int, taken: int) -> bool:
     return here != _LINE_END and _CLASS[after] != SPACE
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _sign_begins(codes: np.ndarray, i: int) -> bool:
     """Whether the sign that ends before byte ``i`` is the first of its word."""
     while codes[i] & _INNER:
@@ -140,7 +140,7 @@ def _sign_begins(codes: np.ndarray, i: int) -> bool:
     return _CLASS[codes[i - 1]] != OTHER and codes[i - 1] != _BLANK
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def pattern_words(
     data: np.ndarray, start: int, codes: np.ndarray, size: int, rules: np.ndarray, fold: int, digits: int,
     starts: np.ndarray,
@@ -202,7 +202,7 @@ def pattern_words(
     return count
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def cut_words(data: np.ndarray, start: int, size: int, joined: np.ndarray, starts: np.ndarray) -> int:
     """Where words begin if text is cut between all bytes that stand side by side in no token.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from headrace.flow.kernels import borrowing
 from headrace.tokens.split_patterns import GPT2, gpt2_end, llama3_end
 from headrace.tokens.word_ends import cut_words, encode_bytes, is_space, pattern_words
 
@@ -51,7 +51,7 @@ class Scratch(NamedTuple):
     starts: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch: Scratch) -> int:
     """Find the words at the beginning of what is left of a text.
 
@@ -88,7 +88,7 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
     return 1
 
 
-@numba.njit(cache=True, nogil=True, _nrt=False)
+@borrowing
 def _one_word(data: np.ndarray, start: int, end: int, scanner: Scanner) -> int:
     if scanner.kind == GPT2:
         return gpt2_end(data, start, end, scanner.classes)
