@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -166,12 +165,5 @@ class Sequence(Step):
         return dict(ctx.input("tokenizer").manifest.extra["special"])
 
     def engine(self, ctx: TaskContext) -> Engine:
-        """The tokenizer, opened once in a process."""
-        return _engine(ctx.input("tokenizer").path, ctx.threads)
-
-
-@lru_cache(maxsize=1)
-def _engine(path: Path, threads: int) -> Engine:
-    from headrace.flow.artifact import Artifact
-
-    return open_engine(Artifact.open(path), threads)
+        """The tokenizer."""
+        return open_engine(ctx.input("tokenizer"), ctx.threads)
