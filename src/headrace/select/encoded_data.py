@@ -13,9 +13,10 @@ are parted by white space, by a comma with white space around it, or by the ``\\
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import borrowing
 
 BASE64_LEAST = 64  # characters
 HEX_LEAST = 8  # bytes
@@ -54,7 +55,7 @@ def _byte_classes() -> npt.NDArray[np.uint8]:
     return table
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _encoded(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
@@ -95,7 +96,7 @@ def _encoded(
         out[d] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _unicode_run(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArray[np.uint8]) -> int:
     """The end of at least eight escapes ``\\uXXXX`` that start at ``i``, or ``i``."""
     at, count = i, 0
@@ -108,7 +109,7 @@ def _unicode_run(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDA
     return at if count >= UNICODE_LEAST else i
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _hex_byte(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArray[np.uint8]) -> int:
     """The end of a byte in hexadecimal that starts at ``i``, or ``i``."""
     at = i
@@ -124,7 +125,7 @@ def _hex_byte(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArra
     return i if at < end and classes[data[at]] & _WORD else at
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _hex_run(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArray[np.uint8]) -> int:
     """The end of at least eight parted bytes in hexadecimal that start at ``i``, or ``i``."""
     last, count = i, 0
