@@ -16,10 +16,10 @@ import re
 import string
 from functools import lru_cache
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import borrowing
 from headrace.select.code_points import decode
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -89,7 +89,7 @@ def clean(
     return points, starts, lengths
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _clean(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
@@ -129,7 +129,7 @@ def _clean(
         lengths[d] = -1 if by_python else np.int64(at - start)
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _is_ascii(data: npt.NDArray[np.uint8], i: np.uint64) -> bool:
     """Whether the 64 bytes from ``i`` are."""
     high = np.uint8(0)
@@ -138,7 +138,7 @@ def _is_ascii(data: npt.NDArray[np.uint8], i: np.uint64) -> bool:
     return bool(high < 0x80)
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _clean_ascii(
     data: npt.NDArray[np.uint8],
     i: np.uint64,

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import borrowing
 from headrace.select import code_points
 from headrace.select.code_points import ALPHANUMERIC, DOT_ABOVE, PUNCTUATION, SPACE, WIDENS, decode
 
@@ -122,7 +123,7 @@ def mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(33))
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _next_word(data: Bytes, i: int, end: int, classes: Bytes, lower: Points) -> tuple[np.uint64, int, int, int]:
     """The next word from byte ``i``: (hash, start, stop, where to go on); start is -1 when there is none."""
     value, start, stop = _BASIS, -1, -1
@@ -143,7 +144,7 @@ def _next_word(data: Bytes, i: int, end: int, classes: Bytes, lower: Points) -> 
     return mix(value), start, stop, i
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _next_token(data: Bytes, i: int, end: int, classes: Bytes) -> tuple[np.uint64, int, int, int]:
     """The next token of code from byte ``i``, as :func:`_next_word`."""
     value, start, stop = _BASIS, -1, -1
@@ -163,7 +164,7 @@ def _next_token(data: Bytes, i: int, end: int, classes: Bytes) -> tuple[np.uint6
     return mix(value), start, stop, i
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _power(exponent: int) -> np.uint64:
     result = np.uint64(1)
     for _ in range(exponent):

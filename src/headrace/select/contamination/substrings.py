@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import borrowing
 from headrace.select import code_points
 from headrace.select.code_points import DOT_ABOVE, SPACE, WIDENS, decode
 from headrace.select.contamination.ngrams import Bytes, Ints, Points, directory_of, mix
@@ -166,7 +167,7 @@ def _find(data: Bytes, offsets: Ints, table: PatternTable, classes: Bytes, lower
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing
 def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, form: Points) -> int:
     """The byte after the document's text from ``i`` whose normal form is ``form``, or -1."""
     matched = 0
