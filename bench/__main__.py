@@ -31,7 +31,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
     parser.add_argument("--cores", type=int, help="processors to use; one and then all if not given")
     parser.add_argument("--rounds", type=int, default=3, help="how often ours and the peer take turns (3)")
-    parser.add_argument("--mb", type=float, default=64, help="millions of bytes of text (64)")
+    parser.add_argument("--mb", type=float, help="millions of bytes of text; if not given, each benchmark's own")
     parser.add_argument("--corpus", type=Path, help="a folder SOURCE/*.jsonl.zst to take the documents from")
     parser.add_argument("--work", type=Path, default=HERE.parent / "runs" / "bench", help="where to put what is made")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results.json, results.md and results.svg")
@@ -42,14 +42,16 @@ def options() -> argparse.Namespace:
     return chosen
 
 
-def run_one(name: str, cores: int, asked: argparse.Namespace, corpus: Path) -> tuple[list[dict[str, Any]], bool]:
+def run_one(
+    name: str, cores: int, asked: argparse.Namespace, mb: float, corpus: Path
+) -> tuple[list[dict[str, Any]], bool]:
     """The rows of one benchmark, and whether it came to its end."""
     # Whoever wants one core means the libraries too. Numba and Arrow read these when they are first imported.
     threads = dict.fromkeys(THREADS, str(cores)) | {"TOKENIZERS_PARALLELISM": "true" if cores > 1 else "false"}
     environment = {**os.environ, **threads, "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
-        spec = {"name": name, "cores": cores, "rounds": asked.rounds, "mb": asked.mb, "corpus": str(corpus)}
+        spec = {"name": name, "cores": cores, "rounds": asked.rounds, "mb": mb, "corpus": str(corpus)}
         spec |= {"work": str(asked.work.absolute()), "out": str(out), "free": name == "scaling"}
         command = [sys.executable, "-m", "bench.child", json.dumps(spec)]
         done = subprocess.run(command, env=environment, stdout=sys.stderr)
@@ -64,15 +66,17 @@ def main() -> int:
 
     asked = options()
     asked.work.mkdir(parents=True, exist_ok=True)
-    corpus = prepare(asked.work, asked.mb, asked.corpus)
     every = len(os.sched_getaffinity(0))
     rows: list[dict[str, Any]] = []
     failed = []
     for name in asked.names or BENCHMARKS:
-        wanted = [asked.cores] if asked.cores else [1, every] if BENCHMARKS[name][1] and every > 1 else [1]
+        benchmark = BENCHMARKS[name]
+        mb = asked.mb or benchmark.mb
+        corpus = prepare(asked.work, mb, asked.corpus)
+        wanted = [asked.cores] if asked.cores else [1, every] if benchmark.all_cores and every > 1 else [1]
         for cores in wanted:
             print(f"{name}, {cores} core{'s' * (cores > 1)} ...", file=sys.stderr, flush=True)
-            made, ended = run_one(name, cores, asked, corpus)
+            made, ended = run_one(name, cores, asked, mb, corpus)
             rows += made
             if not ended:
                 failed.append(f"{name} on {cores}")
