@@ -48,7 +48,9 @@ def run_one(
     """The rows of one benchmark, and whether it came to its end."""
     # Whoever wants one core means the libraries too. Numba and Arrow read these when they are first imported.
     threads = dict.fromkeys(THREADS, str(cores)) | {"TOKENIZERS_PARALLELISM": "true" if cores > 1 else "false"}
-    environment = {**os.environ, **threads, "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
+    # This checkout's own code, wherever another may be installed.
+    path = os.pathsep.join([str(HERE.parent / "src"), str(HERE.parent)])
+    environment = {**os.environ, **threads, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
         spec = {"name": name, "cores": cores, "rounds": asked.rounds, "mb": mb, "corpus": str(corpus)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import time
@@ -16,7 +15,7 @@ import pyarrow as pa
 from bench.built import sequence
 from bench.harness import Result, Setting, result
 from headrace.flow.artifact import MANIFEST
-from headrace.sequence.layout import SHARD_BYTES
+from headrace.sequence.layout import Shards
 from headrace.sequence.loader import Loader
 from headrace.sequence.store import open_sequence, schema
 
@@ -50,15 +49,24 @@ def shard_file(path: Path, seq_len: int, dtype: np.dtype, rows: int) -> None:
         writer.write_batch(batch)
 
 
-def sparse_copy(source: Path, target: Path) -> None:
-    """A copy with holes where the file holds zeros."""
-    with open(source, "rb") as here, open(target, "wb") as there:
-        while block := here.read(_HOLE):
-            if block.count(0) == len(block):
-                there.seek(len(block), os.SEEK_CUR)
-            else:
-                there.write(block)
-        there.truncate(source.stat().st_size)
+def filled(path: Path) -> tuple[list[tuple[int, bytes]], int]:
+    """Where a file holds anything but zeros, as (place, block), and its size."""
+    found = []
+    with open(path, "rb") as file:
+        for place in range(0, path.stat().st_size, _HOLE):
+            block = file.read(_HOLE)
+            if block.count(0) < len(block):
+                found.append((place, block))
+    return found, path.stat().st_size
+
+
+def sparse(path: Path, blocks: list[tuple[int, bytes]], size: int) -> None:
+    """A file with holes wherever no block lies."""
+    with open(path, "wb") as out:
+        for place, block in blocks:
+            out.seek(place)
+            out.write(block)
+        out.truncate(size)
 
 
 def run(setting: Setting) -> Iterator[Result]:
@@ -68,11 +76,12 @@ def run(setting: Setting) -> Iterator[Result]:
     folder = setting.work / "billion"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    each = SHARD_BYTES // ((reader.seq_len + 1) * reader.dtype.itemsize)
+    count = Shards.of(ROWS, (reader.seq_len + 1) * reader.dtype.itemsize).count
+    each = -(-ROWS // count)
     model = folder / "model.arrow"
     shard_file(model, reader.seq_len, reader.dtype, each)
-    count = -(-ROWS // each)
-    entry = {"rows": each, "bytes": model.stat().st_size, "digest": "0" * 32}
+    blocks, size = filled(model)
+    entry = {"rows": each, "bytes": size, "digest": "0" * 32}
     manifest = orjson.loads((small.path / MANIFEST).read_bytes())
     manifest["shards"] = [{"name": f"{i:05d}.arrow", **entry} for i in range(count)]
     (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
@@ -80,7 +89,7 @@ def run(setting: Setting) -> Iterator[Result]:
     places = [draw.randrange(count * each - BATCH) for _ in range(SEEKS * setting.rounds)]
     # Only shards that will be read are there; opening looks at the manifest alone.
     for shard in {at // each for place in places for at in (place, place + BATCH)}:
-        sparse_copy(model, folder / f"{shard:05d}.arrow")
+        sparse(folder / f"{shard:05d}.arrow", blocks, size)
     taken = []
     for place in places:
         start = time.perf_counter()

@@ -16,7 +16,7 @@ import pyarrow as pa
 from headrace.flow.exchange import partition_bytes, partition_counts, read_partition
 from headrace.flow.task import TaskContext
 from headrace.sequence.context import Laid, rearrange
-from headrace.sequence.layout import MOVED, SHARD_BYTES
+from headrace.sequence.layout import MOVED
 from headrace.sequence.place import copy
 from headrace.sequence.scatter import row_keys
 from headrace.sequence.store import SEGMENT, schema
@@ -33,12 +33,16 @@ def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a partition that has rows."""
     counts = partition_counts(ctx, "scatter", "moved")
     sizes = partition_bytes(ctx, "scatter", "moved") if len(counts) else counts
-    return [{"partition": int(p), "bytes": int(sizes[p])} for p in np.flatnonzero(counts)]
+    each = step.shards(ctx).each
+    return [
+        {"partition": int(p), "bytes": int(sizes[p]), "shard": -(-int(sizes[p]) // each)}
+        for p in np.flatnonzero(counts)
+    ]
 
 
 def memory(spec: dict[str, Any]) -> int:
     """A task can go shard by shard, so it needs room for one."""
-    return _MEMORY_PER_BYTE * min(int(spec["bytes"]), SHARD_BYTES)
+    return _MEMORY_PER_BYTE * int(spec["shard"])
 
 
 def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
