@@ -13,7 +13,6 @@ from headrace.tokens.merging import Places, merge_long, merge_short, new_places
 from headrace.tokens.whole_words import WholeWords, whole_word
 from headrace.tokens.word_cache import (
     LONGEST,
-    MOST_SHORT,
     WordCache,
     find_long,
     find_short,
@@ -144,7 +143,7 @@ def _write(
                 tokens = merge_short(data, low, low + size, table, held.places, out, at)
             a, b, c, d = four_words(words, low, size)
             changed |= put_long(cache, long_place(a, b, c, d, size), a, b, c, d, size, out, at, tokens)
-        if size <= 8 and tokens <= MOST_SHORT:
+        if size <= 8:
             put_short(cache.short, held.near[i], four_words(words, low, size)[0], size, out, at, tokens)
         at += tokens
         i, j = i + 1, j + 1

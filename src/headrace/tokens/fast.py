@@ -19,7 +19,7 @@ from headrace.tokens.words import CUTS
 
 # Texts are copied to a buffer of about this size, which stays in the second-level cache while it is read.
 _BLOCK = 1 << 18
-# Kernels look at the 32 bytes from a word's beginning on, and write 7 tokens where there may be one.
+# Kernels look at the 32 bytes from a word's beginning on, and write 8 tokens where there may be one.
 _PADDING = 48
 _META_SPACE = "\u2581".encode()
 

@@ -1,8 +1,8 @@
 """Words already encoded: one look-up instead of the merges, and the same tokens either way.
 
 Two bounded tables. The *short* one holds words of at most 8 bytes and 3 tokens, nine words in ten, in 16 bytes each;
-it stays in the second-level cache. The *long* one holds words of up to 32 bytes in a cache line each, with 7 tokens of
-which the last may come many times, as in GPT-2's indentation, and all that the short one holds or held. A word is
+it stays in the second-level cache. The *long* one holds words of up to 32 bytes and 7 tokens in a cache line each, and
+all that the short one holds or held. In both the last token may come more often, as in GPT-2's indentation. A word is
 looked up by its bytes themselves, so a hit is never wrong, and what is held decides how long encoding takes and nothing
 else.
 
@@ -24,9 +24,11 @@ from headrace.flow.kernels import borrowing
 LONGEST = 32
 """Bytes of the longest word that is held. Of English, code and HTML 98 to 99.9 % of the bytes are in no longer ones."""
 MOST = 7
-"""Tokens of an encoding that is held; more only if they are all the last. Other words are rare, and come once."""
+"""Tokens of an encoding that the long table holds; more only if they are all the last. Others are rare, and come once."""
 MOST_SHORT = 3
-"""Tokens of the longest encoding in the short table."""
+"""The same for the short table."""
+SPARE = 8
+"""Tokens that are written where a word may have fewer: at most as many as the bytes that the short table looks at."""
 TOKEN_BITS = 19
 """Bits of a token in the short table; the largest vocabularies in use have 2**18."""
 
@@ -36,7 +38,7 @@ _META = 8  # its 32-bit word of length and count; tokens follow
 _SHORT_BITS, _LONG_BITS = 16, 18
 _TOKEN = np.uint64((1 << TOKEN_BITS) - 1)
 _SECOND, _THIRD = np.uint64(TOKEN_BITS), np.uint64(2 * TOKEN_BITS)
-_COUNT, _SIZE = np.uint64(57), np.uint64(61)
+_COUNT, _SIZE, _FIFTEEN = np.uint64(57), np.uint64(61), np.uint64(15)
 _ZERO, _ONE, _SEVEN, _WORD = np.uint64(0), np.uint64(1), np.uint64(7), np.uint64(8)
 _LAST_BIT = np.uint64(63)
 
@@ -126,16 +128,29 @@ def find_short(
 
 @borrowing
 def take_short(meta: np.uint64, out: np.ndarray, at: int) -> int:
-    """The tokens of a short entry go to ``out[at:]``, which has room for 3. Returns how many they are."""
+    """The tokens of a short entry go to ``out[at:]``, which has room for ``SPARE``. Returns how many they are."""
     out[at] = meta & _TOKEN
     out[at + 1] = (meta >> _SECOND) & _TOKEN
-    out[at + 2] = (meta >> _THIRD) & _TOKEN
-    return int(np.int64((meta >> _COUNT) & np.uint64(3)))
+    last = (meta >> _THIRD) & _TOKEN
+    for i in range(MOST_SHORT - 1, SPARE):  # counted or not, without a branch
+        out[at + i] = last
+    return int(np.int64((meta >> _COUNT) & _FIFTEEN))
+
+
+@borrowing
+def _ends_alike(out: np.ndarray, at: int, count: int, most: int) -> bool:
+    """Whether of ``count`` tokens at ``out[at:]`` all from the ``most``-th on are one."""
+    for i in range(most, count):
+        if out[at + i] != out[at + most - 1]:
+            return False
+    return True
 
 
 @borrowing
 def put_short(short: np.ndarray, place: int, word: np.uint64, size: int, out: np.ndarray, at: int, count: int) -> None:
-    """Hold a word of at most 8 bytes whose tokens, at most 3, are at ``out[at:]``."""
+    """Hold a word of at most 8 bytes whose tokens are at ``out[at:]``, if they are few enough."""
+    if not _ends_alike(out, at, count, MOST_SHORT):
+        return
     meta = np.uint64(out[at]) | (np.uint64(count) << _COUNT) | (np.uint64(size - 1) << _SIZE)
     if count > 1:
         meta |= np.uint64(out[at + 1]) << _SECOND
@@ -197,9 +212,8 @@ def put_long(
     out: np.ndarray, at: int, count: int,
 ) -> bool:  # fmt: skip
     """Hold a word whose tokens are at ``out[at:]``; False if they are too many."""
-    for i in range(MOST, count):
-        if out[at + i] != out[at + MOST - 1]:
-            return False
+    if not _ends_alike(out, at, count, MOST):
+        return False
     long, long32 = cache.long, cache.long32
     for i in range(_ENTRY):
         long[place + _ENTRY + i] = long[place + i]
