@@ -77,7 +77,7 @@ def encode_texts(
         while start < end:
             count = next_words(data, start, end, scanner, scratch)
             gone = _look_up(words, start, count, cache, held)
-            i, j = 0, 0
+            i = j = int(np.int64(0))  # for a literal 0 Numba would compile _write once more
             while True:
                 i, j, at = _write(data, words, start, count, gone, i, j, table, whole, cache, held, out, at)
                 if i == count:

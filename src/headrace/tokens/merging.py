@@ -270,7 +270,7 @@ def _apart(data: np.ndarray, joint: int, left: int, right: int, table: MergeTabl
         return True  # the pieces of a character without a token take part in no merge
     low, high = joint - table.lengths[left], joint + table.lengths[right]
     made = np.empty(high - low, np.uint32)
-    return merge_window(data, low, high, table, made, 0) == 2 and made[0] == left
+    return merge_window(data, low, high, table, made, int(np.int64(0))) == 2 and made[0] == left
 
 
 @numba.njit(cache=True, nogil=True)

@@ -95,7 +95,7 @@ def whole_words(tokens: dict[bytes, int], table: MergeTable) -> WholeWords:
 def _joined(tokens: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     starts = np.zeros(len(tokens) + 1, dtype=np.int64)
     np.cumsum([len(token) for token in tokens], out=starts[1:])
-    text = np.frombuffer(b"".join(tokens), dtype=np.uint8)
+    text = np.frombuffer(bytearray(b"".join(tokens)), dtype=np.uint8)
     return text, starts, np.array([*tokens.values()], dtype=np.int32)
 
 
@@ -104,4 +104,4 @@ def _reached(text: np.ndarray, starts: np.ndarray, ids: np.ndarray, table: Merge
     """Whether merging each token's bytes gives the token."""
     for i in range(ids.size):
         made = np.empty(starts[i + 1] - starts[i], np.uint32)
-        out[i] = merge_window(text, starts[i], starts[i + 1], table, made, 0) == 1 and made[0] == ids[i]
+        out[i] = merge_window(text, starts[i], starts[i + 1], table, made, int(np.int64(0))) == 1 and made[0] == ids[i]

@@ -161,11 +161,8 @@ def pattern_words(
         How many words.
     """
     count, i = 0, 0
-    taken, number, together = (
-        -2,
-        -2,
-        0,
-    )  # last line end that goes with signs; last byte of a counted number; of how many
+    taken = number = int(np.int64(-2))  # last line end that goes with signs; last byte of a counted number
+    together = 0  # of how many
     window = np.int64(codes[0]) << 4 | np.int64(codes[1])
     while i < size:
         window = (window << 4 | np.int64(codes[i + 2])) & 0xFFFF
