@@ -68,7 +68,7 @@ def clean(
     """Clean every document of a buffer.
 
     Args:
-        data: uint8[n_bytes], valid UTF-8 (bytes that are not become U+FFFD, and nothing is read out of bounds).
+        data: uint8[n_bytes], valid UTF-8.
         offsets: int64[n_docs + 1] of bytes into ``data``; the first need not be 0.
 
     Returns:
