@@ -24,7 +24,7 @@ from headrace.flow.kernels import borrowing
 LONGEST = 32
 """Bytes of the longest word that is held. Of English, code and HTML 98 to 99.9 % of the bytes are in no longer ones."""
 MOST = 7
-"""Tokens of an encoding that the long table holds; more only if they are all the last. Others are rare, and come once."""
+"""Tokens of an encoding that the long table holds; more only if they are all the last. Others are rare."""
 MOST_SHORT = 3
 """The same for the short table."""
 SPARE = 8
@@ -140,10 +140,10 @@ def take_short(meta: np.uint64, out: np.ndarray, at: int) -> int:
 @borrowing
 def _ends_alike(out: np.ndarray, at: int, count: int, most: int) -> bool:
     """Whether of ``count`` tokens at ``out[at:]`` all from the ``most``-th on are one."""
+    alike = True
     for i in range(most, count):
-        if out[at + i] != out[at + most - 1]:
-            return False
-    return True
+        alike &= bool(out[at + i] == out[at + most - 1])
+    return alike
 
 
 @borrowing

@@ -168,7 +168,7 @@ def pattern_words(
         window = (window << 4 | np.int64(codes[i + 2])) & 0xFFFF
         rule = rules[window]
         starts[count] = i
-        count += np.int64(rule & 1)
+        count += int(rule & 1)
         i += 1
         if rule < _LOOK:
             continue
@@ -217,5 +217,5 @@ def cut_words(data: np.ndarray, start: int, size: int, joined: np.ndarray, start
     count = 1
     for i in range(start + 1, start + size):
         starts[count] = i - start
-        count += 1 - np.int64(joined[(np.int64(data[i - 1]) << 8) | np.int64(data[i])])
+        count += 1 - int(joined[(np.int64(data[i - 1]) << 8) | np.int64(data[i])])
     return count

@@ -24,6 +24,11 @@ from headrace.select.contamination.ngrams import Bytes, Ints, Points, directory_
 LEAST = 50
 _BLANK = np.int64(0x20)
 _RADIX = np.uint64(0x9E3779B97F4A7C15)
+_SPREAD = np.uint64(0xC2B2AE3D27D4EB4F)  # xxHash64's second prime
+_ALL = 0xFFFFFFFFFFFFFFFF
+# 8 kB, which stay in the first-level cache; a benchmark of a thousand questions leaves 98 % of it empty.
+_MARKS = 1 << 16
+_MARK_SHIFT, _BIT, _SIX, _ONE = np.uint64(48), np.uint64(63), np.uint64(6), np.uint64(1)
 
 
 class PatternTable(NamedTuple):
@@ -33,6 +38,7 @@ class PatternTable(NamedTuple):
         hashes: uint64[p], ascending.
         directory: as in the table of n-grams.
         shift: as there.
+        marks: uint64[1024]: a bitmap of the rolling hashes, by their places of :func:`_mark`; most windows end there.
         number: int64[p]: the number of the pattern as it was given.
         points: int32[...]: the normal forms.
         point_offsets: int64[p + 1] into ``points``.
@@ -41,6 +47,7 @@ class PatternTable(NamedTuple):
     hashes: npt.NDArray[np.uint64]
     directory: Ints
     shift: int
+    marks: npt.NDArray[np.uint64]
     number: Ints
     points: Points
     point_offsets: Ints
@@ -70,25 +77,31 @@ def normal_form(text: str) -> str:
 def pattern_table(patterns: Sequence[str]) -> PatternTable:
     """Index patterns; those shorter than :data:`LEAST` in normal form are left out."""
     forms = [(number, np.array([*map(ord, normal_form(text))], np.int32)) for number, text in enumerate(patterns)]
-    hashed = sorted((_hash(form), number, form) for number, form in forms if len(form) >= LEAST)
+    rolled = [(_rolling_hash(form), number, form) for number, form in forms if len(form) >= LEAST]
+    hashed = sorted((int(mix(np.uint64(value))), number, form) for value, number, form in rolled)
     hashes = np.array([value for value, _, _ in hashed], dtype=np.uint64)
+    marks = np.zeros(_MARKS // 64, dtype=np.uint64)
+    for value, _, _ in rolled:
+        word, bit = divmod(((value * int(_SPREAD)) & _ALL) >> int(_MARK_SHIFT), 64)
+        marks[word] |= np.uint64(1 << bit)
     directory, shift = directory_of(hashes)
     return PatternTable(
         hashes,
         directory,
         shift,
+        marks,
         np.array([number for _, number, _ in hashed], dtype=np.int64),
         np.concatenate([np.empty(0, np.int32), *(form for _, _, form in hashed)]),
         np.cumsum([0, *(len(form) for _, _, form in hashed)], dtype=np.int64),
     )
 
 
-def _hash(form: Points) -> int:
-    """The hash of a pattern's first points, in Python's whole numbers."""
+def _rolling_hash(form: Points) -> int:
+    """The rolling hash of a pattern's first points, in Python's whole numbers."""
     value = 0
     for point in form[:LEAST].tolist():
-        value = (value * int(_RADIX) + point) & 0xFFFFFFFFFFFFFFFF
-    return int(mix(np.uint64(value)))
+        value = (value * int(_RADIX) + point) & _ALL
+    return value
 
 
 def find_patterns(data: Bytes, offsets: Ints, table: PatternTable) -> Found:
@@ -113,11 +126,10 @@ def _find(data: Bytes, offsets: Ints, table: PatternTable, classes: Bytes, lower
     """Fill ``out`` (fields of :class:`Found` x finds) as far as there is room; returns how many there are."""
     window = np.zeros(LEAST, dtype=np.uint64)
     starts = np.empty(LEAST, dtype=np.int64)
-    emitted = np.empty(3, dtype=np.int64)
     oldest = np.uint64(1)
     for _ in range(LEAST):
         oldest *= _RADIX
-    shift = np.uint64(table.shift)
+    marks = table.marks
     count = 0
     for d in range(len(offsets) - 1):
         i, end = offsets[d], offsets[d + 1]
@@ -131,46 +143,66 @@ def _find(data: Bytes, offsets: Ints, table: PatternTable, classes: Bytes, lower
                 if blank < 0:
                     blank = here
                 continue
-            many = 0
             if blank >= 0 and filled > 0:
-                emitted[0], many = _BLANK, 1
-            emitted[many] = lower[point]
-            many += 1
-            if flags & WIDENS:
-                emitted[many] = DOT_ABOVE
-                many += 1
-            for k in range(many):
-                value = np.uint64(emitted[k])
-                rolling = rolling * _RADIX + value - window[at] * oldest
-                window[at] = value
-                starts[at] = blank if k == 0 and emitted[0] == _BLANK else here
+                rolling, at = _push(window, starts, rolling, at, oldest, int(_BLANK), int(blank))
                 filled += 1
-                at += 1
-                if at == LEAST:
-                    at = 0
-                if filled < LEAST:
-                    continue
-                wanted = mix(rolling)
-                slot = np.int64(wanted >> shift)
-                for p in range(table.directory[slot], table.directory[slot + 1]):
-                    if table.hashes[p] != wanted:
-                        continue
-                    form = table.points[table.point_offsets[p] : table.point_offsets[p + 1]]
-                    stop = _same(data, starts[at], end, classes, lower, form)
-                    if stop < 0:
-                        continue
-                    if count < out.shape[1]:
-                        out[0, count], out[1, count] = d, table.number[p]
-                        out[2, count], out[3, count] = starts[at] - offsets[d], stop - offsets[d]
-                    count += 1
+                if filled >= LEAST and _marked(marks, rolling):
+                    count = _compare(data, offsets, d, starts[at], rolling, table, classes, lower, out, count)
             blank = np.int64(-1)
+            rolling, at = _push(window, starts, rolling, at, oldest, int(np.int64(lower[point])), here)
+            filled += 1
+            if filled >= LEAST and _marked(marks, rolling):
+                count = _compare(data, offsets, d, starts[at], rolling, table, classes, lower, out, count)
+            if flags & WIDENS:
+                rolling, at = _push(window, starts, rolling, at, oldest, DOT_ABOVE, here)
+                filled += 1
+                if filled >= LEAST and _marked(marks, rolling):
+                    count = _compare(data, offsets, d, starts[at], rolling, table, classes, lower, out, count)
     return count
 
 
 @borrowing
-def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, form: Points) -> int:
-    """The byte after the document's text from ``i`` whose normal form is ``form``, or -1."""
-    matched = 0
+def _push(
+    window: npt.NDArray[np.uint64], starts: Ints, rolling: np.uint64, at: int, oldest: np.uint64, point: int, here: int
+) -> tuple[np.uint64, int]:
+    """Take a point into the window and the oldest out; the new hash, and where the oldest is now."""
+    value = np.uint64(point)
+    rolling = rolling * _RADIX + (value - window[at] * oldest)
+    window[at], starts[at] = value, here
+    return rolling, at + 1 if at + 1 < LEAST else 0
+
+
+@borrowing
+def _marked(marks: npt.NDArray[np.uint64], rolling: np.uint64) -> bool:
+    place = (rolling * _SPREAD) >> _MARK_SHIFT
+    return bool((marks[place >> _SIX] >> (place & _BIT)) & _ONE)
+
+
+@borrowing
+def _compare(
+    data: Bytes, offsets: Ints, d: int, start: int, rolling: np.uint64, table: PatternTable, classes: Bytes,
+    lower: Points, out: Ints, count: int,
+) -> int:  # fmt: skip
+    """Add the patterns that a document holds from byte ``start`` on to the finds; their new number."""
+    wanted = mix(rolling)
+    slot = np.int64(wanted >> np.uint64(table.shift))
+    for p in range(table.directory[slot], table.directory[slot + 1]):
+        if table.hashes[p] != wanted:
+            continue
+        first, last = table.point_offsets[p], table.point_offsets[p + 1]
+        stop = _same(data, start, offsets[d + 1], classes, lower, table.points, first, last)
+        if stop >= 0:
+            if count < out.shape[1]:
+                out[0, count], out[1, count] = d, table.number[p]
+                out[2, count], out[3, count] = start - offsets[d], stop - offsets[d]
+            count += 1
+    return count
+
+
+@borrowing
+def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, points: Points, first: int, last: int) -> int:
+    """The byte after the document's text from ``i`` whose normal form is ``points[first:last]``, or -1."""
+    matched = first
     blank = False
     while i < end:
         point, i = decode(data, i)
@@ -179,18 +211,18 @@ def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, form: Po
             blank = True
             continue
         if blank:
-            if form[matched] != _BLANK:
+            if points[matched] != _BLANK:
                 return -1
             matched += 1
             blank = False
         # A form ends in no blank, so there is a point to compare with.
-        if form[matched] != lower[point]:
+        if points[matched] != lower[point]:
             return -1
         matched += 1
-        if flags & WIDENS and matched < len(form):
-            if form[matched] != DOT_ABOVE:
+        if flags & WIDENS and matched < last:
+            if points[matched] != DOT_ABOVE:
                 return -1
             matched += 1
-        if matched == len(form):
+        if matched == last:
             return i
     return -1
