@@ -1,4 +1,8 @@
-"""Reading batches from the page cache, against litdata and mosaicml-streaming; and what resuming costs."""
+"""Reading batches from the page cache, against litdata, mosaicml-streaming and datasets; and what resuming costs.
+
+The peers give tokens alone, so ours is asked for nothing else beside them; loss mask, segment ids and positions, which
+the peers do not have, are measured for themselves.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ import xxhash
 
 from bench.built import sequence
 from bench.harness import Result, Setting, Side, compare, require, result
+from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
 from headrace.sequence.store import open_sequence
 
@@ -106,13 +111,49 @@ def streaming_batches(path: Path, work: Path, width: int) -> Callable[[], Iterat
     return batches
 
 
+def datasets_batches(path: Path, work: Path, width: int) -> Callable[[], Iterator[Any]]:
+    """Write the rows as a Hugging Face dataset, memory-mapped Arrow files; gives what iterates over them."""
+    import datasets
+
+    folder = work / "datasets"
+    if not (folder / "state.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        value = datasets.Value(str(open_sequence(path).dtype))
+        made = datasets.Dataset.from_generator(
+            lambda: ({"tokens": row} for row in rows_of(str(path))),
+            features=datasets.Features({"tokens": datasets.List(value, length=width)}),
+            cache_dir=str(work / "datasets-cache"),
+        )
+        made.save_to_disk(str(folder))
+        shutil.rmtree(work / "datasets-cache")
+
+    def batches() -> Iterator[Any]:
+        dataset = datasets.load_from_disk(str(folder)).with_format("numpy")
+        return (batch["tokens"] for batch in dataset.iter(batch_size=BATCH))
+
+    return batches
+
+
+# Peer -> what prepares it, and the target, where there is one.
+PEERS = {
+    "litdata": (litdata_batches, 10),
+    "mosaicml-streaming": (streaming_batches, 10),
+    "datasets": (datasets_batches, None),
+}
+
+
 def consume(batches: Iterator[Any]) -> int:
     """Take every batch and look at one token of each, so that it must be there."""
     return sum(int(np.asarray(batch)[0, 0]) for batch in batches)
 
 
+def consume_whole(batches: Iterator[Batch]) -> int:
+    """Take every batch with its loss mask, segment ids and positions."""
+    return sum(int(array[0, 0]) for batch in batches for array in batch)
+
+
 def run(setting: Setting) -> Iterator[Result]:
-    """Each peer, then ours alone at the start and at the end of the sequence."""
+    """Whole batches of ours, tokens alone against each peer, then ours at the start and at the end of the sequence."""
     artifact = sequence(setting)
     reader = open_sequence(artifact.path)
     width = reader.seq_len + 1
@@ -120,29 +161,24 @@ def run(setting: Setting) -> Iterator[Result]:
     work = setting.work / f"{artifact.path.parents[1].name}-peers"
     work.mkdir(exist_ok=True)
 
-    def ours() -> Iterator[Any]:
-        return (batch.tokens for batch in Loader(artifact.path, BATCH, drop_last=False))
+    def ours() -> Loader:
+        return Loader(artifact.path, BATCH, drop_last=False)
 
-    def rows_alone() -> Iterator[Any]:
-        return (np.array(reader.rows(row, min(row + BATCH, len(reader)))) for row in range(0, len(reader), BATCH))
-
-    full = Side(lambda: consume(ours()), amount)
-    alone = Side(lambda: consume(rows_alone()), amount)
-    yield compare(setting, "loader", None, "M tokens/s", full, None, 100, "ours")
-    expected = digest(ours())
-    require(digest(rows_alone()) == expected, "the rows are not those that the loader gives")
-    for peer, prepare in (("litdata", litdata_batches), ("mosaicml-streaming", streaming_batches)):
+    whole = Side(lambda: consume_whole(iter(ours())), amount)
+    yield compare(setting, "loader, whole batches", None, "M tokens/s", whole, None, 100, "ours")
+    alone = Side(lambda: consume(batch.tokens for batch in ours()), amount)
+    expected = digest(batch.tokens for batch in ours())
+    for peer, (prepare, target) in PEERS.items():
+        name, unit = "loader, tokens alone", "M tokens/s"
         try:
             batches = prepare(artifact.path, work, width)
         except (ImportError, RuntimeError) as error:
-            rate = [amount / full.seconds()]
-            yield result(setting, "loader", peer, "M tokens/s", rate, None, 10, note=f"unavailable: {error!r}"[:300])
+            rate = [amount / alone.seconds()]
+            yield result(setting, name, peer, unit, rate, None, target, note=f"unavailable: {error!r}"[:300])
             continue
         require(digest(batches()) == expected, f"{peer} reads other rows")
         theirs = Side(lambda batches=batches: consume(batches()), amount)
-        note = "ours gives loss mask, segments and positions too, the peer tokens alone"
-        yield compare(setting, "loader", peer, "M tokens/s", full, theirs, 10, note=note)
-        yield compare(setting, "loader, tokens alone", peer, "M tokens/s", alone, theirs, 10)
+        yield compare(setting, name, peer, unit, alone, theirs, target)
     yield resume(setting, reader)
 
 

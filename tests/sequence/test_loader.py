@@ -14,6 +14,7 @@ from small_build import build, of_stage, stage
 from torch.utils.data import DataLoader
 
 from headrace.errors import UserError
+from headrace.sequence import batch as batch_module
 from headrace.sequence import layout
 from headrace.sequence.loader import Batch, Loader
 from headrace.sequence.store import SequenceReader
@@ -103,6 +104,36 @@ def test_a_batch_is_a_function_of_its_row(sequence: SequenceReader) -> None:
     assert batches[0].tokens.dtype == np.int64
     for number in (5, 0, 3):
         assert equal(Loader(sequence, 7, dtype=np.int64).at(number * 7), batches[number])
+
+
+def test_who_needs_tokens_alone_pays_for_nothing_else(
+    sequence: SequenceReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    kernel = batch_module.describe
+    monkeypatch.setattr(batch_module, "describe", lambda *given: calls.append(1) or kernel(*given))
+    whole = joined(list(Loader(sequence, 1)))
+    calls.clear()
+    batches = list(Loader(sequence, 40))
+    assert (np.concatenate([batch.tokens for batch in batches]) == whole.tokens[:80]).all()
+    assert not calls
+    assert (batches[1].positions == whole.positions[40:80]).all()
+    spans = len(calls)
+    assert spans > 0
+    assert (batches[1].loss == whole.loss[40:80]).all()
+    assert (batches[1].segment_ids == whole.segment_ids[40:80]).all()
+    assert len(calls) == spans
+    # A thread that reads ahead leaves nothing to be done.
+    [ahead, *_] = list(Loader(sequence, 40, prefetch=1))
+    calls.clear()
+    assert equal(ahead, Batch(*(array[:40] for array in whole)))
+    assert not calls
+
+
+def test_a_batch_travels_whole(sequence: SequenceReader) -> None:
+    batch = Loader(sequence, 7).at(14)
+    kind, arrays = batch.__reduce__()
+    assert equal(kind(*arrays), Loader(sequence, 7).at(14))
 
 
 def test_a_changed_sequence_is_refused_with_what_differs(sequence: SequenceReader, tmp_path: Path) -> None:

@@ -68,6 +68,21 @@ def test_damage_is_told(sequence: SequenceReader, tmp_path: Path) -> None:
         open_sequence(documents)
 
 
+def test_a_shard_that_becomes_shorter_is_told(sequence: SequenceReader) -> None:
+    shard = sequence.shard(0)
+    n, width = shard.tokens.shape
+    out = np.empty((n, width), dtype=sequence.dtype)
+    shard.copy(0, n, out)
+    assert (out == shard.tokens).all()
+    wide = np.empty((n - 1, width), dtype=np.int64)
+    shard.copy(1, n, wide)
+    assert (wide == shard.tokens[1:]).all()
+    with open(shard.path, "r+b") as file:
+        file.truncate(shard.first + out.nbytes - 1)
+    with pytest.raises(UserError, match="become shorter"):
+        shard.copy(0, n, out)
+
+
 def test_a_thousand_million_rows_are_opened_anywhere_without_a_scan(tmp_path: Path) -> None:
     """Twenty thousand shard entries over one small file: opening must touch none of them but the one that is read."""
     small = build(tmp_path, of_stage(stage(sources={"b": {}})))

@@ -107,7 +107,7 @@ class Artifact:
         """int64[n_shards + 1]: the dense row id of each shard's first row, and the total."""
         return np.cumsum([0] + [s["rows"] for s in self.manifest.shards], dtype=np.int64)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """The number of rows in all shards."""
         return int(self.row_offsets[-1])

@@ -10,30 +10,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.errors import UserError
+from headrace.sequence.batch import Batch, read
 from headrace.sequence.store import SequenceReader, open_sequence
-from headrace.sequence.windows import describe, unpack_targets
-
-
-class Batch(NamedTuple):
-    """A rank's share of a batch: B rows of L + 1 tokens.
-
-    Attributes:
-        tokens: [B, L + 1]; inputs are ``tokens[:, :-1]``, targets ``tokens[:, 1:]``.
-        loss: bool[B, L], whether the target of each position carries loss.
-        segment_ids: int32[B, L], which document of the row each input belongs to, from 1; 0 is padding.
-        positions: int32[B, L].
-    """
-
-    tokens: np.ndarray
-    loss: np.ndarray
-    segment_ids: np.ndarray
-    positions: np.ndarray
 
 
 class Loader:
@@ -50,7 +34,8 @@ class Loader:
         dtype: of the tokens given out; None keeps the sequence's own.
         drop_last: leave out rows at the end that fill no batch; else the last batch is short, and ranks may get
             different numbers of its rows.
-        prefetch: batches that a background thread reads ahead. They are no part of the state.
+        prefetch: batches that a background thread reads ahead, with loss, segment ids and positions worked out. They
+            are no part of the state.
 
     Raises:
         UserError: the batch cannot be shared out evenly, the start lies outside, or the state is another sequence's.
@@ -121,26 +106,20 @@ class Loader:
         self.consumed = int(state["rows"])
 
     def at(self, row: int) -> Batch:
-        """This rank's share of the batch that begins at a row. A pure function of the row."""
+        """This rank's share of the batch that begins at a row. A pure function of the row.
+
+        The tokens are read now; loss, segment ids and positions when they are first asked for.
+        """
         rows = min(self.batch, len(self.sequence) - row)
         first = row + self.rank * rows // self.world_size
         stop = row + (self.rank + 1) * rows // self.world_size
-        B, L = stop - first, self.sequence.seq_len
-        out = Batch(
-            np.empty((B, L + 1), dtype=self.dtype),
-            np.empty((B, L), dtype=bool),
-            np.empty((B, L), dtype=np.int32),
-            np.empty((B, L), dtype=np.int32),
-        )
-        done = 0
-        for shard, a, b in self.sequence.spans(first, stop):
-            tokens, loss, segment_ids, positions = (array[done : done + b - a] for array in out)
-            tokens[:] = shard.tokens[a:b]
-            unpack_targets(shard.loss_bits, shard.loss_first + a * (L + 1), shard.masked[a:b], loss)
-            start, length, kind = (shard.segments[name] for name in ("start", "length", "kind"))
-            describe(shard.bounds[a : b + 1], start, length, kind, self.restart, segment_ids, positions, loss)
-            done += b - a
-        return out
+        return read(self.sequence.spans(first, stop), self.sequence.seq_len, self.dtype, self.restart)
+
+    def _whole(self, row: int) -> Batch:
+        """The same with everything in it worked out: a thread that reads ahead leaves nothing to be done."""
+        batch = self.at(row)
+        batch.described()
+        return batch
 
     def __iter__(self) -> Iterator[Batch]:
         last = self.batch if self.drop_last else 1
@@ -155,7 +134,7 @@ class Loader:
             row = self.consumed
             while True:
                 while len(ahead) <= self.prefetch and row + last <= len(self.sequence):
-                    ahead.append(pool.submit(self.at, row))
+                    ahead.append(pool.submit(self._whole, row))
                     row += self.batch
                 if not ahead:
                     return

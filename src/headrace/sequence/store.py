@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import xxhash
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 
-# Open shards hold a file descriptor each; processes are commonly allowed 1024.
+# Open shards hold two file descriptors each; processes are commonly allowed 1024.
 OPEN_SHARDS = 128
 
 SEGMENT = np.dtype(
@@ -56,6 +57,9 @@ class Shard(NamedTuple):
         loss_first: see above.
         bounds: int32[n + 1], the segments of each row.
         segments: the columns of :data:`SEGMENT` by name.
+        path: the file's name.
+        file: the file, open for :meth:`copy`.
+        first: the byte of the file at which the tokens begin.
     """
 
     tokens: np.ndarray
@@ -64,6 +68,29 @@ class Shard(NamedTuple):
     loss_first: int
     bounds: np.ndarray
     segments: dict[str, np.ndarray]
+    path: Path
+    file: pa.OSFile
+    first: int
+
+    def copy(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Copy the tokens of rows ``start`` to ``stop`` to ``out``: [stop - start, L + 1], contiguous, of any dtype.
+
+        Raises:
+            UserError: the file has become shorter since it was opened.
+        """
+        if out.dtype != self.tokens.dtype:
+            out[:] = self.tokens[start:stop]
+            return
+        # Rows are mostly read once, and a read costs less than mapping their pages for that.
+        at = self.first + start * self.tokens.strides[0]
+        done = os.preadv(self.file.fileno(), [out.data], at)
+        while done < out.nbytes:
+            count = os.preadv(self.file.fileno(), [out.reshape(-1).view(np.uint8)[done:].data], at + done)
+            if count == 0:
+                raise UserError(
+                    "A shard of the sequence has become shorter.", str(self.path), "Build the sequence again."
+                )
+            done += count
 
 
 def open_shard(path: Path, seq_len: int) -> Shard:
@@ -73,10 +100,10 @@ def open_shard(path: Path, seq_len: int) -> Shard:
         UserError: the file is missing or is no such shard.
     """
     try:
-        with open(path, "rb") as file:
-            # Arrow's own memory map has the whole batch read ahead, which for a few rows takes 50 ms.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        batch = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).get_batch(0)
+        file = pa.OSFile(str(path))
+        # Arrow's own memory map has the whole batch read ahead, which for a few rows takes 50 ms.
+        mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        batch = pa.ipc.open_file(pa.BufferReader(mapped)).get_batch(0)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         raise UserError(
             f"A shard of the sequence cannot be read: {error}", str(path), "Build the sequence again, or copy it again."
@@ -85,13 +112,17 @@ def open_shard(path: Path, seq_len: int) -> Shard:
     n = batch.num_rows
     bits = loss.values.buffers()[1]
     values = segments.values
+    flat = tokens.values.to_numpy()
     return Shard(
-        tokens.values.to_numpy().reshape(n, seq_len + 1),
+        flat.reshape(n, seq_len + 1),
         np.zeros(n, dtype=bool) if loss.null_count == n else loss.is_valid().to_numpy(zero_copy_only=False),
         np.frombuffer(bits, dtype=np.uint8) if bits is not None else np.zeros(0, dtype=np.uint8),
         loss.values.offset,
         segments.offsets.to_numpy(),
         {name: values.field(name).to_numpy() for name in SEGMENT.names or ()},
+        path,
+        file,
+        flat.ctypes.data - mapped.address,
     )
 
 
@@ -171,7 +202,7 @@ class SequenceReader:
         offsets = self.artifact.row_offsets
         spans = []
         while start < stop:
-            index = int(np.searchsorted(offsets, start, side="right")) - 1
+            index = int(offsets.searchsorted(start, side="right")) - 1
             base, end = int(offsets[index]), min(int(offsets[index + 1]), stop)
             spans.append((self.shard(index), start - base, end - base))
             start = end
