@@ -31,6 +31,7 @@ BENCHMARKS = {
     "exact-dedup": Benchmark("bench.exact_dedup", False),
     "tokenise": Benchmark("bench.tokenise", True),
     "decode": Benchmark("bench.decode", False),
+    "offsets": Benchmark("bench.offsets", False),
     "verdicts": Benchmark("bench.verdicts", True, 300),
     "raw-to-sequence": Benchmark("bench.raw_to_sequence", True, 300),
     "sequence": Benchmark("bench.sequence", True),

@@ -250,6 +250,7 @@ def tokens() -> Made:
             for data, offsets in given:
                 encoded = engine.encode(Texts(data, offsets))
                 yield f"tokens {stretch}", [encoded.tokens, encoded.offsets, engine.decode_batch(encoded).data]
+                yield f"spans {stretch}", engine.spans(encoded, True, Texts(data, offsets))
 
 
 def sequence() -> Made:

@@ -106,6 +106,30 @@ class Engine(Protocol):
         """
         ...
 
+    def count(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> np.ndarray:
+        """int64[n]: how many tokens each text has; see :meth:`encode`."""
+        ...
+
+    def spans(
+        self, encoded: Encoded, first: bool | np.ndarray = True, texts: Texts | Iterable[str] | None = None
+    ) -> np.ndarray:
+        """The bytes of its text that each token spells: the spans of a text's tokens lie side by side and tile it.
+
+        A span may begin or end within a character, where a token spells a part of one. The dummy space of a first
+        piece has no bytes. A tokenizer that changes text before it splits it (NFC, say) gives the spans in the changed
+        text.
+
+        Args:
+            encoded: what :meth:`encode` gave.
+            first: what it was given.
+            texts: the texts, for tokenizers of SentencePiece's kind: to these U+2581 is a space, and counts as the one
+                byte of it where the texts are not given.
+
+        Returns:
+            int64[n_tokens, 2]: the first byte of each token and the one after its last, from its own text's beginning.
+        """
+        ...
+
     def decode_batch(self, encoded: Encoded) -> Texts:
         """The bytes of each list, the dummy space of a first piece still in place; special ids give their spelling."""
         ...

@@ -12,7 +12,14 @@ from headrace.errors import UserError
 from headrace.tokens.decoding import bytes_of, token_table
 from headrace.tokens.definition import fingerprint
 from headrace.tokens.engine import Encoded, Texts
-from headrace.tokens.vocabulary import token_bytes
+from headrace.tokens.spans import walk_spans, widen_meta_spaces
+from headrace.tokens.vocabulary import parts, token_bytes
+
+
+def writes_meta_space(definition: dict[str, Any]) -> bool:
+    """Whether a tokenizer writes U+2581 for a space, so that it cannot tell the two apart in a text."""
+    replaced = any(part.get("content") == "\u2581" for part in parts(definition, "normalizer"))
+    return replaced or any(part["type"] == "Metaspace" for part in parts(definition, "pre_tokenizer"))
 
 
 class TableEngine(ABC):
@@ -37,6 +44,7 @@ class TableEngine(ABC):
         self.special_ids = np.unique(np.array([*added, *special.values()], dtype=np.uint32))
         self.lengths = np.array([len(value) for value in table], dtype=np.int64)
         self._table = token_table(table)
+        self._meta_space = writes_meta_space(definition)
 
     def refuse_speakable(self, spelled: Encoded) -> None:
         """Refuse special tokens whose spelling the model also learnt as a word: they would come out of text.
@@ -64,24 +72,17 @@ class TableEngine(ABC):
         """int64[n]: how many tokens each text has."""
         return np.diff(self.encode(texts, first).offsets)
 
-    def spans(self, encoded: Encoded, first: bool | np.ndarray = True) -> np.ndarray:
-        """The bytes of its text that each token spells.
-
-        For SentencePiece's tokenizers, U+2581 in a text counts as the one byte of the space that it is to them.
-
-        Args:
-            encoded: what :meth:`encode` gave.
-            first: what it was given.
-
-        Returns:
-            int64[n_tokens, 2]: the first byte of each token and the one after its last, from its own text's beginning.
-            The dummy space of a first piece has no bytes.
-        """
+    def spans(
+        self, encoded: Encoded, first: bool | np.ndarray = True, texts: Texts | Iterable[str] | None = None
+    ) -> np.ndarray:
+        """The bytes of its text that each token spells; see :meth:`headrace.tokens.engine.Engine.spans`."""
         leads = np.broadcast_to(np.asarray(first, dtype=bool), encoded.count) & self.dummy_prefix
-        ends = np.cumsum(self.lengths[encoded.tokens])
-        before = np.concatenate([[0], ends])[encoded.offsets[:-1]] + leads
-        ends -= np.repeat(before, np.diff(encoded.offsets))
-        return np.stack([np.maximum(ends - self.lengths[encoded.tokens], 0), ends], axis=1)
+        out = np.empty((len(encoded.tokens), 2), dtype=np.int64)
+        walk_spans(encoded.tokens, encoded.offsets, self.lengths, leads, out)
+        if texts is not None and self._meta_space:
+            batch = texts if isinstance(texts, Texts) else Texts.of(texts)
+            widen_meta_spaces(batch.data, batch.offsets, encoded.offsets, out)
+        return out
 
     @abstractmethod
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:

@@ -1,0 +1,55 @@
+"""Which bytes of a text each of its tokens spells."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.flow.kernels import borrowing
+
+_META_SPACE = (0xE2, 0x96, 0x81)  # U+2581 in UTF-8
+
+
+@borrowing
+def walk_spans(
+    tokens: np.ndarray, offsets: np.ndarray, lengths: np.ndarray, leads: np.ndarray, spans: np.ndarray
+) -> None:
+    """Lay tokens out one after another: each begins where the one before it ends.
+
+    Args:
+        tokens: unsigned integers[n_tokens].
+        offsets: int64[n + 1]; list i is ``tokens[offsets[i]:offsets[i + 1]]``.
+        lengths: int64[vocab_size], the bytes of each token.
+        leads: bool[n], whether a list begins with a dummy space, which lies before the text.
+        spans: int64[n_tokens, 2], filled: first byte and the one after the last, from the list's own beginning.
+    """
+    for i in range(offsets.size - 1):
+        at = -np.int64(leads[i])
+        for k in range(offsets[i], offsets[i + 1]):
+            spans[k, 0] = max(at, 0)
+            at += lengths[tokens[k]]
+            spans[k, 1] = at
+
+
+@borrowing
+def widen_meta_spaces(data: np.ndarray, bounds: np.ndarray, offsets: np.ndarray, spans: np.ndarray) -> None:
+    """Where a text has U+2581, of which the tokens know one byte, a space, move the spans to its three bytes.
+
+    Args:
+        data: uint8, UTF-8.
+        bounds: int64[n + 1]; text i is ``data[bounds[i]:bounds[i + 1]]``.
+        offsets: int64[n + 1]; the tokens of text i are ``offsets[i]`` to ``offsets[i + 1]``.
+        spans: int64[n_tokens, 2], in bytes of the texts with spaces for U+2581; altered.
+    """
+    for i in range(offsets.size - 1):
+        first, stop = bounds[i], bounds[i + 1]
+        place, wide = first, np.int64(0)  # a byte of the text, and how many of those before it the tokens do not know
+        for k in range(offsets[i], offsets[i + 1]):
+            spans[k, 0] += wide
+            end = first + spans[k, 1]
+            while place < end + wide:
+                step = 1
+                if data[place] == _META_SPACE[0] and place + 2 < stop:
+                    step = 3 if data[place + 1] == _META_SPACE[1] and data[place + 2] == _META_SPACE[2] else 1
+                place += step
+                wide += step - 1
+            spans[k, 1] += wide
