@@ -39,6 +39,7 @@ BENCHMARKS = {
     "seek": Benchmark("bench.seek", False),
     "first-use": Benchmark("bench.first_use", False),
     "scaling": Benchmark("bench.scaling", False, 800),
+    "steps": Benchmark("bench.steps", False, 300),
 }
 
 

@@ -1,0 +1,154 @@
+"""What each step of a run costs: processor time of a core, and what lies on disk. ``headrace plan`` reckons with these.
+
+Processor time of all processes, not wall time: it is what a core gets through however many others are at work. The
+figures of one phase are told apart by the events of the run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench import pipelines
+from bench.corpus import texts as read_texts
+from bench.harness import Result, Setting, versions
+from bench.vocabularies import byte_level
+from headrace import pipeline
+from headrace.flow.artifact import Artifact
+from headrace.recipe.load import load_recipe
+
+FTFY_SHARE = 16  # ftfy's normalisation is many times slower than NFC, so it gets this part of the text
+
+
+@dataclass
+class Meter:
+    """Listens to a run: processor seconds of each (kind, phase), and the resident memory that workers began with."""
+
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+    base: int = 0
+    _now: tuple[str, str] = ("", "")
+    _since: float = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "worker":
+            self.base = max(self.base, event["base"])
+        elif event["event"] == "phase":
+            self._turn((event["artifact"][:-9], event["phase"]))
+        elif event["event"] == "artifact":
+            self._turn(("", ""))
+
+    def _turn(self, now: tuple[str, str]) -> None:
+        at = processor_seconds()
+        self.seconds[self._now] = self.seconds.get(self._now, 0.0) + at - self._since
+        self._now, self._since = now, at
+
+    def of(self, kind: str, *phases: str) -> float:
+        """Seconds of a kind of artifact, of some of its phases or of all."""
+        return sum(s for (k, phase), s in self.seconds.items() if k == kind and (not phases or phase in phases))
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and its children so far."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished run: its folder and its meter."""
+
+    folder: Path
+    meter: Meter
+
+    def artifact(self, prefix: str) -> Artifact:
+        """The artifact whose name begins so."""
+        [path] = (self.folder / "artifacts").glob(f"{prefix}-????????")
+        return Artifact.open(path)
+
+
+def make(recipe: dict[str, Any], folder: Path, until: str | None) -> Made:
+    """Run a recipe with one worker; what the folder holds already is kept and costs nothing."""
+    meter = Meter()
+    pipeline.run(load_recipe(recipe), folder, workers=1, memory=pipelines.MEMORY, until=until, listener=meter)
+    return Made(folder, meter)
+
+
+def run(setting: Setting) -> Iterator[Result]:
+    """Rates, disk and memory, each the median of the rounds after one that is not measured."""
+    definition = byte_level(setting, read_texts(setting.corpus))
+    recipe = pipelines.recipe(setting, tokenizer=pipelines.tokenizer_file(setting, definition))
+    recipe |= pipelines.all_steps(setting)
+    plain = {"sources": dict.fromkeys(recipe["sources"], {"epochs": 2})}
+    fim = {"sources": {name: {"fim": {"rate": 1.0}} for name in recipe["sources"]}}
+    recipe["stages"] = [
+        {"name": name, "sequence_length": pipelines.SEQUENCE_LENGTH, **stage}
+        for name, stage in (("plain", plain), ("fim", fim))
+    ]
+    figures: dict[tuple[str, str], list[float]] = {}
+    for turn in range(setting.rounds + 1):
+        for name, unit, value in once(setting, recipe):
+            if turn:
+                figures.setdefault((name, unit), []).append(value)
+    for (name, unit), values in figures.items():
+        yield Result(
+            name, None, statistics.median(values), None, unit, None, None, "ours", 1, versions(None), "processor time"
+        )
+
+
+def once(setting: Setting, recipe: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """The figures of one round: name, unit, value."""
+    folder = setting.work / "steps"
+    shutil.rmtree(folder, ignore_errors=True)
+    made = make(recipe, folder, None)
+    meter, documents = made.meter, made.artifact("documents")
+    text = sum(counts["bytes"] for counts in documents.manifest.counts.values())
+    rows = documents.rows
+
+    def rate(amount: float, seconds: float) -> float:
+        return amount / max(seconds, 1e-9) / 1e6
+
+    yield "step, documents", "MB/s", rate(text, meter.of("documents"))
+    for kind in ("measures", "contamination", "tokens"):
+        yield f"step, {kind}", "MB/s", rate(text, meter.of(kind))
+    yield "step, signatures", "MB/s", rate(text, meter.of("duplicates", "signatures"))
+    yield "step, verdicts", "M documents/s", rate(rows, meter.of("verdicts"))
+    tokens = {name: pipelines.sequence_tokens(made.artifact(f"sequence-{name}")) for name in ("plain", "fim")}
+    yield "step, sequence", "M tokens/s", rate(tokens["plain"], meter.of("sequence-plain"))
+    again = meter.of("sequence-fim") - meter.of("sequence-plain") * tokens["fim"] / tokens["plain"]
+    yield "step, rearranged", "M tokens/s", rate(tokens["fim"], again)
+    yield from disk(made, text)
+    yield "memory, a worker", "MB", meter.base / 1e6
+    near = {"deduplicate": {"exact": True, "near": {"verify": True}}}
+    verified = make(recipe | near, folder, "verdicts")
+    members = verified.artifact("duplicates").manifest.counts["member_bytes"]
+    # What verification adds is small where few documents are alike: it is told only for those that are.
+    extra = verified.meter.of("verdicts") - meter.of("verdicts")
+    yield "step, verify", "MB/s", rate(members, extra)
+    near = {"deduplicate": {"exact": True, "near": {"signature": "datasketch"}}}
+    exact = make(recipe | near, folder, "duplicates")
+    yield "step, signatures, datasketch", "MB/s", rate(text, exact.meter.of("duplicates", "signatures"))
+    shutil.rmtree(folder)
+    least = f"{setting.mb / FTFY_SHARE / len(recipe['sources']):g}MB"
+    few = {name: {**source, "limit": least} for name, source in recipe["sources"].items()}
+    mended = make({**recipe, "sources": few, "documents": {"normalise": "ftfy"}}, folder, "documents")
+    read = sum(counts["bytes"] for counts in mended.artifact("documents").manifest.counts.values())
+    yield "step, documents, ftfy", "MB/s", rate(read, mended.meter.of("documents"))
+
+
+def disk(made: Made, text: int) -> Iterator[tuple[str, str, float]]:
+    """What artifacts take, in bytes a byte of text, a document, or a token."""
+    rows = made.artifact("documents").rows
+    yield "disk, documents", "bytes a byte of text", made.artifact("documents").bytes / text
+    for kind in ("measures", "duplicates", "contamination", "verdicts"):
+        yield f"disk, {kind}", "bytes a document", made.artifact(kind).bytes / rows
+    sequence = made.artifact("sequence-plain")
+    tokens = pipelines.sequence_tokens(sequence)
+    width = 2 if sequence.manifest.extra["dtype"] == "uint16" else 4
+    yield "disk, segments", "bytes a row", sequence.bytes / sequence.rows - width * (1 + tokens / sequence.rows)
