@@ -17,7 +17,7 @@ import psutil
 
 from bench import pipelines
 from bench.corpus import texts as read_texts
-from bench.harness import Result, Setting, versions
+from bench.harness import LEAST_SECONDS, Result, Setting, versions
 from bench.vocabularies import byte_level
 from headrace import pipeline
 from headrace.flow.artifact import Artifact
@@ -85,7 +85,7 @@ def run(setting: Setting) -> Iterator[Result]:
     definition = byte_level(setting, read_texts(setting.corpus))
     recipe = pipelines.recipe(setting, tokenizer=pipelines.tokenizer_file(setting, definition))
     recipe |= pipelines.all_steps(setting)
-    plain = {"sources": dict.fromkeys(recipe["sources"], {"epochs": 2})}
+    plain = {"sources": {name: {"epochs": 2} for name in recipe["sources"]}}
     fim = {"sources": {name: {"fim": {"rate": 1.0}} for name in recipe["sources"]}}
     recipe["stages"] = [
         {"name": name, "sequence_length": pipelines.SEQUENCE_LENGTH, **stage}
@@ -97,9 +97,11 @@ def run(setting: Setting) -> Iterator[Result]:
             if turn:
                 figures.setdefault((name, unit), []).append(value)
     for (name, unit), values in figures.items():
-        yield Result(
-            name, None, statistics.median(values), None, unit, None, None, "ours", 1, versions(None), "processor time"
+        value, note = (
+            statistics.median(values),
+            f"{'processor time, ' if name.startswith('step') else ''}{setting.mb:g} MB of text",
         )
+        yield Result(name, None, value, None, unit, None, None, "ours", 1, versions(None), note)
 
 
 def once(setting: Setting, recipe: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
@@ -109,7 +111,6 @@ def once(setting: Setting, recipe: dict[str, Any]) -> Iterator[tuple[str, str, f
     made = make(recipe, folder, None)
     meter, documents = made.meter, made.artifact("documents")
     text = sum(counts["bytes"] for counts in documents.manifest.counts.values())
-    rows = documents.rows
 
     def rate(amount: float, seconds: float) -> float:
         return amount / max(seconds, 1e-9) / 1e6
@@ -118,19 +119,19 @@ def once(setting: Setting, recipe: dict[str, Any]) -> Iterator[tuple[str, str, f
     for kind in ("measures", "contamination", "tokens"):
         yield f"step, {kind}", "MB/s", rate(text, meter.of(kind))
     yield "step, signatures", "MB/s", rate(text, meter.of("duplicates", "signatures"))
-    yield "step, verdicts", "M documents/s", rate(rows, meter.of("verdicts"))
     tokens = {name: pipelines.sequence_tokens(made.artifact(f"sequence-{name}")) for name in ("plain", "fim")}
     yield "step, sequence", "M tokens/s", rate(tokens["plain"], meter.of("sequence-plain"))
     again = meter.of("sequence-fim") - meter.of("sequence-plain") * tokens["fim"] / tokens["plain"]
-    yield "step, rearranged", "M tokens/s", rate(tokens["fim"], again)
+    if again > LEAST_SECONDS:
+        yield "step, rearranged", "M tokens/s", rate(tokens["fim"], again)
     yield from disk(made, text)
     yield "memory, a worker", "MB", meter.base / 1e6
     near = {"deduplicate": {"exact": True, "near": {"verify": True}}}
     verified = make(recipe | near, folder, "verdicts")
     members = verified.artifact("duplicates").manifest.counts["member_bytes"]
-    # What verification adds is small where few documents are alike: it is told only for those that are.
     extra = verified.meter.of("verdicts") - meter.of("verdicts")
-    yield "step, verify", "MB/s", rate(members, extra)
+    if extra > LEAST_SECONDS:  # where few documents are alike, there is nothing to tell
+        yield "step, verify", "MB/s", rate(members, extra)
     near = {"deduplicate": {"exact": True, "near": {"signature": "datasketch"}}}
     exact = make(recipe | near, folder, "duplicates")
     yield "step, signatures, datasketch", "MB/s", rate(text, exact.meter.of("duplicates", "signatures"))

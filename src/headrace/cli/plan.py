@@ -18,18 +18,23 @@ def plan(
             "--out", metavar="DIR", help="The run's folder; what it holds is told exactly. runs/NAME if not given."
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Plan for so many cores like this machine's; all it has if not given."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
     """Show what a run will do, before any work.
 
-    Graph, documents, tokens, epochs, steps, disk and time: from counts under `expect:` or estimated from the files.
+    Graph, documents, tokens, epochs, steps, disk, memory and time: from counts under `expect:` or estimated from the
+    files, and from the rates that were measured for each step.
     """
     from headrace.planning.forecast import plan as forecast
     from headrace.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
-    result = forecast(loaded, out or Path("runs") / loaded.name)
+    result = forecast(loaded, out or Path("runs") / loaded.name, workers=workers)
     if json:
         print_json(result.to_json())
     else:

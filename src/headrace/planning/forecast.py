@@ -6,25 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.planning.counts import BYTES_PER_TOKEN, Basis, SourceCounts, count_source
-from headrace.planning.machine import START, Machine
+from headrace.planning.counts import Basis, SourceCounts, count_source
+from headrace.planning.graph import Node, graph_of
+from headrace.planning.machine import EFFICIENCY, Machine
 from headrace.planning.measured import Measured, measured
+from headrace.planning.rates import figures, value
+from headrace.planning.work import Work, documents_of, row_bytes
 from headrace.recipe.schema import Recipe, Stage
 from headrace.sequence.epochs import SourceCount, resolve
 
-# Zstandard at Parquet's default level on SlimPajama: about 895 GB for 2,567 GB of text.
-COMPRESSED = 0.35
-# Verdicts, measures and duplicates hold a few short columns for a document; evidence only for those removed.
-SIDECAR = 64
-# A segment is 27 bytes of columns; concatenated rows hold little more than two of them in common mixtures.
-SEGMENTS = 2 * 27
-# Formats whose files are parsed as Python.
-PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
-# What `headrace run` holds out for measuring loss, at most.
-HELD_OUT_TOKENS = 1_000_000
-# Weights and AdamW's two moments in float32.
-CHECKPOINT = 12
-_SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
+# The share of the budget that union-find's arrays may fill: ``labels.UNION_SHARE``, whose module would compile kernels.
+UNION_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -81,22 +73,24 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Node:
-    """An artifact of the graph.
+class Memory:
+    """What a run of so many workers takes.
 
     Attributes:
-        name: its kind, with the stage.
-        inputs: the artifacts it is made from.
-        disk: bytes.
-        seconds: time to make it.
-        done: whether it is there already, so that ``disk`` and ``seconds`` were measured.
+        workers: worker processes.
+        base: bytes that a process holds before its first task (measured); the coordinator is one too.
+        data: bytes for data in all workers together, the run's ``--memory``: as much as the phases ask for, and as much
+            as union-find needs to hold its two arrays. With less the components are found on disk.
     """
 
-    name: str
-    inputs: tuple[str, ...]
-    disk: int
-    seconds: float
-    done: bool = False
+    workers: int
+    base: int
+    data: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return (self.workers + 1) * self.base + self.data
 
 
 @dataclass(frozen=True)
@@ -108,6 +102,8 @@ class Plan:
         sources: what there is of each source.
         stages: the stages in training order.
         graph: the artifacts, each after its inputs.
+        work: what there is to do for artifacts that are not there yet, step by step.
+        memory: what the run takes.
         parameters: parameters of the model; None without one.
         machine: what times are estimated for.
     """
@@ -116,6 +112,8 @@ class Plan:
     sources: tuple[SourceCounts, ...]
     stages: tuple[StagePlan, ...]
     graph: tuple[Node, ...]
+    work: tuple[Work, ...]
+    memory: Memory
     parameters: int | None
     machine: Machine
 
@@ -123,6 +121,16 @@ class Plan:
     def disk(self) -> int:
         """Bytes that all artifacts take."""
         return sum(node.disk for node in self.graph)
+
+    @property
+    def disk_peak(self) -> int:
+        """Bytes that lie there at once at most: what is finished, and what the next artifact needs on its way."""
+        held = peak = sum(node.disk for node in self.graph if node.done)
+        for node in self.graph:
+            if not node.done:
+                peak = max(peak, held + node.disk + node.scratch)
+                held += node.disk
+        return peak
 
     @property
     def seconds(self) -> float:
@@ -145,8 +153,13 @@ class Plan:
             "graph": [{**asdict(node), "inputs": list(node.inputs)} for node in self.graph],
             "stages": stages,
             "parameters": self.parameters,
-            "machine": asdict(self.machine),
+            "machine": {**asdict(self.machine), "efficiency": EFFICIENCY},
+            "work": [work.to_json(self.machine.cores) for work in self.work],
+            "rates": {name: asdict(figure) for name, figure in figures().items()},
+            "core_seconds": sum(work.core_seconds for work in self.work),
+            "memory": {**asdict(self.memory), "total": self.memory.total},
             "disk": self.disk,
+            "disk_peak": self.disk_peak,
             "seconds": self.seconds,
         }
 
@@ -156,13 +169,14 @@ class Plan:
         return render(self)
 
 
-def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None) -> Plan:
+def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, workers: int | None = None) -> Plan:
     """Plan a recipe.
 
     Args:
         recipe: the recipe.
         run: a run folder; what has been measured there for exactly this recipe takes the place of estimates.
         base: the folder that ``${recipe}`` and relative paths refer to when the recipe was not read from a file.
+        workers: worker processes, each on a core like this machine's; as many as it has if not given.
 
     Raises:
         UserError: the files of a source without ``expect`` cannot be found.
@@ -171,7 +185,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None) -> P
     sources = tuple(
         known.source(name, recipe) or count_source(name, recipe, base or Path.cwd()) for name in recipe.sources
     )
-    machine = Machine.here()
+    machine = Machine.here(workers)
     config = None
     if recipe.model is not None:
         from headrace.model.presets import resolve as resolve_model
@@ -183,14 +197,28 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None) -> P
         from headrace.model.config import parameter_count
 
         parameters = parameter_count(config)
-    graph = tuple(_as_made(node, known) for node in _graph(recipe, sources, stages, parameters, machine))
-    return Plan(recipe.name, sources, stages, graph, parameters, machine)
+    graph = graph_of(recipe, sources, stages, parameters, _vocabulary(recipe), machine)
+    nodes = tuple(_as_made(node, known) for node in graph.nodes)
+    done = {node.name for node in nodes if node.done}
+    work = tuple(entry for entry in graph.work if entry.artifact not in done)
+    memory = _memory(recipe, documents_of(sources), machine.cores)
+    return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine)
 
 
 def _as_made(node: Node, known: Measured) -> Node:
     """The node with what was measured, if its artifact is there."""
     made = known.artifacts.get(node.name)
     return node if made is None else Node(node.name, node.inputs, made.bytes, known.seconds.get(node.name, 0.0), True)
+
+
+def _memory(recipe: Recipe, documents: int, workers: int) -> Memory:
+    """What a run takes: the phase that asks most of each worker, and the arrays of union-find if there are any."""
+    from headrace.documents.step import TASK_MEMORY
+
+    data = workers * TASK_MEMORY
+    if recipe.deduplicate is not None or recipe.split.check is not None:
+        data = max(data, round(2 * documents * row_bytes(documents) / UNION_SHARE))
+    return Memory(workers, round(value("memory-worker")), data)
 
 
 def _vocabulary(recipe: Recipe) -> int:
@@ -252,80 +280,3 @@ def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Sh
 def _start(recipe: Recipe, index: int) -> str:
     """The stage whose last checkpoint a stage starts from, or ``scratch``."""
     return recipe.stages[index].start or (recipe.stages[index - 1].name if index else "scratch")
-
-
-def _graph(
-    recipe: Recipe,
-    sources: tuple[SourceCounts, ...],
-    stages: tuple[StagePlan, ...],
-    parameters: int | None,
-    machine: Machine,
-) -> tuple[Node, ...]:
-    """The artifacts that a run of the recipe makes, each after its inputs."""
-    text = sum(source.bytes for source in sources)
-    documents = sum(source.documents or round(source.bytes / 4000) for source in sources)
-    tokens = sum(source.tokens for source in sources)
-    width = 2 if _vocabulary(recipe) <= 1 << 16 else 4
-    nodes = [Node("documents", (), round(text * COMPRESSED), _reading(recipe, sources, machine))]
-    sidecars = []
-    for kind, wanted in (
-        ("measures", recipe.filters.short is not None or recipe.filters.code is not None),
-        ("duplicates", recipe.deduplicate is not None or recipe.split.check is not None),
-        ("contamination", recipe.decontaminate is not None),
-    ):
-        if wanted:
-            sidecars.append(kind)
-            nodes.append(Node(kind, ("documents",), documents * SIDECAR, START + machine.seconds(kind, text)))
-    nodes.append(
-        Node("verdicts", ("documents", *sidecars), documents * SIDECAR, START + machine.seconds("verdicts", text))
-    )
-    if not stages:
-        return tuple(nodes)
-    assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
-    train = recipe.tokenizer.train
-    read = 0 if train is None else min(text, train.sample or text)
-    nodes.append(
-        Node(
-            "tokenizer", ("documents", "verdicts") if train else (), 4 << 20, START + machine.seconds("tokenizer", read)
-        )
-    )
-    nodes.append(
-        Node("tokens", ("documents", "verdicts", "tokenizer"), tokens * width, START + machine.seconds("tokens", text))
-    )
-    for stage, section in zip(stages, recipe.stages, strict=True):
-        nodes.append(_sequence(stage, section, width, machine))
-    if parameters is None:
-        return tuple(nodes)
-    held_out: tuple[str, ...] = ()
-    if recipe.split.validation:
-        held_out = ("sequence-heldout",)
-        nodes.append(Node("sequence-heldout", _SEQUENCE_NEEDS, min(tokens, HELD_OUT_TOKENS) * width, 0.0))
-    for stage, section in zip(stages, recipe.stages, strict=True):
-        before = () if stage.start in (None, "scratch") else (f"model-{stage.start}",)
-        disk = parameters * (4 + CHECKPOINT * section.train.keep)
-        needs = (f"sequence-{stage.name}", *held_out, "tokenizer", *before)
-        nodes.append(Node(f"model-{stage.name}", needs, disk, (stage.flops or 0) / machine.flops))
-    return tuple(nodes)
-
-
-def _reading(recipe: Recipe, sources: tuple[SourceCounts, ...], machine: Machine) -> float:
-    """Seconds to read all sources; those that parse Python modules take most of it."""
-    seconds = START
-    for counts in sources:
-        source = recipe.sources[counts.name]
-        parsed = any((files.format or source.format) in PARSED for files in source.files)
-        seconds += machine.seconds("syntax" if parsed else "documents", counts.bytes)
-    return seconds
-
-
-def _sequence(stage: StagePlan, section: Stage, width: int, machine: Machine) -> Node:
-    """A stage's sequence: tokens are moved; what is rearranged or put in a template is encoded again."""
-    masked = 1 / 8 if section.chat else 0
-    row = (stage.sequence_length + 1) * (width + masked) + SEGMENTS
-    again = 0.0
-    for share in stage.sources:
-        fim = section.sources[share.source].fim
-        again += share.tokens * (1 if section.chat else fim.rate if fim else 0)
-    seconds = START + machine.seconds("sequence", stage.tokens * width)
-    seconds += machine.seconds("encode", round(again * BYTES_PER_TOKEN))
-    return Node(f"sequence-{stage.name}", _SEQUENCE_NEEDS, round(stage.rows * row), seconds)

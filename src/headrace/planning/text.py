@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from headrace.planning.forecast import Plan, StagePlan
-from headrace.report.numbers import duration, size
+from headrace.planning.machine import EFFICIENCY
+from headrace.planning.work import Work
+from headrace.report.numbers import duration, short, size
 
 _YEAR = 365.25 * 86400
 
@@ -17,6 +19,8 @@ def render(plan: Plan) -> str:
         steps, tokens = sum(s.steps for s in plan.stages), sum(s.trained for s in plan.stages)
         parts += ["", f"all stages: {tokens_text(tokens)} tokens trained on in {steps:,} steps"]
     parts += ["", *_graph(plan)]
+    if plan.work:
+        parts += ["", *_arithmetic(plan)]
     return "\n".join(parts)
 
 
@@ -40,6 +44,8 @@ def span(seconds: float) -> str:
     """A span of time, in days or years when it is that long."""
     if seconds < 2 * 86400:
         return duration(seconds)
+    if seconds < 10 * 86400:
+        return f"{seconds / 86400:.2g} days"
     return f"{seconds / 86400:,.0f} days" if seconds < 2 * _YEAR else f"{seconds / _YEAR:,.0f} years"
 
 
@@ -108,10 +114,47 @@ def _graph(plan: Plan) -> list[str]:
     ]
     left = "left " if any(node.done for node in plan.graph) else ""
     cores = f"{plan.machine.cores} core{'' if plan.machine.cores == 1 else 's'}"
-    total = f"all: ~{size(plan.disk)} on disk, ~{span(plan.seconds)} {left}on the {cores} of this machine"
+    total = f"all: ~{size(plan.disk)} on disk, ~{span(plan.seconds)} {left}on {cores} like this machine's"
     if plan.parameters is not None:
         flops = sum(stage.flops or 0 for stage in plan.stages)
         total += (
             f"\nmodel: {tokens_text(plan.parameters)} parameters, {flops:.2g} floating-point operations of training"
         )
     return [head, *made, total]
+
+
+_UNITS_OF = {
+    "bytes": ("B of text", "B/s"),
+    "documents": (" documents", " documents/s"),
+    "tokens": (" tokens", " tokens/s"),
+}
+
+
+def reckoning(work: Work) -> list[str]:
+    """Step, amount, rate and core-hours of a piece of work."""
+    amount, rate = _UNITS_OF[work.unit]
+    step = f"{work.artifact}: {work.step}"
+    return [step, short(work.amount) + amount, short(work.rate) + rate, f"{work.core_seconds / 3600:,.2f}"]
+
+
+def _arithmetic(plan: Plan) -> list[str]:
+    """How the times come about: amounts by rates, what lies on disk at once, and what memory is for."""
+    cores, rows = plan.machine.cores, []
+    for work in plan.work:
+        alone = " alone" if work.serial else ""
+        rows.append([*reckoning(work), f"{span(work.seconds(cores))}{alone}"])
+    total = sum(work.core_seconds for work in plan.work)
+    rows.append(["all", "", "", f"{total / 3600:,.2f}", span(sum(work.seconds(cores) for work in plan.work))])
+    on = f"on {cores} core{'' if cores == 1 else 's'}"
+    counted = [] if cores == 1 else [f"  {cores} cores count as {cores * EFFICIENCY:g}: {EFFICIENCY:g} each is assumed"]
+    largest = max(plan.graph, key=lambda node: node.scratch)
+    memory = plan.memory
+    return [
+        "arithmetic: amount / rate = core-hours; the rates are a core's as measured, see docs/performance.md",
+        *table(["step", "amount", "rate", "core-hours", on], rows),
+        *counted,
+        f"disk: ~{size(plan.disk_peak)} at once at most beside the input, of it at most {size(largest.scratch)} of "
+        f"intermediate files ({largest.name})",
+        f"memory: ~{size(memory.total)} = {memory.workers + 1} processes x {size(memory.base)} + "
+        f"{size(memory.data)} for data (--memory; less is enough, more slowly)",
+    ]

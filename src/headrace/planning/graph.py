@@ -1,0 +1,160 @@
+"""The artifacts that a run of a recipe makes: what each is made from, how long it takes, and what lies on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.planning.counts import SourceCounts
+from headrace.planning.machine import START, Machine
+from headrace.planning.rates import value
+from headrace.planning.work import Work, documents_of, near_of, row_bytes, selection, sequence, tokenising
+from headrace.recipe.schema import Recipe, Stage
+
+if TYPE_CHECKING:
+    from headrace.planning.forecast import StagePlan
+
+# Zstandard at Parquet's default level on SlimPajama, as published: about 895 GB for 2,567 GB of text.
+COMPRESSED = 0.35
+# A tokenizer.json of 32 thousand tokens and their merges.
+TOKENIZER_BYTES = 4 << 20
+# What `headrace run` holds out for measuring loss, at most.
+HELD_OUT_TOKENS = 1_000_000
+# Weights and AdamW's two moments in float32.
+CHECKPOINT = 12
+_SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
+
+
+@dataclass(frozen=True)
+class Node:
+    """An artifact of the graph.
+
+    Attributes:
+        name: its kind, with the stage.
+        inputs: the artifacts it is made from.
+        disk: bytes.
+        seconds: time to make it.
+        done: whether it is there already, so that ``disk`` and ``seconds`` were measured.
+        scratch: bytes of intermediate files at most, which go when it is published.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    disk: int
+    seconds: float
+    done: bool = False
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The artifacts of a recipe, each after its inputs, and the work of making them."""
+
+    nodes: tuple[Node, ...]
+    work: tuple[Work, ...]
+
+
+def graph_of(
+    recipe: Recipe,
+    sources: tuple[SourceCounts, ...],
+    stages: tuple[StagePlan, ...],
+    parameters: int | None,
+    vocabulary: int,
+    machine: Machine,
+) -> Graph:
+    """The graph of a recipe.
+
+    Args:
+        recipe: the recipe.
+        sources: what there is of each source.
+        stages: the stages, resolved.
+        parameters: those of the model; None without one.
+        vocabulary: tokens of the tokenizer.
+        machine: what times are estimated for.
+    """
+    works = selection(recipe, sources)
+    if stages:
+        works += tokenising(recipe, sources)
+    for stage, section in zip(stages, recipe.stages, strict=True):
+        works += sequence(stage, section)
+    nodes = _selected(recipe, sources, works, machine)
+    if not stages:
+        return Graph(tuple(nodes), tuple(works))
+    assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
+    width = 2 if vocabulary <= 1 << 16 else 4
+    tokens = sum(source.tokens for source in sources)
+    trained = ("documents", "verdicts") if recipe.tokenizer.train else ()
+    nodes.append(Node("tokenizer", trained, TOKENIZER_BYTES, _seconds("tokenizer", works, machine)))
+    needs = ("documents", "verdicts", "tokenizer")
+    nodes.append(Node("tokens", needs, tokens * width, _seconds("tokens", works, machine)))
+    for stage, section in zip(stages, recipe.stages, strict=True):
+        nodes.append(_sequence(stage, section, width, works, machine))
+    if parameters is not None:
+        nodes += _models(recipe, stages, parameters, min(tokens, HELD_OUT_TOKENS) * width, machine)
+    return Graph(tuple(nodes), tuple(works))
+
+
+def _seconds(name: str, works: list[Work], machine: Machine) -> float:
+    """Seconds to make an artifact: its work, and the start of the workers."""
+    return START + sum(work.seconds(machine.cores) for work in works if work.artifact == name)
+
+
+def _selected(recipe: Recipe, sources: tuple[SourceCounts, ...], works: list[Work], machine: Machine) -> list[Node]:
+    """The nodes from the documents to the verdicts."""
+    text, documents = sum(source.bytes for source in sources), documents_of(sources)
+    verify = any(work.figure == "verify" for work in works)
+    nodes = [Node("documents", (), round(text * COMPRESSED), _seconds("documents", works, machine))]
+    sidecars = [kind for kind in ("measures", "duplicates", "contamination") if any(w.artifact == kind for w in works)]
+    scratch = {"duplicates": _duplicates_scratch(recipe, documents), "verdicts": text if verify else 0}
+    for kind in [*sidecars, "verdicts"]:
+        needs = ("documents", *sidecars) if kind == "verdicts" else ("documents",)
+        disk = round(documents * value(f"disk-{kind}"))
+        nodes.append(Node(kind, needs, disk, _seconds(kind, works, machine), scratch=scratch.get(kind, 0)))
+    return nodes
+
+
+def _duplicates_scratch(recipe: Recipe, documents: int) -> int:
+    """Records of bands and ids, the edges that they give at most (another 16 bytes each), and three row numbers."""
+    from headrace.select.duplicates.step import BAND, ID
+
+    near = near_of(recipe)
+    bands = 0
+    if near is not None:
+        from headrace.select.duplicates.fingerprints import bands_of
+
+        bands = bands_of(near)[0]
+    return documents * (bands * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents) + 8)
+
+
+def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], machine: Machine) -> Node:
+    """A stage's sequence: rows with their segments; on the way, every token once more and the records that move it."""
+    from headrace.sequence.layout import CHOSEN, CUT, MOVED
+
+    name = f"sequence-{stage.name}"
+    masked = 1 / 8 if section.chat else 0
+    row = (stage.sequence_length + 1) * (width + masked) + value("disk-segments")
+    copies = sum(share.documents or 0 for share in stage.sources)
+    again = sum(work.amount for work in works if work.artifact == name and work.figure == "rearranged")
+    # A document is cut where rows end.
+    segments = copies + stage.rows
+    scratch = stage.tokens * width + again * width + copies * CHOSEN.itemsize
+    scratch += segments * (CUT.itemsize + MOVED.itemsize)
+    seconds = _seconds(name, works, machine)
+    return Node(name, _SEQUENCE_NEEDS, round(stage.rows * row), seconds, scratch=round(scratch))
+
+
+def _models(
+    recipe: Recipe, stages: tuple[StagePlan, ...], parameters: int, held_out_disk: int, machine: Machine
+) -> list[Node]:
+    """The models, and the sequence that measures their loss."""
+    nodes = []
+    held_out: tuple[str, ...] = ()
+    if recipe.split.validation:
+        held_out = ("sequence-heldout",)
+        nodes.append(Node("sequence-heldout", _SEQUENCE_NEEDS, held_out_disk, 0.0))
+    for stage, section in zip(stages, recipe.stages, strict=True):
+        before = () if stage.start in (None, "scratch") else (f"model-{stage.start}",)
+        disk = parameters * (4 + CHECKPOINT * section.train.keep)
+        needs = (f"sequence-{stage.name}", *held_out, "tokenizer", *before)
+        nodes.append(Node(f"model-{stage.name}", needs, disk, (stage.flops or 0) / machine.flops))
+    return nodes

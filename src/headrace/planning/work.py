@@ -1,0 +1,136 @@
+"""What a run has to do, step by step: so much of something, at a rate of a core that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.planning.counts import BYTES_PER_TOKEN, SourceCounts
+from headrace.planning.machine import EFFICIENCY
+from headrace.planning.rates import figures
+from headrace.recipe.schema import Recipe, Stage
+
+if TYPE_CHECKING:
+    from headrace.planning.forecast import StagePlan
+
+# Formats whose files are parsed as Python.
+PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
+# Bytes of text of a document where the number of documents is not known.
+DOCUMENT_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step of an artifact's making.
+
+    Attributes:
+        artifact: the node of the graph, such as ``duplicates``.
+        step: what is done.
+        figure: the name of its rate.
+        amount: how much there is to do.
+        unit: of what: ``bytes`` of text, ``documents`` or ``tokens``.
+        rate: what a core does in a second.
+        serial: whether one core does it, however many there are.
+    """
+
+    artifact: str
+    step: str
+    figure: str
+    amount: float
+    unit: str
+    rate: float
+    serial: bool = False
+
+    @property
+    def core_seconds(self) -> float:
+        """Seconds that one core takes."""
+        return self.amount / self.rate
+
+    def seconds(self, cores: int) -> float:
+        """Seconds on so many cores, of which each but a single one counts for :data:`EFFICIENCY`."""
+        return self.core_seconds / (1 if self.serial or cores == 1 else cores * EFFICIENCY)
+
+    def to_json(self, cores: int) -> dict[str, Any]:
+        """The attributes, and what follows from them."""
+        return {**asdict(self), "core_seconds": self.core_seconds, "seconds": self.seconds(cores)}
+
+
+def work(artifact: str, step: str, figure: str, amount: float, serial: bool = False) -> Work:
+    """Work at a measured rate."""
+    measured = figures()[figure]
+    return Work(artifact, step, figure, amount, measured.unit.removesuffix("/s"), measured.value, serial)
+
+
+def documents_of(sources: tuple[SourceCounts, ...]) -> int:
+    """Documents of all sources, guessed from their text where nobody knows."""
+    return sum(source.documents or round(source.bytes / DOCUMENT_BYTES) for source in sources)
+
+
+def row_bytes(documents: int) -> int:
+    """Bytes of a row number: ``components.row_dtype``, whose module would compile kernels."""
+    return 4 if documents <= 1 << 32 else 8
+
+
+_READING = {"documents": "read, write", "documents-ftfy": "read, mend with ftfy, write", "syntax": "parse Python"}
+
+
+def _read(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> dict[str, int]:
+    """Bytes of text that are read at each rate."""
+    plain = "documents-ftfy" if recipe.documents.normalise == "ftfy" else "documents"
+    sizes: dict[str, int] = {}
+    for source in sources:
+        section = recipe.sources[source.name]
+        parsed = any((files.format or section.format) in PARSED for files in section.files)
+        figure = "syntax" if parsed else plain
+        sizes[figure] = sizes.get(figure, 0) + source.bytes
+    return sizes
+
+
+def selection(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
+    """The work from the sources to the verdicts."""
+    text, documents = sum(source.bytes for source in sources), documents_of(sources)
+    out = [work("documents", _READING[figure], figure, size) for figure, size in _read(recipe, sources).items()]
+    if recipe.filters.short is not None or recipe.filters.code is not None:
+        out.append(work("measures", "measure", "measures", text))
+    near = near_of(recipe)
+    if near is not None:
+        figure = "signatures" if near.signature == "fast" else "signatures-datasketch"
+        out.append(work("duplicates", f"signatures ({near.signature})", figure, text))
+    if recipe.deduplicate is not None or recipe.split.check is not None:
+        out.append(work("duplicates", "candidates", "candidates", documents))
+        out.append(work("duplicates", "components", "components", documents, serial=True))
+    if recipe.decontaminate is not None:
+        out.append(work("contamination", "search", "contamination", text))
+    out.append(work("verdicts", "judge", "verdicts", documents))
+    if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
+        # At most: as if every document had a candidate.
+        out.append(work("verdicts", "verify, at most", "verify", text))
+    return out
+
+
+def near_of(recipe: Recipe) -> Any:
+    """The settings of near-duplicates that the signatures are made with; None where none are made."""
+    from headrace.recipe.schema import Near
+
+    near = recipe.deduplicate.near if recipe.deduplicate is not None else None
+    return Near() if near is None and recipe.split.check == "near" else near
+
+
+def tokenising(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
+    """The work of the tokenizer and the tokens: of what is kept, as far as its tokens are known."""
+    assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
+    kept = sum(min(source.bytes, source.tokens * BYTES_PER_TOKEN) for source in sources)
+    train = recipe.tokenizer.train
+    out = [work("tokenizer", "train", "tokenizer", min(kept, train.sample or kept))] if train is not None else []
+    return [*out, work("tokens", "encode", "tokens", kept)]
+
+
+def sequence(stage: StagePlan, section: Stage) -> list[Work]:
+    """The work of a stage's sequence: tokens are moved; what is rearranged or put in a template is encoded again."""
+    name = f"sequence-{stage.name}"
+    again = 0.0
+    for share in stage.sources:
+        fim = section.sources[share.source].fim
+        again += share.tokens * (1 if section.chat else fim.rate if fim else 0)
+    out = [work(name, "choose, pack, shuffle", "sequence", stage.tokens)]
+    return [*out, work(name, "chat" if section.chat else "FIM", "rearranged", again)] if again else out
