@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, Side, compare, megabytes, require, sample
-from bench.tokenise import BATCH, Cold, library
+from bench.tokenise import BATCH, Cold, library, our_engine
 from bench.vocabularies import byte_level, sentencepiece
 
 LIBRARY_MB = 8.0
@@ -60,7 +60,8 @@ def run(setting: Setting) -> Iterator[Result]:
     texts = read_texts(setting.corpus)
     few = sample(texts, min(LIBRARY_MB, setting.mb / 2))
     for name, definition in {"GPT-2": byte_level(setting, texts), **sentencepiece()}.items():
-        peer, cold, small = library(definition), Cold(definition, texts, 1), Cold(definition, few, 1)
+        peer, engine = library(definition), our_engine(definition)
+        cold, small = Cold(engine, texts, 1), Cold(engine, few, 1)
         counts = library_counts(peer, few)
         require(small.engine.count(small.shares[0]).tolist() == counts, f"{name}: other numbers of tokens")
         yield compare(

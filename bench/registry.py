@@ -32,6 +32,7 @@ BENCHMARKS = {
     "tokenise": Benchmark("bench.tokenise", True),
     "decode": Benchmark("bench.decode", False),
     "offsets": Benchmark("bench.offsets", False),
+    "pathological": Benchmark("bench.pathological", False, 16),
     "verdicts": Benchmark("bench.verdicts", True, 300),
     "raw-to-sequence": Benchmark("bench.raw_to_sequence", True, 300),
     "sequence": Benchmark("bench.sequence", True),

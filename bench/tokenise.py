@@ -51,11 +51,11 @@ def as_tiktoken(definition: dict[str, Any], pattern: str) -> tiktoken.Encoding:
 
 
 class Cold:
-    """Our engine with nothing remembered of the texts it saw before."""
+    """Our engine with nothing remembered of the texts it saw before, and a share of texts for each core."""
 
-    def __init__(self, definition: dict[str, Any], texts: list[str], cores: int) -> None:
+    def __init__(self, engine: FastEngine, texts: list[str], cores: int) -> None:
         self.shares = [Texts.of(part) for part in parts(texts, cores)]
-        self.engine = FastEngine(definition, special_of(definition))
+        self.engine = engine
 
     def renew(self) -> None:
         """Forget the words that earlier texts had. A new engine would do the same, and take seconds."""
@@ -66,9 +66,14 @@ class Cold:
         return len(self.engine.encode(self.shares[part]).tokens)
 
 
-def require_equal(definition: dict[str, Any], texts: list[str], theirs: list[list[int]], peer: str) -> None:
+def our_engine(definition: dict[str, Any]) -> FastEngine:
+    """Ours for a definition."""
+    return FastEngine(definition, special_of(definition))
+
+
+def require_equal(engine: FastEngine, texts: list[str], theirs: list[list[int]], peer: str) -> None:
     """Token for token, document by document."""
-    mine = FastEngine(definition, special_of(definition)).encode(Texts.of(texts))
+    mine = engine.encode(Texts.of(texts))
     for i, ids in enumerate(theirs):
         same = np.array_equal(mine.of(i), np.array(ids, dtype=np.uint32))
         require(same, f"document {i} has other tokens than with {peer}: {texts[i][:200]!r}")
@@ -77,9 +82,9 @@ def require_equal(definition: dict[str, Any], texts: list[str], theirs: list[lis
 def against(setting: Setting, name: str, peer: str, target: float, definition: dict[str, Any], texts: list[str],
             mb: float, theirs: Any) -> Result:  # fmt: skip
     """Ours on all texts against a peer on a sample, after both agreed on all texts."""
-    require_equal(definition, texts, theirs(texts), peer)
+    cold = Cold(our_engine(definition), texts, setting.cores)
+    require_equal(cold.engine, texts, theirs(texts), peer)
     few = sample(texts, min(mb, setting.mb / 2))
-    cold = Cold(definition, texts, setting.cores)
     with Crew(setting, cold.encode, cold.renew) as us:
         sides = us.side(megabytes(texts)), Side(lambda: theirs(few), megabytes(few))
         return compare(setting, name, peer, "MB/s", *sides, target)

@@ -20,7 +20,7 @@ from headrace.tokens.engine import Texts
 from headrace.tokens.fast import FastEngine
 from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import engine_from
-from headrace.tokens.split_patterns import CL100K_PATTERN, QWEN2_PATTERN
+from headrace.tokens.split_patterns import CL100K_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -71,12 +71,24 @@ PATHOLOGICAL = {
     "apostrophes": "'" * 10_001 + "s" + "'s" * 9_000,
     "wide spaces": "\u3000" * 9_000 + "a" + "\u3000b" * 5_000 + "\xa0" * 4_100,
     "meta spaces": "\u2581" * 9_000 + "a\u2581 b" * 900,
+    "Cyrillic": "".join(random.Random(2).choices("\u0430\u0431\u0432\u0433", k=20_000)),
+    "random digits": "".join(random.Random(3).choices("0123456789", k=30_000)),
+    "every pair of bytes": "".join(chr(a) + chr(b) for a in range(256) for b in range(0, 256, 5)),
+    "random bytes": random.Random(4).randbytes(30_000).decode("latin-1"),
+    "random bytes, replaced": random.Random(5).randbytes(30_000).decode("utf-8", "replace"),
+    "replacement characters": "\ufffd" * 15_000,
 }
 
 
 @pytest.mark.parametrize("name", PATHOLOGICAL)
 def test_pathological_text(both, name):
     assert same(*both, [PATHOLOGICAL[name]])
+
+
+@pytest.mark.parametrize("pattern", [LLAMA3_PATTERN, CL100K_PATTERN, QWEN2_PATTERN])
+def test_pathological_text_with_other_patterns(trained_definition, pattern):
+    definition = patterned(trained_definition, pattern, ignore_merges=True)
+    assert same(FastEngine(definition, {}), LibraryEngine(definition, {}), [*PATHOLOGICAL.values()])
 
 
 def test_python_files_of_the_environment(both):
