@@ -31,6 +31,7 @@ BENCHMARKS = {
     "exact-dedup": Benchmark("bench.exact_dedup", False),
     "tokenise": Benchmark("bench.tokenise", True),
     "decode": Benchmark("bench.decode", False),
+    "equality": Benchmark("bench.equality", False, 200),
     "offsets": Benchmark("bench.offsets", False),
     "pathological": Benchmark("bench.pathological", False, 16),
     "verdicts": Benchmark("bench.verdicts", True, 300),
