@@ -73,9 +73,8 @@ def ours_in_memory(texts: Texts) -> list[int]:
     records = np.empty(len(ids), dtype=ID)
     records["high"], records["low"], records["row"] = ids[:, 0], ids[:, 1], np.arange(len(ids))
     records = sort_by(records, ("high", "low", "row"))
-    high, low, rows = (np.ascontiguousarray(records[name]) for name in ("high", "low", "row"))
     edges = np.empty((len(ids), 2), dtype=np.uint64)
-    count = star_edges(high, low, rows, np.zeros(4, dtype=np.uint64), edges)
+    count = star_edges(records["high"], records["low"], records["row"], np.zeros(4, dtype=np.uint64), edges)
     return sorted(edges[:count, 1].tolist())
 
 

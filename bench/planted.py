@@ -14,6 +14,7 @@ So the component of every row is known without looking at any other.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,12 +24,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.documents.store import SCHEMA
-from headrace.flow.exchange import Spill
 from headrace.flow.keys import keyed, salt
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
-from headrace.select.duplicates.step import BAND, ID, Duplicates, high_bits
+from headrace.select.duplicates.step import Duplicates, high_bits
 
 SOURCE = "planted"
 SHARD_ROWS = 1 << 20
@@ -213,20 +213,21 @@ class PlantedDuplicates(Duplicates):
         offsets = ctx.input("documents").row_offsets
         plan = Plan(int(offsets[-1]))
         start, stop = offsets[spec["shard"] : spec["shard"] + 2].tolist()
-        with (
-            Spill(ctx, "bands", BAND, max(1, self._band_partitions(ctx))) as bands,
-            Spill(ctx, "ids", ID, max(1, self._id_partitions(ctx))) as ids,
-        ):
+        to_bands, to_ids = self._spills(ctx)
+        making = 0.0
+        with to_bands as bands, to_ids as ids:
             for at in range(start, stop, BATCH):
+                since = time.perf_counter()
                 rows = np.arange(at, min(stop, at + BATCH), dtype=np.uint64)
-                found = plan.fingerprints(rows, self.bands()[0])
-                records = np.empty(found.size, dtype=BAND)
+                found, halves = plan.fingerprints(rows, self.bands()[0]), plan.ids(rows)
+                making += time.perf_counter() - since
+                records = np.empty(found.size, dtype=bands.dtype)
                 records["fingerprint"], records["row"] = found.ravel(), np.repeat(rows, found.shape[1])
                 bands.add(high_bits(records["fingerprint"], bands.partitions), records)
-                halves, told = plan.ids(rows), np.empty(len(rows), dtype=ID)
+                told = np.empty(len(rows), dtype=ids.dtype)
                 told["high"], told["low"], told["row"] = halves[:, 0], halves[:, 1], rows
                 ids.add(high_bits(told["high"], ids.partitions), told)
                 ctx.progress(len(rows))
         with ctx.intermediate(f"bytes-{ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
             np.save(f, np.zeros(stop - start, dtype=np.int64))
-        return {"documents": stop - start}
+        return {"documents": stop - start, "making": making}

@@ -5,12 +5,13 @@ is met, then written as one *run*, ordered by partition. A reduce task reads the
 run of every map task. Nothing but files passes between them, so either side may die and be done again.
 
 Spill file: run after run; a run is, for each partition in order, its records and then its payload bytes.
-Index file (NumPy): int64[partitions, runs, 3], of each slice the records, the payload bytes and where it begins; a
-reduce task maps it and so reads its own partition's entries only.
+Index file: the numbers of partitions and of runs, then [partitions, runs, 3], of each slice the records, the payload
+bytes and where it begins, all int64; a reduce task reads its own partition's entries only.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
@@ -21,9 +22,17 @@ import numpy as np
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.task import TaskContext
 
-# A run is held twice while it is put in order (records and the ordered copy, and the order itself), and a task has
-# other data too, such as a second spill. Larger runs are no quicker: slices of 2048 partitions still have 60 kB each.
+# A run is held twice while it is put in order (records and the ordered copy), and a task has other data too, such as a
+# second spill.
 SPILL_SHARE = 0.125
+
+# Runs are no larger than it takes for slices of this size: what is written in order stays in the third-level cache, and
+# the memory is used again for the next run (new pages cost more than the sort: 25 ns a record of 12 bytes against 6).
+SLICE_BYTES = 1 << 16
+LEAST_RUN = 1 << 24
+
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 class Spill:
@@ -41,10 +50,11 @@ class Spill:
     def __init__(self, ctx: TaskContext, name: str, dtype: np.dtype, partitions: int, payload: bool = False) -> None:
         self.dtype, self.partitions, self.payload = np.dtype(dtype), partitions, payload
         self._ctx, self._name = ctx, name
-        self._limit = max(1 << 16, int(ctx.memory * SPILL_SHARE))
+        self._limit = max(1 << 16, min(int(ctx.memory * SPILL_SHARE), max(LEAST_RUN, SLICE_BYTES * partitions)))
         self._held: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._size = 0
         self._runs: list[np.ndarray] = []
+        self._ordered, self._moved = np.empty(0, dtype=self.dtype), np.empty(0, dtype=np.uint8)
 
     def __enter__(self) -> Spill:
         self._writing = self._ctx.intermediate(f"{self._name}-{self._ctx.task:05d}.spill")
@@ -60,7 +70,7 @@ class Spill:
             payload: uint8[sum of records["length"]], the records' bytes one after the other.
         """
         if len(records):
-            # NumPy sorts 16-bit numbers by radix, ten times as fast as wider ones, and they are held with the records.
+            # They are held with the records.
             narrow = np.uint16 if self.partitions <= 1 << 16 else np.int64
             self._held.append((np.asarray(partition).astype(narrow), records, payload))
             self._size += records.nbytes + (0 if payload is None else payload.nbytes)
@@ -70,25 +80,27 @@ class Spill:
     def _flush(self) -> None:
         if not self._held:
             return
-        partition = np.concatenate([held[0] for held in self._held])
-        records = np.concatenate([held[1] for held in self._held])
-        payload = np.concatenate([held[2] for held in self._held]) if self.payload else None
-        self._held, self._size = [], 0
-        order = np.argsort(partition, kind="stable")
-        ordered = records[order]
-        begin = self._file.tell()
         index = np.zeros((self.partitions, 3), dtype=np.int64)
-        index[:, 0] = np.bincount(partition, minlength=self.partitions)
-        ends = np.cumsum(index[:, 0])
-        if payload is None:
+        lengths = [held[1]["length"].astype(np.int64) if self.payload else _NONE for held in self._held]
+        for (partition, _, _), long in zip(self._held, lengths, strict=True):
+            _count(partition, long, index)
+        ends, byte_ends = np.cumsum(index[:, 0]), np.cumsum(index[:, 1])
+        at, byte_at = ends - index[:, 0], byte_ends - index[:, 1]
+        if ends[-1] > len(self._ordered):
+            self._ordered = np.empty(ends[-1], dtype=self.dtype)
+        if byte_ends[-1] > len(self._moved):
+            self._moved = np.empty(byte_ends[-1], dtype=np.uint8)
+        ordered, moved = self._ordered[: ends[-1]], self._moved[: byte_ends[-1]]
+        for (partition, records, payload), long in zip(self._held, lengths, strict=True):
+            _spread(partition, _words(records), at, _words(ordered))
+            if payload is not None:
+                _spread_bytes(partition, payload, long, byte_at, moved)
+        self._held, self._size = [], 0
+        begin = self._file.tell()
+        if not self.payload:
             ordered.tofile(self._file)
         else:
-            lengths = records["length"].astype(np.int64)
-            starts = np.cumsum(lengths) - lengths
-            moved = gather(payload, starts[order], lengths[order])
-            index[:, 1] = np.bincount(partition, weights=lengths, minlength=self.partitions).astype(np.int64)
-            byte_ends = np.cumsum(index[:, 1])
-            for p in range(self.partitions):
+            for p in np.flatnonzero(index[:, 0]).tolist():
                 ordered[ends[p] - index[p, 0] : ends[p]].tofile(self._file)
                 moved[byte_ends[p] - index[p, 1] : byte_ends[p]].tofile(self._file)
         sizes = index[:, 0] * self.dtype.itemsize + index[:, 1]
@@ -105,9 +117,63 @@ class Spill:
             self._file.close()
             self._writing.__exit__(kind, error, trace)
         if kind is None:
-            index = np.stack(self._runs, axis=1) if self._runs else np.zeros((self.partitions, 0, 3), dtype=np.int64)
-            with self._ctx.intermediate(f"{self._name}-{self._ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
-                np.save(f, index)
+            with self._ctx.intermediate(f"{self._name}-{self._ctx.task:05d}.index") as out, open(out.path, "wb") as f:
+                np.array([self.partitions, len(self._runs)], dtype=np.int64).tofile(f)
+                if self._runs:
+                    np.stack(self._runs, axis=1).tofile(f)
+
+
+def _words(records: np.ndarray) -> np.ndarray:
+    """Records as [n, w] of the widest words that their size is a multiple of."""
+    size = records.dtype.itemsize
+    word = next(word for word in (np.uint64, np.uint32, np.uint16, np.uint8) if size % np.dtype(word).itemsize == 0)
+    return np.ascontiguousarray(records).view(word).reshape(len(records), -1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(partition: np.ndarray, lengths: np.ndarray, index: np.ndarray) -> None:
+    """Add up the records of each partition in column 0 of ``index``, and their payload bytes in column 1."""
+    for i in range(len(partition)):
+        index[partition[i], 0] += 1
+    for i in range(len(lengths)):
+        index[partition[i], 1] += lengths[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _spread(partition: np.ndarray, words: np.ndarray, at: np.ndarray, out: np.ndarray) -> None:
+    """Copy each record to the next place of its partition; ``at`` holds these places and is updated."""
+    width = words.shape[1]
+    if width == 2:
+        for i in range(len(partition)):
+            to = at[partition[i]]
+            out[to, 0], out[to, 1] = words[i, 0], words[i, 1]
+            at[partition[i]] = to + 1
+        return
+    if width == 3:
+        for i in range(len(partition)):
+            to = at[partition[i]]
+            out[to, 0], out[to, 1], out[to, 2] = words[i, 0], words[i, 1], words[i, 2]
+            at[partition[i]] = to + 1
+        return
+    for i in range(len(partition)):
+        to = at[partition[i]]
+        for w in range(width):
+            out[to, w] = words[i, w]
+        at[partition[i]] = to + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _spread_bytes(
+    partition: np.ndarray, payload: np.ndarray, lengths: np.ndarray, at: np.ndarray, out: np.ndarray
+) -> None:
+    """The same for the bytes that go with each record."""
+    start = 0
+    for i in range(len(partition)):
+        to = at[partition[i]]
+        for k in range(lengths[i]):
+            out[to + k] = payload[start + k]
+        start += lengths[i]
+        at[partition[i]] = to + lengths[i]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -136,13 +202,14 @@ def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndar
     return out
 
 
-def _index(ctx: TaskContext, phase: str, name: str, task: int) -> np.ndarray:
-    """The index of one map task: int64[partitions, runs, 3], mapped."""
-    path = ctx.scratch(phase, f"{name}-{task:05d}.npy")
-    try:
-        return np.load(path, mmap_mode="r")
-    except ValueError:  # an array without entries cannot be mapped
-        return np.load(path)
+def _index(ctx: TaskContext, phase: str, name: str, task: int, partition: int | None = None) -> np.ndarray:
+    """The index of one map task, int64[partitions, runs, 3], or of one partition in it, int64[runs, 3]."""
+    with open(ctx.scratch(phase, f"{name}-{task:05d}.index"), "rb", buffering=0) as f:
+        partitions, runs = np.fromfile(f, dtype=np.int64, count=2).tolist()
+        if partition is None:
+            return np.fromfile(f, dtype=np.int64).reshape(partitions, runs, 3)
+        f.seek(24 * runs * partition, os.SEEK_CUR)
+        return np.fromfile(f, dtype=np.int64, count=3 * runs).reshape(runs, 3)
 
 
 def _totals(ctx: TaskContext, phase: str, name: str, column: int) -> np.ndarray:
@@ -153,6 +220,11 @@ def _totals(ctx: TaskContext, phase: str, name: str, column: int) -> np.ndarray:
 def partition_counts(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
     """Records in each partition of a finished exchange: int64[partitions], or int64[0] if it had no task."""
     return _totals(ctx, phase, name, 0)
+
+
+def partition_size(ctx: TaskContext, phase: str, name: str, partition: int) -> int:
+    """Records in one partition of a finished exchange."""
+    return sum(int(_index(ctx, phase, name, task, partition)[:, 0].sum()) for task in range(ctx.tasks(phase)))
 
 
 def partition_bytes(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
@@ -171,7 +243,7 @@ def read_partition(
     """
     dtype = np.dtype(dtype)
     for task in range(ctx.tasks(phase)):
-        slices = np.array(_index(ctx, phase, name, task)[partition])
+        slices = _index(ctx, phase, name, task, partition)
         if not slices[:, 0].any():
             continue
         with open(ctx.scratch(phase, f"{name}-{task:05d}.spill"), "rb") as f:

@@ -8,9 +8,8 @@ candidates are verified, several of a group may be kept, by the same order of pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,26 +17,29 @@ import pyarrow as pa
 
 from headrace.flow.exchange import gather
 from headrace.flow.keys import keyed, parse_ids, salt
+from headrace.select.groups import best_of_groups, find_groups, index_groups
 
-MEMBER = np.dtype(
-    [
-        ("component", "<u8"),  # smallest row of the component
-        ("group", "<u8"),  # what one document is kept of: the component, or the smallest row of the same content id
-        ("row", "<u8"),
-        ("high", "<u8"),  # the content id
-        ("low", "<u8"),
-        ("bytes", "<i8"),  # length of the text
-        ("key", "<u8"),
-        ("size", "<u8"),  # documents in the component
-        ("origin_row", "<i8"),
-        ("source", "<u2"),
-        ("priority", "<u2"),
-        ("split", "u1"),
-        ("barred", "u1"),  # whether another verdict removes it
-        ("length", "<u4"),  # of the payload: the name of the file it came from
-    ]
-)
-"""A document that has duplicates, as it goes to the partition of its component."""
+# Members looked at together: a partition's slices of a few hundred cost more to begin with than to look at.
+GATHERED_BYTES = 4 << 20
+
+_FIELDS = [
+    ("component", "<u8"),  # smallest row of the component
+    ("group", "<u8"),  # what one document is kept of: the component, or the smallest row of the same content id
+    ("row", "<u8"),
+    ("high", "<u8"),  # the content id
+    ("low", "<u8"),
+    ("bytes", "<i8"),  # length of the text
+    ("key", "<u8"),
+    ("size", "<u8"),  # documents in the component
+    ("origin_row", "<i8"),
+    ("source", "<u2"),
+    ("priority", "<u2"),
+    ("split", "u1"),
+    ("barred", "u1"),  # whether another verdict removes it
+    ("length", "<u4"),  # of the payload: the name of the file it came from
+]
+MEMBER = np.dtype({"names": [n for n, _ in _FIELDS], "formats": [f for _, f in _FIELDS], "itemsize": 88})
+"""A document that has duplicates, as it goes to the partition of its component, in eleven words."""
 
 Chunks = Iterable[tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]]
 """Records of :data:`MEMBER` with their payload."""
@@ -69,21 +71,6 @@ class Members:
     def join(self, other: Members) -> Members:
         """These and then those."""
         return Members(np.concatenate([self.records, other.records]), np.concatenate([self.files, other.files]))
-
-    def places(self, sources: Sequence[str]) -> list[dict[str, Any]]:
-        """Each as the evidence of another's removal names it: ``kept_id``, ``kept_row`` (dense row id), and so on."""
-        ends = np.cumsum(self.records["length"].astype(np.int64)).tolist()
-        raw = self.files.tobytes()
-        return [
-            {
-                "kept_id": f"{int(record['high']):016x}{int(record['low']):016x}",
-                "kept_row": int(record["row"]),
-                "kept_source": sources[int(record["source"])],
-                "kept_file": raw[end - int(record["length"]) : end].decode(),
-                "kept_origin_row": int(record["origin_row"]),
-            }
-            for record, end in zip(self.records, ends, strict=True)
-        ]
 
 
 def describe(
@@ -133,6 +120,26 @@ def describe(
     return have, Members(records, files)
 
 
+def gathered(chunks: Chunks) -> Chunks:
+    """The same members in larger chunks, of at least ``GATHERED_BYTES`` but for the last."""
+    held: list[Members] = []
+    size = 0
+    for records, files in chunks:
+        held.append(Members(records, files))
+        size += records.nbytes + files.nbytes
+        if size >= GATHERED_BYTES:
+            yield _together(held)
+            held, size = [], 0
+    if held:
+        yield _together(held)
+
+
+def _together(parts: list[Members]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
+    if len(parts) == 1:
+        return parts[0].records, parts[0].files
+    return np.concatenate([part.records for part in parts]), np.concatenate([part.files for part in parts])
+
+
 def elect(chunks: Chunks) -> Members:
     """The member to keep of each group, among those that no other verdict removes.
 
@@ -142,11 +149,20 @@ def elect(chunks: Chunks) -> Members:
     Returns:
         The winners in ascending order of group; a group whose members are all barred has none.
     """
-    best = Members.none()
-    for records, files in chunks:
-        candidates = Members(records, files).take(np.flatnonzero(records["barred"] == 0))
-        best = _first_of_groups(best.join(_first_of_groups(candidates)))
-    return best
+    found, fresh, settled = [Members.none()], 0, 0
+    for records, files in gathered(chunks):
+        found.append(Members(records, files).take(best_of_groups(records)))
+        fresh += len(found[-1].records)
+        if fresh > settled:  # merged whenever they have doubled, so a group is looked at a few times only
+            found = [_best_of(found)]
+            fresh, settled = 0, len(found[0].records)
+    best = _best_of(found)
+    return best.take(np.argsort(best.records["group"]))
+
+
+def _best_of(parts: list[Members]) -> Members:
+    together = Members(*_together(parts))
+    return together.take(best_of_groups(together.records))
 
 
 def free_in_order(chunks: Chunks) -> npt.NDArray[np.void]:
@@ -172,17 +188,9 @@ def _preference(r: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     return np.lexsort([r["row"], r["key"], -r["bytes"], r["priority"], r["group"]])
 
 
-def _first_of_groups(members: Members) -> Members:
-    order = _preference(members.records)
-    group = members.records["group"][order]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = group[1:] != group[:-1]
-    return members.take(order[first])
-
-
 @dataclass(frozen=True)
 class Lost:
-    """Those who were not elected though no other verdict removes them, in ascending order of row.
+    """Those who were not elected though no other verdict removes them.
 
     Attributes:
         row: uint64[n].
@@ -197,22 +205,21 @@ class Lost:
     exact: npt.NDArray[np.bool_]
 
 
-def losers(chunks: Chunks, winners: Members) -> Lost:
-    """Who lost, and to whom.
+def losers(chunks: Chunks, winners: Members) -> Iterator[Lost]:
+    """Who lost, and to whom, chunk by chunk.
 
     Args:
         chunks: all members of the partition.
         winners: from :func:`elect`, of the same partition.
     """
-    parts = [(np.empty(0, np.uint64), np.empty(0, np.uint16), np.empty(0, np.int64), np.empty(0, np.bool_))]
     best = winners.records
-    for records, _ in chunks:
-        some = records[records["barred"] == 0]
-        winner = np.searchsorted(best["group"], some["group"])
-        lost = best["row"][winner] != some["row"]
-        some, winner = some[lost], winner[lost]
-        exact = (best["high"][winner] == some["high"]) & (best["low"][winner] == some["low"])
-        parts.append((some["row"], some["source"], winner, exact))
-    row, source, winner, exact = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(row)
-    return Lost(row[order], source[order], winner[order], exact[order])
+    groups = np.ascontiguousarray(best["group"])
+    slots = index_groups(groups)
+    for records, _ in gathered(chunks):
+        free = np.flatnonzero(records["barred"] == 0)
+        winner = find_groups(records["group"][free], groups, slots)
+        beaten = best["row"][winner] != records["row"][free]
+        lost, winner = free[beaten], winner[beaten]
+        row, high, low = (records[name][lost] for name in ("row", "high", "low"))
+        exact = (best["high"][winner] == high) & (best["low"][winner] == low)
+        yield Lost(row, records["source"][lost], winner, exact)

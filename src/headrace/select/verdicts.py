@@ -92,7 +92,7 @@ class Verdicts(Step):
     seed: int
 
     kind: ClassVar[str] = "verdicts"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     @staticmethod
     def of(
@@ -296,17 +296,25 @@ class Verdicts(Step):
         if not partitions or not ctx.input("documents").rows:
             return []
 
-        # A member is held with its bucket numbers, and while they are sorted; texts as far as a block goes.
-        held = 4 * _partition_sizes(ctx, "members", MEMBER) + LEAST_BYTES
-        longest = max(result["longest"] for result in ctx.results("judge"))
-        most = max(LEAST_BYTES, 2 * HELD_PER_BYTE * longest)
-        held += np.minimum(HELD_PER_BYTE * _partition_sizes(ctx, "texts", TEXT), most)
-        return [{"partition": p, "least": int(held[p])} for p in range(partitions)]
+        size = _partition_sizes(ctx, "members", MEMBER)
+        if self.rules().compares_texts:
+            # A member is held with its bucket numbers, and while they are sorted; texts as far as a block goes.
+            longest = max(result["longest"] for result in ctx.results("judge"))
+            most = max(LEAST_BYTES, 2 * HELD_PER_BYTE * longest)
+            held = 4 * size + np.minimum(HELD_PER_BYTE * _partition_sizes(ctx, "texts", TEXT), most)
+        elif self.remove == "component":
+            # Only winners are held, one of each component: no more than half of the members, and few of a large one.
+            components = ctx.input("duplicates").manifest.counts["components"]
+            held = np.minimum(2 * size, 4 * (components // partitions + 4096) * MEMBER_BYTES)
+        else:
+            held = 4 * size
+        return [{"partition": p, "least": int(held[p]) + LEAST_BYTES} for p in range(partitions)]
 
     def _settle(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.flow.exchange import Spill, read_partition
         from headrace.select.election import MEMBER, Chunks
-        from headrace.select.settlement import DECISION, settle
+        from headrace.select.evidence import DECISION
+        from headrace.select.settlement import settle
         from headrace.select.verification import TEXT, Texts
 
         offsets = ctx.input("documents").row_offsets
@@ -334,33 +342,56 @@ class Verdicts(Step):
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        from headrace.select.settlement import REASONS
+        from headrace.select.evidence import REASONS, place, write_evidence
         from headrace.select.splits import SPLITS
 
-        judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet")).combine_chunks()
-        rows, reasons, told = self._decisions(ctx, spec["shard"])
-        mask = np.zeros(judged.num_rows, dtype=bool)
-        mask[rows] = True
-        removed = pa.array(mask)
-        twice = judged.column("reason").filter(removed).null_count < len(rows)
-        if twice or len(np.unique(rows)) != len(rows):
+        judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet"), use_threads=False)
+        judged = judged.combine_chunks()
+        reason, evidence, source, split = (_whole(judged.column(name)) for name in JUDGED.names)
+        records, names = self._decisions(ctx, spec["shard"])
+        at = place(records, int(ctx.input("documents").row_offsets[spec["shard"]]), judged.num_rows)
+        removed = at >= 0
+        if np.any(removed & reason.is_valid().to_numpy(zero_copy_only=False)):
             raise ConservationError(f"documents shard {spec['shard']}: a document was removed twice")
-        reason, evidence = (_whole(judged.column(name)) for name in ("reason", "evidence"))
-        reason = pc.replace_with_mask(reason, removed, pa.array(REASONS, pa.string()).take(pa.array(reasons)))
-        evidence = pc.replace_with_mask(evidence, removed, told)
-        splits = pa.array(SPLITS).take(_whole(judged.column("split")))
-        sources = pa.array(self.sources, pa.string()).take(_whole(judged.column("source")))
+        told = write_evidence(records, names, at, self.sources)
+        codes = pa.array(np.where(removed, records["reason"][at] if len(records) else 0, 0), mask=~removed)
+        lost = pa.DictionaryArray.from_arrays(codes, pa.array(REASONS, pa.string())).cast(pa.string())
+        reason = pc.coalesce(reason, lost) if reason.null_count < len(reason) else lost
+        evidence = pc.coalesce(evidence, told) if evidence.null_count < len(evidence) else told
+        splits = pa.DictionaryArray.from_arrays(split, pa.array(SPLITS)).cast(pa.string())
         table = pa.table([pc.is_null(reason), reason, evidence, splits], schema=SCHEMA)
         with ctx.shard() as out:
-            pq.write_table(table, out.path, compression=sidecar.COMPRESSION, row_group_size=ROW_GROUP)
+            pq.write_table(
+                table,
+                out.path,
+                compression=sidecar.COMPRESSION,
+                row_group_size=ROW_GROUP,
+                use_dictionary=["reason", "split"],  # hardly any evidence occurs twice in a row group
+                write_statistics=["keep", "reason", "split"],
+            )
             out.rows = table.num_rows
-        groups = pa.table({"source": sources, "reason": reason, "split": splits})
-        keys = ["source", "reason", "split"]
-        return {"counts": groups.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist()}
+        return {"counts": self._tally(source, reason, split)}
 
-    def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], pa.Array]:
+    def _tally(self, source: pa.Array, reason: pa.Array, split: pa.Array) -> list[dict[str, Any]]:
+        """How many documents there are of each source, reason and split that occur together."""
+        from headrace.select.splits import SPLITS
+
+        reasons = reason.dictionary_encode()
+        names = [*reasons.dictionary.to_pylist(), None]
+        shape = (len(self.sources), len(names), len(SPLITS))
+        code = reasons.indices.fill_null(len(names) - 1).to_numpy().astype(np.int64)
+        code += source.to_numpy().astype(np.int64) * shape[1]
+        code = code * shape[2] + split.to_numpy()
+        counts = np.bincount(code, minlength=int(np.prod(shape))).reshape(shape)
+        return [
+            {"source": self.sources[i], "reason": names[j], "split": SPLITS[k], "count_all": int(counts[i, j, k])}
+            for i, j, k in np.argwhere(counts).tolist()
+        ]
+
+    def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
         from headrace.flow.exchange import read_partition
-        from headrace.select.settlement import DECISION, decisions_between
+        from headrace.select.evidence import DECISION
+        from headrace.select.settlement import decisions_between
 
         documents = ctx.input("documents")
         start, stop = documents.row_offsets[shard : shard + 2].tolist()

@@ -16,14 +16,14 @@ def row_dtype(rows: int) -> np.dtype:
 
 
 @numba.njit(cache=True, nogil=True)
-def union(parent: npt.NDArray[np.unsignedinteger], pairs: npt.NDArray[np.uint64]) -> int:
+def union(parent: npt.NDArray[np.unsignedinteger], pairs: npt.NDArray[np.unsignedinteger]) -> int:
     """Join the two rows of each pair.
 
     Union by smaller root with path halving (Tarjan and van Leeuwen 1984): a parent is never greater than its child.
 
     Args:
         parent: unsigned[rows], each row's parent; at first its own number.
-        pairs: uint64[n, 2].
+        pairs: unsigned[n, 2].
 
     Returns:
         The number of pairs that joined two components.
@@ -76,7 +76,7 @@ def star_edges(
     low: npt.NDArray[np.uint64],
     rows: npt.NDArray[np.uint64],
     state: npt.NDArray[np.uint64],
-    edges: npt.NDArray[np.uint64],
+    edges: npt.NDArray[np.unsignedinteger],
 ) -> int:
     """Edges from each member of a bucket to its smallest row: n - 1 edges for a bucket of n, never n * (n - 1) / 2.
 
@@ -87,7 +87,7 @@ def star_edges(
         rows: uint64[n].
         state: uint64[4], the bucket that is open at a chunk's start: high, low, smallest row, and 1 if there is one.
             Updated.
-        edges: uint64[n, 2]; receives (smallest row, member).
+        edges: unsigned[n, 2]; receives (smallest row, member).
 
     Returns:
         The number of edges.

@@ -6,7 +6,7 @@ Three files are written, of a row number's width for each document: ``labels.bin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.task import TaskContext
 from headrace.select.duplicates.components import flatten, row_dtype, union
-from headrace.select.duplicates.contraction import Edges, contract
+from headrace.select.duplicates.contraction import contract
 
 # Union-find may fill this share of the budget with its two arrays; the rest is for the edges on their way through.
 UNION_SHARE = 0.75
@@ -30,19 +30,22 @@ GROUP = np.dtype([("label", "<u8"), ("size", "<u8")])
 
 Counts = dict[str, int]
 
+Pairs = Iterable[npt.NDArray[np.unsignedinteger]]
+"""Chunks of unsigned[n, 2]: pairs of different rows, the smaller first."""
+
 
 def fits(rows: int, memory: int) -> bool:
     """Whether union-find over this many rows fits a budget in bytes."""
     return 2 * rows * row_dtype(rows).itemsize <= memory * UNION_SHARE
 
 
-def label(ctx: TaskContext, rows: int, near: Callable[[], Edges], exact: Callable[[], Edges]) -> Counts:
+def label(ctx: TaskContext, rows: int, near: Callable[[], Pairs], exact: Callable[[], Pairs]) -> Counts:
     """Write the three files as intermediate files of the task.
 
     Args:
         ctx: the task.
         rows: how many documents.
-        near: opens the stars of buckets, uint64[n, 2] of (smaller row, larger row).
+        near: opens the stars of buckets, unsigned[n, 2] of (smaller row, larger row).
         exact: opens the stars of content ids, (smallest row, member).
 
     Returns:
@@ -57,15 +60,20 @@ def label(ctx: TaskContext, rows: int, near: Callable[[], Edges], exact: Callabl
             first.tofile(f)
         else:
             sort = ExternalSort(out.path.parent, FIRST, ("row",), ctx.memory)
-            for edges in exact():
+            for edges in _wide(exact()):
                 sort.add(np.ascontiguousarray(edges[:, ::-1]).view(FIRST).reshape(-1))
             _fill(sort.chunks(), rows, {"label": f})
     return found
 
 
-def _both(near: Callable[[], Edges], exact: Callable[[], Edges]) -> Iterator[npt.NDArray[np.uint64]]:
+def _both(near: Callable[[], Pairs], exact: Callable[[], Pairs]) -> Iterator[npt.NDArray[np.unsignedinteger]]:
     yield from near()
     yield from exact()
+
+
+def _wide(edges: Pairs) -> Iterator[npt.NDArray[np.uint64]]:
+    for chunk in edges:
+        yield chunk.astype(np.uint64, copy=False)
 
 
 def _numbers(rows: int) -> npt.NDArray[np.unsignedinteger]:
@@ -73,7 +81,7 @@ def _numbers(rows: int) -> npt.NDArray[np.unsignedinteger]:
     return np.arange(rows, dtype=row_dtype(rows))
 
 
-def _by_union(ctx: TaskContext, rows: int, edges: Callable[[], Edges]) -> Counts:
+def _by_union(ctx: TaskContext, rows: int, edges: Callable[[], Pairs]) -> Counts:
     parent = _numbers(rows)
     for chunk in edges():
         union(parent, chunk)
@@ -88,10 +96,10 @@ def _by_union(ctx: TaskContext, rows: int, edges: Callable[[], Edges]) -> Counts
     return dict(zip(("components", "members", "largest"), found.tolist(), strict=True))
 
 
-def _by_contraction(ctx: TaskContext, rows: int, edges: Callable[[], Edges]) -> Counts:
+def _by_contraction(ctx: TaskContext, rows: int, edges: Callable[[], Pairs]) -> Counts:
     folder = ctx.folder / "scratch" / ctx.phase
     by_label = ExternalSort(folder, FIRST, ("label", "row"), ctx.memory // 2)
-    for stars in contract(ctx, edges()):
+    for stars in contract(ctx, _wide(edges())):
         by_label.add(np.ascontiguousarray(stars[:, ::-1]).view(FIRST).reshape(-1))
     by_row = ExternalSort(folder, LABEL, ("row",), ctx.memory // 2)
     found = {"components": 0, "members": 0, "largest": 0}

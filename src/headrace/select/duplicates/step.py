@@ -32,6 +32,7 @@ from headrace.flow.task import TaskContext
 from headrace.select import sidecar
 
 if TYPE_CHECKING:
+    from headrace.flow.exchange import Spill
     from headrace.recipe.schema import Near, Recipe
 
 SCHEMA = pa.schema(
@@ -45,6 +46,7 @@ SCHEMA = pa.schema(
 
 BAND = np.dtype([("fingerprint", "<u8"), ("row", "<u8")])
 ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
+"""As they are sorted; they travel with rows no wider than need be (:func:`narrow`)."""
 
 # A partition of this size is sorted in memory under the smallest budgets that a worker is given.
 PARTITION_BYTES = 64 << 20
@@ -56,10 +58,20 @@ MOST_PARTITIONS = 2048
 # cleaned against 372 by batches of 1 MB).
 BATCH_BYTES = 1 << 18
 
+# A partition of at most this share of the budget is held between its two passes; a larger one is read twice.
+HELD_SHARE = 0.2
+
 # Edges that the fold reads at a time.
 EDGE_CHUNK = 1 << 18
 
 ROW_GROUP = 1 << 16
+
+
+def narrow(dtype: np.dtype, rows: int) -> np.dtype:
+    """:data:`BAND` or :data:`ID` with the narrowest row numbers for so many documents."""
+    from headrace.select.duplicates.components import row_dtype
+
+    return np.dtype([*((name, "<u8") for name in dtype.names or () if name != "row"), ("row", row_dtype(rows))])
 
 
 def partitions(records: int, dtype: np.dtype) -> int:
@@ -148,32 +160,41 @@ class Duplicates(Step):
     # Phase "signatures".
 
     def _band_partitions(self, ctx: TaskContext) -> int:
-        return partitions(ctx.input("documents").rows * self.bands()[0], BAND) if self.near else 0
+        rows = ctx.input("documents").rows
+        return partitions(rows * self.bands()[0], narrow(BAND, rows)) if self.near else 0
 
     def _id_partitions(self, ctx: TaskContext) -> int:
-        return partitions(ctx.input("documents").rows, ID) if self.exact else 0
+        rows = ctx.input("documents").rows
+        return partitions(rows, narrow(ID, rows)) if self.exact else 0
+
+    def _spills(self, ctx: TaskContext) -> tuple[Spill, Spill]:
+        """Where a map task sends the band fingerprints and the content ids of its documents."""
+        from headrace.flow.exchange import Spill
+
+        rows = ctx.input("documents").rows
+        return (
+            Spill(ctx, "bands", narrow(BAND, rows), max(1, self._band_partitions(ctx))),
+            Spill(ctx, "ids", narrow(ID, rows), max(1, self._id_partitions(ctx))),
+        )
 
     def _signatures(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.documents.store import read_batches, text_buffers
-        from headrace.flow.exchange import Spill
         from headrace.flow.keys import parse_ids
 
         documents = ctx.input("documents")
         row = int(documents.row_offsets[spec["shard"]])
         sizes = []
-        with (
-            Spill(ctx, "bands", BAND, max(1, self._band_partitions(ctx))) as bands,
-            Spill(ctx, "ids", ID, max(1, self._id_partitions(ctx))) as ids,
-        ):
+        to_bands, to_ids = self._spills(ctx)
+        with to_bands as bands, to_ids as ids:
             for batch in _batches(ctx, read_batches(documents.shard_path(spec["shard"]), ["id", "text"], BATCH_BYTES)):
                 ctx.at(f"document rows {row} to {row + batch.num_rows - 1}")
                 data, offsets = text_buffers(batch.column("text"))
                 rows = np.arange(row, row + batch.num_rows, dtype=np.uint64)
                 if self.near is not None:
-                    found = self._band_records(data, offsets, rows)
+                    found = self._band_records(data, offsets, rows, bands.dtype)
                     bands.add(high_bits(found["fingerprint"], bands.partitions), found)
                 if self.exact:
-                    records = np.empty(batch.num_rows, dtype=ID)
+                    records = np.empty(batch.num_rows, dtype=ids.dtype)
                     halves = parse_ids(batch.column("id"))
                     records["high"], records["low"], records["row"] = halves[:, 0], halves[:, 1], rows
                     ids.add(high_bits(records["high"], ids.partitions), records)
@@ -185,13 +206,17 @@ class Duplicates(Step):
         return {"documents": sum(map(len, sizes))}
 
     def _band_records(
-        self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.uint64]
+        self,
+        data: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.uint64],
+        dtype: np.dtype,
     ) -> npt.NDArray[np.void]:
         from headrace.select.duplicates.fingerprints import fingerprints
 
         assert self.near is not None
         which, found = fingerprints(self.near, data, offsets)
-        records = np.empty(found.size, dtype=BAND)
+        records = np.empty(found.size, dtype=dtype)
         records["fingerprint"] = found.ravel()
         records["row"] = np.repeat(rows[which], found.shape[1])
         return records
@@ -294,27 +319,58 @@ def _batches(ctx: TaskContext, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
 
 
 def _stars(ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]) -> dict[str, Any]:
-    """Write the star edges of one partition as uint64 pairs (smallest row, member)."""
-    from headrace.flow.exchange import sorted_partition
-    from headrace.select.duplicates.components import star_edges
+    """Write the star edges of one partition as pairs (smallest row, member) of row numbers.
 
+    Records come in ascending order of row, and the sort is stable, so the first of a bucket is its smallest row.
+    """
+    from headrace.flow.external_sort import ExternalSort
+    from headrace.select.duplicates.components import row_dtype, star_edges
+
+    rows = ctx.input("documents").rows
+    sort = ExternalSort(ctx.folder / "scratch" / ctx.phase, dtype, tuple(dict.fromkeys(key)), ctx.memory)
+    for records in _repeated(ctx, name, partition, narrow(dtype, rows)):
+        wide = np.empty(len(records), dtype=dtype)
+        for field in dtype.names or ():
+            wide[field] = records[field]
+        sort.add(wide)
     state = np.zeros(4, dtype=np.uint64)
     count = 0
     with ctx.intermediate(f"{partition:05d}.pairs") as out, open(out.path, "wb") as f:
-        by = (*dict.fromkeys(key), "row")
-        for records in sorted_partition(ctx, "signatures", name, partition, dtype, by):
-            high, low, rows = (np.ascontiguousarray(records[field]) for field in (*key, "row"))
-            edges = np.empty((len(records), 2), dtype=np.uint64)
-            found = star_edges(high, low, rows, state, edges)
+        for records in sort.chunks():
+            edges = np.empty((len(records), 2), dtype=row_dtype(rows))
+            found = star_edges(records[key[0]], records[key[1]], records["row"], state, edges)
             edges[:found].tofile(f)
             count += found
             ctx.progress(len(records))
     return {"edges": count}
 
 
-def _read_edges(ctx: TaskContext, phase: str) -> Iterator[npt.NDArray[np.uint64]]:
-    """The edges of all partitions of a phase, in order: uint64[n, 2]."""
+def _repeated(ctx: TaskContext, name: str, partition: int, dtype: np.dtype) -> Iterator[npt.NDArray[np.void]]:
+    """The records of a partition, in their order, whose key may be that of another record; all such are there."""
+    from headrace.flow.exchange import partition_size, read_partition
+    from headrace.select.duplicates.repeats import Repeats
+
+    count = partition_size(ctx, "signatures", name, partition)
+    repeats = Repeats(count, ctx.memory // 8)
+    held: list[npt.NDArray[np.void]] = []
+    small = count * dtype.itemsize <= ctx.memory * HELD_SHARE
+    for records, _ in read_partition(ctx, "signatures", name, partition, dtype):
+        repeats.see(records)
+        if small:
+            held.append(records)
+    while held:
+        yield repeats.pick(held.pop(0))
+    if not small:
+        for records, _ in read_partition(ctx, "signatures", name, partition, dtype):
+            yield repeats.pick(records)
+
+
+def _read_edges(ctx: TaskContext, phase: str) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+    """The edges of all partitions of a phase, in order: unsigned[n, 2]."""
+    from headrace.select.duplicates.components import row_dtype
+
+    dtype = row_dtype(ctx.input("documents").rows)
     for task in range(ctx.tasks(phase)):
         with open(ctx.scratch(phase, f"{task:05d}.pairs"), "rb") as f:
-            while len(edges := np.fromfile(f, dtype=np.uint64, count=2 * EDGE_CHUNK)):
+            while len(edges := np.fromfile(f, dtype=dtype, count=2 * EDGE_CHUNK)):
                 yield edges.reshape(-1, 2)
