@@ -26,6 +26,7 @@ import pyarrow as pa
 from headrace.documents.store import SCHEMA
 from headrace.flow.keys import keyed, salt
 from headrace.flow.step import Phase, Step
+from headrace.flow.storage import write_json
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
 from headrace.select.duplicates.step import Duplicates, high_bits
@@ -33,6 +34,7 @@ from headrace.select.duplicates.step import Duplicates, high_bits
 SOURCE = "planted"
 SHARD_ROWS = 1 << 20
 BATCH = 1 << 16
+MAKING = "making.json"  # in the run folder: seconds that tasks spent on making fingerprints and ids up
 GROUP = 12  # places of three small components, of 2, 3 and 7
 _CLUSTER = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2])
 _FIRST, _SIZE = np.array([0, 2, 5]), np.array([2, 3, 7])
@@ -231,3 +233,8 @@ class PlantedDuplicates(Duplicates):
         with ctx.intermediate(f"bytes-{ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
             np.save(f, np.zeros(stop - start, dtype=np.int64))
         return {"documents": stop - start, "making": making}
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        making = sum(result["making"] for result in ctx.results("signatures"))
+        write_json(ctx.run / MAKING, making)
+        return super().finish(ctx)

@@ -4,8 +4,14 @@
 
 prints one JSON line for each number of documents: seconds of each phase, documents a second, and the peak of resident
 memory of all processes together (sum of their sets; and proportional, where pages that they share count once). What the
-plan makes up (documents, fingerprints) is timed apart from what headrace does with it. A run that was killed is taken
-up again by the same command with the same ``--out``.
+plan makes up (documents, fingerprints) is timed apart from what headrace does with it: of the phase in which fingerprints
+are made and sent to their partitions, the share that making them took does not count. A run that was killed is taken up
+again by the same command with the same ``--out``. ``--save FILE`` adds the rows to a JSON list, in place of those of
+the same size; ``--plot FILE`` draws the curve of such a list.
+
+    python -m bench.scale --keys 1000000000 --memory 2GB
+
+sorts so many row keys instead (:mod:`bench.row_keys`).
 """
 
 from __future__ import annotations
@@ -23,16 +29,18 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.planted import SOURCE, Documents, Plan, PlantedDuplicates
+from bench.planted import MAKING, SOURCE, Documents, Plan, PlantedDuplicates
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.runner import lock, make
 from headrace.flow.step import Step, topological
+from headrace.flow.storage import read_json
 from headrace.recipe.base import parse_size
 from headrace.recipe.schema import Filters, Near, Split
 
-MADE_UP = {("documents", "write"), ("duplicates", "signatures")}
+MADE_UP = ("documents", "write")
+SPILLED = ("duplicates", "signatures")
 
 
 def targets(run: Path) -> list[Step]:
@@ -90,11 +98,26 @@ class Memory(threading.Thread):
         self.join()
 
 
+def processor_seconds() -> float:
+    """What this process and its living children have used."""
+    total, me = 0.0, psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return float(total)
+
+
 class Clock:
     """Listens to a run: seconds of each phase, and tasks that were done before this run began."""
 
     def __init__(self, memory: Memory) -> None:
         self.seconds: dict[tuple[str, str], float] = {}
+        self.processor: dict[tuple[str, str], float] = {}
+        self.in_tasks: dict[tuple[str, str], float] = {}
+        self._used = 0.0
         self.kept = self.tasks = 0
         self._memory, self._now, self._since = memory, ("", ""), time.monotonic()
 
@@ -104,13 +127,16 @@ class Clock:
             self.kept += event["done"]
         elif event["event"] == "task":
             self.tasks += 1
+            self.in_tasks[self._now] = self.in_tasks.get(self._now, 0.0) + event["seconds"]
         elif event["event"] == "artifact":
             self.turn((event["artifact"].split("-")[0], event["state"]))
 
     def turn(self, now: tuple[str, str]) -> None:
         at = time.monotonic()
         self.seconds[self._now] = self.seconds.get(self._now, 0.0) + at - self._since
-        self._now, self._since = now, at
+        used = processor_seconds()
+        self.processor[self._now] = self.processor.get(self._now, 0.0) + max(0.0, used - self._used)
+        self._now, self._since, self._used = now, at, used
         self._memory.phase = " ".join(now)
 
 
@@ -174,25 +200,37 @@ def measure(out: Path, documents: int, workers: int, memory: int) -> dict[str, A
     """One point of the curve."""
     made, clock, sampler = work(out, documents, workers, memory)
     check(made, documents)
-    seconds = {f"{kind} {phase}": round(s, 2) for (kind, phase), s in clock.seconds.items() if s >= 0.005 and kind}
-    ours = sum(s for key, s in clock.seconds.items() if key not in MADE_UP)
-    spilled = ours + clock.seconds.get(("duplicates", "signatures"), 0.0)
+    seconds, processor = (
+        {f"{kind} {phase}": round(s, 2) for (kind, phase), s in of.items() if s >= 0.005 and kind}
+        for of in (clock.seconds, clock.processor)
+    )
+    making = float(str(read_json(out / MAKING))) / max(clock.in_tasks.get(SPILLED, 0.0), 1e-9)
+    making = min(1.0, making) * clock.seconds.get(SPILLED, 0.0)
+    ours = sum(s for key, s in clock.seconds.items() if key != MADE_UP) - making
     return {
         "documents": documents,
         "workers": workers,
         "memory": memory,
         "seconds": round(ours, 2),
         "documents_per_second": round(documents / ours),
-        "documents_per_second_with_fingerprints": round(documents / spilled),
+        "making_fingerprints": round(making, 2),
         "peak_rss": sampler.rss,
         "peak_pss": sampler.pss,
         "phases": seconds,
+        "processor_seconds": processor,
         "peak_rss_by_phase": {name: peak for name, peak in sampler.by_phase.items() if name},
         "tasks": clock.tasks,
         "tasks_done_before": clock.kept,
         "load": os.getloadavg()[0],
         "cores": os.cpu_count(),
     }
+
+
+def save(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Put rows into a JSON list in order of size, in place of those of the same size."""
+    have = {row["documents"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+    have |= {row["documents"]: row for row in rows}
+    path.write_text(json.dumps([have[size] for size in sorted(have)], indent=1) + "\n")
 
 
 def main() -> None:
@@ -202,13 +240,30 @@ def main() -> None:
     parser.add_argument("--memory", default="2GB", help="budget of all workers together")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="keep the run here and take it up again; a temporary folder otherwise")
+    parser.add_argument("--save", type=Path, help="add the rows to this JSON file")
+    parser.add_argument("--plot", type=Path, help="draw the rows of --save to this file, and measure nothing")
+    parser.add_argument("--keys", type=int, help="sort so many row keys instead")
     options = parser.parse_args()
+    memory = parse_size(options.memory)
+    if options.plot is not None:
+        from bench.scale_plot import draw
+
+        draw(json.loads(options.save.read_text()), options.plot)
+        return
     root = str(Path(__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    for documents in options.documents:
-        folder = options.out / str(documents) if options.out else Path(tempfile.mkdtemp(prefix="headrace-scale-"))
+    for size in [options.keys] if options.keys else options.documents:
+        folder = options.out / str(size) if options.out else Path(tempfile.mkdtemp(prefix="headrace-scale-"))
         try:
-            print(json.dumps(measure(folder, documents, options.workers, parse_size(options.memory))), flush=True)
+            if options.keys:
+                from bench.row_keys import measure_sort
+
+                print(json.dumps(measure_sort(folder, size, memory)), flush=True)
+                continue
+            row = measure(folder, size, options.workers, memory)
+            print(json.dumps(row), flush=True)
+            if options.save is not None:
+                save(options.save, [row])
         finally:
             if options.out is None:
                 shutil.rmtree(folder)
