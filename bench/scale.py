@@ -4,10 +4,10 @@
 
 prints one JSON line for each number of documents: seconds of each phase, documents a second, and the peak of resident
 memory of all processes together (sum of their sets; and proportional, where pages that they share count once). What the
-plan makes up (documents, fingerprints) is timed apart from what headrace does with it: of the phase in which fingerprints
-are made and sent to their partitions, the share that making them took does not count. A run that was killed is taken up
-again by the same command with the same ``--out``. ``--save FILE`` adds the rows to a JSON list, in place of those of
-the same size; ``--plot FILE`` draws the curve of such a list.
+plan makes up (documents, fingerprints) is timed apart from what headrace does with it: of the phase in which
+fingerprints are made and sent to their partitions, the share that making them took does not count. A run that was
+killed is taken up again by the same command with the same ``--out``. ``--save FILE`` adds the rows to a JSON list, in
+place of those of the same size; ``--plot FILE`` draws the curve of such a list.
 
     python -m bench.scale --keys 1000000000 --memory 2GB
 

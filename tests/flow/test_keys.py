@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,3 +61,21 @@ def test_ids_parse_to_their_halves(raw):
         assert parse_ids(ids).tolist() == want
         assert parse_ids(ids[1:4]).tolist() == want[1:4]
         assert parse_ids(pa.chunked_array([ids[:2], ids[3:]])).tolist() == want[:2] + want[3:]
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=20), st.integers(0, 3), st.booleans())
+def test_ids_of_any_kind_of_array(raw: list[bytes], skip: int, upper: bool) -> None:
+    texts = [one.hex().upper() if upper else one.hex() for one in raw]
+    want = [[int(text[:16], 16), int(text[16:], 16)] for text in texts[skip:]]
+    assert parse_ids(texts[skip:]).tolist() == want
+    for kind in (pa.string(), pa.large_string()):
+        assert parse_ids(pa.array(texts, kind).slice(skip)).tolist() == want
+    assert parse_ids(pa.chunked_array([texts[:skip], texts[skip:]], pa.string())).tolist()[skip:] == want
+
+
+@pytest.mark.parametrize("wrong", ["g" * 32, "0" * 31, "0" * 33, "0" * 31 + "/", "0" * 31 + ":", "@" + "0" * 31, ""])
+def test_what_is_no_id_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="32 hexadecimal"):
+        parse_ids([wrong])
+    with pytest.raises(ValueError, match="32 hexadecimal"):
+        parse_ids(pa.array(["0" * 32, wrong]))

@@ -127,7 +127,7 @@ def _words(records: np.ndarray) -> np.ndarray:
     """Records as [n, w] of the widest words that their size is a multiple of."""
     size = records.dtype.itemsize
     word = next(word for word in (np.uint64, np.uint32, np.uint16, np.uint8) if size % np.dtype(word).itemsize == 0)
-    return np.ascontiguousarray(records).view(word).reshape(len(records), -1)
+    return np.ascontiguousarray(records).view(word).reshape(len(records), size // np.dtype(word).itemsize)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.flow.exchange import gather
-from headrace.flow.keys import keyed, parse_ids, salt
+from headrace.flow.keys import keyed, salt
 from headrace.select.groups import best_of_groups, find_groups, index_groups
 
 # Members looked at together: a partition's slices of a few hundred cost more to begin with than to look at.
@@ -75,6 +75,7 @@ class Members:
 
 def describe(
     documents: pa.RecordBatch,
+    content: npt.NDArray[np.uint64],
     duplicates: pa.Table,
     judged: pa.RecordBatch,
     row: int,
@@ -85,7 +86,8 @@ def describe(
     """The documents of a batch that have duplicates, as members.
 
     Args:
-        documents: with the columns id, origin_file and origin_row.
+        documents: with the columns origin_file and origin_row.
+        content: their content ids, uint64[n, 2].
         duplicates: their rows of the duplicates sidecar.
         judged: source (position in the recipe's sources), split and reason (null if not removed) of each.
         row: dense row id of the first.
@@ -100,7 +102,7 @@ def describe(
 
     have = np.flatnonzero(duplicates.column("component").is_valid().to_numpy())
     found, which = duplicates.take(have).combine_chunks(), pa.array(have)
-    ids = parse_ids(documents.column("id").take(which))
+    ids = content[have]
     records = np.empty(len(have), dtype=MEMBER)
     records["row"] = row + have
     records["component"] = found.column("component").to_numpy()

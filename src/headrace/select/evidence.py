@@ -57,6 +57,7 @@ _OPEN, _ROW, _SOURCE, _FILE, _ORIGIN, _EXACT, _MINHASH, _JACCARD, _SIZE, _SPLIT,
     )
 )
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+_TENS = np.array([10**n for n in range(20)], dtype=np.uint64)
 # What JSON has after a backslash for the bytes below 32 that have a short form.
 _SHORT = np.zeros(32, dtype=np.uint8)
 _SHORT[[8, 9, 10, 12, 13]] = np.frombuffer(b"btnfr", dtype=np.uint8)
@@ -216,13 +217,12 @@ def _hexadecimal(out: npt.NDArray[np.uint8], to: int, value: np.uint64) -> int:
 @numba.njit(cache=True, nogil=True)
 def _decimal(out: npt.NDArray[np.uint8], to: int, value: np.uint64) -> int:
     digits = 1
-    rest = value // np.uint64(10)
-    while rest > 0:
+    while digits < len(_TENS) and value >= _TENS[digits]:
         digits += 1
-        rest //= np.uint64(10)
     for k in range(digits):
-        out[to + digits - 1 - k] = np.uint8(48 + value % np.uint64(10))
-        value //= np.uint64(10)
+        rest = value // np.uint64(10)
+        out[to + digits - 1 - k] = np.uint8(48 + value - rest * np.uint64(10))
+        value = rest
     return to + digits
 
 

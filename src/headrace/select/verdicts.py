@@ -188,6 +188,7 @@ class Verdicts(Step):
         import pyarrow.parquet as pq
 
         from headrace.flow.exchange import Spill
+        from headrace.flow.keys import parse_ids
         from headrace.select.election import MEMBER
         from headrace.select.verification import TEXT
 
@@ -200,10 +201,11 @@ class Verdicts(Step):
             pq.ParquetWriter(out.path, JUDGED) as writer,
         ):
             for batch, beside in self._rows(ctx, spec["shard"], with_text):
-                judged = self._judged(batch, beside)
+                ids = parse_ids(batch.column("id"))
+                judged = self._judged(batch, ids, beside)
                 writer.write_batch(judged)
                 if partitions:
-                    sent = self._send(batch, beside["duplicates"], judged, first + rows, members, texts)
+                    sent = self._send((batch, ids), beside["duplicates"], judged, first + rows, members, texts)
                     longest = max(longest, sent)
                 rows += batch.num_rows
                 ctx.progress(batch.num_rows)
@@ -230,11 +232,12 @@ class Verdicts(Step):
             if table.num_rows != at:
                 raise ConservationError(f"{role} shard {shard}: {table.num_rows} rows beside {at} documents")
 
-    def _judged(self, batch: pa.RecordBatch, beside: dict[str, pa.Table]) -> pa.RecordBatch:
+    def _judged(
+        self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]
+    ) -> pa.RecordBatch:
         """The verdicts of all but the settlement, and the split that each document would be in."""
         import pyarrow.compute as pc
 
-        from headrace.flow.keys import parse_ids
         from headrace.select.splits import draw
 
         sources = batch.column("source")
@@ -244,7 +247,7 @@ class Verdicts(Step):
             reason = pc.if_else(undecided, next_reason, reason)
             evidence = pc.if_else(undecided, next_evidence, evidence)
         source = pc.index_in(sources, pa.array(self.sources, sources.type)).cast(pa.uint16())
-        split = pa.array(draw(parse_ids(batch.column("id")), self.seed, self.split))
+        split = pa.array(draw(ids, self.seed, self.split))
         return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=JUDGED)
 
     def _others(self, sources: pa.Array, beside: dict[str, pa.Table]) -> Iterator[tuple[pa.Array, pa.Array]]:
@@ -258,9 +261,15 @@ class Verdicts(Step):
             yield contaminated(beside["contamination"], self.decontaminate)
 
     def _send(
-        self, batch: pa.RecordBatch, found: pa.Table, judged: pa.RecordBatch, row: int, members: Spill, texts: Spill
+        self,
+        documents: tuple[pa.RecordBatch, npt.NDArray[np.uint64]],
+        found: pa.Table,
+        judged: pa.RecordBatch,
+        row: int,
+        members: Spill,
+        texts: Spill,
     ) -> int:
-        """Send the documents of a batch that have duplicates to the partition of their component.
+        """Send those of a batch (given with its ids) that have duplicates to the partition of their component.
 
         Returns:
             The bytes of the longest text among them.
@@ -271,13 +280,13 @@ class Verdicts(Step):
         from headrace.select.election import describe
 
         rank = np.array([self.priority.index(source) for source in self.sources], dtype=np.uint16)
-        have, found_members = describe(batch, found, judged, row, rank, self.remove == "component", self.seed)
+        have, found_members = describe(*documents, found, judged, row, rank, self.remove == "component", self.seed)
         records = found_members.records
         partition = high_bits(keyed(salt(0, "component"), records["component"]), members.partitions)
         members.add(partition, records, found_members.files)
         if self.rules().compares_texts:
             free = np.flatnonzero(records["barred"] == 0)
-            data, offsets = text_buffers(batch.column("text").take(pa.array(have[free])))
+            data, offsets = text_buffers(documents[0].column("text").take(pa.array(have[free])))
             told = np.empty(len(free), dtype=texts.dtype)
             told["row"] = records["row"][free]
             told["length"] = np.diff(offsets)
