@@ -31,16 +31,10 @@ class Repeats:
     def __init__(self, records: int, memory: int) -> None:
         self._bits = max(6, min((SLOTS * records - 1).bit_length(), (4 * memory).bit_length() - 1))
         self._slots = np.zeros(1 << (self._bits - 2), dtype=np.uint8)
-        self._met = 0
 
     def see(self, records: npt.NDArray[np.void]) -> None:
         """Take note of records, whose first field is a key of 64 bits (or the first half of a longer one)."""
-        self._met += _see(_words(records), np.uint64(64 - self._bits), self._slots)
-
-    @property
-    def most(self) -> int:
-        """How many records are picked at most: those that found their slot marked, and as many again that marked it."""
-        return 2 * self._met
+        _see(_words(records), np.uint64(64 - self._bits), self._slots)
 
     def pick(self, records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
         """The records, in their order, whose key may have been seen more than once."""
@@ -59,17 +53,14 @@ def _slot(words: npt.NDArray[np.uint32], i: int, shift: np.uint64) -> np.uint64:
 
 
 @numba.njit(cache=True, nogil=True)
-def _see(words: npt.NDArray[np.uint32], shift: np.uint64, slots: npt.NDArray[np.uint8]) -> int:
-    """Mark slots, two bits each: 0 never met, 1 once, 3 more often. How many records found theirs marked."""
-    met = np.uint64(0)
+def _see(words: npt.NDArray[np.uint32], shift: np.uint64, slots: npt.NDArray[np.uint8]) -> None:
+    """Mark slots, two bits each: 0 never met, 1 once, 3 more often."""
     for i in range(len(words)):
         slot = _slot(words, i, shift)
         by = (slot & np.uint64(3)) << np.uint64(1)
         held = np.uint64(slots[slot >> np.uint64(2)])
         once = (held >> by) & np.uint64(1)
         slots[slot >> np.uint64(2)] = np.uint8(held | ((np.uint64(1) + (once << np.uint64(1))) << by))
-        met += once
-    return int(met)
 
 
 @numba.njit(cache=True, nogil=True)

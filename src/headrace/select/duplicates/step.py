@@ -61,9 +61,6 @@ BATCH_BYTES = 1 << 18
 # A partition of at most this share of the budget is held between its two passes; a larger one is read twice.
 HELD_SHARE = 0.2
 
-# The table of keys of a partition may take this share of the budget.
-TABLE_SHARE = 0.25
-
 # Edges that the fold reads at a time.
 EDGE_CHUNK = 1 << 18
 
@@ -322,51 +319,47 @@ def _batches(ctx: TaskContext, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
 
 
 def _stars(ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]) -> dict[str, Any]:
-    """Write the star edges of one partition as pairs (smallest row, member) of row numbers, in any order."""
+    """Write the star edges of one partition as pairs (smallest row, member) of row numbers.
+
+    Records come in ascending order of row, and the sort is stable, so the first of a bucket is its smallest row.
+    """
+    from headrace.flow.external_sort import ExternalSort
+    from headrace.select.duplicates.components import row_dtype, star_edges
+
+    rows = ctx.input("documents").rows
+    sort = ExternalSort(ctx.folder / "scratch" / ctx.phase, dtype, tuple(dict.fromkeys(key)), ctx.memory)
+    for records in _repeated(ctx, name, partition, narrow(dtype, rows)):
+        sort.add(records.astype(dtype))
+    state = np.zeros(4, dtype=np.uint64)
     count = 0
     with ctx.intermediate(f"{partition:05d}.pairs") as out, open(out.path, "wb") as f:
-        for edges in _partition_edges(ctx, name, dtype, partition, key):
-            f.write(edges.data)
-            count += len(edges)
-            ctx.progress(len(edges))
+        for records in sort.chunks():
+            edges = np.empty((len(records), 2), dtype=row_dtype(rows))
+            found = star_edges(records[key[0]], records[key[1]], records["row"], state, edges)
+            edges[:found].tofile(f)
+            count += found
+            ctx.progress(len(records))
     return {"edges": count}
 
 
-def _partition_edges(
-    ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]
-) -> Iterator[npt.NDArray[np.unsignedinteger]]:
-    """The same edges by a table of keys where that fits the budget, and by sorting beyond.
-
-    Records come in ascending order of row, so the first of a bucket is its smallest row.
-    """
+def _repeated(ctx: TaskContext, name: str, partition: int, dtype: np.dtype) -> Iterator[npt.NDArray[np.void]]:
+    """The records of a partition, in their order, whose key may be that of another record; all such are there."""
     from headrace.flow.exchange import partition_size, read_partition
-    from headrace.flow.external_sort import ExternalSort
-    from headrace.select.duplicates.components import row_dtype, star_edges
     from headrace.select.duplicates.repeats import Repeats
-    from headrace.select.duplicates.stars import Stars
 
-    narrowed = narrow(dtype, ctx.input("documents").rows)
     count = partition_size(ctx, "signatures", name, partition)
     repeats = Repeats(count, ctx.memory // 8)
-    small = count * narrowed.itemsize <= ctx.memory * HELD_SHARE
-    held = []
-    for records, _ in read_partition(ctx, "signatures", name, partition, narrowed):
+    held: list[npt.NDArray[np.void]] = []
+    small = count * dtype.itemsize <= ctx.memory * HELD_SHARE
+    for records, _ in read_partition(ctx, "signatures", name, partition, dtype):
         repeats.see(records)
         if small:
             held.append(records)
-    again = held if small else (r for r, _ in read_partition(ctx, "signatures", name, partition, narrowed))
-    picked = (repeats.pick(records) for records in again)
-    if Stars.bytes_for(repeats.most, narrowed) <= ctx.memory * TABLE_SHARE:
-        stars = Stars(repeats.most, narrowed)
-        yield from map(stars.edges, picked)
-        return
-    sort = ExternalSort(ctx.folder / "scratch" / ctx.phase, dtype, tuple(dict.fromkeys(key)), ctx.memory)
-    for records in picked:
-        sort.add(records.astype(dtype))
-    state = np.zeros(4, dtype=np.uint64)
-    for records in sort.chunks():
-        edges = np.empty((len(records), 2), dtype=row_dtype(ctx.input("documents").rows))
-        yield edges[: star_edges(records[key[0]], records[key[1]], records["row"], state, edges)]
+    while held:
+        yield repeats.pick(held.pop(0))
+    if not small:
+        for records, _ in read_partition(ctx, "signatures", name, partition, dtype):
+            yield repeats.pick(records)
 
 
 def _read_edges(ctx: TaskContext, phase: str) -> Iterator[npt.NDArray[np.unsignedinteger]]:
