@@ -211,6 +211,7 @@ def run(
     """
     from headrace.documents.inventory import take_inventory
     from headrace.flow.executors.local import LocalExecutor
+    from headrace.flow.notices import notices_to
     from headrace.flow.runner import lock, make
 
     folder = Path(out).absolute()
@@ -227,8 +228,9 @@ def run(
         started = time.monotonic()
         try:
             log.emit("run", recipe=recipe.name, workers=workers, memory=memory, version=headrace.__version__)
-            for step in wanted:
-                make(step, folder, executor, log, memory)
+            with notices_to(log.notice):
+                for step in wanted:
+                    make(step, folder, executor, log, memory)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
             log.emit("stopped", reason="interrupted")
@@ -243,7 +245,8 @@ def run(
         return None
     from headrace.report.build import write_report
 
-    return write_report(folder)
+    with notices_to(log.notice):
+        return write_report(folder)
 
 
 def free_memory() -> int:

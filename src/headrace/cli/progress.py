@@ -50,6 +50,8 @@ def notice(event: dict[str, Any]) -> str | None:
         return f"{artifact:<28} {what}, {duration(event['seconds'])}"
     if kind == "artifact" and event["state"] == "present":
         return f"{artifact:<28} there already"
+    if kind == "notice":
+        return str(event["text"])
     if kind == "died":
         at = f" at {event['at']}" if event.get("at") else ""
         return f"a worker died ({event['reason']}) in {artifact} {event['phase']}{at}; its task is done again"

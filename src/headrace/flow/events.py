@@ -11,6 +11,7 @@ progress   artifact, phase, rows, bytes (since the last one; not written to the 
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
 task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
            of it that went into compiling kernels)
+notice     text: what a user is to hear once in a run
 died       artifact, phase, task, signal or exit code, at (the document it was handling)
 failed     artifact, phase, message
 stopped    reason
@@ -38,14 +39,21 @@ class EventLog:
     def __init__(self, run: Path, listener: Listener | None = None) -> None:
         self._file = open(run / LOG, "ab", buffering=0)  # noqa: SIM115 - closed in close()
         self._listener = listener
+        self._noticed: set[str] = set()
 
     def emit(self, event: str, **fields: Any) -> None:
         """Record an event. Progress is passed on but not written: it would dwarf the rest."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
-        if event not in ("progress", "compiling"):
+        if event not in ("progress", "compiling") and not self._file.closed:
             self._file.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
         if self._listener is not None:
             self._listener(entry)
+
+    def notice(self, text: str) -> None:
+        """Record what a user is to hear, unless it was said before. May come after the end of the log."""
+        if text not in self._noticed:
+            self._noticed.add(text)
+            self.emit("notice", text=text)
 
     def close(self) -> None:
         """Close the file."""

@@ -22,6 +22,7 @@ import orjson
 
 from headrace.errors import UserError
 from headrace.flow.compiling import CompileWatch
+from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import disk_refusal
 from headrace.flow.task import TaskContext
@@ -75,6 +76,14 @@ def serve(run: Path, graph: str, requests: BinaryIO, out: BinaryIO) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     compiling = CompileWatch(lambda: send(out, {"message": "compiling"}))
+    with notices_to(lambda text: send(out, {"message": "notice", "text": text})):
+        work(run, steps, lines, out, compiling)
+
+
+def work(
+    run: Path, steps: dict[str, Step], lines: queue.SimpleQueue[bytes], out: BinaryIO, compiling: CompileWatch
+) -> None:
+    """Do one request after another; never returns."""
     while True:
         request = orjson.loads(lines.get())
         reporter = _Reporter(out)

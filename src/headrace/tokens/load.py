@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.flow.artifact import Artifact
+from headrace.flow.notices import Notice
 from headrace.recipe.stages import SpecialTokens
 from headrace.tokens.definition import read_definition
 from headrace.tokens.engine import Engine
@@ -47,7 +48,7 @@ def special_ids(definition: dict[str, Any], special: SpecialTokens) -> dict[str,
 def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads: int = 1) -> Engine:
     """The engine for a tokenizer's definition: the project's own where it covers it, else the library's.
 
-    Both give the same ids. That the slower one is taken is said once in a process, as a warning.
+    Both give the same ids. That the slower one is taken is said once, as a notice.
     """
     from headrace.tokens.covered import NotCoveredError
     from headrace.tokens.fast import FastEngine
@@ -64,7 +65,7 @@ def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads:
 @cache
 def _say_once(reason: str) -> None:
     text = f"The tokenizer runs on the tokenizers library, some 20 times slower than headrace's own engine: {reason}."
-    warnings.warn(text, stacklevel=3)
+    warnings.warn(text, Notice, stacklevel=3)
 
 
 def open_file(path: Path | str, special: SpecialTokens | None = None, threads: int = 1) -> Engine:

@@ -189,6 +189,9 @@ class _Round:
         if kind in ("progress", "compiling"):
             self.log.emit(kind, **where, **message)
             return
+        if kind == "notice":
+            self.log.notice(message["text"])
+            return
         self.running -= 1
         if kind == "done":
             self.log.emit("task", **where, task=request.task, **message)
