@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from bench.table import markdown
 from headrace.planning.forecast import plan
 from headrace.planning.rates import FILE, Figure, figures
 from headrace.planning.text import reckoning, span
@@ -153,13 +154,15 @@ def main() -> None:
     parser.add_argument("--scale", type=Path, default=ROOT / "bench" / "scale.json")
     options = parser.parse_args()
     values = dict(figures())
-    values |= from_results(json.loads(options.results.read_text(encoding="utf-8")))
+    rows = json.loads(options.results.read_text(encoding="utf-8"))
+    values |= from_results(rows)
     values |= from_scale(read_points(options.scale))
     entries = {name: asdict(figure) for name, figure in values.items()}
     body = yaml.safe_dump(entries, sort_keys=False, width=1000, allow_unicode=True)
     FILE.write_text(HEADER + body, encoding="utf-8")
     figures.cache_clear()
-    PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), values), encoding="utf-8")
+    page = replaced(PAGE.read_text(encoding="utf-8"), "results", markdown(rows).strip())
+    PAGE.write_text(page_of(page, values), encoding="utf-8")
 
 
 if __name__ == "__main__":
