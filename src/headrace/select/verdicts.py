@@ -5,7 +5,7 @@
     settle   reduce  among those that the judges leave, one document kept of each group, or, if candidates are verified,
                      by the greedy rule (:mod:`headrace.select.greedy`); then the check of training against held-out
                      documents (:mod:`headrace.select.settlement`)
-    publish  map     the sidecar, row by row beside the documents
+    publish  map     the sidecar, row by row beside the documents, with the evidence (:mod:`headrace.select.evidence`)
 
 A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, give its reason and evidence in
 :meth:`Verdicts._others`.
