@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.select.duplicates.components import flatten, row_dtype, star_edges, union
+from headrace.select.duplicates.components import flatten, row_dtype, spread_sizes, star_edges, union
 
 
 def components(rows: int, pairs: list[tuple[int, int]]) -> list[int]:
@@ -34,6 +34,8 @@ def test_components(data: st.DataObject, rows: int) -> None:
         of = [want.count(row) if want[row] == row else 0 for row in range(rows)]
         assert sizes.tolist() == of
         many = [n for n in of if n > 1]
+        spread_sizes(parent, sizes)
+        assert sizes.tolist() == [want.count(label) for label in want]
         assert counts.tolist() == [len(many), sum(many), max(many, default=0)]
 
 

@@ -5,7 +5,7 @@
     settle   reduce  among those that the judges leave, one document kept of each group, or, if candidates are verified,
                      by the greedy rule (:mod:`headrace.select.greedy`); then the check of training against held-out
                      documents (:mod:`headrace.select.settlement`)
-    publish  map     the sidecar, row by row beside the documents
+    publish  map     the sidecar, row by row beside the documents, with the evidence (:mod:`headrace.select.evidence`)
 
 A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, give its reason and evidence in
 :meth:`Verdicts._others`.
@@ -348,27 +348,14 @@ class Verdicts(Step):
     # Phase "publish".
 
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        from headrace.select.evidence import REASONS, place, write_evidence
-        from headrace.select.splits import SPLITS
+        from headrace.select.merging import columns, tally
 
         judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet"), use_threads=False)
-        judged = judged.combine_chunks()
-        reason, evidence, source, split = (_whole(judged.column(name)) for name in JUDGED.names)
         records, names = self._decisions(ctx, spec["shard"])
-        at = place(records, int(ctx.input("documents").row_offsets[spec["shard"]]), judged.num_rows)
-        removed = at >= 0
-        if np.any(removed & reason.is_valid().to_numpy(zero_copy_only=False)):
-            raise ConservationError(f"documents shard {spec['shard']}: a document was removed twice")
-        told = write_evidence(records, names, at, self.sources)
-        codes = pa.array(np.where(removed, records["reason"][at] if len(records) else 0, 0), mask=~removed)
-        lost = pa.DictionaryArray.from_arrays(codes, pa.array(REASONS, pa.string())).cast(pa.string())
-        reason = pc.coalesce(reason, lost) if reason.null_count < len(reason) else lost
-        evidence = pc.coalesce(evidence, told) if evidence.null_count < len(evidence) else told
-        splits = pa.DictionaryArray.from_arrays(split, pa.array(SPLITS)).cast(pa.string())
-        table = pa.table([pc.is_null(reason), reason, evidence, splits], schema=SCHEMA)
+        start = int(ctx.input("documents").row_offsets[spec["shard"]])
+        table = pa.table(columns(judged, records, names, start, self.sources), schema=SCHEMA)
         with ctx.shard() as out:
             pq.write_table(
                 table,
@@ -379,23 +366,7 @@ class Verdicts(Step):
                 write_statistics=["keep", "reason", "split"],
             )
             out.rows = table.num_rows
-        return {"counts": self._tally(source, reason, split)}
-
-    def _tally(self, source: pa.Array, reason: pa.Array, split: pa.Array) -> list[dict[str, Any]]:
-        """How many documents there are of each source, reason and split that occur together."""
-        from headrace.select.splits import SPLITS
-
-        reasons = reason.dictionary_encode()
-        names = [*reasons.dictionary.to_pylist(), None]
-        shape = (len(self.sources), len(names), len(SPLITS))
-        code = reasons.indices.fill_null(len(names) - 1).to_numpy().astype(np.int64)
-        code += source.to_numpy().astype(np.int64) * shape[1]
-        code = code * shape[2] + split.to_numpy()
-        counts = np.bincount(code, minlength=int(np.prod(shape))).reshape(shape)
-        return [
-            {"source": self.sources[i], "reason": names[j], "split": SPLITS[k], "count_all": int(counts[i, j, k])}
-            for i, j, k in np.argwhere(counts).tolist()
-        ]
+        return {"counts": tally(judged.column("source"), table.column("reason"), judged.column("split"), self.sources)}
 
     def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
         from headrace.flow.exchange import read_partition
@@ -470,7 +441,3 @@ def _partition_sizes(ctx: TaskContext, name: str, dtype: np.dtype[np.void]) -> n
 def _destinations(shards: int) -> list[int]:
     """The partition of decisions of each shard: neighbours share one beyond ``MOST_PARTITIONS``."""
     return [shard * min(shards, MOST_PARTITIONS) // shards for shard in range(shards)]
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])

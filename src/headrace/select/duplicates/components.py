@@ -71,6 +71,16 @@ def flatten(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsig
 
 
 @numba.njit(cache=True, nogil=True)
+def spread_sizes(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsignedinteger]) -> None:
+    """Give every row the size of its component, in place, after :func:`flatten`.
+
+    The smallest row of a component is its own parent and keeps its size, so rows may be done in any order.
+    """
+    for row in range(len(parent)):
+        sizes[row] = sizes[parent[row]]
+
+
+@numba.njit(cache=True, nogil=True)
 def star_edges(
     high: npt.NDArray[np.uint64],
     low: npt.NDArray[np.uint64],

@@ -1,4 +1,5 @@
-"""The component of every document, found in memory while that suffices and on disk beyond; the same either way.
+"""The component of every document, found over mapped files while the budget holds them and by contraction on disk
+beyond; the same either way.
 
 Three files are written, of a row number's width for each document: ``labels.bin``, the smallest row of its component;
 ``sizes.bin``, the documents in it; ``exact.bin``, the smallest row of its content id.
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.task import TaskContext
-from headrace.select.duplicates.components import flatten, row_dtype, union
+from headrace.select.duplicates.components import flatten, row_dtype, spread_sizes, union
 from headrace.select.duplicates.contraction import contract
 
 # Union-find may fill this share of the budget with its two arrays; the rest is for the edges on their way through.
@@ -52,17 +53,17 @@ def label(ctx: TaskContext, rows: int, near: Callable[[], Pairs], exact: Callabl
         ``components`` of more than one document, their ``members`` in all, and the ``largest``.
     """
     found = (_by_union if fits(rows, ctx.memory) else _by_contraction)(ctx, rows, lambda: _both(near, exact))
-    with ctx.intermediate("exact.bin") as out, open(out.path, "wb") as f:
+    with ctx.intermediate("exact.bin") as out:
         if fits(rows, ctx.memory):
-            first = _numbers(rows)
+            first = _mapped(out.path, rows, True)
             for edges in exact():
                 first[edges[:, 1]] = edges[:, 0]
-            first.tofile(f)
         else:
             sort = ExternalSort(out.path.parent, FIRST, ("row",), ctx.memory)
             for edges in _wide(exact()):
                 sort.add(np.ascontiguousarray(edges[:, ::-1]).view(FIRST).reshape(-1))
-            _fill(sort.chunks(), rows, {"label": f})
+            with open(out.path, "wb") as f:
+                _fill(sort.chunks(), rows, {"label": f})
     return found
 
 
@@ -76,23 +77,29 @@ def _wide(edges: Pairs) -> Iterator[npt.NDArray[np.uint64]]:
         yield chunk.astype(np.uint64, copy=False)
 
 
-def _numbers(rows: int) -> npt.NDArray[np.unsignedinteger]:
-    """Every row's own number, made without a wider copy."""
-    return np.arange(rows, dtype=row_dtype(rows))
+def _mapped(path: Path, rows: int, numbered: bool) -> npt.NDArray[np.unsignedinteger]:
+    """A new file of a row number for each row, mapped: every row's own number, or 0."""
+    dtype = row_dtype(rows)
+    with open(path, "wb") as f:
+        f.truncate(rows * dtype.itemsize)
+    if not rows:  # an empty file cannot be mapped
+        return np.empty(0, dtype=dtype)
+    array = np.memmap(path, dtype=dtype, mode="r+", shape=(rows,)).view(np.ndarray)
+    for start in range(0, rows if numbered else 0, CHUNK):
+        stop = min(rows, start + CHUNK)
+        array[start:stop] = np.arange(start, stop, dtype=dtype)
+    return array
 
 
 def _by_union(ctx: TaskContext, rows: int, edges: Callable[[], Pairs]) -> Counts:
-    parent = _numbers(rows)
-    for chunk in edges():
-        union(parent, chunk)
-        ctx.progress(len(chunk))
-    sizes = np.zeros(rows, dtype=parent.dtype)
-    found = flatten(parent, sizes)
-    with ctx.intermediate("labels.bin") as out:
-        parent.tofile(out.path)
-    with ctx.intermediate("sizes.bin") as out, open(out.path, "wb") as f:
-        for start in range(0, rows, CHUNK):
-            sizes[parent[start : start + CHUNK]].tofile(f)
+    """Union-find over the two files themselves, which stay in the page cache while the budget holds them."""
+    with ctx.intermediate("labels.bin") as labels, ctx.intermediate("sizes.bin") as others:
+        parent, sizes = _mapped(labels.path, rows, True), _mapped(others.path, rows, False)
+        for chunk in edges():
+            union(parent, chunk)
+            ctx.progress(len(chunk))
+        found = flatten(parent, sizes)
+        spread_sizes(parent, sizes)
     return dict(zip(("components", "members", "largest"), found.tolist(), strict=True))
 
 

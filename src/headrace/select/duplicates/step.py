@@ -1,14 +1,15 @@
 """Duplicates: which documents are copies of each other, exactly or nearly, within and between all sources.
 
     signatures  map     each document's band fingerprints, and its content id, to the partition of their high bits
-    edges       reduce  documents that agree in a band: an edge from each to the smallest row of its bucket
+    edges       reduce  documents that agree in a band: an edge from each to the smallest row of its bucket; most agree
+                        with none and are filtered out (:mod:`headrace.select.duplicates.repeats`) before the sort
     exact       reduce  the same for equal content ids
-    components  fold    union-find over all edges, or star contraction on disk; the label is the smallest row
+    components  fold    union-find over all edges, or star contraction; the label is the smallest row
     publish     map     the sidecar, row by row beside the documents
 
 Nothing is decided here: :mod:`headrace.select.verdicts` elects the document to keep. No phase holds an object a
-document, or more than its budget: the fold keeps two row numbers a document in memory while they fit, and works on disk
-beyond (:mod:`headrace.select.duplicates.labels`).
+document, or more than its budget: the fold works over two mapped files of a row number a document while the budget
+holds them, and by sorting edges on disk beyond (:mod:`headrace.select.duplicates.labels`).
 
 A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One of fewer
 units than a shingle is a single shingle, its whole cleaned text. With ``signature: datasketch`` it is as SlimPajama has
