@@ -34,17 +34,29 @@ def mix64(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> u64(31))
 
 
+def packs(units: np.ndarray, width: int) -> np.ndarray:
+    """Every window of at most 8 units as one number: the exclusive or of unit k rotated by 8 k bits."""
+    out = units[: len(units) - width + 1].copy()
+    for k in range(1, width):
+        unit = units[k : k + len(out)]
+        out ^= (unit << u64(8 * k)) | (unit >> u64(64 - 8 * k))
+    return out
+
+
 def reference_fingerprints(text: str) -> list[int] | None:
     """The band fingerprints of a text by their definition, with NumPy: no blocks, no doubling, no early tables."""
     points = np.frombuffer(clean_text(text).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     if not len(points):
         return None
-    units = (points + u64(1)) * SPREAD
-    units ^= units >> u64(29)
+    units = points + u64(1)
+    units = np.where(units < 256, units, mix64(units * SPREAD))
     n = min(N, len(units))
-    hashes = np.zeros(len(units) - n + 1, dtype=np.uint64)
-    for j in range(n):
-        hashes = hashes * BASE + units[j : j + len(hashes)]
+    count = len(units) - n + 1
+    hashes = packs(units[: count + min(n, 8) - 1], min(n, 8))
+    for k in range(8, n, 8):
+        first = min(k, n - 8)
+        hashes *= BASE
+        hashes = (hashes ^ (hashes >> u64(32))) + packs(units[first : first + count + 7], 8)
     x = np.unique(mix64(hashes))
     empty = np.uint64(0xFFFFFFFFFFFFFFFF)
     bins = np.full(K, empty)
