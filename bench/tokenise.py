@@ -55,6 +55,10 @@ class Cold:
 
     def __init__(self, engine: FastEngine, texts: list[str], cores: int) -> None:
         self.shares = [Texts.of(part) for part in parts(texts, cores)]
+        self.batches = [
+            [Texts.of(part[start : start + BATCH]) for start in range(0, len(part), BATCH)]
+            for part in parts(texts, cores)
+        ]
         self.engine = engine
 
     def renew(self) -> None:
@@ -63,7 +67,7 @@ class Cold:
 
     def encode(self, part: int) -> int:
         """Encode a share; the number of tokens."""
-        return len(self.engine.encode(self.shares[part]).tokens)
+        return sum(len(self.engine.encode(batch).tokens) for batch in self.batches[part])
 
 
 def our_engine(definition: dict[str, Any]) -> FastEngine:

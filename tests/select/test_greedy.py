@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 
@@ -45,7 +46,7 @@ def corpus(seed: int, components: int) -> tuple[np.ndarray, list[str]]:
 
 
 def hash_of(text: str) -> int:
-    return int.from_bytes(text.encode()[:4], "big") + len(text) * 7919 + sum(i * ord(c) for i, c in enumerate(text))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def bands_of(text: str, near: Near) -> set[tuple[int, int]]:
