@@ -14,8 +14,10 @@ from tokenizers import Tokenizer
 
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, Side, compare, megabytes, require, sample
-from bench.tokenise import BATCH, Cold, library, our_engine
+from bench.tokenise import BATCH, forget, library, our_engine
 from bench.vocabularies import byte_level, sentencepiece
+from headrace.tokens.engine import Texts
+from headrace.tokens.fast import FastEngine
 
 LIBRARY_MB = 8.0
 
@@ -34,10 +36,10 @@ def library_offsets(tokenizer: Tokenizer, texts: list[str]) -> list[list[tuple[i
     return [encoding.offsets for batch in batches for encoding in batch]
 
 
-def our_spans(cold: Cold) -> tuple[np.ndarray, np.ndarray]:
+def our_spans(engine: FastEngine, batch: Texts) -> tuple[np.ndarray, np.ndarray]:
     """int64[n_tokens, 2] and the offsets of each text's tokens."""
-    encoded = cold.engine.encode(cold.shares[0])
-    return cold.engine.spans(encoded, True, cold.shares[0]), encoded.offsets
+    encoded = engine.encode(batch)
+    return engine.spans(encoded, True, batch), encoded.offsets
 
 
 def require_same_characters(
@@ -61,23 +63,24 @@ def run(setting: Setting) -> Iterator[Result]:
     few = sample(texts, min(LIBRARY_MB, setting.mb / 2))
     for name, definition in {"GPT-2": byte_level(setting, texts), **sentencepiece()}.items():
         peer, engine = library(definition), our_engine(definition)
-        cold, small = Cold(engine, texts, 1), Cold(engine, few, 1)
+        batch, small = Texts.of(texts), Texts.of(few)
+        renew = partial(forget, engine)
         counts = library_counts(peer, few)
-        require(small.engine.count(small.shares[0]).tolist() == counts, f"{name}: other numbers of tokens")
+        require(engine.count(small).tolist() == counts, f"{name}: other numbers of tokens")
         yield compare(
             setting,
             f"offsets, count of tokens, {name}",
             "tokenizers",
             "MB/s",
-            Side(lambda cold=cold: cold.engine.count(cold.shares[0]), megabytes(texts), cold.renew),
+            Side(partial(engine.count, batch), megabytes(texts), renew),
             Side(partial(library_counts, peer, few), megabytes(few)),
         )
-        require_same_characters(few, *our_spans(small), library_offsets(peer, few))
+        require_same_characters(few, *our_spans(engine, small), library_offsets(peer, few))
         yield compare(
             setting,
             f"offsets, bytes of tokens, {name}",
             "tokenizers",
             "MB/s",
-            Side(partial(our_spans, cold), megabytes(texts), cold.renew),
+            Side(partial(our_spans, engine, batch), megabytes(texts), renew),
             Side(partial(library_offsets, peer, few), megabytes(few)),
         )

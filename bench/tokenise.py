@@ -54,7 +54,6 @@ class Cold:
     """Our engine with nothing remembered of the texts it saw before, and a share of texts for each core."""
 
     def __init__(self, engine: FastEngine, texts: list[str], cores: int) -> None:
-        self.shares = [Texts.of(part) for part in parts(texts, cores)]
         self.batches = [
             [Texts.of(part[start : start + BATCH]) for start in range(0, len(part), BATCH)]
             for part in parts(texts, cores)
@@ -62,12 +61,17 @@ class Cold:
         self.engine = engine
 
     def renew(self) -> None:
-        """Forget the words that earlier texts had. A new engine would do the same, and take seconds."""
-        self.engine._caches = [new_cache()]
+        """Forget the words that earlier texts had."""
+        forget(self.engine)
 
     def encode(self, part: int) -> int:
         """Encode a share; the number of tokens."""
         return sum(len(self.engine.encode(batch).tokens) for batch in self.batches[part])
+
+
+def forget(engine: FastEngine) -> None:
+    """Have an engine forget the words that earlier texts had. A new engine would have none either, and take seconds."""
+    engine._caches = [new_cache()]
 
 
 def our_engine(definition: dict[str, Any]) -> FastEngine:

@@ -350,7 +350,7 @@ class Verdicts(Step):
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
-        from headrace.select.merging import columns, tally
+        from headrace.select.verdict_columns import columns, tally
 
         judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet"), use_threads=False)
         records, names = self._decisions(ctx, spec["shard"])

@@ -31,7 +31,6 @@ _DISTINCT_PER_BIN = 64
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, the increment of SplitMix64
 _HALF = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
 _ROUND_BITS = np.uint64(16)
 _HASH_BITS = np.uint64(48)
 
