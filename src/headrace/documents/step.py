@@ -177,22 +177,23 @@ def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]
     group: list[dict[str, Any]] = []
     size = 0
 
-    def spec(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    def spec(parts: list[dict[str, Any]], size: int) -> dict[str, Any]:
         files = [source.files[entry["file"]] for entry in parts]
-        return {"source": source.name, "parts": parts, "memory": TASK_MEMORY + max(map(_document_memory, files))}
+        memory = TASK_MEMORY + max(map(_document_memory, files))
+        return {"source": source.name, "parts": parts, "memory": memory, "size": size}
 
     for number, file in enumerate(source.files):
         if group and size + file.size > TASK_BYTES:
-            yield spec(group)
+            yield spec(group, size)
             group, size = [], 0
         entries = [{"file": number, "part": asdict(part)} for part in _numbered(_parts(file), lines)]
         if file.size > TASK_BYTES:
-            yield from (spec([entry]) for entry in entries)
+            yield from (spec([entry], file.size // len(entries)) for entry in entries)
         else:
             group += entries
             size += file.size
     if group:
-        yield spec(group)
+        yield spec(group, size)
 
 
 def _document_memory(file: InputFile) -> int:

@@ -100,6 +100,7 @@ def do_phase(phase: Phase, ctx: TaskContext, executor: Executor, log: EventLog) 
     done = ctx.folder / "done" / phase.name
     names = {entry.name for entry in os.scandir(done)} if done.is_dir() else set()
     missing = [task for task in range(len(specs)) if f"{task:05d}.json" not in names]
+    missing.sort(key=lambda task: -specs[task].get("size", 0))
     log.emit("phase", artifact=ctx.step.name, phase=phase.name, tasks=len(specs), done=len(specs) - len(missing))
     least = phase.memory or (lambda spec: 0)
     requests = [Request(ctx.step.name, phase.name, t, least(specs[t]), phase.exclusive) for t in missing]

@@ -21,7 +21,7 @@ Look = Callable[[pa.RecordBatch], pa.Table]
 
 
 def plan(ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task for each shard of the input ``documents``, with the size of its largest row group."""
+    """One task for each shard of the input ``documents``, with the bytes of its largest row group."""
     import pyarrow.parquet as pq
 
     documents = ctx.input("documents")
@@ -29,7 +29,7 @@ def plan(ctx: TaskContext) -> list[dict[str, Any]]:
     for shard in range(len(documents.shards)):
         metadata = pq.read_metadata(documents.shard_path(shard))
         sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
-        specs.append({"shard": shard, "bytes": max(sizes, default=0)})
+        specs.append({"shard": shard, "bytes": max(sizes, default=0), "size": sum(sizes)})
     return specs
 
 

@@ -39,8 +39,8 @@ def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
     step.resolved(ctx)
     changes = bool(step.chat_sources) or any(take.fim is not None for take in step.config.sources.values())
     # The text of a shard is read only where documents change.
-    sizes = [entry["bytes"] if changes else 0 for entry in ctx.input("documents").shards]
-    return [{"shard": shard, "text_bytes": size} for shard, size in enumerate(sizes)]
+    sizes = [entry["bytes"] for entry in ctx.input("documents").shards]
+    return [{"shard": shard, "text_bytes": size if changes else 0, "size": size} for shard, size in enumerate(sizes)]
 
 
 def memory(spec: dict[str, Any]) -> int:

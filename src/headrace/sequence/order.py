@@ -35,7 +35,7 @@ def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
     sizes = partition_bytes(ctx, "scatter", "moved") if len(counts) else counts
     each = step.shards(ctx).each
     return [
-        {"partition": int(p), "bytes": int(sizes[p]), "shard": -(-int(sizes[p]) // each)}
+        {"partition": int(p), "bytes": int(sizes[p]), "shard": -(-int(sizes[p]) // each), "size": int(sizes[p])}
         for p in np.flatnonzero(counts)
     ]
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a shard that gives tokens."""
     counts = partition_counts(ctx, "arrange", "segments")
-    return [{"shard": int(shard)} for shard in np.flatnonzero(counts)]
+    shards = ctx.input("tokens").shards
+    return [{"shard": int(shard), "size": shards[shard]["bytes"]} for shard in np.flatnonzero(counts)]
 
 
 def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:

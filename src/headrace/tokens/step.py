@@ -54,7 +54,8 @@ class Tokens(Step):
         return [Phase("encode", self._plan, self._encode, memory=self._memory)]
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        return [{"shard": i, "bytes": entry["bytes"]} for i, entry in enumerate(ctx.input("documents").shards)]
+        sizes = [entry["bytes"] for entry in ctx.input("documents").shards]
+        return [{"shard": shard, "bytes": size, "size": size} for shard, size in enumerate(sizes)]
 
     @staticmethod
     def _memory(spec: dict[str, Any]) -> int:
