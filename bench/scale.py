@@ -45,7 +45,7 @@ SPILLED = ("duplicates", "signatures")
 
 def targets(run: Path) -> list[Step]:
     """The graph of a run, as its workers build it."""
-    from headrace.select.verdicts import Verdicts
+    from headrace.select.verdicts.step import Verdicts
 
     documents = Documents(json.loads((run / "scale.json").read_text())["documents"])
     duplicates = PlantedDuplicates(documents, Near(), True)

@@ -16,14 +16,14 @@ from test_duplicates import WORDS, fingerprints, reference, shingle_hashes, sket
 
 from headrace.flow.keys import keyed, parse_ids, salt, unit
 from headrace.recipe.schema import Near, Recipe, Split
-from headrace.select import settlement, verification
-from headrace.select import verdicts as module
 from headrace.select.clean import clean_text
 from headrace.select.duplicates.jaccard import text_jaccard
 from headrace.select.duplicates.step import Duplicates
-from headrace.select.measures import Measures
-from headrace.select.splits import SPLITS, draw
-from headrace.select.verdicts import Verdicts
+from headrace.select.measures.step import Measures
+from headrace.select.verdicts import settlement, verification
+from headrace.select.verdicts import step as module
+from headrace.select.verdicts.splits import SPLITS, draw
+from headrace.select.verdicts.step import Verdicts
 
 SOURCES = ("web", "code", "talk")
 NEAR = {"unit": "words", "ngram": 2, "values": 16, "bands": 8, "rows": 2, "threshold": 0.8}

@@ -20,7 +20,7 @@ from headrace.recipe.schema import Decontaminate, Recipe
 from headrace.select import code_points, sidecar
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks, read_items
 from headrace.select.contamination.index import Index, build
-from headrace.select.filters import Judgement
+from headrace.select.verdicts.filters import Judgement
 
 SCHEMA = pa.schema(
     [

@@ -3,9 +3,10 @@
     judge    map     what the filters and the decontamination say; documents that have duplicates go to the partition
                      of their component, with their text if candidates are verified
     settle   reduce  among those that the judges leave, one document kept of each group, or, if candidates are verified,
-                     by the greedy rule (:mod:`headrace.select.greedy`); then the check of training against held-out
-                     documents (:mod:`headrace.select.settlement`)
-    publish  map     the sidecar, row by row beside the documents, with the evidence (:mod:`headrace.select.evidence`)
+                     by the greedy rule (:mod:`headrace.select.verdicts.greedy`); then the check of training against
+                     held-out documents (:mod:`headrace.select.verdicts.settlement`)
+    publish  map     the sidecar, row by row beside the documents, with the evidence
+                     (:mod:`headrace.select.verdicts.evidence`)
 
 A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, give its reason and evidence in
 :meth:`Verdicts._others`.
@@ -29,7 +30,7 @@ from headrace.select import sidecar
 if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
     from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Split
-    from headrace.select.settlement import Rules
+    from headrace.select.verdicts.settlement import Rules
 
 SCHEMA = pa.schema(
     [
@@ -103,7 +104,7 @@ class Verdicts(Step):
         contamination: Step | None = None,
     ) -> Verdicts:
         """The step for a recipe, given the sidecars that it asks for."""
-        from headrace.select.filters import code_sources
+        from headrace.select.verdicts.filters import code_sources
 
         wanted = recipe.deduplicate
         remove: Literal["component", "exact"] | None = None
@@ -160,14 +161,14 @@ class Verdicts(Step):
 
     def rules(self) -> Rules:
         """What the settlement applies."""
-        from headrace.select.settlement import Rules
+        from headrace.select.verdicts.settlement import Rules
 
         return Rules(self.remove, self.near, self.split.check, self.sources)
 
     @staticmethod
     def precedence() -> list[str]:
         """Every reason, the one that counts first where several apply."""
-        from headrace.select.filters import reasons
+        from headrace.select.verdicts.filters import reasons
 
         return [*reasons(), "contaminated", "duplicate", "holdout"]
 
@@ -189,8 +190,8 @@ class Verdicts(Step):
 
         from headrace.flow.exchange import Spill
         from headrace.flow.keys import parse_ids
-        from headrace.select.election import MEMBER
-        from headrace.select.verification import TEXT
+        from headrace.select.verdicts.election import MEMBER
+        from headrace.select.verdicts.verification import TEXT
 
         partitions, with_text = self._partitions(ctx), self.rules().compares_texts
         rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
@@ -238,7 +239,7 @@ class Verdicts(Step):
         """The verdicts of all but the settlement, and the split that each document would be in."""
         import pyarrow.compute as pc
 
-        from headrace.select.splits import draw
+        from headrace.select.verdicts.splits import draw
 
         sources = batch.column("source")
         reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
@@ -253,7 +254,7 @@ class Verdicts(Step):
     def _others(self, sources: pa.Array, beside: dict[str, pa.Table]) -> Iterator[tuple[pa.Array, pa.Array]]:
         """(reasons, evidence) of each judge in order of precedence; null where it finds nothing."""
         from headrace.select.contamination.step import contaminated
-        from headrace.select.filters import judge
+        from headrace.select.verdicts.filters import judge
 
         if "measures" in beside:
             yield judge(beside["measures"].combine_chunks(), sources, self.filters, self.code_in)
@@ -277,7 +278,7 @@ class Verdicts(Step):
         from headrace.documents.store import text_buffers
         from headrace.flow.keys import keyed, salt
         from headrace.select.duplicates.step import high_bits
-        from headrace.select.election import describe
+        from headrace.select.verdicts.election import describe
 
         rank = np.array([self.priority.index(source) for source in self.sources], dtype=np.uint16)
         have, found_members = describe(*documents, found, judged, row, rank, self.remove == "component", self.seed)
@@ -297,9 +298,9 @@ class Verdicts(Step):
     # Phase "settle".
 
     def _plan_settle(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        from headrace.select.election import MEMBER
-        from headrace.select.greedy import HELD_PER_BYTE
-        from headrace.select.verification import TEXT
+        from headrace.select.verdicts.election import MEMBER
+        from headrace.select.verdicts.greedy import HELD_PER_BYTE
+        from headrace.select.verdicts.verification import TEXT
 
         partitions = self._partitions(ctx)
         if not partitions or not ctx.input("documents").rows:
@@ -321,10 +322,10 @@ class Verdicts(Step):
 
     def _settle(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.flow.exchange import Spill, read_partition
-        from headrace.select.election import MEMBER, Chunks
-        from headrace.select.evidence import DECISION
-        from headrace.select.settlement import settle
-        from headrace.select.verification import TEXT, Texts
+        from headrace.select.verdicts.election import MEMBER, Chunks
+        from headrace.select.verdicts.evidence import DECISION
+        from headrace.select.verdicts.settlement import settle
+        from headrace.select.verdicts.verification import TEXT, Texts
 
         offsets = ctx.input("documents").row_offsets
         partition = spec["partition"]
@@ -350,7 +351,7 @@ class Verdicts(Step):
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
-        from headrace.select.verdict_columns import columns, tally
+        from headrace.select.verdicts.columns import columns, tally
 
         judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet"), use_threads=False)
         records, names = self._decisions(ctx, spec["shard"])
@@ -370,8 +371,8 @@ class Verdicts(Step):
 
     def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
         from headrace.flow.exchange import read_partition
-        from headrace.select.evidence import DECISION
-        from headrace.select.settlement import decisions_between
+        from headrace.select.verdicts.evidence import DECISION
+        from headrace.select.verdicts.settlement import decisions_between
 
         documents = ctx.input("documents")
         start, stop = documents.row_offsets[shard : shard + 2].tolist()
@@ -387,7 +388,7 @@ class Verdicts(Step):
         Raises:
             ConservationError: the counts do not add up.
         """
-        from headrace.select.splits import SPLITS
+        from headrace.select.verdicts.splits import SPLITS
 
         order = self.precedence()
         removed: dict[str, dict[str, int]] = {source: {} for source in self.sources}

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.flow.artifact import ConservationError
-from headrace.select.evidence import REASONS, place, write_evidence
-from headrace.select.splits import SPLITS
+from headrace.select.verdicts.evidence import REASONS, place, write_evidence
+from headrace.select.verdicts.splits import SPLITS
 
 
 def columns(
