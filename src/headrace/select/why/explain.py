@@ -20,9 +20,10 @@ from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Decontaminate, Near, Recipe
 from headrace.select.contamination.benchmarks import list_benchmarks, read_items
 from headrace.select.contamination.index import build
-from headrace.select.contamination.step import contaminated, search
+from headrace.select.contamination.step import search
 from headrace.select.measures.step import measure
 from headrace.select.verdicts.filters import code_sources, findings
+from headrace.select.verdicts.judges import contaminated
 
 EXCERPT = 400  # characters of the evidence that are shown
 LOST = frozenset({"duplicate", "holdout"})  # reasons whose evidence names another document
