@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.memory import Memory
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.keys import keyed, salt
 
@@ -28,8 +29,6 @@ def measure_sort(folder: Path, rows: int, memory: int) -> dict[str, Any]:
     Raises:
         SystemExit: what comes out is not what went in, in order.
     """
-    from bench.scale import Memory
-
     sampler, seed = Memory(), salt(1, "order", "bench", 0)
     sampler.start()
     sort, made, began, used = ExternalSort(folder, KEY, ("key",), memory), 0.0, time.monotonic(), time.process_time()

@@ -21,7 +21,6 @@ import json
 import os
 import shutil
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,9 @@ from typing import Any
 import numpy as np
 import psutil
 
+from bench.memory import Memory
 from bench.planted import MAKING, SOURCE, Documents, Plan, PlantedDuplicates
+from bench.row_keys import measure_sort
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
@@ -45,7 +46,7 @@ SPILLED = ("duplicates", "signatures")
 
 def targets(run: Path) -> list[Step]:
     """The graph of a run, as its workers build it."""
-    from headrace.select.verdicts import Verdicts
+    from headrace.select.verdicts.step import Verdicts
 
     documents = Documents(json.loads((run / "scale.json").read_text())["documents"])
     duplicates = PlantedDuplicates(documents, Near(), True)
@@ -67,35 +68,6 @@ def targets(run: Path) -> list[Step]:
             1,
         )
     ]
-
-
-class Memory(threading.Thread):
-    """Samples the resident memory of this process and its children."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.rss = self.pss = 0
-        self.by_phase: dict[str, int] = {}
-        self.phase = ""
-        self._done = threading.Event()
-
-    def run(self) -> None:
-        me, turn = psutil.Process(), 0
-        while not self._done.wait(0.05):
-            rss = pss = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    rss += process.memory_info().rss
-                    pss += process.memory_full_info().pss if turn % 20 == 0 else 0
-                except psutil.NoSuchProcess:
-                    continue
-            turn += 1
-            self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
-            self.by_phase[self.phase] = max(self.by_phase.get(self.phase, 0), rss)
-
-    def stop(self) -> None:
-        self._done.set()
-        self.join()
 
 
 def processor_seconds() -> float:
@@ -256,8 +228,6 @@ def main() -> None:
         folder = options.out / str(size) if options.out else Path(tempfile.mkdtemp(prefix="headrace-scale-"))
         try:
             if options.keys:
-                from bench.row_keys import measure_sort
-
                 print(json.dumps(measure_sort(folder, size, memory)), flush=True)
                 continue
             row = measure(folder, size, options.workers, memory)

@@ -10,7 +10,7 @@ from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Near
-from headrace.select.locate import locate
+from headrace.select.why.locate import locate
 
 # Reasons whose evidence names another document, to be shown beside this one.
 PAIRED = ("duplicate", "holdout")
@@ -21,17 +21,18 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
 
     Args:
         run: the run folder.
-        document: as :func:`headrace.select.locate.locate` reads it: an id, ``source:file:row``, or ``row:NUMBER``.
+        document: an id, ``source:file:row``, or ``row:NUMBER``, as :func:`headrace.select.why.locate.locate` reads it.
         context: equal lines shown around each difference from a duplicate; None shows all.
 
     Returns:
-        As :func:`headrace.select.explain.explain_row`, and ``"copies"``: the other rows with this id; ``"pair"``: the
-        document that this one is a copy of, side by side, or None; ``"stages"``: stage -> stretches of its sequence.
+        As :func:`headrace.select.why.explain.explain_row`, and ``"copies"``: the other rows with this id; ``"pair"``:
+        the document that this one is a copy of, side by side, or None; ``"stages"``: stage -> stretches of its
+        sequence.
 
     Raises:
         UserError: it is no run, it has no documents yet, or no such document.
     """
-    from headrace.select.explain import explain_pair, explain_row
+    from headrace.select.why.explain import explain_pair, explain_row
 
     recipe = pipeline.read_recipe(run)
     artifacts, sequences = _finished(run)
@@ -61,7 +62,7 @@ def ask_text(run: Path, text: str, source: str = "", path: str | None = None) ->
     Raises:
         UserError: it is no run, or the recipe has no such source.
     """
-    from headrace.select.explain import explain_text
+    from headrace.select.why.explain import explain_text
 
     recipe = pipeline.read_recipe(run)
     if source and source not in recipe.sources:

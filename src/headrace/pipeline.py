@@ -75,8 +75,8 @@ def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
     from headrace.documents.step import Documents
     from headrace.select.contamination.step import Contamination
     from headrace.select.duplicates.step import Duplicates
-    from headrace.select.measures import Measures
-    from headrace.select.verdicts import Verdicts
+    from headrace.select.measures.step import Measures
+    from headrace.select.verdicts.step import Verdicts
 
     documents = Documents(sources, recipe.documents)
     steps: dict[str, Step] = {"documents": documents}

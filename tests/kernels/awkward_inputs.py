@@ -87,9 +87,9 @@ def documents() -> Made:
 def measures() -> Made:
     """Counts, encoded data and what is visible of HTML."""
     from headrace.select.code_points import count_characters
-    from headrace.select.encoded_data import encoded_characters
-    from headrace.select.text_statistics import statistics
-    from headrace.select.visible_text import visible_characters
+    from headrace.select.measures.encoded_data import encoded_characters
+    from headrace.select.measures.text_statistics import statistics
+    from headrace.select.measures.visible_text import visible_characters
 
     for data, offsets in buffers():
         some = np.arange(len(offsets) - 1)
@@ -104,8 +104,8 @@ def signatures() -> Made:
     from headrace.select.clean import clean
     from headrace.select.duplicates import minhash, permuted_minhash
     from headrace.select.duplicates.jaccard import pair_jaccard
+    from headrace.select.duplicates.jaccard_bound import jaccard_at_most, sketch
     from headrace.select.duplicates.shingles import BLOCK
-    from headrace.select.jaccard_bound import jaccard_at_most, sketch
 
     for data, offsets in buffers():
         points, starts, lengths = clean(data, offsets)

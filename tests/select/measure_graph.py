@@ -20,8 +20,8 @@ from headrace.flow.step import Phase, Step, topological
 from headrace.recipe.schema import Recipe
 from headrace.select.contamination.step import Contamination
 from headrace.select.duplicates.step import Duplicates
-from headrace.select.measures import Measures
-from headrace.select.verdicts import Verdicts
+from headrace.select.measures.step import Measures
+from headrace.select.verdicts.step import Verdicts
 
 
 def documents_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:

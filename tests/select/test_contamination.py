@@ -24,7 +24,8 @@ from headrace.errors import UserError
 from headrace.recipe.schema import Decontaminate
 from headrace.select.contamination.benchmarks import Item, list_benchmarks, read_items
 from headrace.select.contamination.index import build
-from headrace.select.contamination.step import SCHEMA, Contamination, contaminated, search
+from headrace.select.contamination.step import SCHEMA, Contamination, search
+from headrace.select.verdicts.judges import contaminated
 
 SOLUTION = "for number in sorted(numbers, key=lambda n: -n):\n    if number % 2 == 0:\n        total += number ** 2\n"
 

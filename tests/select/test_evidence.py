@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.flow.artifact import ConservationError
-from headrace.select.evidence import DECISION, HOLDOUT, place, write_evidence
-from headrace.select.splits import SPLITS
+from headrace.select.verdicts.evidence import DECISION, HOLDOUT, place, write_evidence
+from headrace.select.verdicts.splits import SPLITS
 
 WORD = st.integers(0, 2**64 - 1)
 SOURCES = ["talk", 'quo"ted', "Zürich\n"]

@@ -14,9 +14,9 @@ from measure_graph import recipe_of
 
 from headrace.recipe.schema import Near, Recipe
 from headrace.select.duplicates.jaccard import text_jaccard
-from headrace.select.explain import compare_texts, explain_pair, explain_row, explain_text
-from headrace.select.nearest import nearest
-from headrace.select.side_by_side import MOST_LINES, compare, render
+from headrace.select.why.explain import compare_texts, explain_pair, explain_row, explain_text
+from headrace.select.why.nearest import nearest
+from headrace.select.why.side_by_side import MOST_LINES, compare, render
 
 PROSE = "The channel carries the water of the river to the wheel of the mill, and the wheel turns the stone.\n"
 ITEM = "Write a function that opens every second gate of the channel and closes all the others again."

@@ -10,8 +10,8 @@ import pytest
 from measure_graph import documents_batch
 
 from headrace.recipe.schema import CodeFilter, Filters, Recipe, ShortFilter, ShortOverride
-from headrace.select.filters import CODE_RULES, code_sources, findings, judge, reasons
-from headrace.select.measures import SCHEMA, measure
+from headrace.select.measures.step import SCHEMA, measure
+from headrace.select.verdicts.filters import CODE_RULES, code_sources, findings, judge, reasons
 
 PLAIN = {
     "characters": 2000,

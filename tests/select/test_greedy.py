@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from test_shingles_minhash import fingerprints, shingle_hashes, sketch
 
 from headrace.recipe.schema import Near
-from headrace.select import verification
 from headrace.select.duplicates.jaccard import text_jaccard
-from headrace.select.election import MEMBER
-from headrace.select.greedy import decide_greedily
-from headrace.select.verification import TEXT
+from headrace.select.verdicts import verification
+from headrace.select.verdicts.election import MEMBER
+from headrace.select.verdicts.greedy import decide_greedily
+from headrace.select.verdicts.verification import TEXT
 
 # Many bands of one value: nearly every document of a component is a candidate of every other.
 LOOSE = Near(unit="characters", ngram=3, values=12, bands=12, rows=1, threshold=0.6, verify=True)

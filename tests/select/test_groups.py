@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.select import election
-from headrace.select.election import MEMBER, elect, losers
-from headrace.select.groups import best_of_groups, find_groups, index_groups
+from headrace.select.verdicts import election
+from headrace.select.verdicts.election import MEMBER, elect, losers
+from headrace.select.verdicts.groups import best_of_groups, find_groups, index_groups
 
 
 def members(told: list[tuple[int, int, int, int, int, bool]]) -> np.ndarray:

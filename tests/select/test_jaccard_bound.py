@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.select.clean import clean
 from headrace.select.duplicates.jaccard import shingle_set, text_jaccard
-from headrace.select.jaccard_bound import BITS, Sketches, jaccard_at_most, sketch
+from headrace.select.duplicates.jaccard_bound import BITS, Sketches, jaccard_at_most, sketch
 
 
 def sketches(texts: list[str], ngram: int, words: bool, most_counted: int = 1 << 20) -> Sketches:

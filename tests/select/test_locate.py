@@ -12,7 +12,7 @@ from measure_graph import documents_batch
 from headrace.documents.ids import content_id
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact, Manifest
-from headrace.select.locate import locate
+from headrace.select.why.locate import locate
 
 TEXTS = ["first", "second", "first", "fourth"]
 

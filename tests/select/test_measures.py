@@ -13,8 +13,8 @@ from measure_graph import documents_batch, recipe_of
 
 from headrace.documents.ids import content_id
 from headrace.select.clean import clean_text
-from headrace.select.formats import format_of
-from headrace.select.measures import GENERATED_MARKS, SCHEMA, Measures, measure
+from headrace.select.measures.formats import format_of
+from headrace.select.measures.step import GENERATED_MARKS, SCHEMA, Measures, measure
 
 
 def one(text: str, **row: str) -> dict:

@@ -18,7 +18,7 @@ from headrace.select.clean import clean, clean_text
 from headrace.select.duplicates.jaccard import text_jaccard
 from headrace.select.duplicates.minhash import band_fingerprints
 from headrace.select.duplicates.step import Duplicates
-from headrace.select.verdicts import Verdicts
+from headrace.select.verdicts.step import Verdicts
 
 BASE, SPREAD = np.uint64(0x9FB21C651E98DF25), np.uint64(0x9E3779B97F4A7C15)
 N, K, BANDS, ROWS = 13, 128, 9, 13

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from headrace.select import code_points
 from headrace.select.clean import clean_text
-from headrace.select.encoded_data import encoded_characters
-from headrace.select.text_statistics import Statistics, statistics
-from headrace.select.visible_text import visible_characters
+from headrace.select.measures.encoded_data import encoded_characters
+from headrace.select.measures.text_statistics import Statistics, statistics
+from headrace.select.measures.visible_text import visible_characters
 
 texts = st.lists(
     st.one_of(

@@ -16,14 +16,14 @@ from test_duplicates import WORDS, fingerprints, reference, shingle_hashes, sket
 
 from headrace.flow.keys import keyed, parse_ids, salt, unit
 from headrace.recipe.schema import Near, Recipe, Split
-from headrace.select import settlement, verification
-from headrace.select import verdicts as module
 from headrace.select.clean import clean_text
 from headrace.select.duplicates.jaccard import text_jaccard
 from headrace.select.duplicates.step import Duplicates
-from headrace.select.measures import Measures
-from headrace.select.splits import SPLITS, draw
-from headrace.select.verdicts import Verdicts
+from headrace.select.measures.step import Measures
+from headrace.select.verdicts import partitions, settlement, verification
+from headrace.select.verdicts import step as module
+from headrace.select.verdicts.splits import SPLITS, draw
+from headrace.select.verdicts.step import Verdicts
 
 SOURCES = ("web", "code", "talk")
 NEAR = {"unit": "words", "ngram": 2, "values": 16, "bands": 8, "rows": 2, "threshold": 0.8}
@@ -196,8 +196,8 @@ def test_every_reason_occurs_and_bytes_do_not_depend_on_budget_or_retries(tmp_pa
     for folder, options in {"small": {"memory": 1 << 12}, "careful": {"careful": True}, "twice": {"repeat": 2}}.items():
         got = graph.run_steps(tmp_path / folder, steps_of(recipe, rows), **options)["verdicts"]
         assert graph.digests(got) == graph.digests(want)
-    monkeypatch.setattr(module, "PARTITION_BYTES", 2048)
-    monkeypatch.setattr(module, "MOST_PARTITIONS", 3)
+    monkeypatch.setattr(partitions, "PARTITION_BYTES", 2048)
+    monkeypatch.setattr(partitions, "MOST_PARTITIONS", 3)
     monkeypatch.setattr(module, "BATCH_BYTES", 100)
     monkeypatch.setattr(module, "BLOCK_SHARE", 1e-6)
     monkeypatch.setattr(verification, "PIECE_BYTES", 300)

@@ -75,8 +75,8 @@ def render(told: dict[str, Any], width: int) -> str:
             f"near     {near['id']}  {near['source']}:{near['origin_file']}:{near['origin_row']}  {same}, {found}"
         )
     if told.get("pair"):
-        from headrace.select.side_by_side import Row
-        from headrace.select.side_by_side import render as side_by_side
+        from headrace.select.why.side_by_side import Row
+        from headrace.select.why.side_by_side import render as side_by_side
 
         pair = told["pair"]
         same = ", the same once cleaned" if pair["same_cleaned"] else ""

@@ -6,70 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.planning.counts import Basis, SourceCounts, count_source
+from headrace.planning.counts import SourceCounts, count_source
 from headrace.planning.graph import Node, graph_of
 from headrace.planning.machine import EFFICIENCY, Machine
 from headrace.planning.measured import Measured, measured
 from headrace.planning.rates import figures, value
+from headrace.planning.stages import StagePlan, resolve_stage
 from headrace.planning.work import Work, documents_of, row_bytes
-from headrace.recipe.schema import Recipe, Stage
-from headrace.sequence.epochs import SourceCount, resolve
+from headrace.recipe.schema import Recipe
 
 # The share of the budget that union-find's arrays may fill: ``labels.UNION_SHARE``, whose module would compile kernels.
 UNION_SHARE = 0.75
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a stage takes of a source.
-
-    Attributes:
-        source: the source's name.
-        slice: the part of it, between 0 and 1.
-        epochs: passes over the slice.
-        documents: documents, copies counted; None when nobody knows.
-        tokens: tokens, copies counted.
-    """
-
-    source: str
-    slice: tuple[float, float]
-    epochs: float
-    documents: int | None
-    tokens: int
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """A stage before it is made.
-
-    Attributes:
-        name: the stage.
-        basis: ``measured`` once its sequence is made, else ``estimated``, or ``expected`` from stated counts.
-        start: the stage it starts from, or ``scratch``; None without a model.
-        sequence_length: tokens that a row trains on.
-        batch: rows of a step.
-        tokens: tokens in its sequence.
-        rows: rows in its sequence.
-        steps: steps it is trained for.
-        sources: what it takes.
-        flops: floating-point operations of its training; None without a model.
-    """
-
-    name: str
-    basis: Basis
-    start: str | None
-    sequence_length: int
-    batch: int
-    tokens: int
-    rows: int
-    steps: int
-    sources: tuple[Share, ...]
-    flops: float | None
-
-    @property
-    def trained(self) -> int:
-        """Tokens it is trained on: whole batches."""
-        return self.steps * self.batch * self.sequence_length
 
 
 @dataclass(frozen=True)
@@ -191,7 +138,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         from headrace.model.presets import resolve as resolve_model
 
         config = resolve_model(recipe.model, _vocabulary(recipe))
-    stages = tuple(_stage(recipe, i, sources, config, known.ledger(s.name)) for i, s in enumerate(recipe.stages))
+    stages = tuple(resolve_stage(recipe, i, sources, config, known.ledger(s.name)) for i, s in enumerate(recipe.stages))
     parameters = None
     if config is not None:
         from headrace.model.config import parameter_count
@@ -232,51 +179,3 @@ def _vocabulary(recipe: Recipe) -> int:
     from headrace.tokens.load import open_file
 
     return open_file(path, tokenizer.special).vocab_size
-
-
-def _stage(
-    recipe: Recipe, index: int, sources: tuple[SourceCounts, ...], config: Any, ledger: dict[str, Any] | None
-) -> StagePlan:
-    """A stage resolved against the counts, or as its finished sequence's ledger has it."""
-    stage = recipe.stages[index]
-    if ledger is not None:
-        basis: Basis = "measured"
-        shares = tuple(
-            Share(name, tuple(s["slice"]), s["epochs"], s["copies"], s["tokens_in"] + s["added"] + s["ends"])
-            for name, s in ledger["sources"].items()
-        )
-        tokens, rows = sum(share.tokens for share in shares), int(ledger["rows"])
-    else:
-        bases = {source.basis for source in sources if source.name in stage.sources}
-        basis = "expected" if bases == {"expected"} else "estimated"
-        shares, total = _resolved(stage, sources)
-        # Shares of a stated total are rounded one by one; the total itself is exact.
-        tokens = total if stage.tokens is None else stage.tokens
-        rows = tokens // stage.sequence_length
-    batch, length = stage.train.batch, stage.sequence_length
-    steps = rows // batch if stage.train.steps is None else min(rows // batch, stage.train.steps)
-    flops = None
-    if config is not None:
-        from headrace.model.config import flops_per_token
-
-        flops = float(flops_per_token(config, length)) * steps * batch * length
-    start = _start(recipe, index) if recipe.model is not None else None
-    return StagePlan(stage.name, basis, start, length, batch, tokens, rows, steps, shares, flops)
-
-
-def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Share, ...], int]:
-    """What a stage takes of each source, and its tokens."""
-    documents = {source.name: source.documents for source in sources}
-    # `SourceCount.tokens` leaves out the ends of documents, which the counts of a plan include.
-    counts = {s.name: SourceCount(max(0, s.tokens - (s.documents or 0)), s.documents or 0) for s in sources}
-    resolved = resolve(stage, counts)
-    shares = tuple(
-        Share(s.name, s.slice, s.epochs, None if documents[s.name] is None else s.documents, s.tokens)
-        for s in resolved.sources
-    )
-    return shares, resolved.tokens
-
-
-def _start(recipe: Recipe, index: int) -> str:
-    """The stage whose last checkpoint a stage starts from, or ``scratch``."""
-    return recipe.stages[index].start or (recipe.stages[index - 1].name if index else "scratch")

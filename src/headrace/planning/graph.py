@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from headrace.planning.counts import SourceCounts
 from headrace.planning.machine import START, Machine
 from headrace.planning.rates import value
+from headrace.planning.stages import StagePlan
 from headrace.planning.work import Work, documents_of, near_of, row_bytes, selection, sequence, tokenising
 from headrace.recipe.schema import Recipe, Stage
-
-if TYPE_CHECKING:
-    from headrace.planning.forecast import StagePlan
 
 # Zstandard at Parquet's default level on SlimPajama, as published: about 895 GB for 2,567 GB of text.
 COMPRESSED = 0.35

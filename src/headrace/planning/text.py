@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from headrace.planning.forecast import Plan, StagePlan
+from headrace.planning.forecast import Plan
 from headrace.planning.machine import EFFICIENCY
+from headrace.planning.stages import StagePlan
 from headrace.planning.work import Work
 from headrace.report.numbers import duration, short, size
 

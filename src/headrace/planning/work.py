@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headrace.planning.counts import BYTES_PER_TOKEN, SourceCounts
 from headrace.planning.machine import EFFICIENCY
 from headrace.planning.rates import figures
+from headrace.planning.stages import StagePlan
 from headrace.recipe.schema import Recipe, Stage
-
-if TYPE_CHECKING:
-    from headrace.planning.forecast import StagePlan
 
 # Formats whose files are parsed as Python.
 PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})

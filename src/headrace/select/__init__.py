@@ -1,1 +1,1 @@
-"""What is kept and why: measures, filters, duplicates, contamination, and the verdicts that merge them."""
+"""What is kept and why: measures, duplicates, contamination, the verdicts that merge them, and `why`."""

@@ -1,7 +1,7 @@
 """Contamination: a sidecar that says which benchmark item a document holds, how much of it and where.
 
-The sidecar records the best match whatever its share; the recipe's limit on the share is applied by
-:func:`contaminated`, so that changing it reads no text.
+The sidecar records the best match whatever its share; the recipe's limit on the share is applied by the verdicts
+(:func:`headrace.select.verdicts.judges.contaminated`), so that changing it reads no text.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
-from headrace.recipe.schema import Decontaminate, Recipe
+from headrace.recipe.schema import Recipe
 from headrace.select import code_points, sidecar
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks, read_items
 from headrace.select.contamination.index import Index, build
-from headrace.select.filters import Judgement
 
 SCHEMA = pa.schema(
     [
@@ -74,32 +72,6 @@ def search(batch: pa.RecordBatch, index: Index) -> pa.Table:
         ],
         schema=SCHEMA,
     )
-
-
-def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Judgement:
-    """Apply the recipe's limit to rows of the sidecar.
-
-    Args:
-        table: rows of the contamination sidecar.
-        config: the recipe's section; a field found whole removes whatever the limit, and is only looked for when the
-            recipe asks for it.
-
-    Returns:
-        The reason ``contaminated`` or null, and as evidence the row with the limit.
-    """
-    import pyarrow.compute as pc
-
-    whole = pc.equal(table.column("method"), "substring")
-    much = pc.greater_equal(table.column("overlap"), config.overlap)
-    removes = np.asarray(pc.fill_null(pc.or_kleene(whole, much), False))
-    reasons = np.full(table.num_rows, None, dtype=object)
-    evidence = np.full(table.num_rows, None, dtype=object)
-    rows = np.flatnonzero(removes)
-    for at, row in zip(rows.tolist(), table.take(pa.array(rows)).to_pylist(), strict=True):
-        told = {key: value for key, value in row.items() if value is not None}
-        reasons[at] = "contaminated"
-        evidence[at] = orjson.dumps({**told, "limit": config.overlap}).decode()
-    return Judgement(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
 
 
 @dataclass(frozen=True)

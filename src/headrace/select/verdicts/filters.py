@@ -5,7 +5,7 @@ the evidence is what was measured and the limit.
 
 To add a filter:
 
-1. if it needs something that is not measured yet, add that to :mod:`headrace.select.measures`;
+1. if it needs something that is not measured yet, add that to :mod:`headrace.select.measures.step`;
 2. add its limit to ``CodeFilter`` in :mod:`headrace.recipe.cleaning`, null or false meaning off;
 3. add one :class:`Rule` to :data:`CODE_RULES` here, under the same name::
 
@@ -26,7 +26,7 @@ import orjson
 import pyarrow as pa
 
 from headrace.recipe.schema import CodeFilter, Filters, Recipe, ShortFilter
-from headrace.select.formats import DATA_LIKE, NO_LETTERS
+from headrace.select.measures.formats import DATA_LIKE, NO_LETTERS
 
 HTML_VISIBLE_LEAST = 100  # characters that must be visible besides the share (StarCoder, 2305.06161, 3.1)
 

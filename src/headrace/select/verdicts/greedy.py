@@ -27,9 +27,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from headrace.select.election import Chunks, Lost, Members, by_row, free_in_order
-from headrace.select.jaccard_bound import Sketches, jaccard_at_most
-from headrace.select.verification import Texts, buckets, load, stream
+from headrace.select.duplicates.jaccard_bound import Sketches, jaccard_at_most
+from headrace.select.verdicts.election import Chunks, Lost, Members, by_row, free_in_order
+from headrace.select.verdicts.verification import Texts, buckets, load, stream
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near
@@ -59,7 +59,7 @@ class Kept:
     Args:
         near: the recipe's settings.
         sketches: those of the block's documents.
-        buckets: int64[n, bands], from :func:`headrace.select.verification.buckets`.
+        buckets: int64[n, bands], from :func:`headrace.select.verdicts.verification.buckets`.
         most: buckets there are.
     """
 

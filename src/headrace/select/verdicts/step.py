@@ -1,14 +1,15 @@
 """Verdicts: which documents are kept, why the others are not, and which split each is in.
 
-    judge    map     what the filters and the decontamination say; documents that have duplicates go to the partition
-                     of their component, with their text if candidates are verified
+    judge    map     what the judges say (:mod:`headrace.select.verdicts.judges`); documents that have duplicates go to
+                     the partition of their component, with their text if candidates are verified
     settle   reduce  among those that the judges leave, one document kept of each group, or, if candidates are verified,
-                     by the greedy rule (:mod:`headrace.select.greedy`); then the check of training against held-out
-                     documents (:mod:`headrace.select.settlement`)
-    publish  map     the sidecar, row by row beside the documents, with the evidence (:mod:`headrace.select.evidence`)
+                     by the greedy rule (:mod:`headrace.select.verdicts.greedy`); then the check of training against
+                     held-out documents (:mod:`headrace.select.verdicts.settlement`)
+    publish  map     the sidecar, row by row beside the documents, with the evidence
+                     (:mod:`headrace.select.verdicts.evidence`)
 
-A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, give its reason and evidence in
-:meth:`Verdicts._others`.
+A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, add its judge to
+:mod:`headrace.select.verdicts.judges`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
+from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, partition_sizes, partitions_for
 
 if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
     from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Split
-    from headrace.select.settlement import Rules
+    from headrace.select.verdicts.settlement import Rules
 
 SCHEMA = pa.schema(
     [
@@ -40,18 +42,10 @@ SCHEMA = pa.schema(
     ]
 )
 
-JUDGED = pa.schema([("reason", pa.string()), ("evidence", pa.string()), ("source", pa.uint16()), ("split", pa.uint8())])
-
-# What a partition of members and texts holds: two workers settle two of them under the smallest budgets.
-PARTITION_BYTES = 32 << 20
-# A member as it travels: its record, and the name of its file.
-MEMBER_BYTES = 192
 # What a task of the settlement needs besides members, and for texts if it cannot have more.
 LEAST_BYTES = 48 << 20
 # The share of a task's budget that a block of texts may take; spilled decisions and a run's slice take 0.2 each.
 BLOCK_SHARE = 0.25
-# Decisions lie in at most this many partitions, so that a map task's buffers stay small.
-MOST_PARTITIONS = 2048
 # Documents judged at a time, by the size of the columns that are read.
 BATCH_BYTES = 4 << 20
 ROW_GROUP = 1 << 16
@@ -103,7 +97,7 @@ class Verdicts(Step):
         contamination: Step | None = None,
     ) -> Verdicts:
         """The step for a recipe, given the sidecars that it asks for."""
-        from headrace.select.filters import code_sources
+        from headrace.select.verdicts.filters import code_sources
 
         wanted = recipe.deduplicate
         remove: Literal["component", "exact"] | None = None
@@ -160,14 +154,14 @@ class Verdicts(Step):
 
     def rules(self) -> Rules:
         """What the settlement applies."""
-        from headrace.select.settlement import Rules
+        from headrace.select.verdicts.settlement import Rules
 
         return Rules(self.remove, self.near, self.split.check, self.sources)
 
     @staticmethod
     def precedence() -> list[str]:
         """Every reason, the one that counts first where several apply."""
-        from headrace.select.filters import reasons
+        from headrace.select.verdicts.filters import reasons
 
         return [*reasons(), "contaminated", "duplicate", "holdout"]
 
@@ -180,18 +174,18 @@ class Verdicts(Step):
         """Partitions of members, from content only; 0 if there is nothing to settle."""
         if self.duplicates is None or (self.remove is None and self.split.check is None):
             return 0
-        counts = ctx.input("duplicates").manifest.counts
-        size = counts["members"] * MEMBER_BYTES + (counts["member_bytes"] if self.rules().compares_texts else 0)
-        return min(MOST_PARTITIONS, 1 << max(0, (size - 1) // PARTITION_BYTES).bit_length())
+        return partitions_for(ctx.input("duplicates").manifest.counts, self.rules().compares_texts)
 
     def _judge(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
         from headrace.flow.exchange import Spill
         from headrace.flow.keys import parse_ids
-        from headrace.select.election import MEMBER
-        from headrace.select.verification import TEXT
+        from headrace.select.verdicts.election import MEMBER
+        from headrace.select.verdicts.judges import JUDGED, Judges
+        from headrace.select.verdicts.verification import TEXT
 
+        judges = Judges(self.filters, self.code_in, self.decontaminate, self.sources, self.split, self.seed)
         partitions, with_text = self._partitions(ctx), self.rules().compares_texts
         rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
         with (
@@ -202,7 +196,7 @@ class Verdicts(Step):
         ):
             for batch, beside in self._rows(ctx, spec["shard"], with_text):
                 ids = parse_ids(batch.column("id"))
-                judged = self._judged(batch, ids, beside)
+                judged = judges.judge(batch, ids, beside)
                 writer.write_batch(judged)
                 if partitions:
                     sent = self._send((batch, ids), beside["duplicates"], judged, first + rows, members, texts)
@@ -232,34 +226,6 @@ class Verdicts(Step):
             if table.num_rows != at:
                 raise ConservationError(f"{role} shard {shard}: {table.num_rows} rows beside {at} documents")
 
-    def _judged(
-        self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]
-    ) -> pa.RecordBatch:
-        """The verdicts of all but the settlement, and the split that each document would be in."""
-        import pyarrow.compute as pc
-
-        from headrace.select.splits import draw
-
-        sources = batch.column("source")
-        reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
-        for next_reason, next_evidence in self._others(sources, beside):
-            undecided = pc.is_null(reason)
-            reason = pc.if_else(undecided, next_reason, reason)
-            evidence = pc.if_else(undecided, next_evidence, evidence)
-        source = pc.index_in(sources, pa.array(self.sources, sources.type)).cast(pa.uint16())
-        split = pa.array(draw(ids, self.seed, self.split))
-        return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=JUDGED)
-
-    def _others(self, sources: pa.Array, beside: dict[str, pa.Table]) -> Iterator[tuple[pa.Array, pa.Array]]:
-        """(reasons, evidence) of each judge in order of precedence; null where it finds nothing."""
-        from headrace.select.contamination.step import contaminated
-        from headrace.select.filters import judge
-
-        if "measures" in beside:
-            yield judge(beside["measures"].combine_chunks(), sources, self.filters, self.code_in)
-        if "contamination" in beside and self.decontaminate is not None:
-            yield contaminated(beside["contamination"], self.decontaminate)
-
     def _send(
         self,
         documents: tuple[pa.RecordBatch, npt.NDArray[np.uint64]],
@@ -277,7 +243,7 @@ class Verdicts(Step):
         from headrace.documents.store import text_buffers
         from headrace.flow.keys import keyed, salt
         from headrace.select.duplicates.step import high_bits
-        from headrace.select.election import describe
+        from headrace.select.verdicts.election import describe
 
         rank = np.array([self.priority.index(source) for source in self.sources], dtype=np.uint16)
         have, found_members = describe(*documents, found, judged, row, rank, self.remove == "component", self.seed)
@@ -297,20 +263,20 @@ class Verdicts(Step):
     # Phase "settle".
 
     def _plan_settle(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        from headrace.select.election import MEMBER
-        from headrace.select.greedy import HELD_PER_BYTE
-        from headrace.select.verification import TEXT
+        from headrace.select.verdicts.election import MEMBER
+        from headrace.select.verdicts.greedy import HELD_PER_BYTE
+        from headrace.select.verdicts.verification import TEXT
 
         partitions = self._partitions(ctx)
         if not partitions or not ctx.input("documents").rows:
             return []
 
-        size = _partition_sizes(ctx, "members", MEMBER)
+        size = partition_sizes(ctx, "members", MEMBER)
         if self.rules().compares_texts:
             # A member is held with its bucket numbers, and while they are sorted; texts as far as a block goes.
             longest = max(result["longest"] for result in ctx.results("judge"))
             most = max(LEAST_BYTES, 2 * HELD_PER_BYTE * longest)
-            held = 4 * size + np.minimum(HELD_PER_BYTE * _partition_sizes(ctx, "texts", TEXT), most)
+            held = 4 * size + np.minimum(HELD_PER_BYTE * partition_sizes(ctx, "texts", TEXT), most)
         elif self.remove == "component":
             # Only winners are held, one of each component: no more than half of the members, and few of a large one.
             components = ctx.input("duplicates").manifest.counts["components"]
@@ -321,10 +287,10 @@ class Verdicts(Step):
 
     def _settle(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.flow.exchange import Spill, read_partition
-        from headrace.select.election import MEMBER, Chunks
-        from headrace.select.evidence import DECISION
-        from headrace.select.settlement import settle
-        from headrace.select.verification import TEXT, Texts
+        from headrace.select.verdicts.election import MEMBER, Chunks
+        from headrace.select.verdicts.evidence import DECISION
+        from headrace.select.verdicts.settlement import settle
+        from headrace.select.verdicts.verification import TEXT, Texts
 
         offsets = ctx.input("documents").row_offsets
         partition = spec["partition"]
@@ -335,7 +301,7 @@ class Verdicts(Step):
         def texts() -> Texts:
             return read_partition(ctx, "judge", "texts", partition, TEXT, payload=True)
 
-        destinations = _destinations(len(offsets) - 1)
+        destinations = destinations_of(len(offsets) - 1)
         with Spill(ctx, "decisions", DECISION, max(destinations, default=0) + 1, payload=True) as spill:
 
             def decide(records: npt.NDArray[np.void], evidence: npt.NDArray[np.uint8]) -> None:
@@ -350,7 +316,8 @@ class Verdicts(Step):
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
-        from headrace.select.verdict_columns import columns, tally
+        from headrace.select.verdicts.columns import columns
+        from headrace.select.verdicts.counts import tally
 
         judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet"), use_threads=False)
         records, names = self._decisions(ctx, spec["shard"])
@@ -370,12 +337,12 @@ class Verdicts(Step):
 
     def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
         from headrace.flow.exchange import read_partition
-        from headrace.select.evidence import DECISION
-        from headrace.select.settlement import decisions_between
+        from headrace.select.verdicts.evidence import DECISION
+        from headrace.select.verdicts.settlement import decisions_between
 
         documents = ctx.input("documents")
         start, stop = documents.row_offsets[shard : shard + 2].tolist()
-        partition = _destinations(len(documents.shards))[shard]
+        partition = destinations_of(len(documents.shards))[shard]
         chunks = read_partition(ctx, "settle", "decisions", partition, DECISION, payload=True)
         return decisions_between(chunks if ctx.tasks("settle") else (), start, stop)
 
@@ -387,25 +354,10 @@ class Verdicts(Step):
         Raises:
             ConservationError: the counts do not add up.
         """
-        from headrace.select.splits import SPLITS
+        from headrace.select.verdicts.counts import add_up, pairs
 
-        order = self.precedence()
-        removed: dict[str, dict[str, int]] = {source: {} for source in self.sources}
-        splits = {source: dict.fromkeys(SPLITS, 0) for source in self.sources}
-        for result in ctx.results("publish"):
-            for group in result["counts"]:
-                into, name = splits[group["source"]], group["split"]
-                if group["reason"] is not None:
-                    into, name = removed[group["source"]], group["reason"]
-                into[name] = into.get(name, 0) + group["count_all"]
-        counts = {}
-        for source in self.sources:
-            documents = ctx.input("documents").manifest.counts.get(source, {}).get("documents", 0)
-            lost = {reason: removed[source][reason] for reason in order if reason in removed[source]}
-            kept = sum(splits[source].values())
-            if documents != kept + sum(lost.values()) or len(lost) != len(removed[source]):
-                raise ConservationError(f"{source}: {documents} documents, but {kept} kept and {lost} removed")
-            counts[source] = {"documents": documents, "kept": kept, "removed": lost, "splits": splits[source]}
+        documents = ctx.input("documents").manifest.counts
+        counts = add_up(ctx.results("publish"), documents, self.sources, self.precedence())
         value: dict[str, Any] = {"counts": counts, "schema": {field.name: str(field.type) for field in SCHEMA}}
         settled = ctx.results("settle")
         for reason, name, on in (
@@ -413,31 +365,5 @@ class Verdicts(Step):
             ("holdout", "holdout", self.split.check is not None),
         ):
             if on:
-                value[name] = self._pairs([result[reason] for result in settled], reason, counts)
+                value[name] = pairs([result[reason] for result in settled], reason, counts)
         return value
-
-    def _pairs(
-        self, matrices: list[list[list[int]]], reason: str, counts: dict[str, dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """The matrix of removals as a list of ``{"removed", "kept", "documents"}``, by source of either document."""
-        total = np.sum([np.zeros((len(self.sources),) * 2, dtype=np.int64), *map(np.asarray, matrices)], axis=0)
-        for source, row in zip(self.sources, total, strict=True):
-            if int(row.sum()) != counts[source]["removed"].get(reason, 0):
-                raise ConservationError(f"{source}: {int(row.sum())} removed as {reason}, counted otherwise elsewhere")
-        return [
-            {"removed": self.sources[i], "kept": self.sources[j], "documents": int(total[i, j])}
-            for i, j in np.argwhere(total).tolist()
-        ]
-
-
-def _partition_sizes(ctx: TaskContext, name: str, dtype: np.dtype[np.void]) -> npt.NDArray[np.int64]:
-    """The bytes of each partition of what the judges sent, records and payload: int64[partitions]."""
-    from headrace.flow.exchange import partition_bytes, partition_counts
-
-    sizes = partition_counts(ctx, "judge", name) * dtype.itemsize + partition_bytes(ctx, "judge", name)
-    return np.asarray(sizes, dtype=np.int64)
-
-
-def _destinations(shards: int) -> list[int]:
-    """The partition of decisions of each shard: neighbours share one beyond ``MOST_PARTITIONS``."""
-    return [shard * min(shards, MOST_PARTITIONS) // shards for shard in range(shards)]

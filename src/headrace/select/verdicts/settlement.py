@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.exchange import gather
-from headrace.select.election import Chunks, Lost, Members, elect, gathered, losers
-from headrace.select.evidence import DECISION, HOLDOUT, REASONS
-from headrace.select.greedy import decide_greedily
-from headrace.select.splits import held_out, meetings
-from headrace.select.verification import Texts
+from headrace.select.verdicts.election import Chunks, Lost, Members, elect, gathered, losers
+from headrace.select.verdicts.evidence import DECISION, HOLDOUT, REASONS
+from headrace.select.verdicts.greedy import decide_greedily
+from headrace.select.verdicts.splits import held_out, meetings
+from headrace.select.verdicts.verification import Texts
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.flow.artifact import ConservationError
-from headrace.select.evidence import REASONS, place, write_evidence
-from headrace.select.splits import SPLITS
+from headrace.select.verdicts.evidence import REASONS, place, write_evidence
+from headrace.select.verdicts.splits import SPLITS
 
 
 def columns(
@@ -30,7 +29,7 @@ def columns(
     Raises:
         ConservationError: a document is removed twice.
     """
-    reason, evidence, split = (_whole(judged.column(name)) for name in ("reason", "evidence", "split"))
+    reason, evidence, split = (whole(judged.column(name)) for name in ("reason", "evidence", "split"))
     at = place(records, start, judged.num_rows)
     removed = at >= 0
     if np.any(removed & reason.is_valid().to_numpy(zero_copy_only=False)):
@@ -45,22 +44,6 @@ def columns(
     return [pc.is_null(reason), reason, evidence, splits]
 
 
-def tally(
-    source: pa.ChunkedArray, reason: pa.ChunkedArray, split: pa.ChunkedArray, sources: Sequence[str]
-) -> list[dict[str, Any]]:
-    """How many documents there are of each source, reason and split that occur together."""
-    reasons = _whole(reason).dictionary_encode()
-    names = [*reasons.dictionary.to_pylist(), None]
-    shape = (len(sources), len(names), len(SPLITS))
-    code = reasons.indices.fill_null(len(names) - 1).to_numpy().astype(np.int64)
-    code += source.to_numpy().astype(np.int64) * shape[1]
-    code = code * shape[2] + split.to_numpy()
-    counts = np.bincount(code, minlength=int(np.prod(shape))).reshape(shape)
-    return [
-        {"source": sources[i], "reason": names[j], "split": SPLITS[k], "count_all": int(counts[i, j, k])}
-        for i, j, k in np.argwhere(counts).tolist()
-    ]
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])

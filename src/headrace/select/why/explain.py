@@ -20,9 +20,10 @@ from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Decontaminate, Near, Recipe
 from headrace.select.contamination.benchmarks import list_benchmarks, read_items
 from headrace.select.contamination.index import build
-from headrace.select.contamination.step import contaminated, search
-from headrace.select.filters import code_sources, findings
-from headrace.select.measures import measure
+from headrace.select.contamination.step import search
+from headrace.select.measures.step import measure
+from headrace.select.verdicts.filters import code_sources, findings
+from headrace.select.verdicts.judges import contaminated
 
 EXCERPT = 400  # characters of the evidence that are shown
 LOST = frozenset({"duplicate", "holdout"})  # reasons whose evidence names another document
@@ -122,7 +123,7 @@ def explain_pair(documents: Artifact, row: int, other: int, near: Near, context:
 
     Returns:
         ``{"jaccard", "same_cleaned", "rows"}``: the true Jaccard similarity, whether the cleaned texts are the same,
-        and the lines as :class:`headrace.select.side_by_side.Row` has them.
+        and the lines as :class:`headrace.select.why.side_by_side.Row` has them.
     """
     a, b = fetch(documents, [row, other], ["text"]).column("text").to_pylist()
     return compare_texts(a, b, near, context)
@@ -131,8 +132,8 @@ def explain_pair(documents: Artifact, row: int, other: int, near: Near, context:
 def compare_texts(a: str, b: str, near: Near, context: int | None = 3) -> dict[str, Any]:
     """Two texts beside each other, as :func:`explain_pair`."""
     from headrace.select.duplicates.jaccard import pair_jaccard
-    from headrace.select.nearest import cleaned
-    from headrace.select.side_by_side import compare
+    from headrace.select.why.nearest import cleaned
+    from headrace.select.why.side_by_side import compare
 
     x, y = cleaned(a), cleaned(b)
     rows = [row._asdict() for row in compare(a, b, context)]
@@ -163,7 +164,7 @@ def _contamination(found: pa.Table, config: Decontaminate, text: str) -> dict[st
 
 
 def _neighbours(text: str, identity: str, documents: Artifact, near: Near) -> list[dict[str, Any]]:
-    from headrace.select.nearest import nearest
+    from headrace.select.why.nearest import nearest
 
     found = nearest(text, documents, near)
     columns = ["id", "source", "origin_file", "origin_row"]

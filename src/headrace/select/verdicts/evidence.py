@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 
 from headrace.flow.artifact import ConservationError
-from headrace.select.splits import SPLITS
+from headrace.select.verdicts.splits import SPLITS
 
 DECISION = np.dtype(
     [

@@ -3,7 +3,7 @@
 Members of a component meet in one partition. They are streamed twice: once to find the best of each group, once to say
 who lost to whom. Only the winners are held, so a component of any size takes no more memory than a small one. Where
 candidates are verified, several of a group may be kept, by the same order of preference:
-:mod:`headrace.select.greedy`.
+:mod:`headrace.select.verdicts.greedy`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from headrace.flow.exchange import gather
 from headrace.flow.keys import keyed, salt
-from headrace.select.groups import best_of_groups, find_groups, index_groups
+from headrace.select.verdicts.groups import best_of_groups, find_groups, index_groups
 
 # Members looked at together: a partition's slices of a few hundred cost more to begin with than to look at.
 GATHERED_BYTES = 4 << 20

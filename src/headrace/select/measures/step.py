@@ -16,7 +16,7 @@ import pyarrow as pa
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.select import code_points, sidecar
-from headrace.select.formats import formats_of
+from headrace.select.measures.formats import formats_of
 
 SCHEMA = pa.schema(
     [
@@ -66,9 +66,9 @@ def measure(batch: pa.RecordBatch) -> pa.Table:
         A table of :data:`SCHEMA`, one row a document.
     """
     from headrace.documents.store import text_buffers
-    from headrace.select.encoded_data import encoded_characters
-    from headrace.select.text_statistics import statistics
-    from headrace.select.visible_text import visible_characters
+    from headrace.select.measures.encoded_data import encoded_characters
+    from headrace.select.measures.text_statistics import statistics
+    from headrace.select.measures.visible_text import visible_characters
 
     data, offsets = text_buffers(batch.column("text"))
     found = statistics(data, offsets)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.keys import keyed, salt, unit
-from headrace.select.election import Chunks, Members
-from headrace.select.verification import among
+from headrace.select.verdicts.election import Chunks, Members
+from headrace.select.verdicts.verification import among
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Split

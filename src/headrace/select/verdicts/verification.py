@@ -15,7 +15,7 @@ from headrace.flow.exchange import gather
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near
-    from headrace.select.jaccard_bound import Sketches
+    from headrace.select.duplicates.jaccard_bound import Sketches
 
 TEXT = np.dtype([("row", "<u8"), ("length", "<u4")])
 """A text as it goes to the partition of its component; the payload is the text."""
@@ -111,7 +111,7 @@ def load(texts: Texts, rows: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64
         They, in the order of ``rows``.
     """
     from headrace.select.clean import clean
-    from headrace.select.jaccard_bound import sketch
+    from headrace.select.duplicates.jaccard_bound import sketch
 
     ends = np.cumsum(sizes)
     starts = ends - sizes
@@ -135,7 +135,7 @@ def stream(texts: Texts, rows: npt.NDArray[np.uint64], near: Near, visit: Callab
         visit: called with each one's position in ``rows``, some sketches, and which of these is its own.
     """
     from headrace.select.clean import clean
-    from headrace.select.jaccard_bound import sketch
+    from headrace.select.duplicates.jaccard_bound import sketch
 
     for which, data, offsets in pieces(texts, rows):
         sketches = sketch(*clean(data, offsets), near.ngram, near.unit == "words")

@@ -1,0 +1,1 @@
+"""Measures: what filters ask of each document, counted from its text once."""

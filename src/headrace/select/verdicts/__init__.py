@@ -1,0 +1,1 @@
+"""Verdicts: what is kept, what is removed and why, and the split of each document."""

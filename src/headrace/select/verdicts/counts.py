@@ -1,0 +1,87 @@
+"""How many documents of each source were kept and removed: counted in each shard, added up, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.flow.artifact import ConservationError
+from headrace.select.verdicts.columns import whole
+from headrace.select.verdicts.splits import SPLITS
+
+
+def tally(
+    source: pa.ChunkedArray, reason: pa.ChunkedArray, split: pa.ChunkedArray, sources: Sequence[str]
+) -> list[dict[str, Any]]:
+    """How many documents there are of each source, reason and split that occur together."""
+    reasons = whole(reason).dictionary_encode()
+    names = [*reasons.dictionary.to_pylist(), None]
+    shape = (len(sources), len(names), len(SPLITS))
+    code = reasons.indices.fill_null(len(names) - 1).to_numpy().astype(np.int64)
+    code += source.to_numpy().astype(np.int64) * shape[1]
+    code = code * shape[2] + split.to_numpy()
+    counts = np.bincount(code, minlength=int(np.prod(shape))).reshape(shape)
+    return [
+        {"source": sources[i], "reason": names[j], "split": SPLITS[k], "count_all": int(counts[i, j, k])}
+        for i, j, k in np.argwhere(counts).tolist()
+    ]
+
+
+def add_up(
+    results: Iterable[Mapping[str, Any]], documents: Mapping[str, Any], sources: Sequence[str], order: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The counts of each source: ``{"documents", "kept", "removed": {reason: n}, "splits": {split: n}}``.
+
+    Args:
+        results: one a shard, with what :func:`tally` gave as ``"counts"``.
+        documents: the counts of the documents, by source.
+        sources: the names of sources.
+        order: every reason there is, in the order in which they are told.
+
+    Raises:
+        ConservationError: the documents of a source are not those kept and those removed, or a reason is unknown.
+    """
+    removed: dict[str, dict[str, int]] = {source: {} for source in sources}
+    splits = {source: dict.fromkeys(SPLITS, 0) for source in sources}
+    for result in results:
+        for group in result["counts"]:
+            into, name = splits[group["source"]], group["split"]
+            if group["reason"] is not None:
+                into, name = removed[group["source"]], group["reason"]
+            into[name] = into.get(name, 0) + group["count_all"]
+    counts = {}
+    for source in sources:
+        there = documents.get(source, {}).get("documents", 0)
+        lost = {reason: removed[source][reason] for reason in order if reason in removed[source]}
+        kept = sum(splits[source].values())
+        if there != kept + sum(lost.values()) or len(lost) != len(removed[source]):
+            raise ConservationError(f"{source}: {there} documents, but {kept} kept and {lost} removed")
+        counts[source] = {"documents": there, "kept": kept, "removed": lost, "splits": splits[source]}
+    return counts
+
+
+def pairs(
+    matrices: Iterable[list[list[int]]], reason: str, counts: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The matrix of removals as a list of ``{"removed", "kept", "documents"}``, by source of either document.
+
+    Args:
+        matrices: one a partition, from :func:`headrace.select.verdicts.settlement.settle`.
+        reason: what they count.
+        counts: from :func:`add_up`, whose sources are those of the matrices.
+
+    Raises:
+        ConservationError: another number was removed than the shards say.
+    """
+    sources = list(counts)
+    total = np.sum([np.zeros((len(sources),) * 2, dtype=np.int64), *map(np.asarray, matrices)], axis=0)
+    for source, row in zip(sources, total, strict=True):
+        if int(row.sum()) != counts[source]["removed"].get(reason, 0):
+            raise ConservationError(f"{source}: {int(row.sum())} removed as {reason}, counted otherwise elsewhere")
+    return [
+        {"removed": sources[i], "kept": sources[j], "documents": int(total[i, j])}
+        for i, j in np.argwhere(total).tolist()
+    ]

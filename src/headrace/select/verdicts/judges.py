@@ -1,0 +1,96 @@
+"""What the judges say of each document by itself: the filters, then the decontamination. The first to remove it counts.
+
+To add a judge, have :meth:`Judges._each` yield what it says in its place in the order of precedence, and name its
+reasons in the same place of ``Verdicts.precedence``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.recipe.schema import Decontaminate, Filters, Split
+from headrace.select.verdicts.filters import Judgement
+from headrace.select.verdicts.filters import judge as filtered
+from headrace.select.verdicts.splits import draw
+
+JUDGED = pa.schema([("reason", pa.string()), ("evidence", pa.string()), ("source", pa.uint16()), ("split", pa.uint8())])
+
+
+@dataclass(frozen=True)
+class Judges:
+    """All that can be said of a document without looking at others.
+
+    Attributes:
+        filters: the recipe's section.
+        code_in: sources that the code filter looks at.
+        decontaminate: the recipe's section.
+        sources: all sources in the recipe's order.
+        split: the recipe's section.
+        seed: the recipe's.
+    """
+
+    filters: Filters
+    code_in: frozenset[str]
+    decontaminate: Decontaminate | None
+    sources: tuple[str, ...]
+    split: Split
+    seed: int
+
+    def judge(self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]) -> pa.RecordBatch:
+        """Judge documents, and draw the split that each would be in.
+
+        Args:
+            batch: documents with the column ``source``.
+            ids: their content ids, uint64[n, 2].
+            beside: their rows of each sidecar that there is.
+
+        Returns:
+            A batch of :data:`JUDGED`; the reason is null where no judge removes the document, the source its position.
+        """
+        sources = batch.column("source")
+        reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
+        for next_reason, next_evidence in self._each(sources, beside):
+            undecided = pc.is_null(reason)
+            reason = pc.if_else(undecided, next_reason, reason)
+            evidence = pc.if_else(undecided, next_evidence, evidence)
+        source = pc.index_in(sources, pa.array(self.sources, sources.type)).cast(pa.uint16())
+        split = pa.array(draw(ids, self.seed, self.split))
+        return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=JUDGED)
+
+    def _each(self, sources: pa.Array, beside: dict[str, pa.Table]) -> Iterator[Judgement]:
+        """What each judge says, in order of precedence; null where it finds nothing."""
+        if "measures" in beside:
+            yield filtered(beside["measures"].combine_chunks(), sources, self.filters, self.code_in)
+        if "contamination" in beside and self.decontaminate is not None:
+            yield contaminated(beside["contamination"], self.decontaminate)
+
+
+def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Judgement:
+    """Apply the recipe's limit to rows of the sidecar.
+
+    Args:
+        table: rows of the contamination sidecar.
+        config: the recipe's section; a field found whole removes whatever the limit, and is only looked for when the
+            recipe asks for it.
+
+    Returns:
+        The reason ``contaminated`` or null, and as evidence the row with the limit.
+    """
+    whole = pc.equal(table.column("method"), "substring")
+    much = pc.greater_equal(table.column("overlap"), config.overlap)
+    removes = np.asarray(pc.fill_null(pc.or_kleene(whole, much), False))
+    reasons = np.full(table.num_rows, None, dtype=object)
+    evidence = np.full(table.num_rows, None, dtype=object)
+    rows = np.flatnonzero(removes)
+    for at, row in zip(rows.tolist(), table.take(pa.array(rows)).to_pylist(), strict=True):
+        told = {key: value for key, value in row.items() if value is not None}
+        reasons[at] = "contaminated"
+        evidence[at] = orjson.dumps({**told, "limit": config.overlap}).decode()
+    return Judgement(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
