@@ -46,14 +46,10 @@ def events_since(run: Path, seen: int) -> list[dict]:
     return list(read_events(run))[seen:]
 
 
-def wait_for_artifact(process: subprocess.Popen, run: Path, seen: int, spared: set[str]) -> str | None:
-    """Until an artifact is begun that is not spared: its name; or None when the run has ended."""
-    while process.poll() is None:
-        for event in events_since(run, seen):
-            if event["event"] == "artifact" and event["state"] == "started" and event["artifact"] not in spared:
-                return event["artifact"]
-        time.sleep(0.01)
-    return None
+def begun(run: Path, seen: int, spared: set[str]) -> list[str]:
+    """The artifacts begun since, in order, but those that are spared."""
+    names = [e["artifact"] for e in events_since(run, seen) if e["event"] == "artifact" and e["state"] == "started"]
+    return [name for name in names if name not in spared]
 
 
 def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finished, tmp_path):
@@ -64,17 +60,19 @@ def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finis
         seen = len(list(read_events(run)))
         spared = {name for name, times in kills.items() if times >= 2}
         process = start(corpus / "recipe.yaml", run)
-        name = wait_for_artifact(process, run, seen, spared)
-        if name is not None:
-            deadline = time.monotonic() + rng.uniform(0.0, 0.8)
-            while time.monotonic() < deadline and process.poll() is None:
-                time.sleep(0.005)
+        while not begun(run, seen, spared) and process.poll() is None:
+            time.sleep(0.005)
+        # No later than the next artifact begins, or a short one could be over before it is ever killed.
+        deadline = time.monotonic() + rng.uniform(0.0, 0.8)
+        while time.monotonic() < deadline and process.poll() is None and len(begun(run, seen, spared)) < 2:
+            time.sleep(0.005)
         if process.poll() is not None:
             assert process.returncode == 0, process.stderr.read().decode()
             break
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        kills[str(name)] = kills.get(str(name), 0) + 1
+        name = begun(run, seen, spared)[-1]
+        kills[name] = kills.get(name, 0) + 1
     assert len(kills) >= 8
     assert published(run) == published(finished)
     assert not list((run / "artifacts").glob("*.partial"))
@@ -109,7 +107,9 @@ def test_workers_killed_at_random_cost_nothing(corpus, finished, tmp_path):
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(corpus, finished, tmp_path):
     run = tmp_path / "run"
     process = start(corpus / "recipe.yaml", run)
-    wait_for_artifact(process, run, 0, set())
+    while not begun(run, 0, set()):
+        assert process.poll() is None
+        time.sleep(0.005)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
