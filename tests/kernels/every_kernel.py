@@ -48,7 +48,7 @@ def import_all() -> None:
     root = Path(headrace.__file__).parent
     for path in sorted(root.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if "@numba.njit" in text or "@borrowing" in text:
+        if "headrace.flow.kernels import" in text:
             importlib.import_module(".".join(["headrace", *path.relative_to(root).with_suffix("").parts]))
 
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
 
-import numba
 import numpy as np
 
 from headrace.flow.external_sort import ExternalSort
+from headrace.flow.kernels import kernel
 from headrace.flow.task import TaskContext
 
 # A run is held twice while it is put in order (records and the ordered copy), and a task has other data too, such as a
@@ -130,7 +130,7 @@ def _words(records: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(records).view(word).reshape(len(records), size // np.dtype(word).itemsize)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count(partition: np.ndarray, lengths: np.ndarray, index: np.ndarray) -> None:
     """Add up the records of each partition in column 0 of ``index``, and their payload bytes in column 1."""
     for i in range(len(partition)):
@@ -139,7 +139,7 @@ def _count(partition: np.ndarray, lengths: np.ndarray, index: np.ndarray) -> Non
         index[partition[i], 1] += lengths[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _spread(partition: np.ndarray, words: np.ndarray, at: np.ndarray, out: np.ndarray) -> None:
     """Copy each record to the next place of its partition; ``at`` holds these places and is updated."""
     width = words.shape[1]
@@ -162,7 +162,7 @@ def _spread(partition: np.ndarray, words: np.ndarray, at: np.ndarray, out: np.nd
         at[partition[i]] = to + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _spread_bytes(
     partition: np.ndarray, payload: np.ndarray, lengths: np.ndarray, at: np.ndarray, out: np.ndarray
 ) -> None:
@@ -176,7 +176,7 @@ def _spread_bytes(
         at[partition[i]] = to + lengths[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
     at = 0
     for i in range(starts.size):

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import orjson
 import pyarrow as pa
 import xxhash
 
+from headrace.flow.kernels import inlined, kernel
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, the increment of SplitMix64
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def mix64(x: np.uint64) -> np.uint64:
     """Mix 64 bits (Stafford's Mix13). A bijection on uint64."""
     x = np.uint64(x)
@@ -30,13 +31,13 @@ def mix64(x: np.uint64) -> np.uint64:
     return x ^ (x >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _keyed_pairs(salt: np.uint64, ids: np.ndarray, out: np.ndarray) -> None:
     for i in range(ids.shape[0]):
         out[i] = mix64(mix64(ids[i, 0] ^ salt) + _GOLDEN + ids[i, 1])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _keyed_words(salt: np.uint64, ids: np.ndarray, out: np.ndarray) -> None:
     for i in range(ids.shape[0]):
         out[i] = mix64(mix64(ids[i] ^ salt) + _GOLDEN)
@@ -101,7 +102,7 @@ def _digits(ids: pa.Array) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8)[int(bounds[0]) : int(bounds[-1])]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _all_hexadecimal(digits: np.ndarray) -> bool:
     wrong = np.uint8(0)
     for i in range(len(digits)):
@@ -111,7 +112,7 @@ def _all_hexadecimal(digits: np.ndarray) -> bool:
     return wrong == 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _parse(eights: np.ndarray, out: np.ndarray) -> None:
     """Words of eight digits each, two by two, as numbers: all digits of a word at once."""
     for i in range(len(out)):

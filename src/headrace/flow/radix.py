@@ -12,9 +12,10 @@ least significant digit up, each of which moves every record across the memory, 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import kernel
 
 # Buckets of a pass: more than this many streams of writes overflow the second-level TLB.
 _MOST_BITS = 11
@@ -39,7 +40,7 @@ def sort_words(words: npt.NDArray[np.uint64], columns: tuple[int, ...]) -> npt.N
     return words
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sort(words: npt.NDArray[np.uint64], spare: npt.NDArray[np.uint64], columns: npt.NDArray[np.int64]) -> None:
     """Sort ``words``. A bucket on the stack is (start, stop, key, side): it is equal in the keys before ``key`` and in
     the bits of that key above those that still differ, and lies in ``words`` (side 0) or in ``spare`` (1)."""
@@ -84,7 +85,7 @@ def _sort(words: npt.NDArray[np.uint64], spare: npt.NDArray[np.uint64], columns:
             start = stop
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _in_order(words: npt.NDArray[np.uint64], start: int, stop: int, columns: npt.NDArray[np.int64], key: int) -> bool:
     """Whether a bucket is sorted by the keys from ``key`` on. Ends at the first descent."""
     for i in range(start + 1, stop):
@@ -97,7 +98,7 @@ def _in_order(words: npt.NDArray[np.uint64], start: int, stop: int, columns: npt
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _differing(words: npt.NDArray[np.uint64], start: int, stop: int, column: int) -> int:
     """How many of the low bits of a column hold all bits in which a bucket's records differ."""
     differ = np.uint64(0)
@@ -111,7 +112,7 @@ def _differing(words: npt.NDArray[np.uint64], start: int, stop: int, column: int
     return high
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _spread(
     source: npt.NDArray[np.uint64],
     target: npt.NDArray[np.uint64],
@@ -144,7 +145,7 @@ def _spread(
         ends[digit] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _insert(
     words: npt.NDArray[np.uint64],
     start: int,
@@ -170,7 +171,7 @@ def _insert(
                 words[at, w] = held
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _less(words: npt.NDArray[np.uint64], i: int, j: int, columns: npt.NDArray[np.int64], key: int) -> bool:
     """Whether record i comes before record j by the keys from ``key`` on."""
     for k in range(key, len(columns)):

@@ -20,15 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.kernels import borrowing
-from headrace.select.code_points import decode
+from headrace.select.code_points import LAST, decode, every_character
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
-# Marks in the table, beyond the last code point U+10FFFF.
+# Marks in the table, beyond the last code point.
 _DROP = np.uint32(0xFFFFFFFF)
 _BY_PYTHON = np.uint32(0xFFFFFFFE)
 _SPACE = np.uint32(0x20)
-_LAST = 0x10FFFF
 
 # Unsigned places need no test for negative ones, which would be most of the work on a byte.
 _STEP, _ONE = np.uint64(64), np.uint64(1)
@@ -43,8 +42,8 @@ def clean_text(text: str) -> str:
 @lru_cache(maxsize=1)
 def _table() -> npt.NDArray[np.uint32]:
     """What each code point becomes: uint32[0x110000] of a code point, a space, or one of the marks."""
-    table = np.arange(_LAST + 1, dtype=np.uint32)
-    every = "".join(map(chr, range(_LAST + 1)))
+    table = np.arange(LAST + 1, dtype=np.uint32)
+    every = every_character()
     plain = every.replace("\u0130", "?").replace("\u03a3", "?")
     table[:] = np.frombuffer(plain.lower().encode("utf-32-le", "surrogatepass"), dtype="<u4")
     for space in re.finditer(r"\s", every):

@@ -11,9 +11,10 @@ import string
 import unicodedata
 from functools import lru_cache
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import inlined, kernel
 
 UNICODE = unicodedata.unidata_version
 
@@ -29,15 +30,20 @@ DOTTED_I = 0x0130  # its lower case is "i" and U+0307
 DOT_ABOVE = 0x0307
 
 
+def every_character() -> str:
+    """All code points in order, surrogates too: a twentieth of the time of joining what ``chr`` gives."""
+    return np.arange(LAST + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
 @lru_cache(maxsize=1)
 def classes() -> npt.NDArray[np.uint8]:
     """The classes of each code point: uint8[0x110000], a sum of the constants above."""
     table = np.zeros(LAST + 1, dtype=np.uint8)
-    every = "".join(map(chr, range(LAST + 1)))
+    every = every_character()
     # Expressions find the few that matter: a tenth of the time of asking each of a million characters.
     for run in re.finditer(r"[^\W_]+", every):
-        table[run.start() : run.end()] = ALPHANUMERIC
-        table[[code for code in range(*run.span()) if every[code].isalpha()]] |= ALPHABETIC
+        alphabetic = np.fromiter(map(str.isalpha, run[0]), dtype=np.uint8, count=len(run[0]))
+        table[run.start() : run.end()] = ALPHANUMERIC | ALPHABETIC * alphabetic
     for space in re.finditer(r"\s", every):
         ends_line = len(f"a{space[0]}b".splitlines()) == 2
         table[space.start()] = SPACE | BREAK if ends_line else SPACE
@@ -54,13 +60,13 @@ def lower_case() -> npt.NDArray[np.int32]:
     It is ``str.lower`` of the single character: a final sigma needs no look at its neighbours. U+0130 holds its first
     code point only, "i"; the combining dot that follows is left to the caller.
     """
-    every = "".join(map(chr, range(LAST + 1))).replace(chr(DOTTED_I), "i")
+    every = every_character().replace(chr(DOTTED_I), "i")
     # A sigma between letters has one lower case only; alone among other code points it would be looked at in context.
     lowered = every.replace("\u03a3", "\u03c3").lower()
     return np.frombuffer(lowered.encode("utf-32-le", "surrogatepass"), dtype="<i4").astype(np.int32)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[np.int64, int]:
     """The code point that starts at byte ``i`` of valid UTF-8, and the byte after it."""
     first = np.int64(data[i])
@@ -75,7 +81,7 @@ def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[np.int64, int]:
     return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[i + 3]) & 0x3F, i + 4
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def count_characters(data: npt.NDArray[np.uint8], start: int, end: int) -> np.int64:
     """Code points in the bytes from ``start`` to ``end`` of valid UTF-8."""
     count = np.int64(0)

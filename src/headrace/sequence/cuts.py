@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from headrace.flow.kernels import kernel
 
-@numba.njit(cache=True, nogil=True)
+
+@kernel
 def character_cuts(data: np.ndarray, offsets: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Two cuts in each text, uniform over its code point boundaries, both ends included.
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from headrace.flow.kernels import kernel
 
 
 class Segments(NamedTuple):
@@ -42,7 +43,7 @@ def rows_of(tokens: int, seq_len: int) -> int:
     return max(0, (tokens - 1) // seq_len)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count_concatenated(lengths: np.ndarray, first: int, seq_len: int, rows: int) -> int:
     total = 0
     at = first
@@ -56,7 +57,7 @@ def _count_concatenated(lengths: np.ndarray, first: int, seq_len: int, rows: int
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _concatenate(
     lengths: np.ndarray,
     first: int,
@@ -139,7 +140,7 @@ def with_ends(tokens: np.ndarray, seq_len: int) -> np.ndarray:
     return np.asarray(tokens + (tokens != seq_len + 1))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _cut(totals: np.ndarray, seq_len: int, document: np.ndarray, length: np.ndarray, offset: np.ndarray) -> None:
     n = 0
     for i in range(totals.size):
@@ -155,7 +156,7 @@ def _cut(totals: np.ndarray, seq_len: int, document: np.ndarray, length: np.ndar
                 break
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _next_room(tree: np.ndarray, size: int, least: int) -> int:
     """The smallest remaining room of at least ``least`` that some row has, or -1."""
     node = size + least
@@ -171,7 +172,7 @@ def _next_room(tree: np.ndarray, size: int, least: int) -> int:
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _add(tree: np.ndarray, size: int, room: int, step: int) -> None:
     node = size + room
     while node >= 1:
@@ -179,7 +180,7 @@ def _add(tree: np.ndarray, size: int, room: int, step: int) -> None:
         node //= 2
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _best_fit(
     order: np.ndarray, length: np.ndarray, capacity: int, size: int, row: np.ndarray, start: np.ndarray
 ) -> int:

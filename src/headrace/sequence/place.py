@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from headrace.flow.kernels import kernel
 
-@numba.njit(cache=True, nogil=True)
+
+@kernel
 def collect(
     tokens: np.ndarray,
     starts: np.ndarray,
@@ -38,7 +39,7 @@ def collect(
             out[target + inside] = end
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def copy(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
     """Copy stretches of bytes.
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from headrace.flow.kernels import kernel
 
 PADDING = 255  # kind of segments that hold padding
 KINDS = {0: "plain", 1: "fim-psm", 2: "fim-spm", 3: "chat", PADDING: "padding"}
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def describe(
     bounds: np.ndarray,
     start: np.ndarray,
@@ -54,7 +55,7 @@ def describe(
                 positions[b, i] = i - origin
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def unpack_targets(bits: np.ndarray, first: int, masked: np.ndarray, loss: np.ndarray) -> None:
     """Read the loss of B rows' targets from a bitmap.
 

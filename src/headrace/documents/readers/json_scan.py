@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from headrace.flow.kernels import kernel
 
 DEPTH, IN_STRING, ESCAPED = 0, 1, 2
 """Places in the scanner's state: int64[3], all zero at the beginning."""
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def separators(data: np.ndarray, state: np.ndarray, array: bool, out: np.ndarray) -> int:
     """Find where elements end.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import kernel
 from headrace.select.contamination.index import Index
 from headrace.select.contamination.ngrams import Bytes, Hits, Ints, find_ngrams
 from headrace.select.contamination.substrings import Found, find_patterns
@@ -88,7 +88,7 @@ def _whole(found: Found, overlaps: tuple[Ints, Ints, Ints], index: Index, best: 
         best.start[document], best.stop[document] = found.start[f], found.stop[f]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _tightest(
     gram: Ints,
     start: Ints,
@@ -126,7 +126,7 @@ def _tightest(
             inside[gram[h]] = 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _holds(holders: Ints, holder_offsets: Ints, gram: int, item: int) -> bool:
     first, last = holder_offsets[gram], holder_offsets[gram + 1]
     at = first + np.searchsorted(holders[first:last], item)

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from headrace.flow.kernels import borrowing
+from headrace.flow.kernels import borrowing, inlined, kernel
 from headrace.select import code_points
 from headrace.select.code_points import ALPHANUMERIC, DOT_ABOVE, PUNCTUATION, SPACE, WIDENS, decode
 
@@ -115,7 +114,7 @@ def find_ngrams(data: Bytes, offsets: Ints, table: GramTable) -> Hits:
         room = count
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def mix(value: np.uint64) -> np.uint64:
     """The finaliser of MurmurHash3: every bit of the input moves every bit of the result."""
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
@@ -172,7 +171,7 @@ def _power(exponent: int) -> np.uint64:
     return result
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _every(
     data: Bytes,
     offsets: Ints,
@@ -211,7 +210,7 @@ def _every(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _find(data: Bytes, offsets: Ints, table: GramTable, classes: Bytes, lower: Points, out: Ints) -> int:
     """Fill ``out`` (fields of :class:`Hits` x hits) as far as there is room; returns how many hits there are."""
     n = table.n
@@ -255,7 +254,7 @@ def _find(data: Bytes, offsets: Ints, table: GramTable, classes: Bytes, lower: P
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _normal(
     data: Bytes, start: int, stop: int, code: bool, classes: Bytes, lower: Points, points: Points, check: bool
 ) -> int:
@@ -297,14 +296,14 @@ def _normal(
     return -1 if check and count != len(points) else count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _lengths(data: Bytes, places: Ints, code: bool, classes: Bytes, lower: Points, offsets: Ints) -> None:
     nothing = np.empty(0, dtype=np.int32)
     for g in range(places.shape[1]):
         offsets[g + 1] = _normal(data, places[1, g], places[2, g], code, classes, lower, nothing, False)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _write_points(
     data: Bytes, places: Ints, code: bool, classes: Bytes, lower: Points, points: Points, offsets: Ints
 ) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from headrace.flow.kernels import borrowing
+from headrace.flow.kernels import borrowing, kernel
 from headrace.select import code_points
 from headrace.select.code_points import DOT_ABOVE, SPACE, WIDENS, decode
 from headrace.select.contamination.ngrams import Bytes, Ints, Points, directory_of, mix
@@ -121,7 +120,7 @@ def find_patterns(data: Bytes, offsets: Ints, table: PatternTable) -> Found:
         room = count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _find(data: Bytes, offsets: Ints, table: PatternTable, classes: Bytes, lower: Points, out: Ints) -> int:
     """Fill ``out`` (fields of :class:`Found` x finds) as far as there is room; returns how many there are."""
     window = np.zeros(LEAST, dtype=np.uint64)

@@ -5,9 +5,10 @@ The label of a component is its smallest row, so it depends on the pairs alone a
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import kernel
 
 
 def row_dtype(rows: int) -> np.dtype:
@@ -15,7 +16,7 @@ def row_dtype(rows: int) -> np.dtype:
     return np.dtype("<u4") if rows <= 1 << 32 else np.dtype("<u8")
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def union(parent: npt.NDArray[np.unsignedinteger], pairs: npt.NDArray[np.unsignedinteger]) -> int:
     """Join the two rows of each pair.
 
@@ -46,7 +47,7 @@ def union(parent: npt.NDArray[np.unsignedinteger], pairs: npt.NDArray[np.unsigne
     return joined
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def flatten(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.int64]:
     """Make every parent the smallest row of its component, in one ascending pass, and count members.
 
@@ -70,7 +71,7 @@ def flatten(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsig
     return counts
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def spread_sizes(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsignedinteger]) -> None:
     """Give every row the size of its component, in place, after :func:`flatten`.
 
@@ -80,7 +81,7 @@ def spread_sizes(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.
         sizes[row] = sizes[parent[row]]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def star_edges(
     high: npt.NDArray[np.uint64],
     low: npt.NDArray[np.uint64],

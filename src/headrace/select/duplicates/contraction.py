@@ -20,11 +20,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.external_sort import ExternalSort
+from headrace.flow.kernels import kernel
 from headrace.flow.task import TaskContext
 
 EDGE = np.dtype([("row", "<u8"), ("other", "<u8")])
@@ -121,7 +121,7 @@ def _read(path: Path, begin: int) -> Iterator[npt.NDArray[np.uint64]]:
             yield edges.reshape(-1, 2)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def large_star(
     edges: npt.NDArray[np.uint64],
     state: npt.NDArray[np.uint64],
@@ -162,7 +162,7 @@ def large_star(
     return count, aside, changes
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def small_star(
     edges: npt.NDArray[np.uint64], state: npt.NDArray[np.uint64], out: npt.NDArray[np.uint64]
 ) -> tuple[int, int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import kernel
 from headrace.select.clean import clean_text
 from headrace.select.duplicates.shingles import block_buffers, next_block
 
@@ -66,7 +66,7 @@ def pair_jaccard(
     return shared / union if union else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count(
     a: npt.NDArray[np.uint32],
     b: npt.NDArray[np.uint32],

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import kernel
 from headrace.select.duplicates.shingles import block_buffers, next_block
 
 # At least so many bits a shingle, at most twice as many: a shingle that the other document lacks then shows with a
@@ -94,7 +94,7 @@ def sketch(
     return Sketches(points, starts, lengths, bits, ends - bit_words, bit_words, least, most)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sketch(
     points: npt.NDArray[np.uint32],
     starts: npt.NDArray[np.int64],
@@ -141,7 +141,7 @@ def _sketch(
         least[d] = most[d] if counts else 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _ones(x: np.uint64) -> np.uint64:
     """The number of bits that are set."""
     x = x - ((x >> _ONE) & _EVEN)
@@ -150,7 +150,7 @@ def _ones(x: np.uint64) -> np.uint64:
     return (x * _BYTES) >> _TOP
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _folded(bits: npt.NDArray[np.uint64], start: int, words: int, word: int, step: int) -> np.uint64:
     """A word of a bitmap as it would be with only ``step`` words."""
     x = bits[start + word]
@@ -159,7 +159,7 @@ def _folded(bits: npt.NDArray[np.uint64], start: int, words: int, word: int, ste
     return x
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def jaccard_at_most(
     bits_a: npt.NDArray[np.uint64],
     start_a: int,

@@ -14,10 +14,10 @@ is nothing to gain from folding it to 32 bits, while two different shingles agre
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import inlined, kernel
 from headrace.flow.keys import mix64
 from headrace.select.duplicates.shingles import block_buffers, next_block
 
@@ -88,7 +88,7 @@ def band_fingerprints(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _signatures(
     points: npt.NDArray[np.uint32],
     starts: npt.NDArray[np.int64],
@@ -113,7 +113,7 @@ def _signatures(
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _band_fingerprints(
     points: npt.NDArray[np.uint32],
     starts: npt.NDArray[np.int64],
@@ -146,7 +146,7 @@ def _band_fingerprints(
                 out[d, band] = mix64(out[d, band] + sketch[band * rows + row])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _distinct_buffers(values: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
     """An open-addressing table and room for the distinct shingles of a document that needs further rounds."""
     size = 1
@@ -155,7 +155,7 @@ def _distinct_buffers(values: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[n
     return np.empty(size, np.int32), np.empty(_DISTINCT_PER_BIN * values, np.uint64)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sketch(
     points: npt.NDArray[np.uint32],
     start: int,
@@ -192,7 +192,7 @@ def _sketch(
             sketch[b] = (np.uint64(k + b) << _HASH_BITS) | (least >> _ROUND_BITS)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _any_empty(sketch: npt.NDArray[np.uint64]) -> bool:
     most = np.uint64(0)
     for value in sketch:
@@ -200,7 +200,7 @@ def _any_empty(sketch: npt.NDArray[np.uint64]) -> bool:
     return bool(most == _EMPTY)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _scatter(hashes: npt.NDArray[np.uint64], count: int, i: int, sketch: npt.NDArray[np.uint64]) -> None:
     """Round i < k: each hash to its bin.
 
@@ -221,12 +221,12 @@ def _scatter(hashes: npt.NDArray[np.uint64], count: int, i: int, sketch: npt.NDA
         sketch[b] = min(sketch[b], value | mark)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _bin_and_value(x: np.uint64, k: np.uint64) -> tuple[np.uint64, np.uint64]:
     return ((x >> _HALF) * k) >> _HALF, ((x << _HALF) | (x >> _HALF)) >> _ROUND_BITS
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _distinct(
     points: npt.NDArray[np.uint32],
     start: int,

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import kernel
 from headrace.flow.keys import mix64
 from headrace.select.duplicates.sha1 import LANES, ONE_BLOCK, hash_lanes, hash_points, lane_buffers
 
@@ -94,7 +94,7 @@ def band_fingerprints(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fold(signature: npt.NDArray[np.uint64], rows: int, out: npt.NDArray[np.uint64]) -> None:
     for d in range(out.shape[0]):
         for band in range(out.shape[1]):
@@ -104,7 +104,7 @@ def _fold(signature: npt.NDArray[np.uint64], rows: int, out: npt.NDArray[np.uint
             out[d, band] = h
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _signatures(
     points: npt.NDArray[np.uint32],
     starts: npt.NDArray[np.int64],
@@ -138,7 +138,7 @@ def _signatures(
                 _lower(hashes, count, permuted, out[d])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _by_words(
     points: npt.NDArray[np.uint32],
     start: int,
@@ -169,7 +169,7 @@ def _by_words(
     _lower(hashes, count, permuted, sketch)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(
     points: npt.NDArray[np.uint32],
     at: int,
@@ -222,7 +222,7 @@ def _fill(
         schedule[15, lane] = 8 * length
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _lower(
     hashes: npt.NDArray[np.uint64], count: int, permuted: npt.NDArray[np.uint64], sketch: npt.NDArray[np.uint64]
 ) -> None:

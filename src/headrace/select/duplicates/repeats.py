@@ -8,9 +8,10 @@ missed; of keys that occur once a fifth at most comes along, and makes no edge.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import inlined, kernel
 
 # Slots for each record, before rounding up to a power of two: 4 let 12 to 22 % of the lone keys through, and 4 million
 # records take 4 MB. Twice as many let half as many of those keys through, but seeing a record took 7.3 ns and picking
@@ -46,13 +47,13 @@ def _words(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
     return records.view(np.uint32).reshape(len(records), records.dtype.itemsize // 4)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _slot(words: npt.NDArray[np.uint32], i: int, shift: np.uint64) -> np.uint64:
     """The slot of a record's key: multiplicative hashing of its first 64 bits."""
     return np.uint64((((np.uint64(words[i, 1]) << np.uint64(32)) | np.uint64(words[i, 0])) * _GOLDEN) >> shift)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _see(words: npt.NDArray[np.uint32], shift: np.uint64, slots: npt.NDArray[np.uint8]) -> None:
     """Mark slots, two bits each: 0 never met, 1 once, 3 more often."""
     for i in range(len(words)):
@@ -63,7 +64,7 @@ def _see(words: npt.NDArray[np.uint32], shift: np.uint64, slots: npt.NDArray[np.
         slots[slot >> np.uint64(2)] = np.uint8(held | ((np.uint64(1) + (once << np.uint64(1))) << by))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _pick(
     words: npt.NDArray[np.uint32], shift: np.uint64, slots: npt.NDArray[np.uint8], out: npt.NDArray[np.int64]
 ) -> int:

@@ -7,9 +7,10 @@ Only the first four bytes of a digest are wanted, as a little-endian number (dat
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import inlined, kernel
 
 # Strings hashed at a time: state and schedule of this many lanes take 11 KB of the first-level cache.
 LANES = 128
@@ -30,7 +31,7 @@ Lanes = tuple[
 ]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def lane_buffers() -> tuple[npt.NDArray[np.uint32], Lanes]:
     """What :func:`hash_lanes` needs: the schedule uint32[16, LANES], and five words of state uint32[LANES]."""
     state = (
@@ -43,7 +44,7 @@ def lane_buffers() -> tuple[npt.NDArray[np.uint32], Lanes]:
     return np.zeros((16, LANES), np.uint32), state
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def hash_lanes(schedule: npt.NDArray[np.uint32], state: Lanes, out: npt.NDArray[np.uint64]) -> None:
     """Hash one padded block in each lane.
 
@@ -72,14 +73,14 @@ def hash_lanes(schedule: npt.NDArray[np.uint32], state: Lanes, out: npt.NDArray[
         out[lane] = _swap(np.uint64(a[lane]) + np.uint64(_STATE[0]))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _swap(x: np.uint64) -> np.uint64:
     """The lower four bytes of a number in reverse order."""
     upper = ((x & np.uint64(0xFF)) << np.uint64(24)) | ((x & np.uint64(0xFF00)) << np.uint64(8))
     return upper | ((x >> np.uint64(8)) & np.uint64(0xFF00)) | ((x >> np.uint64(24)) & np.uint64(0xFF))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _rotate(x: np.uint32, by: int) -> np.uint32:
     return np.uint32(np.uint32(x << np.uint32(by)) | np.uint32(x >> np.uint32(32 - by)))
 
@@ -88,7 +89,7 @@ def _rotate(x: np.uint32, by: int) -> np.uint32:
 # alias checks at run time than LLVM's vectoriser is willing to make.
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _expand(
     w: npt.NDArray[np.uint32], x: npt.NDArray[np.uint32], y: npt.NDArray[np.uint32], z: npt.NDArray[np.uint32]
 ) -> None:
@@ -96,7 +97,7 @@ def _expand(
         w[lane] = _rotate(w[lane] ^ x[lane] ^ y[lane] ^ z[lane], 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _choose(
     a: npt.NDArray[np.uint32],
     b: npt.NDArray[np.uint32],
@@ -112,7 +113,7 @@ def _choose(
         b[lane] = _rotate(b[lane], 30)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _parity(
     a: npt.NDArray[np.uint32],
     b: npt.NDArray[np.uint32],
@@ -129,7 +130,7 @@ def _parity(
         b[lane] = _rotate(b[lane], 30)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _majority(
     a: npt.NDArray[np.uint32],
     b: npt.NDArray[np.uint32],
@@ -145,7 +146,7 @@ def _majority(
         b[lane] = _rotate(b[lane], 30)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def hash_points(points: npt.NDArray[np.uint32], start: int, end: int, words: npt.NDArray[np.uint64]) -> np.uint64:
     """Hash one text of any length as UTF-8.
 
@@ -179,7 +180,7 @@ def hash_points(points: npt.NDArray[np.uint32], start: int, end: int, words: npt
     return _swap(h[0])
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _utf8_byte(point: np.uint64, size: int, j: int) -> np.uint64:
     """Byte j of the UTF-8 form, ``size`` bytes long, of a code point."""
     bits = point >> np.uint64(6 * (size - 1 - j))
@@ -190,7 +191,7 @@ def _utf8_byte(point: np.uint64, size: int, j: int) -> np.uint64:
     return bits | (np.uint64(0xF00) >> np.uint64(size)) & np.uint64(0xFF)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _append(
     words: npt.NDArray[np.uint64],
     at: int,

@@ -14,10 +14,10 @@ a near-duplicate (SlimPajama makes all documents of fewer than 13 characters dup
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import kernel
 from headrace.flow.keys import mix64
 
 # Windows hashed at a time: the four buffers of this many 64-bit values stay in a first-level cache of 48 KB.
@@ -33,13 +33,13 @@ _WIDTH = np.uint64(64)
 _SPACE = np.uint32(0x20)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def block_buffers(n: int) -> npt.NDArray[np.uint64]:
     """The buffers that :func:`next_block` needs for windows of n units: uint64[4, ...]."""
     return np.empty((4, BLOCK + 2 * n), np.uint64)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def next_block(
     points: npt.NDArray[np.uint32],
     at: int,
@@ -81,7 +81,7 @@ def next_block(
     return 0, at, have
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _character_units(
     points: npt.NDArray[np.uint32], at: int, end: int, units: npt.NDArray[np.uint64], have: int
 ) -> tuple[int, int]:
@@ -99,7 +99,7 @@ def _character_units(
     return at + take, have + take
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _word_units(
     points: npt.NDArray[np.uint32], at: int, end: int, units: npt.NDArray[np.uint64], have: int
 ) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def _word_units(
     return min(at, end), have
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _xor_rotated(
     left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], bits: int, out: npt.NDArray[np.uint64]
 ) -> None:
@@ -125,7 +125,7 @@ def _xor_rotated(
         out[j] = left[j] ^ ((right[j] << up) | (right[j] >> down))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _hash_windows(buffers: npt.NDArray[np.uint64], have: int, n: int) -> None:
     """Hash all windows of n units of a block of ``have`` >= n of ``buffers[0]`` into ``buffers[3]``."""
     units, packs, work, hashes = buffers[0], buffers[1], buffers[2], buffers[3]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import kernel
 from headrace.select import code_points
 from headrace.select.code_points import decode
 
@@ -60,7 +60,7 @@ def statistics(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> S
     return Statistics(*out)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _statistics(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],

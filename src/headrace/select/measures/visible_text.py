@@ -12,9 +12,10 @@ but for a script, style or comment that is never closed, of which only the openi
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import inlined, kernel
 
 REFERENCE_LONGEST = 31  # &CounterClockwiseContourIntegral; is the longest name of a reference (HTML 5)
 
@@ -37,7 +38,7 @@ def visible_characters(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _visible(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
@@ -90,18 +91,18 @@ def _visible(
         out[k] = seen
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _opens(byte: int) -> bool:
     """Whether a byte after ``<`` makes it a tag: a letter, ``/``, ``!`` or ``?``."""
     return 0x41 <= (byte & 0xDF) <= 0x5A or byte == 0x2F or byte == 0x21 or byte == 0x3F
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _alphanumeric(byte: int) -> bool:
     return 0x41 <= (byte & 0xDF) <= 0x5A or 0x30 <= byte <= 0x39
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _is_tag(data: npt.NDArray[np.uint8], i: int, end: int, name: npt.NDArray[np.uint8]) -> bool:
     """Whether the lower-case tag name stands at ``i``, in any case, and ends there."""
     if i + len(name) > end:
@@ -113,7 +114,7 @@ def _is_tag(data: npt.NDArray[np.uint8], i: int, end: int, name: npt.NDArray[np.
     return after == end or not (_alphanumeric(data[after]) or data[after] == 0x2D or data[after] == 0x5F)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _after_comment(data: npt.NDArray[np.uint8], i: int, end: int, missing: int) -> int:
     while i + 2 < end:
         if data[i] == 0x2D and data[i + 1] == 0x2D and data[i + 2] == 0x3E:
@@ -122,7 +123,7 @@ def _after_comment(data: npt.NDArray[np.uint8], i: int, end: int, missing: int) 
     return missing
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _after_element(data: npt.NDArray[np.uint8], i: int, end: int, name: npt.NDArray[np.uint8], missing: int) -> int:
     """The byte after ``</name ...>``, or ``missing``."""
     while i + 1 < end:
@@ -137,7 +138,7 @@ def _after_element(data: npt.NDArray[np.uint8], i: int, end: int, name: npt.NDAr
     return missing
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _after_reference(data: npt.NDArray[np.uint8], i: int, end: int) -> int:
     """The byte after a character reference, or after the ``&`` alone."""
     at = i + 1

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
 from headrace.flow.artifact import ConservationError
+from headrace.flow.kernels import kernel
 from headrace.select.verdicts.splits import SPLITS
 
 DECISION = np.dtype(
@@ -145,7 +145,7 @@ def _joined(pieces: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
     return np.frombuffer(b"".join(pieces), dtype=np.uint8), ends
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _write(
     at: npt.NDArray[np.int32],
     high: npt.NDArray[np.uint64],
@@ -200,21 +200,21 @@ def _write(
         offsets[row + 1] = to
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _put(out: npt.NDArray[np.uint8], to: int, piece: npt.NDArray[np.uint8], start: int, stop: int) -> int:
     for k in range(start, stop):
         out[to + k - start] = piece[k]
     return to + stop - start
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _hexadecimal(out: npt.NDArray[np.uint8], to: int, value: np.uint64) -> int:
     for k in range(16):
         out[to + k] = _HEX[(value >> np.uint64(60 - 4 * k)) & np.uint64(15)]
     return to + 16
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _decimal(out: npt.NDArray[np.uint8], to: int, value: np.uint64) -> int:
     digits = 1
     while digits < len(_TENS) and value >= _TENS[digits]:
@@ -226,7 +226,7 @@ def _decimal(out: npt.NDArray[np.uint8], to: int, value: np.uint64) -> int:
     return to + digits
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _escaped(out: npt.NDArray[np.uint8], to: int, text: npt.NDArray[np.uint8], start: int, stop: int) -> int:
     """Copy UTF-8 as the inside of a JSON string, as orjson escapes it."""
     for k in range(start, stop):

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.kernels import kernel
 from headrace.select.duplicates.jaccard_bound import Sketches, jaccard_at_most
 from headrace.select.verdicts.election import Chunks, Lost, Members, by_row, free_in_order
 from headrace.select.verdicts.verification import Texts, buckets, load, stream
@@ -98,7 +98,7 @@ class Kept:
         return None
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _enter(
     buckets: npt.NDArray[np.int64], d: int, head: npt.NDArray[np.int64], following: npt.NDArray[np.int64]
 ) -> None:
@@ -110,7 +110,7 @@ def _enter(
             head[buckets[b]] = entry
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _possible(
     buckets: npt.NDArray[np.int64],
     mine: tuple[npt.NDArray[np.uint64], int, int, int, int],

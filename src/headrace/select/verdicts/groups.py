@@ -6,9 +6,10 @@ found does not depend on the order of slots.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from headrace.flow.kernels import kernel
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -60,7 +61,7 @@ def find_groups(wanted: npt.NDArray[np.uint64], groups: npt.NDArray[np.uint64], 
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _best(
     group: npt.NDArray[np.uint64],
     priority: npt.NDArray[np.uint16],
@@ -96,7 +97,7 @@ def _best(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _enter(groups: npt.NDArray[np.uint64], slots: Slots) -> None:
     mask = np.uint64(len(slots) - 1)
     for i in range(len(groups)):
@@ -106,7 +107,7 @@ def _enter(groups: npt.NDArray[np.uint64], slots: Slots) -> None:
         slots[at] = i
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _find(
     wanted: npt.NDArray[np.uint64], groups: npt.NDArray[np.uint64], slots: Slots, out: npt.NDArray[np.int64]
 ) -> None:
