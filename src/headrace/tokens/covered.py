@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
-from headrace.tokens.split_patterns import GPT2_PATTERN, KNOWN
-from headrace.tokens.unicode_classes import code_point_classes
+from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN, KNOWN
+from headrace.tokens.unicode_classes import code_point_classes, digits_classes
 from headrace.tokens.vocabulary import byte_alphabet, parts
 from headrace.tokens.whole_words import WholeWords, whole_words
 from headrace.tokens.word_cache import TOKEN_BITS
@@ -48,8 +48,6 @@ def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise NotCoveredError(f"its model has {key}")
-    if any(not token.get("special") for token in definition.get("added_tokens") or []):
-        raise NotCoveredError("it has added tokens that are not special")
     if len(set(model["vocab"].values())) < len(model["vocab"]):
         raise NotCoveredError("two of its tokens have one id")
     if len(lengths) > 1 << TOKEN_BITS or len(model["merges"]) >= MOST_RANKS:
@@ -61,8 +59,6 @@ def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
 
 def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     model = definition["model"]
-    if parts(definition, "normalizer"):
-        raise NotCoveredError("it changes text before it splits it")
     kind, digits = _pattern(parts(definition, "pre_tokenizer"))
     vocab, alphabet = model["vocab"], byte_alphabet()
     if any(char not in vocab for char in alphabet):
@@ -80,7 +76,8 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
             if piece and all(char in alphabet for char in piece)
         }
     none = np.zeros(0, dtype=np.uint8)
-    scanner = Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), window_rules(kind), _STRETCH)
+    classes = digits_classes() if kind == DIGITS else code_point_classes()
+    scanner = Scanner(kind, digits, classes, none, byte_codes(kind), window_rules(kind), _STRETCH)
     return Tables(scanner, table, whole_words(words, table))
 
 
@@ -89,6 +86,8 @@ def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
     kinds = [part["type"] for part in splits]
     if kinds == ["ByteLevel"] and splits[0].get("use_regex", True):
         return KNOWN[GPT2_PATTERN]
+    if kinds == ["Digits", "ByteLevel"] and splits[0].get("individual_digits") and splits[1].get("use_regex", True):
+        return DIGITS, 1
     if kinds != ["Split", "ByteLevel"] or splits[1].get("use_regex", True):
         raise NotCoveredError(f"it splits text by {' and '.join(kinds)} in an unknown way")
     found = KNOWN.get(splits[0]["pattern"].get("Regex", ""))

@@ -25,8 +25,8 @@ CL100K_PATTERN = (
 )
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
-GPT2, LLAMA3 = 0, 1
-"""Codes of the scanners."""
+GPT2, LLAMA3, DIGITS = 0, 1, 2
+"""Codes of the scanners; the last is GPT-2's pattern between numbers, each of which stands alone."""
 
 KNOWN: dict[str, tuple[int, int]] = {
     GPT2_PATTERN: (GPT2, 0),
@@ -135,6 +135,26 @@ def gpt2_end(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
     if kind != SPACE:
         return _run(data, at, end, classes, kind)
     return _before_last(data, start, _run(data, at, end, classes, SPACE), end)
+
+
+@borrowing
+def digits_end(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
+    """Where the match of GPT-2's pattern ends if text is first taken apart into single numbers and all between them.
+
+    Args:
+        data: uint8, valid UTF-8.
+        at: where the match begins.
+        end: where the text ends.
+        classes: :func:`headrace.tokens.unicode_classes.digits_classes`.
+    """
+    point, size = code_point(data, at)
+    if classes[point] == NUMBER:
+        return at + size
+    if classes[point] == SPACE and _class_at(data, at + size, end, classes) in (SPACE, NUMBER):
+        # What lies between two numbers ends like a text.
+        stop = _run(data, at, end, classes, SPACE)
+        return stop if _class_at(data, stop, end, classes) == NUMBER else _before_last(data, at, stop, end)
+    return gpt2_end(data, at, end, classes)
 
 
 @borrowing

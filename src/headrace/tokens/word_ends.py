@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.flow.kernels import borrowing
-from headrace.tokens.split_patterns import GPT2, code_point, contraction
+from headrace.tokens.split_patterns import DIGITS, GPT2, LLAMA3, code_point, contraction
 from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 # Codes of bytes: the classes of characters 0 to 3; then U+0020, CR and LF, the apostrophe, and what stands before a
@@ -32,19 +32,21 @@ def byte_codes(kind: int) -> np.ndarray:
     out = code_point_classes()[:128].copy()
     out[ord(" ")] = _BLANK
     out[ord("'")] = _QUOTE
-    if kind != GPT2:
+    if kind == LLAMA3:
         out[[ord("\n"), ord("\r")]] = _LINE_END
     return out
 
 
 def window_rules(kind: int) -> np.ndarray:
     """uint8[65536]: whether a word begins at a byte: by four codes of 4 bits, two before, its own and the next."""
-    rule = _gpt2_rule if kind == GPT2 else _llama3_rule
+    rule = {GPT2: _gpt2_rule, LLAMA3: _llama3_rule, DIGITS: _digits_rule}[kind]
     out = np.zeros((16, 16, 16, 16), dtype=np.uint8)
     for window in np.ndindex(_CODES, _CODES, _CODES, _CODES):
         earlier, before, here, after = window
         if before == _BEGIN:
             out[window] = _NEW
+        elif kind == DIGITS and _CLASS[here] == _CLASS[before] == SPACE and _CLASS[after] == NUMBER:
+            pass  # white space before a number stays together
         elif _CLASS[here] == SPACE and _CLASS[before] == SPACE:
             # The last character of white space goes with what follows it.
             plain = before != _LINE_END and here in (SPACE, _BLANK)
@@ -60,6 +62,10 @@ def _gpt2_rule(earlier: int, before: int, here: int) -> int:
     if _CLASS[here] == SPACE:
         return _NEW
     return _SAME if before == _BLANK or _CLASS[before] == _CLASS[here] else _NEW
+
+
+def _digits_rule(earlier: int, before: int, here: int) -> int:
+    return _NEW if NUMBER in (_CLASS[before], _CLASS[here]) else _gpt2_rule(earlier, before, here)
 
 
 def _llama3_rule(earlier: int, before: int, here: int) -> int:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.flow.kernels import borrowing
-from headrace.tokens.split_patterns import GPT2, gpt2_end, llama3_end
+from headrace.tokens.split_patterns import DIGITS, GPT2, LLAMA3, digits_end, gpt2_end, llama3_end
 from headrace.tokens.word_ends import cut_words, encode_bytes, is_space, pattern_words
 
-CUTS = 2
+CUTS = 3
 """Code of the scanner that cuts between bytes which stand side by side in no token, after those of the patterns."""
 
 # A contraction has 4 bytes at most, so what begins later may not be seen to its end.
@@ -21,7 +21,7 @@ class Scanner(NamedTuple):
     """How texts are cut into words.
 
     Attributes:
-        kind: GPT2, LLAMA3 or CUTS.
+        kind: GPT2, LLAMA3, DIGITS or CUTS.
         digits: how many digits at most stand together (LLAMA3).
         classes: uint8[0x110000], the class of each code point.
         joined: uint8[65536], 0 or 1: whether bytes ``a << 8 | b`` stand side by side in some token or character (CUTS).
@@ -71,7 +71,7 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
         count = cut_words(data, start, size, scanner.joined, starts)
     else:
         encode_bytes(data, start, start + size, scanner.ascii_codes, scanner.classes, codes)
-        fold = 0 if scanner.kind == GPT2 else 0x20
+        fold = 0x20 if scanner.kind == LLAMA3 else 0
         count = pattern_words(data, start, codes, size, scanner.rules, fold, scanner.digits, starts)
     starts[count] = size
     if start + size == end:
@@ -84,14 +84,17 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
             count -= 1
     if count > 0:
         return count
-    starts[1] = _one_word(data, start, end, scanner) - start
+    starts[1] = one_word(data, start, end, scanner) - start
     return 1
 
 
 @borrowing
-def _one_word(data: np.ndarray, start: int, end: int, scanner: Scanner) -> int:
+def one_word(data: np.ndarray, start: int, end: int, scanner: Scanner) -> int:
+    """Where the word that begins at a byte ends, of a text that ends at ``end``."""
     if scanner.kind == GPT2:
         return gpt2_end(data, start, end, scanner.classes)
+    if scanner.kind == DIGITS:
+        return digits_end(data, start, end, scanner.classes)
     if scanner.kind != CUTS:
         return llama3_end(data, start, end, scanner.classes, scanner.digits)
     start += 1
