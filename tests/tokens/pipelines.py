@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from headrace.tokens.o200k import O200K_PATTERN, TEKKEN_PATTERN
 from headrace.tokens.split_patterns import QWEN2_PATTERN
 
 NFC = {"type": "NFC"}
@@ -57,8 +58,20 @@ def starcoder(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "pre_tokenizer": splitting(digits, use_regex=True)}
 
 
+def gpt_oss(definition: dict[str, Any]) -> dict[str, Any]:
+    """GPT-4o, gpt-oss, Llama 4: o200k_base."""
+    return with_pattern(definition, O200K_PATTERN, ignore_merges=True)
+
+
+def tekken(definition: dict[str, Any]) -> dict[str, Any]:
+    """Mistral NeMo and after: Tekken."""
+    return with_pattern(definition, TEKKEN_PATTERN, ignore_merges=True)
+
+
 PIPELINES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "neox": neox,
     "qwen": qwen,
     "starcoder": starcoder,
+    "gpt-oss": gpt_oss,
+    "tekken": tekken,
 }

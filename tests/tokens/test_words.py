@@ -14,10 +14,8 @@ from odd_text import RUNS
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Digits, Sequence, Split
 
-from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN, KNOWN
-from headrace.tokens.unicode_classes import code_point_classes, digits_classes
-from headrace.tokens.word_ends import byte_codes, window_rules
-from headrace.tokens.words import Scanner, Scratch, next_words, one_word
+from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN
+from headrace.tokens.words import KNOWN, Scanner, Scratch, next_words, one_word, pattern_scanner
 
 STRETCHES = [9, 16, 64, 4096]
 
@@ -29,10 +27,7 @@ def pattern(request):
 
 
 def scanner_of(pattern: str, stretch: int) -> Scanner:
-    kind, digits = KNOWN.get(pattern, (DIGITS, 1))
-    classes = digits_classes() if kind == DIGITS else code_point_classes()
-    none = np.zeros(0, dtype=np.uint8)
-    return Scanner(kind, digits, classes, none, byte_codes(kind), window_rules(kind), stretch)
+    return pattern_scanner(*KNOWN.get(pattern, (DIGITS, 1)), stretch)
 
 
 def matches(pattern: str, text: str) -> list[str]:

@@ -72,6 +72,20 @@ def cut(pieces: Pieces, spellings: Spellings) -> Pieces:
 
 
 @borrowing
+def _candidate(data: np.ndarray, start: int, end: int, pairs: np.ndarray) -> int:
+    """The first byte from ``start`` on where a spelling may begin: by the pair of bytes there, or as it is the last."""
+    i, last = np.uint64(start), np.uint64(end - 1)
+    before = np.uint64(data[i])
+    while i < last:
+        after = np.uint64(data[i + np.uint64(1)])
+        if pairs[before << np.uint64(8) | after]:
+            break
+        before = after
+        i += np.uint64(1)
+    return int(np.int64(i))
+
+
+@borrowing
 def _longest(data: np.ndarray, start: int, end: int, spellings: Spellings) -> tuple[int, int]:
     """The value of the longest spelling at a byte, ``TEXT`` if there is none, and where it ends."""
     value, stop, node = TEXT, start, np.int64(0)
@@ -98,10 +112,8 @@ def _cut(
         begin, end = bounds[piece], bounds[piece + 1]
         i = begin
         while ids[piece] == TEXT and i < end:
-            after = data[i + 1] if i + 1 < end else np.uint8(0)
-            value, stop = TEXT, i + 1
-            if spellings.pairs[(np.int64(data[i]) << 8) | np.int64(after)]:
-                value, stop = _longest(data, i, end, spellings)
+            i = _candidate(data, i, end, spellings.pairs)
+            value, stop = _longest(data, i, end, spellings)
             if value >= 0:
                 if begin < i:
                     new_bounds[count], new_ids[count] = begin, TEXT

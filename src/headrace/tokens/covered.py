@@ -7,17 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
-from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN, KNOWN
-from headrace.tokens.unicode_classes import code_point_classes, digits_classes
+from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet, parts
 from headrace.tokens.whole_words import WholeWords, whole_words
 from headrace.tokens.word_cache import TOKEN_BITS
-from headrace.tokens.word_ends import byte_codes, window_rules
-from headrace.tokens.words import CUTS, Scanner
+from headrace.tokens.words import KNOWN, Scanner, cuts_scanner, pattern_scanner
 
 _META_SPACE = "\u2581"
-# Bytes whose words are found together; what that takes, 7 bytes for each, stays in the first-level cache.
-_STRETCH = 4096
 
 
 class NotCoveredError(Exception):
@@ -75,10 +71,7 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
             for piece, index in vocab.items()
             if piece and all(char in alphabet for char in piece)
         }
-    none = np.zeros(0, dtype=np.uint8)
-    classes = digits_classes() if kind == DIGITS else code_point_classes()
-    scanner = Scanner(kind, digits, classes, none, byte_codes(kind), window_rules(kind), _STRETCH)
-    return Tables(scanner, table, whole_words(words, table))
+    return Tables(pattern_scanner(kind, digits), table, whole_words(words, table))
 
 
 def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
@@ -94,7 +87,9 @@ def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
     # The patterns leave nothing between their matches, so removing that is no different from keeping it apart.
     how = (splits[0]["behavior"], bool(splits[0].get("invert")))
     if found is None or how not in (("Isolated", False), ("Removed", True)):
-        raise NotCoveredError("its split pattern is not one of GPT-2, GPT-4, Llama 3 and Qwen 2")
+        raise NotCoveredError(
+            "its split pattern is none of GPT-2's, GPT-4's, GPT-4o's, Llama 3's, Qwen 2's and Tekken's"
+        )
     return found
 
 
@@ -133,8 +128,7 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     names = {index: piece for piece, index in vocab.items()}
     flat = b"".join(names[index].replace(_META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
     table = merge_table(left, right, result, byte_ids, char_ids, lengths)
-    joined, none = _joined(np.frombuffer(flat, dtype=np.uint8)), np.zeros(0, dtype=np.uint8)
-    scanner = Scanner(CUTS, 0, code_point_classes(), joined, none, none, _STRETCH)
+    scanner = cuts_scanner(_joined(np.frombuffer(flat, dtype=np.uint8)))
     return Tables(scanner, table, whole_words({}, table))
 
 
