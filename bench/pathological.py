@@ -17,7 +17,7 @@ import numpy as np
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, Side, compare, megabytes, require, sample
 from bench.tokenise import Cold, library, our_engine
-from bench.vocabularies import byte_level, sentencepiece, with_llama3_pattern
+from bench.vocabularies import byte_level, byte_level_pipelines, sentencepiece
 
 LIBRARY_BYTES = 2_000_000
 LEAST_RATIO = 1 / 20
@@ -69,7 +69,8 @@ def run(setting: Setting) -> Iterator[Result]:
     ordinary = sample(corpus, min(ORDINARY_MB, setting.mb))
     size = int(min(8.0, setting.mb) * 1e6)
     gpt2 = byte_level(setting, corpus)
-    definitions = {"GPT-2 pattern": gpt2, "Llama 3 pattern": with_llama3_pattern(gpt2)} | sentencepiece()
+    definitions = {name: made.definition for name, made in byte_level_pipelines(gpt2).items()} | sentencepiece()
+    definitions = {"GPT-2 pattern": definitions.pop("GPT-2"), **definitions}
     definitions.pop("LLaMA", None)  # of CrystalCoder's kind
     for tokenizer, definition in definitions.items():
         peer = library(definition)

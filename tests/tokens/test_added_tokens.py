@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pipelines import neox, with_added
+from pipelines import gpt_neox, with_added
 from tokenizers.normalizers import NFC
 
 from headrace.errors import UserError
@@ -13,6 +14,7 @@ from headrace.tokens.covered import NotCoveredError
 from headrace.tokens.definition import byte_level_definition
 from headrace.tokens.fast import FastEngine
 from headrace.tokens.library import LibraryEngine
+from headrace.tokens.load import engine_from
 from headrace.tokens.vocabulary import byte_alphabet
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -54,7 +56,7 @@ def test_any_tokens_are_found_where_the_library_finds_them(letters, tokens, text
 
 
 def test_runs_of_spaces(trained_definition):
-    definition = neox(trained_definition)
+    definition = gpt_neox(trained_definition)
     engine = FastEngine(definition, {})
     ids = {token["content"]: token["id"] for token in definition["added_tokens"]}
     assert engine.encode(["  ", " " * 30]).tokens.tolist() == [ids["  "], ids[" " * 24], ids[" " * 6]]
@@ -100,3 +102,19 @@ def test_special_tokens_alone_cut_nothing(letters):
     engine = FastEngine(definition, {})
     assert engine._changes == []
     assert engine.encode(["<x>"]).tokens.tolist() == [letters["model"]["vocab"][char] for char in "<x>"]
+
+
+def test_tokens_with_a_duty_are_special_whatever_the_definition_says(letters):
+    definition = with_added(letters, "<fim>", "<tool>")
+    fim, tool = (token["id"] for token in definition["added_tokens"])
+    stripping = orjson.loads(orjson.dumps(definition))
+    stripping["added_tokens"][1]["lstrip"] = True
+    ours = engine_from(definition, {"fim_prefix": fim})
+    with pytest.warns(UserWarning, match="look at the text around them"):
+        library = engine_from(stripping, {"fim_prefix": fim})
+    assert isinstance(ours, FastEngine)
+    assert isinstance(library, LibraryEngine)
+    for engine in (ours, library):
+        tokens = engine.encode(["a <fim>b<tool>"]).tokens
+        assert fim not in tokens
+        assert tool in tokens

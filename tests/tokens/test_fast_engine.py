@@ -82,7 +82,7 @@ def test_pathological_text(both, name):
 
 @pytest.mark.parametrize("pattern", [LLAMA3_PATTERN, CL100K_PATTERN, QWEN2_PATTERN])
 def test_pathological_text_with_other_patterns(trained_definition, pattern):
-    definition = with_pattern(trained_definition, pattern, ignore_merges=True)
+    definition = with_pattern(trained_definition, pattern)
     assert same(FastEngine(definition, {}), LibraryEngine(definition, {}), [*PATHOLOGICAL.values()])
 
 
@@ -128,7 +128,8 @@ def test_any_merges_give_what_the_plainest_way_gives(text, rng):
 def test_words_that_are_tokens_whatever_the_merges_say(trained_definition):
     vocab = {**trained_definition["model"]["vocab"], "wheelbarrow": 600, "\u0120qqq": 601}
     for ignore in (True, False):
-        definition = with_pattern(trained_definition, QWEN2_PATTERN, vocab=vocab, ignore_merges=ignore)
+        definition = with_pattern(trained_definition, QWEN2_PATTERN)
+        definition["model"] |= {"vocab": vocab, "ignore_merges": ignore}
         ours, library = FastEngine(definition, {}), LibraryEngine(definition, {})
         texts = ["wheelbarrow qqq wheelbarrows", "wheel"]
         assert same(ours, library, texts)

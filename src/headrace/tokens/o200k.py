@@ -14,7 +14,7 @@ from headrace.flow.kernels import borrowing
 from headrace.tokens.case_classes import LOWER, MARK, UPPER
 from headrace.tokens.split_patterns import blank_end, class_at, code_point, contraction, number_end, run_end
 from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE
-from headrace.tokens.word_ends import BEGIN, BLANK, CODES, INNER, LINE_END, LOOK, NEW, QUOTE, SAME
+from headrace.tokens.word_ends import BEGIN, BLANK, CLASS_OF, CODES, INNER, LINE_END, LOOK, NEW, QUOTE, SAME
 
 _CASED = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+SUFFIX"
@@ -85,15 +85,6 @@ def o200k_end(data: np.ndarray, at: int, end: int, classes: np.ndarray, digits: 
     return blank_end(data, at, end, classes)
 
 
-def _class_of(code: int) -> int:
-    """The class of a byte's code; letters of any case are LETTER."""
-    if code in (UPPER, LOWER):
-        return LETTER
-    if code in (QUOTE, _SIGN_SLASH):
-        return OTHER
-    return SPACE if code in (BLANK, LINE_END) else NUMBER if code == BEGIN else code & ~INNER
-
-
 def o200k_codes(ascii_classes: np.ndarray) -> np.ndarray:
     """uint8[128]: the code of each ASCII character, from its class."""
     out = ascii_classes[:128].copy()
@@ -117,10 +108,10 @@ def o200k_rules(kind: int) -> np.ndarray:
 
 
 def _rule(kind: int, earlier: int, before: int, here: int, after: int) -> int:
-    old, new = _class_of(before), _class_of(here)
+    old, new = CLASS_OF[before], CLASS_OF[here]
     if new == SPACE and old == SPACE:
         plain = before != LINE_END and here != LINE_END
-        return LOOK if not plain else SAME if _class_of(after) == SPACE else NEW
+        return LOOK if not plain else SAME if CLASS_OF[after] == SPACE else NEW
     if new == SPACE:
         return LOOK if here == LINE_END and old == OTHER else NEW
     if new == NUMBER:
@@ -131,7 +122,7 @@ def _rule(kind: int, earlier: int, before: int, here: int, after: int) -> int:
         return LOOK if before == LINE_END and here == _SIGN_SLASH else SAME if old == OTHER or before == BLANK else NEW
     if old == OTHER:
         # A sign goes with the letters after it if it begins its word.
-        begins = _class_of(earlier) != OTHER and earlier != BLANK
+        begins = CLASS_OF[earlier] != OTHER and earlier != BLANK
         return LOOK if before == OTHER | INNER else SAME if begins else NEW
     if old == LETTER and here == UPPER:
         return NEW if before == LOWER else SAME if before == UPPER else LOOK

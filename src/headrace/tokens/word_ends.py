@@ -22,9 +22,12 @@ from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_p
 # word that begins whatever comes; and with bit 8 the class of a character of which this is not the first byte.
 BLANK, LINE_END, QUOTE, BEGIN, INNER = 4, 5, 6, 7, 8
 _KNOWN_CODES = 12
+# Those from 12 on are of patterns that tell more characters apart: upper case, lower case, a slash, a mark.
 CODES = 16
-"""There may be more codes beyond those that these rules know."""
-_CLASS = np.array([LETTER, NUMBER, SPACE, OTHER, SPACE, SPACE, OTHER, NUMBER, LETTER, NUMBER, SPACE, OTHER], np.uint8)
+CLASS_OF = np.array(
+    [LETTER, NUMBER, SPACE, OTHER, SPACE, SPACE, OTHER, NUMBER, LETTER, NUMBER, SPACE, OTHER,
+     LETTER, LETTER, OTHER, OTHER], dtype=np.uint8,
+)  # fmt: skip
 
 SAME, NEW, LOOK = 0, 1, 2  # no word begins; a word begins; the case must be looked at (may be added to NEW)
 
@@ -47,12 +50,12 @@ def window_rules(kind: int) -> np.ndarray:
         earlier, before, here, after = window
         if before == BEGIN:
             out[window] = NEW
-        elif kind == DIGITS and _CLASS[here] == _CLASS[before] == SPACE and _CLASS[after] == NUMBER:
+        elif kind == DIGITS and CLASS_OF[here] == CLASS_OF[before] == SPACE and CLASS_OF[after] == NUMBER:
             pass  # white space before a number stays together
-        elif _CLASS[here] == SPACE and _CLASS[before] == SPACE:
+        elif CLASS_OF[here] == SPACE and CLASS_OF[before] == SPACE:
             # The last character of white space goes with what follows it.
             plain = before != LINE_END and here in (SPACE, BLANK)
-            out[window] = (SAME if _CLASS[after] == SPACE else NEW) if plain else LOOK
+            out[window] = (SAME if CLASS_OF[after] == SPACE else NEW) if plain else LOOK
         elif not here & INNER:
             out[window] = rule(earlier, before, here)
         if out[window] == NEW and here == QUOTE:
@@ -61,20 +64,20 @@ def window_rules(kind: int) -> np.ndarray:
 
 
 def _gpt2_rule(earlier: int, before: int, here: int) -> int:
-    if _CLASS[here] == SPACE:
+    if CLASS_OF[here] == SPACE:
         return NEW
-    return SAME if before == BLANK or _CLASS[before] == _CLASS[here] else NEW
+    return SAME if before == BLANK or CLASS_OF[before] == CLASS_OF[here] else NEW
 
 
 def _digits_rule(earlier: int, before: int, here: int) -> int:
-    return NEW if NUMBER in (_CLASS[before], _CLASS[here]) else _gpt2_rule(earlier, before, here)
+    return NEW if NUMBER in (CLASS_OF[before], CLASS_OF[here]) else _gpt2_rule(earlier, before, here)
 
 
 def _llama3_rule(earlier: int, before: int, here: int) -> int:
-    old, kind = _CLASS[before], _CLASS[here]
+    old, kind = CLASS_OF[before], CLASS_OF[here]
     if kind == LETTER and old == OTHER:
         # A sign goes with the letters after it if it begins its word.
-        begins = _CLASS[earlier] != OTHER and earlier != BLANK
+        begins = CLASS_OF[earlier] != OTHER and earlier != BLANK
         return LOOK if before & INNER else SAME if begins else NEW
     if kind == LETTER:
         return NEW if old == NUMBER or before == LINE_END else SAME
@@ -119,7 +122,7 @@ def encode_bytes(
 @borrowing
 def is_space(code: int) -> bool:
     """Whether a code is of white space."""
-    return bool(_CLASS[code] == SPACE)
+    return bool(CLASS_OF[code] == SPACE)
 
 
 @borrowing
@@ -133,11 +136,11 @@ def _space_begins(codes: np.ndarray, size: int, i: int, taken: int) -> bool:
         return True
     if before == LINE_END:
         k = i + 1
-        while k <= size and _CLASS[codes[k]] == SPACE and codes[k] != LINE_END:
+        while k <= size and CLASS_OF[codes[k]] == SPACE and codes[k] != LINE_END:
             k += 1
         if k > size or codes[k] != LINE_END:
             return True
-    return here != LINE_END and _CLASS[after] != SPACE
+    return here != LINE_END and CLASS_OF[after] != SPACE
 
 
 @borrowing
@@ -145,7 +148,7 @@ def _sign_begins(codes: np.ndarray, i: int) -> bool:
     """Whether the sign that ends before byte ``i`` is the first of its word."""
     while codes[i] & INNER:
         i -= 1
-    return _CLASS[codes[i - 1]] != OTHER and codes[i - 1] != BLANK
+    return CLASS_OF[codes[i - 1]] != OTHER and codes[i - 1] != BLANK
 
 
 @borrowing
@@ -181,7 +184,7 @@ def pattern_words(
         if rule < LOOK:
             continue
         at = i - 1
-        kind = _CLASS[codes[at + 1]]
+        kind = CLASS_OF[codes[at + 1]]
         if rule & NEW:
             more = contraction(data, start + at, start + size, fold)
             if more:
@@ -196,7 +199,7 @@ def pattern_words(
                 count += 1
         elif kind == LETTER:
             count += not _sign_begins(codes, at)
-        elif _CLASS[codes[at]] == OTHER or (taken == at - 1 and codes[at + 1] == LINE_END):
+        elif CLASS_OF[codes[at]] == OTHER or (taken == at - 1 and codes[at + 1] == LINE_END):
             taken = at
         elif _space_begins(codes, size, at, taken):
             while codes[at + 1] & INNER:
