@@ -43,6 +43,9 @@ def pathological(size: int) -> dict[str, str]:
         ),
         "every byte, as Latin-1": "".join(draw.choices(latin, k=size * 2 // 3)),
         "every pair of bytes, as Latin-1": "".join(a + b for a in latin for b in latin) * (size // 196_608 + 1),
+        "decomposed letters": "e\u0301" * (size // 3),
+        "signs and line ends": "(\n/" * (size // 3),
+        "upper case after Chinese": "\u6f22" + "A" * size,
         "replacement characters": "\ufffd" * (size // 3),
         "random bytes, with replacement": draw.randbytes(size // 2).decode("utf-8", "replace"),
     }

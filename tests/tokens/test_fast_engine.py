@@ -71,6 +71,10 @@ PATHOLOGICAL = {
     "every pair of bytes": "".join(chr(a) + chr(b) for a in range(256) for b in range(0, 256, 5)),
     "random bytes": random.Random(4).randbytes(30_000).decode("latin-1"),
     "random bytes, replaced": random.Random(5).randbytes(30_000).decode("utf-8", "replace"),
+    "decomposed": "e\u0301" * 9_000 + "\xe9\u0323x" * 3_000 + "\u1100\u1161" * 4_000,
+    "signs and line ends": "(\n/" * 9_000 + "(\n \n" * 5_000,
+    "upper case after Chinese": "\u6f22" + "A" * 20_000 + "\u6f22AB" * 5_000 + "\u6f22" + "A" * 9_000 + "b",
+    "changes of case": "aB" * 12_000 + "aBC\u0301" * 3_000,
     "replacement characters": "\ufffd" * 15_000,
 }
 

@@ -137,8 +137,8 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
     if scanner.kind == CUTS:
         count -= 1
     else:
-        # What depends on text beyond the stretch: its last bytes, and white space that may go on.
-        while count > 0 and (starts[count] > size - _AHEAD or is_space(codes[starts[count]])):
+        # What depends on text beyond the stretch: its last bytes, and white space cut within, which may go on.
+        while count > 0 and (starts[count] > size - _AHEAD or _within_space(codes, starts[count])):
             count -= 1
         # Upper case may go with what is before it, for what is after it.
         if count > 0 and codes[starts[count] + 1] == UPPER:
@@ -147,6 +147,11 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
         return count
     starts[1] = one_word(data, start, end, scanner) - start
     return 1
+
+
+@borrowing
+def _within_space(codes: np.ndarray, at: int) -> bool:
+    return is_space(codes[at]) and is_space(codes[at + 1])
 
 
 @borrowing
