@@ -148,6 +148,14 @@ def test_the_removed_spelling_of_a_pattern_is_the_same(trained_definition):
     assert same(FastEngine(definition, {}), LibraryEngine(definition, {}), text)
 
 
+def test_a_space_before_texts_that_are_normalised(trained_definition):
+    level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    definition = {**trained_definition, "normalizer": {"type": "NFC"}, "pre_tokenizer": level}
+    ours, library = FastEngine(definition, {}), LibraryEngine(definition, {})
+    for first in (True, np.array([False, True, False, True, True])):
+        assert same(ours, library, ["\u0338a", "e\u0301", "\u0301", "", " a\u0323\u0301"], first)
+
+
 def test_what_was_encoded_before_makes_no_difference(both, trained_definition):
     ours, library = both
     rng = random.Random(2)

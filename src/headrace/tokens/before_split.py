@@ -44,14 +44,14 @@ def changes_before(definition: dict[str, Any]) -> list[Change]:
 
 def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc: bool) -> None:
     """Raise unless added tokens are found wherever they are spelled, keep all bytes, and have the ids that they say."""
-    if any(
-        token.get(key) for token in added if not token.get("special") for key in ("lstrip", "rstrip", "single_word")
-    ):
+    flags = ("lstrip", "rstrip", "single_word")
+    if any(token.get(flag) for token in added if not token.get("special") for flag in flags):
         raise NotCoveredError("it has added tokens that are not special and look at the text around them")
     if any(part.get("add_prefix_space", True) for part in parts(definition, "pre_tokenizer")[-1:]):
         raise NotCoveredError("it has added tokens that are not special, and puts a space before texts")
     told = {(token["content"], token["id"], token.get("normalized"), token.get("special")) for token in added}
-    if len({content for content, *_ in told} | {""}) <= len(told):
+    contents = {token["content"] for token in added}
+    if len(contents) < len(told) or "" in contents:
         raise NotCoveredError("two of its added tokens are spelled alike, or one is empty")
     normal = [token["content"] for token in added if token.get("normalized")]
     if nfc and any(NFC().normalize_str(content) != content for content in normal):
