@@ -14,7 +14,7 @@ import numpy as np
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, megabytes, require, result
 from bench.tokenise import BATCH, library, library_ids, our_engine
-from bench.vocabularies import byte_level, sentencepiece, with_llama3_pattern
+from bench.vocabularies import byte_level, byte_level_pipelines, sentencepiece
 
 FUZZED = 20_000
 # First and last code points of what texts are made of. Some of every range is unassigned.
@@ -54,10 +54,10 @@ def fuzzed(count: int) -> Iterator[str]:
 
 
 def run(setting: Setting) -> Iterator[Result]:
-    """Four tokenizers; without the fixtures the two byte-level ones."""
+    """Each tokenizer; without the fixtures the byte-level ones."""
     corpus = read_texts(setting.corpus)
     gpt2 = byte_level(setting, corpus)
-    definitions = {"GPT-2": gpt2, "Llama 3 pattern": with_llama3_pattern(gpt2)} | sentencepiece()
+    definitions = {name: made.definition for name, made in byte_level_pipelines(gpt2).items()} | sentencepiece()
     sets = {"corpus": corpus, "random Unicode": [text for text in fuzzed(FUZZED) if text]}
     for tokenizer, definition in definitions.items():
         engine, peer = our_engine(definition), library(definition)

@@ -17,7 +17,7 @@ import numpy as np
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, Side, compare, megabytes, require, sample
 from bench.tokenise import Cold, library, our_engine
-from bench.vocabularies import byte_level, sentencepiece, with_llama3_pattern
+from bench.vocabularies import byte_level, byte_level_pipelines, sentencepiece
 
 LIBRARY_BYTES = 2_000_000
 LEAST_RATIO = 1 / 20
@@ -43,6 +43,9 @@ def pathological(size: int) -> dict[str, str]:
         ),
         "every byte, as Latin-1": "".join(draw.choices(latin, k=size * 2 // 3)),
         "every pair of bytes, as Latin-1": "".join(a + b for a in latin for b in latin) * (size // 196_608 + 1),
+        "decomposed letters": "e\u0301" * (size // 3),
+        "signs and line ends": "(\n/" * (size // 3),
+        "upper case after Chinese": "\u6f22" + "A" * size,
         "replacement characters": "\ufffd" * (size // 3),
         "random bytes, with replacement": draw.randbytes(size // 2).decode("utf-8", "replace"),
     }
@@ -69,7 +72,8 @@ def run(setting: Setting) -> Iterator[Result]:
     ordinary = sample(corpus, min(ORDINARY_MB, setting.mb))
     size = int(min(8.0, setting.mb) * 1e6)
     gpt2 = byte_level(setting, corpus)
-    definitions = {"GPT-2 pattern": gpt2, "Llama 3 pattern": with_llama3_pattern(gpt2)} | sentencepiece()
+    definitions = {name: made.definition for name, made in byte_level_pipelines(gpt2).items()} | sentencepiece()
+    definitions = {"GPT-2 pattern": definitions.pop("GPT-2"), **definitions}
     definitions.pop("LLaMA", None)  # of CrystalCoder's kind
     for tokenizer, definition in definitions.items():
         peer = library(definition)

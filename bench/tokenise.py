@@ -12,10 +12,9 @@ from tokenizers import Tokenizer
 
 from bench.corpus import texts as read_texts
 from bench.harness import Crew, Result, Setting, Side, compare, megabytes, parts, require, sample
-from bench.vocabularies import byte_level, sentencepiece, special_of, with_llama3_pattern
+from bench.vocabularies import byte_level, byte_level_pipelines, sentencepiece, special_of
 from headrace.tokens.engine import Texts
 from headrace.tokens.fast import FastEngine
-from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 from headrace.tokens.vocabulary import token_bytes
 from headrace.tokens.word_cache import new_cache
 
@@ -99,16 +98,16 @@ def against(setting: Setting, name: str, peer: str, target: float, definition: d
 
 
 def run(setting: Setting) -> Iterator[Result]:
-    """Both patterns of byte-level BPE, then SentencePiece's kind."""
+    """Byte-level BPE with the parts of several tokenizers, then SentencePiece's kind."""
     texts = read_texts(setting.corpus)
     gpt2 = byte_level(setting, texts)
-    for name, definition, pattern in (
-        ("tokenise, GPT-2 pattern", gpt2, GPT2_PATTERN),
-        ("tokenise, Llama 3 pattern", with_llama3_pattern(gpt2), LLAMA3_PATTERN),
-    ):
+    for kind, (definition, pattern) in byte_level_pipelines(gpt2).items():
+        name = f"tokenise, {'GPT-2 pattern' if kind == 'GPT-2' else kind}"
         tokenizer = library(definition)
         yield against(setting, name, "tokenizers", 40, definition, texts, LIBRARY_MB,
                       lambda some, peer=tokenizer: library_ids(peer, some))  # fmt: skip
+        if pattern is None:
+            continue
         encoding = as_tiktoken(definition, pattern)
 
         def encode(some: list[str], peer: tiktoken.Encoding = encoding) -> list[list[int]]:

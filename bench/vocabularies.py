@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -11,7 +11,8 @@ from bench.harness import Setting, sample
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.tokens.definition import read_definition
 from headrace.tokens.load import special_ids
-from headrace.tokens.split_patterns import LLAMA3_PATTERN
+from headrace.tokens.o200k import O200K_PATTERN
+from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 from headrace.tokens.training import train
 
 FIXTURES = SHARED / "fixtures" / "tokenizers"
@@ -31,12 +32,58 @@ def byte_level(setting: Setting, texts: list[str]) -> dict[str, Any]:
     return read_definition(path)
 
 
-def with_llama3_pattern(definition: dict[str, Any]) -> dict[str, Any]:
-    """The same vocabulary behind Llama 3's split pattern, and whole words looked up first, as in Llama 3's own."""
-    split = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    first = {"type": "Sequence", "pretokenizers": [split, level]}
+def _level(use_regex: bool) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+def with_pattern(definition: dict[str, Any], pattern: str) -> dict[str, Any]:
+    """The same vocabulary behind a split pattern, and whole words looked up first, as in Llama 3's own."""
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    first = {"type": "Sequence", "pretokenizers": [split, _level(False)]}
     return {**definition, "pre_tokenizer": first, "model": {**definition["model"], "ignore_merges": True}}
+
+
+def with_added(definition: dict[str, Any], *contents: str, **flags: bool) -> dict[str, Any]:
+    """With added tokens, numbered on from the last, plain ones but for the flags."""
+    vocab, added = definition["model"]["vocab"], list(definition["added_tokens"])
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    following = max([len(vocab), *(token["id"] + 1 for token in added)])
+    for content in contents:
+        index = vocab.get(content, following)
+        following = max(following, index + 1)
+        added.append({**plain, "id": index, "content": content, **flags})
+    return {**definition, "added_tokens": added}
+
+
+def gpt_neox(definition: dict[str, Any]) -> dict[str, Any]:
+    """The same vocabulary with the parts of GPT-NeoX, Pythia and OLMo: NFC, and runs of spaces as added tokens."""
+    runs = [" " * count for count in range(24, 1, -1)]
+    changed = {**definition, "normalizer": {"type": "NFC"}, "pre_tokenizer": _level(True)}
+    return with_added(changed, *runs, normalized=True)
+
+
+def starcoder(definition: dict[str, Any]) -> dict[str, Any]:
+    """The same vocabulary with the parts of StarCoder and SmolLM: numbers one by one, then GPT-2's pattern."""
+    digits = {"type": "Digits", "individual_digits": True}
+    return {**definition, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, _level(True)]}}
+
+
+class Pipeline(NamedTuple):
+    """A byte-level tokenizer, and its pattern where tiktoken can have it."""
+
+    definition: dict[str, Any]
+    pattern: str | None
+
+
+def byte_level_pipelines(definition: dict[str, Any]) -> dict[str, Pipeline]:
+    """Name -> a vocabulary behind the parts of tokenizers that are in use."""
+    return {
+        "GPT-2": Pipeline(definition, GPT2_PATTERN),
+        "Llama 3 pattern": Pipeline(with_pattern(definition, LLAMA3_PATTERN), LLAMA3_PATTERN),
+        "o200k pattern": Pipeline(with_pattern(definition, O200K_PATTERN), O200K_PATTERN),
+        "GPT-NeoX": Pipeline(gpt_neox(definition), None),
+        "StarCoder": Pipeline(starcoder(definition), None),
+    }
 
 
 def sentencepiece() -> dict[str, dict[str, Any]]:

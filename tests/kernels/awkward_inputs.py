@@ -210,6 +210,36 @@ def byte_level(pattern: str, whole: bool) -> dict[str, Any]:
     return {**definition, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]}}
 
 
+def with_changes() -> dict[str, Any]:
+    """Single digits, NFC, and added tokens before it and after it, one of them special."""
+    from headrace.tokens.split_patterns import GPT2_PATTERN
+
+    definition = byte_level(GPT2_PATTERN, whole=False)
+    digits = {"type": "Digits", "individual_digits": True}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False}
+    contents = [
+        ("<p", False),
+        ("b \xe9", False),
+        ("</script", True),
+        ("  ", False),
+        ("x" * 16, True),
+        ("\u6f22", False),
+    ]
+    added = [
+        {
+            "id": len(definition["model"]["vocab"]) + i,
+            "content": content,
+            "normalized": i > 2,
+            "special": special,
+            **flags,
+        }
+        for i, (content, special) in enumerate(contents)
+    ]
+    splits = {"type": "Sequence", "pretokenizers": [digits, level]}
+    return {**definition, "normalizer": {"type": "NFC"}, "pre_tokenizer": splits, "added_tokens": added}
+
+
 def sentencepiece() -> dict[str, Any]:
     """A tokenizer of characters with a few merges, and of bytes where it has no character."""
     from headrace.tokens.definition import byte_level_definition
@@ -228,7 +258,7 @@ def tokens() -> Made:
     """The fast engine with every pattern, with and without whole words, in stretches of several sizes, and back."""
     from headrace.tokens.engine import Texts
     from headrace.tokens.fast import FastEngine
-    from headrace.tokens.split_patterns import KNOWN
+    from headrace.tokens.words import KNOWN
 
     rng = random.Random(7)
     odd = ["".join(rng.choices("aA'sS \n(1\xe9\u6f22\u3000\U0001f600\u2581", k=40)) for _ in range(10)]
@@ -240,9 +270,13 @@ def tokens() -> Made:
         "x" * 4099,
         "ab" * 1030 + "\u6f22" * 700,
         "\n" * 30 + "9 a" * 300,
+        "e\u0301" * 40 + "\U0001d160\u0323" + "a\u0301\u0323b" + "\u1100\u1161",
+        *("x" * n + "\u0301" for n in (62, 63, 64, 65)),
+        "x" * 63 + "\xe9" * 70,
     ]
     given = [*buffers(), buffer(odd)]
-    for definition in [*(byte_level(pattern, whole) for pattern in KNOWN for whole in (False, True)), sentencepiece()]:
+    patterned = [byte_level(pattern, whole) for pattern in KNOWN for whole in (False, True)]
+    for definition in [*patterned, with_changes(), sentencepiece()]:
         engine = FastEngine(definition, {})
         for stretch in (9, 4096):
             scanner = engine._tables.scanner._replace(stretch=stretch)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pipelines import PIPELINES
 
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.tokens.definition import read_definition
+from headrace.tokens.fast import FastEngine
 from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import engine_from, open_file, special_ids, spellings
 from headrace.tokens.training import train
@@ -50,6 +52,8 @@ def definition_of(name, request):
     """The definition of a tokenizer by its fixture's name, and the spellings of its special tokens."""
     if name == "trained":
         return request.getfixturevalue("trained_definition"), SpecialTokens()
+    if name in PIPELINES:
+        return PIPELINES[name](request.getfixturevalue("trained_definition")), SpecialTokens()
     folder = request.getfixturevalue("shared") / "fixtures/tokenizers"
     files = {"gpt2": "gpt2-vocab.json", "llama": "llama.model", "crystal": "crystalcoder.json"}
     return read_definition(folder / files[name]), SpecialTokens() if name == "gpt2" else SENTENCEPIECE
@@ -69,6 +73,20 @@ def on_library():
     return get
 
 
+@pytest.fixture(scope="session")
+def on_ours():
+    """Gives a pipeline on the project's own engine, each made once."""
+    made = {}
+
+    def get(name, request):
+        if name not in made:
+            definition, special = definition_of(name, request)
+            made[name] = FastEngine(definition, special_ids(definition, special))
+        return made[name]
+
+    return get
+
+
 TOKENIZERS = ["trained", "gpt2", "llama", "crystal"]
 
 
@@ -79,10 +97,11 @@ def engine(request, on_library):
     return on_library(name, request) if library else request.getfixturevalue(name)
 
 
-@pytest.fixture(params=TOKENIZERS)
-def both(request, on_library):
-    """Each tokenizer in turn, on both engines: ours, the library's."""
-    return request.getfixturevalue(request.param), on_library(request.param, request)
+@pytest.fixture(params=[*TOKENIZERS, *PIPELINES])
+def both(request, on_library, on_ours):
+    """Each tokenizer and pipeline in turn, on both engines: ours, the library's."""
+    ours = on_ours(request.param, request) if request.param in PIPELINES else request.getfixturevalue(request.param)
+    return ours, on_library(request.param, request)
 
 
 @pytest.fixture(params=TOKENIZERS)

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_text import RUNS
+from pipelines import with_pattern
+from tokenizers.normalizers import NFC
 
 from headrace.errors import UserError
 from headrace.tokens.definition import byte_level_definition
@@ -38,13 +40,6 @@ def same(ours, theirs, texts, first=True) -> bool:
 @given(st.lists(RUNS | ANY, max_size=4), st.booleans())
 def test_fuzzed_text_gives_the_ids_of_the_library(both, texts, first):
     assert same(*both, texts, first)
-
-
-def patterned(definition, pattern, **model):
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    pre = {"type": "Sequence", "pretokenizers": [split, level]}
-    return {**definition, "pre_tokenizer": pre, "model": {**definition["model"], **model}}
 
 
 def test_every_code_point(both):
@@ -76,6 +71,10 @@ PATHOLOGICAL = {
     "every pair of bytes": "".join(chr(a) + chr(b) for a in range(256) for b in range(0, 256, 5)),
     "random bytes": random.Random(4).randbytes(30_000).decode("latin-1"),
     "random bytes, replaced": random.Random(5).randbytes(30_000).decode("utf-8", "replace"),
+    "decomposed": "e\u0301" * 9_000 + "\xe9\u0323x" * 3_000 + "\u1100\u1161" * 4_000,
+    "signs and line ends": "(\n/" * 9_000 + "(\n \n" * 5_000,
+    "upper case after Chinese": "\u6f22" + "A" * 20_000 + "\u6f22AB" * 5_000 + "\u6f22" + "A" * 9_000 + "b",
+    "changes of case": "aB" * 12_000 + "aBC\u0301" * 3_000,
     "replacement characters": "\ufffd" * 15_000,
 }
 
@@ -87,7 +86,7 @@ def test_pathological_text(both, name):
 
 @pytest.mark.parametrize("pattern", [LLAMA3_PATTERN, CL100K_PATTERN, QWEN2_PATTERN])
 def test_pathological_text_with_other_patterns(trained_definition, pattern):
-    definition = patterned(trained_definition, pattern, ignore_merges=True)
+    definition = with_pattern(trained_definition, pattern)
     assert same(FastEngine(definition, {}), LibraryEngine(definition, {}), [*PATHOLOGICAL.values()])
 
 
@@ -133,7 +132,8 @@ def test_any_merges_give_what_the_plainest_way_gives(text, rng):
 def test_words_that_are_tokens_whatever_the_merges_say(trained_definition):
     vocab = {**trained_definition["model"]["vocab"], "wheelbarrow": 600, "\u0120qqq": 601}
     for ignore in (True, False):
-        definition = patterned(trained_definition, QWEN2_PATTERN, vocab=vocab, ignore_merges=ignore)
+        definition = with_pattern(trained_definition, QWEN2_PATTERN)
+        definition["model"] |= {"vocab": vocab, "ignore_merges": ignore}
         ours, library = FastEngine(definition, {}), LibraryEngine(definition, {})
         texts = ["wheelbarrow qqq wheelbarrows", "wheel"]
         assert same(ours, library, texts)
@@ -141,11 +141,19 @@ def test_words_that_are_tokens_whatever_the_merges_say(trained_definition):
 
 
 def test_the_removed_spelling_of_a_pattern_is_the_same(trained_definition):
-    definition = patterned(trained_definition, CL100K_PATTERN)
+    definition = with_pattern(trained_definition, CL100K_PATTERN)
     split = definition["pre_tokenizer"]["pretokenizers"][0]
     split["behavior"], split["invert"] = "Removed", True
     text = ["it's a 12345 (test)\n\n  of \u017f'\u017f ..."]
     assert same(FastEngine(definition, {}), LibraryEngine(definition, {}), text)
+
+
+def test_a_space_before_texts_that_are_normalised(trained_definition):
+    level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    definition = {**trained_definition, "normalizer": {"type": "NFC"}, "pre_tokenizer": level}
+    ours, library = FastEngine(definition, {}), LibraryEngine(definition, {})
+    for first in (True, np.array([False, True, False, True, True])):
+        assert same(ours, library, ["\u0338a", "e\u0301", "\u0301", "", " a\u0323\u0301"], first)
 
 
 def test_what_was_encoded_before_makes_no_difference(both, trained_definition):
@@ -166,12 +174,12 @@ def test_text_that_is_not_utf8_is_refused(trained):
 
 
 def test_what_is_not_covered_runs_on_the_library_and_is_said(trained_definition):
-    definition = {**trained_definition, "normalizer": {"type": "NFC"}}
-    with pytest.warns(UserWarning, match="it changes text before it splits it"):
+    definition = {**trained_definition, "normalizer": {"type": "NFKC"}}
+    with pytest.warns(UserWarning, match="it changes text before it splits it, by NFKC"):
         engine = engine_from(definition, {})
     assert isinstance(engine, LibraryEngine)
-    text = "e\u0301"
-    assert engine.decode(engine.encode([text]).tokens).decode() == unicodedata.normalize("NFC", text)
+    text = "e\u0301\ufb01"
+    assert engine.decode(engine.encode([text]).tokens).decode() == unicodedata.normalize("NFKC", text)
     assert isinstance(engine_from(trained_definition, {}), FastEngine)
 
 
@@ -201,6 +209,8 @@ def test_spans_are_the_bytes_that_tokens_spell(engine, texts, first):
 def test_spans_agree_with_the_offsets_of_the_library(both, texts):
     """The library's are in characters, and a part of a character is the whole of it there."""
     ours, theirs = both
+    if "NFC" in str(theirs._tokenizer.normalizer):  # the spans are those of the changed text
+        texts = [NFC().normalize_str(text) for text in texts]
     encoded = ours.encode(texts)
     spans = ours.spans(encoded, True, texts)
     leads = [" " + text if ours.dummy_prefix and text else text for text in texts]

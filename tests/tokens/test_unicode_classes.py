@@ -5,20 +5,35 @@ from __future__ import annotations
 import unicodedata
 
 import numpy as np
+import pytest
 from tokenizers import Regex
-from tokenizers.pre_tokenizers import Split
+from tokenizers.pre_tokenizers import Digits, Split
 
-from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes
+from headrace.tokens.case_classes import LOWER, MARK, UPPER, case_classes
+from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes, digits_classes
+
+POINTS = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+PLAIN = [(LETTER, r"\p{L}+"), (NUMBER, r"\p{N}+"), (SPACE, r"\s+")]
+CASES = [(UPPER, r"[\p{Lu}\p{Lt}]+"), (LOWER, r"\p{Ll}+"), (MARK, r"\p{M}+")]
 
 
-def test_classes_are_those_of_the_library():
-    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    text = "".join(map(chr, points))
+@pytest.mark.parametrize(("classes", "patterns"), [(code_point_classes, PLAIN), (case_classes, PLAIN + CASES)])
+def test_classes_are_those_of_the_library(classes, patterns):
+    text = "".join(map(chr, POINTS))
     found = np.full(0x110000, OTHER, dtype=np.uint8)
-    for code, pattern in ((LETTER, r"\p{L}+"), (NUMBER, r"\p{N}+"), (SPACE, r"\s+")):
+    for code, pattern in patterns:
         for _, (start, end) in Split(Regex(pattern), "removed", invert=True).pre_tokenize_str(text):
-            found[points[start:end]] = code
-    assert (found == code_point_classes()).all()
+            found[POINTS[start:end]] = code
+    assert (found == classes()).all()
+
+
+def test_digits_are_those_of_the_library():
+    split = Digits(individual_digits=True)
+    classes = digits_classes()
+    words = split.pre_tokenize_str("".join(f"a{chr(point)}a" for point in POINTS if classes[point] != NUMBER))
+    assert len(words) == 1
+    numbers = "".join(chr(point) for point in POINTS if classes[point] == NUMBER)
+    assert len(split.pre_tokenize_str(numbers)) == len(numbers)
 
 
 def test_classes_agree_with_unicodedata_where_python_knows_the_character():

@@ -12,25 +12,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_text import RUNS
 from tokenizers import Regex
-from tokenizers.pre_tokenizers import Split
+from tokenizers.pre_tokenizers import Digits, Sequence, Split
 
-from headrace.tokens.split_patterns import GPT2, KNOWN, gpt2_end, llama3_end
-from headrace.tokens.unicode_classes import code_point_classes
-from headrace.tokens.word_ends import byte_codes, window_rules
-from headrace.tokens.words import Scanner, Scratch, next_words
+from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN
+from headrace.tokens.words import KNOWN, Scanner, Scratch, next_words, one_word, pattern_scanner
 
 STRETCHES = [9, 16, 64, 4096]
 
 
-@pytest.fixture(scope="module", params=sorted(KNOWN))
+@pytest.fixture(scope="module", params=[*sorted(KNOWN), "digits"])
 def pattern(request):
+    """A split pattern, or ``digits``: GPT-2's between numbers that stand alone."""
     return request.param
 
 
 def scanner_of(pattern: str, stretch: int) -> Scanner:
-    kind, digits = KNOWN[pattern]
-    none = np.zeros(0, dtype=np.uint8)
-    return Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), window_rules(kind), stretch)
+    return pattern_scanner(*KNOWN.get(pattern, (DIGITS, 1)), stretch)
+
+
+def matches(pattern: str, text: str) -> list[str]:
+    """The words of the library."""
+    split = Split(Regex(GPT2_PATTERN if pattern == "digits" else pattern), "isolated")
+    splits = [Digits(individual_digits=True), split] if pattern == "digits" else [split]
+    return [word for word, _ in Sequence(splits).pre_tokenize_str(text)] if text else []
 
 
 def words(text: str, scanner: Scanner, scratch: Scratch) -> list[str]:
@@ -51,10 +55,7 @@ def one_by_one(text: str, scanner: Scanner) -> list[str]:
     data = np.frombuffer(raw + bytes(16), dtype=np.uint8)
     found, start = [], 0
     while start < len(raw):
-        if scanner.kind == GPT2:
-            end = gpt2_end(data, start, len(raw), scanner.classes)
-        else:
-            end = llama3_end(data, start, len(raw), scanner.classes, scanner.digits)
+        end = one_word(data, start, len(raw), scanner)
         found.append(raw[start:end].decode())
         start = end
     return found
@@ -67,7 +68,7 @@ def room(stretch: int) -> Scratch:
 @settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(RUNS, st.sampled_from(STRETCHES))
 def test_words_are_the_matches_of_the_pattern(pattern, text, stretch):
-    expected = [word for word, _ in Split(Regex(pattern), "isolated").pre_tokenize_str(text)] if text else []
+    expected = matches(pattern, text)
     scanner, scratch = scanner_of(pattern, stretch), room(stretch)
     assert one_by_one(text, scanner) == expected
     words("(\n \n" * 4, scanner, scratch)  # what is left of a stretch before must not be seen
@@ -78,14 +79,14 @@ def test_every_character_in_every_place(pattern):
     points = [chr(point) for point in [*range(0x3400), *range(0xA000, 0xA900), *range(0xF900, 0x12000, 3)]]
     shown = [f"a{c}b {c}1{c}\n{c}'{c}s({c}{c} " for c in points if not 0xD800 <= ord(c) < 0xE000]
     text = "".join(shown)
-    expected = [word for word, _ in Split(Regex(pattern), "isolated").pre_tokenize_str(text)]
+    expected = matches(pattern, text)
     scanner = scanner_of(pattern, 4096)
     assert words(text, scanner, room(4096)) == expected
     assert one_by_one(text, scanner) == expected
 
 
 def test_python_files_of_the_environment(pattern):
-    split, scanner, scratch = Split(Regex(pattern), "isolated"), scanner_of(pattern, 4096), room(4096)
+    scanner, scratch = scanner_of(pattern, 4096), room(4096)
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[::9]:
         text = path.read_text(encoding="utf-8", errors="replace")
-        assert words(text, scanner, scratch) == [word for word, _ in split.pre_tokenize_str(text)], path
+        assert words(text, scanner, scratch) == matches(pattern, text), path

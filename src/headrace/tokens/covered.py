@@ -7,17 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
-from headrace.tokens.split_patterns import GPT2_PATTERN, KNOWN
-from headrace.tokens.unicode_classes import code_point_classes
+from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet, parts
 from headrace.tokens.whole_words import WholeWords, whole_words
 from headrace.tokens.word_cache import TOKEN_BITS
-from headrace.tokens.word_ends import byte_codes, window_rules
-from headrace.tokens.words import CUTS, Scanner
+from headrace.tokens.words import KNOWN, Scanner, cuts_scanner, pattern_scanner
 
 _META_SPACE = "\u2581"
-# Bytes whose words are found together; what that takes, 7 bytes for each, stays in the first-level cache.
-_STRETCH = 4096
 
 
 class NotCoveredError(Exception):
@@ -48,8 +44,6 @@ def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise NotCoveredError(f"its model has {key}")
-    if any(not token.get("special") for token in definition.get("added_tokens") or []):
-        raise NotCoveredError("it has added tokens that are not special")
     if len(set(model["vocab"].values())) < len(model["vocab"]):
         raise NotCoveredError("two of its tokens have one id")
     if len(lengths) > 1 << TOKEN_BITS or len(model["merges"]) >= MOST_RANKS:
@@ -61,8 +55,6 @@ def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
 
 def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     model = definition["model"]
-    if parts(definition, "normalizer"):
-        raise NotCoveredError("it changes text before it splits it")
     kind, digits = _pattern(parts(definition, "pre_tokenizer"))
     vocab, alphabet = model["vocab"], byte_alphabet()
     if any(char not in vocab for char in alphabet):
@@ -79,9 +71,7 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
             for piece, index in vocab.items()
             if piece and all(char in alphabet for char in piece)
         }
-    none = np.zeros(0, dtype=np.uint8)
-    scanner = Scanner(kind, digits, code_point_classes(), none, byte_codes(kind), window_rules(kind), _STRETCH)
-    return Tables(scanner, table, whole_words(words, table))
+    return Tables(pattern_scanner(kind, digits), table, whole_words(words, table))
 
 
 def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
@@ -89,13 +79,17 @@ def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
     kinds = [part["type"] for part in splits]
     if kinds == ["ByteLevel"] and splits[0].get("use_regex", True):
         return KNOWN[GPT2_PATTERN]
+    if kinds == ["Digits", "ByteLevel"] and splits[0].get("individual_digits") and splits[1].get("use_regex", True):
+        return DIGITS, 1
     if kinds != ["Split", "ByteLevel"] or splits[1].get("use_regex", True):
         raise NotCoveredError(f"it splits text by {' and '.join(kinds)} in an unknown way")
     found = KNOWN.get(splits[0]["pattern"].get("Regex", ""))
     # The patterns leave nothing between their matches, so removing that is no different from keeping it apart.
     how = (splits[0]["behavior"], bool(splits[0].get("invert")))
     if found is None or how not in (("Isolated", False), ("Removed", True)):
-        raise NotCoveredError("its split pattern is not one of GPT-2, GPT-4, Llama 3 and Qwen 2")
+        raise NotCoveredError(
+            "its split pattern is none of GPT-2's, GPT-4's, GPT-4o's, Llama 3's, Qwen 2's and Tekken's"
+        )
     return found
 
 
@@ -134,8 +128,7 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     names = {index: piece for piece, index in vocab.items()}
     flat = b"".join(names[index].replace(_META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
     table = merge_table(left, right, result, byte_ids, char_ids, lengths)
-    joined, none = _joined(np.frombuffer(flat, dtype=np.uint8)), np.zeros(0, dtype=np.uint8)
-    scanner = Scanner(CUTS, 0, code_point_classes(), joined, none, none, _STRETCH)
+    scanner = cuts_scanner(_joined(np.frombuffer(flat, dtype=np.uint8)))
     return Tables(scanner, table, whole_words({}, table))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from headrace.flow.kernels import borrowing
 from headrace.tokens.merge_table import MergeTable
 from headrace.tokens.merging import Places, merge_long, merge_short, new_places
+from headrace.tokens.pieces import TEXT
 from headrace.tokens.whole_words import WholeWords, whole_word
 from headrace.tokens.word_cache import (
     LONGEST,
@@ -48,32 +49,36 @@ class Words(NamedTuple):
 
 @numba.njit(cache=True, nogil=True)
 def encode_texts(
-    data: np.ndarray, words: np.ndarray, bounds: np.ndarray, scanner: Scanner, table: MergeTable, whole: WholeWords,
-    cache: WordCache, out: np.ndarray, at: int, ends: np.ndarray,
+    data: np.ndarray, words: np.ndarray, bounds: np.ndarray, ids: np.ndarray, scanner: Scanner, table: MergeTable,
+    whole: WholeWords, cache: WordCache, out: np.ndarray, at: int, ends: np.ndarray,
 ) -> None:  # fmt: skip
-    """Encode texts.
+    """Encode pieces of texts.
 
     A stretch of text at a time: find its words, look all of them up, then write the tokens in order. The processor
     waits for memory in the second step only, and there for many words at once.
 
     Args:
-        data: uint8: the texts one after another, valid UTF-8, with ``PADDING`` bytes or more after them.
+        data: uint8: the pieces one after another, valid UTF-8, with ``PADDING`` bytes or more after them.
         words: the same memory as uint64.
-        bounds: int64[n + 1], where texts begin and end.
+        bounds: int64[n + 1], where pieces begin and end.
+        ids: int32[n]: the token that a piece is, or ``TEXT``.
         scanner: how texts are cut into words.
         table: the merges.
         whole: words that are tokens whatever the merges say.
         cache: words already encoded; changes.
-        out: uint32, longer by ``PADDING`` than the texts have bytes beyond ``at``: gets the tokens.
+        out: uint32, longer by ``PADDING`` than the pieces have bytes beyond ``at``: gets the tokens.
         at: where the first token goes.
-        ends: int64[n]: gets the end of each text's tokens.
+        ends: int64[n]: gets the end of each piece's tokens.
     """
     room = scanner.stretch + 1
     scratch = Scratch(np.empty(room + 1, np.uint8), np.empty(room, np.int32))
     near, found, missing = np.empty(room, np.uint32), np.empty(room, np.uint64), np.empty(room, np.int32)
     held = Words(scratch, near, found, missing, np.empty(room, np.int64), new_places())
-    for text in range(ends.size):
-        start, end = bounds[text], bounds[text + 1]
+    for piece in range(ends.size):
+        start, end = bounds[piece], bounds[piece + 1]
+        if ids[piece] != TEXT:
+            out[at] = ids[piece]
+            at, start = at + 1, end
         while start < end:
             count = next_words(data, start, end, scanner, scratch)
             gone = _look_up(words, start, count, cache, held)
@@ -91,7 +96,7 @@ def encode_texts(
                     at += merge_long(data, low, high, table, out, at)
                 i, j = i + 1, j + 1
             start += scratch.starts[count]
-        ends[text] = at
+        ends[piece] = at
 
 
 @borrowing

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.errors import UserError
+from headrace.tokens.before_split import changes_before
 from headrace.tokens.covered import fast_tables
 from headrace.tokens.encoding import encode_texts
 from headrace.tokens.engine import Encoded, Texts
+from headrace.tokens.pieces import Pieces, whole
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.vocabulary import parts
 from headrace.tokens.word_cache import new_cache
@@ -39,6 +41,7 @@ class FastEngine(TableEngine):
     def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
         super().__init__(definition, special)
         self._tables = fast_tables(definition, self.lengths)
+        self._changes = changes_before(definition)
         self.dummy_prefix = _has_dummy(definition)
         self._caches = [new_cache()]
         self.refuse_speakable(self.encode(self.spellings()))
@@ -48,18 +51,21 @@ class FastEngine(TableEngine):
         batch = texts if isinstance(texts, Texts) else Texts.of(texts)
         _require_utf8(batch)
         leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & self.dummy_prefix
-        offsets = np.zeros(batch.count + 1, dtype=np.int64)
+        pieces = whole(batch)
+        for change in self._changes:
+            pieces = change(pieces)
+        ends = np.zeros(len(pieces.ids) + 1, dtype=np.int64)
         # A token has a byte or more. What is never written to takes no memory.
-        size = int(batch.offsets[-1] - batch.offsets[0]) + int(np.count_nonzero(leads))
+        size = int(pieces.bounds[-1] - pieces.bounds[0]) + int(np.count_nonzero(leads))
         out = np.empty(size + _PADDING, dtype=np.uint32)
         # Taken and put back, so that two threads never write to one cache.
         cache = self._caches.pop() if self._caches else new_cache()
-        for low, high in _blocks(batch.offsets):
-            words, bounds = _copied(batch, leads, low, high, self._tables.scanner.kind == CUTS)
-            ends = offsets[low + 1 : high + 1]
-            encode_texts(words.view(np.uint8), words, bounds, *self._tables, cache, out, int(offsets[low]), ends)
+        for low, high in _blocks(pieces.bounds):
+            words, bounds = _copied(pieces, leads, low, high, self._tables.scanner.kind == CUTS)
+            ids, some = pieces.ids[low:high], ends[low + 1 : high + 1]
+            encode_texts(words.view(np.uint8), words, bounds, ids, *self._tables, cache, out, int(ends[low]), some)
         self._caches.append(cache)
-        return Encoded(out[: offsets[-1]], offsets)
+        return Encoded(out[: ends[-1]], ends[pieces.firsts])
 
 
 def _has_dummy(definition: dict[str, Any]) -> bool:
@@ -81,7 +87,7 @@ def _require_utf8(batch: Texts) -> None:
 
 
 def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of texts of about a block's bytes each."""
+    """Ranges of pieces of about a block's bytes each."""
     low = 0
     while low < len(offsets) - 1:
         high = int(np.searchsorted(offsets, offsets[low] + _BLOCK, side="right")) - 1
@@ -90,23 +96,30 @@ def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def _copied(batch: Texts, leads: np.ndarray, low: int, high: int, meta_space: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Texts as the kernel reads them: dummy spaces put before, U+2581 made a space, and room after the end.
+def _copied(pieces: Pieces, leads: np.ndarray, low: int, high: int, meta_space: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces as the kernel reads them: dummy spaces put before, U+2581 made a space, and room after the end.
+
+    Args:
+        pieces: the pieces.
+        leads: bool[n]: which get a dummy space; where any does, each text is one piece.
+        low: the first piece.
+        high: the one after the last.
+        meta_space: whether U+2581 is a space.
 
     Returns:
-        uint64[words] and int64[high - low + 1], the bytes where texts begin and end.
+        uint64[words] and int64[high - low + 1], the bytes where pieces begin and end.
     """
-    start, end = int(batch.offsets[low]), int(batch.offsets[high])
-    bounds = batch.offsets[low : high + 1] - start
-    text = batch.data[start:end]
+    start, end = int(pieces.bounds[low]), int(pieces.bounds[high])
+    bounds = pieces.bounds[low : high + 1] - start
+    text = pieces.data[start:end]
     if leads[low:high].any() or (meta_space and _META_SPACE in text.tobytes()):
-        pieces = []
+        changed = []
         for i in range(low, high):
-            piece = batch.bytes_of(i)
+            piece = pieces.data[pieces.bounds[i] : pieces.bounds[i + 1]].tobytes()
             piece = piece.replace(_META_SPACE, b" ") if meta_space else piece
-            pieces.append(b" " + piece if leads[i] and piece else piece)
-        bounds = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-        text = np.frombuffer(b"".join(pieces), dtype=np.uint8)
+            changed.append(b" " + piece if leads[i] and piece else piece)
+        bounds = np.concatenate([[0], np.cumsum([len(piece) for piece in changed])]).astype(np.int64)
+        text = np.frombuffer(b"".join(changed), dtype=np.uint8)
     words = np.empty(len(text) // 8 + _PADDING // 8 + 1, dtype=np.uint64)
     data = words.view(np.uint8)
     data[: len(text)] = text

@@ -49,10 +49,16 @@ def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads:
     """The engine for a tokenizer's definition: the project's own where it covers it, else the library's.
 
     Both give the same ids. That the slower one is taken is said once, as a notice.
+
+    Args:
+        definition: a tokenizers JSON, parsed.
+        special: role -> id of the tokens with a duty; these are special, whatever the definition says.
+        threads: processor threads that the library may use, for the whole process.
     """
     from headrace.tokens.covered import NotCoveredError
     from headrace.tokens.fast import FastEngine
 
+    definition = _with_special(definition, special)
     try:
         return FastEngine(definition, special)
     except NotCoveredError as reason:
@@ -60,6 +66,15 @@ def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads:
     from headrace.tokens.library import LibraryEngine
 
     return LibraryEngine(definition, special, threads)
+
+
+def _with_special(definition: dict[str, Any], special: Mapping[str, int]) -> dict[str, Any]:
+    """The definition with its tokens of a duty marked as special: Qwen's and OLMo 2's name some that are not."""
+    ids = set(special.values())
+    added = [
+        {**token, "special": True} if token["id"] in ids else token for token in definition.get("added_tokens") or []
+    ]
+    return {**definition, "added_tokens": added}
 
 
 @cache

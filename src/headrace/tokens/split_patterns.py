@@ -25,16 +25,8 @@ CL100K_PATTERN = (
 )
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
-GPT2, LLAMA3 = 0, 1
-"""Codes of the scanners."""
-
-KNOWN: dict[str, tuple[int, int]] = {
-    GPT2_PATTERN: (GPT2, 0),
-    LLAMA3_PATTERN: (LLAMA3, 3),
-    CL100K_PATTERN: (LLAMA3, 3),
-    QWEN2_PATTERN: (LLAMA3, 1),
-}
-"""Pattern -> its scanner, and how many digits at most stand together (0 is any number)."""
+GPT2, LLAMA3, DIGITS = 0, 1, 2
+"""Codes of the scanners; the last is GPT-2's pattern between numbers, each of which stands alone."""
 
 _SPACE, _QUOTE, _CR, _LF = 0x20, 0x27, 0x0D, 0x0A
 _LONG_S = (0xC5, 0xBF)  # U+017F, which is an s where case is ignored
@@ -55,7 +47,7 @@ def code_point(data: np.ndarray, at: int) -> tuple[int, int]:
 
 
 @borrowing
-def _run(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int) -> int:
+def run_end(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int) -> int:
     """Where the run of characters of one class ends that begins at or before ``at``."""
     while at < end:
         byte = data[at]
@@ -72,7 +64,7 @@ def _run(data: np.ndarray, at: int, end: int, classes: np.ndarray, kind: int) ->
 
 
 @borrowing
-def _class_at(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
+def class_at(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
     """The class of the character at a byte; white space at the end of the text."""
     if at >= end:
         return SPACE
@@ -131,26 +123,46 @@ def gpt2_end(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
     start = at
     if byte == _SPACE:
         at += 1
-    kind = _class_at(data, at, end, classes)
+    kind = class_at(data, at, end, classes)
     if kind != SPACE:
-        return _run(data, at, end, classes, kind)
-    return _before_last(data, start, _run(data, at, end, classes, SPACE), end)
+        return run_end(data, at, end, classes, kind)
+    return _before_last(data, start, run_end(data, at, end, classes, SPACE), end)
 
 
 @borrowing
-def _digits(data: np.ndarray, at: int, end: int, classes: np.ndarray, most: int) -> int:
+def digits_end(data: np.ndarray, at: int, end: int, classes: np.ndarray) -> int:
+    """Where the match of GPT-2's pattern ends if text is first taken apart into single numbers and all between them.
+
+    Args:
+        data: uint8, valid UTF-8.
+        at: where the match begins.
+        end: where the text ends.
+        classes: :func:`headrace.tokens.unicode_classes.digits_classes`.
+    """
+    point, size = code_point(data, at)
+    if classes[point] == NUMBER:
+        return at + size
+    if classes[point] == SPACE and class_at(data, at + size, end, classes) in (SPACE, NUMBER):
+        # What lies between two numbers ends like a text.
+        stop = run_end(data, at, end, classes, SPACE)
+        return stop if class_at(data, stop, end, classes) == NUMBER else _before_last(data, at, stop, end)
+    return gpt2_end(data, at, end, classes)
+
+
+@borrowing
+def number_end(data: np.ndarray, at: int, end: int, classes: np.ndarray, most: int) -> int:
     """Where a run of at most so many number characters ends."""
     for _ in range(most):
-        if at >= end or _class_at(data, at, end, classes) != NUMBER:
+        if at >= end or class_at(data, at, end, classes) != NUMBER:
             break
         at += code_point(data, at)[1]
     return at
 
 
 @borrowing
-def _blank(data: np.ndarray, start: int, end: int, classes: np.ndarray) -> int:
+def blank_end(data: np.ndarray, start: int, end: int, classes: np.ndarray) -> int:
     r"""The end of ``\s*[\r\n]+|\s+(?!\S)|\s+``: after the run's last line end, if it has one."""
-    at = _run(data, start, end, classes, SPACE)
+    at = run_end(data, start, end, classes, SPACE)
     last = at - 1
     while last >= start:
         if data[last] == _LF or data[last] == _CR:
@@ -178,17 +190,17 @@ def llama3_end(data: np.ndarray, at: int, end: int, classes: np.ndarray, digits:
     point, size = code_point(data, at)
     kind = classes[point]
     if kind == LETTER:
-        return _run(data, at + size, end, classes, LETTER)
+        return run_end(data, at + size, end, classes, LETTER)
     if kind == NUMBER:
-        return _digits(data, at, end, classes, digits)
+        return number_end(data, at, end, classes, digits)
     after = OTHER
     if byte != _LF and byte != _CR:
-        after = _class_at(data, at + size, end, classes)
+        after = class_at(data, at + size, end, classes)
         if after == LETTER:
-            return _run(data, at + size, end, classes, LETTER)
+            return run_end(data, at + size, end, classes, LETTER)
     if kind == OTHER or (byte == _SPACE and after == OTHER):
-        at = _run(data, at + size, end, classes, OTHER)
+        at = run_end(data, at + size, end, classes, OTHER)
         while at < end and (data[at] == _LF or data[at] == _CR):
             at += 1
         return at
-    return _blank(data, at, end, classes)
+    return blank_end(data, at, end, classes)

@@ -102,8 +102,27 @@ def code_point_classes() -> np.ndarray:
     """uint8[0x110000], read-only: the class of every code point; those not assigned in Unicode 16.0 are OTHER."""
     out = np.full(_CODE_POINTS, OTHER, dtype=np.uint8)
     for code, ranges in ((LETTER, _LETTERS), (NUMBER, _NUMBERS), (SPACE, _SPACES)):
-        for span in ranges.split():
-            low, _, high = span.partition("-")
-            out[int(low, 16) : int(high or low, 16) + 1] = code
+        set_class(out, code, ranges)
     out.flags.writeable = False
     return out
+
+
+# Numbers of Unicode 17.0, which Rust's ``char::is_numeric`` knows and the library's regular expressions do not.
+_LATE_NUMBERS = "11DE0-11DE9 16FF4-16FF6"
+
+
+@cache
+def digits_classes() -> np.ndarray:
+    """uint8[0x110000], read-only: as :func:`code_point_classes`, with the numbers of the library's ``Digits``."""
+    out = code_point_classes().copy()
+    set_class(out, NUMBER, _LATE_NUMBERS)
+    out.flags.writeable = False
+    return out
+
+
+def set_class(classes: np.ndarray, code: int, ranges: str) -> None:
+    """Give the code points of ranges a class: ``LOW``, ``LOW-HIGH``, or ``LOW-HIGH/STEP``, hexadecimal."""
+    for span in ranges.split():
+        bounds, _, step = span.partition("/")
+        low, _, high = bounds.partition("-")
+        classes[int(low, 16) : int(high or low, 16) + 1 : int(step or 1)] = code

@@ -15,66 +15,77 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.flow.kernels import borrowing
-from headrace.tokens.split_patterns import GPT2, code_point, contraction
+from headrace.tokens.split_patterns import DIGITS, GPT2, LLAMA3, code_point, contraction
 from headrace.tokens.unicode_classes import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 # Codes of bytes: the classes of characters 0 to 3; then U+0020, CR and LF, the apostrophe, and what stands before a
 # word that begins whatever comes; and with bit 8 the class of a character of which this is not the first byte.
-_BLANK, _LINE_END, _QUOTE, _BEGIN, _INNER = 4, 5, 6, 7, 8
-_CODES = 12
-_CLASS = np.array([LETTER, NUMBER, SPACE, OTHER, SPACE, SPACE, OTHER, NUMBER, LETTER, NUMBER, SPACE, OTHER], np.uint8)
+BLANK, LINE_END, QUOTE, BEGIN, INNER = 4, 5, 6, 7, 8
+_KNOWN_CODES = 12
+# Those from 12 on are of patterns that tell more characters apart: upper case, lower case, a slash, a mark.
+CODES = 16
+CLASS_OF = np.array(
+    [LETTER, NUMBER, SPACE, OTHER, SPACE, SPACE, OTHER, NUMBER, LETTER, NUMBER, SPACE, OTHER,
+     LETTER, LETTER, OTHER, OTHER], dtype=np.uint8,
+)  # fmt: skip
 
-_SAME, _NEW, _LOOK = 0, 1, 2  # no word begins; a word begins; the case must be looked at (may be added to _NEW)
+SAME, NEW, LOOK = 0, 1, 2  # no word begins; a word begins; the case must be looked at (may be added to NEW)
 
 
 def byte_codes(kind: int) -> np.ndarray:
     """uint8[128]: the code of each ASCII character; only Llama 3's patterns name line ends."""
     out = code_point_classes()[:128].copy()
-    out[ord(" ")] = _BLANK
-    out[ord("'")] = _QUOTE
-    if kind != GPT2:
-        out[[ord("\n"), ord("\r")]] = _LINE_END
+    out[ord(" ")] = BLANK
+    out[ord("'")] = QUOTE
+    if kind == LLAMA3:
+        out[[ord("\n"), ord("\r")]] = LINE_END
     return out
 
 
 def window_rules(kind: int) -> np.ndarray:
     """uint8[65536]: whether a word begins at a byte: by four codes of 4 bits, two before, its own and the next."""
-    rule = _gpt2_rule if kind == GPT2 else _llama3_rule
-    out = np.zeros((16, 16, 16, 16), dtype=np.uint8)
-    for window in np.ndindex(_CODES, _CODES, _CODES, _CODES):
+    rule = {GPT2: _gpt2_rule, LLAMA3: _llama3_rule, DIGITS: _digits_rule}[kind]
+    out = np.zeros((CODES, CODES, CODES, CODES), dtype=np.uint8)
+    for window in np.ndindex(*[_KNOWN_CODES] * 4):
         earlier, before, here, after = window
-        if before == _BEGIN:
-            out[window] = _NEW
-        elif _CLASS[here] == SPACE and _CLASS[before] == SPACE:
+        if before == BEGIN:
+            out[window] = NEW
+        elif kind == DIGITS and CLASS_OF[here] == CLASS_OF[before] == SPACE and CLASS_OF[after] == NUMBER:
+            pass  # white space before a number stays together
+        elif CLASS_OF[here] == SPACE and CLASS_OF[before] == SPACE:
             # The last character of white space goes with what follows it.
-            plain = before != _LINE_END and here in (SPACE, _BLANK)
-            out[window] = (_SAME if _CLASS[after] == SPACE else _NEW) if plain else _LOOK
-        elif not here & _INNER:
+            plain = before != LINE_END and here in (SPACE, BLANK)
+            out[window] = (SAME if CLASS_OF[after] == SPACE else NEW) if plain else LOOK
+        elif not here & INNER:
             out[window] = rule(earlier, before, here)
-        if out[window] == _NEW and here == _QUOTE:
-            out[window] |= _LOOK
+        if out[window] == NEW and here == QUOTE:
+            out[window] |= LOOK
     return out.reshape(-1)
 
 
 def _gpt2_rule(earlier: int, before: int, here: int) -> int:
-    if _CLASS[here] == SPACE:
-        return _NEW
-    return _SAME if before == _BLANK or _CLASS[before] == _CLASS[here] else _NEW
+    if CLASS_OF[here] == SPACE:
+        return NEW
+    return SAME if before == BLANK or CLASS_OF[before] == CLASS_OF[here] else NEW
+
+
+def _digits_rule(earlier: int, before: int, here: int) -> int:
+    return NEW if NUMBER in (CLASS_OF[before], CLASS_OF[here]) else _gpt2_rule(earlier, before, here)
 
 
 def _llama3_rule(earlier: int, before: int, here: int) -> int:
-    old, kind = _CLASS[before], _CLASS[here]
+    old, kind = CLASS_OF[before], CLASS_OF[here]
     if kind == LETTER and old == OTHER:
         # A sign goes with the letters after it if it begins its word.
-        begins = _CLASS[earlier] != OTHER and earlier != _BLANK
-        return _LOOK if before & _INNER else _SAME if begins else _NEW
+        begins = CLASS_OF[earlier] != OTHER and earlier != BLANK
+        return LOOK if before & INNER else SAME if begins else NEW
     if kind == LETTER:
-        return _NEW if old == NUMBER or before == _LINE_END else _SAME
+        return NEW if old == NUMBER or before == LINE_END else SAME
     if kind == NUMBER:
-        return _LOOK if old == NUMBER else _NEW
+        return LOOK if old == NUMBER else NEW
     if kind == OTHER:
-        return _SAME if old == OTHER or before == _BLANK else _NEW
-    return _LOOK if here == _LINE_END and old == OTHER else _NEW
+        return SAME if old == OTHER or before == BLANK else NEW
+    return LOOK if here == LINE_END and old == OTHER else NEW
 
 
 @borrowing
@@ -91,7 +102,7 @@ def encode_bytes(
         classes: uint8[0x110000], the class of each code point.
         codes: uint8[at least end - start + 2].
     """
-    codes[0] = _BEGIN
+    codes[0] = BEGIN
     codes[end - start + 1] = SPACE  # at the text's end, white space ends as if more of it came
     i, shift = start, 1 - start
     while i < end:
@@ -104,14 +115,14 @@ def encode_bytes(
         kind = classes[point]
         codes[i + shift] = kind
         for k in range(i + 1, min(i + size, end)):
-            codes[k + shift] = kind | _INNER
+            codes[k + shift] = kind | INNER
         i += size
 
 
 @borrowing
 def is_space(code: int) -> bool:
     """Whether a code is of white space."""
-    return bool(_CLASS[code] == SPACE)
+    return bool(CLASS_OF[code] == SPACE)
 
 
 @borrowing
@@ -123,21 +134,21 @@ def _space_begins(codes: np.ndarray, size: int, i: int, taken: int) -> bool:
     before, here, after = codes[i], codes[i + 1], codes[i + 2]
     if taken == i - 1:
         return True
-    if before == _LINE_END:
+    if before == LINE_END:
         k = i + 1
-        while k <= size and _CLASS[codes[k]] == SPACE and codes[k] != _LINE_END:
+        while k <= size and CLASS_OF[codes[k]] == SPACE and codes[k] != LINE_END:
             k += 1
-        if k > size or codes[k] != _LINE_END:
+        if k > size or codes[k] != LINE_END:
             return True
-    return here != _LINE_END and _CLASS[after] != SPACE
+    return here != LINE_END and CLASS_OF[after] != SPACE
 
 
 @borrowing
 def _sign_begins(codes: np.ndarray, i: int) -> bool:
     """Whether the sign that ends before byte ``i`` is the first of its word."""
-    while codes[i] & _INNER:
+    while codes[i] & INNER:
         i -= 1
-    return _CLASS[codes[i - 1]] != OTHER and codes[i - 1] != _BLANK
+    return CLASS_OF[codes[i - 1]] != OTHER and codes[i - 1] != BLANK
 
 
 @borrowing
@@ -170,16 +181,16 @@ def pattern_words(
         starts[count] = i
         count += int(rule & 1)
         i += 1
-        if rule < _LOOK:
+        if rule < LOOK:
             continue
         at = i - 1
-        kind = _CLASS[codes[at + 1]]
-        if rule & _NEW:
+        kind = CLASS_OF[codes[at + 1]]
+        if rule & NEW:
             more = contraction(data, start + at, start + size, fold)
             if more:
                 i = at + more
-                codes[i] = _BEGIN
-                window = np.int64(_BEGIN) << 4 | np.int64(codes[i + 1])
+                codes[i] = BEGIN
+                window = np.int64(BEGIN) << 4 | np.int64(codes[i + 1])
         elif kind == NUMBER:
             together = together + 1 if number == at - 1 else 2
             number = at + code_point(data, start + at)[1] - 1
@@ -188,10 +199,10 @@ def pattern_words(
                 count += 1
         elif kind == LETTER:
             count += not _sign_begins(codes, at)
-        elif _CLASS[codes[at]] == OTHER or (taken == at - 1 and codes[at + 1] == _LINE_END):
+        elif CLASS_OF[codes[at]] == OTHER or (taken == at - 1 and codes[at + 1] == LINE_END):
             taken = at
         elif _space_begins(codes, size, at, taken):
-            while codes[at + 1] & _INNER:
+            while codes[at + 1] & INNER:
                 at -= 1
             if starts[count - 1] != at:
                 starts[count] = at

@@ -1,0 +1,73 @@
+"""What a tokenizer does to a text before it splits it, as changes of pieces: added tokens and the normaliser NFC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tokenizers.normalizers import NFC
+
+from headrace.tokens.added_tokens import NOT_CUT, cut, spellings_of
+from headrace.tokens.covered import NotCoveredError
+from headrace.tokens.nfc import normalised
+from headrace.tokens.pieces import Pieces
+from headrace.tokens.vocabulary import is_byte_level, parts
+
+Change = Callable[[Pieces], Pieces]
+
+
+def changes_before(definition: dict[str, Any]) -> list[Change]:
+    """The changes, in order: cut at added tokens, normalise, cut at the added tokens that are ``normalized``.
+
+    Args:
+        definition: a tokenizers JSON, parsed, of a kind for which there are ``fast_tables``.
+
+    Raises:
+        NotCoveredError: it makes a change that is not known here.
+    """
+    added = definition.get("added_tokens") or []
+    plain = [token for token in added if not token.get("special")]
+    if not is_byte_level(definition):
+        if plain:
+            raise NotCoveredError("it has added tokens that are not special")
+        return []  # its rules for spaces are part of the tables
+    kinds = [part["type"] for part in parts(definition, "normalizer")]
+    if set(kinds) - {"NFC"}:
+        raise NotCoveredError(f"it changes text before it splits it, by {' and '.join(kinds)}")
+    if plain:
+        _require_plain(definition, added, bool(kinds))
+    normal = [token for token in added if token.get("normalized")]
+    first = _cuts([token for token in added if not token.get("normalized")])
+    return [*first, *([normalised] if kinds else []), *_cuts(normal)]
+
+
+def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc: bool) -> None:
+    """Raise unless added tokens are found wherever they are spelled, keep all bytes, and have the ids that they say."""
+    flags = ("lstrip", "rstrip", "single_word")
+    if any(token.get(flag) for token in added if not token.get("special") for flag in flags):
+        raise NotCoveredError("it has added tokens that are not special and look at the text around them")
+    if any(part.get("add_prefix_space", True) for part in parts(definition, "pre_tokenizer")[-1:]):
+        raise NotCoveredError("it has added tokens that are not special, and puts a space before texts")
+    told = {(token["content"], token["id"], token.get("normalized"), token.get("special")) for token in added}
+    contents = {token["content"] for token in added}
+    if len(contents) < len(told) or "" in contents:
+        raise NotCoveredError("two of its added tokens are spelled alike, or one is empty")
+    normal = [token["content"] for token in added if token.get("normalized")]
+    if nfc and any(NFC().normalize_str(content) != content for content in normal):
+        raise NotCoveredError("it has added tokens that are not in its own normal form")
+    vocab = definition["model"]["vocab"]
+    following = len(vocab)
+    for token in added:
+        # The library numbers them itself: as in the vocabulary, or on from the largest.
+        if token["id"] != vocab.get(token["content"], following):
+            raise NotCoveredError("it has added tokens with other ids than the library gives them")
+        following = max(following, token["id"] + 1)
+
+
+def _cuts(tokens: list[dict[str, Any]]) -> list[Change]:
+    """The cut at some added tokens; none if all of them are special, which are text in a text."""
+    if all(token.get("special") for token in tokens):
+        return []
+    values = {token["content"].encode(): NOT_CUT if token.get("special") else token["id"] for token in tokens}
+    return [partial(cut, spellings=spellings_of(values))]

@@ -1,0 +1,33 @@
+"""Texts as pieces: stretches of text, and between them the tokens that stand for themselves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from headrace.tokens.engine import Texts
+
+TEXT = -1
+"""What a piece that is text has in the place of a token's id."""
+
+
+class Pieces(NamedTuple):
+    """Texts cut into pieces, which lie one after the other.
+
+    Attributes:
+        data: uint8, valid UTF-8.
+        bounds: int64[n_pieces + 1]; piece i is ``data[bounds[i]:bounds[i + 1]]``.
+        ids: int32[n_pieces]: the token that a piece is, or ``TEXT``.
+        firsts: int64[n_texts + 1]; text i is the pieces ``firsts[i]`` to ``firsts[i + 1]``.
+    """
+
+    data: np.ndarray
+    bounds: np.ndarray
+    ids: np.ndarray
+    firsts: np.ndarray
+
+
+def whole(batch: Texts) -> Pieces:
+    """Each text as one piece; nothing is copied."""
+    return Pieces(batch.data, batch.offsets, np.full(batch.count, TEXT, np.int32), np.arange(batch.count + 1))
