@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from headrace.flow.kernels import kernel
 
 _NEAR = 8
 """Bytes that are copied of every token whatever its length: more than nine tokens in ten have no more."""
@@ -30,7 +31,7 @@ def token_table(tokens: list[bytes]) -> TokenBytes:
     return TokenBytes(np.frombuffer(b"".join(tokens) + bytes(_NEAR), dtype=np.uint8), starts)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sizes(tokens: np.ndarray, starts: np.ndarray, offsets: np.ndarray, bounds: np.ndarray) -> None:
     total = np.int64(0)
     for i in range(offsets.size - 1):
@@ -40,7 +41,7 @@ def _sizes(tokens: np.ndarray, starts: np.ndarray, offsets: np.ndarray, bounds: 
     bounds[offsets.size - 1] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _copy(tokens: np.ndarray, table: TokenBytes, low: int, high: int, out: np.ndarray) -> None:
     data, at = table.data, np.int64(0)
     for k in range(low, high):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from headrace.flow.kernels import borrowing
+from headrace.flow.kernels import borrowing, kernel
 from headrace.tokens.merge_table import MergeTable
 from headrace.tokens.merging import Places, merge_long, merge_short, new_places
 from headrace.tokens.pieces import TEXT
@@ -47,7 +46,7 @@ class Words(NamedTuple):
     places: Places
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def encode_texts(
     data: np.ndarray, words: np.ndarray, bounds: np.ndarray, ids: np.ndarray, scanner: Scanner, table: MergeTable,
     whole: WholeWords, cache: WordCache, out: np.ndarray, at: int, ends: np.ndarray,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from headrace.flow.kernels import borrowing
+from headrace.flow.kernels import borrowing, kernel
 from headrace.flow.keys import mix64
 from headrace.tokens.word_cache import TOKEN_BITS
 
@@ -67,7 +66,7 @@ def _buckets(key: np.uint64, size: int) -> tuple[np.uint64, np.uint64]:
     return mixed & mask, (mixed >> _HALF) & mask
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _insert(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
     """Put all pairs into the table, each into the emptier of its buckets; False if both were full."""
     for rank in range(left.size):
@@ -105,7 +104,7 @@ def merge_of(table: MergeTable, left: int, right: int) -> int:
     return int(np.int64(rank))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _rank_ascii(table: MergeTable) -> None:
     for a in range(ASCII):
         for b in range(ASCII):

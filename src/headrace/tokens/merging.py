@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from headrace.flow.kernels import borrowing
+from headrace.flow.kernels import borrowing, kernel
 from headrace.tokens.merge_table import ASCII, NONE, MergeTable, merge_of
 from headrace.tokens.split_patterns import code_point
 from headrace.tokens.word_cache import TOKEN_BITS
@@ -82,7 +81,7 @@ class Places(NamedTuple):
     before: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def new_places() -> Places:
     """Room for :func:`merge_short`."""
     return Places(
@@ -207,7 +206,7 @@ def _pop(heap: np.ndarray, size: int) -> int:
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def merge_window(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.ndarray, at: int) -> int:
     """Merge a stretch of text of any length by a heap.
 
@@ -262,7 +261,7 @@ def merge_window(data: np.ndarray, start: int, end: int, table: MergeTable, out:
     return made
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _apart(data: np.ndarray, joint: int, left: int, right: int, table: MergeTable) -> bool:
     """Whether two tokens that meet at a byte, merged alone, stay what they are."""
     fallback = table.byte_ids[data[joint - 1]] == left or table.byte_ids[data[joint]] == right
@@ -273,13 +272,13 @@ def _apart(data: np.ndarray, joint: int, left: int, right: int, table: MergeTabl
     return merge_window(data, low, high, table, made, int(np.int64(0))) == 2 and made[0] == left
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _whole(data: np.ndarray, at: int, table: MergeTable) -> bool:
     """Whether a byte may begin a window: with characters for symbols, only the first byte of one may."""
     return table.char_ids.size == 0 or (data[at] & 0xC0) != 0x80
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def merge_long(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.ndarray, at: int) -> int:
     """Merge a stretch of text of any length, window by window.
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from headrace.flow.kernels import borrowing
+from headrace.flow.kernels import borrowing, kernel
 from headrace.tokens.merge_table import MergeTable
 from headrace.tokens.merging import merge_window
 
@@ -99,7 +98,7 @@ def _joined(tokens: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return text, starts, np.array([*tokens.values()], dtype=np.int32)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _reached(text: np.ndarray, starts: np.ndarray, ids: np.ndarray, table: MergeTable, out: np.ndarray) -> None:
     """Whether merging each token's bytes gives the token."""
     for i in range(ids.size):
