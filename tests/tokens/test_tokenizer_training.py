@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from toy_corpus import Doc, Documents, Verdicts, build
@@ -13,6 +14,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig, TokenizerTrain
+from headrace.tokens.definition import fingerprint, read_definition
 from headrace.tokens.load import CHAT_MARKERS, open_engine
 from headrace.tokens.training import Tokenizer, needed_roles, train, with_special
 
@@ -74,7 +76,7 @@ def test_the_artifact_says_what_it_is(tmp_path):
     assert [f["name"] for f in made.manifest.files] == ["tokenizer.json"]
     extra = made.manifest.extra
     engine = open_engine(made)
-    assert extra["fingerprint"] == engine.fingerprint
+    assert extra["fingerprint"] == fingerprint(read_definition(made.file_path("tokenizer.json")))
     assert extra["vocab_size"] == engine.vocab_size == 400
     assert set(extra["special"]) == {
         "eod", "pad", "fim_prefix", "fim_middle", "fim_suffix", "fim_pad", *CHAT_MARKERS
@@ -122,7 +124,8 @@ def test_a_tokenizer_from_a_file_gets_what_it_lacks(tmp_path, shared, gpt2):
     assert engine.vocab_size == 50260
     words = ["some ordinary words, <|fim_prefix|> too"]
     assert (engine.encode(words).tokens == gpt2.encode(words).tokens).all()
-    assert Artifact.open(made.path).manifest.extra["fingerprint"] == engine.fingerprint
+    told = Artifact.open(made.path).manifest.extra["fingerprint"]
+    assert told == fingerprint(read_definition(made.file_path("tokenizer.json")))
     without = Tokenizer(config, ("eod",), 1, none, none)
     assert without.identity != step.identity
 
@@ -131,9 +134,10 @@ def test_crystalcoder_has_all_it_needs_and_stays_as_it_is(tmp_path, shared, crys
     special = SpecialTokens(eod="</s>", bos="<s>")
     config = TokenizerConfig(file=str(shared / "fixtures/tokenizers/crystalcoder.json"), special=special)
     roles = ("eod", "fim_prefix", "fim_middle", "fim_suffix", "fim_pad", *CHAT_MARKERS)
-    engine = open_engine(build(tmp_path, Tokenizer(config, roles, 1, Documents(()), Documents(()))))
+    made = build(tmp_path, Tokenizer(config, roles, 1, Documents(()), Documents(())))
+    engine = open_engine(made)
     assert engine.vocab_size == 32022
-    assert engine.fingerprint == crystal.fingerprint
+    assert made.manifest.extra["fingerprint"] == fingerprint(read_definition(Path(config.file)))
     assert engine.special == crystal.special
 
 

@@ -79,7 +79,6 @@ class Engine(Protocol):
 
     Attributes:
         vocab_size: one more than the largest id.
-        fingerprint: 32 hexadecimal digits: a hash of what determines the ids.
         special: role (``eod``, ``pad``, ``bos``, ``fim_prefix``, ...) -> id.
         dummy_prefix: whether a first piece gets the dummy space.
         lengths: int64[vocab_size]: the bytes that each id decodes to.
@@ -87,7 +86,6 @@ class Engine(Protocol):
     """
 
     vocab_size: int
-    fingerprint: str
     special: Mapping[str, int]
     dummy_prefix: bool
     lengths: np.ndarray

@@ -10,7 +10,6 @@ import numpy as np
 
 from headrace.errors import UserError
 from headrace.tokens.decoding import bytes_of, token_table
-from headrace.tokens.definition import fingerprint
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.spans import walk_spans, widen_meta_spaces
 from headrace.tokens.vocabulary import parts, token_bytes
@@ -38,7 +37,6 @@ class TableEngine(ABC):
     def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
         table = token_bytes(definition)
         self.vocab_size = len(table)
-        self.fingerprint = fingerprint(definition)
         self.special: Mapping[str, int] = dict(special)
         added = [token["id"] for token in definition.get("added_tokens") or [] if token.get("special")]
         self.special_ids = np.unique(np.array([*added, *special.values()], dtype=np.uint32))

@@ -65,10 +65,11 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
     added = {token["id"]: token["content"].encode() for token in definition.get("added_tokens") or []}
     table = [b""] * (max([*vocab.values(), *added]) + 1)
     alphabet = byte_alphabet()
+    spelled, to_bytes = frozenset(alphabet), {ord(char): byte for char, byte in alphabet.items()}
     byte_pieces = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
     for piece, index in vocab.items():
-        if byte_level and all(char in alphabet for char in piece):
-            table[index] = bytes(alphabet[char] for char in piece)
+        if byte_level and spelled.issuperset(piece):
+            table[index] = piece.translate(to_bytes).encode("latin-1")
         elif piece in byte_pieces and not byte_level:
             table[index] = byte_pieces[piece]
         else:
