@@ -27,7 +27,7 @@ class Laid(NamedTuple):
     Attributes:
         numbers: uint64[R], row numbers in the order of packing.
         tokens: [R, W].
-        loss: bool[R, W].
+        loss: bool[R, W]; None if every target of every row carries loss.
         masked: bool[R].
         segments: SEGMENT[n].
         rows: int64[n], which row each segment is in.
@@ -35,7 +35,7 @@ class Laid(NamedTuple):
 
     numbers: np.ndarray
     tokens: np.ndarray
-    loss: np.ndarray
+    loss: np.ndarray | None
     masked: np.ndarray
     segments: np.ndarray
     rows: np.ndarray
@@ -43,6 +43,8 @@ class Laid(NamedTuple):
 
 def rearrange(step: Sequence, ctx: TaskContext, laid: Laid) -> Laid:
     """Rearrange the pieces of those rows that hold sources with fill-in-the-middle."""
+    if laid.loss is None:
+        laid = laid._replace(loss=np.ones(laid.tokens.shape, dtype=bool))
     names = ctx.input("tokens").manifest.extra["sources"]
     rates, orders = np.zeros(len(names)), np.zeros(len(names))
     for name, take in step.config.sources.items():
@@ -67,6 +69,7 @@ def _rearrange_some(
     step: Sequence, ctx: TaskContext, laid: Laid, some: np.ndarray, rates: np.ndarray, orders: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rearrange some rows in place; their new segments and rows."""
+    assert laid.loss is not None
     width = laid.tokens.shape[1]
     mine = np.flatnonzero(np.isin(laid.rows, some))
     old, row = laid.segments[mine], np.searchsorted(some, laid.rows[mine])

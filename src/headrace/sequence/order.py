@@ -160,8 +160,14 @@ def laid(step: Sequence, ctx: TaskContext, chunks: list[Chunk]) -> Laid:
     rows = rank[np.searchsorted(numbers, records["to"])]
     n, width = len(numbers), step.seq_len + 1
     tokens = np.full((n, width), step.special(ctx)["pad"], dtype=ctx.input("tokens").manifest.extra["dtype"])
-    loss = np.ones((n, width), dtype=bool)
-    flat, flat_loss, size = tokens.reshape(-1).view(np.uint8), loss.reshape(-1).view(np.uint8), tokens.itemsize
+    segments, rows_of = with_padding(records, rows, n, width)
+    # Padding is no target; nor is the token that a cut document repeats, which the piece before has predicted.
+    pad = np.flatnonzero(segments["kind"] == PADDING)
+    again = np.flatnonzero((segments["kind"] != PADDING) & (segments["start"] > 0) & (segments["offset"] > 0))
+    masked = np.zeros(n, dtype=bool)
+    masked[rows[records["masked"] > 0]] = masked[rows_of[pad]] = masked[rows_of[again]] = True
+    loss = np.ones((n, width), dtype=bool) if masked.any() else None
+    flat, size = tokens.reshape(-1).view(np.uint8), tokens.itemsize
     at = 0
     while chunks:
         some, payload, starts = chunks.pop(0)
@@ -169,19 +175,13 @@ def laid(step: Sequence, ctx: TaskContext, chunks: list[Chunk]) -> Laid:
         counts = some["tokens"].astype(np.int64)
         copy(payload, starts, counts * size, flat, to * size)
         mine = some["masked"] > 0
-        if mine.any():
-            copy(payload, (starts + counts * size)[mine], counts[mine], flat_loss, to[mine])
+        if loss is not None and mine.any():
+            copy(payload, (starts + counts * size)[mine], counts[mine], loss.reshape(-1).view(np.uint8), to[mine])
         at += len(some)
-    masked = np.zeros(n, dtype=bool)
-    masked[rows[records["masked"] > 0]] = True
-    segments, rows = with_padding(records, rows, n, width)
-    # Padding is no target; nor is the token that a cut document repeats, which the piece before has predicted.
-    pad = np.flatnonzero(segments["kind"] == PADDING)
-    again = np.flatnonzero((segments["kind"] != PADDING) & (segments["start"] > 0) & (segments["offset"] > 0))
-    loss[rows[pad]] &= np.arange(width) < segments["start"][pad, None]
-    loss[rows[again], segments["start"][again]] = False
-    masked[rows[pad]] = masked[rows[again]] = True
-    return Laid(numbers[order], tokens, loss, masked, segments, rows)
+    if loss is not None:
+        loss[rows_of[pad]] &= np.arange(width) < segments["start"][pad, None]
+        loss[rows_of[again], segments["start"][again]] = False
+    return Laid(numbers[order], tokens, loss, masked, segments, rows_of)
 
 
 def with_padding(records: np.ndarray, rows: np.ndarray, n: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +204,7 @@ def targets_with_loss(done: Laid, sources: int) -> np.ndarray:
     segments, rows = done.segments, done.rows
     first = segments["start"] == 0
     counts = segments["length"].astype(np.int64) - first
-    if done.masked.any():
+    if done.loss is not None:
         sums = np.zeros((len(done.loss), done.loss.shape[1] + 1), dtype=np.int32)
         np.cumsum(done.loss, axis=1, out=sums[:, 1:])
         start = np.maximum(segments["start"], 1)
@@ -229,7 +229,9 @@ def write_shard(path: Path, done: Laid) -> None:
     bounds = np.zeros(n + 1, dtype=np.int32)
     np.cumsum(np.bincount(done.rows, minlength=n), out=bounds[1:])
     # A row without a mask is null, and its bits, which nobody reads, are zero.
-    bits = np.packbits(done.loss & done.masked[:, None], bitorder="little")
+    bits = np.zeros(-(-n * width // 8), dtype=np.uint8)
+    if done.loss is not None:
+        bits = np.packbits(done.loss & done.masked[:, None], bitorder="little")
     loss = pa.Array.from_buffers(
         columns.field("loss").type,
         n,
