@@ -54,7 +54,7 @@ def run_one(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
         spec = {"name": name, "cores": cores, "rounds": asked.rounds, "mb": mb, "corpus": str(corpus)}
-        spec |= {"work": str(asked.work.absolute()), "out": str(out), "free": name == "scaling"}
+        spec |= {"work": str(asked.work.absolute()), "out": str(out), "free": name in ("scaling", "two-processes")}
         command = [sys.executable, "-m", "bench.child", json.dumps(spec)]
         done = subprocess.run(command, env=environment, stdout=sys.stderr)
         return (json.loads(out.read_text()) if out.exists() else []), done.returncode == 0

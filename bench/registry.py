@@ -40,6 +40,7 @@ BENCHMARKS = {
     "loader": Benchmark("bench.loader", False),
     "seek": Benchmark("bench.seek", False),
     "first-use": Benchmark("bench.first_use", False),
+    "two-processes": Benchmark("bench.two_processes", False),
     "scaling": Benchmark("bench.scaling", False, 800),
     "steps": Benchmark("bench.steps", False, 300),
 }
