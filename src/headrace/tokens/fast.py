@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from headrace.errors import UserError
 from headrace.tokens.before_split import changes_before
+from headrace.tokens.copying import copy_pieces
 from headrace.tokens.covered import fast_tables
 from headrace.tokens.encoding import encode_texts
 from headrace.tokens.engine import Encoded, Texts
@@ -23,7 +24,6 @@ from headrace.tokens.words import CUTS
 _BLOCK = 1 << 18
 # Kernels look at the 32 bytes from a word's beginning on, and write 8 tokens where there may be one.
 _PADDING = 48
-_META_SPACE = "\u2581".encode()
 
 
 class FastEngine(TableEngine):
@@ -50,10 +50,12 @@ class FastEngine(TableEngine):
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
         batch = texts if isinstance(texts, Texts) else Texts.of(texts)
         _require_utf8(batch)
-        leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & self.dummy_prefix
         pieces = whole(batch)
         for change in self._changes:
             pieces = change(pieces)
+        leads = np.zeros(len(pieces.ids), dtype=bool)
+        if self.dummy_prefix:  # no text is cut then
+            leads[:] = first
         ends = np.zeros(len(pieces.ids) + 1, dtype=np.int64)
         # A token has a byte or more. What is never written to takes no memory.
         size = int(pieces.bounds[-1] - pieces.bounds[0]) + int(np.count_nonzero(leads))
@@ -101,7 +103,7 @@ def _copied(pieces: Pieces, leads: np.ndarray, low: int, high: int, meta_space: 
 
     Args:
         pieces: the pieces.
-        leads: bool[n]: which get a dummy space; where any does, each text is one piece.
+        leads: bool[n]: which get a dummy space.
         low: the first piece.
         high: the one after the last.
         meta_space: whether U+2581 is a space.
@@ -109,19 +111,8 @@ def _copied(pieces: Pieces, leads: np.ndarray, low: int, high: int, meta_space: 
     Returns:
         uint64[words] and int64[high - low + 1], the bytes where pieces begin and end.
     """
-    start, end = int(pieces.bounds[low]), int(pieces.bounds[high])
-    bounds = pieces.bounds[low : high + 1] - start
-    text = pieces.data[start:end]
-    if leads[low:high].any() or (meta_space and _META_SPACE in text.tobytes()):
-        changed = []
-        for i in range(low, high):
-            piece = pieces.data[pieces.bounds[i] : pieces.bounds[i + 1]].tobytes()
-            piece = piece.replace(_META_SPACE, b" ") if meta_space else piece
-            changed.append(b" " + piece if leads[i] and piece else piece)
-        bounds = np.concatenate([[0], np.cumsum([len(piece) for piece in changed])]).astype(np.int64)
-        text = np.frombuffer(b"".join(changed), dtype=np.uint8)
-    words = np.empty(len(text) // 8 + _PADDING // 8 + 1, dtype=np.uint64)
-    data = words.view(np.uint8)
-    data[: len(text)] = text
-    data[len(text) :] = 0
+    size = int(pieces.bounds[high] - pieces.bounds[low]) + int(np.count_nonzero(leads[low:high]))
+    words = np.empty(size // 8 + _PADDING // 8 + 1, dtype=np.uint64)
+    bounds = np.empty(high - low + 1, dtype=np.int64)
+    copy_pieces(pieces.data, pieces.bounds[low : high + 1], leads[low:high], meta_space, words.view(np.uint8), bounds)
     return words, bounds

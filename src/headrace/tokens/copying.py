@@ -1,0 +1,62 @@
+"""Pieces of texts copied to where kernels read them, with the changes that SentencePiece's models make to spaces."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.flow.kernels import borrowing
+
+_SPACE = np.uint8(0x20)
+_META_SPACE = (0xE2, 0x96, 0x81)  # U+2581 in UTF-8
+
+
+@borrowing
+def copy_pieces(
+    data: np.ndarray, bounds: np.ndarray, leads: np.ndarray, meta_space: bool, out: np.ndarray, new_bounds: np.ndarray
+) -> None:
+    """Copy pieces one after another.
+
+    Args:
+        data: uint8, valid UTF-8.
+        bounds: int64[n + 1], where pieces begin and end.
+        leads: bool[n]: which get a space put before them; empty ones never do.
+        meta_space: whether U+2581 becomes a space.
+        out: uint8: gets the pieces; what is left of it gets zeros.
+        new_bounds: int64[n + 1]: gets where they begin and end in ``out``.
+    """
+    at = np.int64(0)
+    for i in range(leads.size):
+        new_bounds[i] = at
+        start, size = bounds[i], bounds[i + 1] - bounds[i]
+        if leads[i] and size > 0:
+            out[at] = _SPACE
+            at += 1
+        suspect = np.uint8(0)
+        source, target = data[start : start + size], out[at : at + size]
+        for k in range(size):
+            target[k] = source[k]
+            suspect |= np.uint8(source[k] == _META_SPACE[0])
+        at += size if not meta_space or suspect == 0 else _spaced(source, target)
+    new_bounds[leads.size] = at
+    out[at:] = 0
+
+
+@borrowing
+def _spaced(source: np.ndarray, target: np.ndarray) -> int:
+    """Copy a piece with a space for each U+2581; returns its bytes then."""
+    at = np.int64(0)
+    k = np.int64(0)
+    while k < source.size:
+        byte = source[k]
+        if (
+            byte == _META_SPACE[0]
+            and k + 2 < source.size
+            and source[k + 1] == _META_SPACE[1]
+            and source[k + 2] == _META_SPACE[2]
+        ):
+            byte = _SPACE
+            k += 2
+        target[at] = byte
+        at += 1
+        k += 1
+    return int(at)
