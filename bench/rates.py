@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from bench.table import markdown
+from bench.table import checked, compared, markdown
 from headrace.planning.forecast import plan
 from headrace.planning.rates import FILE, Figure, figures
 from headrace.planning.text import reckoning, span
@@ -161,7 +161,8 @@ def main() -> None:
     body = yaml.safe_dump(entries, sort_keys=False, width=1000, allow_unicode=True)
     FILE.write_text(HEADER + body, encoding="utf-8")
     figures.cache_clear()
-    page = replaced(PAGE.read_text(encoding="utf-8"), "results", markdown(rows).strip())
+    results = f"{markdown(compared(rows))}\n{checked(rows)}".strip()
+    page = replaced(PAGE.read_text(encoding="utf-8"), "results", results)
     PAGE.write_text(page_of(page, values), encoding="utf-8")
 
 

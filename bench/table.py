@@ -48,6 +48,32 @@ def number(value: float | None) -> str:
     return f"{value:,.{min(digits, 4)}f}"
 
 
+def compared(rows: list[Row]) -> list[Row]:
+    """The rows that compare speeds; the others check something or set a constant of ``headrace plan``."""
+    return [
+        row for row in rows if not row["name"].startswith(("equality", "pathological", "step,", "disk,", "memory,"))
+    ]
+
+
+def checked(rows: list[Row]) -> str:
+    """What the rows that check come to, in words."""
+    equal = [row for row in rows if row["name"].startswith("equality")]
+    awkward = [row for row in rows if row["name"].startswith("pathological")]
+    lines = []
+    if equal:
+        size = sum(row["ours"] for row in equal if row["met"])
+        tokenizers = len({row["name"].split(":")[0] for row in equal})
+        lines.append(f"- **Equal tokens**: {number(size)} MB of texts with {tokenizers} tokenizers, 0 differences.\n")
+    if awkward:
+        worst = min(awkward, key=lambda row: float(row["ratio"]["median"]))
+        name, times = worst["name"].removeprefix("pathological, "), 1 / worst["ratio"]["median"]
+        lines.append(
+            f"- **Pathological texts**: the slowest of {len(awkward)} takes {times:.1f} times as long a byte as "
+            f"ordinary text ({name}); 20 are allowed.\n"
+        )
+    return "".join(lines)
+
+
 def markdown(rows: list[Row]) -> str:
     """The table, one row a comparison."""
     head = "| benchmark | cores | ours | peer | theirs | times better | target | |\n|---|--:|--:|---|--:|--:|--:|---|\n"
@@ -69,7 +95,7 @@ def markdown(rows: list[Row]) -> str:
 
 def plot(rows: list[Row]) -> str:
     """How many times better ours is, on a logarithmic axis: a bar from 1 to the median, a tick where the target is."""
-    shown = [row for row in rows if row["ratio"]]
+    shown = [row for row in compared(rows) if row["ratio"]]
     most = max([10.0, *(max(row["ratio"]["max"], row["target"] or 1) for row in shown)])
     decades = math.ceil(math.log10(most))
     scale = (_WIDTH - _LEFT - 70) / decades
