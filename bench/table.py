@@ -10,7 +10,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-_WIDTH, _LINE, _LEFT, _TOP = 860, 22, 400, 46
+_WIDTH, _LINE, _LEFT, _TOP = 960, 22, 500, 46
 
 
 def merged(path: Path, made: list[Row]) -> list[Row]:
@@ -118,9 +118,9 @@ def plot(rows: list[Row]) -> str:
         y = _TOP + _LINE * i
         label = f"{row['name']} / {row['peer']}" + (f" ({row['cores']} cores)" if row["cores"] > 1 else "")
         ratio = row["ratio"]
-        colour = "#b45f5f" if row["met"] is False else "#3b7a9e"
+        colour = "#b45f5f" if row["met"] is False or ratio["median"] < 1 else "#3b7a9e"
         middle = y + _LINE / 2
-        out.append(f'<text x="{_LEFT - 8}" y="{middle + 3}" text-anchor="end">{escape(label[:70])}</text>')
+        out.append(f'<text x="{_LEFT - 8}" y="{middle + 3}" text-anchor="end">{escape(label[:90])}</text>')
         width = max(1.0, x(ratio["median"]) - _LEFT)
         out.append(f'<rect x="{_LEFT}" y="{y + 4}" width="{width:.1f}" height="{_LINE - 8}" fill="{colour}"/>')
         low, high = x(ratio["min"]), x(ratio["max"])
