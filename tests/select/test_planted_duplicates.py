@@ -166,7 +166,8 @@ def test_with_verification_nothing_below_the_threshold_is_removed(corpus, runs) 
             jaccard = text_jaccard(rows[row]["text"], rows[evidence["kept_row"]]["text"], N, "characters")
             same = evidence["method"] == "exact"
             assert rows[row]["text"] == rows[evidence["kept_row"]]["text"] if same else jaccard >= 0.8
-            assert evidence["jaccard"] == (1.0 if same else round(jaccard, 6))
+            # Six digits; of 623 / 640 the seventh is a 5, which no rounding of a double can be held to.
+            assert abs(evidence["jaccard"] - (1.0 if same else jaccard)) < 0.500001e-6
     without = graph.read(runs[False]["verdicts"]).column("reason")
     assert 300 < removed < len(without) - without.null_count
 
