@@ -57,8 +57,9 @@ def whole_runs(setting: Setting) -> Seconds:
             made = pipelines.run(recipe, setting.work / f"scaling-{workers}", None, workers)
             digests.add(digest(made.folder)["total"])
             if turn:
-                for name, taken in [*made.artifacts.items(), ("all of it-00000000", sum(made.artifacts.values()))]:
-                    seconds.setdefault(name[:-9], {1: [], 2: []})[workers].append(taken)
+                steps = {name[:-9]: taken for name, taken in made.artifacts.items()}
+                for name, taken in (steps | {"all of it": sum(steps.values())}).items():
+                    seconds.setdefault(name, {1: [], 2: []})[workers].append(taken)
     require(len(digests) == 1, "the artifacts depend on the number of workers")
     del seconds["tokenizer"]
     return seconds

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.flow.kernels import borrowing
+from headrace.tokens.meta_space import FIRST_BYTE, is_meta_space
 
 _SPACE = np.uint8(0x20)
-_META_SPACE = (0xE2, 0x96, 0x81)  # U+2581 in UTF-8
 
 
 @borrowing
@@ -35,7 +35,7 @@ def copy_pieces(
         source, target = data[start : start + size], out[at : at + size]
         for k in range(size):
             target[k] = source[k]
-            suspect |= np.uint8(source[k] == _META_SPACE[0])
+            suspect |= np.uint8(source[k] == FIRST_BYTE)
         at += size if not meta_space or suspect == 0 else _spaced(source, target)
     new_bounds[leads.size] = at
     out[at:] = 0
@@ -44,19 +44,13 @@ def copy_pieces(
 @borrowing
 def _spaced(source: np.ndarray, target: np.ndarray) -> int:
     """Copy a piece with a space for each U+2581; returns its bytes then."""
-    at = np.int64(0)
-    k = np.int64(0)
+    at = k = 0
     while k < source.size:
         byte = source[k]
-        if (
-            byte == _META_SPACE[0]
-            and k + 2 < source.size
-            and source[k + 1] == _META_SPACE[1]
-            and source[k + 2] == _META_SPACE[2]
-        ):
+        if is_meta_space(source, k, source.size):
             byte = _SPACE
             k += 2
         target[at] = byte
         at += 1
         k += 1
-    return int(at)
+    return at

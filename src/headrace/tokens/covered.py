@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
+from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN
-from headrace.tokens.vocabulary import byte_alphabet, parts
+from headrace.tokens.vocabulary import byte_alphabet, parts, spelled_bytes
 from headrace.tokens.whole_words import WholeWords, whole_words
 from headrace.tokens.word_cache import TOKEN_BITS
 from headrace.tokens.words import KNOWN, Scanner, cuts_scanner, pattern_scanner
-
-_META_SPACE = "\u2581"
 
 
 class NotCoveredError(Exception):
@@ -66,11 +65,8 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     table = merge_table(left, right, result, byte_ids, np.empty(0, np.int32), lengths)
     words: dict[bytes, int] = {}
     if model.get("ignore_merges"):
-        words = {
-            bytes(alphabet[char] for char in piece): index
-            for piece, index in vocab.items()
-            if piece and all(char in alphabet for char in piece)
-        }
+        spelled = ((spelled_bytes(piece), index) for piece, index in vocab.items())
+        words = {piece: index for piece, index in spelled if piece}
     return Tables(pattern_scanner(kind, digits), table, whole_words(words, table))
 
 
@@ -126,9 +122,9 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
         if len(piece) == 1 and piece != " ":
             char_ids[ord(piece)] = index
     # The engine works on text in which a space stands for U+2581, as in the bytes that tokens decode to.
-    char_ids[ord(" ")], char_ids[ord(_META_SPACE)] = char_ids[ord(_META_SPACE)], -1
+    char_ids[ord(" ")], char_ids[ord(META_SPACE)] = char_ids[ord(META_SPACE)], -1
     names = {index: piece for piece, index in vocab.items()}
-    flat = b"".join(names[index].replace(_META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
+    flat = b"".join(names[index].replace(META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
     table = merge_table(left, right, result, byte_ids, char_ids, lengths)
     scanner = cuts_scanner(_joined(np.frombuffer(flat, dtype=np.uint8)))
     return Tables(scanner, table, whole_words({}, table))
@@ -139,11 +135,11 @@ def _require_plain_spaces(definition: dict[str, Any]) -> None:
     normalizers, splits = parts(definition, "normalizer"), parts(definition, "pre_tokenizer")
     kinds = [part["type"] for part in normalizers if part["type"] != "Prepend"]
     prepended = [part["prepend"] for part in normalizers if part["type"] == "Prepend"]
-    if not splits and kinds == ["Replace"] and prepended in ([], [_META_SPACE]):
+    if not splits and kinds == ["Replace"] and prepended in ([], [META_SPACE]):
         replace = next(part for part in normalizers if part["type"] == "Replace")
-        if replace["pattern"] == {"String": " "} and replace["content"] == _META_SPACE:
+        if replace["pattern"] == {"String": " "} and replace["content"] == META_SPACE:
             return
-    metaspace = {"type": "Metaspace", "replacement": _META_SPACE, "split": False}
+    metaspace = {"type": "Metaspace", "replacement": META_SPACE, "split": False}
     if not normalizers and len(splits) == 1 and metaspace.items() <= splits[0].items():
         return
     raise NotCoveredError("its rules for spaces are not those of SentencePiece's BPE models")

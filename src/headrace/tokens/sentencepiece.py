@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from headrace.errors import UserError
+from headrace.tokens.meta_space import META_SPACE
 
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of ModelProto
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6  # SentencePiece.Type
@@ -89,8 +90,8 @@ def definition_of_model(data: bytes, where: str) -> dict[str, Any]:
             "Convert it to a tokenizer.json first.",
         )
     vocab = {piece: index for index, (piece, _, _) in enumerate(pieces)}
-    dummy = [{"type": "Prepend", "prepend": "\u2581"}] if normalizer.get(3, 1) else []
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    dummy = [{"type": "Prepend", "prepend": META_SPACE}] if normalizer.get(3, 1) else []
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": META_SPACE}
     unknown = next((piece for piece, _, kind in pieces if kind == _UNKNOWN), None)
     added = [
         {"id": index, "content": piece, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
@@ -103,7 +104,7 @@ def definition_of_model(data: bytes, where: str) -> dict[str, Any]:
         "vocab": vocab, "merges": _merges(pieces, vocab),
     }  # fmt: skip
     decoders = [
-        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+        {"type": "Replace", "pattern": {"String": META_SPACE}, "content": " "},
         {"type": "ByteFallback"},
         {"type": "Fuse"},
         *([{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if dummy else []),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.flow.kernels import borrowing
-
-_META_SPACE = (0xE2, 0x96, 0x81)  # U+2581 in UTF-8
+from headrace.tokens.meta_space import is_meta_space
 
 
 @borrowing
@@ -47,9 +46,7 @@ def widen_meta_spaces(data: np.ndarray, bounds: np.ndarray, offsets: np.ndarray,
             spans[k, 0] += wide
             end = first + spans[k, 1]
             while place < end + wide:
-                step = 1
-                if data[place] == _META_SPACE[0] and place + 2 < stop:
-                    step = 3 if data[place + 1] == _META_SPACE[1] and data[place + 2] == _META_SPACE[2] else 1
+                step = 3 if is_meta_space(data, place, stop) else 1
                 place += step
                 wide += step - 1
             spans[k, 1] += wide

@@ -11,13 +11,14 @@ import numpy as np
 from headrace.errors import UserError
 from headrace.tokens.decoding import bytes_of, token_table
 from headrace.tokens.engine import Encoded, Texts
+from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.spans import walk_spans, widen_meta_spaces
 from headrace.tokens.vocabulary import parts, token_bytes
 
 
 def writes_meta_space(definition: dict[str, Any]) -> bool:
     """Whether a tokenizer writes U+2581 for a space, so that it cannot tell the two apart in a text."""
-    replaced = any(part.get("content") == "\u2581" for part in parts(definition, "normalizer"))
+    replaced = any(part.get("content") == META_SPACE for part in parts(definition, "normalizer"))
     return replaced or any(part["type"] == "Metaspace" for part in parts(definition, "pre_tokenizer"))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.errors import UserError
-
-_META_SPACE = "\u2581"  # what SentencePiece writes for a space (Kudo and Richardson 2018, 1808.06226)
+from headrace.tokens.meta_space import META_SPACE
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -14,6 +13,15 @@ def byte_alphabet() -> dict[str, int]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+_BYTES = {ord(char): byte for char, byte in byte_alphabet().items()}
+_SPELLERS = frozenset(map(chr, _BYTES))
+
+
+def spelled_bytes(piece: str) -> bytes | None:
+    """The bytes that a piece of a byte-level vocabulary stands for; None if it is not in the byte alphabet."""
+    return piece.translate(_BYTES).encode("latin-1") if _SPELLERS.issuperset(piece) else None
 
 
 def parts(definition: dict[str, Any], section: str) -> list[dict[str, Any]]:
@@ -36,7 +44,7 @@ def is_meta_space(definition: dict[str, Any]) -> bool:
     """Whether the model's tokens are spelled with U+2581 for a space."""
     replaces = [p for p in parts(definition, "normalizer") if p["type"] == "Replace"]
     return any(p["type"] == "Metaspace" for p in parts(definition, "pre_tokenizer")) or any(
-        p["content"] == _META_SPACE and p["pattern"] == {"String": " "} for p in replaces
+        p["content"] == META_SPACE and p["pattern"] == {"String": " "} for p in replaces
     )
 
 
@@ -64,16 +72,15 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
     vocab = _vocabulary(definition)
     added = {token["id"]: token["content"].encode() for token in definition.get("added_tokens") or []}
     table = [b""] * (max([*vocab.values(), *added]) + 1)
-    alphabet = byte_alphabet()
-    spelled, to_bytes = frozenset(alphabet), {ord(char): byte for char, byte in alphabet.items()}
     byte_pieces = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
     for piece, index in vocab.items():
-        if byte_level and spelled.issuperset(piece):
-            table[index] = piece.translate(to_bytes).encode("latin-1")
+        spelled = spelled_bytes(piece) if byte_level else None
+        if spelled is not None:
+            table[index] = spelled
         elif piece in byte_pieces and not byte_level:
             table[index] = byte_pieces[piece]
         else:
-            table[index] = (piece if byte_level else piece.replace(_META_SPACE, " ")).encode()
+            table[index] = (piece if byte_level else piece.replace(META_SPACE, " ")).encode()
     for index, content in added.items():
         table[index] = content
     return table
