@@ -193,6 +193,15 @@ def test_fingerprint_is_of_what_determines_the_ids(shared):
     assert fingerprint(again) != fingerprint(llama)
 
 
+def test_fingerprint_tells_where_added_tokens_are_found(trained_definition):
+    def with_token(**flags):
+        token = {"id": 999, "content": "<|x|>", "special": False, "lstrip": False, "normalized": False, **flags}
+        return fingerprint({**trained_definition, "added_tokens": [token]})
+
+    assert len({with_token(), with_token(lstrip=True), with_token(normalized=True), with_token(special=True)}) == 4
+    assert with_token(special=True) == with_token(special=True, rstrip=True)
+
+
 def test_decode_reads_any_ids(engine):
     ids = np.arange(engine.vocab_size, dtype=np.uint32)
     lists = engine.decode_batch(Encoded(ids, np.arange(len(ids) + 1)))

@@ -93,7 +93,7 @@ def _component(part: str) -> str:
         elif char == "?":
             out.append("[^/]")
         elif char == "[" and (close := part.find("]", i + 2)) > 0:
-            inside = part[i + 1 : close].replace("\\", "\\\\")
+            inside = re.sub(r"([\\\[&|~])", r"\\\1", part[i + 1 : close])  # what sets of Python's re mean more by
             out.append("[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]")
             i = close
         elif char == "{" and "}" in part[i:]:

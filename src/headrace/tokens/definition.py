@@ -92,7 +92,16 @@ def fingerprint(definition: dict[str, Any]) -> str:
     if model.get("type") == "BPE":
         # Two spellings of the same merges are in use: "a b" and ["a", "b"].
         model["merges"] = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
-    added = [[token["id"], token["content"], bool(token.get("special"))] for token in definition["added_tokens"] or []]
+    added = [
+        [token["id"], token["content"], bool(token.get("special")), *_found_by(token)]
+        for token in definition["added_tokens"] or []
+    ]
     what = [sorted(added), parts(definition, "normalizer"), parts(definition, "pre_tokenizer"), model]
     canonical = json.dumps(what, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def _found_by(token: dict[str, Any]) -> list[str]:
+    """The flags that say where an added token is found; one that is special is never found in a text."""
+    flags = ("lstrip", "normalized", "rstrip", "single_word")
+    return [] if token.get("special") else [flag for flag in flags if token.get(flag)]
