@@ -8,10 +8,10 @@ import orjson
 
 from bench.corpus import SHARED
 from bench.harness import Setting, sample
+from bench.published_patterns import DEEPSEEK_V3_PATTERNS, O200K_PATTERN
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.tokens.definition import read_definition
 from headrace.tokens.load import special_ids
-from headrace.tokens.o200k import O200K_PATTERN
 from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 from headrace.tokens.training import train
 
@@ -36,11 +36,18 @@ def _level(use_regex: bool) -> dict[str, Any]:
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
 
+def with_splits(definition: dict[str, Any], *patterns: str) -> dict[str, Any]:
+    """The same vocabulary behind split patterns, each within the pieces of the one before."""
+    splits = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        for pattern in patterns
+    ]
+    return {**definition, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, _level(False)]}}
+
+
 def with_pattern(definition: dict[str, Any], pattern: str) -> dict[str, Any]:
     """The same vocabulary behind a split pattern, and whole words looked up first, as in Llama 3's own."""
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    first = {"type": "Sequence", "pretokenizers": [split, _level(False)]}
-    return {**definition, "pre_tokenizer": first, "model": {**definition["model"], "ignore_merges": True}}
+    return {**with_splits(definition, pattern), "model": {**definition["model"], "ignore_merges": True}}
 
 
 def with_added(definition: dict[str, Any], *contents: str, **flags: bool) -> dict[str, Any]:
@@ -83,6 +90,7 @@ def byte_level_pipelines(definition: dict[str, Any]) -> dict[str, Pipeline]:
         "o200k pattern": Pipeline(with_pattern(definition, O200K_PATTERN), O200K_PATTERN),
         "GPT-NeoX": Pipeline(gpt_neox(definition), None),
         "StarCoder": Pipeline(starcoder(definition), None),
+        "DeepSeek-V3": Pipeline(with_splits(definition, *DEEPSEEK_V3_PATTERNS), None),
     }
 
 

@@ -193,8 +193,8 @@ def contamination() -> Made:
             yield f"contamination {n}", match(data, offsets, index)
 
 
-def byte_level(pattern: str, whole: bool) -> dict[str, Any]:
-    """A tokenizer of bytes with a few merges, two tokens that no merges reach, and a split pattern."""
+def byte_level(whole: bool, *patterns: str) -> dict[str, Any]:
+    """A tokenizer of bytes with a few merges, two tokens that no merges reach, and split patterns."""
     from headrace.tokens.definition import byte_level_definition
     from headrace.tokens.vocabulary import byte_alphabet
 
@@ -205,16 +205,17 @@ def byte_level(pattern: str, whole: bool) -> dict[str, Any]:
     vocabulary |= {"abx": len(vocabulary), "x" * 40: len(vocabulary) + 1}
     definition = byte_level_definition(vocabulary, merges)
     definition["model"]["ignore_merges"] = whole
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    kept = {"behavior": "Isolated", "invert": False}
+    splits = [{"type": "Split", "pattern": {"Regex": pattern}, **kept} for pattern in patterns]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    return {**definition, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]}}
+    return {**definition, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, level]}}
 
 
 def with_changes() -> dict[str, Any]:
     """Single digits, NFC, and added tokens before it and after it, one of them special."""
     from headrace.tokens.split_patterns import GPT2_PATTERN
 
-    definition = byte_level(GPT2_PATTERN, whole=False)
+    definition = byte_level(False, GPT2_PATTERN)
     digits = {"type": "Digits", "individual_digits": True}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False}
@@ -258,7 +259,7 @@ def tokens() -> Made:
     """The fast engine with every pattern, with and without whole words, in stretches of several sizes, and back."""
     from headrace.tokens.engine import Texts
     from headrace.tokens.fast import FastEngine
-    from headrace.tokens.words import KNOWN
+    from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 
     rng = random.Random(7)
     odd = ["".join(rng.choices("aA'sS \n(1\xe9\u6f22\u3000\U0001f600\u2581", k=40)) for _ in range(10)]
@@ -275,7 +276,9 @@ def tokens() -> Made:
         "x" * 63 + "\xe9" * 70,
     ]
     given = [*buffers(), buffer(odd)]
-    patterned = [byte_level(pattern, whole) for pattern in KNOWN for whole in (False, True)]
+    # One that knows every character; one that leaves some between, within the pieces of another that does.
+    patterns = [(GPT2_PATTERN,), (LLAMA3_PATTERN,), (r"\s?\p{L}+", r"[^ab\s]+(?!x)|'\S")]
+    patterned = [byte_level(whole, *some) for some in patterns for whole in (False, True)]
     for definition in [*patterned, with_changes(), sentencepiece()]:
         engine = FastEngine(definition, {})
         for stretch in (9, 4096):

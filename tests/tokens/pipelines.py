@@ -7,12 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headrace.tokens.o200k import O200K_PATTERN, TEKKEN_PATTERN
-from headrace.tokens.split_patterns import QWEN2_PATTERN
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bench.vocabularies import gpt_neox, starcoder, with_added, with_pattern
+from bench.published_patterns import (
+    BLOOM_PATTERN,
+    DEEPSEEK_CODER_PATTERNS,
+    DEEPSEEK_V3_PATTERNS,
+    KIMI_PATTERN,
+    O200K_PATTERN,
+    QWEN2_PATTERN,
+    TEKKEN_PATTERN,
+)
+from bench.vocabularies import gpt_neox, starcoder, with_added, with_pattern, with_splits
 
 
 def qwen(definition: dict[str, Any]) -> dict[str, Any]:
@@ -34,10 +40,37 @@ def tekken(definition: dict[str, Any]) -> dict[str, Any]:
     return with_pattern(definition, TEKKEN_PATTERN)
 
 
+def deepseek_v3(definition: dict[str, Any]) -> dict[str, Any]:
+    """DeepSeek-V3 and R1: numbers, Chinese and Japanese, then the rest, and markers that are not special."""
+    return with_added(with_splits(definition, *DEEPSEEK_V3_PATTERNS), "<\uff5cUser\uff5c>", "\n7")
+
+
+def deepseek_coder(definition: dict[str, Any]) -> dict[str, Any]:
+    """DeepSeek-Coder: five splits, one within the other, which leave text between them."""
+    made = with_splits(definition, *DEEPSEEK_CODER_PATTERNS)
+    splits = made["pre_tokenizer"]["pretokenizers"]
+    splits.insert(-1, {"type": "Digits", "individual_digits": True})
+    return made
+
+
+def bloom(definition: dict[str, Any]) -> dict[str, Any]:
+    """BLOOM: a pattern that leaves white space and some marks between its matches."""
+    return with_splits(definition, BLOOM_PATTERN)
+
+
+def kimi(definition: dict[str, Any]) -> dict[str, Any]:
+    """Kimi K2: GPT-4o's pattern with Chinese for itself, by intersections of classes."""
+    return with_pattern(definition, KIMI_PATTERN)
+
+
 PIPELINES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "neox": gpt_neox,
     "qwen": qwen,
     "starcoder": starcoder,
     "gpt-oss": gpt_oss,
     "tekken": tekken,
+    "deepseek-v3": deepseek_v3,
+    "deepseek-coder": deepseek_coder,
+    "bloom": bloom,
+    "kimi": kimi,
 }

@@ -13,16 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_text import RUNS
-from pipelines import with_pattern
+from pipelines import QWEN2_PATTERN, with_pattern
 from tokenizers.normalizers import NFC
 
+from bench.published_patterns import CL100K_PATTERN
 from headrace.errors import UserError
 from headrace.tokens.definition import byte_level_definition
 from headrace.tokens.engine import Texts
 from headrace.tokens.fast import FastEngine
 from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import engine_from
-from headrace.tokens.split_patterns import CL100K_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
+from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

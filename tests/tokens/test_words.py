@@ -8,85 +8,175 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
-from odd_text import RUNS
-from tokenizers import Regex
-from tokenizers.pre_tokenizers import Digits, Sequence, Split
+from odd_text import ODD, RUNS
+from pipelines import PIPELINES, with_splits
+from tokenizers import Regex, pre_tokenizers
 
-from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN
-from headrace.tokens.words import KNOWN, Scanner, Scratch, next_words, one_word, pattern_scanner
+from bench.published_patterns import CL100K_PATTERN
+from headrace.tokens.regex import NotReadError
+from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
+from headrace.tokens.splitting import split_scanner
+from headrace.tokens.vocabulary import parts
+from headrace.tokens.words import Scanner, new_scratch, next_words
 
-STRETCHES = [9, 16, 64, 4096]
-
-
-@pytest.fixture(scope="module", params=[*sorted(KNOWN), "digits"])
-def pattern(request):
-    """A split pattern, or ``digits``: GPT-2's between numbers that stand alone."""
-    return request.param
-
-
-def scanner_of(pattern: str, stretch: int) -> Scanner:
-    return pattern_scanner(*KNOWN.get(pattern, (DIGITS, 1)), stretch)
+STRETCHES = [1, 9, 64, 4096]
+FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+PATTERNS = {"GPT-2": GPT2_PATTERN, "Llama 3": LLAMA3_PATTERN, "GPT-4": CL100K_PATTERN}
+NAMES = [*PATTERNS, *PIPELINES]
 
 
-def matches(pattern: str, text: str) -> list[str]:
+@pytest.fixture(scope="module", params=NAMES)
+def splits(request, trained_definition):
+    """The pre-tokenizers of a published tokenizer."""
+    named = PATTERNS.get(request.param)
+    definition = with_splits(trained_definition, named) if named else PIPELINES[request.param](trained_definition)
+    return parts(definition, "pre_tokenizer")
+
+
+def isolated(*patterns: str) -> list[dict]:
+    """Pre-tokenizers of patterns, each within the pieces of the one before."""
+    return parts(with_splits({}, *patterns), "pre_tokenizer")
+
+
+def of_library(splits: list[dict]) -> pre_tokenizers.PreTokenizer:
+    """The same pre-tokenizers of the library, but for the spelling of bytes."""
+    made = []
+    for split in splits:
+        if split["type"] == "Digits":
+            made.append(pre_tokenizers.Digits(split["individual_digits"]))
+        elif split["type"] == "Split":
+            made.append(pre_tokenizers.Split(Regex(split["pattern"]["Regex"]), split["behavior"].lower()))
+        elif split["use_regex"]:
+            made.append(pre_tokenizers.Split(Regex(GPT2_PATTERN), "isolated"))
+    return pre_tokenizers.Sequence(made)
+
+
+def expected(splits: list[dict], text: str) -> list[str]:
     """The words of the library."""
-    split = Split(Regex(GPT2_PATTERN if pattern == "digits" else pattern), "isolated")
-    splits = [Digits(individual_digits=True), split] if pattern == "digits" else [split]
-    return [word for word, _ in Sequence(splits).pre_tokenize_str(text)] if text else []
+    return [word for word, _ in of_library(splits).pre_tokenize_str(text)] if text else []
 
 
-def words(text: str, scanner: Scanner, scratch: Scratch) -> list[str]:
-    raw = text.encode()
-    data = np.frombuffer(raw + bytes(16), dtype=np.uint8)
-    found, start = [], 0
-    while start < len(raw):
-        count = next_words(data, start, len(raw), scanner, scratch)
-        bounds = start + scratch.starts[: count + 1].astype(np.int64)
-        found += [raw[low:high].decode() for low, high in itertools.pairwise(bounds)]
-        start = int(bounds[-1])
+def words(text: str, scanner: Scanner, stretch: int) -> list[str]:
+    """The words of ours, with another text before and after this one in the buffer."""
+    scanner = scanner._replace(stretch=stretch)
+    before, raw = "(\n \n7 " * 3, text.encode()
+    data = np.frombuffer(before.encode() + raw + b"\ns7\xcc\x81" + bytes(16), dtype=np.uint8)
+    scratch, start = new_scratch(scanner), 0
+    for end in (len(before), len(before) + len(raw)):
+        found = []
+        while start < end:
+            count = next_words(data, start, end, scanner, scratch)
+            bounds = start + scratch.starts[: count + 1].astype(np.int64)
+            found += [data[low:high].tobytes().decode() for low, high in itertools.pairwise(bounds)]
+            start = int(bounds[-1])
     return found
 
 
-def one_by_one(text: str, scanner: Scanner) -> list[str]:
-    """The plain scanners, a word at a time."""
-    raw = text.encode()
-    data = np.frombuffer(raw + bytes(16), dtype=np.uint8)
-    found, start = [], 0
-    while start < len(raw):
-        end = one_word(data, start, len(raw), scanner)
-        found.append(raw[start:end].decode())
-        start = end
-    return found
-
-
-def room(stretch: int) -> Scratch:
-    return Scratch(np.full(stretch + 2, 255, dtype=np.uint8), np.empty(stretch + 1, dtype=np.int32))
-
-
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@FUZZ
 @given(RUNS, st.sampled_from(STRETCHES))
-def test_words_are_the_matches_of_the_pattern(pattern, text, stretch):
-    expected = matches(pattern, text)
-    scanner, scratch = scanner_of(pattern, stretch), room(stretch)
-    assert one_by_one(text, scanner) == expected
-    words("(\n \n" * 4, scanner, scratch)  # what is left of a stretch before must not be seen
-    assert words(text, scanner, scratch) == expected
+def test_words_are_the_matches_of_the_pattern(splits, text, stretch):
+    assert words(text, split_scanner(splits), stretch) == expected(splits, text)
 
 
-def test_every_character_in_every_place(pattern):
+def test_every_character_in_every_place(splits):
     points = [chr(point) for point in [*range(0x3400), *range(0xA000, 0xA900), *range(0xF900, 0x12000, 3)]]
     shown = [f"a{c}b {c}1{c}\n{c}'{c}s({c}{c} " for c in points if not 0xD800 <= ord(c) < 0xE000]
     text = "".join(shown)
-    expected = matches(pattern, text)
-    scanner = scanner_of(pattern, 4096)
-    assert words(text, scanner, room(4096)) == expected
-    assert one_by_one(text, scanner) == expected
+    assert words(text, split_scanner(splits), 4096) == expected(splits, text)
 
 
-def test_python_files_of_the_environment(pattern):
-    scanner, scratch = scanner_of(pattern, 4096), room(4096)
+def test_python_files_of_the_environment(splits):
+    scanner = split_scanner(splits)
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[::9]:
         text = path.read_text(encoding="utf-8", errors="replace")
-        assert words(text, scanner, scratch) == matches(pattern, text), path
+        assert words(text, scanner, 4096) == expected(splits, text), path
+
+
+# Patterns of all that is read, over few characters, so that alternatives compete.
+CLASSES = [
+    "a", "b", "A", "s", " ", "1", "'", r"\n", r"\s", r"\S", r"\p{L}", r"\p{N}", r"\p{Lu}", r"\P{L}", r"\p{^M}", "[ab]",
+    "[^a]", r"[^\s\p{L}]", r"[a-z&&[^b]]", r"[\r\n]", r"[a[1 ]]", r"\u0061", r"\x{e9}", "\u6f22", r"[\p{Han}\-]",
+    "(?i:s)", "(?i:[a-c])",
+]  # fmt: skip
+AROUND = [r"(?!\S)", r"(?=a)", r"(?![ab])", "$", r"(?=[^\s])"]
+REPEATS = ["", "", "?", "*", "+", "??", "*?", "+?", "?+", "*+", "++", "{2}", "{1,3}", "{0,2}", "{2,}"]
+PIECES = st.tuples(st.sampled_from(CLASSES), st.sampled_from(REPEATS)).map("".join) | st.sampled_from(AROUND)
+REGEXES = st.recursive(
+    st.lists(PIECES, min_size=1, max_size=3).map("".join),
+    lambda inner: (
+        st.lists(inner, min_size=2, max_size=3).map("|".join)
+        | st.tuples(inner, st.sampled_from(["", "?", "*", "+", "{1,2}"])).map(lambda pair: f"(?:{pair[0]}){pair[1]}")
+        | st.tuples(inner, inner).map("".join)
+    ),
+    max_leaves=5,
+)
+FEW = st.lists(st.sampled_from([*"aaabbABssS  11'\n\r-", "\xe9", "\u6f22", "\u0301", "\u017f", *ODD[:8]]), max_size=24)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(REGEXES, min_size=1, max_size=3), st.lists(FEW.map("".join), min_size=1, max_size=4))
+def test_any_patterns_that_are_read_split_as_the_library_splits(patterns, texts):
+    try:
+        scanner = split_scanner(isolated(*patterns))
+    except NotReadError as reason:
+        event(str(reason)[:40])
+        assume(False)
+    for text in texts:
+        assert words(text, scanner, 5) == words(text, scanner, 64) == expected(isolated(*patterns), text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r"a|\b", r"'\\b'"),
+        (r"\w+", r"'\\w'"),
+        (r"(a)\1", r"'\\1'"),
+        (r"(?<=a)b", "group of the kind"),
+        (r"(?>a)b", "group of the kind"),
+        (r"^a", "where a character is due"),
+        (r"a.b", "where a character is due"),
+        (r"(?=ab)c", "more than one character"),
+        (r"(?:ab)++", "possessive"),
+        (r"(?:a?)*b", "repetition of what may be empty"),
+        (r"a{1,3}+", "repetition of a repetition"),
+        (r"a{,3}", "brace"),
+        (r"a{1000}", "repetition of 1000"),
+        (r"(?i:\xe9)", "without a character"),
+        (r"(?i:\u00e9)", "beyond ASCII"),
+        (r"(?i:fi)", "ligatures"),
+        (r"[[:alpha:]]", "POSIX"),
+        (r"\p{Klingon}", "Klingon"),
+        (r"a*", "empty text"),
+        (r"(?=a)", "empty text"),
+        (r"a+b", "read far ahead again and again"),
+        (r"a|[ab]+c", "read far ahead again and again"),
+        ("(a", "does not end"),
+    ],
+)
+def test_what_is_not_read_is_said(pattern, why):
+    with pytest.raises(NotReadError, match=why):
+        split_scanner(isolated(pattern))
+
+
+def test_a_kind_of_split_that_is_not_read_is_said():
+    split = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+    with pytest.raises(NotReadError, match="MergedWithPrevious"):
+        split_scanner([split, *isolated("a")])
+    with pytest.raises(NotReadError, match="Removed, inverted"):  # it would lose white space
+        split_scanner([{**split, "pattern": {"Regex": r"\S+"}, "behavior": "Removed", "invert": True}, *isolated("a")])
+    with pytest.raises(NotReadError, match="Punctuation"):
+        split_scanner([{"type": "Punctuation", "behavior": "Isolated"}, *isolated("a")])
+    with pytest.raises(NotReadError, match="nothing but bytes"):
+        split_scanner(isolated())
+    text = isolated("\\.")
+    text[0]["pattern"] = {"String": "."}
+    assert words("a.b..c", split_scanner(text), 9) == ["a", ".", "b", ".", ".", "c"]
+
+
+@pytest.mark.parametrize("digits", [True, False])
+def test_digits_before_a_pattern(digits):
+    splits = [{"type": "Digits", "individual_digits": digits}, *isolated(r"\S+")]
+    text = "a12b  345 \U0001d7d9\u0663 6\n"
+    assert words(text, split_scanner(splits), 9) == expected(splits, text)

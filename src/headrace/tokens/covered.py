@@ -8,11 +8,12 @@ import numpy as np
 
 from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
 from headrace.tokens.meta_space import META_SPACE
-from headrace.tokens.split_patterns import DIGITS, GPT2_PATTERN
+from headrace.tokens.regex import NotReadError
+from headrace.tokens.splitting import split_scanner
 from headrace.tokens.vocabulary import byte_alphabet, parts, spelled_bytes
 from headrace.tokens.whole_words import WholeWords, whole_words
 from headrace.tokens.word_cache import TOKEN_BITS
-from headrace.tokens.words import KNOWN, Scanner, cuts_scanner, pattern_scanner
+from headrace.tokens.words import Scanner, cuts_scanner
 
 
 class NotCoveredError(Exception):
@@ -54,7 +55,7 @@ def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
 
 def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     model = definition["model"]
-    kind, digits = _pattern(parts(definition, "pre_tokenizer"))
+    scanner = _scanner(parts(definition, "pre_tokenizer"))
     vocab, alphabet = model["vocab"], byte_alphabet()
     if any(char not in vocab for char in alphabet):
         raise NotCoveredError("some bytes have no token")
@@ -67,26 +68,15 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     if model.get("ignore_merges"):
         spelled = ((spelled_bytes(piece), index) for piece, index in vocab.items())
         words = {piece: index for piece, index in spelled if piece}
-    return Tables(pattern_scanner(kind, digits), table, whole_words(words, table))
+    return Tables(scanner, table, whole_words(words, table))
 
 
-def _pattern(splits: list[dict[str, Any]]) -> tuple[int, int]:
-    """The scanner of a byte-level tokenizer and its number of digits."""
-    kinds = [part["type"] for part in splits]
-    if kinds == ["ByteLevel"] and splits[0].get("use_regex", True):
-        return KNOWN[GPT2_PATTERN]
-    if kinds == ["Digits", "ByteLevel"] and splits[0].get("individual_digits") and splits[1].get("use_regex", True):
-        return DIGITS, 1
-    if kinds != ["Split", "ByteLevel"] or splits[1].get("use_regex", True):
-        raise NotCoveredError(f"it splits text by {' and '.join(kinds)} in an unknown way")
-    found = KNOWN.get(splits[0]["pattern"].get("Regex", ""))
-    # The patterns leave nothing between their matches, so removing that is no different from keeping it apart.
-    how = (splits[0]["behavior"], bool(splits[0].get("invert")))
-    if found is None or how not in (("Isolated", False), ("Removed", True)):
-        raise NotCoveredError(
-            "its split pattern is none of GPT-2's, GPT-4's, GPT-4o's, Llama 3's, Qwen 2's and Tekken's"
-        )
-    return found
+def _scanner(splits: list[dict[str, Any]]) -> Scanner:
+    """How a byte-level tokenizer cuts texts into words."""
+    try:
+        return split_scanner(splits)
+    except NotReadError as reason:
+        raise NotCoveredError(f"its rules for splitting text have {reason}") from None
 
 
 def _merges(model: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from headrace.tokens.word_cache import (
     take_long,
     take_short,
 )
-from headrace.tokens.words import Scanner, Scratch, next_words
+from headrace.tokens.words import Scanner, Scratch, new_scratch, next_words
 
 
 class Words(NamedTuple):
@@ -70,7 +70,7 @@ def encode_texts(
         ends: int64[n]: gets the end of each piece's tokens.
     """
     room = scanner.stretch + 1
-    scratch = Scratch(np.empty(room + 1, np.uint8), np.empty(room, np.int32))
+    scratch = new_scratch(scanner)
     near, found, missing = np.empty(room, np.uint32), np.empty(room, np.uint64), np.empty(room, np.int32)
     held = Words(scratch, near, found, missing, np.empty(room, np.int64), new_places())
     for piece in range(ends.size):

@@ -18,7 +18,6 @@ from headrace.tokens.pieces import Pieces, whole
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.vocabulary import parts
 from headrace.tokens.word_cache import new_cache
-from headrace.tokens.words import CUTS
 
 # Texts are copied to a buffer of about this size, which stays in the second-level cache while it is read.
 _BLOCK = 1 << 18
@@ -63,7 +62,7 @@ class FastEngine(TableEngine):
         # Taken and put back, so that two threads never write to one cache.
         cache = self._caches.pop() if self._caches else new_cache()
         for low, high in _blocks(pieces.bounds):
-            words, bounds = _copied(pieces, leads, low, high, self._tables.scanner.kind == CUTS)
+            words, bounds = _copied(pieces, leads, low, high, self._tables.scanner.cuts)
             ids, some = pieces.ids[low:high], ends[low + 1 : high + 1]
             encode_texts(words.view(np.uint8), words, bounds, ids, *self._tables, cache, out, int(ends[low]), some)
         self._caches.append(cache)

@@ -21,7 +21,7 @@ import numpy as np
 
 from headrace.flow.kernels import borrowing, kernel
 from headrace.tokens.merge_table import ASCII, NONE, MergeTable, merge_of
-from headrace.tokens.split_patterns import code_point
+from headrace.tokens.utf8 import code_point
 from headrace.tokens.word_cache import TOKEN_BITS
 
 SHORT = 32

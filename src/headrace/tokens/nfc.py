@@ -17,7 +17,7 @@ from tokenizers.normalizers import NFC
 
 from headrace.flow.kernels import borrowing
 from headrace.tokens.pieces import TEXT, Pieces
-from headrace.tokens.split_patterns import code_point
+from headrace.tokens.utf8 import code_point
 
 _CHANGEABLE = 255  # combining classes end at 240
 _FIRST_MARK = 0xCC  # the first byte of U+0300; before it nothing is changed, nor does anything join what precedes

@@ -1,0 +1,271 @@
+r"""Split patterns as one table: deterministic automata that find what a backtracking engine would.
+
+A backtracking engine takes the first alternative with which the rest matches, not the longest. So a state is an ordered
+list of places in the pattern, those that the engine would try first at the front; what stands behind a place at which
+the pattern has matched is dropped (Cox, "Regular Expression Matching in the Wild", 2010; RE2 does the same). A look at
+the next character is decided when that character comes, so a step tells both the next state and whether a match ended
+*before* its character.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headrace.tokens.regex import Ahead, Chars, Choice, Node, NotReadError, Repeat, Row
+from headrace.tokens.unicode_sets import CODE_POINTS
+
+MOST_STATES = 4096
+"""States of all patterns together: those of DeepSeek-V3's three take 32, GPT-4o's 61."""
+
+
+class Automata(NamedTuple):
+    """Patterns, of which each takes apart what the one before it leaves.
+
+    Attributes:
+        classes: uint8[0x110000], the class of each code point: those of one class are alike to all patterns.
+        steps: uint32[states * width]: for a state and a class (or the end, the last one) twice the place where the
+            next state's row begins, 0 if no match is possible any more, and 1 more if a match ends before the step.
+        onward: uint32[states * width * width]: the steps of the last pattern for two characters at once, or for one
+            where the class of the second is the end; they go on with the next word where one has ended for good. From
+            the lowest bit on: whether it has ended before the first character; whether a match ends there; the same
+            two of the second character; and, from bit 4 on, the next state's number times width * width. 0 if a step of
+            the two leads nowhere.
+        width: the number of classes and the end.
+        starts: int64[patterns]: where the row of each pattern's first state begins in ``steps``.
+    """
+
+    classes: np.ndarray
+    steps: np.ndarray
+    onward: np.ndarray
+    width: int
+    starts: np.ndarray
+
+
+@dataclass
+class _Program:
+    """A pattern as instructions (Thompson's construction); numbers are places in ``code``."""
+
+    sets: list[np.ndarray]
+    code: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def put(self, kind: str, one: int, two: int = -1) -> int:
+        self.code.append((kind, one, two))
+        return len(self.code) - 1
+
+    def set_number(self, chars: np.ndarray) -> int:
+        for number, known in enumerate(self.sets):
+            if known is chars or (known == chars).all():
+                return number
+        self.sets.append(chars)
+        return len(self.sets) - 1
+
+    def add(self, node: Node, then: int) -> int:
+        """Put down what matches a tree and goes on at ``then``; where it begins."""
+        if isinstance(node, Chars):
+            return self.put("chars", self.set_number(node.chars), then)
+        if isinstance(node, Ahead):
+            return self.put("if" if node.wanted else "unless", self.set_number(node.chars), then)
+        if isinstance(node, Row):
+            for part in reversed(node.parts):
+                then = self.add(part, then)
+            return then
+        if isinstance(node, Choice):
+            last = self.add(node.parts[-1], then)
+            for part in reversed(node.parts[:-1]):
+                last = self.put("either", self.add(part, then), last)
+            return last
+        return self.repeat(node, then)
+
+    def repeat(self, node: Repeat, then: int) -> int:
+        if _may_be_empty(node.part):
+            raise NotReadError("a repetition of what may be empty")
+        if node.most is None:
+            loop = self.put("either", -1)
+            inner = self.add(node.part, loop)
+            self.code[loop] = ("either", then, inner) if node.lazy else ("either", inner, then)
+            at = loop
+        else:
+            at = then
+            for _ in range(node.most - node.least):
+                inner = self.add(node.part, at)
+                at = self.put("either", then, inner) if node.lazy else self.put("either", inner, then)
+        for _ in range(node.least):
+            at = self.add(node.part, at)
+        return at
+
+
+def _may_be_empty(node: Node) -> bool:
+    if isinstance(node, Chars):
+        return False
+    if isinstance(node, Repeat):
+        return node.least == 0 or _may_be_empty(node.part)
+    if isinstance(node, Choice):
+        return any(map(_may_be_empty, node.parts))
+    return isinstance(node, Ahead) or all(map(_may_be_empty, node.parts))
+
+
+def compile_patterns(trees: list[Node]) -> Automata:
+    """The automata of patterns.
+
+    Args:
+        trees: from :mod:`headrace.tokens.regex`, in the order in which they take text apart.
+
+    Raises:
+        NotReadError: a pattern may match the empty text, may read on and on without a match, or needs too many states.
+    """
+    steps, starts, classes = _steps(trees)
+    for start in starts:
+        if (steps[start] & 1).any():
+            raise NotReadError("a match of the empty text")
+    _require_linear(steps, starts)
+    width = steps.shape[1]
+    rows = ((steps >> 1) * width << 1 | (steps & 1)).astype(np.uint32)
+    onward = _onward(steps, starts[-1]).astype(np.uint32)
+    return Automata(classes, rows.reshape(-1), onward.reshape(-1), width, np.array(starts, dtype=np.int64) * width)
+
+
+def matches_all(tree: Node) -> bool:
+    """Whether a pattern matches at every character, whatever follows, so that nothing is left between matches."""
+    steps, starts, _ = _steps([tree])
+    after = set((steps[starts[0], :-1] >> 1).tolist())
+    return not after & {0, *_vain(steps.tolist())}
+
+
+def never_matches(tree: Node) -> bool:
+    """Whether a pattern matches no text at all."""
+    return not (_steps([tree])[0] & 1).any()
+
+
+def _steps(trees: list[Node]) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """The rows of all states, int64[states, width]; the patterns' first states; the class of each code point."""
+    program = _Program([])
+    firsts = [program.add(tree, program.put("match", -1)) for tree in trees]
+    classes, members = _partition(program.sets)
+    table = _Table(program, members)
+    starts = [table.number((first,)) for first in firsts]
+    table.fill()
+    return np.array(table.rows, dtype=np.int64), starts, classes
+
+
+def _onward(steps: np.ndarray, start: int) -> np.ndarray:
+    """int64[states, width, width]: see :class:`Automata`."""
+    to, ended = steps >> 1, steps & 1
+    over = (to == 0) & (ended == 1)
+    to, bits = np.where(over, to[start], to), ended << 1 | over
+    width = steps.shape[1]
+    out = (to[to] * width * width) << 4 | bits[to] << 2 | bits[:, :, None]
+    out[(to[to] == 0) | (to[:, :, None] == 0)] = 0
+    out[:, :, -1] = (to * width * width) << 4 | bits
+    if out.max() >= 1 << 32:
+        raise NotReadError("too many states for so many kinds of characters")
+    return out
+
+
+def _partition(sets: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of the code points that no set tells apart: uint8[0x110000], and bool[sets, classes] what is in what."""
+    changes = np.zeros(CODE_POINTS, dtype=bool)
+    changes[0] = True
+    for chars in sets:
+        changes[1:] |= chars[1:] != chars[:-1]
+    begins = np.flatnonzero(changes)
+    columns, kinds = np.unique(np.array([chars[begins] for chars in sets]), axis=1, return_inverse=True)
+    if columns.shape[1] > 255:
+        raise NotReadError("more than 255 kinds of characters")
+    sizes = np.diff(np.append(begins, CODE_POINTS))
+    return np.repeat(kinds.reshape(-1).astype(np.uint8), sizes), columns
+
+
+class _Table:
+    """The states met so far and their rows: twice the next state, and 1 more if a match ends before the step."""
+
+    def __init__(self, program: _Program, members: np.ndarray) -> None:
+        self.code = program.code
+        # The end is in no set.
+        self.members = np.concatenate([members, np.zeros((len(members), 1), dtype=bool)], axis=1).tolist()
+        self.width = members.shape[1] + 1
+        self.states: dict[tuple[int, ...], int] = {(): 0}
+        self.rows: list[list[int]] = []
+
+    def number(self, state: tuple[int, ...]) -> int:
+        if len(self.states) > MOST_STATES:
+            raise NotReadError(f"more than {MOST_STATES} states")
+        return self.states.setdefault(state, len(self.states))
+
+    def fill(self) -> None:
+        """Work out the rows of all states, and of those that they lead to."""
+        waiting = list(self.states)
+        for state in waiting:
+            known = len(self.states)
+            self.rows.append([self.step(state, kind) for kind in range(self.width)])
+            waiting += list(self.states)[known:]
+
+    def step(self, state: tuple[int, ...], kind: int) -> int:
+        """Where a character of a class leads, by the order in which a backtracking engine would try."""
+        seen: set[int] = set()
+        to: dict[int, None] = {}
+        matched = 0
+        waiting = list(reversed(state))
+        while waiting:
+            at = waiting.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            what, one, two = self.code[at]
+            if what == "match":
+                matched = 1
+                break
+            if what == "either":
+                waiting += [two, one]
+            elif what == "chars":
+                if self.members[one][kind]:
+                    to[two] = None
+            elif self.members[one][kind] == (what == "if"):
+                waiting.append(two)
+        return self.number(tuple(to)) << 1 | matched
+
+
+def _require_linear(steps: np.ndarray, starts: list[int]) -> None:
+    """Raise unless text is read a bounded number of times, whatever it is.
+
+    A match may read on past its end without another (as ``\\s*[\\r\\n]+`` does, through all white space after the last
+    line end). That is no harm unless one that begins on the way can do the same there, and so on.
+    """
+    rows = steps.tolist()
+    vain = _vain(rows)
+    silent = {
+        state: {kind: step >> 1 for kind, step in enumerate(rows[state]) if step >> 1 in vain and not step & 1}
+        for state in vain
+    }
+    far = _endless({state: set(row.values()) for state, row in silent.items()})
+    waiting = [(state, start) for state in far for start in starts]
+    both: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    while waiting:
+        pair = waiting.pop()
+        if pair in both:
+            continue
+        first, second = pair
+        alive = [(kind, to) for kind, to in silent[first].items() if to in far]
+        quiet = silent.get(second, {})
+        both[pair] = {(to, quiet[kind]) for kind, to in alive if kind in quiet}
+        waiting += [(to, rows[second][kind] >> 1) for kind, to in alive if rows[second][kind] > 1]
+    if _endless(both):
+        raise NotReadError("a part that may read far ahead again and again")
+
+
+def _vain(rows: list[list[int]]) -> set[int]:
+    """The states from which a match may go on without another end, and stop in vain."""
+    vain = {state for state, row in enumerate(rows) if state and 0 in row}
+    while more := {s for s, row in enumerate(rows) if any(step >> 1 in vain and not step & 1 for step in row)} - vain:
+        vain |= more
+    return vain
+
+
+def _endless(leads: dict[Any, set[Any]]) -> set[Any]:
+    """Those from which one may go on for ever: what leads nowhere is taken away until nothing more goes."""
+    left = set(leads)
+    while ends := {one for one in left if not leads[one] & left}:
+        left -= ends
+    return left

@@ -1,0 +1,75 @@
+"""The rules by which a byte-level tokenizer splits text, as one scanner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.tokens.automaton import compile_patterns, matches_all, never_matches
+from headrace.tokens.regex import Chars, Choice, Node, NotReadError, Repeat, literal, parse, restricted
+from headrace.tokens.split_patterns import GPT2_PATTERN
+from headrace.tokens.unicode_sets import numeric
+from headrace.tokens.words import Scanner, pattern_scanner
+
+
+def split_scanner(splits: list[dict[str, Any]]) -> Scanner:
+    """The scanner of pre-tokenizers.
+
+    Args:
+        splits: the parts of a tokenizers JSON's ``pre_tokenizer``, the last of them a ``ByteLevel``.
+
+    Raises:
+        NotReadError: one of them is of a kind that is not read here; the text says which.
+    """
+    trees = [_tree(split) for split in splits[:-1]]
+    if splits[-1].get("use_regex", True):
+        trees.append(parse(GPT2_PATTERN))
+    if not trees:
+        raise NotReadError("nothing but bytes")
+    return pattern_scanner(compile_patterns(joined(trees)))
+
+
+def _how(split: dict[str, Any]) -> tuple[str, bool]:
+    return split["behavior"], bool(split.get("invert"))
+
+
+def _tree(split: dict[str, Any]) -> Node:
+    """A pre-tokenizer as the pattern whose matches, and what lies between them, are its pieces."""
+    if split["type"] == "Digits":
+        number = Chars(numeric())
+        return number if split.get("individual_digits") else Repeat(number, 1, None, lazy=False)
+    if split["type"] != "Split":
+        raise NotReadError(f"the part {split['type']}")
+    pattern = split["pattern"]
+    tree = parse(pattern["Regex"]) if "Regex" in pattern else literal(pattern["String"])
+    how = _how(split)
+    if how != ("Isolated", False) and not (how == ("Removed", True) and matches_all(tree)):
+        raise NotReadError(f"a split of the kind {how[0]}" + (", inverted" if how[1] else ""))
+    return tree
+
+
+def joined(trees: list[Node]) -> list[Node]:
+    r"""Fewer patterns that take text apart in the same way.
+
+    A pattern that is a run of one set of characters (``\\p{N}{1,3}``) takes every one of them, so the next pattern sees
+    their places as ends of its text. It can stand behind the first as another alternative, if it knows none of these
+    characters and takes none of its pieces apart.
+    """
+    out = trees[-1:]
+    for outer in reversed(trees[:-1]):
+        chars = _run_of(outer)
+        if chars is not None and (isinstance(outer, Chars) or never_matches(restricted(out[0], chars))):
+            out[0] = Choice([outer, restricted(out[0], ~chars)])
+        else:
+            out.insert(0, outer)
+    return out
+
+
+def _run_of(node: Node) -> np.ndarray | None:
+    """The set of whose characters a pattern takes any run apart and nothing else; None if it is no such pattern."""
+    if isinstance(node, Chars):
+        return node.chars
+    if isinstance(node, Repeat) and isinstance(node.part, Chars) and node.least == 1 and not node.lazy:
+        return node.part.chars
+    return None
