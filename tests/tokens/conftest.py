@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pipelines import PIPELINES
+from pipelines import PIPELINES, gemma
 
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.tokens.definition import read_definition
@@ -55,6 +55,8 @@ def definition_of(name, request):
     if name in PIPELINES:
         return PIPELINES[name](request.getfixturevalue("trained_definition")), SpecialTokens()
     folder = request.getfixturevalue("shared") / "fixtures/tokenizers"
+    if name == "gemma":
+        return gemma(read_definition(folder / "llama.model")), SENTENCEPIECE
     files = {"gpt2": "gpt2-vocab.json", "llama": "llama.model", "crystal": "crystalcoder.json"}
     return read_definition(folder / files[name]), SpecialTokens() if name == "gpt2" else SENTENCEPIECE
 
@@ -97,10 +99,11 @@ def engine(request, on_library):
     return on_library(name, request) if library else request.getfixturevalue(name)
 
 
-@pytest.fixture(params=[*TOKENIZERS, *PIPELINES])
+@pytest.fixture(params=[*TOKENIZERS, *PIPELINES, "gemma"])
 def both(request, on_library, on_ours):
     """Each tokenizer and pipeline in turn, on both engines: ours, the library's."""
-    ours = on_ours(request.param, request) if request.param in PIPELINES else request.getfixturevalue(request.param)
+    known = request.param in TOKENIZERS
+    ours = request.getfixturevalue(request.param) if known else on_ours(request.param, request)
     return ours, on_library(request.param, request)
 
 

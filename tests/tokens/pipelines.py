@@ -63,6 +63,16 @@ def kimi(definition: dict[str, Any]) -> dict[str, Any]:
     return with_pattern(definition, KIMI_PATTERN)
 
 
+def gemma(sentencepiece: dict[str, Any]) -> dict[str, Any]:
+    """Gemma: SentencePiece's BPE without a space before texts, and many added tokens that are not special."""
+    model = sentencepiece["model"]
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    split = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+    changed = {**sentencepiece, "normalizer": replace, "pre_tokenizer": split, "decoder": None, "model": model}
+    made = with_added(changed, "\n\n", "\n\n\n", "\u2581\u2581", "<table>", "e\u0301", "a b")
+    return with_added(with_added(made, "<|x|>", "<<|", "\n", special=True), "'s", "\xe9", normalized=True)
+
+
 PIPELINES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "neox": gpt_neox,
     "qwen": qwen,

@@ -118,3 +118,12 @@ def test_tokens_with_a_duty_are_special_whatever_the_definition_says(letters):
         tokens = engine.encode(["a <fim>b<tool>"]).tokens
         assert fim not in tokens
         assert tool in tokens
+
+
+def test_runs_of_meta_spaces_that_are_added_tokens_decode_to_spaces(on_ours, on_library, request):
+    engine, library = on_ours("gemma", request), on_library("gemma", request)
+    text = "a    b\n\n\n\nc<table>d's \xe9 e\u0301a b"
+    for made in (engine, library):
+        encoded = made.encode([text])
+        assert made.decode(encoded.tokens) == text.encode()
+        assert made.spans(encoded)[-1, 1] == len(text.encode())

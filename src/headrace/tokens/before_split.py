@@ -10,9 +10,10 @@ from tokenizers.normalizers import NFC
 
 from headrace.tokens.added_tokens import NOT_CUT, cut, spellings_of
 from headrace.tokens.covered import NotCoveredError
+from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.nfc import normalised
 from headrace.tokens.pieces import Pieces
-from headrace.tokens.vocabulary import is_byte_level, parts
+from headrace.tokens.vocabulary import is_byte_level, is_meta_space, parts
 
 Change = Callable[[Pieces], Pieces]
 
@@ -27,19 +28,26 @@ def changes_before(definition: dict[str, Any]) -> list[Change]:
         NotCoveredError: it makes a change that is not known here.
     """
     added = definition.get("added_tokens") or []
-    plain = [token for token in added if not token.get("special")]
-    if not is_byte_level(definition):
-        if plain:
-            raise NotCoveredError("it has added tokens that are not special")
-        return []  # its rules for spaces are part of the tables
     kinds = [part["type"] for part in parts(definition, "normalizer")]
-    if set(kinds) - {"NFC"}:
+    if not is_byte_level(definition):
+        kinds = []  # its rules for spaces are part of the tables
+    elif set(kinds) - {"NFC"}:
         raise NotCoveredError(f"it changes text before it splits it, by {' and '.join(kinds)}")
-    if plain:
+    if any(not token.get("special") for token in added):
         _require_plain(definition, added, bool(kinds))
     normal = [token for token in added if token.get("normalized")]
     first = _cuts([token for token in added if not token.get("normalized")])
     return [*first, *([normalised] if kinds else []), *_cuts(normal)]
+
+
+def has_dummy(definition: dict[str, Any]) -> bool:
+    """Whether a rule of the definition puts a space before a text; see ``without_dummy`` of the library's engine."""
+    splits = parts(definition, "pre_tokenizer")
+    return (
+        any(part["type"] == "Prepend" for part in parts(definition, "normalizer"))
+        or any(part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never" for part in splits)
+        or any(part["type"] == "ByteLevel" and part.get("add_prefix_space", True) for part in splits)
+    )
 
 
 def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc: bool) -> None:
@@ -47,7 +55,7 @@ def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc:
     flags = ("lstrip", "rstrip", "single_word")
     if any(token.get(flag) for token in added if not token.get("special") for flag in flags):
         raise NotCoveredError("it has added tokens that are not special and look at the text around them")
-    if any(part.get("add_prefix_space", True) for part in parts(definition, "pre_tokenizer")[-1:]):
+    if has_dummy(definition):
         raise NotCoveredError("it has added tokens that are not special, and puts a space before texts")
     told = {(token["content"], token["id"], token.get("normalized"), token.get("special")) for token in added}
     contents = {token["content"] for token in added}
@@ -56,6 +64,8 @@ def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc:
     normal = [token["content"] for token in added if token.get("normalized")]
     if nfc and any(NFC().normalize_str(content) != content for content in normal):
         raise NotCoveredError("it has added tokens that are not in its own normal form")
+    if is_meta_space(definition) and any(char in content for content in normal for char in (" ", META_SPACE)):
+        raise NotCoveredError("it has added tokens with spaces that are looked for after it has replaced those")
     vocab = definition["model"]["vocab"]
     following = len(vocab)
     for token in added:

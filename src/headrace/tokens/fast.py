@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.errors import UserError
-from headrace.tokens.before_split import changes_before
+from headrace.tokens.before_split import changes_before, has_dummy
 from headrace.tokens.copying import copy_pieces
 from headrace.tokens.covered import fast_tables
 from headrace.tokens.encoding import encode_texts
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.pieces import Pieces, whole
 from headrace.tokens.table_engine import TableEngine
-from headrace.tokens.vocabulary import parts
 from headrace.tokens.word_cache import new_cache
 
 # Texts are copied to a buffer of about this size, which stays in the second-level cache while it is read.
@@ -41,7 +40,7 @@ class FastEngine(TableEngine):
         super().__init__(definition, special)
         self._tables = fast_tables(definition, self.lengths)
         self._changes = changes_before(definition)
-        self.dummy_prefix = _has_dummy(definition)
+        self.dummy_prefix = has_dummy(definition)
         self._caches = [new_cache()]
         self.refuse_speakable(self.encode(self.spellings()))
 
@@ -67,16 +66,6 @@ class FastEngine(TableEngine):
             encode_texts(words.view(np.uint8), words, bounds, ids, *self._tables, cache, out, int(ends[low]), some)
         self._caches.append(cache)
         return Encoded(out[: ends[-1]], ends[pieces.firsts])
-
-
-def _has_dummy(definition: dict[str, Any]) -> bool:
-    """Whether a rule of the definition puts a space before a text; see ``without_dummy`` of the library's engine."""
-    splits = parts(definition, "pre_tokenizer")
-    return (
-        any(part["type"] == "Prepend" for part in parts(definition, "normalizer"))
-        or any(part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never" for part in splits)
-        or any(part["type"] == "ByteLevel" and part.get("add_prefix_space", True) for part in splits)
-    )
 
 
 def _require_utf8(batch: Texts) -> None:

@@ -82,5 +82,6 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
         else:
             table[index] = (piece if byte_level else piece.replace(META_SPACE, " ")).encode()
     for index, content in added.items():
-        table[index] = content
+        # Gemma lists runs of U+2581, which stand for spaces in its vocabulary, as added tokens too.
+        table[index] = content if byte_level else content.replace(META_SPACE.encode(), b" ")
     return table
