@@ -2,8 +2,8 @@
 
 Once with the documents in memory, each side in its own form: against datatrove's first two exact-dedup steps, and
 against a frame library and a database, polars' ``unique`` and DuckDB's ``group by`` on an Arrow column of the texts.
-Then as whole runs from .jsonl.zst against datatrove, where ours writes the documents and the sidecar of duplicates, and
-the peer its hashes only.
+Then as whole runs from .jsonl.zst against datatrove: until the duplicates are known, where ours has written all the
+documents and the peer its hashes only; and until those that stay are on disk, for which the peer reads once more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench import pipelines
@@ -42,20 +43,38 @@ def content(doc: object) -> bytes:
 content.__annotations__["return"] = bytes  # datatrove looks at the type itself, not at its name
 
 
-def datatrove_steps(documents: Iterable[Any]) -> list[int]:
-    """Hash, sort, find; the dropped documents by their place in the order of reading."""
+def find_duplicates(documents: Iterable[Any], folder: Path) -> Path:
+    """datatrove's first two steps, hash and sort and find; the folder of what they found."""
     from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig, ExactDedupSignature, ExactFindDedups
     from datatrove.utils.logging import logger
-    from datatrove.utils.typeshelper import ExtensionHelperSD
 
     logger.remove()
     config = ExactDedupConfig(content_getter=content)
+    hashes, found = folder / "hashes", folder / "found"
+    ExactDedupSignature(str(hashes), config).run(iter(documents))
+    ExactFindDedups(str(hashes), str(found), config).run(None, 0, 1)
+    return found
+
+
+def datatrove_steps(documents: Iterable[Any]) -> list[int]:
+    """The documents that datatrove's first two steps would drop, by their place in the order of reading."""
+    from datatrove.utils.typeshelper import ExtensionHelperSD
+
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        hashes, found = Path(folder) / "hashes", Path(folder) / "found"
-        ExactDedupSignature(str(hashes), config).run(iter(documents))
-        ExactFindDedups(str(hashes), str(found), config).run(None, 0, 1)
+        found = find_duplicates(documents, Path(folder))
         files = [np.fromfile(path, dtype="<u4") for path in found.rglob(f"*{ExtensionHelperSD.stage_2_duplicates}")]
         return sorted(np.concatenate(files).tolist()) if files else []
+
+
+def datatrove_kept(setting: Setting) -> int:
+    """All three steps, the last of which reads the documents again and writes those that stay; how many those are."""
+    from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig, ExactDedupFilter
+    from datatrove.pipeline.writers.jsonl import JsonlWriter
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        found = find_duplicates(reading(setting), Path(folder))
+        left = ExactDedupFilter(str(found), ExactDedupConfig(content_getter=content)).run(reading(setting))
+        return sum(1 for _ in JsonlWriter(str(Path(folder) / "kept"), compression="zstd").run(left))
 
 
 def reading(setting: Setting) -> Iterator[Any]:
@@ -119,6 +138,13 @@ def dropped(made: pipelines.Run) -> Counter[str]:
     return out
 
 
+def kept(made: pipelines.Run) -> int:
+    """How many documents stay."""
+    verdicts = made.artifact("verdicts")
+    shards = map(verdicts.shard_path, range(len(verdicts.shards)))
+    return sum(pc.sum(pq.read_table(path, columns=["keep"])["keep"]).as_py() for path in shards)
+
+
 def run(setting: Setting) -> Iterator[Result]:
     """Whole runs of ours, which also write the documents, against the peer's steps."""
     from datatrove.data import Document
@@ -146,15 +172,22 @@ def run(setting: Setting) -> Iterator[Result]:
     recipe = pipelines.recipe(
         setting, documents={"normalise": "none"}, deduplicate={"exact": True, "near": None}, split={"validation": 0}
     )
-    peer = Side(lambda: datatrove_steps(reading(setting)), megabytes(texts))
-    mine, theirs = [], []
-    for turn in range(setting.rounds + 1):
-        made = pipelines.run(recipe, setting.work / "exact", "duplicates", 1)
-        if turn == 0:
-            there = Counter(content_id(texts[i].encode()) for i in datatrove_steps(reading(setting)))
-            require(dropped(made) == there, "the sets of exact duplicates differ")
-            continue
-        mine.append(megabytes(texts) / made.seconds)
-        theirs.append(megabytes(texts) / peer.seconds())
-    note = f"ours writes the documents too; without the start of the workers, {made.startup:.1f} s"
-    yield result(setting, "exact-dedup, from .jsonl.zst", "datatrove", "MB/s", mine, theirs, note=note)
+    made = pipelines.run(recipe, setting.work / "exact", "verdicts", 1)
+    there = datatrove_steps(reading(setting))
+    require(
+        dropped(made) == Counter(content_id(texts[i].encode()) for i in there), "the sets of exact duplicates differ"
+    )
+    require(kept(made) == datatrove_kept(setting) == len(texts) - len(there), "not as many documents stay")
+    found = Side(lambda: datatrove_steps(reading(setting)), megabytes(texts))
+    whole = Side(lambda: datatrove_kept(setting), megabytes(texts))
+    for name, until, peer, more in (
+        ("duplicates found", "duplicates", found, "ours writes the documents too, "),
+        ("documents that stay written", "verdicts", whole, ""),
+    ):
+        mine, theirs = [], []
+        for _ in range(setting.rounds):
+            made = pipelines.run(recipe, setting.work / "exact", until, 1)
+            mine.append(megabytes(texts) / made.seconds)
+            theirs.append(megabytes(texts) / peer.seconds())
+        note = f"{more}without the start of the workers, {made.startup:.1f} s"
+        yield result(setting, f"exact-dedup, from .jsonl.zst, {name}", "datatrove", "MB/s", mine, theirs, note=note)
