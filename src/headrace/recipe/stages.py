@@ -44,11 +44,12 @@ class TokenizerTrain(Section):
 class TokenizerConfig(Section):
     """Where the tokenizer comes from: `train` or `file`, exactly one.
 
-    Byte-level BPE runs on headrace's own engine if it splits text as GPT-2, GPT-4 (cl100k), GPT-4o (o200k), Llama 3,
-    Qwen 2 or Tekken do, or digit by digit and then as GPT-2 does (StarCoder, SmolLM); with NFC before it or without,
-    and with added tokens that are not special, unless these look at the text around them (`lstrip`, `rstrip`,
-    `single_word`). So does BPE of SentencePiece's kind with byte fallback. Others run on the tokenizers library, with
-    the same ids, some 20 times slower, which a run says once.
+    Byte-level BPE runs on headrace's own engine if it splits text by regular expressions, one within the other, that
+    look ahead at one character at most, or digit by digit (GPT-2 to gpt-oss, Llama 3 and 4, Qwen, Mistral's Tekken,
+    DeepSeek-V3, StarCoder, OLMo, BLOOM); with NFC before that or without, and with added tokens that are not special,
+    unless these look at the text around them (`lstrip`, `rstrip`, `single_word`). So does BPE of SentencePiece's kind
+    with byte fallback (LLaMA, Mistral, Gemma). Others run on the tokenizers library, with the same ids, some 20 times
+    slower, which a run says once.
     """
 
     train: TokenizerTrain | None = Field(default=None, description="Train one on the corpus.")
