@@ -153,6 +153,8 @@ def test_any_patterns_that_are_read_split_as_the_library_splits(patterns, texts)
         (r"a+b", "read far ahead again and again"),
         (r"a|[ab]+c", "read far ahead again and again"),
         ("(a", "does not end"),
+        ("(?:(?:(?:[ab]{64}){64}){64}){64}", "too many repetitions"),
+        ("".join(f"|{chr(c)}{{40}}" for c in range(0x3041, 0x3090))[1:], "too many states"),
     ],
 )
 def test_what_is_not_read_is_said(pattern, why):

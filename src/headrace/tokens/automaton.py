@@ -17,8 +17,9 @@ import numpy as np
 from headrace.tokens.regex import Ahead, Chars, Choice, Node, NotReadError, Repeat, Row
 from headrace.tokens.unicode_sets import CODE_POINTS
 
-MOST_STATES = 4096
-"""States of all patterns together: those of DeepSeek-V3's three take 32, GPT-4o's 61."""
+MOST_INSTRUCTIONS = 1 << 16
+MOST_STEPS = 1 << 22
+"""Entries of a table, 16 MB. GPT-4o's pattern has 33 states of 28 kinds of characters, so 26,000 steps of two."""
 
 
 class Automata(NamedTuple):
@@ -52,6 +53,8 @@ class _Program:
     code: list[tuple[str, int, int]] = field(default_factory=list)
 
     def put(self, kind: str, one: int, two: int = -1) -> int:
+        if len(self.code) >= MOST_INSTRUCTIONS:
+            raise NotReadError("too many repetitions of repetitions")
         self.code.append((kind, one, two))
         return len(self.code) - 1
 
@@ -159,8 +162,6 @@ def _onward(steps: np.ndarray, start: int) -> np.ndarray:
     out = (to[to] * width * width) << 4 | bits[to] << 2 | bits[:, :, None]
     out[(to[to] == 0) | (to[:, :, None] == 0)] = 0
     out[:, :, -1] = (to * width * width) << 4 | bits
-    if out.max() >= 1 << 32:
-        raise NotReadError("too many states for so many kinds of characters")
     return out
 
 
@@ -186,21 +187,23 @@ class _Table:
         # The end is in no set.
         self.members = np.concatenate([members, np.zeros((len(members), 1), dtype=bool)], axis=1).tolist()
         self.width = members.shape[1] + 1
-        self.states: dict[tuple[int, ...], int] = {(): 0}
+        self.numbers: dict[tuple[int, ...], int] = {}
+        self.states: list[tuple[int, ...]] = []
         self.rows: list[list[int]] = []
+        self.number(())
 
     def number(self, state: tuple[int, ...]) -> int:
-        if len(self.states) > MOST_STATES:
-            raise NotReadError(f"more than {MOST_STATES} states")
-        return self.states.setdefault(state, len(self.states))
+        if state not in self.numbers:
+            if (len(self.states) + 1) * self.width**2 > MOST_STEPS:
+                raise NotReadError("too many states for so many kinds of characters")
+            self.numbers[state] = len(self.states)
+            self.states.append(state)
+        return self.numbers[state]
 
     def fill(self) -> None:
         """Work out the rows of all states, and of those that they lead to."""
-        waiting = list(self.states)
-        for state in waiting:
-            known = len(self.states)
+        for state in self.states:  # more come as we go
             self.rows.append([self.step(state, kind) for kind in range(self.width)])
-            waiting += list(self.states)[known:]
 
     def step(self, state: tuple[int, ...], kind: int) -> int:
         """Where a character of a class leads, by the order in which a backtracking engine would try."""
