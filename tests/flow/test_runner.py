@@ -110,8 +110,9 @@ def test_killed_at_random_points_the_run_ends_with_the_same_bytes(tmp_path, expe
     assert contents(run) == expected
 
 
-def test_workers_leave_when_their_coordinator_is_killed(tmp_path):
-    run = prepare(tmp_path / "run", trouble="slow")
+@pytest.mark.parametrize("trouble", ["slow", "busy"])
+def test_workers_leave_when_their_coordinator_is_killed(tmp_path, trouble):
+    run = prepare(tmp_path / "run", trouble=trouble)
     process = start(run)
     while not any(e["event"] == "task" for e in read_events(run)):
         time.sleep(0.05)

@@ -5,6 +5,7 @@ Run as a program: ``python toy_graph.py RUN WORKERS``. The file RUN/toy.json hol
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -60,6 +61,8 @@ class Numbers(Step):
                 raise ZeroDivisionError("one by none")
             if self.trouble == "slow":
                 time.sleep(60)
+            if self.trouble == "busy":  # no other thread runs, as beside a long kernel
+                ctypes.PyDLL(None).sleep(60)
             if self.trouble == "careful?" and not ctx.careful:
                 os.kill(os.getpid(), signal.SIGKILL)
         print("a library prints to standard output")

@@ -1,7 +1,8 @@
 """A worker process: reads task requests as JSON lines on standard input, does them, answers on standard output.
 
 It rebuilds the graph from the run folder, so nothing but names and numbers passes between processes. It ends when
-its standard input ends, whether the coordinator closed it or was killed.
+its standard input ends, whether the coordinator closed it or was killed; on Linux the kernel kills it at once with the
+coordinator, since a thread that listens may wait for a kernel of ours, while another run goes on in the same folder.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import os
 import queue
 import resource
+import signal
 import sys
 import threading
 import time
@@ -26,6 +28,8 @@ from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import disk_refusal
 from headrace.flow.task import TaskContext
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 REPORT_SECONDS = 0.2  # how often progress is sent at most
 
@@ -156,8 +160,17 @@ def peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def die_with(coordinator: int) -> None:
+    """Have this process killed when the one that started it ends, where the system can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != coordinator:  # it was gone before
+            os._exit(0)
+
+
 def main() -> None:
-    """``python -m headrace.flow.worker RUN MODULE:FUNCTION``."""
+    """``python -m headrace.flow.worker RUN MODULE:FUNCTION COORDINATOR``, the last its process id."""
+    die_with(int(sys.argv[3]))
     run, graph = Path(sys.argv[1]), sys.argv[2]
     # Keep the channel to ourselves: what a library prints must not mix with it.
     channel = os.fdopen(os.dup(1), "wb", buffering=0)

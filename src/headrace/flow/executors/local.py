@@ -101,7 +101,7 @@ class LocalExecutor:
         environment = {**os.environ, **_ALLOCATOR, **dict.fromkeys(_THREADS, str(threads))}
         with open(path, "ab") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.flow.worker", str(self.run), self.graph],
+                [sys.executable, "-m", "headrace.flow.worker", str(self.run), self.graph, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
