@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,34 +48,41 @@ def events_since(run: Path, seen: int) -> list[dict]:
     return list(read_events(run))[seen:]
 
 
-def begun(run: Path, seen: int, spared: set[str]) -> list[str]:
-    """The artifacts begun since, in order, but those that are spared."""
-    names = [e["artifact"] for e in events_since(run, seen) if e["event"] == "artifact" and e["state"] == "started"]
-    return [name for name in names if name not in spared]
+# A run that kills itself: a moment after some events of an artifact, or as soon as that is published.
+SUICIDE = """
+import os, signal, sys, threading
+from headrace import pipeline
+from headrace.recipe.load import load_recipe
+
+recipe, run, name, left, moment = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def listen(event):
+    global left
+    if event.get("artifact") == name:
+        left -= 1
+        if event.get("state") in ("published", "present"):
+            kill()
+        elif left == 0:
+            threading.Timer(moment, kill).start()
+
+pipeline.run(load_recipe(recipe), run, workers=2, listener=listen)
+"""
 
 
 def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finished, tmp_path):
     """SIGKILL of the coordinator twice at a random moment of each artifact, each time followed by a new run."""
     rng, run = random.Random(0), tmp_path / "run"
-    kills: dict[str, int] = {}
-    while True:
-        seen = len(list(read_events(run)))
-        spared = {name for name, times in kills.items() if times >= 2}
-        process = start(corpus / "recipe.yaml", run)
-        while not begun(run, seen, spared) and process.poll() is None:
-            time.sleep(0.005)
-        # No later than the next artifact begins, or a short one could be over before it is ever killed.
-        deadline = time.monotonic() + rng.uniform(0.0, 0.8)
-        while time.monotonic() < deadline and process.poll() is None and len(begun(run, seen, spared)) < 2:
-            time.sleep(0.005)
-        if process.poll() is not None:
-            assert process.returncode == 0, process.stderr.read().decode()
-            break
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        name = begun(run, seen, spared)[-1]
-        kills[name] = kills.get(name, 0) + 1
-    assert len(kills) >= 8
+    names = [e["artifact"] for e in read_events(finished) if e["event"] == "artifact" and e["state"] == "published"]
+    assert len(names) == 11
+    for name in names:
+        for _ in range(2):
+            after, moment = rng.choice([1, 1, 2, 3, 5, 8]), rng.uniform(0.0, 0.15)
+            command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(after), str(moment)]
+            assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name
+    headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
     assert published(run) == published(finished)
     assert not list((run / "artifacts").glob("*.partial"))
 
@@ -121,7 +129,7 @@ def test_workers_killed_at_random_cost_nothing(corpus, finished, tmp_path):
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(corpus, finished, tmp_path):
     run = tmp_path / "run"
     process = start(corpus / "recipe.yaml", run)
-    while not begun(run, 0, set()):
+    while not any(e["event"] == "artifact" for e in read_events(run)):
         assert process.poll() is None
         time.sleep(0.005)
     time.sleep(0.3)
