@@ -146,7 +146,7 @@ def kept(made: pipelines.Run) -> int:
 
 
 def run(setting: Setting) -> Iterator[Result]:
-    """Whole runs of ours, which also write the documents, against the peer's steps."""
+    """In memory against each peer, then whole runs against datatrove's two steps and its three."""
     from datatrove.data import Document
 
     logging.disable(logging.INFO)
