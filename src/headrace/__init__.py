@@ -14,15 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace import kernel_cache
-
 if TYPE_CHECKING:
     from headrace.pipeline import open_sequence, run
     from headrace.planning.forecast import plan
     from headrace.recipe.load import load_recipe
     from headrace.sequence.loader import Loader
-
-kernel_cache.use()  # before anything imports numba
 
 __version__ = "0.1.0"
 __all__ = ["Loader", "load_recipe", "open_sequence", "plan", "run"]

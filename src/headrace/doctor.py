@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from headrace import __version__, kernel_cache
+from headrace import __version__
 from headrace.planning.machine import cores
 from headrace.report.numbers import size
 
@@ -62,7 +62,7 @@ def examine(out: Path) -> list[Finding]:
     Args:
         out: the folder in which runs will be written; it need not exist.
     """
-    return [*_python(), *_packages(), *_machine(), _disk(out), _numba_cache(), *_threads(), *_torch()]
+    return [*_python(), *_packages(), *_machine(), _disk(out), _kernel_cache(), *_threads(), *_torch()]
 
 
 def _python() -> Iterator[Finding]:
@@ -137,13 +137,15 @@ def _disk(out: Path) -> Finding:
     return Finding("disk", "good", f"{size(free)} free at {folder}")
 
 
-def _numba_cache() -> Finding:
+def _kernel_cache() -> Finding:
     """Compiled kernels are kept in the user's cache; without it each worker compiles anew."""
-    stated = os.environ.get("NUMBA_CACHE_DIR")  # stated by the user, or by headrace.kernel_cache
-    if stated and os.access(stated if Path(stated).exists() else Path(stated).parent, os.W_OK):
-        return Finding("kernel cache", "good", stated)
-    mend = "export NUMBA_CACHE_DIR=/a/writable/folder, or every worker compiles its kernels anew at each start."
-    return Finding("kernel cache", "mind", f"{stated or kernel_cache.place()} cannot be written", mend)
+    from headrace.flow.kernel_cache import objection, place
+
+    against = objection(place())
+    if against is None:
+        return Finding("kernel cache", "good", str(place()))
+    mend = "export NUMBA_CACHE_DIR=/a/folder/of/yours, or every worker compiles its kernels anew at each start."
+    return Finding("kernel cache", "mind", against, mend)
 
 
 def _threads() -> Iterator[Finding]:

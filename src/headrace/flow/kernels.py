@@ -1,21 +1,14 @@
-"""How hot kernels are compiled, and kept.
-
-Numba lets several processes write one cache, but not safely: a new entry takes the next free number from an index
-file, and two processes that compile one kernel for different types at once take the same. Whoever reads the index of
-one with the code of the other runs a kernel on data of other types: a crash, or wrong numbers. The workers of a first
-run compile side by side, so entries are saved here one at a time.
-"""
+"""How hot kernels are compiled; :mod:`headrace.flow.kernel_cache` keeps them."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import numba
-from numba.core.caching import IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
+
+from headrace.flow.kernel_cache import KernelCache
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,35 +35,7 @@ def borrowing(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
-    dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
-    file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if isinstance(file, IndexDataCacheFile):  # not with NUMBA_DISABLE_JIT=1
-        file.__class__ = OneAtATime
+    dispatcher = numba.njit(nogil=True, **options)(function)
+    if isinstance(dispatcher, Dispatcher):  # not with NUMBA_DISABLE_JIT=1
+        dispatcher._cache = KernelCache(dispatcher)  # type: ignore[attr-defined]
     return dispatcher
-
-
-class OneAtATime(IndexDataCacheFile):
-    """Numba's files of one kernel, which one process at a time changes while no other reads them."""
-
-    def save(self, key: Any, data: Any) -> None:
-        """Add an entry; what others added meanwhile is in the index that this reads."""
-        with self._locked(fcntl.LOCK_EX):
-            super().save(key, data)
-
-    def load(self, key: Any) -> Any:
-        """The entry of a key, or None."""
-        with self._locked(fcntl.LOCK_SH):
-            return super().load(key)
-
-    @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        try:
-            handle = os.open(os.path.join(self._cache_path, ".lock"), os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError:  # a folder that is not there, or that nobody here may write to
-            yield
-            return
-        try:
-            fcntl.flock(handle, how)
-            yield
-        finally:
-            os.close(handle)

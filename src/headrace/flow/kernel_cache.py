@@ -1,0 +1,249 @@
+"""Where compiled kernels are kept, and under which name: a hash of everything that is compiled into them.
+
+Numba looks only at the file of the kernel itself to tell whether a cached one is out of date. A kernel has others
+compiled into it, often from other files, and the values of the globals that it names, so after an update of headrace
+it could go on computing what the old ones did; and any edit in its own file compiles it anew. Here an entry is named by
+the kernel's byte code, its options and, in turn, what its globals hold: it is out of date exactly when it would be
+compiled to something else. Checkouts and versions share one folder.
+
+What Numba keeps it unpickles, so the folder must belong to this user, and nobody else may write in it; otherwise
+nothing is read from it or written to it, and a notice says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
+
+from headrace.flow.notices import Notice
+
+# Entries not used for so long are removed when a kernel is compiled.
+KEPT_SECONDS = 30 * 86_400
+# An entry's time of use is renewed once it is older than this: a system call a kernel and day, not a process.
+RENEWED_SECONDS = 86_400
+# Of Numba's switches those that change the code and are not in its own index (which has the processor's features).
+SWITCHES = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
+
+
+def place() -> Path:
+    """The folder of compiled kernels: ``NUMBA_CACHE_DIR`` if that is set, else one in the user's cache."""
+    if stated := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(stated)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace" / "kernels"
+
+
+def objection(folder: Path) -> str | None:
+    """Why compiled kernels cannot be kept in a folder, which is made if it is not there; None if they can."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = os.stat(folder)
+    except OSError as error:
+        return f"{folder} cannot be made: {error.strerror}"
+    if status.st_uid != os.geteuid():
+        return f"{folder} belongs to another user"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"{folder} can be written by others"
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written"
+
+
+def state(kernel: Dispatcher) -> str:
+    """32 hexadecimal digits that change with anything that is compiled into a kernel."""
+    taken = hashlib.sha256(repr([getattr(config, name, None) for name in SWITCHES]).encode())
+    _take_kernel(taken, kernel, set())
+    return taken.hexdigest()[:32]
+
+
+def _take_kernel(taken: Any, kernel: Dispatcher, seen: set[str]) -> None:
+    function = kernel.py_func
+    name = f"{function.__module__}.{function.__qualname__}"
+    taken.update(name.encode())
+    if name in seen:
+        return
+    seen.add(name)
+    taken.update(repr(sorted(kernel.targetoptions.items())).encode())
+    _take_function(taken, function, seen)
+
+
+def _take_function(taken: Any, function: Any, seen: set[str]) -> None:
+    _take(taken, (function.__defaults__, tuple(cell.cell_contents for cell in function.__closure__ or ())), seen)
+    documented = function.__doc__ is not None
+    _take_code(taken, function.__code__, function.__globals__, seen, documented)
+
+
+def _take_code(taken: Any, code: CodeType, names: dict[str, Any], seen: set[str], documented: bool = False) -> None:
+    taken.update(code.co_code)
+    taken.update(repr((code.co_names, code.co_varnames, code.co_freevars, code.co_argcount)).encode())
+    for constant in code.co_consts[documented:]:
+        if isinstance(constant, CodeType):
+            _take_code(taken, constant, names, seen)
+        else:
+            _take(taken, constant, seen)
+    for name in code.co_names:
+        if name not in names:
+            continue  # an attribute or a builtin
+        value = names[name]
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == "headrace":
+            _take(taken, tuple(getattr(value, other, None) for other in code.co_names), seen)
+        else:
+            taken.update(name.encode())
+            _take(taken, value, seen)
+
+
+def _take(taken: Any, value: Any, seen: set[str]) -> None:
+    """Take in a constant or what a global holds.
+
+    Raises:
+        TypeError: it is of a type that no kernel has used before; say here what identifies it.
+    """
+    if isinstance(value, Dispatcher):
+        _take_kernel(taken, value, seen)
+    elif isinstance(value, np.ndarray):
+        taken.update(f"{value.dtype.str}{value.dtype.descr}{value.shape}".encode())
+        taken.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, tuple):
+        taken.update(f"{type(value).__name__}{getattr(value, '_fields', '')}{len(value)}".encode())
+        for item in value:
+            _take(taken, item, seen)
+    elif isinstance(value, frozenset):
+        taken.update(repr(sorted(map(repr, value))).encode())
+    elif value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic | np.dtype):
+        taken.update(f"{type(value).__name__} {value!r}".encode())
+    elif isinstance(value, ModuleType):
+        taken.update(f"{value.__name__} {getattr(value, '__version__', '')}".encode())
+    elif isinstance(value, type):
+        taken.update(f"{value.__module__}.{value.__qualname__}{getattr(value, '_fields', '')}".encode())
+    elif isinstance(value, FunctionType) and value.__module__.partition(".")[0] == "headrace":
+        _take_function(taken, value, seen)
+    elif callable(value) or isinstance(value, numba.types.Type):
+        taken.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__name__', value)}".encode())
+    else:
+        raise TypeError(f"no rule for a {type(value).__name__} in a kernel")
+
+
+class KernelCache(FunctionCache):
+    """The cache of one kernel's compiled forms, as Numba asks for it.
+
+    Args:
+        kernel: looked at when it is first compiled, since kernels may call what is defined after them.
+    """
+
+    def __init__(self, kernel: Dispatcher) -> None:
+        self._kernel, self._py_func, self._name = kernel, kernel.py_func, repr(kernel.py_func)
+        self._impl = _Reduced(kernel.py_func)
+        self.enable()
+
+    @property
+    def cache_path(self) -> str:
+        """The folder."""
+        return str(place())
+
+    @cached_property
+    def _cache_file(self) -> OneAtATime:
+        function = self._py_func
+        name = f"{function.__module__}.{function.__qualname__}".replace("<", "").replace(">", "")
+        python = f"py{sys.version_info[0]}{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
+        return OneAtATime(self.cache_path, f"{name}-{state(self._kernel)}.{python}", "")
+
+    def _load_overload(self, sig: Any, target_context: Any) -> Any:
+        return super()._load_overload(sig, target_context) if _private(self.cache_path) else None
+
+    def _save_overload(self, sig: Any, data: Any) -> None:
+        if self._enabled and self._impl.check_cachable(data) and _private(self.cache_path):
+            self._cache_file.save(self._index_key(sig, data.codegen), self._impl.reduce(data))
+
+
+class _Reduced(CompileResultCacheImpl):
+    """How a compiled kernel is written, without Numba's own choice of a folder."""
+
+    def __init__(self, function: Any) -> None:
+        self._lineno, self._locator = function.__code__.co_firstlineno, _Source(function.__code__.co_filename)
+
+
+class _Source:
+    def __init__(self, file: str) -> None:
+        self._py_file = file  # what a warning of Numba's about this kernel names
+
+
+_judged: dict[str, bool] = {}
+
+
+def _private(folder: str) -> bool:
+    """Whether a folder may be used; asked once a process, since a library of kernels is loaded one by one."""
+    if folder not in _judged:
+        against = objection(Path(folder))
+        if against:
+            warnings.warn(
+                f"Kernels are compiled anew by each process, since they cannot be kept: {against}. "
+                "Set NUMBA_CACHE_DIR to a folder of yours that nobody else can write.",
+                Notice,
+                stacklevel=2,
+            )
+        _judged[folder] = against is None
+    return _judged[folder]
+
+
+class OneAtATime(IndexDataCacheFile):
+    """Numba's files of one kernel, which one process at a time changes while no other reads them.
+
+    Numba lets several processes write one cache, but not safely: a new entry takes the next free number from an index
+    file, and two processes that compile one kernel for different types at once take the same. Whoever reads the index
+    of one with the code of the other runs a kernel on data of other types: a crash, or wrong numbers. The workers of a
+    first run compile side by side, so entries are saved here one at a time.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Add an entry; what others added meanwhile is in the index that this reads."""
+        with self._locked(fcntl.LOCK_EX):
+            self._remove_old()
+            super().save(key, data)
+
+    def load(self, key: Any) -> Any:
+        """The entry of a key, or None."""
+        with self._locked(fcntl.LOCK_SH):
+            found = super().load(key)
+            if found is not None:
+                self._renew()
+            return found
+
+    def _renew(self) -> None:
+        with suppress(OSError):
+            if os.stat(self._index_path).st_mtime < time.time() - RENEWED_SECONDS:
+                for path in Path(self._cache_path).glob(f"{self._index_name.removesuffix('.nbi')}.*"):
+                    os.utime(path)
+
+    def _remove_old(self) -> None:
+        """Remove what no process has used for long, at most once a day."""
+        with suppress(OSError):
+            marker = Path(self._cache_path) / ".cleaned"
+            if marker.exists() and marker.stat().st_mtime > time.time() - RENEWED_SECONDS:
+                return
+            marker.touch()
+            for path in Path(self._cache_path).glob("*.nb[ic]"):
+                if path.stat().st_mtime < time.time() - KEPT_SECONDS:
+                    path.unlink()
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        handle = os.open(os.path.join(self._cache_path, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, how)
+            yield
+        finally:
+            os.close(handle)
