@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -171,3 +172,64 @@ def test_every_key_is_described():
                 yield from undescribed(inner, f"{place}{name}.")
 
     assert list(undescribed(Recipe)) == []
+
+
+TALK = {"name": "x", "sources": {"a": {"files": "a.jsonl"}}}
+PIECES = {"shape": "pieces", "pieces": [{"start": 0, "end": 0.01, "steps": 5}]}
+FLAT = {"optimizer": {"learning_rate": 0.1}, "schedule": {"shape": "wsd", "warmup": 3, "decay": 0.5, "end": 0}}
+# Where a section lies, what lies below, what is stated above it, and what comes of the two.
+GIVE_WAY = [
+    (("tokenizer",), {"train": {"vocab_size": 400}}, {"file": "/t.json"}, {"file": "/t.json"}),
+    (("tokenizer",), {"file": "/t.json"}, {"train": {"vocab_size": 400}}, {"train": {"vocab_size": 400}}),
+    (("deduplicate", "near"), {"bands": 9, "rows": 13}, {"threshold": 0.7}, {"threshold": 0.7}),
+    (("deduplicate", "near"), {"bands": 9, "rows": 13, "ngram": 5}, {"values": 64}, {"ngram": 5, "values": 64}),
+    (
+        ("deduplicate", "near"),
+        {"bands": 9, "rows": 13},
+        {"rows": 12, "values": 108},
+        {"bands": 9, "rows": 12, "values": 108},
+    ),
+    (("model",), {"preset": "demo", "width": 512, "heads": 8}, {"preset": "llama-7b"}, {"preset": "llama-7b"}),
+    (("model",), {"preset": "demo", "width": 512}, {"heads": 8}, {"preset": "demo", "width": 512, "heads": 8}),
+    (("defaults", "train"), FLAT, {"schedule": PIECES}, {"optimizer": {}, "schedule": PIECES}),
+    (("defaults", "train"), {"schedule": PIECES}, FLAT, FLAT),
+    (("defaults", "train"), FLAT, {"schedule": {"end": 0.2}}, {**FLAT, "schedule": {**FLAT["schedule"], "end": 0.2}}),
+]
+
+
+def leaves(place, value):
+    """Each value of a tree with its dotted place."""
+    if not isinstance(value, dict):
+        return [(place, value)]
+    return [leaf for key, inner in value.items() for leaf in leaves(f"{place}.{key}", inner)]
+
+
+@pytest.mark.parametrize(("place", "below", "above", "made"), GIVE_WAY)
+def test_an_alternative_gives_way_to_what_is_stated_above_it(place, below, above, made, tmp_path):
+    def at_place(section):
+        for key in reversed(place):
+            section = {key: section}
+        return section
+
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump({**TALK, **at_place(below)}))
+    extended = load_recipe({**TALK, "extends": str(base), **at_place(above)})
+    assert extended == load_recipe({**TALK, **at_place(made)})
+    sets = [f"{key}={json.dumps(value)}" for key, value in leaves(".".join(place), above)]
+    assert load_recipe({**TALK, **at_place(below)}, sets) == extended
+
+
+def test_alternatives_give_way_from_defaults_to_stages_and_by_overrides_of_a_stage():
+    stage = {"name": "s", "sources": {"a": {"weight": 1}}, "tokens": "1M"}
+    data = {**TALK, "tokenizer": {"train": {}}, "stages": [stage], "defaults": {"train": FLAT}}
+    data["stages"] = [{**stage, "train": {"schedule": PIECES}}]
+    assert load_recipe(data).stages[0].train.schedule.shape == "pieces"
+    data["stages"] = [stage]
+    made = load_recipe(data, ["stages.s.sources.a.epochs=2", "stages.s.tokens=null", "tokenizer.file=/t.json"])
+    assert made.stages[0].sources["a"].passes == 2
+    assert made.tokenizer.train is None
+
+
+def test_a_file_takes_the_place_of_the_preset_that_trains_a_tokenizer():
+    made = load_recipe({**SMALL, "extends": "demo", "tokenizer": {"file": "/t.json"}})
+    assert (made.tokenizer.file, made.tokenizer.train) == ("/t.json", None)

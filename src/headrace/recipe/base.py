@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Container
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -13,6 +14,27 @@ class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values never change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    # A key -> the keys that give way to it where one recipe is laid over another: a section may hold one or the other.
+    alternatives: ClassVar[dict[str, tuple[str, ...]]] = {}
+    # Keys that hold a section the schema does not show, because it is not whole.
+    inner: ClassVar[dict[str, type[Section]]] = {}
+
+    @classmethod
+    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+        """What of this section's settings stays when others are laid over it.
+
+        Args:
+            below: raw settings, such as a preset's.
+            above: what is stated above them; null states nothing and is left out.
+        """
+        others = [cls.alternatives.get(key, ()) for key in above]
+        return without(below, {key for keys in others if not set(keys) & set(above) for key in keys})
+
+
+def without(settings: dict[str, Any], keys: Container[str]) -> dict[str, Any]:
+    """Settings without some keys."""
+    return {key: value for key, value in settings.items() if key not in keys}
 
 
 def wrong(what: str, mend: str = "", place: str = "") -> PydanticCustomError:

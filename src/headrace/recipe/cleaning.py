@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -90,6 +90,9 @@ class Filters(Section):
 
 class Near(Section):
     """Near-duplicates by MinHash and banded locality-sensitive hashing (Broder 1997; Leskovec et al., ch. 3)."""
+
+    # Bands are made for a threshold and a size of signature.
+    alternatives: ClassVar = {"threshold": ("bands", "rows"), "values": ("bands", "rows")}
 
     unit: Literal["characters", "words"] = Field(default="characters", description="What a shingle is made of.")
     ngram: int = Field(default=13, ge=1, description="Units in a shingle; SlimPajama takes 13 characters.")

@@ -27,7 +27,8 @@ made from the schema by `python -m headrace.recipe.document`.
   YAML; items of a list are named by number, stages by name too.
 - **Presets**: `extends: NAME` lays the recipe over a preset ({presets}; at the end of this page),
   `extends: base.yaml` over another file. Sections merge key by key; lists and plain values are replaced; null switches
-  a section off.
+  a section off. What the recipe states takes the place of the preset's alternative: `tokenizer.file` that of
+  `tokenizer.train`, a `threshold` that of `bands` and `rows`, another `model.preset` that of all its keys.
 - **Counts** may be written as `3B`, `500M`, `8k` or `3e9`, **sizes** as `8MB` (10^6 bytes) or `8MiB` (2^20).
 - **Paths** are relative to the recipe's file. `${{recipe}}` is its folder, `${{stdlib}}` Python's library, `${{site}}`
   the installed packages; other `${{NAME}}` come from the environment.

@@ -12,7 +12,8 @@ import yaml
 from headrace.errors import UserError
 from headrace.recipe import paths
 from headrace.recipe.mistakes import Origin, explain, suggest
-from headrace.recipe.schema import Recipe, ValidationError, merge
+from headrace.recipe.overlay import merge, put_all
+from headrace.recipe.schema import Recipe, ValidationError
 
 
 def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -36,8 +37,7 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = 
     else:
         path = Path(source)
         data = _read(path, origins, ())
-    for override in overrides:
-        data = _override(data, override)
+    data = put_all(data, {f"--set {override}": _override(override) for override in overrides}, Recipe)
     data = paths.anchor(data, Path.cwd())
     try:
         return Recipe.model_validate(data)
@@ -97,11 +97,11 @@ def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tu
     if not isinstance(base, str):
         raise UserError("`extends` names a preset or a file.", "extends", f"Write one of {', '.join(presets())}.")
     if base.endswith((".yaml", ".yml")):
-        return merge(_read(folder / base, origins, chain), data)
+        return merge(_read(folder / base, origins, chain), data, Recipe)
     if base not in presets():
         mend = suggest(base, presets()) or f"The presets are {', '.join(presets())}; a file's name ends in .yaml."
         raise UserError(f"There is no preset {base!r}.", "extends", mend)
-    return merge(_extend(_parse(preset_text(base), f"preset {base}", origins), folder, origins, chain), data)
+    return merge(_extend(_parse(preset_text(base), f"preset {base}", origins), folder, origins, chain), data, Recipe)
 
 
 def _parse(text: str, name: str, origins: list[Origin]) -> dict[str, Any]:
@@ -148,38 +148,15 @@ def _lines(
             yield from _lines(item, (*place, index), name)
 
 
-def _override(data: dict[str, Any], override: str) -> dict[str, Any]:
-    """The recipe with one ``a.b.c=value`` applied."""
+def _override(override: str) -> tuple[list[str], Any]:
+    """The keys and the value of ``a.b.c=value``."""
     dotted, equals, text = override.partition("=")
-    parts = dotted.strip().split(".")
-    if not equals or not all(parts):
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
         raise UserError(
             "An override is KEY=VALUE.", f"--set {override}", "Write for example --set split.validation=0.02."
         )
     try:
-        value = yaml.safe_load(text)
+        return keys, yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError("The override's value is not valid YAML.", f"--set {override}", "Quote it.") from None
-    changed: dict[str, Any] = _put(data, parts, value, override)
-    return changed
-
-
-def _put(tree: Any, parts: list[str], value: Any, override: str) -> Any:
-    """A copy of the tree with the value at the place; missing sections are made."""
-    if not parts:
-        return value
-    head, rest = parts[0], parts[1:]
-    if tree is None:
-        tree = {}
-    if isinstance(tree, dict):
-        return {**tree, head: _put(tree.get(head), rest, value, override)}
-    if isinstance(tree, list):
-        names = [item.get("name") if isinstance(item, dict) else None for item in tree]
-        index = names.index(head) if head in names else int(head) if head.isdigit() else len(tree)
-        if index >= len(tree):
-            known = ", ".join(str(name if name is not None else i) for i, name in enumerate(names))
-            raise UserError(f"There is no item {head!r} in the list.", f"--set {override}", f"The items are {known}.")
-        return [_put(item, rest, value, override) if i == index else item for i, item in enumerate(tree)]
-    raise UserError(
-        f"{head!r} cannot be set inside {tree!r}, which is no section.", f"--set {override}", "Shorten the key."
-    )

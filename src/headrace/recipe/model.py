@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -121,3 +121,8 @@ class ModelSection(ModelConfig):
     """The recipe's `model:` section: a preset's name and whatever differs from it."""
 
     preset: Preset | None = Field(default="demo", description="where to start from; null: the defaults of each key")
+
+    @classmethod
+    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+        """Another preset begins anew."""
+        return below if above.get("preset", below.get("preset")) == below.get("preset") else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -19,6 +19,7 @@ from headrace.recipe.cleaning import (
     Split,
 )
 from headrace.recipe.model import ModelConfig, ModelSection
+from headrace.recipe.overlay import merge
 from headrace.recipe.sources import CHAT_FORMATS, DocumentsConfig, Expect, Fields, FileSet, Source
 from headrace.recipe.stages import (
     Fim,
@@ -70,15 +71,10 @@ __all__ = [
 RESERVED = ("scratch", "heldout")
 
 
-def merge(below: Any, above: Any) -> Any:
-    """Lay one tree of settings over another: sections merge key by key, everything else is replaced."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return {**below, **{key: merge(below.get(key), value) for key, value in above.items()}}
-    return above
-
-
 class Recipe(Section):
     """Everything that decides what a model is trained on, and how."""
+
+    inner: ClassVar = {"defaults": Stage}
 
     name: Name = Field(description="The recipe's name.")
     seed: int = Field(
@@ -112,7 +108,7 @@ class Recipe(Section):
                 raise wrong(f"{key!r} is no key that stages share", f"use one of {allowed}", f"defaults.{key}")
         stages = data.get("stages")
         if isinstance(stages, list | tuple):
-            merged = [merge(data["defaults"], stage) if isinstance(stage, dict) else stage for stage in stages]
+            merged = [merge(data["defaults"], stage, Stage) if isinstance(stage, dict) else stage for stage in stages]
             # The stages hold all of it now, so that a recipe that was written out reads back the same.
             data = {key: value for key, value in data.items() if key != "defaults"} | {"stages": merged}
         return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -52,6 +52,8 @@ class TokenizerConfig(Section):
     slower, which a run says once.
     """
 
+    alternatives: ClassVar = {"train": ("file",), "file": ("train",)}
+
     train: TokenizerTrain | None = Field(default=None, description="Train one on the corpus.")
     file: str | None = Field(
         default=None, description="Take this tokenizer.json (Hugging Face tokenizers) or SentencePiece model."
@@ -87,6 +89,8 @@ class Fim(Section):
 
 class StageSource(Section):
     """How much of a source a stage takes, and how it is changed."""
+
+    alternatives: ClassVar = {"epochs": ("weight",), "weight": ("epochs",)}
 
     slice: tuple[float, float] = Field(
         default=(0.0, 1.0),

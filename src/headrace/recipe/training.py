@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from headrace.recipe.base import Section, wrong
+from headrace.recipe.base import Section, without, wrong
 
 
 class OptimizerSection(Section):
@@ -62,6 +62,14 @@ class ScheduleSection(Section):
         default=(), description="straight lines run in sequence; the last value holds"
     )
 
+    @classmethod
+    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+        """Pieces state every rate, so either they give way or what else states one."""
+        others = {"shape", "warmup", "decay", "end"}
+        if "pieces" in above or above.get("shape") == "pieces":
+            return without(below, others)
+        return without(below, {"pieces", "shape"}) if others & set(above) and "pieces" in below else below
+
     @model_validator(mode="after")
     def _pieces_belong_to_their_shape(self) -> ScheduleSection:
         if (self.shape == "pieces") != bool(self.pieces):
@@ -111,6 +119,10 @@ class SamplesSection(Section):
     )
 
 
+def _keys(section: Any) -> set[str]:
+    return set(section) if isinstance(section, dict) else set()
+
+
 class TrainSection(Section):
     """How one stage is trained on its sequence."""
 
@@ -139,6 +151,16 @@ class TrainSection(Section):
     compile: bool = Field(default=False, description="torch.compile the model: a slow start, then faster steps")
     held_out: HeldOutSection = Field(default=HeldOutSection(), description="how held-out loss is measured")
     samples: SamplesSection = Field(default=SamplesSection(), description="texts written at the end of the stage")
+
+    @classmethod
+    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+        """The peak gives way to a schedule of pieces, and such a schedule to a peak."""
+        optimizer, schedule = below.get("optimizer"), below.get("schedule")
+        if isinstance(optimizer, dict) and "pieces" in _keys(above.get("schedule")):
+            return {**below, "optimizer": without(optimizer, {"learning_rate"})}
+        if isinstance(schedule, dict) and "pieces" in schedule and "learning_rate" in _keys(above.get("optimizer")):
+            return {**below, "schedule": without(schedule, {"pieces", "shape"})}
+        return below
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> TrainSection:
