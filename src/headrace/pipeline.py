@@ -282,20 +282,21 @@ def status(run: Path) -> dict[str, Any]:
 
 
 def _state(run: Path, step: Step) -> dict[str, Any]:
+    from headrace.flow.task import TaskContext
+
     final, partial = run / "artifacts" / step.name, run / "artifacts" / f"{step.name}.partial"
     entry: dict[str, Any] = {"name": step.name, "kind": step.kind, "stage": step.stage, "state": "missing"}
     if final.is_dir():
         made = Artifact.open(final)
         return entry | {"state": "done", "rows": made.rows, "bytes": made.bytes}
     if partial.is_dir():
-        phases = []
+        phases, ctx = [], TaskContext(run, step)
         for phase in step.phases():
-            plan, done = partial / "plan" / f"{phase.name}.json", partial / "done" / phase.name
+            plan = partial / "plan" / f"{phase.name}.json"
             if plan.exists():
                 tasks = read_json(plan)
                 assert isinstance(tasks, list)
-                finished = len(list(done.glob("*.json"))) if done.is_dir() else 0
-                phases.append({"name": phase.name, "tasks": len(tasks), "done": finished})
+                phases.append({"name": phase.name, "tasks": len(tasks), "done": len(ctx.done(phase.name))})
         return entry | {"state": "partial", "phases": phases}
     return entry
 

@@ -158,7 +158,7 @@ def test_ctrl_c_ends_with_130_and_one_line(tmp_path, how):
 EVENTS = [
     {"event": "run", "workers": 2, "memory": 1, "version": "0"},
     {"event": "artifact", "artifact": "documents-1", "state": "started"},
-    {"event": "phase", "artifact": "documents-1", "phase": "read", "tasks": 3, "done": 1},
+    {"event": "phase", "artifact": "documents-1", "phase": "read", "tasks": 3, "done": 1, "taken": 0},
     {"event": "progress", "artifact": "documents-1", "phase": "read", "rows": 5, "bytes": 100},
     {"event": "task", "artifact": "documents-1", "phase": "read", "task": 1, "seconds": 1, "rows": 5, "bytes": 100},
     {"event": "died", "artifact": "documents-1", "phase": "read", "task": 2, "reason": "signal 9", "at": "a:3"},
@@ -179,6 +179,13 @@ def test_plain_progress_is_a_line_for_what_matters():
     assert "a:3" in said[0]
     assert said[1].split() == ["documents-1", "1,500", "rows,", "2.00", "MB,", "1", "min", "01", "s"]
     assert said[2].split() == ["verdicts-2", "there", "already"]
+
+
+def test_what_was_taken_over_is_told():
+    stream = io.StringIO()
+    with Lines(stream) as lines:
+        lines(EVENTS[2] | {"taken": 1})
+    assert stream.getvalue().split() == ["documents-1", *["read:", "1", "of", "3", "tasks", "taken", "over"]]
 
 
 def test_long_phases_are_heard_of():

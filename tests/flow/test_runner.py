@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(autouse=True)
 def _workers_find_the_toys(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
 
 
 def prepare(run: Path, **params) -> Path:
@@ -58,7 +58,7 @@ def contents(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    os.environ["PYTHONPATH"] = str(HERE)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     run = prepare(tmp_path_factory.mktemp("expected") / "run")
     coordinate(run, 1)
     return contents(run)

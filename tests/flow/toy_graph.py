@@ -21,6 +21,7 @@ from headrace.flow.events import EventLog
 from headrace.flow.exchange import Spill, partition_counts, sorted_partition
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.keys import keyed, salt
+from headrace.flow.reuse import task_key
 from headrace.flow.runner import lock, make
 from headrace.flow.step import Phase, Step, topological
 
@@ -122,9 +123,44 @@ class Shuffled(Step):
         return {"counts": {"rows": sum(r["rows"] for r in ctx.results("sort"))}}
 
 
+@dataclass(frozen=True)
+class Words(Step):
+    """A shard and a file for each word, by tasks that may be taken over. The word ``stop`` is an error."""
+
+    kind = "words"
+    VERSION = 1
+    words: tuple[str, ...]
+
+    def params(self):
+        return {"words": self.words}
+
+    def inputs(self):
+        return {}
+
+    def phases(self):
+        return [Phase("write", self.plan, self.write)]
+
+    def plan(self, ctx):
+        return [{"word": word, "key": task_key(self, word)} for word in self.words]
+
+    def write(self, ctx, spec):
+        if spec["word"] == "stop":
+            raise UserError("Stop.", "here", "")
+        with ctx.shard(".txt") as out:
+            out.path.write_text(spec["word"])
+            out.rows = 1
+        with ctx.file("notes/{task}.txt") as out:
+            out.path.write_text(f"a note on {spec['word']}")
+        return {"word": spec["word"]}
+
+    def finish(self, ctx):
+        return {"counts": {"words": [result["word"] for result in ctx.results("write")]}}
+
+
 def targets(run: Path) -> list[Step]:
     """What a worker calls to rebuild the graph."""
-    return [Shuffled(Numbers(**json.loads((run / "toy.json").read_text())))]
+    value = json.loads((run / "toy.json").read_text())
+    return [Words(tuple(value["words"]))] if "words" in value else [Shuffled(Numbers(**value))]
 
 
 def coordinate(run: Path, workers: int, memory: int = 64 << 20, listener=None) -> None:

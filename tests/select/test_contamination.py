@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_limits_are_applied_to_rows() -> None:
 
 
 def test_the_step_is_aligned_and_the_same_for_any_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     write(tmp_path, "bench.jsonl", [{"task_id": 7, "prompt": SOLUTION, "tests": "assert nothing at all of it"}])
     config = {**CONFIG, "benchmarks": {"b": {"files": f"{tmp_path}/bench.jsonl", "fields": ["prompt", "tests"]}}}
     rows = [{"text": "nothing"}, {"text": ""}, {"text": f"x {SOLUTION}"}, {"text": "assert nothing at all"}] * 3

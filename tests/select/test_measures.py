@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import measure_graph
@@ -95,7 +96,7 @@ ROWS = [
 
 
 def test_the_step_is_aligned_and_the_same_for_any_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     runs = [measure_graph.coordinate(tmp_path / str(n), ROWS, recipe_of(), n) for n in (1, 2)]
     artifact = runs[0]["measures"]
     assert artifact.manifest.to_json() == runs[1]["measures"].manifest.to_json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ MEMORY = 64 << 20
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(small_build.__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(small_build.__file__).parent), prepend=os.pathsep)
     contents = []
     for workers in (1, 2, 3):
         run = tmp_path / str(workers)

@@ -41,7 +41,7 @@ SECTION = {
 
 @pytest.fixture(autouse=True)
 def _workers_find_the_toys(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
 
 
 def prepare(run: Path, **changes) -> Path:
@@ -57,7 +57,7 @@ def published(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    os.environ["PYTHONPATH"] = str(HERE)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     run = prepare(tmp_path_factory.mktemp("finished") / "run")
     coordinate(run)
     return run

@@ -50,6 +50,8 @@ def notice(event: dict[str, Any]) -> str | None:
         return f"{artifact:<28} {what}, {duration(event['seconds'])}"
     if kind == "artifact" and event["state"] == "present":
         return f"{artifact:<28} there already"
+    if kind == "phase" and event.get("taken"):
+        return f"{artifact:<28} {event['phase']}: {event['taken']} of {event['tasks']} tasks taken over"
     if kind == "notice":
         return str(event["text"])
     if kind == "died":

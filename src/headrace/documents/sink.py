@@ -115,7 +115,7 @@ class Quarantine:
     def add(self, file: str, bad: Bad) -> None:
         """Write down a bad row."""
         if self._file is None:
-            out = self._stack.enter_context(self._ctx.file(f"quarantine/{self._ctx.task:05d}.jsonl"))
+            out = self._stack.enter_context(self._ctx.file("quarantine/{task}.jsonl"))
             self._file = self._stack.enter_context(out.path.open("wb"))
         entry = {"source": self._source, "file": file, "line": bad.row + 1, "error": bad.error, "excerpt": bad.excerpt}
         safe = {key: _clean(value) for key, value in entry.items()}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from headrace.documents.boundaries import runs
 from headrace.documents.inventory import SourceFiles
 from headrace.documents.judge import judge, probe
 from headrace.documents.normalise import versions
@@ -22,11 +23,12 @@ from headrace.documents.reading import Reading
 from headrace.documents.sources import WHOLE, InputFile
 from headrace.documents.store import SCHEMA
 from headrace.flow.artifact import ConservationError
+from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import DocumentsConfig
 
-# Small files are read together up to this size on disk: a task should outlast its start, and code trees hold millions.
+# A file of more bytes on disk is read alone, in parts if its format allows.
 TASK_BYTES = 16 << 20
 # A row group as Python objects, Arrow arrays and encoded pages, and the compressors of ten columns. Over 140 MB of JSON
 # lines a worker peaked 49 MB above its base with the system's allocator, 101 MB with Arrow's own (mimalloc).
@@ -50,7 +52,7 @@ class Documents(Step):
     """
 
     kind: ClassVar[str] = "documents"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig
@@ -58,9 +60,15 @@ class Documents(Step):
     def params(self) -> dict[str, Any]:
         """Normalisation with its tables' versions, and for each source how it is read and what its files hold."""
         return {
-            "normalise": {"method": self.config.normalise, **versions(self.config.normalise)},
-            "sources": [_source_params(source) for source in self.sources],
+            "normalise": self._normalise(),
+            "sources": [
+                {**_source_params(source), "files": len(source.files), "digest": source.digest}
+                for source in self.sources
+            ],
         }
+
+    def _normalise(self) -> dict[str, Any]:
+        return {"method": self.config.normalise, **versions(self.config.normalise)}
 
     def inputs(self) -> dict[str, Step]:
         """None: documents begin the flow."""
@@ -85,7 +93,9 @@ class Documents(Step):
             for number, file in enumerate(source.files):
                 parts = _parts(file)
                 if any(part.row is None for part in parts):  # nothing begins behind the last: it needs no count
-                    specs += [{"source": source.name, "file": number, "part": asdict(part)} for part in parts[:-1]]
+                    for part in map(asdict, parts[:-1]):
+                        key = task_key(self, "lines", source.digests[number], part)
+                        specs.append({"source": source.name, "file": number, "part": part, "key": key})
         return specs
 
     def _count_lines(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +107,17 @@ class Documents(Step):
 
     def _plan_read(self, ctx: TaskContext) -> list[dict[str, Any]]:
         lines = (result["lines"] for result in ctx.results("lines"))
-        return [spec for source in self.sources for spec in _tasks(source, lines)]
+        return [
+            {**spec, "key": self._read_key(source, spec["parts"])}
+            for source in self.sources
+            for spec in _tasks(source, lines)
+        ]
+
+    def _read_key(self, source: SourceFiles, parts: list[dict[str, Any]]) -> str:
+        """What determines the documents of some parts of files."""
+        files = [(source.files[entry["file"]], source.digests[entry["file"]], entry["part"]) for entry in parts]
+        read = [[file.name, file.format, file.take, digest, part] for file, digest, part in files]
+        return task_key(self, "read", self._normalise(), _source_params(source), read)
 
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
@@ -151,8 +171,6 @@ def _source_params(taken: SourceFiles) -> dict[str, Any]:
     source = taken.source
     params: dict[str, Any] = {
         "name": taken.name,
-        "files": len(taken.files),
-        "digest": taken.digest,
         "text": source.text,
         "fields": source.fields.model_dump(),
         **{name: getattr(source, name) for name in ("license", "repo", "language")},
@@ -174,26 +192,19 @@ def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]
         source: the source.
         lines: the results of the phase ``lines``, in its order; as many are taken as this source has.
     """
-    group: list[dict[str, Any]] = []
-    size = 0
-
-    def spec(parts: list[dict[str, Any]], size: int) -> dict[str, Any]:
-        files = [source.files[entry["file"]] for entry in parts]
+    for run in runs(source.files, TASK_BYTES):
+        files = [source.files[number] for number in run]
         memory = TASK_MEMORY + max(map(_document_memory, files))
-        return {"source": source.name, "parts": parts, "memory": memory, "size": size}
-
-    for number, file in enumerate(source.files):
-        if group and size + file.size > TASK_BYTES:
-            yield spec(group, size)
-            group, size = [], 0
-        entries = [{"file": number, "part": asdict(part)} for part in _numbered(_parts(file), lines)]
-        if file.size > TASK_BYTES:
-            yield from (spec([entry], file.size // len(entries)) for entry in entries)
-        else:
-            group += entries
-            size += file.size
-    if group:
-        yield spec(group, size)
+        entries = [
+            {"file": number, "part": asdict(part)}
+            for number in run
+            for part in _numbered(_parts(source.files[number]), lines)
+        ]
+        # A run of several files has no large one: its parts are whole files.
+        tasks = [entries] if len(files) > 1 else [[entry] for entry in entries]
+        for parts in tasks:
+            size = sum(file.size for file in files) // len(tasks)
+            yield {"source": source.name, "parts": parts, "memory": memory, "size": size}
 
 
 def _document_memory(file: InputFile) -> int:

@@ -14,6 +14,7 @@ from headrace.errors import UserError
 from headrace.flow.storage import read_json
 
 MANIFEST = "manifest.json"
+TASKS = "tasks.json"  # the tasks that other artifacts may take over (:mod:`headrace.flow.reuse`)
 
 
 class ConservationError(RuntimeError):

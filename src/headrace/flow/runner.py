@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError
-from headrace.flow.artifact import MANIFEST, Artifact, Manifest
+from headrace.flow.artifact import MANIFEST, TASKS, Artifact, Manifest
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor, Request
+from headrace.flow.reuse import take_over
 from headrace.flow.step import Phase, Step
-from headrace.flow.storage import disk_refusal, fsync_folder, read_json, write_json
-from headrace.flow.task import TaskContext
+from headrace.flow.storage import digest_file, disk_refusal, fsync_folder, read_json, write_json
+from headrace.flow.task import TAKEN, TaskContext
 
 
 @contextmanager
@@ -97,11 +98,22 @@ def do_phase(phase: Phase, ctx: TaskContext, executor: Executor, log: EventLog) 
         write_json(path, phase.plan(ctx))
     specs = read_json(path)
     assert isinstance(specs, list)
-    done = ctx.folder / "done" / phase.name
-    names = {entry.name for entry in os.scandir(done)} if done.is_dir() else set()
-    missing = [task for task in range(len(specs)) if f"{task:05d}.json" not in names]
+    done = ctx.done(phase.name)
+    keys = {task: spec["key"] for task, spec in enumerate(specs) if "key" in spec and task not in done}
+    taken = take_over(ctx, keys, [ctx.artifacts])
+    if taken:
+        markers = {str(task): marker for task, marker in (ctx.taken(phase.name) | taken).items()}
+        write_json(ctx.folder / "done" / phase.name / TAKEN, markers)
+    missing = [task for task in range(len(specs)) if task not in done and task not in taken]
     missing.sort(key=lambda task: -specs[task].get("size", 0))
-    log.emit("phase", artifact=ctx.step.name, phase=phase.name, tasks=len(specs), done=len(specs) - len(missing))
+    log.emit(
+        "phase",
+        artifact=ctx.step.name,
+        phase=phase.name,
+        tasks=len(specs),
+        done=len(specs) - len(missing),
+        taken=len(taken),
+    )
     least = phase.memory or (lambda spec: 0)
     requests = [Request(ctx.step.name, phase.name, t, least(specs[t]), phase.exclusive) for t in missing]
     executor.map(requests, log)
@@ -109,28 +121,17 @@ def do_phase(phase: Phase, ctx: TaskContext, executor: Executor, log: EventLog) 
 
 def collect(ctx: TaskContext, manifest: dict[str, Any]) -> None:
     """Give the shards their final names and write the manifest. May be repeated after a kill at any point."""
-    shards: list[dict[str, Any]] = []
-    files: list[dict[str, Any]] = []
-    for phase in ctx.step.phases():
-        for marker in ctx.markers(phase.name):
-            for entry in marker["files"]:
-                if entry["name"].startswith("shards/"):
-                    shards.append(entry)
-                elif entry["name"].startswith("files/"):
-                    files.append(entry)
-    shards.sort(key=lambda entry: entry["name"])
-    files.sort(key=lambda entry: entry["name"])
-    final_shards = []
-    for number, entry in enumerate(shards):
-        name = f"{number:05d}{Path(entry['name']).suffix}"
-        _move(ctx.folder / entry["name"], ctx.folder / name)
-        final_shards.append({**entry, "name": name})
-    final_files = []
-    for entry in files:
-        name = entry["name"].removeprefix("files/")
-        (ctx.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        _move(ctx.folder / entry["name"], ctx.folder / name)
-        final_files.append({k: v for k, v in entry.items() if k != "rows"} | {"name": name})
+    markers = [marker for phase in ctx.step.phases() for marker in ctx.markers(phase.name)]
+    written = sorted((entry for marker in markers for entry in marker["files"]), key=lambda entry: entry["name"])
+    shards = [entry for entry in written if entry["name"].startswith("shards/")]
+    files = [entry for entry in written if entry["name"].startswith("files/")]
+    names = {entry["name"]: f"{n:05d}{Path(entry['name']).suffix}" for n, entry in enumerate(shards)}
+    names |= {entry["name"]: entry["name"].removeprefix("files/") for entry in files}
+    for name, final in names.items():
+        (ctx.folder / final).parent.mkdir(parents=True, exist_ok=True)
+        _move(ctx.folder / name, ctx.folder / final)
+    final_shards = [_listed(entry, names, "rows") for entry in shards]
+    final_files = [_listed(entry, names) for entry in files] + _write_tasks(ctx, markers, names)
     extra = dict(manifest)
     counts = extra.pop("counts")
     step = ctx.step
@@ -148,6 +149,25 @@ def collect(ctx: TaskContext, manifest: dict[str, Any]) -> None:
         extra,
     )
     write_json(ctx.folder / MANIFEST, value.to_json())
+
+
+def _listed(entry: dict[str, Any], names: dict[str, str], *more: str) -> dict[str, Any]:
+    """A file as the manifest lists it."""
+    return {"name": names[entry["name"]], **{key: entry[key] for key in (*more, "bytes", "digest")}}
+
+
+def _write_tasks(ctx: TaskContext, markers: list[dict[str, Any]], names: dict[str, str]) -> list[dict[str, Any]]:
+    """List the keyed tasks for other artifacts to take over; the entry of the list, if there are any."""
+
+    def published(marker: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**entry, "name": names[entry["name"]]} for entry in marker["files"] if entry["name"] in names]
+
+    tasks = [{**marker, "files": published(marker)} for marker in markers if "key" in marker]
+    if not tasks:
+        return []
+    path = ctx.folder / TASKS
+    write_json(path, tasks)
+    return [{"name": TASKS, "bytes": path.stat().st_size, "digest": digest_file(path)}]
 
 
 def _move(source: Path, target: Path) -> None:

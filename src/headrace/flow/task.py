@@ -4,6 +4,7 @@ While an artifact is being made, its folder is ``<name>.partial``::
 
     plan/<phase>.json         the task specs of a phase
     done/<phase>/00007.json   written when task 7 is done: its counts and its files
+    done/<phase>/taken.json   the same of tasks that were taken over from another artifact, by number
     scratch/<phase>/...       intermediate files
     shards/00007-000.parquet  published shards by (task, part)
     files/...                 further published files
@@ -24,6 +25,7 @@ from headrace.flow.artifact import Artifact
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import digest_file, read_json, replacing, write_json
 
+TAKEN = "taken.json"
 AT_BYTES = 512  # room for the note of which document a worker is handling
 
 
@@ -95,8 +97,23 @@ class TaskContext:
 
     def markers(self, phase: str) -> list[dict[str, Any]]:
         """``{"result", "files"}`` of each task of a finished phase, in task order."""
+        folder, taken = self.folder / "done" / phase, self.taken(phase)
+        return [taken.get(task) or read_json(folder / f"{task:05d}.json") for task in range(self.tasks(phase))]  # type: ignore[misc]
+
+    def taken(self, phase: str) -> dict[int, dict[str, Any]]:
+        """The markers of the tasks that were taken over from other artifacts, by number."""
+        try:
+            value = read_json(self.folder / "done" / phase / TAKEN)
+        except FileNotFoundError:
+            return {}
+        assert isinstance(value, dict)
+        return {int(task): marker for task, marker in value.items()}
+
+    def done(self, phase: str) -> set[int]:
+        """The numbers of the tasks of a phase that are done."""
         folder = self.folder / "done" / phase
-        return [read_json(folder / f"{task:05d}.json") for task in range(self.tasks(phase))]  # type: ignore[misc]
+        names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+        return {int(name[:-5]) for name in names if name[:-5].isdigit()} | set(self.taken(phase))
 
     def results(self, phase: str) -> list[dict[str, Any]]:
         """What each task of a finished phase returned, in task order."""
@@ -111,12 +128,12 @@ class TaskContext:
     @contextmanager
     def shard(self, suffix: str = ".parquet", part: int = 0) -> Iterator[Out]:
         """Write a shard of the artifact. Shards are ordered by (task, part) when they are published."""
-        with self._writing(f"shards/{self.task:05d}-{part:05d}{suffix}", published=True) as out:
+        with self._writing(f"shards/{{task}}-{part:05d}{suffix}", published=True) as out:
             yield out
 
     @contextmanager
     def file(self, name: str) -> Iterator[Out]:
-        """Write a further file of the artifact under its final name."""
+        """Write a further file of the artifact under its final name, in which ``{task}`` is the task's number."""
         with self._writing(f"files/{name}", published=True) as out:
             yield out
 
@@ -127,14 +144,15 @@ class TaskContext:
             yield out
 
     @contextmanager
-    def _writing(self, name: str, published: bool) -> Iterator[Out]:
+    def _writing(self, pattern: str, published: bool) -> Iterator[Out]:
+        name = pattern.replace("{task}", f"{self.task:05d}")
         path = self.folder / name
         with replacing(path) as temporary:
             out = Out(temporary)
             yield out
         entry: dict[str, Any] = {"name": name, "rows": out.rows, "bytes": path.stat().st_size}
         if published:
-            entry["digest"] = digest_file(path)
+            entry |= {"digest": digest_file(path), "as": pattern}
         self.files.append(entry)
 
     # Signs of life.
@@ -172,8 +190,10 @@ class TaskContext:
         assert isinstance(specs, list)
         self.files.clear()
         try:
-            result = phase_named(self.step, self.phase).work(self, specs[self.task])
-            write_json(self.marker(), {"result": result, "files": self.files})
+            spec = specs[self.task]
+            result = phase_named(self.step, self.phase).work(self, spec)
+            key = {"key": spec["key"]} if "key" in spec else {}
+            write_json(self.marker(), {"result": result, "files": self.files, **key})
         finally:
             self.close()
 

@@ -1,7 +1,7 @@
 """Sidecars: Parquet shards that stand row by row beside the shards of documents.
 
-A step that looks at each document by itself is one phase of one task a shard: :func:`plan` and :func:`write` are that
-phase but for the looking. Row groups follow those of the documents, so bytes depend on content only.
+A step that looks at each document by itself is one phase of one task a shard: :func:`plan_apart` and :func:`write` are
+that phase but for the looking. Row groups follow those of the documents, so bytes depend on content only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.flow.artifact import ConservationError
+from headrace.flow.reuse import task_key
 from headrace.flow.task import TaskContext
 
 BATCH_BYTES = 8 << 20  # the text of a documents' row group; part of the layout, so never taken from the memory budget
@@ -31,6 +32,13 @@ def plan(ctx: TaskContext) -> list[dict[str, Any]]:
         sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
         specs.append({"shard": shard, "bytes": max(sizes, default=0), "size": sum(sizes)})
     return specs
+
+
+def plan_apart(ctx: TaskContext) -> list[dict[str, Any]]:
+    """:func:`plan` where a row depends on its document and on the step's parameters only, so that shards of unchanged
+    documents are taken over."""
+    params, shards = ctx.step.params(), ctx.input("documents").shards
+    return [{**spec, "key": task_key(ctx.step, params, shards[spec["shard"]]["digest"])} for spec in plan(ctx)]
 
 
 def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema: pa.Schema, look: Look) -> int:

@@ -143,7 +143,7 @@ class Contamination(Step):
     def plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
         """One task a shard. The benchmarks are read first, so that a bad file is told before any work."""
         read_items(self.files, self.normalise)
-        return sidecar.plan(ctx)
+        return sidecar.plan_apart(ctx)
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         """Search one shard."""
