@@ -1,8 +1,9 @@
 """Taking over finished tasks of other artifacts: a task's key covers all that determines its bytes.
 
-A task that leaves published files only may state its ``key`` in its spec (:func:`task_key`). When the same was done before, for an artifact of the same kind
-but another identity, the files are linked and only tasks with new keys are worked on: a source that was added or
-changed redoes itself and nothing else. What is found is checked against its digest first: no damage is taken over.
+A task that leaves published files only may state its ``key`` in its spec (:func:`task_key`). When the same was done
+before, for an artifact of the same kind but another identity, the files are linked and only tasks with new keys are
+worked on: a source that was added or changed redoes itself and nothing else. What is found is checked against its
+digest first: no damage is taken over.
 
 Each artifact lists its keyed tasks in ``tasks.json``: ``[{"key", "result", "files": [{"as", "name", "rows", "bytes",
 "digest"}]}]``, where ``as`` is the name that the task gave the file, with ``{task}`` for its number.
