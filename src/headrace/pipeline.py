@@ -261,7 +261,8 @@ def status(run: Path) -> dict[str, Any]:
 
     Returns:
         ``{"recipe", "running", "artifacts": [{"name", "state": done | partial | missing, "rows", "bytes", "seconds",
-        "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``.
+        "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``; the
+        artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
 
     Raises:
         UserError: it is no run folder.
@@ -288,7 +289,11 @@ def _state(run: Path, step: Step) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": step.name, "kind": step.kind, "stage": step.stage, "state": "missing"}
     if final.is_dir():
         made = Artifact.open(final)
-        return entry | {"state": "done", "rows": made.rows, "bytes": made.bytes}
+        entry |= {"state": "done", "rows": made.rows, "bytes": made.bytes}
+        if step.kind == "documents":
+            counts = made.manifest.counts.values()
+            entry |= {key: sum(c[key] for c in counts) for key in ("quarantined", "lost_rows", "lost_bytes")}
+        return entry
     if partial.is_dir():
         phases, ctx = [], TaskContext(run, step)
         for phase in step.phases():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.documents.readers import reader
-from headrace.documents.readers.base import Bad, Item, Part, Record, Skipped, Tally
+from headrace.documents.readers.base import Bad, Item, Lost, Part, Record, Skipped, Tally
 from headrace.documents.sources import InputFile, list_files
 from headrace.recipe.schema import Source
 
@@ -24,7 +24,7 @@ def items(path: Path, part: Part = Part(), **source: Any) -> list[Item]:  # noqa
     file, read = listed(path, **source)
     tally = Tally()
     found = list(reader(file.format).read(file, part, read, tally))
-    assert tally.read == len(found)
+    assert tally.read == sum(not isinstance(item, Lost) for item in found)
     return found
 
 
@@ -34,6 +34,11 @@ def texts(found: list[Item]) -> list[str]:
 
 def bads(found: list[Item]) -> list[tuple[int, str]]:
     return [(item.row, item.error) for item in found if isinstance(item, Bad)]
+
+
+def losses(found: list[Item]) -> list[tuple[int, str, int]]:
+    """Row, error and bytes of each loss."""
+    return [(item.row, item.error, item.bytes) for item in found if isinstance(item, Lost)]
 
 
 def skips(found: list[Item]) -> list[int]:

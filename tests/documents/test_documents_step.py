@@ -20,6 +20,7 @@ from headrace.documents.step import Documents
 from headrace.documents.store import SCHEMA, fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.flow.notices import Notice
 
 
 @pytest.fixture(autouse=True)
@@ -226,3 +227,21 @@ def test_every_task_plan_tiles_the_files(tmp_path, corpus, monkeypatch):
         assert [e["file"] for t in tasks for e in t["parts"] if not e["part"]["begin"]] == list(
             range(len(source.files))
         )
+
+
+def test_what_a_damaged_file_lost_counts_and_is_said(tmp_path):
+    lines = [orjson.dumps({"text": f"{i} {i * 2654435761 % 2**32}"}) + b"\n" for i in range(20_000)]
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines))
+    whole = gzip.compress(b"".join(lines), mtime=0)
+    cut = whole[: len(whole) // 4]
+    (tmp_path / "b.jsonl.gz").write_bytes(cut)
+    given = {"s": {"files": [f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl.gz"]}}
+    said = r"\d{2},\d{3} bytes lost in damaged files, .*%, where .* b.jsonl.gz line \d+: the gzip stream is cut short; "
+    with pytest.raises(UserError, match=said):
+        build(tmp_path / "run", given)
+    with pytest.warns(Notice, match="source s: .* lost in damaged files"):
+        artifact = build(tmp_path / "run", given, max_quarantined=0.3)
+    counts = artifact.manifest.counts["s"]
+    assert (counts["quarantined"], counts["lost_rows"], counts["lost_bytes"]) == (0, 0, len(cut))
+    (entry,) = quarantined(artifact)
+    assert (entry["file"], entry["line"]) == ("b.jsonl.gz", counts["documents"] - 20_000 + 1)

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from reading_helpers import bads, items, listed, skips, texts, write
+from reading_helpers import bads, items, listed, losses, skips, texts, write
 
 from headrace.documents.readers import streams
 from headrace.documents.readers.base import Part, Record
@@ -149,12 +149,13 @@ def test_compressed_files_of_several_frames(tmp_path, suffix):
 def test_truncated_and_corrupt_streams(tmp_path, suffix):
     data = compressed(b"".join(orjson.dumps({"text": str(i) * (i % 97)}) + b"\n" for i in range(200_000)), suffix)
     found = items(write(tmp_path / f"a.jsonl{suffix}", data[: len(data) // 2]))
-    ((row, error),) = bads(found)
+    ((row, error, lost),) = losses(found)
     assert "cut short" in error
+    assert lost == len(data) // 2
     assert row == len(found) - 1
     assert 10_000 < row < 200_000
     found = items(write(tmp_path / f"b.jsonl{suffix}", b"no such stream"))
-    assert "corrupt" in bads(found)[0][1]
+    assert "corrupt" in losses(found)[0][1]
     assert items(write(tmp_path / f"c.jsonl{suffix}", b"")) == []
 
 
@@ -165,7 +166,7 @@ def test_zstd_with_a_long_window(tmp_path):
     data = compressor.compress(lines) + compressor.flush()
     assert len(texts(items(write(tmp_path / "a.jsonl.zst", data)))) == 1000
     found = items(write(tmp_path / "b.jsonl.zst", data[:-9]))
-    assert "cut short" in bads(found)[0][1]
+    assert "cut short" in losses(found)[0][1]
 
 
 def test_a_changed_file_is_noticed(tmp_path):

@@ -58,9 +58,10 @@ def contents(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    run = prepare(tmp_path_factory.mktemp("expected") / "run")
-    coordinate(run, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        run = prepare(tmp_path_factory.mktemp("expected") / "run")
+        coordinate(run, 1)
     return contents(run)
 
 

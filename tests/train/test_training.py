@@ -57,9 +57,10 @@ def published(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    run = prepare(tmp_path_factory.mktemp("finished") / "run")
-    coordinate(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        run = prepare(tmp_path_factory.mktemp("finished") / "run")
+        coordinate(run)
     return run
 
 

@@ -46,7 +46,21 @@ def render(state: dict[str, Any], run: Path) -> str:
     done = sum(entry["state"] == "done" for entry in state["artifacts"])
     lines = [f"{state['recipe']}: {done} of {len(state['artifacts'])} artifacts done"]
     lines += table(["artifact", "state", "rows", "disk", "time"], rows)
+    lines += _not_documents(state)
     return "\n".join([*lines, _standing(state, done, run)])
+
+
+def _not_documents(state: dict[str, Any]) -> list[str]:
+    """What of the input became no document, if anything."""
+    from headrace.documents.readers.base import lost
+
+    read = next((entry for entry in state["artifacts"] if "quarantined" in entry), None)
+    if read is None:
+        return []
+    lines = [f"{read['quarantined']:,} rows quarantined"] if read["quarantined"] else []
+    if read["lost_rows"] or read["lost_bytes"]:
+        lines.append(f"{lost(read['lost_rows'], read['lost_bytes'])} lost in damaged files")
+    return lines
 
 
 def _left(run: Path, artifact: str, running: bool) -> str:

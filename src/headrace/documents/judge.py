@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import islice
 from typing import Any
 
 from headrace.documents.inventory import SourceFiles
 from headrace.documents.readers import reader
-from headrace.documents.readers.base import Part, Record, Tally
+from headrace.documents.readers.base import Part, Record, Tally, lost
+from headrace.documents.sink import EXAMPLES
 from headrace.documents.sources import WHOLE
 from headrace.errors import UserError
+from headrace.flow.notices import Notice
 
 PROBED_FILES, PROBED_ROWS = 3, 100
 
@@ -51,39 +54,57 @@ def judge(
     taken: SourceFiles,
     counts: dict[str, int],
     bad: list[dict[str, Any]],
+    losses: list[dict[str, Any]],
     quarantines: list[str],
     seen: list[str],
     max_quarantined: float,
 ) -> None:
-    """See that a source has documents, and not too many bad rows.
+    """See that a source has documents, and that not too much of it is bad or lost; a loss is always said.
 
     Args:
         taken: the source.
         counts: its counts.
-        bad: the first entries of its quarantine.
+        bad: the first entries of bad rows in its quarantine.
+        losses: the first entries of damaged files.
         quarantines: its quarantine files.
         seen: the fields of a row that lacked its text.
-        max_quarantined: the largest share of bad rows in [0, 1].
+        max_quarantined: the largest share in [0, 1] of bad and lost rows in all rows, and of lost bytes in all bytes of
+            the files, added up.
 
     Raises:
         UserError: it has not.
     """
-    examples = "; ".join(f"{entry['file']} line {entry['line']}: {entry['error']}" for entry in bad[:3])
-    quarantined = counts["quarantined"]
-    rows = counts["documents"] + quarantined
+    rows = counts["documents"] + counts["quarantined"] + counts["lost_rows"]
     if not counts["documents"] and seen:
         raise no_text(taken, seen)
     if not counts["documents"]:
-        why = f"all {rows} rows are bad: {examples}" if rows else f"its {counts['files']} files hold nothing"
+        why = f"its {counts['files']} files hold nothing"
+        if losses:
+            why = f"its files are damaged: {_told(losses)}"
+        if bad:
+            why = f"all {rows:,} rows are bad: {_told(bad)}"
         raise UserError(
             f"The source {taken.name!r} yields no document: {why}.",
             quarantines[0] if quarantines else f"sources.{taken.name}",
             "Check its files and its format.",
         )
-    if quarantined > max_quarantined * rows:
+    said = []
+    if counts["quarantined"]:
+        said.append(f"{counts['quarantined']:,} bad rows in {rows:,}")
+    if losses:
+        said.append(f"{lost(counts['lost_rows'], counts['lost_bytes'])} lost in damaged files")
+    share = (counts["quarantined"] + counts["lost_rows"]) / rows + counts["lost_bytes"] / max(taken.bytes, 1)
+    if share > max_quarantined:
         raise UserError(
-            f"The source {taken.name!r} has {quarantined} bad rows in {rows}, {quarantined / rows:.2%}, where "
-            f"{max_quarantined:.2%} are allowed. The first: {examples}.",
+            f"The source {taken.name!r} has {' and '.join(said)}, {share:.2%}, where {max_quarantined:.2%} are "
+            f"allowed. The first: {_told(losses + bad)}.",
             quarantines[0],
             "Mend or exclude those files, or raise documents.max_quarantined.",
         )
+    if losses:
+        warnings.warn(f"source {taken.name}: {said[-1]}: {_told(losses)}", Notice, stacklevel=2)
+
+
+def _told(entries: list[dict[str, Any]]) -> str:
+    """The first entries of a quarantine in words."""
+    return "; ".join(f"{e['file']} line {e['line']}: {e['error']}" for e in entries[:EXAMPLES])

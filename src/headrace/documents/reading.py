@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from headrace.documents.inventory import SourceFiles
 from headrace.documents.readers import reader
-from headrace.documents.readers.base import Bad, Part, Skipped, Tally
+from headrace.documents.readers.base import Bad, Lost, Part, Skipped, Tally
 from headrace.documents.rows import RowMaker
 from headrace.documents.sink import Quarantine, Sink
 from headrace.documents.sources import InputFile
@@ -49,8 +49,8 @@ class Reading:
             if isinstance(item, Skipped):
                 self._skipped += 1
                 continue
-            made = item if isinstance(item, Bad) else self._maker.make(file.name, item)
-            if isinstance(made, Bad):
+            made = item if isinstance(item, Bad | Lost) else self._maker.make(file.name, item)
+            if isinstance(made, Bad | Lost):
                 self._quarantine.add(file.name, made)
                 continue
             row, characters = made
@@ -65,7 +65,7 @@ class Reading:
             self._sink.add(row)
 
     def result(self) -> dict[str, Any]:
-        """What the task returns, once the context is left: counts, and the first bad rows for the messages."""
+        """What the task returns, once the context is left: counts, and the first bad rows and losses."""
         counts = {
             "documents": self._sink.rows,
             "bytes": self._bytes,
@@ -73,8 +73,11 @@ class Reading:
             "quarantined": self._quarantine.rows,
             "skipped": self._skipped,
             "read": self._tally.read,
+            "lost_rows": self._quarantine.lost_rows,
+            "lost_bytes": self._quarantine.lost_bytes,
         }
-        return {"source": self._source.name, "counts": counts, "bad": self._quarantine.first, "seen": self._tally.seen}
+        told = {"bad": self._quarantine.first, "lost": self._quarantine.losses, "seen": self._tally.seen}
+        return {"source": self._source.name, "counts": counts, **told}
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._quarantine)

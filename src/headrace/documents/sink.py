@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.documents.readers.base import Bad
+from headrace.documents.readers.base import Bad, Lost, lost
 from headrace.documents.store import SCHEMA
 from headrace.flow.task import Out, TaskContext
 
@@ -22,6 +22,7 @@ COMPRESSION_LEVEL = 3
 # Parquet counts the bytes of a value in int32, and its pages with it.
 MAX_DOCUMENT = (1 << 31) - (1 << 20)
 _DICTIONARY = ["source", "origin_file", "license", "repo", "language"]
+EXAMPLES = 3  # entries of the quarantine that a message shows
 _STATISTICS = ["id", "source", "origin_file", "origin_row"]  # of texts they would only cost time
 
 Row = tuple[str, bytes, str, str, int, str | None, str | None, str | None, str | None, bytes | None]
@@ -100,29 +101,45 @@ class Sink:
 
 
 class Quarantine:
-    """Bad rows, as JSON lines ``{"source", "file", "line", "error", "excerpt"}``; there is no file without bad rows.
+    """Bad rows and losses, as JSON lines ``{"source", "file", "line", "error", "excerpt"}``; no file without any.
 
     ``line`` counts from 1, as editors do; in formats without lines it is the number of the record.
+
+    Attributes:
+        rows: bad rows.
+        first: the entries of the first few of them.
+        lost_rows: rows that damaged files promised and did not give.
+        lost_bytes: bytes of damaged files that were not read, where rows are not told.
+        losses: the entries of the first few damaged files.
     """
 
     def __init__(self, ctx: TaskContext, source: str) -> None:
         self._ctx, self._source = ctx, source
         self._stack = ExitStack()
         self._file: Any = None
-        self.rows = 0
+        self.rows = self.lost_rows = self.lost_bytes = 0
         self.first: list[dict[str, Any]] = []
+        self.losses: list[dict[str, Any]] = []
 
-    def add(self, file: str, bad: Bad) -> None:
-        """Write down a bad row."""
+    def add(self, file: str, bad: Bad | Lost) -> None:
+        """Write down a bad row or a loss."""
         if self._file is None:
             out = self._stack.enter_context(self._ctx.file("quarantine/{task}.jsonl"))
             self._file = self._stack.enter_context(out.path.open("wb"))
-        entry = {"source": self._source, "file": file, "line": bad.row + 1, "error": bad.error, "excerpt": bad.excerpt}
+        error = bad.error
+        if isinstance(bad, Lost):
+            self.lost_rows += bad.rows
+            self.lost_bytes += bad.bytes
+            error += f"; {lost(bad.rows, bad.bytes)} lost"
+            kept = self.losses
+        else:
+            self.rows += 1
+            kept = self.first
+        entry = {"source": self._source, "file": file, "line": bad.row + 1, "error": error, "excerpt": bad.excerpt}
         safe = {key: _clean(value) for key, value in entry.items()}
         self._file.write(orjson.dumps(safe, option=orjson.OPT_APPEND_NEWLINE))
-        if len(self.first) < 3:
-            self.first.append(safe)
-        self.rows += 1
+        if len(kept) < EXAMPLES:
+            kept.append(safe)
 
     def __enter__(self) -> Self:
         return self

@@ -39,7 +39,7 @@ COPIES = 6
 TREE_COPIES = 70
 # Formats whose result depends on the grammar of the running Python.
 SYNTAX = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
-COUNTED = ("documents", "bytes", "characters", "quarantined", "skipped", "read")
+COUNTED = ("documents", "bytes", "characters", "quarantined", "skipped", "read", "lost_rows", "lost_bytes")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Documents(Step):
         """Counts per source, checked: rows read = documents + quarantined + skipped.
 
         Raises:
-            UserError: a source yields no document, or too many of its rows are bad.
+            UserError: a source yields no document, or too much of it is bad or lost.
             ConservationError: rows are unaccounted for.
         """
         counts: dict[str, dict[str, int]] = {}
@@ -150,6 +150,7 @@ class Documents(Step):
                 source,
                 counts[source.name],
                 [entry for result in results for entry in result["bad"]],
+                [entry for result in results for entry in result["lost"]],
                 [str(ctx.folder / entry["name"]) for entry in files if entry["name"].startswith("files/quarantine/")],
                 next((result["seen"] for result in results if result["seen"]), []),
                 self.config.max_quarantined,

@@ -103,5 +103,9 @@ class DocumentsConfig(Section):
         "(alters code and HTML; needs `pip install 'headrace[faithful]'`); `none` leaves text as it is.",
     )
     max_quarantined: float = Field(
-        default=0.01, ge=0, le=1, description="Share of bad records in a source above which the run stops."
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of a source above which the run stops: bad and lost records, and bytes that damaged files "
+        "promised and did not give.",
     )

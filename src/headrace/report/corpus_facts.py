@@ -66,6 +66,8 @@ def _source(name: str, documents: Artifact, verdicts: Artifact | None, tokens: A
         characters=read["characters"],
         quarantined=read["quarantined"],
         skipped=read["skipped"],
+        lost_rows=read["lost_rows"],
+        lost_bytes=read["lost_bytes"],
     )
     if verdicts is not None:
         judged = verdicts.manifest.counts[name]

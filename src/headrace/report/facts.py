@@ -28,6 +28,8 @@ class SourceFacts:
         removed: reason -> documents.
         splits: split -> kept documents.
         tokens: tokens of the kept documents, each counted once; None before they are tokenised.
+        lost_rows: records that damaged files promised and did not give.
+        lost_bytes: bytes of damaged files that could not be read, where records are not told.
     """
 
     name: str
@@ -41,6 +43,8 @@ class SourceFacts:
     removed: dict[str, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     tokens: int | None = None
+    lost_rows: int = 0
+    lost_bytes: int = 0
 
 
 @dataclass(frozen=True)

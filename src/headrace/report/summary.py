@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.documents.readers.base import lost
 from headrace.report.facts import Generated, RunFacts, StageFacts
 from headrace.report.markup import visible
 from headrace.report.numbers import counted, duration, passes, percent, short, size, whole
@@ -50,6 +51,8 @@ def to_json(facts: RunFacts) -> dict[str, Any]:
         "documents": {
             "read": facts.documents,
             "quarantined": sum(source.quarantined for source in facts.sources),
+            "lost_rows": sum(source.lost_rows for source in facts.sources),
+            "lost_bytes": sum(source.lost_bytes for source in facts.sources),
             "kept": facts.kept,
             "removed": facts.removed,
         },
@@ -105,6 +108,9 @@ def _documents(facts: RunFacts) -> list[str]:
     head = f"Documents: {whole(facts.documents)} read ({text})"
     if quarantined:
         head += f", {whole(quarantined)} quarantined"
+    if any(source.lost_rows or source.lost_bytes for source in facts.sources):
+        gone = lost(sum(s.lost_rows for s in facts.sources), sum(s.lost_bytes for s in facts.sources))
+        head += f", {gone} lost in damaged files"
     if facts.kept is None:
         return [head, *_grid([(s.name, whole(s.documents)) for s in facts.sources])]
     head += f", {whole(facts.kept)} kept ({percent(facts.kept, facts.documents)})"

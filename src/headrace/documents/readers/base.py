@@ -51,7 +51,27 @@ class Skipped:
     row: int
 
 
-Item = Record | Bad | Skipped
+@dataclass(slots=True)
+class Lost:
+    """What a damaged container promised and did not give: it goes to quarantine, but is no row.
+
+    Attributes:
+        row: the number of the first row that is missing.
+        error: what is wrong with the container.
+        rows: rows that the container says it holds and that were not read.
+        bytes: where it counts no rows, the bytes of the file that were not read; a stream that is cut short does not
+            say how much is missing, which is taken to be as much as there is.
+        excerpt: how the row begins that it broke off in.
+    """
+
+    row: int
+    error: str
+    rows: int = 0
+    bytes: int = 0
+    excerpt: str = ""
+
+
+Item = Record | Bad | Skipped | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +113,8 @@ class Reader(ABC):
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """Yield one item for each row of the part, in order, and count each row in ``tally.read``.
 
+        Where the file is damaged a :class:`Lost` comes last, which is no row.
+
         Raises:
             UserError: the file is gone, or has no such field at all.
         """
@@ -103,6 +125,11 @@ def excerpt(data: bytes | str) -> str:
     if isinstance(data, bytes):
         data = data[: 4 * EXCERPT].decode("utf-8", "replace")
     return data[:EXCERPT]
+
+
+def lost(rows: int, bytes: int) -> str:
+    """How much was lost, in words."""
+    return " and ".join(f"{n:,} {unit}" for n, unit in ((rows, "rows"), (bytes, "bytes")) if n) or "nothing"
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:

@@ -9,8 +9,8 @@ from itertools import chain
 import numpy as np
 import orjson
 
-from headrace.documents.readers.base import Bad, Item, Part, Reader, Tally, document, excerpt
-from headrace.documents.readers.jsonl import BOM, Shape, parse_lines, unparsed
+from headrace.documents.readers.base import Bad, Item, Part, Reader, Tally, document
+from headrace.documents.readers.jsonl import BOM, Shape, broken_off, parse_lines, unparsed
 from headrace.documents.readers.streams import MAX_LINE, Damaged, blocks
 from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
@@ -86,8 +86,7 @@ def _elements(chunks: Iterator[bytes], array: bool, tally: Tally, shape: Shape) 
                 yield shape(row, value)
             row += 1
     except Damaged as error:
-        tally.read += 1
-        yield Bad(row, str(error), excerpt(error.unfinished))
+        yield broken_off(row, error)
 
 
 def _inside(chunks: Iterator[bytes], array: bool) -> Iterator[bytes]:
@@ -126,13 +125,13 @@ def _pieces(chunks: Iterator[bytes], array: bool) -> Iterator[tuple[bytes, bool]
             if rest := chunk[start:]:
                 carry.append(rest)
             if closed and rest.strip():
-                raise Damaged("text follows the end of the array")
+                raise Damaged("text follows the end of the array", 0)
             if sum(map(len, carry)) > MAX_LINE:
-                raise Damaged(f"an element is longer than {MAX_LINE} bytes")
+                raise Damaged(f"an element is longer than {MAX_LINE} bytes", 0)
         if array and not closed:
-            raise Damaged("the array is not closed")
+            raise Damaged("the array is not closed", 0)
         if not array and b"".join(carry).strip():
-            raise Damaged("the last object is not closed")
+            raise Damaged("the last object is not closed", 0)
     except Damaged as error:
         error.unfinished = carry[0] if carry else b""
         raise

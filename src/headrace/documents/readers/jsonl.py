@@ -13,6 +13,7 @@ from headrace.documents.readers.base import (
     PART_BYTES,
     Bad,
     Item,
+    Lost,
     Part,
     Reader,
     Skipped,
@@ -76,8 +77,12 @@ def parse_lines(chunks: Iterable[bytes], row: int, tally: Tally, shape: Shape) -
                     yield shape(row, value) if line.__class__ is bytes else _overlong(row, line)
                 row += 1
     except Damaged as error:
-        tally.read += 1
-        yield Bad(row, str(error), excerpt(error.unfinished))
+        yield broken_off(row, error)
+
+
+def broken_off(row: int, error: Damaged) -> Lost:
+    """The loss where a stream ends in damage, ``row`` being the row in which it does."""
+    return Lost(row, str(error), bytes=error.lost, excerpt=excerpt(error.unfinished))
 
 
 def unparsed(row: int, data: bytes, error: orjson.JSONDecodeError) -> Item:

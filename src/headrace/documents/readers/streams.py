@@ -27,11 +27,18 @@ ZSTD_WINDOW = 1 << 27  # the largest window that Arrow accepts; `zstd --long=31`
 class Damaged(Exception):  # noqa: N818 - a state of the file, not of the program
     """A compressed stream is cut short or corrupt; all whole blocks before that have been given out.
 
+    Args:
+        reason: what is wrong.
+        lost: bytes of the file that were not read; of a stream that is cut short as many as there are, because it does
+            not say how many are missing.
+
     Attributes:
         unfinished: the beginning of the row that it broke off in.
     """
 
-    unfinished: bytes = b""
+    def __init__(self, reason: str, lost: int) -> None:
+        super().__init__(reason)
+        self.lost, self.unfinished = lost, b""
 
 
 class Overlong(bytes):
@@ -71,12 +78,12 @@ def blocks(file: InputFile) -> Iterator[bytes]:
             while block := stream.read(BLOCK):
                 yield block
         elif file.compression == "zstd" and _window(stream) > ZSTD_WINDOW:
-            yield from _long_zstd(stream)
+            yield from _long_zstd(file, stream)
         else:
-            yield from _decompressed(stream, file.compression)
+            yield from _decompressed(file, stream, file.compression)
 
 
-def _decompressed(stream: IO[bytes], compression: str) -> Iterator[bytes]:
+def _decompressed(file: InputFile, stream: IO[bytes], compression: str) -> Iterator[bytes]:
     import pyarrow as pa
 
     source = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), compression)
@@ -86,16 +93,13 @@ def _decompressed(stream: IO[bytes], compression: str) -> Iterator[bytes]:
         except OSError as error:
             if error.errno is not None:  # the disk's error, not the stream's
                 raise
-            raise Damaged(_reason(str(error), compression)) from None
+            if "runcated" in str(error):
+                raise Damaged(f"the {compression} stream is cut short", file.size) from None
+            reason = f"the {compression} stream is corrupt ({str(error).splitlines()[0]})"
+            raise Damaged(reason, file.size - stream.tell()) from None
         if not block:
             return
         yield block
-
-
-def _reason(message: str, compression: str) -> str:
-    if "runcated" in message:
-        return f"the {compression} stream is cut short"
-    return f"the {compression} stream is corrupt ({message.splitlines()[0]})"
 
 
 def _window(stream: IO[bytes]) -> int:
@@ -109,7 +113,7 @@ def _window(stream: IO[bytes]) -> int:
         return 0
 
 
-def _long_zstd(stream: IO[bytes]) -> Iterator[bytes]:
+def _long_zstd(file: InputFile, stream: IO[bytes]) -> Iterator[bytes]:
     """Frames with windows that Arrow refuses; the window alone takes more memory than any block."""
     import zstandard
 
@@ -124,9 +128,9 @@ def _long_zstd(stream: IO[bytes]) -> Iterator[bytes]:
                 data = frame.unused_data if frame.eof else b""
                 frame = None if frame.eof else frame
     except zstandard.ZstdError as error:
-        raise Damaged(f"the zstd stream is corrupt ({error})") from None
+        raise Damaged(f"the zstd stream is corrupt ({error})", file.size - stream.tell()) from None
     if frame is not None:
-        raise Damaged("the zstd stream is cut short")
+        raise Damaged("the zstd stream is cut short", file.size)
 
 
 def range_blocks(file: InputFile, part: Part) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.documents.readers.base import lost
 from headrace.report.facts import RunFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import percent, short, size, whole
@@ -10,7 +11,10 @@ from headrace.report.tables import Column, key, table, text
 
 def went_in(facts: RunFacts) -> Markup:
     """Sources: files, documents, text, what could not be read."""
-    columns = [text("source"), *map(Column, ("files", "documents", "text", "characters", "quarantined", "empty"))]
+    columns = [
+        text("source"),
+        *map(Column, ("files", "documents", "text", "characters", "quarantined", "lost", "empty")),
+    ]
     rows = [
         (
             key(s.name, i),
@@ -19,6 +23,7 @@ def went_in(facts: RunFacts) -> Markup:
             size(s.bytes),
             short(s.characters),
             whole(s.quarantined),
+            lost(s.lost_rows, s.lost_bytes),
             whole(s.skipped),
         )
         for i, s in enumerate(facts.sources)
@@ -31,10 +36,11 @@ def went_in(facts: RunFacts) -> Markup:
         size(sum(s.bytes for s in facts.sources)),
         short(sum(s.characters for s in facts.sources)),
         whole(sum(s.quarantined for s in facts.sources)),
+        lost(sum(s.lost_rows for s in facts.sources), sum(s.lost_bytes for s in facts.sources)),
         whole(sum(s.skipped for s in facts.sources)),
     )
     note = "Quarantined are records that could not be read; each is listed with its file, line and error beside the "
-    note += "documents. Empty are records that held no text."
+    note += "documents. Lost is what damaged files promised and did not give. Empty are records that held no text."
     return join([table(columns, rows, total=total), element("p", note, class_="note"), _licences(facts)])
 
 
