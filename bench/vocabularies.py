@@ -11,7 +11,7 @@ from bench.harness import Setting, sample
 from bench.published_patterns import DEEPSEEK_V3_PATTERNS, O200K_PATTERN
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.tokens.definition import read_definition
-from headrace.tokens.load import special_ids
+from headrace.tokens.special import own_ids
 from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 from headrace.tokens.training import train
 
@@ -103,4 +103,4 @@ def sentencepiece() -> dict[str, dict[str, Any]]:
 def special_of(definition: dict[str, Any]) -> dict[str, int]:
     """The special tokens of a definition by role."""
     byte = definition["model"].get("byte_fallback")
-    return special_ids(definition, SENTENCEPIECE if byte else SpecialTokens())
+    return own_ids(definition, SENTENCEPIECE if byte else SpecialTokens())

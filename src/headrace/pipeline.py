@@ -217,6 +217,7 @@ def run(
     folder = Path(out).absolute()
     workers = workers or len(os.sched_getaffinity(0))
     memory = memory or free_memory()
+    notes = look_at_tokenizer(recipe)
     with lock(folder):
         sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder)
         graph = build_graph(recipe, sources)
@@ -229,6 +230,8 @@ def run(
         try:
             log.emit("run", recipe=recipe.name, workers=workers, memory=memory, version=headrace.__version__)
             with notices_to(log.notice):
+                for note in notes:
+                    log.notice(note)
                 for step in wanted:
                     make(step, folder, executor, log, memory)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
@@ -247,6 +250,23 @@ def run(
 
     with notices_to(log.notice):
         return write_report(folder)
+
+
+def look_at_tokenizer(recipe: Recipe) -> list[str]:
+    """Read the tokenizer's file, if it is one, before any work; what a user should know of it, in sentences.
+
+    Raises:
+        UserError: it cannot be used, lacks a token that is needed, or has more tokens than the model.
+    """
+    from headrace.model.presets import resolve
+    from headrace.tokens.training import look_at_file
+
+    if not recipe.stages or recipe.tokenizer is None or recipe.tokenizer.file is None:
+        return []
+    size, notes = look_at_file(recipe)
+    if recipe.model is not None:
+        resolve(recipe.model, size)
+    return notes
 
 
 def free_memory() -> int:

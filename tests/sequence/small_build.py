@@ -31,7 +31,8 @@ from headrace.sequence.step import Sequence
 from headrace.sequence.store import SequenceReader, open_sequence
 from headrace.tokens.definition import byte_level_definition, fingerprint
 from headrace.tokens.engine import Engine, Texts
-from headrace.tokens.load import open_engine, special_ids, spellings
+from headrace.tokens.load import open_engine
+from headrace.tokens.special import own_ids, trained_roles
 from headrace.tokens.store import TokenShard, write_shard
 from headrace.tokens.vocabulary import byte_alphabet
 
@@ -118,7 +119,7 @@ class SmallTokenizer(Step):
 
     def definition(self) -> dict[str, Any]:
         value = byte_level_definition(dict(byte_alphabet()), [])
-        names = dict.fromkeys(spellings(SPECIAL).values())
+        names = dict.fromkeys(trained_roles(SPECIAL).values())
         value["added_tokens"] = [
             {"id": 256 + i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
              "normalized": False, "special": True}
@@ -133,7 +134,7 @@ class SmallTokenizer(Step):
 
     def finish(self, ctx):
         value = self.definition()
-        special = special_ids(value, SPECIAL)
+        special = own_ids(value, SPECIAL)
         size = 256 + len(value["added_tokens"])
         return {"counts": {}, "special": special, "fingerprint": fingerprint(value), "vocab_size": size}
 

@@ -9,7 +9,8 @@ from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.tokens.definition import read_definition
 from headrace.tokens.fast import FastEngine
 from headrace.tokens.library import LibraryEngine
-from headrace.tokens.load import engine_from, open_file, special_ids, spellings
+from headrace.tokens.load import engine_from, open_file
+from headrace.tokens.special import own_ids, trained_roles
 from headrace.tokens.training import train
 
 CORPUS = [
@@ -25,12 +26,12 @@ SENTENCEPIECE = SpecialTokens(eod="</s>", bos="<s>")
 @pytest.fixture(scope="session")
 def trained_definition():
     """A byte-level BPE trained here."""
-    return train(CORPUS, TokenizerTrain(vocab_size=600), list(spellings(SpecialTokens()).values()), 1)
+    return train(CORPUS, TokenizerTrain(vocab_size=600), list(trained_roles(SpecialTokens()).values()), 1)
 
 
 @pytest.fixture(scope="session")
 def trained(trained_definition):
-    return engine_from(trained_definition, special_ids(trained_definition, SpecialTokens()))
+    return engine_from(trained_definition, own_ids(trained_definition))
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +70,7 @@ def on_library():
     def get(name, request):
         if name not in made:
             definition, special = definition_of(name, request)
-            made[name] = LibraryEngine(definition, special_ids(definition, special))
+            made[name] = LibraryEngine(definition, own_ids(definition, special))
         return made[name]
 
     return get
@@ -83,7 +84,7 @@ def on_ours():
     def get(name, request):
         if name not in made:
             definition, special = definition_of(name, request)
-            made[name] = FastEngine(definition, special_ids(definition, special))
+            made[name] = FastEngine(definition, own_ids(definition, special))
         return made[name]
 
     return get

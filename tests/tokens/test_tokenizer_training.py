@@ -15,8 +15,9 @@ from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig, TokenizerTrain
 from headrace.tokens.definition import fingerprint, read_definition
-from headrace.tokens.load import CHAT_MARKERS, open_engine
-from headrace.tokens.training import Tokenizer, needed_roles, train, with_special
+from headrace.tokens.load import open_engine
+from headrace.tokens.special import CHAT_MARKERS, with_special
+from headrace.tokens.training import Tokenizer, needed_roles, train
 
 WORDS = [
     "water",
@@ -111,10 +112,14 @@ def test_a_vocabulary_too_small_is_told():
         train(["a"], TokenizerTrain(vocab_size=300), [f"<|{i}|>" for i in range(100)], 1)
 
 
-def test_a_tokenizer_from_a_file_gets_what_it_lacks(tmp_path, shared, gpt2):
-    config = TokenizerConfig(file=str(shared / "fixtures/tokenizers/gpt2-vocab.json"))
-    none = Documents(())
-    step = Tokenizer(config, ("eod", "fim_prefix", "fim_middle", "fim_suffix"), 1, none, none)
+def test_a_tokenizer_from_a_file_gets_what_the_recipe_adds_and_nothing_else(tmp_path, shared, gpt2):
+    fim = [f"<|fim_{part}|>" for part in ("prefix", "middle", "suffix")]
+    file = str(shared / "fixtures/tokenizers/gpt2-vocab.json")
+    none, roles = Documents(()), ("eod", "fim_prefix", "fim_middle", "fim_suffix")
+    with pytest.raises(UserError, match="for fill-in-the-middle") as error:
+        build(tmp_path, Tokenizer(TokenizerConfig(file=file), roles, 1, none, none))
+    assert f'special: {{add: ["{fim[0]}", "{fim[1]}", "{fim[2]}"]}}' in str(error.value)
+    step = Tokenizer(TokenizerConfig(file=file, special=SpecialTokens(add=fim)), roles, 1, none, none)
     assert step.inputs() == {}
     made = build(tmp_path, step)
     engine = open_engine(made)
@@ -126,13 +131,12 @@ def test_a_tokenizer_from_a_file_gets_what_it_lacks(tmp_path, shared, gpt2):
     assert (engine.encode(words).tokens == gpt2.encode(words).tokens).all()
     told = Artifact.open(made.path).manifest.extra["fingerprint"]
     assert told == fingerprint(read_definition(made.file_path("tokenizer.json")))
-    without = Tokenizer(config, ("eod",), 1, none, none)
+    without = Tokenizer(TokenizerConfig(file=file), ("eod",), 1, none, none)
     assert without.identity != step.identity
 
 
 def test_crystalcoder_has_all_it_needs_and_stays_as_it_is(tmp_path, shared, crystal):
-    special = SpecialTokens(eod="</s>", bos="<s>")
-    config = TokenizerConfig(file=str(shared / "fixtures/tokenizers/crystalcoder.json"), special=special)
+    config = TokenizerConfig(file=str(shared / "fixtures/tokenizers/crystalcoder.json"))
     roles = ("eod", "fim_prefix", "fim_middle", "fim_suffix", "fim_pad", *CHAT_MARKERS)
     made = build(tmp_path, Tokenizer(config, roles, 1, Documents(()), Documents(())))
     engine = open_engine(made)

@@ -53,6 +53,7 @@ class Plan:
         memory: what the run takes.
         parameters: parameters of the model; None without one.
         machine: what times are estimated for.
+        notes: what a user should know before a run, in sentences.
     """
 
     recipe: str
@@ -63,6 +64,7 @@ class Plan:
     memory: Memory
     parameters: int | None
     machine: Machine
+    notes: tuple[str, ...] = ()
 
     @property
     def disk(self) -> int:
@@ -96,6 +98,7 @@ class Plan:
         ]
         return {
             "recipe": self.recipe,
+            "notes": list(self.notes),
             "sources": [source.to_json() for source in self.sources],
             "graph": [{**asdict(node), "inputs": list(node.inputs)} for node in self.graph],
             "stages": stages,
@@ -133,23 +136,24 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         known.source(name, recipe) or count_source(name, recipe, base or Path.cwd()) for name in recipe.sources
     )
     machine = Machine.here(workers)
+    vocabulary, notes = _vocabulary(recipe)
     config = None
     if recipe.model is not None:
         from headrace.model.presets import resolve as resolve_model
 
-        config = resolve_model(recipe.model, _vocabulary(recipe))
+        config = resolve_model(recipe.model, vocabulary)
     stages = tuple(resolve_stage(recipe, i, sources, config, known.ledger(s.name)) for i, s in enumerate(recipe.stages))
     parameters = None
     if config is not None:
         from headrace.model.config import parameter_count
 
         parameters = parameter_count(config)
-    graph = graph_of(recipe, sources, stages, parameters, _vocabulary(recipe), machine)
+    graph = graph_of(recipe, sources, stages, parameters, vocabulary, machine)
     nodes = tuple(_as_made(node, known) for node in graph.nodes)
     done = {node.name for node in nodes if node.done}
     work = tuple(entry for entry in graph.work if entry.artifact not in done)
     memory = _memory(recipe, documents_of(sources), machine.cores)
-    return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine)
+    return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine, tuple(notes))
 
 
 def _as_made(node: Node, known: Measured) -> Node:
@@ -168,14 +172,13 @@ def _memory(recipe: Recipe, documents: int, workers: int) -> Memory:
     return Memory(workers, round(value("memory-worker")), data)
 
 
-def _vocabulary(recipe: Recipe) -> int:
-    """The tokenizer's size: as trained, as in its file, or LLaMA's when the file is not there yet."""
+def _vocabulary(recipe: Recipe) -> tuple[int, list[str]]:
+    """The tokenizer's size: as trained, as in its file, or LLaMA's when the file is not there yet; and what to say."""
     tokenizer = recipe.tokenizer
     if tokenizer is None or tokenizer.train is not None:
-        return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000
-    path = Path(tokenizer.file or "")
-    if not path.exists():
-        return 32_000
-    from headrace.tokens.load import open_file
+        return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000, []
+    if not Path(str(tokenizer.file)).exists():
+        return 32_000, [f"The tokenizer is not there: {tokenizer.file}. Its size is taken to be LLaMA's, 32,000."]
+    from headrace.tokens.training import look_at_file
 
-    return open_file(path, tokenizer.special).vocab_size
+    return look_at_file(recipe)

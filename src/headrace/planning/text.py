@@ -13,7 +13,7 @@ _YEAR = 365.25 * 86400
 
 def render(plan: Plan) -> str:
     """The plan for a person. Counts carry where they come from, estimates begin with ``~``."""
-    parts = [f"plan of {plan.recipe}", "", *_sources(plan)]
+    parts = [f"plan of {plan.recipe}", *plan.notes, "", *_sources(plan)]
     for stage in plan.stages:
         parts += ["", *_stage(stage)]
     if len(plan.stages) > 1:

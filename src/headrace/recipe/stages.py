@@ -11,23 +11,36 @@ from headrace.recipe.training import TrainSection
 
 
 class SpecialTokens(Section):
-    """The tokenizer's tokens with a duty. A trained tokenizer gets them; one from a file must have those in use."""
+    """The tokens with a duty. A tokenizer from a file has its own, which are taken, and said, where this is null.
 
-    eod: str = Field(default="<|endoftext|>", min_length=1, description="Ends every document.")
+    That is what `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` or `config.json` beside
+    it, the SentencePiece model or the template say; an only known end of documents; the fill-in-the-middle tokens of
+    StarCoder, SantaCoder, CodeLlama, DeepSeek, Qwen, CodeGemma, Granite, Codestral, CodeGeeX or Seed-Coder; and the
+    markers of chat templates. A token that is needed and not found is an error: none is added unless `add` names it.
+    A tokenizer trained here gets `<|endoftext|>`, `<|fim_prefix|>` and so on, and the markers.
+    """
+
+    eod: str | None = Field(default=None, min_length=1, description="Ends every document.")
     pad: str | None = Field(
-        default=None, description="Fills rows that best-fit packing leaves short; null takes `eod`."
+        default=None,
+        min_length=1,
+        description="Fills rows that best-fit packing leaves short; a tokenizer without one takes `eod`.",
     )
-    bos: str | None = Field(
-        default=None, description="Begins a conversation in templates that have one; null leaves it out."
+    bos: str | Literal[False] | None = Field(
+        default=None,
+        description="Begins a conversation in templates that have one; false leaves it out, as does null where the "
+        "tokenizer has none.",
     )
-    fim_prefix: str = Field(default="<|fim_prefix|>", min_length=1, description="Stands before the prefix.")
-    fim_middle: str = Field(default="<|fim_middle|>", min_length=1, description="Stands before the middle.")
-    fim_suffix: str = Field(default="<|fim_suffix|>", min_length=1, description="Stands before the suffix.")
-    fim_pad: str = Field(
-        default="<|fim_pad|>", min_length=1, description="Fills windows that context-level FIM leaves short."
+    fim_prefix: str | None = Field(default=None, min_length=1, description="Stands before the prefix.")
+    fim_middle: str | None = Field(default=None, min_length=1, description="Stands before the middle.")
+    fim_suffix: str | None = Field(default=None, min_length=1, description="Stands before the suffix.")
+    fim_pad: str | None = Field(
+        default=None, min_length=1, description="Fills windows that context-level FIM leaves short."
     )
-    extra: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        default=(), description="Further tokens kept whole."
+    add: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)] = Field(
+        default=(),
+        description="Tokens to add after the last id, if the tokenizer lacks them, and to keep whole; the vocabulary "
+        "grows by them.",
     )
 
 

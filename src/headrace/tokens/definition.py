@@ -5,26 +5,46 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from headrace.errors import UserError
 from headrace.tokens.sentencepiece import definition_of_model
-from headrace.tokens.vocabulary import parts
+from headrace.tokens.vocabulary import added_tokens, parts, vocabulary
 
 _LEFT_OUT = "it must hold tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
+_NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+# What transformers reads of GPT-2's two files, and splits text by GPT-2's pattern.
+_GPT2_CLASSES = {"GPT2Tokenizer", "CodeGenTokenizer", "RobertaTokenizer", "BartTokenizer", "LongformerTokenizer"}
+_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json")
+_KEYS = {"eod": "eos_token", "bos": "bos_token", "pad": "pad_token"}
+
+
+class TokenizerFile(NamedTuple):
+    """A tokenizer as its files have it.
+
+    Attributes:
+        definition: as parsed tokenizers JSON.
+        declared: role (``eod``, ``bos``, ``pad``) -> the token's spelling, and the file that says so.
+    """
+
+    definition: dict[str, Any]
+    declared: dict[str, tuple[str, str]]
 
 
 def read_definition(path: Path) -> dict[str, Any]:
+    """A tokenizer's definition alone; see :func:`read_tokenizer`."""
+    return read_tokenizer(path).definition
+
+
+def read_tokenizer(path: Path) -> TokenizerFile:
     """Read a tokenizer.
 
     Args:
         path: a tokenizers JSON, a SentencePiece ``.model``, GPT-2's ``vocab.json`` (its ``merges.txt`` beside it, with
-            the same prefix), or a folder that holds one of these.
-
-    Returns:
-        The definition as parsed tokenizers JSON.
+            the same prefix), or a folder that holds one of these. Of a file with one of the usual names, those beside
+            it are read too that say which tokens end and begin texts.
 
     Raises:
         UserError: no such file, or not one of these formats.
@@ -35,27 +55,98 @@ def read_definition(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"The tokenizer cannot be read: {error.strerror}.", str(path), "Mend tokenizer.file.") from None
+    beside = _beside(path) if path.name in _NAMES else {}
+    config = beside.get("tokenizer_config.json", {})
+    own: dict[str, str] = {}
     if path.suffix == ".model":
-        return definition_of_model(data, str(path))
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"The tokenizer file is not JSON: {error}.", str(path), "Give a tokenizer.json.") from None
-    if isinstance(value, dict) and isinstance(value.get("model"), dict) and "vocab" in value["model"]:
-        return value
-    if isinstance(value, dict) and value and all(isinstance(index, int) for index in value.values()):
-        return _gpt2(value, path)
-    raise UserError("This JSON file is not a tokenizer.", str(path), "Give a tokenizer.json or GPT-2's vocab.json.")
+        definition, own = definition_of_model(data, str(path))
+    else:
+        value = _json(data, path)
+        if isinstance(value.get("model"), dict) and "vocab" in value["model"]:
+            definition = value
+        elif value and all(isinstance(index, int) for index in value.values()):
+            definition = _gpt2(value, path, config)
+        else:
+            raise UserError(
+                "This JSON file is not a tokenizer.", str(path), "Give a tokenizer.json or GPT-2's vocab.json."
+            )
+    definition = _with_decoder_of(config, definition)
+    declared = {role: (text, "the template of the tokenizer") for role, text in _templated(definition).items()}
+    declared |= {role: (text, "the SentencePiece model") for role, text in own.items()}
+    for name in reversed(_CONFIGS):
+        declared |= {role: (text, name) for role, text in _named(beside.get(name, {}), definition).items()}
+    return TokenizerFile(definition, declared)
 
 
 def _within(folder: Path) -> Path:
-    for name in ("tokenizer.json", "tokenizer.model", "vocab.json"):
+    for name in _NAMES:
         if (folder / name).is_file():
             return folder / name
     raise UserError("The folder holds no tokenizer.", str(folder), f"Give another folder or a file: {_LEFT_OUT}.")
 
 
-def _gpt2(vocab: dict[str, int], path: Path) -> dict[str, Any]:
+def _json(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"The tokenizer file is not JSON: {error}.", str(path), "Give a tokenizer.json.") from None
+    if not isinstance(value, dict):
+        raise UserError("This JSON file is not a tokenizer.", str(path), "Give a tokenizer.json.")
+    return value
+
+
+def _beside(path: Path) -> dict[str, dict[str, Any]]:
+    """The files beside a tokenizer that say more about it, by name."""
+    files = {name: path.with_name(name) for name in _CONFIGS}
+    return {name: _json(file.read_bytes(), file) for name, file in files.items() if file.is_file()}
+
+
+def _named(config: dict[str, Any], definition: dict[str, Any]) -> dict[str, str]:
+    """Role -> spelling, as a configuration of transformers names them: by text, or by id."""
+    out = {}
+    spelled: dict[int, str] = {}
+    for role, key in _KEYS.items():
+        token = config.get(key)
+        text = token.get("content") if isinstance(token, dict) else token
+        number = config.get(f"{key}_id")
+        if isinstance(number, int) and text is None:
+            spelled = spelled or {
+                **{index: piece for piece, index in vocabulary(definition).items()},
+                **{token["id"]: token["content"] for token in added_tokens(definition)},
+            }
+            text = spelled.get(number)
+        if isinstance(text, str) and text:
+            out[role] = text
+    return out
+
+
+def _templated(definition: dict[str, Any]) -> dict[str, str]:
+    """Role -> spelling of what the template puts before and after a text."""
+    template = next((part for part in parts(definition, "post_processor") if part["type"] == "TemplateProcessing"), {})
+    items = [item.get("SpecialToken", {}).get("id") for item in template.get("single", [])]
+    out = {}
+    if len(items) > 1 and items[0]:
+        out["bos"] = items[0]
+    if len(items) > 1 and items[-1]:
+        out["eod"] = items[-1]
+    return out
+
+
+def _with_decoder_of(config: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition with the special tokens that only ``tokenizer_config.json`` lists."""
+    listed = config.get("added_tokens_decoder")
+    known = {*vocabulary(definition), *(token["content"] for token in added_tokens(definition))}
+    taken = {*vocabulary(definition).values(), *(token["id"] for token in added_tokens(definition))}
+    more = [
+        {**token, "id": int(index)}
+        for index, token in (listed.items() if isinstance(listed, dict) else ())
+        if isinstance(token, dict) and token.get("special") and isinstance(token.get("content"), str)
+        if index.isdigit() and int(index) not in taken and token["content"] not in known
+    ]
+    return {**definition, "added_tokens": [*added_tokens(definition), *more]}
+
+
+def _gpt2(vocab: dict[str, int], path: Path, config: dict[str, Any]) -> dict[str, Any]:
     merges_path = path.with_name(path.name.replace("vocab.json", "merges.txt"))
     if merges_path == path or not merges_path.is_file():
         raise UserError(
@@ -63,9 +154,17 @@ def _gpt2(vocab: dict[str, int], path: Path) -> dict[str, Any]:
             str(path),
             "Name it like vocab.json and put merges.txt beside it.",
         )
+    kind = str(config.get("tokenizer_class", "GPT2Tokenizer"))
+    if kind.removesuffix("Fast") not in _GPT2_CLASSES:
+        raise UserError(
+            f"vocab.json and merges.txt do not say how {kind} splits text.", str(path), "Give its tokenizer.json."
+        )
     lines = merges_path.read_text(encoding="utf-8").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    return byte_level_definition(vocab, merges)
+    definition = byte_level_definition(vocab, merges)
+    if config.get("add_prefix_space"):
+        definition["pre_tokenizer"] = {**definition["pre_tokenizer"], "add_prefix_space": True}
+    return definition
 
 
 def byte_level_definition(vocab: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:

@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from headrace.flow.artifact import Artifact
 from headrace.flow.notices import Notice
-from headrace.recipe.stages import SpecialTokens
-from headrace.tokens.definition import read_definition
+from headrace.recipe.stages import SpecialTokens, TokenizerConfig
+from headrace.tokens.definition import read_definition, read_tokenizer
 from headrace.tokens.engine import Engine
-
-# CrystalChat's markers (LLM360/CrystalChat); ChatML uses the first two.
-CHAT_MARKERS: Mapping[str, str] = {
-    "im_start": "<|im_start|>",
-    "im_end": "<|im_end|>",
-    "sys_start": "<|sys_start|>",
-    "sys_end": "<|sys_end|>",
-}
-
-
-def spellings(special: SpecialTokens) -> dict[str, str]:
-    """Role -> spelling of the tokens with a duty, chat markers included; roles without a token are left out."""
-    named = {
-        "eod": special.eod,
-        "pad": special.pad or special.eod,
-        "bos": special.bos,
-        "fim_prefix": special.fim_prefix,
-        "fim_middle": special.fim_middle,
-        "fim_suffix": special.fim_suffix,
-        "fim_pad": special.fim_pad,
-    }
-    return {role: text for role, text in named.items() if text is not None} | dict(CHAT_MARKERS)
-
-
-def special_ids(definition: dict[str, Any], special: SpecialTokens) -> dict[str, int]:
-    """Role -> id of the tokens with a duty that a tokenizer has."""
-    vocab = definition["model"]["vocab"]
-    known = {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
-    known = {**(vocab if isinstance(vocab, dict) else {}), **known}
-    return {role: known[text] for role, text in spellings(special).items() if text in known}
+from headrace.tokens.special import Roles, own_roles, special_ids, with_special
 
 
 def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads: int = 1) -> Engine:
@@ -83,14 +54,32 @@ def _say_once(reason: str) -> None:
     warnings.warn(text, Notice, stacklevel=3)
 
 
+def file_tokenizer(config: TokenizerConfig, needed: Collection[str] = ()) -> tuple[dict[str, Any], Roles]:
+    """The definition of a tokenizer from a file with what the recipe adds, and its tokens with a duty.
+
+    Args:
+        config: the recipe's ``tokenizer`` section, which names a file.
+        needed: roles without which the recipe cannot be built.
+
+    Raises:
+        UserError: the file is missing, is no tokenizer that keeps every byte, or lacks a token.
+    """
+    assert config.file is not None
+    definition, declared = read_tokenizer(Path(config.file))
+    definition = with_special(definition, config.special.add)
+    roles = own_roles(definition, config.special, declared, needed)
+    return with_special(definition, roles.spelled.values()), roles
+
+
 def open_file(path: Path | str, special: SpecialTokens | None = None, threads: int = 1) -> Engine:
     """Open a tokenizer file (see :func:`headrace.tokens.definition.read_definition`).
 
     Raises:
         UserError: it is no tokenizer, or one that does not keep every byte.
     """
-    definition = read_definition(Path(path))
-    return engine_from(definition, special_ids(definition, special or SpecialTokens()), threads)
+    config = TokenizerConfig(file=str(path), special=special or SpecialTokens())
+    definition, roles = file_tokenizer(config)
+    return engine_from(definition, special_ids(definition, roles.spelled), threads)
 
 
 def open_engine(tokenizer: Artifact, threads: int = 1) -> Engine:

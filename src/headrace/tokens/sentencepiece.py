@@ -67,12 +67,15 @@ def _read(data: bytes) -> tuple[list[tuple[str, float, int]], dict[int, Any], di
     return pieces, trainer, normalizer
 
 
-def definition_of_model(data: bytes, where: str) -> dict[str, Any]:
+def definition_of_model(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Turn a SentencePiece model into a tokenizers definition that gives the same ids.
 
     Args:
         data: the file's bytes.
         where: the file's name, for messages.
+
+    Returns:
+        The definition, and the control pieces that the model names: role -> spelling.
 
     Raises:
         UserError: the file is damaged, or a kind of model that this does not read.
@@ -109,11 +112,16 @@ def definition_of_model(data: bytes, where: str) -> dict[str, Any]:
         {"type": "Fuse"},
         *([{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if dummy else []),
     ]
-    return {
+    definition = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
         "normalizer": {"type": "Sequence", "normalizers": [*dummy, replace]}, "pre_tokenizer": None,
         "post_processor": None, "decoder": {"type": "Sequence", "decoders": decoders}, "model": model,
     }  # fmt: skip
+    control = {piece for piece, _, kind in pieces if kind == _CONTROL}
+    # TrainerSpec: 46 bos_piece, 47 eos_piece, 48 pad_piece.
+    named = {"bos": trainer.get(46, b"<s>"), "eod": trainer.get(47, b"</s>"), "pad": trainer.get(48, b"<pad>")}
+    roles = {role: piece.decode("utf-8", "replace") for role, piece in named.items()}
+    return definition, {role: piece for role, piece in roles.items() if piece in control}
 
 
 def _merges(pieces: list[tuple[str, float, int]], vocab: dict[str, int]) -> list[list[str]]:

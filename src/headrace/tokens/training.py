@@ -25,7 +25,8 @@ from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import TokenizerConfig, TokenizerTrain
 from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
 from headrace.tokens.kept import kept_rows
-from headrace.tokens.load import CHAT_MARKERS, spellings
+from headrace.tokens.load import file_tokenizer
+from headrace.tokens.special import CHAT_MARKERS, Roles, special_ids, special_token, trained_roles
 from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet, token_bytes
 
@@ -45,14 +46,36 @@ def needed_roles(recipe: Recipe) -> tuple[str, ...]:
     return tuple(sorted(roles))
 
 
+def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
+    """Read the tokenizer's file as the run will, before any work.
+
+    Returns:
+        The size of its vocabulary with what the recipe adds, and what a user should know of it, in sentences.
+
+    Raises:
+        UserError: the file is missing, is no tokenizer that keeps every byte, or lacks a token that is needed.
+    """
+    assert recipe.tokenizer is not None
+    needed = needed_roles(recipe)
+    definition, roles = file_tokenizer(recipe.tokenizer, needed)
+    size = len(token_bytes(definition))
+    notes = []
+    taken = roles.said({*needed, "bos"} if any(stage.chat for stage in recipe.stages) else needed)
+    if taken:
+        notes.append(f"The tokenizer's own control tokens are taken: {taken}.")
+    before = len(token_bytes(read_definition(Path(str(recipe.tokenizer.file)))))
+    if size > before:
+        notes.append(f"Tokens are added to the tokenizer's {before:,}, which are then {size:,}.")
+    return size, notes
+
+
 @dataclass(frozen=True)
 class Tokenizer(Step):
     """The tokenizer of a run.
 
     Attributes:
         config: the recipe's ``tokenizer`` section.
-        roles: the special tokens in use (:func:`needed_roles`); a tokenizer from a file that lacks one gets it added
-            after its last id. A trained tokenizer has all of them.
+        roles: the special tokens in use (:func:`needed_roles`), which a file must have. A trained one has all of them.
         seed: the recipe's seed, which chooses the sample to train on.
         documents: the step of the documents; with ``verdicts``, an input only when the tokenizer is trained.
         verdicts: the step that says which are kept.
@@ -68,29 +91,27 @@ class Tokenizer(Step):
     VERSION: ClassVar[int] = 1
 
     @cached_property
-    def definition(self) -> dict[str, Any]:
-        """What the file holds, with the missing special tokens added.
+    def from_file(self) -> tuple[dict[str, Any], Roles]:
+        """The tokenizer of the file, its control tokens marked as special.
 
         Raises:
-            UserError: the file is missing or is no tokenizer that keeps every byte.
+            UserError: the file is missing, is no tokenizer that keeps every byte, or lacks a token that is needed.
         """
-        assert self.config.file is not None
-        return with_special(read_definition(Path(self.config.file)), self._wanted())
+        return file_tokenizer(self.config, self.roles)
 
+    @property
     def _wanted(self) -> list[str]:
-        special = self.config.special
-        names = spellings(special)
-        roles = names if self.config.train else {role: names[role] for role in names if role in self.roles}
-        named = [special.bos] if special.bos else []
-        return list(dict.fromkeys([*roles.values(), *named, *special.extra]))
+        """The special tokens of a trained one, which take the first ids."""
+        return list(dict.fromkeys([*trained_roles(self.config.special).values(), *self.config.special.add]))
 
     def params(self) -> dict[str, Any]:
         """The training's settings, or the content of the file; and the special tokens."""
-        special = {"special": spellings(self.config.special), "wanted": self._wanted()}
         if self.config.train:
+            special = {"special": trained_roles(self.config.special), "wanted": self._wanted}
             return {"train": self.config.train.model_dump(mode="json"), "seed": self.seed, **special}
-        digest = hashlib.blake2b(orjson.dumps(self.definition), digest_size=16).hexdigest()
-        return {"definition": digest, **special}
+        definition, roles = self.from_file
+        digest = hashlib.blake2b(orjson.dumps(definition), digest_size=16).hexdigest()
+        return {"definition": digest, "special": roles.spelled}
 
     def inputs(self) -> dict[str, Step]:
         """Documents and verdicts to train on; nothing for a file."""
@@ -172,17 +193,18 @@ class Tokenizer(Step):
                                 ctx.progress(rows=1, bytes=len(data))
                                 yield data.decode("utf-8")
 
-        definition = train(texts(), self.config.train, self._wanted(), ctx.threads)
-        return {**self._publish(ctx, definition), "sample": used}
+        definition = train(texts(), self.config.train, self._wanted, ctx.threads)
+        roles = trained_roles(self.config.special)
+        return {**self._publish(ctx, definition, roles), "sample": used}
 
     def _copy(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        return self._publish(ctx, self.definition)
+        definition, roles = self.from_file
+        return self._publish(ctx, definition, roles.spelled)
 
-    def _publish(self, ctx: TaskContext, definition: dict[str, Any]) -> dict[str, Any]:
+    def _publish(self, ctx: TaskContext, definition: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
         with ctx.file("tokenizer.json") as out:
             out.path.write_bytes(orjson.dumps(definition, option=orjson.OPT_APPEND_NEWLINE))
-        known = {token["content"]: token["id"] for token in definition["added_tokens"]}
-        special = {role: known[text] for role, text in spellings(self.config.special).items() if text in known}
+        special = special_ids(definition, roles)
         size = len(token_bytes(definition))
         return {"special": special, "fingerprint": fingerprint(definition), "vocab_size": size}
 
@@ -195,25 +217,6 @@ class Tokenizer(Step):
 def _buffers(texts: pa.Array) -> Iterator[bytes]:
     """The UTF-8 bytes of each text."""
     return (text.as_py() for text in texts.cast(pa.large_binary()))
-
-
-def with_special(definition: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
-    """A definition in which every wanted text is a special token; those that are missing follow the last id."""
-    table = token_bytes(definition)
-    added = {token["content"]: dict(token) for token in definition.get("added_tokens") or []}
-    vocab = definition["model"]["vocab"]
-    last = len(table)
-    for text in wanted:
-        index = added[text]["id"] if text in added else vocab.get(text) if isinstance(vocab, dict) else None
-        if index is None:
-            index, last = last, last + 1
-        added[text] = _special(index, text)
-    return {**definition, "added_tokens": sorted(added.values(), key=lambda token: token["id"])}
-
-
-def _special(index: int, text: str) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {"id": index, "content": text, **flags}
 
 
 def train(texts: Iterable[str], config: TokenizerTrain, special: list[str], threads: int) -> dict[str, Any]:
@@ -261,5 +264,5 @@ def train(texts: Iterable[str], config: TokenizerTrain, special: list[str], thre
     pattern = {"type": "Split", "pattern": {"Regex": LLAMA3_PATTERN}, "behavior": "Isolated", "invert": False}
     bytewise = {**definition["pre_tokenizer"], "use_regex": False}
     definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [pattern, bytewise]}
-    definition["added_tokens"] = [_special(vocab[text], text) for text in special]
+    definition["added_tokens"] = [special_token(vocab[text], text) for text in special]
     return definition

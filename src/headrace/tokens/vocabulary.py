@@ -35,6 +35,11 @@ def parts(definition: dict[str, Any], section: str) -> list[dict[str, Any]]:
     return [part for item in inner for part in parts({section: item}, section)]
 
 
+def added_tokens(definition: dict[str, Any]) -> list[dict[str, Any]]:
+    """The added tokens of a definition."""
+    return definition.get("added_tokens") or []
+
+
 def is_byte_level(definition: dict[str, Any]) -> bool:
     """Whether the model's tokens are spelled in the byte alphabet."""
     return any(part["type"] == "ByteLevel" for part in parts(definition, "pre_tokenizer"))
@@ -48,7 +53,8 @@ def is_meta_space(definition: dict[str, Any]) -> bool:
     )
 
 
-def _vocabulary(definition: dict[str, Any]) -> dict[str, int]:
+def vocabulary(definition: dict[str, Any]) -> dict[str, int]:
+    """The model's pieces and their ids, without the added tokens."""
     vocab = definition["model"]["vocab"]
     return vocab if isinstance(vocab, dict) else {piece: index for index, (piece, _) in enumerate(vocab)}
 
@@ -69,7 +75,7 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
             "tokenizer.file",
             "Use a byte-level BPE tokenizer, or a SentencePiece model with byte fallback.",
         )
-    vocab = _vocabulary(definition)
+    vocab = vocabulary(definition)
     added = {token["id"]: token["content"].encode() for token in definition.get("added_tokens") or []}
     table = [b""] * (max([*vocab.values(), *added]) + 1)
     byte_pieces = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
