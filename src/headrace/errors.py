@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from headrace.visible import one_line
+
 
 class UserError(Exception):
     """Something the user can mend: reported as one short message, exit code 2, never a traceback.
@@ -10,16 +12,17 @@ class UserError(Exception):
         what: what is wrong, in one sentence.
         where: the file, line or recipe key it concerns.
         mend: what to do about it.
+        found: further lines below the first, when several things are wrong.
     """
 
-    def __init__(self, what: str, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        super().__init__(what, where, mend)
+    def __init__(self, what: str, where: str = "", mend: str = "", found: tuple[str, ...] = ()) -> None:
+        self.what, self.where, self.mend, self.found = what, where, mend, found
+        super().__init__(what, where, mend, found)
 
     def __str__(self) -> str:
-        lines = [self.what]
+        lines = [self.what, *(f"  {line}" for line in self.found)]
         if self.where:
             lines.append(f"  where: {self.where}")
         if self.mend:
             lines.append(f"  mend:  {self.mend}")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))

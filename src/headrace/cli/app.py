@@ -12,6 +12,7 @@ import typer
 
 from headrace import __version__
 from headrace.cli import digest, doctor, init, plan, replay, run, status, why
+from headrace.cli.terminal import say
 from headrace.errors import UserError
 
 # Plain help: rich would cost a third of the time in which `headrace --help` is to answer.
@@ -38,11 +39,11 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.stdout.flush()
             return result
         except UserError as error:
-            typer.echo(str(error), err=True)
+            say(str(error), err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             more = " What is finished is kept: run the same command again to go on." if command is run.run else ""
-            typer.echo(f"Stopped.{more}", err=True)
+            say(f"Stopped.{more}", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:
             # The reader has left; a flush at exit must not fail again.
@@ -54,7 +55,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"headrace {__version__}")
+        say(f"headrace {__version__}")
         raise typer.Exit
 
 

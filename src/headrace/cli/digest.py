@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
-from headrace.cli.options import Json, RunFolder, print_json
+from headrace.cli.options import Json, RunFolder
+from headrace.cli.terminal import say, say_json
 
 
 def digest(run: RunFolder, json: Json = False) -> None:
@@ -16,8 +15,8 @@ def digest(run: RunFolder, json: Json = False) -> None:
 
     told = pipeline.digest(run)
     if json:
-        print_json(told)
+        say_json(told)
     else:
         for name, value in told["artifacts"].items():
-            typer.echo(f"{value}  {name}")
-        typer.echo(f"{told['total']}  all, models aside")
+            say(f"{value}  {name}")
+        say(f"{told['total']}  all, models aside")

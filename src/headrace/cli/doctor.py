@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, print_json
+from headrace.cli.options import Json
+from headrace.cli.terminal import say, say_json
 
 
 def doctor(
@@ -22,9 +23,9 @@ def doctor(
 
     findings = examine(out)
     if json:
-        print_json([finding.to_json() for finding in findings])
+        say_json([finding.to_json() for finding in findings])
     else:
         for finding in findings:
-            typer.echo(str(finding))
+            say(str(finding))
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.terminal import say
+
 
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write recipe.yaml.")] = Path()) -> None:
     """Write a commented recipe to start from."""
     from headrace.recipe.starter import write_starter
 
     path = write_starter(folder)
-    typer.echo(f"{path} written.")
-    typer.echo(f"See what it will do with: headrace plan {path}")
-    typer.echo(f"Do it with:               headrace run {path}")
+    say(f"{path} written.")
+    say(f"See what it will do with: headrace plan {path}")
+    say(f"Do it with:               headrace run {path}")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Overrides, RecipeFile, print_json
+from headrace.cli.options import Json, Overrides, RecipeFile
+from headrace.cli.terminal import say, say_json
 
 
 def plan(
@@ -36,6 +37,6 @@ def plan(
     loaded = load_recipe(recipe, overrides)
     result = forecast(loaded, out or Path("runs") / loaded.name, workers=workers)
     if json:
-        print_json(result.to_json())
+        say_json(result.to_json())
     else:
-        typer.echo(str(result))
+        say(str(result))

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from headrace.cli.terminal import say
 from headrace.report.numbers import duration, size
+from headrace.visible import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -102,7 +104,7 @@ class Lines:
             line = f"{phase.artifact:<28} {phase.name} {phase.done}/{phase.tasks}{f', {pace}' if pace else ''}"
         if line is not None:
             self._last = self._clock()
-            print(line, file=self._stream, flush=True)
+            say(line, stream=self._stream)
 
 
 class Bars:
@@ -117,7 +119,7 @@ class Bars:
         self._bar: TaskID | None = None
         self._progress: Progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
@@ -139,8 +141,7 @@ class Bars:
         """Take in an event of the run."""
         line = self._notices(event)
         if line is not None:
-            # Names of artifacts and documents are not markup.
-            self._progress.console.print(line, markup=False, highlight=False)
+            self._progress.console.print(visible(line), markup=False, highlight=False)
         before, self._phase = self._phase, follow(self._phase, event)
         if self._phase is not before:
             if self._bar is not None:

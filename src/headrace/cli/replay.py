@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Json, RunFolder, print_json
+from headrace.cli.options import Json, RunFolder
+from headrace.cli.terminal import say, say_json
+from headrace.visible import one_line
 
 if TYPE_CHECKING:
     from headrace.sequence.provenance import ReplayedRow, ReplayedSegment
@@ -43,11 +45,11 @@ def replay(
             )
         rows = rows[row : row + 1]
     if json:
-        print_json({"stage": stage, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
+        say_json({"stage": stage, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
     else:
-        typer.echo(f"{stage}, step {step}: {batch} rows of {sequence.seq_len} tokens and the one after")
+        say(f"{stage}, step {step}: {batch} rows of {sequence.seq_len} tokens and the one after")
         for one in rows:
-            typer.echo(render(one, full))
+            say(render(one, full))
 
 
 def render(row: ReplayedRow, full: bool) -> str:
@@ -63,8 +65,12 @@ def render(row: ReplayedRow, full: bool) -> str:
 def _facts(segment: ReplayedSegment) -> str:
     """Where a segment stands, what it is, where it came from, and where the loss was."""
     parts = [f"[{segment.start}, {segment.start + segment.length})", segment.kind]
-    if segment.source is not None:
-        parts += [f"{segment.source}:{segment.origin}", f"document {segment.id}", segment.license or "licence unknown"]
+    if segment.source is not None and segment.origin is not None:
+        parts += [
+            f"{segment.source}:{one_line(segment.origin)}",
+            f"document {segment.id}",
+            one_line(segment.license or "licence unknown"),
+        ]
         parts += [f"token {segment.offset}", f"epoch {segment.epoch}"]
     spans = ", ".join(f"[{first}, {stop})" for first, stop in segment.loss)
     return f"{'  '.join(parts)}  loss on {spans or 'nothing'}"

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Overrides, RecipeFile, parse_memory, print_json
+from headrace.cli.options import Json, Overrides, RecipeFile, parse_memory
+from headrace.cli.terminal import say, say_json
 
 
 def run(
@@ -49,13 +50,13 @@ def run(
         with listener(sys.stderr if json else sys.stdout) as progress:
             report = pipeline.run(loaded, folder, workers=workers, memory=memory, until=until, listener=progress)
     except TaskFailed as failure:
-        typer.echo(f"{failure}\nThis is a defect of headrace. What is finished is kept.", err=True)
+        say(f"{failure}\nThis is a defect of headrace. What is finished is kept.", err=True)
         raise typer.Exit(1) from None
     if report is None:
         if json:
-            print_json(pipeline.status(folder))
+            say_json(pipeline.status(folder))
         else:
-            typer.echo(f"{folder} is done until {until}. Go on with the same command without --until.")
+            say(f"{folder} is done until {until}. Go on with the same command without --until.")
     else:
         _close(folder, report, json)
 
@@ -69,10 +70,10 @@ def _close(folder: Path, report: Path, json: bool) -> None:
 
     facts = replace(gather(folder), report=str(report))
     if json:
-        print_json(to_json(facts))
+        say_json(to_json(facts))
     elif sys.stdout.isatty():
         from rich.console import Console
 
         Console().print(renderable(facts))
     else:
-        typer.echo(summary(facts))
+        say(summary(facts))

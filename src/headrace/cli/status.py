@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from headrace.cli.options import Json, RunFolder, print_json
+from headrace.cli.options import Json, RunFolder
+from headrace.cli.terminal import say, say_json
 
 
 def status(run: RunFolder, json: Json = False) -> None:
@@ -17,9 +16,9 @@ def status(run: RunFolder, json: Json = False) -> None:
 
     state = pipeline.status(run)
     if json:
-        print_json(state)
+        say_json(state)
     else:
-        typer.echo(render(state, run))
+        say(render(state, run))
 
 
 def render(state: dict[str, Any], run: Path) -> str:

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, RunFolder, print_json
+from headrace.cli.options import Json, RunFolder
+from headrace.cli.terminal import say, say_json
+from headrace.visible import one_line
 
 # Stretches of a sequence that are listed; the rest is counted.
 SHOWN = 6
@@ -39,10 +41,10 @@ def why(
         assert document is not None
         told = inquiry.ask(run, document, None if full else 3)
     if json:
-        print_json(told)
+        say_json(told)
     else:
         width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
-        typer.echo(render(told, width))
+        say(render(told, width))
 
 
 def _read(path: Path) -> str:
@@ -61,8 +63,8 @@ def render(told: dict[str, Any], width: int) -> str:
     about = told["document"]
     lines = [f"document {about['id']}, {about['characters']:,} characters"]
     if about["row"] is not None:
-        lines.append(f"  from {about['source']}:{about['origin_file']}:{about['origin_row']}")
-        facts = [f"{key} {about[key]}" for key in ("license", "repo", "path", "language") if about.get(key)]
+        lines.append(f"  from {about['source']}:{one_line(about['origin_file'])}:{about['origin_row']}")
+        facts = [f"{key} {one_line(about[key])}" for key in ("license", "repo", "path", "language") if about.get(key)]
         lines += [f"  {', '.join(facts)}"] if facts else []
     if told.get("copies"):
         lines.append(f"  the same text stands in {len(told['copies'])} more rows: {_some(told['copies'])}")
@@ -72,7 +74,8 @@ def render(told: dict[str, Any], width: int) -> str:
         same = "the same text" if near["exact"] else f"Jaccard {near['jaccard']:.3f}"
         found = "a candidate pair" if near["agrees"] or near["exact"] else "no candidate pair"
         lines.append(
-            f"near     {near['id']}  {near['source']}:{near['origin_file']}:{near['origin_row']}  {same}, {found}"
+            f"near     {near['id']}  {near['source']}:{one_line(near['origin_file'])}:{near['origin_row']}"
+            f"  {same}, {found}"
         )
     if told.get("pair"):
         from headrace.select.why.side_by_side import Row
@@ -106,7 +109,7 @@ def _decisions(decisions: list[dict[str, Any]]) -> list[str]:
 def _measured(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_measured(part)}" for key, part in value.items() if part is not None) or "nothing"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
 def _verdict(verdict: dict[str, Any] | None) -> list[str]:

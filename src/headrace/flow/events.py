@@ -28,6 +28,8 @@ from typing import Any
 
 import orjson
 
+from headrace.visible import escaped_json
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 LOG = "events.jsonl"
@@ -45,7 +47,7 @@ class EventLog:
         """Record an event. Progress is passed on but not written: it would dwarf the rest."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
         if event not in ("progress", "compiling") and not self._file.closed:
-            self._file.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.write((escaped_json(orjson.dumps(entry).decode()) + "\n").encode())
         if self._listener is not None:
             self._listener(entry)
 

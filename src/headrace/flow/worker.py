@@ -28,6 +28,7 @@ from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import disk_refusal
 from headrace.flow.task import TaskContext
+from headrace.visible import visible
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -129,8 +130,7 @@ def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
         user = UserError("There was not enough memory.", ctx.step.name, "Use fewer --workers or a larger machine.")
     if user is not None:
         return {"user": True, "what": user.what, "where": user.where, "mend": user.mend}
-    traceback.print_exc()
-    sys.stderr.flush()
+    print(visible(traceback.format_exc()), file=sys.stderr, flush=True)
     return {"user": False, "what": f"{type(error).__name__}: {error}", "where": "", "mend": ""}
 
 

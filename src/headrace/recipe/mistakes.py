@@ -49,12 +49,10 @@ def explain(
     if len(mistakes) == 1:
         what, where, mend = mistakes[0]
         return UserError(_sentence(what), where, _sentence(mend))
-    lines = [f"The recipe has {len(mistakes)} mistakes:"]
-    for what, where, mend in mistakes[:_SHOWN]:
-        lines.append(f"  {where}: {what}{f'; {mend}' if mend else ''}")
+    lines = [f"{where}: {what}{f'; {mend}' if mend else ''}" for what, where, mend in mistakes[:_SHOWN]]
     if len(mistakes) > _SHOWN:
-        lines.append(f"  and {len(mistakes) - _SHOWN} more")
-    return UserError("\n".join(lines))
+        lines.append(f"and {len(mistakes) - _SHOWN} more")
+    return UserError(f"The recipe has {len(mistakes)} mistakes:", found=tuple(lines))
 
 
 def _sentence(text: str) -> str:

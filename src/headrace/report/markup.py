@@ -8,10 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-# Control characters are not allowed in XML and invisible in HTML, so they are shown by their pictures (U+2400 ...).
-_PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10, 13)} | {127: "␡"}
-# Nor are lone surrogates and the last two code points of the basic plane; terminals obey the second control block.
-_PICTURES |= dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
+from headrace.visible import visible
 
 _VOID = {"br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 
@@ -20,11 +17,6 @@ class Markup(str):
     """Text that is markup already. Only this file and style sheets make it."""
 
     __slots__ = ()
-
-
-def visible(text: str) -> str:
-    """Text with control characters replaced by their pictures."""
-    return text.translate(_PICTURES)
 
 
 def escape(text: object) -> Markup:

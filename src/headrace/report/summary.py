@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.documents.readers.base import lost
 from headrace.report.facts import Generated, RunFacts, StageFacts
-from headrace.report.markup import visible
 from headrace.report.numbers import counted, duration, passes, percent, short, size, whole
+from headrace.visible import one_line, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,7 +22,7 @@ Row = tuple[str, ...]
 def summary_lines(facts: RunFacts) -> list[str]:
     """Plain lines of at most :data:`WIDTH` characters."""
     lines = [*_documents(facts), *_stages(facts), *_losses(facts), *_samples(facts), *_end(facts)]
-    return [_fit(line) for line in lines]
+    return [_fit(one_line(line)) for line in lines]
 
 
 def summary(facts: RunFacts) -> str:

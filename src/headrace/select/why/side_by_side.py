@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from headrace.visible import one_line
+
 # difflib takes time for every pair of lines that could match; beyond these, after the common head and tail are set
 # apart, lines are paired by place.
 MOST_LINES = 4000
@@ -124,6 +126,6 @@ def render(rows: list[Row], width: int) -> str:
 
 
 def _cells(text: str, width: int) -> list[str]:
-    """A line cut to the width of its column; tabs and control characters become visible or blank."""
-    plain = "".join(char if char.isprintable() else " " for char in text.expandtabs(4))
+    """A line cut to the width of its column; what cannot be seen is named."""
+    plain = one_line(text.expandtabs(4))
     return [plain[i : i + width] for i in range(0, len(plain), width)] or [""]

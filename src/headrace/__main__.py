@@ -1,0 +1,6 @@
+"""``python -m headrace``: the command where its script is not on the path."""
+
+from headrace.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Other people's text made safe to show: nothing that a terminal obeys or an eye cannot see is left in it as it was.
+
+Corpora, file names and recipes hold terminal escapes, marks that turn the direction of writing, and characters without
+any width. They are shown by name, so that what is on the screen is what is in the data.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Unicode 16: categories Cc, Cf, Cs, Zl and Zp, the code points that are to be ignored where they have no picture of
+# their own (Default_Ignorable_Code_Point: fillers, variation selectors, tags), and two that XML does not allow.
+_UNSEEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_ANY = re.compile(f"[{_UNSEEN}]")
+_BUT_LAYOUT = re.compile(f"(?![\t\n])[{_UNSEEN}]")
+
+
+def visible(text: str) -> str:
+    """Text of several lines: C0 controls become their pictures (``␛``), the rest ``<U+202E>``; tabs and line ends stay."""
+    return _BUT_LAYOUT.sub(_name, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """The same for what must not begin a line of its own, such as a path: tabs and line feeds are shown too."""
+    return _ANY.sub(_name, text)
+
+
+def escaped_json(text: str) -> str:
+    """JSON text of which every such character is escaped; it reads back the same."""
+    return _BUT_LAYOUT.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def _name(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20 or code == 0x7F:
+        return chr(0x2400 + code) if code < 0x20 else "␡"
+    return f"<U+{code:04X}>"
+
+
+def _escape(code: int) -> str:
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
