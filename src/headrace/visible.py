@@ -20,7 +20,7 @@ _BUT_LAYOUT = re.compile(f"(?![\t\n])[{_UNSEEN}]")
 
 
 def visible(text: str) -> str:
-    """Text of several lines: C0 controls become their pictures (``␛``), others ``<U+202E>``; tabs and line ends stay."""
+    """Text of several lines: C0 controls become their pictures (``␛``), others ``<U+202E>``; tabs, line ends stay."""
     return _BUT_LAYOUT.sub(_name, text.replace("\r\n", "\n"))
 
 
