@@ -210,9 +210,11 @@ def test_conversations_keep_their_turns(tmp_path, shared):
     artifact = build(tmp_path / "run", {"chat": {"files": str(path), "format": "chat"}})
     given = json.loads(path.read_text())
     found = rows(artifact)
-    assert len(found) == len(given) == 2017
-    for row, source in zip(found, given, strict=True):
-        turns = json.loads(row["meta"])["turns"]
+    assert len(given) == 2017
+    assert [row["origin_row"] for row in found] == [i for i, source in enumerate(given) if source["output"]]
+    for row in found:
+        source = given[row["origin_row"]]
+        turns = json.loads(row["turns"])
         assert [turn["role"] for turn in turns] == ["user", "assistant"]
         assert row["text"][turns[1]["start"] : turns[1]["end"]] == unicodedata.normalize("NFC", source["output"])
 

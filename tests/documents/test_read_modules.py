@@ -138,7 +138,7 @@ def test_docstring_chat(tmp_path):
     assert [record.fields["function"] for record in records] == ["pkg.A.method"]
     assert len(skips(found)) == 3
     record = records[-1]
-    (user, request), (assistant, body) = record.turns
+    (user, request, *_), (assistant, body, *_) = record.turns
     assert (user, assistant) == ("user", "assistant")
     assert lines[record.row].strip().startswith("def method")
     assert request.startswith(REQUEST + 'def method(self, x: int = 1) -> int:\n    """A method')
@@ -154,7 +154,7 @@ def test_request_and_answer_are_the_function_as_it_was_written():
         for item in items(library / name, format="docstring_chat"):
             if not hasattr(item, "turns"):
                 continue
-            code = item.turns[0][1].removeprefix(REQUEST) + "\n" + item.turns[1][1]
+            code = item.turns[0].content.removeprefix(REQUEST) + "\n" + item.turns[1].content
             (function,) = ast.parse(code).body
             assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
             assert function.name == item.fields["function"].rpartition(".")[2]

@@ -74,15 +74,17 @@ class SmallDocuments(Step):
         rows = []
         for source, documents in self.sources:
             for i, text in enumerate(texts_of(source, documents, self.seed)):
-                meta = None
+                said = None
                 if source == "chat":
                     cut = len(text) // 2
                     turns = [
                         {"role": "user", "start": 0, "end": cut},
                         {"role": "assistant", "start": cut, "end": len(text)},
                     ]
-                    meta = orjson.dumps({"turns": turns}).decode()
-                row = {"id": xxhash.xxh3_128_hexdigest(text.encode()), "text": text, "source": source, "meta": meta}
+                    # A third of them end with the user, a third say that their answer is not learned.
+                    turns = [turns[::-1], [turns[0], turns[1] | {"loss": False}], turns][i % 3]
+                    said = orjson.dumps(turns).decode()
+                row = {"id": xxhash.xxh3_128_hexdigest(text.encode()), "text": text, "source": source, "turns": said}
                 rows.append(
                     {**row, "origin_file": f"{source}.jsonl", "origin_row": i, "license": f"licence of {source}"}
                 )

@@ -60,7 +60,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def expected_documents(sequence: SequenceReader, step: Sequence) -> Any:
     """A function that gives a document's tokens in a copy, its end and its loss, straight from its text."""
     documents, engine = open_input(sequence, step, "documents"), engine_of(sequence, step)
-    rows = fetch(documents, np.arange(documents.rows), ["id", "text", "source", "meta"]).to_pylist()
+    rows = fetch(documents, np.arange(documents.rows), ["id", "text", "source", "turns"]).to_pylist()
     cache: dict[tuple[int, int], tuple[list[int], list[bool], int]] = {}
 
     def get(row: int, epoch: int) -> tuple[list[int], list[bool], int]:
@@ -70,16 +70,16 @@ def expected_documents(sequence: SequenceReader, step: Sequence) -> Any:
         fim = step.config.sources[source].fim
         kind, loss = 0, None
         if source in step.chat_sources:
-            chats = chat_transform(text, [turns_of(rows[row]["meta"])], engine, step.config.chat)
-            tokens, kind, loss = chats.tokens, 3, chats.loss
+            chats = chat_transform(text, [turns_of(rows[row]["turns"])], engine, step.config.chat)
+            tokens, kind, loss = chats.tokens, 3, np.append(chats.loss, chats.end_loss)
         elif fim is not None:
             key = salt(step.seed, "fim", step.stage, epoch)
             out = fim_transform(text, parse_ids([rows[row]["id"]]), engine, key, fim.rate, fim.spm)
             tokens, kind = out.tokens, int(out.kind[0])
         else:
             tokens = engine.encode(text).tokens
-        flags = [True] * len(tokens) if loss is None else loss.tolist()
-        cache[row, epoch] = [*tokens.tolist(), engine.special["eod"]], [*flags, True], kind
+        flags = [True] * (len(tokens) + 1) if loss is None else loss.tolist()
+        cache[row, epoch] = [*tokens.tolist(), engine.special["eod"]], flags, kind
         return cache[row, epoch]
 
     return get

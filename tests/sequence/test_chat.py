@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headrace.errors import UserError
 from headrace.sequence.chat import DEFAULT_SYSTEM, transform, turns_of
@@ -147,11 +149,46 @@ def test_batches_do_not_matter(small):
     assert render(small, "chatml").offsets.tolist() == [0]
 
 
-def test_turns_are_read_from_meta():
+def test_turns_are_read_from_their_column():
     assert turns_of(None) is None
-    assert turns_of('{"stars": 3}') is None
-    turns = [{"role": "user", "start": 0, "end": 3}]
-    assert turns_of(json.dumps({"turns": turns})) == turns
+    turns = [{"role": "user", "start": 0, "end": 3, "loss": True}]
+    assert turns_of(json.dumps(turns)) == turns
+
+
+ROLES = st.sampled_from(["system", "user", "assistant"])
+SAID = st.text(st.sampled_from("ab \n😀é漢<|"), max_size=6)
+TALKS = st.lists(st.tuples(ROLES, SAID, st.sampled_from([None, True, False])), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("template", ["crystalchat", "chatml"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(talks=st.lists(TALKS, min_size=1, max_size=3))
+def test_what_is_learned_is_what_the_turns_say(small, template, talks):
+    """Loss lies on the texts of the turns that are learned, on their ends, and on nothing else."""
+    documents = []
+    for talk in talks:
+        text, turns = conversation(*((role, content) for role, content, _ in talk))
+        for turn, (_, _, loss) in zip(turns, talk, strict=True):
+            if loss is not None:
+                turn["loss"] = loss
+        documents.append((text, turns))
+    made = render(small, template, *documents)
+    for i, talk in enumerate(talks):
+        learned = [(role == "assistant" if loss is None else loss) and bool(said.strip()) for role, said, loss in talk]
+        tokens, loss = (column[made.offsets[i] : made.offsets[i + 1]] for column in (made.tokens, made.loss))
+        expected = b""
+        for (role, said, _), carried in zip(talk, learned, strict=True):
+            if template == "crystalchat":
+                close = {"system": b"<|sys_end|>", "user": b"<|im_end|>", "assistant": b""}[role]
+                expected += (b" " + said.encode() + close) * carried
+            else:
+                expected += (said.encode() + b"<|im_end|>") * carried
+        assert small.decode(tokens[loss], first=False) == expected
+        assert made.end_loss[i] == (talk[-1][0] == "assistant" and learned[-1])
+
+
+def test_the_end_of_text_that_is_no_conversation_is_learned(small):
+    assert render(small, "chatml", ("plain", None)).end_loss.tolist() == [True]
 
 
 def test_errors_are_told(small, shared):

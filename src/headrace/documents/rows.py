@@ -8,7 +8,7 @@ import orjson
 
 from headrace.documents.ids import content_id
 from headrace.documents.normalise import normaliser
-from headrace.documents.readers.base import Bad, Record, excerpt, kind
+from headrace.documents.readers.base import Bad, Message, Record, excerpt, kind
 from headrace.documents.readers.conversations import JOIN
 from headrace.documents.sink import MAX_DOCUMENT, Row
 from headrace.recipe.schema import Source
@@ -36,9 +36,9 @@ class RowMaker:
         """The row and its length in characters (code points), or why there is none."""
         fields = record.fields
         if record.turns is None:
-            text = self._normalise(record.text)
+            text, spans = self._normalise(record.text), None
         else:
-            text, fields["turns"] = self._joined(record.turns)
+            text, spans = self._joined(record.turns)
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -48,19 +48,23 @@ class RowMaker:
         try:
             columns = [self._column(fields, *about) for about in self._columns]
             meta = orjson.dumps(fields, default=_plain) if fields else None
+            turns = orjson.dumps(spans, default=_plain) if spans else None
         except (TypeError, UnicodeEncodeError) as error:  # orjson's error is a TypeError
             return Bad(record.row, f"a field cannot be kept as JSON: {error}", excerpt(text))
-        return (content_id(data), data, self._name, file, record.row, *columns, meta), len(text)  # type: ignore[return-value]
+        return (content_id(data), data, self._name, file, record.row, *columns, meta, turns), len(text)  # type: ignore[return-value]
 
-    def _joined(self, turns: list[tuple[str, str]]) -> tuple[str, list[dict[str, Any]]]:
-        """The text of a conversation, and where in it each turn lies, in code points.
+    def _joined(self, messages: list[Message]) -> tuple[str, list[dict[str, Any]]]:
+        """The text of a conversation, and its turns: where in it each lies, in code points, and what is said of it.
 
         Turns are normalised one by one, so that their places hold in the joined text.
         """
-        pieces, spans, at = [], [], 0
-        for role, content in turns:
-            content = self._normalise(content)
-            spans.append({"role": role, "start": at, "end": at + len(content)})
+        pieces: list[str] = []
+        spans: list[dict[str, Any]] = []
+        at = 0
+        for role, said, loss, fields in messages:
+            content = self._normalise(said)
+            span = {"role": role, "start": at, "end": at + len(content)}
+            spans.append(span | ({} if loss is None else {"loss": loss}) | ({"fields": fields} if fields else {}))
             pieces.append(content)
             at += len(content) + len(JOIN)
         return JOIN.join(pieces), spans

@@ -25,8 +25,8 @@ _DICTIONARY = ["source", "origin_file", "license", "repo", "language"]
 EXAMPLES = 3  # entries of the quarantine that a message shows
 _STATISTICS = ["id", "source", "origin_file", "origin_row"]  # of texts they would only cost time
 
-Row = tuple[str, bytes, str, str, int, str | None, str | None, str | None, str | None, bytes | None]
-"""A document in the order of the columns; text and meta as UTF-8."""
+Row = tuple[str, bytes, str, str, int, str | None, str | None, str | None, str | None, bytes | None, bytes | None]
+"""A document in the order of the columns; text, meta and turns as UTF-8."""
 
 
 class Sink:

@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         pa.field("path", pa.string()),
         pa.field("language", pa.string()),
         pa.field("meta", pa.string()),
+        pa.field("turns", pa.string()),
     ]
 )
 """The columns of documents. ``text`` counts its bytes in int64, since a batch may pass 2 GB."""

@@ -115,7 +115,7 @@ def _sample(file: InputFile, source: Source) -> _Sample:
     for item in items:
         if not isinstance(item, Record):
             continue
-        text = "\n\n".join(content for _, content in item.turns) if item.turns is not None else item.text
+        text = "\n\n".join(message.content for message in item.turns) if item.turns is not None else item.text
         length = len(text.encode("utf-8", "replace"))
         documents += 1
         size += length

@@ -1,5 +1,8 @@
 """Conversations as token rows: CrystalChat's template and ChatML, with loss on what the assistant says.
 
+A turn may say otherwise (``loss``). Nothing is learned of a turn that says nothing, nor that a conversation ends where
+its last turn is not an answer that is learned.
+
 ``crystalchat`` (LLM360/CrystalChat, as its published packed rows show)::
 
     <s><|sys_start|> {system}<|sys_end|><|im_start|> {user}<|im_end|> {assistant}</s>
@@ -16,7 +19,7 @@ with a dummy prefix put no further space there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import orjson
@@ -35,11 +38,15 @@ DEFAULT_SYSTEM = (
 
 
 class Turn(TypedDict):
-    """One turn: who speaks (``system``, ``user``, ``assistant``), and the code points of the text that are said."""
+    """One turn: who speaks (``system``, ``user``, ``assistant``), and the code points of the text that are said.
+
+    ``loss`` says whether it is learned; without it, the assistant's turns are.
+    """
 
     role: str
     start: int
     end: int
+    loss: NotRequired[bool]
 
 
 class Chats(NamedTuple):
@@ -47,14 +54,22 @@ class Chats(NamedTuple):
 
     Attributes:
         tokens: uint32[n_tokens], special tokens included, but for the end-of-document token that closes each
-            conversation: the sequence adds that to every document, and it carries loss.
+            conversation: the sequence adds that to every document.
         offsets: int64[n + 1].
         loss: bool[n_tokens]: whether each token carries loss when it is the target.
+        end_loss: bool[n]: whether the end-of-document token does: where the last turn is an answer that is learned.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     loss: np.ndarray
+    end_loss: np.ndarray
+
+
+class _Said(NamedTuple):
+    role: str
+    content: str
+    learned: bool
 
 
 class _Part(NamedTuple):
@@ -65,12 +80,12 @@ class _Part(NamedTuple):
     loss_from: int | None
 
 
-def turns_of(meta: str | None) -> list[Turn] | None:
-    """The turns in a document's ``meta``, or None for a document that is no conversation."""
-    if not meta or '"turns"' not in meta:
+def turns_of(column: str | None) -> list[Turn] | None:
+    """The turns in a document's column ``turns``, or None for a document that is no conversation."""
+    if column is None:
         return None
-    turns = orjson.loads(meta).get("turns")
-    return turns if isinstance(turns, list) and turns else None
+    turns: list[Turn] = orjson.loads(column)
+    return turns
 
 
 def transform(texts: Texts, turns: Sequence[list[Turn] | None], engine: Engine, template: Template) -> Chats:
@@ -86,10 +101,15 @@ def transform(texts: Texts, turns: Sequence[list[Turn] | None], engine: Engine, 
     Raises:
         UserError: the tokenizer lacks one of the template's markers, or a role is unknown.
     """
-    rendered = [_render(texts.bytes_of(i), turns[i], template, "bos" in engine.special) for i in range(texts.count)]
+    said = [_said(texts.bytes_of(i), turns[i]) for i in range(texts.count)]
+    bos = "bos" in engine.special
+    render = _crystalchat if template == "crystalchat" else _chatml
+    rendered = [
+        _plain(texts.bytes_of(i), template, bos) if talk is None else render(talk, bos) for i, talk in enumerate(said)
+    ]
     parts = [part for conversation in rendered for part in conversation]
     # Only plain text begins a document for the tokenizer: in a conversation a special token stands before everything.
-    plain = np.array([said is None for said in turns], dtype=bool)
+    plain = np.array([talk is None for talk in said], dtype=bool)
     first = np.repeat(plain, [len(conversation) for conversation in rendered])
     pieces = engine.encode(Texts.of(part.text for part in parts), first)
     roles = sorted({part.role for part in parts if part.role is not None})
@@ -114,47 +134,52 @@ def transform(texts: Texts, turns: Sequence[list[Turn] | None], engine: Engine, 
                 sizes = engine.lengths[tokens[stretch]]
                 loss[stretch] = np.cumsum(sizes) - sizes >= part.loss_from
     offsets = np.concatenate([[0], np.cumsum([len(conversation) for conversation in rendered], dtype=np.int64)])
-    return Chats(tokens, ends[offsets].astype(np.int64), loss)
+    closing = [talk is None or (talk[-1].role == "assistant" and talk[-1].learned) for talk in said]
+    return Chats(tokens, ends[offsets].astype(np.int64), loss, np.array(closing, dtype=bool))
 
 
-def _render(data: bytes, turns: list[Turn] | None, template: Template, bos: bool) -> list[_Part]:
-    render = _crystalchat if template == "crystalchat" else _chatml
+def _said(data: bytes, turns: list[Turn] | None) -> list[_Said] | None:
+    """What is said in each turn, and whether it is learned: never the end of an answer that says nothing."""
     if turns is None:
-        head = [_Part("bos", b"", 0)] if bos and template == "crystalchat" else []
-        return [*head, _Part(None, data, 0)]
+        return None
     text = data.decode("utf-8")
-    said = [(turn["role"], text[turn["start"] : turn["end"]]) for turn in turns]
-    for role, _ in said:
+    said = []
+    for turn in turns:
+        role, content = turn["role"], text[turn["start"] : turn["end"]]
         if role not in ("system", "user", "assistant"):
-            raise UserError(
-                f"A conversation has a turn by {role!r}.", "meta.turns", "Roles are system, user and assistant."
-            )
-    return render(said, bos)
+            raise UserError(f"A conversation has a turn by {role!r}.", "turns", "Roles are system, user and assistant.")
+        said.append(_Said(role, content, turn.get("loss", role == "assistant") and bool(content.strip())))
+    return said
 
 
-def _crystalchat(said: list[tuple[str, str]], bos: bool) -> list[_Part]:
+def _plain(data: bytes, template: Template, bos: bool) -> list[_Part]:
+    head = [_Part("bos", b"", 0)] if bos and template == "crystalchat" else []
+    return [*head, _Part(None, data, 0)]
+
+
+def _crystalchat(said: list[_Said], bos: bool) -> list[_Part]:
     parts = [_Part("bos", b"", None)] if bos else []
-    if said[0][0] != "system":
-        said = [("system", DEFAULT_SYSTEM), *said]
-    for role, content in said:
+    if said[0].role != "system":
+        said = [_Said("system", DEFAULT_SYSTEM, False), *said]
+    for role, content, learned in said:
         text = b" " + content.encode() if content else b""
+        carried = 0 if learned else None
         if role == "assistant":
-            parts.append(_Part(None, text, 0))
+            parts.append(_Part(None, text, carried))
         else:
             start, end = ("sys_start", "sys_end") if role == "system" else ("im_start", "im_end")
-            parts += [_Part(start, b"", None), _Part(None, text, None), _Part(end, b"", None)]
+            parts += [_Part(start, b"", None), _Part(None, text, carried), _Part(end, b"", carried)]
     return parts
 
 
-def _chatml(said: list[tuple[str, str]], bos: bool) -> list[_Part]:
+def _chatml(said: list[_Said], bos: bool) -> list[_Part]:
     parts = []
-    for i, (role, content) in enumerate(said):
+    for i, (role, content, learned) in enumerate(said):
         header = f"{role}\n".encode()
-        answer = role == "assistant"
         parts += [
             _Part("im_start", b"", None),
-            _Part(None, header + content.encode(), len(header) if answer else None),
-            _Part("im_end", b"", 0 if answer else None),
+            _Part(None, header + content.encode(), len(header) if learned else None),
+            _Part("im_end", b"", 0 if learned else None),
         ]
         if i + 1 < len(said):
             parts.append(_Part(None, b"\n", None))

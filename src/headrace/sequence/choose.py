@@ -172,12 +172,12 @@ def one_copy(
 
 
 def text_batches(ctx: TaskContext, shard: int) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Batches of text and meta of a documents shard, each with the dense row of its first document."""
+    """Batches of text and turns of a documents shard, each with the dense row of its first document."""
     documents = ctx.input("documents")
     first = int(documents.row_offsets[shard])
     # The retry of a shard that killed its worker goes one document at a time, to find the one that does it.
     limit = 1 if ctx.careful else _TEXT_BYTES
-    for batch in read_batches(documents.shard_path(shard), ["text", "meta"], limit):
+    for batch in read_batches(documents.shard_path(shard), ["text", "turns"], limit):
         ctx.at(f"documents row {first} and the {batch.num_rows - 1} after it")
         yield batch, first
         first += batch.num_rows
@@ -234,7 +234,7 @@ def encode_chats(
 
     assert step.config.chat is not None
     where = pa.array(inside.astype(np.int64))
-    turns = [turns_of(meta) for meta in batch.column("meta").take(where).to_pylist()]
+    turns = [turns_of(column) for column in batch.column("turns").take(where).to_pylist()]
     chats = transform(Texts.of(batch.column("text").take(where)), turns, engine, step.config.chat)
-    writer.add(inside + np.uint64(first), 0, chats.tokens, chats.offsets, chats.loss)
+    writer.add(inside + np.uint64(first), 0, chats.tokens, chats.offsets, chats.loss, chats.end_loss)
     return np.diff(chats.offsets)

@@ -28,7 +28,13 @@ class EncodedWriter:
         self.entries: list[np.ndarray] = []
 
     def add(
-        self, rows: np.ndarray, epoch: int, tokens: np.ndarray, offsets: np.ndarray, loss: np.ndarray | None = None
+        self,
+        rows: np.ndarray,
+        epoch: int,
+        tokens: np.ndarray,
+        offsets: np.ndarray,
+        loss: np.ndarray | None = None,
+        end_loss: np.ndarray | None = None,
     ) -> None:
         """Add documents.
 
@@ -38,17 +44,20 @@ class EncodedWriter:
             tokens: their tokens one after another.
             offsets: int64[n + 1] into ``tokens``.
             loss: bool, aligned with ``tokens``; None where every token carries loss.
+            end_loss: bool[n], of the end-of-document tokens; given with ``loss``.
         """
         entries = np.empty(len(rows), dtype=_ENTRY)
         entries["code"], entries["start"] = _code(rows, epoch), self._at + offsets[:-1]
         entries["length"] = np.diff(offsets)
-        entries["loss"] = -1 if loss is None else self._loss_at + offsets[:-1]
+        # The end of each document has its loss behind that of the document's tokens.
+        entries["loss"] = -1 if loss is None else self._loss_at + offsets[:-1] + np.arange(len(rows))
         self.entries.append(entries)
         tokens.astype(self._dtype).tofile(self._tokens)
         self._at += len(tokens)
-        if loss is not None:
-            loss.tofile(self._loss)
-            self._loss_at += len(loss)
+        if loss is not None and end_loss is not None:
+            flags = np.insert(loss, offsets[1:], end_loss)
+            flags.tofile(self._loss)
+            self._loss_at += len(flags)
 
 
 def _names(task: int) -> tuple[str, str, str]:
@@ -73,7 +82,7 @@ class EncodedReader:
 
     Attributes:
         tokens: all of them one after another, mapped.
-        loss: uint8, those with a loss mask one after another, mapped.
+        loss: uint8, those with a loss mask one after another, each with its end-of-document token, mapped.
     """
 
     def __init__(self, ctx: TaskContext, phase: str, task: int, dtype: np.dtype) -> None:

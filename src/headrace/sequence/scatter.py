@@ -118,8 +118,7 @@ def tokens_of(cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, end: 
     records["length"] = cuts["tokens"] * flat.itemsize
     if kind != CHAT:
         return records, flat.view(np.uint8)
-    # The end of a conversation carries loss: it is what the model has to say last.
-    loss = collected(cuts, encoded.loss, loss_starts, lengths, 1)
+    loss = collected(cuts, encoded.loss, loss_starts, lengths + 1, 0)
     records["masked"] = 1
     counts = cuts["tokens"].astype(np.int64)
     ends = np.cumsum(counts)

@@ -51,7 +51,7 @@ class Sequence(Step):
     limit: int | None = None
 
     kind: ClassVar[str] = "sequence"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     @staticmethod
     def of(recipe: Recipe, stage: Stage, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:

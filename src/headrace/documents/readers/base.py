@@ -7,15 +7,33 @@ read in parts), and name it in ``readers/__init__.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
 
 EXCERPT = 200  # characters of a bad line that go to quarantine
 PART_BYTES = 32 << 20  # a shard holds 32 MB of text, so that a part of this size makes about one
+
+
+class Message(NamedTuple):
+    """A turn of a conversation as read.
+
+    Attributes:
+        role: ``system``, ``user`` or ``assistant``.
+        content: what is said.
+        loss: whether it is learned, where the data say so; None leaves that to the role.
+        fields: the turn's other keys.
+    """
+
+    role: str
+    content: str
+    loss: bool | None = None
+    fields: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True)
@@ -26,13 +44,13 @@ class Record:
         row: 0-based row or line in the file.
         text: the text; for conversations empty, because their turns are normalised before they are joined.
         fields: the other fields.
-        turns: (role, content) of a conversation, or None.
+        turns: the messages of a conversation, or None.
     """
 
     row: int
     text: str
     fields: dict[str, Any]
-    turns: list[tuple[str, str]] | None = None
+    turns: list[Message] | None = None
 
 
 @dataclass(slots=True)
@@ -130,6 +148,14 @@ def excerpt(data: bytes | str) -> str:
 def lost(rows: int, bytes: int) -> str:
     """How much was lost, in words."""
     return " and ".join(f"{n:,} {unit}" for n, unit in ((rows, "rows"), (bytes, "bytes")) if n) or "nothing"
+
+
+def shown(value: Any) -> str:
+    """The beginning of a parsed row as JSON, fit to be shown."""
+    try:
+        return excerpt(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+    except TypeError:  # what JSON does not hold, such as lone surrogates and endless nesting
+        return excerpt(repr(value))
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:

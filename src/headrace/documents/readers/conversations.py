@@ -1,14 +1,20 @@
-"""Conversations: the shapes in which instruction data come, as turns of (role, content).
+"""Conversations: the shapes in which instruction data come, as messages.
 
 ShareGPT: ``conversations: [{from, value}]``. OpenAI: ``messages: [{role, content}]``. Alpaca (Taori et al., 2023):
 ``instruction``, ``input``, ``output``. CrystalChat was trained on the first and the last.
+
+Nothing in a record is dropped unsaid. A message keeps its further keys and a record its further fields; what a model
+would have to see and no template shows, such as tools, images and reasoning, makes the row bad, with the name of the
+field as the reason.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
-from headrace.documents.readers.base import EXCERPT, Bad, Record, Tally, excerpt, kind
+from headrace.documents.readers.base import EXCERPT, Bad, Message, Record, Tally, kind, shown
 
 ROLES = {
     "system": "system",
@@ -23,11 +29,32 @@ ROLES = {
     "bard": "assistant",
     "model": "assistant",
 }
-LISTS = (("conversations", "from", "value"), ("messages", "role", "content"))
+# Some ShareGPT files use the other's keys for the turns.
+LISTS = {
+    "conversations": (("from", "role"), ("value", "content")),
+    "messages": (("role", "from"), ("content", "value")),
+}
 REQUESTS = ("instruction", "prompt", "question")
 REPLIES = ("output", "response", "completion", "answer")
 SYSTEMS = ("system", "system_prompt")
 JOIN = "\n\n"
+
+# OpenAI's content parts (chat completions, responses).
+TEXT_PARTS = ("text", "input_text", "output_text")
+# Whether a message is learned: `loss` (ms-swift), `weight` (OpenAI), `train` and `training` (Axolotl).
+LOSS_MARKS = ("loss", "weight", "train", "training")
+# Part of what is said, in lower case without `_` and `-`; of a message, and of a whole record.
+_EVERYWHERE = frozenset(
+    "tools functions image images audio audios video videos trainoninput trainoninputs toolcalls functioncall".split()
+)
+UNSHOWN_MESSAGE = _EVERYWHERE | frozenset(
+    "toolcall toolcallid tooluse toolresult toolresults toolresponses functioncalls functionresponse reasoning "
+    "reasoningcontent reasoningdetails thinking thinkingblocks thought thoughts refusal channel recipient imageurl "
+    "inputaudio file files attachments".split()
+)
+UNSHOWN_RECORD = _EVERYWHERE | {"history"}  # earlier turns, beside Alpaca's three fields
+# What those keys hold in messages that are plain all the same (OpenAI's harmony and ChatGPT's exports).
+PLAIN = {"channel": "final", "recipient": "all"}
 
 
 class _Unfit(Exception):  # noqa: N818 - it never leaves this file
@@ -35,54 +62,145 @@ class _Unfit(Exception):  # noqa: N818 - it never leaves this file
 
 
 def conversation(row: int, value: Any, tally: Tally) -> Record | Bad:
-    """The record in a parsed row: its turns, and the fields that are no part of them."""
+    """The record in a parsed row: its messages, and the fields that are no part of them."""
     if not isinstance(value, dict):
-        return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(str(value)))
+        return Bad(row, f"the row holds {kind(value)}, not an object with fields", shown(value))
+    fields = dict(value)
     try:
-        turns = _turns(value, tally)
+        messages = _messages(fields, tally)
     except _Unfit as error:
-        return Bad(row, str(error)[:EXCERPT], excerpt(str(value)))
-    if not any(role == "assistant" for role, _ in turns):
-        return Bad(row, "the conversation has no turn of the assistant", excerpt(str(value)))
-    return Record(row, "", value, turns)
+        return Bad(row, str(error)[:EXCERPT], shown(value))
+    answers = [message.content for message in messages if message.role == "assistant"]
+    if not any(answer.strip() for answer in answers):
+        empty = " that says anything" if answers else ""
+        return Bad(row, f"the conversation has no turn of the assistant{empty}", shown(value))
+    return Record(row, "", fields, messages)
 
 
-def _turns(value: dict[str, Any], tally: Tally) -> list[tuple[str, str]]:
-    for name, role, content in LISTS:
-        listed = value.get(name)
-        if isinstance(listed, list):
-            del value[name]
-            # Some ShareGPT files use the other's keys for the turns.
-            return _system(value) + [_turn(turn, role, content) for turn in listed]
-    request = next((name for name in REQUESTS if isinstance(value.get(name), str)), None)
-    reply = next((name for name in REPLIES if isinstance(value.get(name), str)), None)
-    if request is None or reply is None:
-        tally.seen = tally.seen or sorted(map(str, value))
-        raise _Unfit(f"no conversation in the fields {', '.join(map(str, value))}")
-    asked = value.pop(request)
-    given = value.pop("input", None)
-    if isinstance(given, str) and given.strip():
-        asked = f"{asked}{JOIN}{given}"
-    return [*_system(value), ("user", asked), ("assistant", value.pop(reply))]
+def _messages(fields: dict[str, Any], tally: Tally) -> list[Message]:
+    """Take the messages out of a record's fields."""
+    lists = [name for name in LISTS if fields.get(name) is not None]
+    name = next((name for name in lists if isinstance(fields[name], list) and fields[name]), None)
+    request, reply = _first(fields, REQUESTS), _first(fields, REPLIES)
+    if name is not None:
+        who, what = LISTS[name]
+        turns = fields.pop(name)
+        messages = [_message(turn, f"turn {i}", who, what) for i, turn in enumerate(turns, 1)]
+    elif request is not None and reply is not None:
+        asked, given = _string(fields, request), _string(fields, "input")
+        messages = [
+            Message("user", JOIN.join(text for text in (asked, given) if text.strip())),
+            Message("assistant", _string(fields, reply)),
+        ]
+    elif lists:
+        held = fields[lists[0]]
+        raise _Unfit(
+            f"the field {lists[0]!r} holds no turn, so the conversation has no turn of the assistant"
+            if held == []
+            else f"the field {lists[0]!r} holds {kind(held)}, not a list of turns"
+        )
+    else:
+        tally.seen = tally.seen or sorted(map(str, fields))
+        raise _Unfit(f"no conversation in the fields {', '.join(map(str, fields))}")
+    _refuse(fields, UNSHOWN_RECORD, "the record")
+    system = _first(fields, SYSTEMS)
+    if system is not None and not _blank(fields[system]):
+        messages.insert(0, Message("system", _string(fields, system)))
+    return messages
 
 
-def _system(value: dict[str, Any]) -> list[tuple[str, str]]:
-    for name in SYSTEMS:
-        if isinstance(value.get(name), str) and value[name].strip():
-            return [("system", value.pop(name))]
-    return []
-
-
-def _turn(turn: Any, role: str, content: str) -> tuple[str, str]:
+def _message(turn: Any, where: str, who: Iterable[str], what: Iterable[str]) -> Message:
+    """A message, with whatever is no role, text or mark of loss in ``fields``."""
     if not isinstance(turn, dict):
-        raise _Unfit(f"a turn is {kind(turn)}, not an object")
-    who = turn.get(role, turn.get("role", turn.get("from")))
-    what = turn.get(content, turn.get("content", turn.get("value")))
-    known = ROLES.get(who.lower()) if isinstance(who, str) else None
-    if known is None:
-        raise _Unfit(f"a turn has the role {who!r}, which is none of {', '.join(ROLES)}")
-    if isinstance(what, list):  # OpenAI's content parts
-        what = JOIN.join(part.get("text", "") for part in what if isinstance(part, dict) and part.get("type") == "text")
-    if not isinstance(what, str):
-        raise _Unfit(f"a turn of the {known} holds {kind(what)}, not text")
-    return known, what
+        raise _Unfit(f"a turn is {kind(turn)}, not an object: {where}")
+    # Tables give every turn the keys that any turn has, as nulls.
+    left = {str(key): value for key, value in turn.items() if value is not None}
+    speaker = left.pop(_first(left, who) or "", None)
+    role = ROLES.get(speaker.lower()) if isinstance(speaker, str) else None
+    if role is None:
+        raise _Unfit(f"{where} has the role {speaker!r}, which is none of {', '.join(ROLES)}")
+    where = f"{where} ({role})"
+    _refuse(left, UNSHOWN_MESSAGE, where)
+    key = _first(left, what) or ""
+    content, parts = _text(left.pop(key, None), where)
+    loss = _loss(left, role, where)
+    if parts is not None:
+        left[key] = parts
+    return Message(role, content, loss, left)
+
+
+def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:
+    """The text of a message's content, and what else its parts hold, if any of them does."""
+    if isinstance(content, str):
+        return content, None
+    if not isinstance(content, list):
+        raise _Unfit(f"{where} holds {kind(content)}, not text")
+    texts, left = [], []
+    for i, part in enumerate(content, 1):
+        place = f"part {i} of {where}"
+        if isinstance(part, str):
+            part = {"text": part}
+        if not isinstance(part, dict):
+            raise _Unfit(f"{place} is {kind(part)}, not text")
+        rest = {str(key): value for key, value in part.items() if value is not None}
+        type_, text = rest.pop("type", "text"), rest.pop("text", None)
+        if type_ not in TEXT_PARTS:
+            raise _Unfit(f"{place} has the type {type_!r}; only parts of text are read")
+        if not isinstance(text, str):
+            raise _Unfit(f"{place} has {kind(text)} as its 'text'")
+        _refuse(rest, UNSHOWN_MESSAGE, place)
+        texts.append(text)
+        left.append(rest)
+    return JOIN.join(texts), left if any(left) else None
+
+
+def _loss(left: dict[str, Any], role: str, where: str) -> bool | None:
+    """What the marks of loss say, which are taken out; None where there are none."""
+    said = set()
+    for key in LOSS_MARKS:
+        value = left.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or value not in (0, 1):
+            raise _Unfit(f"{where} has {key!r}: {value!r}; loss is carried or not: true, false, 1 or 0")
+        # OpenAI's weights speak of the assistant alone, and files give 1 to everyone.
+        if key == "weight" and value and role != "assistant":
+            continue
+        said.add(bool(left.pop(key)))
+    if len(said) > 1:
+        raise _Unfit(f"the marks of loss of {where} contradict each other: {', '.join(LOSS_MARKS)}")
+    return said.pop() if said else None
+
+
+def _refuse(left: dict[str, Any], unshown: frozenset[str], where: str) -> None:
+    """See that nothing is left that a model would have to see."""
+    for key, value in left.items():
+        name = _plain(key)
+        if name in unshown and not _blank(value) and value != PLAIN.get(name):
+            raise _Unfit(f"{where} has {key!r}, which is not read")
+
+
+@lru_cache(1 << 10)
+def _plain(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "")
+
+
+def _blank(value: Any) -> bool:
+    """Whether a field says nothing; ``[]`` and ``{}`` are also written as text."""
+    return value.strip() in ("", "[]", "{}") if isinstance(value, str) else not value
+
+
+def _first(fields: dict[str, Any], names: Iterable[str]) -> str | None:
+    """The first of some fields that says something, else the first that is there."""
+    there = [name for name in names if fields.get(name) is not None]
+    return next((name for name in there if not _blank(fields[name])), there[0] if there else None)
+
+
+def _string(fields: dict[str, Any], name: str) -> str:
+    """Take a text out of the fields; nothing is the empty text."""
+    value = fields.pop(name, None)
+    if isinstance(value, str):
+        return value
+    if value is None or value in ([], {}):
+        return ""
+    raise _Unfit(f"the field {name!r} holds {kind(value)}, not text")

@@ -11,7 +11,7 @@ import io
 import tokenize
 from collections.abc import Iterator
 
-from headrace.documents.readers.base import Bad, Item, Part, Reader, Record, Skipped, Tally
+from headrace.documents.readers.base import Bad, Item, Message, Part, Reader, Record, Skipped, Tally
 from headrace.documents.readers.modules import documented, module_name, parse
 from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
@@ -41,7 +41,7 @@ class DocstringChat(Reader):
             if pair is None:
                 yield Skipped(row)
             else:
-                turns = [("user", REQUEST + pair[0]), ("assistant", pair[1])]
+                turns = [Message("user", REQUEST + pair[0]), Message("assistant", pair[1])]
                 yield Record(row, "", {"path": file.name, "language": "python", "function": name}, turns)
 
 

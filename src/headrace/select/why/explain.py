@@ -65,7 +65,8 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
         group = fetch(artifacts["duplicates"], [row]).to_pylist()[0]
         removes = verdict["reason"] == "duplicate" if verdict else None
         decisions.append({"reason": "duplicate", "measured": group, "limit": None, "removes": removes})
-    document["meta"] = None if document["meta"] is None else orjson.loads(document["meta"])
+    for name in ("meta", "turns"):
+        document[name] = None if document[name] is None else orjson.loads(document[name])
     about = {"row": row, **document, "characters": len(text)}
     pair = None
     if verdict is not None and verdict["reason"] in LOST:
