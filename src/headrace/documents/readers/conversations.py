@@ -44,14 +44,15 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 # Whether a message is learned: `loss` (ms-swift), `weight` (OpenAI), `train` and `training` (Axolotl).
 LOSS_MARKS = ("loss", "weight", "train", "training")
 # Part of what is said, in lower case without `_` and `-`; of a message, and of a whole record.
-_EVERYWHERE = frozenset(
-    "tools functions image images audio audios video videos trainoninput trainoninputs toolcalls functioncall".split()
-)
-UNSHOWN_MESSAGE = _EVERYWHERE | frozenset(
-    "toolcall toolcallid tooluse toolresult toolresults toolresponses functioncalls functionresponse reasoning "
-    "reasoningcontent reasoningdetails thinking thinkingblocks thought thoughts refusal channel recipient imageurl "
-    "inputaudio file files attachments".split()
-)
+_EVERYWHERE = frozenset({
+    "tools", "functions", "toolcalls", "functioncall", "image", "images", "audio", "audios", "video", "videos",
+    "trainoninput", "trainoninputs",
+})  # fmt: skip
+UNSHOWN_MESSAGE = _EVERYWHERE | {
+    "toolcall", "toolcallid", "tooluse", "toolresult", "toolresults", "toolresponses", "functioncalls",
+    "functionresponse", "reasoning", "reasoningcontent", "reasoningdetails", "thinking", "thinkingblocks", "thought",
+    "thoughts", "refusal", "channel", "recipient", "imageurl", "inputaudio", "file", "files", "attachments",
+}  # fmt: skip
 UNSHOWN_RECORD = _EVERYWHERE | {"history"}  # earlier turns, beside Alpaca's three fields
 # What those keys hold in messages that are plain all the same (OpenAI's harmony and ChatGPT's exports).
 PLAIN = {"channel": "final", "recipient": "all"}
