@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import orjson
@@ -6,7 +7,7 @@ from rich.console import Console
 from run_facts import facts
 
 from headrace.report.facts import Generated
-from headrace.report.summary import WIDTH, renderable, summary, summary_lines, to_json
+from headrace.report.summary import WIDTH, corpus_lines, renderable, summary, summary_lines, to_json
 
 
 def test_it_fits_a_screen_and_says_what_happened():
@@ -14,7 +15,16 @@ def test_it_fits_a_screen_and_says_what_happened():
     assert len(lines) <= 45
     assert all(len(line) <= WIDTH for line in lines)
     text = "\n".join(lines)
-    for piece in ("21,322 read", "12 quarantined", "14,811 kept", "duplicate", "FIM 90.1 %", "2 epochs", "9.10 → "):
+    for piece in (
+        "21,337 read",
+        "12 quarantined, 3 empty",
+        "6,511 removed",
+        "14,811 kept",
+        "duplicate",
+        "FIM 90.1 %",
+        "2 epochs",
+        "9.10 → ",
+    ):
         assert piece in text
     assert "infilled" in text
     assert lines[-1] == "Report: runs/demo/report/index.html"
@@ -54,6 +64,31 @@ def test_many_reasons_are_summed_up_in_one_column():
     lines = summary_lines(told)
     assert "other" in lines[1]
     assert lines[2].split()[-5:] == ["8", "7", "6", "5", "10"]
+
+
+def test_what_was_read_adds_up():
+    told = facts()
+    lines = corpus_lines([replace(s, lost_rows=7, lost_bytes=9) for s in told.sources])
+    read, kept, removed, quarantined, empty = (int(n.replace(",", "")) for n in re.findall(r"(\S+) [rkqe]", lines[0]))
+    assert read == kept + removed + quarantined + empty
+    assert "28 rows and 36 bytes lost" in lines[1]
+    header, *rows = [line.split() for line in lines[2:]]
+    for row in rows:
+        numbers = dict(zip(header[1:], (int(n.replace(",", "")) for n in row[1:]), strict=True))
+        assert numbers.pop("read") == sum(numbers.values())
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_it_fits_the_terminal_with_many_sources_and_stages(width):
+    told = facts()
+    sources = [replace(told.sources[i % 2], name=f"source-{i}") for i in range(6)]
+    training = told.stages[0].training
+    held = {source.name: [(0, 9.0), (10, 2.0)] for source in sources}
+    stages = [replace(told.stages[0], name=f"stage{i}", training=replace(training, held_out=held)) for i in range(5)]
+    lines = summary_lines(replace(told, sources=sources, stages=stages), width)
+    assert all(len(line) <= width for line in lines if not line.startswith("Report: "))
+    assert sum("held-out source-3" in line for line in lines) == (1 if width > 80 else 2)
+    assert not any("9.00 …" in line for line in lines)
 
 
 def test_absent_parts():

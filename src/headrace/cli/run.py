@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli.options import Json, Overrides, RecipeFile, parse_memory
-from headrace.cli.terminal import say, say_json
+from headrace.cli.terminal import say, say_json, screen
 
 
 def run(
@@ -56,6 +56,10 @@ def run(
         if json:
             say_json(pipeline.status(folder))
         else:
+            from headrace.report.gather import records
+            from headrace.report.summary import corpus_lines
+
+            say("\n".join(corpus_lines(records(folder), screen())))
             say(f"{folder} is done until {until}. Go on with the same command without --until.")
     else:
         _close(folder, report, json)
@@ -74,6 +78,6 @@ def _close(folder: Path, report: Path, json: bool) -> None:
     elif sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(renderable(facts))
+        Console().print(renderable(facts, screen()))
     else:
-        say(summary(facts))
+        say(summary(facts, screen()))

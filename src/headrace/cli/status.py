@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from headrace.cli.options import Json, RunFolder
-from headrace.cli.terminal import say, say_json
+from headrace.cli.terminal import say, say_json, screen
 
 
 def status(run: RunFolder, json: Json = False) -> None:
     """Show what is done, running, missing or failed."""
-    from headrace import pipeline
+    from dataclasses import asdict
 
-    state = pipeline.status(run)
+    from headrace import pipeline
+    from headrace.report.gather import records
+    from headrace.report.summary import corpus_lines
+
+    state, sources = pipeline.status(run), records(run)
     if json:
-        say_json(state)
+        say_json(state | {"sources": [asdict(source) | {"read": source.read} for source in sources]})
     else:
-        say(render(state, run))
+        say("\n".join([render(state, run), *(corpus_lines(sources, screen()) if sources else [])]))
 
 
 def render(state: dict[str, Any], run: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Any, TextIO
 
@@ -25,6 +26,11 @@ def say_json(value: Any) -> None:
 
     # Numbers of NumPy stand for themselves.
     print(escaped_json(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()))
+
+
+def screen(most: int = 100) -> int:
+    """Characters of a line: as wide as the terminal (or COLUMNS), at most so many."""
+    return min(most, shutil.get_terminal_size((most, 24)).columns)
 
 
 def show_what_cannot_be_encoded() -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from headrace.errors import UserError
 from headrace.recipe import paths
+from headrace.recipe.bounded_yaml import DEEPEST, MOST_BYTES, parse
 from headrace.recipe.mistakes import Origin, explain, suggest
 from headrace.recipe.overlay import merge, put_all
 from headrace.recipe.schema import Recipe, ValidationError
@@ -74,7 +75,12 @@ def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[st
             "A recipe extends itself.", " -> ".join(str(link) for link in (*chain, path)), "Break the circle."
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            what = f"The recipe has more than {MOST_BYTES / 1e6:g} MB."
+            raise UserError(what, str(path), "Name a recipe; data files stand in it, under `sources`.")
+        text = data.decode("utf-8")
     except FileNotFoundError:
         raise UserError(
             "The recipe does not exist.", str(path), "Check the path, or write a first recipe with `headrace init`."
@@ -106,17 +112,7 @@ def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tu
 
 def _parse(text: str, name: str, origins: list[Origin]) -> dict[str, Any]:
     """YAML text as a dict; notes on which line each key stands."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
-        raise UserError(
-            f"The recipe is not valid YAML: {error.problem}.", where, "Mind indentation and colons."
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"The recipe is not valid YAML: {error}.", name, "Save it as plain UTF-8 text.") from None
+    node, data = parse(text, name)
     if not isinstance(data, dict):
         what = "The recipe is empty." if data is None else "A recipe is a mapping of keys to values."
         raise UserError(what, name, "Begin with `name:` and `sources:`, or write a first recipe with `headrace init`.")
@@ -156,7 +152,6 @@ def _override(override: str) -> tuple[list[str], Any]:
         raise UserError(
             "An override is KEY=VALUE.", f"--set {override}", "Write for example --set split.validation=0.02."
         )
-    try:
-        return keys, yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError("The override's value is not valid YAML.", f"--set {override}", "Quote it.") from None
+    if len(keys) > DEEPEST:
+        raise UserError(f"No key has more than {DEEPEST} parts.", f"--set {dotted[:40]}...", "Shorten the key.")
+    return keys, parse(text, f"--set {override}")[1]

@@ -46,7 +46,7 @@ def corpus_facts(
     """
     if documents is None:
         return CorpusFacts()
-    facts = CorpusFacts([_source(name, documents, verdicts, tokens) for name in names])
+    facts = CorpusFacts([source_facts(name, documents, verdicts, tokens) for name in names])
     if verdicts is not None:
         extra = verdicts.manifest.extra
         facts.duplicates, facts.holdout = _pairs(extra.get("duplicates")), _pairs(extra.get("holdout"))
@@ -56,7 +56,10 @@ def corpus_facts(
     return facts
 
 
-def _source(name: str, documents: Artifact, verdicts: Artifact | None, tokens: Artifact | None) -> SourceFacts:
+def source_facts(
+    name: str, documents: Artifact, verdicts: Artifact | None = None, tokens: Artifact | None = None
+) -> SourceFacts:
+    """What the manifests count of a source; no shard is read."""
     read = documents.manifest.counts[name]
     facts = SourceFacts(
         name=name,

@@ -46,6 +46,20 @@ class SourceFacts:
     lost_rows: int = 0
     lost_bytes: int = 0
 
+    @property
+    def read(self) -> int:
+        """Records that were read: documents, quarantined and empty ones."""
+        return self.documents + self.quarantined + self.skipped
+
+
+def removed_by_reason(sources: list[SourceFacts]) -> dict[str, int]:
+    """Reason -> removed documents of all sources, most first."""
+    total: dict[str, int] = {}
+    for source in sources:
+        for reason, n in source.removed.items():
+            total[reason] = total.get(reason, 0) + n
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
 
 @dataclass(frozen=True)
 class Place:
@@ -314,11 +328,7 @@ class RunFacts:
     @property
     def removed(self) -> dict[str, int]:
         """Reason -> removed documents of all sources, most first."""
-        total: dict[str, int] = {}
-        for source in self.sources:
-            for reason, n in source.removed.items():
-                total[reason] = total.get(reason, 0) + n
-        return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+        return removed_by_reason(self.sources)
 
     def to_json(self) -> dict[str, Any]:
         """For programs: the same fields; pairs of names become lists of ``{..., "documents"}``."""

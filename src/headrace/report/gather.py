@@ -9,8 +9,8 @@ from headrace.flow.artifact import Artifact
 from headrace.recipe.load import load_recipe
 from headrace.recipe.schema import Recipe
 from headrace.report.chosen import Key, chosen
-from headrace.report.corpus_facts import corpus_facts
-from headrace.report.facts import RunFacts, StageFacts
+from headrace.report.corpus_facts import corpus_facts, source_facts
+from headrace.report.facts import RunFacts, SourceFacts, StageFacts
 from headrace.report.licence_facts import licence_facts
 from headrace.report.stage_facts import stage_facts
 from headrace.report.timing import timing, work
@@ -50,6 +50,17 @@ def gather(run: Path | str) -> RunFacts:
         seconds=told.seconds,
         report=str(page) if page.exists() else None,
     )
+
+
+def records(run: Path) -> list[SourceFacts]:
+    """What became of each source's records so far, from manifests alone; none before they are read."""
+    recipe = load_recipe(run / "recipe.yaml")
+    artifacts = chosen(run)
+    documents = artifacts.get(("documents", None))
+    if documents is None:
+        return []
+    names = [name for name in recipe.sources if name in documents.manifest.counts]
+    return [source_facts(name, documents, artifacts.get(("verdicts", None))) for name in names]
 
 
 def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifact]:

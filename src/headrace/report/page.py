@@ -70,10 +70,11 @@ def _lead(facts: RunFacts) -> str:
 
 
 def _tiles(facts: RunFacts) -> Markup:
-    tiles: list[tuple[str, str, str]] = [("documents read", whole(facts.documents), "")]
+    read = sum(source.read for source in facts.sources)
+    tiles: list[tuple[str, str, str]] = [("records read", whole(read), f"{whole(facts.documents)} documents")]
     if facts.kept is not None:
         gone = ", ".join(f"{reason} {whole(n)}" for reason, n in list(facts.removed.items())[:2])
-        tiles.append(("kept", whole(facts.kept), f"{percent(facts.kept, facts.documents)}; {gone}" if gone else ""))
+        tiles.append(("kept", whole(facts.kept), f"{percent(facts.kept, read)}; {gone}" if gone else ""))
     if facts.stages:
         tokens = sum(stage.tokens for stage in facts.stages)
         tiles.append(("tokens in the sequences", short(tokens), counted(len(facts.stages), "stage")))

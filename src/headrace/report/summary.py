@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.documents.readers.base import lost
-from headrace.report.facts import Generated, RunFacts, StageFacts
+from headrace.report.facts import Generated, RunFacts, SourceFacts, StageFacts, removed_by_reason
 from headrace.report.numbers import counted, duration, passes, percent, short, size, whole
 from headrace.visible import one_line, visible
 
@@ -19,23 +19,23 @@ PROMPT_LINES, TEXT_LINES, SUFFIX_LINES = 2, 4, 1
 Row = tuple[str, ...]
 
 
-def summary_lines(facts: RunFacts) -> list[str]:
-    """Plain lines of at most :data:`WIDTH` characters."""
-    lines = [*_documents(facts), *_stages(facts), *_losses(facts), *_samples(facts), *_end(facts)]
-    return [_fit(one_line(line)) for line in lines]
+def summary_lines(facts: RunFacts, width: int = WIDTH) -> list[str]:
+    """Plain lines of at most so many characters."""
+    lines = [*corpus_lines(facts.sources, width), *_stages(facts, width), *_losses(facts, width)]
+    return [_fit(one_line(line), width) for line in [*lines, *_samples(facts, width), *_end(facts)]]
 
 
-def summary(facts: RunFacts) -> str:
+def summary(facts: RunFacts, width: int = WIDTH) -> str:
     """The screenful as plain text."""
-    return "\n".join(summary_lines(facts))
+    return "\n".join(summary_lines(facts, width))
 
 
-def renderable(facts: RunFacts) -> RenderableType:
+def renderable(facts: RunFacts, width: int = WIDTH) -> RenderableType:
     """The screenful for a rich console: headings in bold, what the model wrote in colour."""
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")
-    for number, line in enumerate(summary_lines(facts)):
+    for number, line in enumerate(summary_lines(facts, width)):
         heading = bool(line) and not line.startswith(" ")
         written = line.startswith("    > ")
         text.append(("\n" if number else "") + line, style="bold" if heading else "green" if written else "")
@@ -49,15 +49,24 @@ def to_json(facts: RunFacts) -> dict[str, Any]:
         "recipe": facts.name,
         "seconds": facts.making,
         "documents": {
-            "read": facts.documents,
+            "read": sum(source.read for source in facts.sources),
             "quarantined": sum(source.quarantined for source in facts.sources),
+            "empty": sum(source.skipped for source in facts.sources),
             "lost_rows": sum(source.lost_rows for source in facts.sources),
             "lost_bytes": sum(source.lost_bytes for source in facts.sources),
             "kept": facts.kept,
             "removed": facts.removed,
         },
         "sources": {
-            s.name: {"documents": s.documents, "kept": s.kept, "removed": s.removed, "tokens": s.tokens}
+            s.name: {
+                "read": s.read,
+                "quarantined": s.quarantined,
+                "empty": s.skipped,
+                "documents": s.documents,
+                "kept": s.kept,
+                "removed": s.removed,
+                "tokens": s.tokens,
+            }
             for s in facts.sources
         },
         "stages": {stage.name: _stage_json(stage) for stage in facts.stages},
@@ -89,44 +98,56 @@ def _stage_json(stage: StageFacts) -> dict[str, Any]:
     return value
 
 
-def _grid(rows: list[Row], left: int = 1) -> list[str]:
-    """Rows as aligned columns: the first ``left`` to the left, the others to the right."""
+def _grid(rows: list[Row], width: int) -> list[str]:
+    """Rows as aligned columns, the first to the left, the others to the right.
+
+    Columns that do not fit stand below, after the first column again.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    blocks: list[list[int]] = [[]]
+    for column in range(1, len(widths)):
+        taken = 2 + widths[0] + sum(2 + widths[i] for i in blocks[-1])
+        if blocks[-1] and taken + 2 + widths[column] > width:
+            blocks.append([])
+        blocks[-1].append(column)
     return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+        "  ".join(["", row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in block)]).rstrip()
+        for block in blocks
         for row in rows
     ]
 
 
-def _documents(facts: RunFacts) -> list[str]:
-    quarantined = sum(source.quarantined for source in facts.sources)
-    text = size(sum(source.bytes for source in facts.sources))
-    head = f"Documents: {whole(facts.documents)} read ({text})"
-    if quarantined:
-        head += f", {whole(quarantined)} quarantined"
-    if any(source.lost_rows or source.lost_bytes for source in facts.sources):
-        gone = lost(sum(s.lost_rows for s in facts.sources), sum(s.lost_bytes for s in facts.sources))
-        head += f", {gone} lost in damaged files"
-    if facts.kept is None:
-        return [head, *_grid([(s.name, whole(s.documents)) for s in facts.sources])]
-    head += f", {whole(facts.kept)} kept ({percent(facts.kept, facts.documents)})"
-    reasons = list(facts.removed)
+def corpus_lines(sources: list[SourceFacts], width: int = WIDTH) -> list[str]:
+    """What became of the records that were read: the parts add up, in all and for each source."""
+    read, documents = sum(s.read for s in sources), sum(s.documents for s in sources)
+    quarantined, empty = sum(s.quarantined for s in sources), sum(s.skipped for s in sources)
+    judged = all(s.kept is not None for s in sources)
+    kept = sum(s.kept or 0 for s in sources)
+    parts = [f"{whole(documents)} documents"]
+    if judged:
+        parts = [f"{whole(kept)} kept ({percent(kept, read)})", f"{whole(documents - kept)} removed"]
+    parts += [f"{whole(quarantined)} quarantined"] if quarantined else []
+    parts += [f"{whole(empty)} empty"] if empty else []
+    head = f"Records: {whole(read)} read ({size(sum(s.bytes for s in sources))} of text): "
+    lines = _wrapped(head, parts, width)
+    if any(s.lost_rows or s.lost_bytes for s in sources):
+        gone = lost(sum(s.lost_rows for s in sources), sum(s.lost_bytes for s in sources))
+        lines.append(f"  beside these, {gone} lost in damaged files")
+    columns: dict[str, list[int]] = {"read": [s.read for s in sources]}
+    columns |= {"kept": [s.kept or 0 for s in sources]} if judged else {"documents": [s.documents for s in sources]}
+    columns |= {"quarantined": [s.quarantined for s in sources]} if quarantined else {}
+    columns |= {"empty": [s.skipped for s in sources]} if empty else {}
+    reasons = list(removed_by_reason(sources)) if judged else []
     shown = reasons if len(reasons) <= 5 else reasons[:4]
-    rows = [("source", "read", "kept", *shown, *(["other"] if shown != reasons else []))]
-    for source in facts.sources:
-        cells = [source.name, whole(source.documents), whole(source.kept or 0)]
-        cells += [whole(source.removed.get(reason, 0)) for reason in shown]
-        if shown != reasons:
-            cells.append(whole(sum(n for reason, n in source.removed.items() if reason not in shown)))
-        rows.append(tuple(cells))
-    return [head, *_grid(rows)]
+    columns |= {reason: [s.removed.get(reason, 0) for s in sources] for reason in shown}
+    if shown != reasons:
+        columns["other"] = [sum(n for reason, n in s.removed.items() if reason not in shown) for s in sources]
+    rows = [("source", *columns)]
+    rows += [(s.name, *(whole(values[i]) for values in columns.values())) for i, s in enumerate(sources)]
+    return [*lines, *_grid(rows, width)]
 
 
-def _stages(facts: RunFacts) -> list[str]:
+def _stages(facts: RunFacts, width: int) -> list[str]:
     if not facts.stages:
         return []
     rows: list[tuple[str, str, list[str]]] = []
@@ -139,38 +160,39 @@ def _stages(facts: RunFacts) -> list[str]:
     widths = [max(len(name) for name, _, _ in rows), max(len(tokens) for _, tokens, _ in rows)]
     lines = [f"Tokens: {short(sum(stage.tokens for stage in facts.stages))} in {counted(len(rows), 'stage')}"]
     for name, tokens, said in rows:
-        lines += _wrapped(f"  {name.ljust(widths[0])}  {tokens.rjust(widths[1])}  ", said)
+        lines += _wrapped(f"  {name.ljust(widths[0])}  {tokens.rjust(widths[1])}  ", said, width)
     return lines
 
 
-def _wrapped(lead: str, parts: list[str]) -> list[str]:
+def _wrapped(lead: str, parts: list[str], width: int) -> list[str]:
     """Parts after a lead, in as many lines as they need."""
     lines, line = [], lead
     for i, part in enumerate(parts):
         text = part + (", " if i + 1 < len(parts) else "")
-        if len(line) + len(text.rstrip()) > WIDTH and line.strip() and len(line) > len(lead):
+        if len(line) + len(text.rstrip()) > width and line.strip() and len(line) > len(lead):
             lines.append(line.rstrip())
             line = " " * len(lead)
         line += text
     return [*lines, line.rstrip()]
 
 
-def _losses(facts: RunFacts) -> list[str]:
+def _losses(facts: RunFacts, width: int) -> list[str]:
+    """A column for each stage: there are fewer of them than of sources."""
     trained = [(stage.name, stage.training) for stage in facts.stages if stage.training is not None]
     if not trained:
         return []
     names = [s.name for s in facts.sources if any(s.name in t.held_out for _, t in trained)]
-    rows: list[Row] = [("", "steps", "training", *names)]
+    columns: list[list[str]] = []
     for stage, t in trained:
         loss = "–" if t.first is None or t.last is None else f"{t.first:.2f} → {t.last:.2f}"
         held = (t.held_out.get(name, []) for name in names)
         cells = (f"{points[0][1]:.2f} → {points[-1][1]:.2f}" if points else "–" for points in held)
-        rows.append((stage, whole(t.steps), loss, *cells))
-    head = "Loss at the start → end of each stage, nats per token" + (": training, held-out by source" if names else "")
-    return [head, *_grid(rows)]
+        columns.append([stage, whole(t.steps), loss, *cells])
+    rows = list(zip(["", "steps", "training", *(f"held-out {name}" for name in names)], *columns, strict=True))
+    return ["Loss in nats per token, at the start → end of each stage", *_grid(rows, width)]
 
 
-def _samples(facts: RunFacts) -> list[str]:
+def _samples(facts: RunFacts, width: int) -> list[str]:
     written = [stage.training.samples for stage in facts.stages if stage.training and stage.training.samples]
     if not written:
         return []
@@ -181,17 +203,17 @@ def _samples(facts: RunFacts) -> list[str]:
     lines = []
     for name, sample in (("Sample, continued by the model (>)", plain), ("Sample, infilled by the model (>)", infill)):
         if sample is not None:
-            lines += [name, *_sample(sample)]
+            lines += [name, *_sample(sample, width)]
     return lines
 
 
-def _sample(sample: Generated) -> list[str]:
+def _sample(sample: Generated, width: int) -> list[str]:
     before = [line for line in _visible_lines(sample.prompt) if line.strip()][-PROMPT_LINES:]
     text = [line for line in _visible_lines(sample.text) if line.strip()]
     after = [line for line in _visible_lines(sample.suffix or "") if line.strip()][:SUFFIX_LINES]
     cut = ["    > …"] if len(text) > TEXT_LINES else []
     return [
-        *(f"    | {_ending(line, WIDTH - 6)}" for line in before),
+        *(f"    | {_ending(line, width - 6)}" for line in before),
         *(f"    > {line}" for line in text[:TEXT_LINES] or ["(nothing)"]),
         *cut,
         *(f"    | {line}" for line in after),
@@ -221,6 +243,6 @@ def _end(facts: RunFacts) -> list[str]:
     return lines
 
 
-def _fit(line: str) -> str:
+def _fit(line: str, width: int) -> str:
     # A path is worth a longer line: it is there to be copied.
-    return line if len(line) <= WIDTH or line.startswith("Report: ") else line[: WIDTH - 1] + "…"
+    return line if len(line) <= width or line.startswith("Report: ") else line[: width - 1] + "…"
