@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,7 +81,5 @@ def test_anchors_and_merges_within_the_bounds_are_read():
 
 @given(st.text(alphabet="ab:-[]{},&*<>|!?#%@`'\"\\ \n\t0.~", max_size=60))
 def test_any_text_is_a_value_or_refused(text):
-    try:
+    with contextlib.suppress(UserError):  # and by nothing else
         parse(text, "x")
-    except UserError as error:
-        assert str(error)

@@ -1,4 +1,4 @@
-"""YAML that is read within bounds: a few lines may stand for billions of nodes, or nest deeper than Python can follow."""
+"""YAML read within bounds: a few lines may stand for billions of nodes, or nest deeper than Python can follow."""
 
 from __future__ import annotations
 
