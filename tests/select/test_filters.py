@@ -11,7 +11,7 @@ from measure_graph import documents_batch
 
 from headrace.recipe.schema import CodeFilter, Filters, Recipe, ShortFilter, ShortOverride
 from headrace.select.measures.step import SCHEMA, measure
-from headrace.select.verdicts.filters import CODE_RULES, code_sources, findings, judge, reasons
+from headrace.select.verdicts.filters import CODE_RULES, applied, code_sources, findings, judge, reasons
 
 PLAIN = {
     "characters": 2000,
@@ -148,3 +148,23 @@ def test_sources_of_the_code_filter() -> None:
     assert code_sources(Recipe.model_validate(base)) == set()
     assert code_sources(Recipe.model_validate({**base, "filters": {"code": {}}})) == {"a", "b"}
     assert code_sources(Recipe.model_validate({**base, "filters": {"code": {"sources": ["b"]}}})) == {"b"}
+
+
+def test_the_short_filter_leaves_conversations_alone_unless_it_names_them() -> None:
+    sources = {"a": {"files": "a/*.py"}, "talk": {"files": "c.json", "format": "chat"}}
+    row = {"clean_length": 3, "clean_length_no_spaces": 3}
+    for short, reasons_given in (
+        ({}, ["short", None]),
+        ({"sources": {"a": {"min_characters": 2}}}, [None, None]),
+        ({"sources": {"talk": {}}}, ["short", "short"]),
+        ({"sources": {"talk": {"min_characters": 3}}}, ["short", None]),
+    ):
+        recipe = Recipe.model_validate({"name": "r", "sources": sources, "filters": {"short": short}})
+        found = judged(applied(recipe), row, row, sources=["a", "talk"])
+        assert [reason for reason, _ in found] == reasons_given
+        table = pa.Table.from_pylist([{**PLAIN, **row}], schema=SCHEMA)
+        about = [finding.limit for finding in findings(table, "talk", applied(recipe), set())]
+        named = "talk" in short.get("sources", {})
+        assert about == ([recipe.filters.short.of("talk")[0]] if named else []), "an absent limit is not told"
+    off = Recipe.model_validate({"name": "r", "sources": sources})
+    assert applied(off) is off.filters

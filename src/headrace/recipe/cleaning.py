@@ -29,7 +29,11 @@ class ShortFilter(Section):
         default=True,
         description="Count the single spaces between words, as SlimPajama's code does (its text says it does not).",
     )
-    sources: dict[Name, ShortOverride] = Field(default={}, description="Overrides per source.")
+    sources: dict[Name, ShortOverride] = Field(
+        default={},
+        description="Overrides per source. Conversations are left alone, unless their source is named here: "
+        "`chat: {}` takes the values above.",
+    )
 
     def of(self, source: str) -> tuple[int, bool]:
         """The fewest characters and whether spaces count, for one source."""

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from headrace.recipe.schema import CodeFilter, Filters, Recipe, ShortFilter
+from headrace.recipe.schema import CodeFilter, Filters, Recipe, ShortFilter, ShortOverride
 from headrace.select.measures.formats import DATA_LIKE, NO_LETTERS
 
 HTML_VISIBLE_LEAST = 100  # characters that must be visible besides the share (StarCoder, 2305.06161, 3.1)
@@ -133,6 +133,16 @@ def code_sources(recipe: Recipe) -> frozenset[str]:
     return frozenset(name for name, source in recipe.sources.items() if not source.is_chat)
 
 
+def applied(recipe: Recipe) -> Filters:
+    """The recipe's filters, with the short filter off for conversations that it does not name."""
+    short = recipe.filters.short
+    if short is None:
+        return recipe.filters
+    off = ShortOverride(min_characters=0)
+    sources = {name: off for name, source in recipe.sources.items() if source.is_chat} | short.sources
+    return recipe.filters.model_copy(update={"short": short.model_copy(update={"sources": sources})})
+
+
 def judge(
     measures: pa.Table | pa.RecordBatch, sources: pa.Array, filters: Filters, code_in: Collection[str]
 ) -> Judgement:
@@ -190,7 +200,8 @@ def _short(measures: pa.Table | pa.RecordBatch, sources: list[str], short: Short
     limits = {name: short.of(name) for name in sorted(set(sources))}
     least = np.array([limits[name][0] for name in sources], dtype=np.int64)
     spaces = np.array([limits[name][1] for name in sources], dtype=bool)
-    for column, concerns in (("clean_length", spaces), ("clean_length_no_spaces", ~spaces)):
+    on = least > 0
+    for column, concerns in (("clean_length", on & spaces), ("clean_length_no_spaces", on & ~spaces)):
         values = _column(measures, column)
         yield _Outcome("short", concerns, concerns & (values < least), {column: values}, lambda row: int(least[row]))
 

@@ -97,7 +97,7 @@ class Verdicts(Step):
         contamination: Step | None = None,
     ) -> Verdicts:
         """The step for a recipe, given the sidecars that it asks for."""
-        from headrace.select.verdicts.filters import code_sources
+        from headrace.select.verdicts.filters import applied, code_sources
 
         wanted = recipe.deduplicate
         remove: Literal["component", "exact"] | None = None
@@ -111,7 +111,7 @@ class Verdicts(Step):
             measures,
             duplicates,
             contamination,
-            recipe.filters,
+            applied(recipe),
             code_sources(recipe),
             recipe.decontaminate,
             remove,

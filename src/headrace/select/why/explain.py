@@ -22,7 +22,7 @@ from headrace.select.contamination.benchmarks import list_benchmarks, read_items
 from headrace.select.contamination.index import build
 from headrace.select.contamination.step import search
 from headrace.select.measures.step import measure
-from headrace.select.verdicts.filters import code_sources, findings
+from headrace.select.verdicts.filters import applied, code_sources, findings
 from headrace.select.verdicts.judges import contaminated
 
 EXCERPT = 400  # characters of the evidence that are shown
@@ -151,7 +151,7 @@ def _filters(recipe: Recipe, measures: pa.Table, source: str) -> list[dict[str, 
     code_in = code_sources(recipe)
     if not source and recipe.filters.code is not None and recipe.filters.code.sources is None:
         code_in |= {source}
-    return [finding._asdict() for finding in findings(measures, source, recipe.filters, code_in)]
+    return [finding._asdict() for finding in findings(measures, source, applied(recipe), code_in)]
 
 
 def _contamination(found: pa.Table, config: Decontaminate, text: str) -> dict[str, Any]:
