@@ -213,10 +213,14 @@ def run(
     from headrace.flow.executors.local import LocalExecutor
     from headrace.flow.notices import notices_to
     from headrace.flow.runner import lock, make
+    from headrace.train.installed import check_installed
+    from headrace.train.step import Model
 
     folder = Path(out).absolute()
     workers = workers or len(os.sched_getaffinity(0))
     memory = memory or free_memory()
+    if recipe.model is not None and (until is None or until.lower().startswith("model")):
+        check_installed()
     notes = look_at_tokenizer(recipe)
     with lock(folder):
         sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder)
@@ -232,7 +236,11 @@ def run(
             with notices_to(log.notice):
                 for note in notes:
                     log.notice(note)
+                models = [step for step in wanted if isinstance(step, Model)]
                 for step in wanted:
+                    if step in models[:1]:
+                        for model in models:
+                            model.check_steps(folder)
                     make(step, folder, executor, log, memory)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,7 +186,14 @@ def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[t
         found: dict[str, Any] = fs.find(root, detail=True)
     except FileNotFoundError:
         raise UserError("The file does not exist.", f"{where}: {full}", "Mend the path or the rights to it.") from None
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
+        name = getattr(error.__cause__, "name", None) or error.name
+        raise UserError(
+            f"The URL needs a library that is not installed: {error}.",
+            f"{where}: {full}",
+            f"{sys.executable} -m pip install {name}" if name else "",
+        ) from None
+    except ValueError as error:
         raise UserError(f"The URL cannot be opened: {error}.", f"{where}: {full}") from None
     matches = globs.matcher(below)
     for path in sorted(found):

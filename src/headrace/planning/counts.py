@@ -17,9 +17,11 @@ Basis = Literal["measured", "expected", "estimated"]
 
 # SlimPajama: 2,567 GB of text were 690 B tokens of CrystalCoder's LLaMA tokenizer.
 BYTES_PER_TOKEN = 3.72
-# A sample this large holds the mean of a source's files within a few per cent, and is read in well under a second.
-SAMPLE_FILES = 16
+# So much of a file, and files until both of these are reached, are read in well under a second; a source of less is
+# read whole, so that its counts are exact.
 SAMPLE_BYTES = 512 << 10
+SAMPLE_FILES, SAMPLE_TOTAL = 16, 8 << 20
+MOST_FILES = 1000  # opened for a sample, however small they are
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,19 @@ def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
 
 def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     """Scale what a keyed sample of the files holds up to all of them."""
-    from headrace.documents.sources import list_files
+    from headrace.documents.sources import WHOLE, list_files
     from headrace.flow.keys import salt
 
     source = recipe.sources[name]
     files = list_files(name, source, recipe.seed, base)
-    sample = sorted(files, key=lambda file: (salt(recipe.seed, "plan", name, file.name), file.name))[:SAMPLE_FILES]
-    read, documents, size = 0.0, 0, 0
+    order = sorted(files, key=lambda file: (salt(recipe.seed, "plan", name, file.name), file.name))
+    read, opened, documents, size = 0.0, 0, 0, 0
     texts: list[str] = []
-    for file in sample:
+    for file in order[:MOST_FILES]:
+        if opened >= SAMPLE_FILES and read >= SAMPLE_TOTAL:
+            break
         held = _sample(file, source)
+        opened += 1
         read += held.read
         documents += held.documents
         size += held.size
@@ -88,8 +93,10 @@ def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     scale = total / read if read else 0.0
     expected = source.expect.documents if source.expect else None
     text = round(size * scale)
-    tokens = round(text / _bytes_per_token(recipe, texts)) + round(documents * scale)
-    return SourceCounts(name, "estimated", len(files), expected or round(documents * scale), text, tokens)
+    # Where a file is one document, their number says more than their size.
+    counted = round(documents * (len(files) / opened if files[0].format in WHOLE else scale))
+    tokens = round(text / _bytes_per_token(recipe, texts)) + counted
+    return SourceCounts(name, "estimated", len(files), expected or counted, text, tokens)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,11 @@ def _sample(file: InputFile, source: Source) -> _Sample:
 
     documents = size = raw = 0
     texts: list[str] = []
-    items = reader(file.format).read(file, Part(), source, Tally())
+    if file.format == "jsonl" and file.compression is None and not file.remote:
+        part = Part(0, min(file.size, SAMPLE_BYTES), 0)
+    else:
+        part = Part()
+    items = reader(file.format).read(file, part, source, Tally())
     for item in items:
         if not isinstance(item, Record):
             continue
@@ -119,12 +130,12 @@ def _sample(file: InputFile, source: Source) -> _Sample:
         length = len(text.encode("utf-8", "replace"))
         documents += 1
         size += length
-        # How much of the file a record takes: exact for JSON lines but for escapes and white space.
+        # How much of the file a record takes, about.
         raw += length + len(orjson.dumps(item.fields, default=str)) + len(source.text) + 6
         texts.append(text[:20_000])
-        if size >= SAMPLE_BYTES and next(iter(items), None) is not None:
+        if part.end is None and size >= SAMPLE_BYTES and next(iter(items), None) is not None:
             return _Sample(_on_disk(file, raw, documents), documents, size, texts[:40])
-    return _Sample(file.size, documents, size, texts[:40])
+    return _Sample(file.size if part.end is None else part.end, documents, size, texts[:40])
 
 
 def _on_disk(file: InputFile, raw: int, documents: int) -> float:

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.errors import UserError
 from headrace.planning.counts import SourceCounts, count_source
 from headrace.planning.graph import Node, graph_of
 from headrace.planning.machine import EFFICIENCY, Machine
 from headrace.planning.measured import Measured, measured
 from headrace.planning.rates import figures, value
-from headrace.planning.stages import StagePlan, resolve_stage
+from headrace.planning.stages import StagePlan, doubts, resolve_stage
 from headrace.planning.work import Work, documents_of, row_bytes
 from headrace.recipe.schema import Recipe
 
@@ -143,6 +144,15 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
 
         config = resolve_model(recipe.model, vocabulary)
     stages = tuple(resolve_stage(recipe, i, sources, config, known.ledger(s.name)) for i, s in enumerate(recipe.stages))
+    notes += [note for stage, section in zip(stages, recipe.stages, strict=True) for note in doubts(stage, section)]
+    notes += _benchmarks(recipe)
+    if recipe.model is not None:
+        from headrace.train.installed import check_installed
+
+        try:
+            check_installed()
+        except UserError as error:
+            notes.append(f"{error.what} {error.mend}")
     parameters = None
     if config is not None:
         from headrace.model.config import parameter_count
@@ -170,6 +180,21 @@ def _memory(recipe: Recipe, documents: int, workers: int) -> Memory:
     if recipe.deduplicate is not None or recipe.split.check is not None:
         data = max(data, round(2 * documents * row_bytes(documents) / UNION_SHARE))
     return Memory(workers, round(value("memory-worker")), data)
+
+
+def _benchmarks(recipe: Recipe) -> list[str]:
+    """What to say of benchmark files that are not there, while the sources need not be there either."""
+    if recipe.decontaminate is None:
+        return []
+    from headrace.select.contamination.benchmarks import list_benchmarks
+
+    try:
+        list_benchmarks(recipe.decontaminate)
+    except UserError as error:
+        if any(source.expect is None for source in recipe.sources.values()):
+            raise
+        return [f"A benchmark is not there: {error.where}."]
+    return []
 
 
 def _vocabulary(recipe: Recipe) -> tuple[int, list[str]]:

@@ -9,6 +9,9 @@ from headrace.planning.counts import Basis, SourceCounts
 from headrace.recipe.schema import Recipe, Stage
 from headrace.sequence.epochs import SourceCount, resolve
 
+# Up to so many passes are nearly as good as new text (Muennighoff et al. 2023, 2305.16264); beyond, ever less so.
+MANY_EPOCHS = 4
+
 
 @dataclass(frozen=True)
 class Share:
@@ -99,6 +102,23 @@ def resolve_stage(
         flops = float(flops_per_token(config, length)) * steps * batch * length
     start = _start(recipe, index) if recipe.model is not None else None
     return StagePlan(stage.name, basis, start, length, batch, tokens, rows, steps, shares, flops)
+
+
+def doubts(plan: StagePlan, stage: Stage) -> list[str]:
+    """What is likely to go wrong with a stage, in sentences."""
+    about = "" if plan.basis == "measured" else "about "
+    batches, name = plan.rows // plan.batch, f"Stage {stage.name!r}"
+    said = []
+    if plan.rows == 0:
+        said.append(f"{name} has {about}{plan.tokens:,} tokens, which fill no row of {plan.sequence_length:,}.")
+    elif batches == 0 and plan.flops is not None:
+        said.append(f"{name} has {about}{plan.rows:,} rows, which fill no batch of {plan.batch:,}.")
+    elif stage.train.steps is not None and stage.train.steps > batches and plan.flops is not None:
+        said.append(f"{name} asks for {stage.train.steps:,} steps; its sequence has {about}{batches:,} batches.")
+    for share in plan.sources:
+        if stage.sources[share.source].weight is not None and share.epochs > MANY_EPOCHS:
+            said.append(f"{name} passes {share.epochs:.0f} times over source {share.source!r} to meet its weight.")
+    return said
 
 
 def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Share, ...], int]:

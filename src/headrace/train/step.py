@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from headrace.errors import UserError
-from headrace.flow.artifact import ConservationError
+from headrace.flow.artifact import Artifact, ConservationError
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import write_json
 from headrace.flow.task import TaskContext
@@ -139,6 +139,19 @@ class Model(Step):
         ctx.at(f"stage {self.stage}: training")
         done = train(stage, begin, lambda rows: ctx.progress(rows=rows))
         return self._publish(ctx, stage, engine, begin, done.state["totals"])
+
+    def check_steps(self, run: Path) -> None:
+        """Refuse steps that its sequence has no batches for, if that is there, before any stage is trained.
+
+        Args:
+            run: the run folder.
+
+        Raises:
+            UserError: there are too few.
+        """
+        folder = run / "artifacts" / self.sequence.name
+        if folder.is_dir():
+            self._steps(SequenceReader(Artifact.open(folder)))
 
     def _steps(self, sequence: SequenceReader) -> int:
         batches = len(sequence) // self.train.batch
