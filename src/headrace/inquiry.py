@@ -68,7 +68,7 @@ def ask_text(run: Path, text: str, source: str = "", path: str | None = None) ->
     if source and source not in recipe.sources:
         raise UserError(f"There is no source {source!r}.", "--source", f"The sources are {', '.join(recipe.sources)}.")
     artifacts, _ = _finished(run)
-    return explain_text(recipe, text, source, path=path, documents=artifacts.get("documents"))
+    return explain_text(recipe, text, source, path=path, documents=artifacts.get("documents"), run=run)
 
 
 def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
@@ -81,8 +81,8 @@ def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
             continue
         if step.kind == "sequence" and step.stage is not None:
             sequences[step.stage] = Artifact.open(folder)
-        elif step.stage is None:
-            single[step.kind] = Artifact.open(folder)
+        elif step.kind == "measure" or step.stage is None:
+            single[f"measure-{step.stage}" if step.stage else step.kind] = Artifact.open(folder)
     return single, sequences
 
 

@@ -20,6 +20,7 @@ from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.events import EventLog, Listener, read_events
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import digest_file, read_json, replacing
+from headrace.recipe.functions import keep_copy
 from headrace.recipe.load import dump, load_recipe
 from headrace.recipe.schema import Recipe
 
@@ -75,18 +76,23 @@ def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
     from headrace.documents.step import Documents
     from headrace.select.contamination.step import Contamination
     from headrace.select.duplicates.step import Duplicates
+    from headrace.select.measures.own import OwnMeasure
     from headrace.select.measures.step import Measures
     from headrace.select.verdicts.step import Verdicts
 
     documents = Documents(sources, recipe.documents)
     steps: dict[str, Step] = {"documents": documents}
-    if recipe.filters.short or recipe.filters.code:
+    if recipe.measures_texts:
         steps["measures"] = Measures(documents)
+    own: dict[str, Step] = {
+        name: OwnMeasure(documents, measure, recipe.documents.max_quarantined, name)
+        for name, measure in recipe.measures.items()
+    }
     if recipe.deduplicate or recipe.split.check:
         steps["duplicates"] = Duplicates.of(recipe, documents)
     if recipe.decontaminate:
         steps["contamination"] = Contamination.of(recipe, documents)
-    steps["verdicts"] = Verdicts.of(recipe, **steps)
+    steps["verdicts"] = Verdicts.of(recipe, **steps, own=own)
     graph = Graph(steps)
     if recipe.stages:
         add_stages(graph, recipe)
@@ -213,6 +219,7 @@ def run(
     from headrace.flow.executors.local import LocalExecutor
     from headrace.flow.notices import notices_to
     from headrace.flow.runner import lock, make
+    from headrace.rehearsal import rehearse
     from headrace.train.installed import check_installed
     from headrace.train.step import Model
 
@@ -226,8 +233,12 @@ def run(
         sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder)
         graph = build_graph(recipe, sources)
         wanted = graph.until(until) if until else graph.all()
+        for _, function in recipe.functions():
+            keep_copy(function, folder)
         with replacing(folder / RECIPE) as path:
             path.write_text(dump(recipe), encoding="utf-8")
+        if recipe.functions() and any(not (folder / "artifacts" / step.name).exists() for step in wanted):
+            rehearse(folder)
         log = EventLog(folder, listener)
         executor = LocalExecutor(folder, GRAPH, workers, memory)
         started = time.monotonic()

@@ -108,7 +108,7 @@ def _decisions(decisions: list[dict[str, Any]]) -> list[str]:
 
 def _measured(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_measured(part)}" for key, part in value.items() if part is not None) or "nothing"
+        return ", ".join(f"{key} {_measured(part)}" for key, part in value.items() if part is not None) or "no value"
     return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 

@@ -55,6 +55,7 @@ class Plan:
         parameters: parameters of the model; None without one.
         machine: what times are estimated for.
         notes: what a user should know before a run, in sentences.
+        code: the functions of the user's own that will be run: (place in the recipe, function, where its code is).
     """
 
     recipe: str
@@ -66,6 +67,7 @@ class Plan:
     parameters: int | None
     machine: Machine
     notes: tuple[str, ...] = ()
+    code: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def disk(self) -> int:
@@ -104,6 +106,7 @@ class Plan:
             "graph": [{**asdict(node), "inputs": list(node.inputs)} for node in self.graph],
             "stages": stages,
             "parameters": self.parameters,
+            "code": [{"place": place, "function": label, "from": origin} for place, label, origin in self.code],
             "machine": {**asdict(self.machine), "efficiency": EFFICIENCY},
             "work": [work.to_json(self.machine.cores) for work in self.work],
             "rates": {name: asdict(figure) for name, figure in figures().items()},
@@ -163,7 +166,8 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     done = {node.name for node in nodes if node.done}
     work = tuple(entry for entry in graph.work if entry.artifact not in done)
     memory = _memory(recipe, documents_of(sources), machine.cores)
-    return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine, tuple(notes))
+    code = tuple((place, function.label, function.origin) for place, function in recipe.functions())
+    return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine, tuple(notes), code)
 
 
 def _as_made(node: Node, known: Measured) -> Node:

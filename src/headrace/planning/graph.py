@@ -19,6 +19,8 @@ TOKENIZER_BYTES = 4 << 20
 HELD_OUT_TOKENS = 1_000_000
 # Weights and AdamW's two moments in float32.
 CHECKPOINT = 12
+# A value of a measure of the user's own, as a number of 64 bits.
+OWN_BYTES = 8
 _SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
 
 
@@ -103,7 +105,10 @@ def _selected(recipe: Recipe, sources: tuple[SourceCounts, ...], works: list[Wor
     nodes = [Node("documents", (), round(text * COMPRESSED), _seconds("documents", works, machine))]
     sidecars = [kind for kind in ("measures", "duplicates", "contamination") if any(w.artifact == kind for w in works)]
     scratch = {"duplicates": _duplicates_scratch(recipe, documents), "verdicts": text if verify else 0}
-    for kind in [*sidecars, "verdicts"]:
+    own = [f"measure-{name}" for name in recipe.measures]
+    nodes += [Node(name, ("documents",), documents * OWN_BYTES, START) for name in own]
+    sidecars += own
+    for kind in [*(kind for kind in sidecars if kind not in own), "verdicts"]:
         needs = ("documents", *sidecars) if kind == "verdicts" else ("documents",)
         disk = round(documents * value(f"disk-{kind}"))
         nodes.append(Node(kind, needs, disk, _seconds(kind, works, machine), scratch=scratch.get(kind, 0)))

@@ -20,6 +20,8 @@ def render(plan: Plan) -> str:
         steps, tokens = sum(s.steps for s in plan.stages), sum(s.trained for s in plan.stages)
         parts += ["", f"all stages: {tokens_text(tokens)} tokens trained on in {steps:,} steps"]
     parts += ["", *_graph(plan)]
+    if plan.code:
+        parts += ["", *_code(plan)]
     if plan.work:
         parts += ["", *_arithmetic(plan)]
     return "\n".join(parts)
@@ -122,6 +124,12 @@ def _graph(plan: Plan) -> list[str]:
             f"\nmodel: {tokens_text(plan.parameters)} parameters, {flops:.2g} floating-point operations of training"
         )
     return [head, *made, total]
+
+
+def _code(plan: Plan) -> list[str]:
+    """The functions of the user's own, whose time nobody has measured."""
+    lines = [f"  {place}: {label}, {origin}" for place, label, origin in plan.code]
+    return ["code of yours that the run will execute (its time is in none of the estimates):", *lines]
 
 
 _UNITS_OF = {

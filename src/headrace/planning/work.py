@@ -88,7 +88,7 @@ def selection(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
     """The work from the sources to the verdicts."""
     text, documents = sum(source.bytes for source in sources), documents_of(sources)
     out = [work("documents", _READING[figure], figure, size) for figure, size in _read(recipe, sources).items()]
-    if recipe.filters.short is not None or recipe.filters.code is not None:
+    if recipe.measures_texts:
         out.append(work("measures", "measure", "measures", text))
     near = near_of(recipe)
     if near is not None:

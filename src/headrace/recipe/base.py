@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
@@ -47,6 +48,12 @@ def wrong(what: str, mend: str = "", place: str = "") -> PydanticCustomError:
     """
     # A template holding only a field keeps braces in the sentence from being read as fields.
     return PydanticCustomError("recipe", "{what}", {"what": what, "mend": mend, "place": place})
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``Did you mean 'x'?`` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.recipe.base import Count, Name, Section, listed, wrong
+from headrace.recipe.functions import Rule
 
 
 class ShortOverride(Section):
@@ -90,6 +91,18 @@ class Filters(Section):
     code: CodeFilter | None = Field(
         default=None, description="StarCoder's rules for source code; `{}` takes the defaults."
     )
+    rules: tuple[Rule, ...] = Field(
+        default=(), description="Rules of your own over measures and columns, after the filters above."
+    )
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Filters:
+        seen: set[str] = set()
+        for i, rule in enumerate(self.rules):
+            if rule.name in seen or rule.name in CodeFilter.model_fields:
+                raise wrong(f"the name {rule.name!r} of the rule is taken", "give it another", f"rules.{i}.name")
+            seen.add(rule.name)
+        return self
 
 
 class Near(Section):

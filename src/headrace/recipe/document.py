@@ -44,7 +44,7 @@ def document() -> str:
         parts.append(f"{_sentence(inspect.cleandoc(section.__doc__ or ''))}\n")
         parts.append("| key | value | default | meaning |\n|---|---|---|---|")
         for name, field in section.model_fields.items():
-            cells = (f"`{name}`", _kind(field), _default(field), _sentence(field.description or ""))
+            cells = (f"`{field.alias or name}`", _kind(field), _default(field), _sentence(field.description or ""))
             parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     parts.append("\n## Presets")
     for name in presets():

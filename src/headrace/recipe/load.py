@@ -11,8 +11,9 @@ import yaml
 
 from headrace.errors import UserError
 from headrace.recipe import paths
+from headrace.recipe.base import suggest
 from headrace.recipe.bounded_yaml import DEEPEST, MOST_BYTES, parse
-from headrace.recipe.mistakes import Origin, explain, suggest
+from headrace.recipe.mistakes import Origin, explain
 from headrace.recipe.overlay import merge, put_all
 from headrace.recipe.schema import Recipe, ValidationError
 
@@ -52,8 +53,19 @@ def dump(recipe: Recipe) -> str:
     Keys that were not stated keep their defaults on reading, because a stated key can mean more than its value: a
     key of ``model`` replaces the preset's.
     """
-    data = recipe.model_dump(mode="json", exclude_unset=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    data = recipe.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines, such as code, as it is read."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def presets() -> list[str]:

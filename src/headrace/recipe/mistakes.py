@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from headrace.errors import UserError
+from headrace.recipe.base import suggest
 from headrace.recipe.schema import Recipe
 from headrace.recipe.structure import section_at
 
@@ -26,12 +26,6 @@ class Origin:
 
     name: str
     lines: dict[Place, int]
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """``Did you mean 'x'?`` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def explain(
@@ -71,7 +65,7 @@ def _mistake(
     where = _where(place, data, origins, overrides)
     if kind == "extra_forbidden":
         section = section_at(Recipe, place[:-1])
-        known = list(section.model_fields) if section else []
+        known = [field.alias or name for name, field in section.model_fields.items()] if section else []
         mend = suggest(str(place[-1]), known) or (f"the keys here are {', '.join(known)}" if known else "")
         return f"unknown key {str(place[-1])!r}", where, mend
     if kind == "missing":

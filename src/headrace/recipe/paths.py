@@ -14,7 +14,8 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a recipe's raw data whose paths are absolute.
 
     Handles ``sources.*.files``, ``sources.*.exclude`` (the variable only: its patterns match anywhere),
-    ``decontaminate.benchmarks.*.files`` and ``tokenizer.file``. URLs and paths that begin with a variable stay.
+    ``decontaminate.benchmarks.*.files``, ``tokenizer.file`` and the ``python`` of functions. URLs and paths that begin
+    with a variable stay.
 
     Args:
         data: as parsed from YAML; parts of an unexpected shape are left for validation to name.
@@ -27,6 +28,8 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(decontaminate, dict) and isinstance(benchmarks := decontaminate.get("benchmarks"), dict):
         named = {name: _files(benchmark, folder) for name, benchmark in benchmarks.items()}
         data["decontaminate"] = {**decontaminate, "benchmarks": named}
+    if isinstance(measures := data.get("measures"), dict):
+        data["measures"] = {name: _function(measure, folder) for name, measure in measures.items()}
     tokenizer = data.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
         data["tokenizer"] = {**tokenizer, "file": _absolute(tokenizer["file"], str(folder))}
@@ -47,6 +50,13 @@ def _files(section: Any, folder: Path) -> Any:
     if "files" in section:
         section["files"] = _each(section["files"], lambda text: _absolute(text, _literal(folder)))
     return section
+
+
+def _function(section: Any, folder: Path) -> Any:
+    """A function's file; without one the name stands for itself."""
+    if not isinstance(section, dict) or not isinstance(section.get("python"), str) or "code" in section:
+        return section
+    return {**section, "python": _absolute(section["python"], str(folder))}
 
 
 def _each(value: Any, change: Any) -> Any:

@@ -18,6 +18,9 @@ from headrace.recipe.cleaning import (
     ShortOverride,
     Split,
 )
+from headrace.recipe.columns import DOCUMENT, MEASURES
+from headrace.recipe.expressions import Mistake, Node, columns, parse
+from headrace.recipe.functions import FunctionSection, Measure, MeasureName, Rule
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
 from headrace.recipe.sources import CHAT_FORMATS, DocumentsConfig, Expect, Fields, FileSet, Source
@@ -45,12 +48,15 @@ __all__ = [
     "FileSet",
     "Filters",
     "Fim",
+    "FunctionSection",
+    "Measure",
     "ModelConfig",
     "ModelSection",
     "Name",
     "Near",
     "Pack",
     "Recipe",
+    "Rule",
     "Section",
     "ShortFilter",
     "ShortOverride",
@@ -82,6 +88,9 @@ class Recipe(Section):
     )
     sources: dict[Name, Source] = Field(min_length=1, description="The corpora, by name.")
     documents: DocumentsConfig = Field(default=DocumentsConfig(), description="How raw text becomes documents.")
+    measures: dict[MeasureName, Measure] = Field(
+        default={}, description="Measures of your own, by name, for rules to speak of."
+    )
     filters: Filters = Field(default=Filters(), description="Rules that look at one document at a time.")
     deduplicate: Deduplicate | None = Field(
         default=None, description="Remove copies; `{}` takes the defaults, null leaves copies in."
@@ -164,6 +173,42 @@ class Recipe(Section):
                         f"stages.{i}.chat",
                     )
         return self
+
+    @model_validator(mode="after")
+    def _rules_speak_of_what_there_is(self) -> Recipe:
+        for name in self.measures:
+            if name in (*DOCUMENT, *MEASURES, "text", "meta", "error", "limit"):
+                raise wrong(
+                    f"the name {name!r} has a meaning already", "call the measure otherwise", f"measures.{name}"
+                )
+        for i, rule in enumerate(self.filters.rules):
+            try:
+                self.expression(rule)
+            except Mistake as mistake:
+                raise wrong(mistake.what, mistake.mend, f"filters.rules.{i}.keep") from None
+        return self
+
+    def expression(self, rule: Rule) -> Node:
+        """What a rule keeps, as a tree.
+
+        Raises:
+            Mistake: it is not of the language, or names what is not there.
+        """
+        own = {name: str(measure.type) for name, measure in self.measures.items()}
+        return parse(rule.keep, {**own, **MEASURES, **DOCUMENT})
+
+    def speaks_of(self) -> list[str]:
+        """The measures and columns that the rules use, sorted."""
+        return sorted({name for rule in self.filters.rules for name in columns(self.expression(rule))})
+
+    @property
+    def measures_texts(self) -> bool:
+        """Whether filters or rules ask for any of headrace's own measures."""
+        return bool(self.filters.short or self.filters.code) or not set(MEASURES).isdisjoint(self.speaks_of())
+
+    def functions(self) -> list[tuple[str, FunctionSection]]:
+        """Every function of the user's own, with what it is for, in the order of the flow."""
+        return [(f"measures.{name}", measure) for name, measure in self.measures.items()]
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.

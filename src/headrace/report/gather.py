@@ -77,9 +77,13 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
     wanted = {}
     for (kind, stage), artifact in artifacts.items():
         identity = artifact.manifest.identity
-        if stage is not None and stage not in names and identity not in held_out:
+        if stage is not None and kind != "measure" and stage not in names and identity not in held_out:
             continue
-        if kind in ("measures", "duplicates", "contamination") and judged is not None and identity not in judged:
+        if (
+            kind in ("measures", "measure", "duplicates", "contamination")
+            and judged is not None
+            and identity not in judged
+        ):
             continue
         wanted[kind, stage] = artifact
     return wanted

@@ -18,6 +18,9 @@ from headrace.flow.task import TaskContext
 BATCH_BYTES = 8 << 20  # the text of a documents' row group; part of the layout, so never taken from the memory budget
 COMPRESSION = "zstd"
 
+ARROW = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string()}
+"""The Arrow type of a measure's type."""
+
 Look = Callable[[pa.RecordBatch], pa.Table]
 
 

@@ -1,4 +1,4 @@
-"""What the judges say of each document by itself: the filters, then the decontamination. The first to remove it counts.
+"""What the judges say of each document by itself: filters, the user's own rules, decontamination. The first counts.
 
 To add a judge, have :meth:`Judges._each` yield what it says in its place in the order of precedence, and name its
 reasons in the same place of ``Verdicts.precedence``.
@@ -15,9 +15,13 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.recipe.schema import Decontaminate, Filters, Split
+from headrace.recipe.columns import DOCUMENT, MEASURES
+from headrace.recipe.expressions import Node, columns
+from headrace.recipe.schema import Decontaminate, Filters, Rule, Split
 from headrace.select.verdicts.filters import Judgement
 from headrace.select.verdicts.filters import judge as filtered
+from headrace.select.verdicts.rules import failures
+from headrace.select.verdicts.rules import judge as ruled
 from headrace.select.verdicts.splits import draw
 
 JUDGED = pa.schema([("reason", pa.string()), ("evidence", pa.string()), ("source", pa.uint16()), ("split", pa.uint8())])
@@ -30,6 +34,8 @@ class Judges:
     Attributes:
         filters: the recipe's section.
         code_in: sources that the code filter looks at.
+        own: the names of the user's own measures.
+        rules: the recipe's rules, with their expressions.
         decontaminate: the recipe's section.
         sources: all sources in the recipe's order.
         split: the recipe's section.
@@ -38,6 +44,8 @@ class Judges:
 
     filters: Filters
     code_in: frozenset[str]
+    own: tuple[str, ...]
+    rules: tuple[tuple[Rule, Node], ...]
     decontaminate: Decontaminate | None
     sources: tuple[str, ...]
     split: Split
@@ -47,16 +55,16 @@ class Judges:
         """Judge documents, and draw the split that each would be in.
 
         Args:
-            batch: documents with the column ``source``.
+            batch: documents with the column ``source`` and those that rules use.
             ids: their content ids, uint64[n, 2].
-            beside: their rows of each sidecar that there is.
+            beside: their rows of each sidecar that there is; of the user's own measures by ``measure-<name>``.
 
         Returns:
             A batch of :data:`JUDGED`; the reason is null where no judge removes the document, the source its position.
         """
         sources = batch.column("source")
         reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
-        for next_reason, next_evidence in self._each(sources, beside):
+        for next_reason, next_evidence in self._each(batch, beside):
             undecided = pc.is_null(reason)
             reason = pc.if_else(undecided, next_reason, reason)
             evidence = pc.if_else(undecided, next_evidence, evidence)
@@ -64,12 +72,27 @@ class Judges:
         split = pa.array(draw(ids, self.seed, self.split))
         return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=JUDGED)
 
-    def _each(self, sources: pa.Array, beside: dict[str, pa.Table]) -> Iterator[Judgement]:
+    def _each(self, batch: pa.RecordBatch, beside: dict[str, pa.Table]) -> Iterator[Judgement]:
         """What each judge says, in order of precedence; null where it finds nothing."""
         if "measures" in beside:
-            yield filtered(beside["measures"].combine_chunks(), sources, self.filters, self.code_in)
+            yield filtered(beside["measures"].combine_chunks(), batch.column("source"), self.filters, self.code_in)
+        if self.own:
+            errors = [beside[f"measure-{name}"].column("error").combine_chunks() for name in self.own]
+            yield failures(self.own, errors, batch.num_rows)
+        if self.rules:
+            names = {name for _, node in self.rules for name in columns(node)}
+            yield ruled(self.rules, {name: column(name, batch, beside) for name in names}, batch.num_rows)
         if "contamination" in beside and self.decontaminate is not None:
             yield contaminated(beside["contamination"], self.decontaminate)
+
+
+def column(name: str, documents: pa.RecordBatch | pa.Table, beside: dict[str, pa.Table]) -> pa.Array:
+    """What a rule means by a name: a column of documents, a measure, or a measure of the user's own."""
+    if name in DOCUMENT:
+        found = documents.column(name)
+    else:
+        found = beside["measures" if name in MEASURES else f"measure-{name}"].column(name)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Judgement:

@@ -25,12 +25,15 @@ import pyarrow as pa
 from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
+from headrace.recipe.columns import DOCUMENT
+from headrace.recipe.expressions import columns as names_in
 from headrace.select import sidecar
 from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, partition_sizes, partitions_for
 
 if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
-    from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Split
+    from headrace.recipe.expressions import Node
+    from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Rule, Split
     from headrace.select.verdicts.settlement import Rules
 
 SCHEMA = pa.schema(
@@ -60,8 +63,10 @@ class Verdicts(Step):
         measures: their measures, if there are filters.
         duplicates: their duplicates, if copies are removed or held-out documents are checked.
         contamination: their contamination, if there are benchmarks.
+        own: the user's own measures, by name.
         filters: the recipe's section.
         code_in: sources that the code filter looks at.
+        expressions: the recipe's rules, with what they keep.
         decontaminate: the recipe's section.
         remove: one document is kept of each component, or of each content id; None keeps copies.
         near: how candidates are verified, if they are.
@@ -75,8 +80,10 @@ class Verdicts(Step):
     measures: Step | None
     duplicates: Step | None
     contamination: Step | None
+    own: dict[str, Step]
     filters: Filters
     code_in: frozenset[str]
+    expressions: tuple[tuple[Rule, Node], ...]
     decontaminate: Decontaminate | None
     remove: Literal["component", "exact"] | None
     near: Near | None
@@ -95,6 +102,7 @@ class Verdicts(Step):
         measures: Step | None = None,
         duplicates: Step | None = None,
         contamination: Step | None = None,
+        own: dict[str, Step] | None = None,
     ) -> Verdicts:
         """The step for a recipe, given the sidecars that it asks for."""
         from headrace.select.verdicts.filters import applied, code_sources
@@ -111,8 +119,10 @@ class Verdicts(Step):
             measures,
             duplicates,
             contamination,
+            own or {},
             applied(recipe),
             code_sources(recipe),
+            tuple((rule, recipe.expression(rule)) for rule in recipe.filters.rules),
             recipe.decontaminate,
             remove,
             wanted.near if wanted is not None and wanted.near is not None and wanted.near.verify else None,
@@ -127,8 +137,10 @@ class Verdicts(Step):
         verify = None
         if self.near is not None:
             verify = {"threshold": self.near.threshold, "unit": self.near.unit, "ngram": self.near.ngram}
+        rules = [[rule.name, rule.keep] for rule, _ in self.expressions]
         return {
-            "filters": self.filters.model_dump(mode="json") if self.measures else None,
+            "filters": self.filters.model_dump(mode="json", exclude={"rules"}) if self.measures else None,
+            **({"rules": rules} if rules else {}),
             "code_in": sorted(self.code_in) if self.measures else None,
             "contaminated": self.decontaminate.overlap if self.decontaminate and self.contamination else None,
             "remove": self.remove,
@@ -142,6 +154,7 @@ class Verdicts(Step):
     def inputs(self) -> dict[str, Step]:
         """The documents and the sidecars that the recipe asks for."""
         sidecars = {"measures": self.measures, "duplicates": self.duplicates, "contamination": self.contamination}
+        sidecars |= {f"measure-{name}": step for name, step in self.own.items()}
         return {"documents": self.documents, **{role: step for role, step in sidecars.items() if step is not None}}
 
     def phases(self) -> list[Phase]:
@@ -158,12 +171,12 @@ class Verdicts(Step):
 
         return Rules(self.remove, self.near, self.split.check, self.sources)
 
-    @staticmethod
-    def precedence() -> list[str]:
+    def precedence(self) -> list[str]:
         """Every reason, the one that counts first where several apply."""
         from headrace.select.verdicts.filters import reasons
 
-        return [*reasons(), "contaminated", "duplicate", "holdout"]
+        own = [*(f"failed:{name}" for name in self.own), *(f"filter:{rule.name}" for rule, _ in self.expressions)]
+        return [*reasons(), *own, "contaminated", "duplicate", "holdout"]
 
     # Phase "judge".
 
@@ -185,7 +198,16 @@ class Verdicts(Step):
         from headrace.select.verdicts.judges import JUDGED, Judges
         from headrace.select.verdicts.verification import TEXT
 
-        judges = Judges(self.filters, self.code_in, self.decontaminate, self.sources, self.split, self.seed)
+        judges = Judges(
+            self.filters,
+            self.code_in,
+            tuple(self.own),
+            self.expressions,
+            self.decontaminate,
+            self.sources,
+            self.split,
+            self.seed,
+        )
         partitions, with_text = self._partitions(ctx), self.rules().compares_texts
         rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
         with (
@@ -217,7 +239,9 @@ class Verdicts(Step):
         for role in self.inputs():
             if role != "documents":
                 sidecars[role] = pq.read_table(ctx.input(role).shard_path(shard))
+        spoken_of = {name for _, node in self.expressions for name in names_in(node)} & set(DOCUMENT)
         columns = ["id", "source", "origin_file", "origin_row", *(["text"] if with_text else [])]
+        columns += sorted(spoken_of - set(columns))
         at = 0
         for batch in read_batches(ctx.input("documents").shard_path(shard), columns, BATCH_BYTES):
             yield batch, {role: table.slice(at, batch.num_rows) for role, table in sidecars.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,19 @@ import pyarrow as pa
 
 from headrace.documents.ids import content_id
 from headrace.documents.normalise import normaliser
-from headrace.documents.store import fetch
+from headrace.documents.store import SCHEMA, fetch
 from headrace.flow.artifact import Artifact
+from headrace.recipe.columns import DOCUMENT
 from headrace.recipe.schema import Decontaminate, Near, Recipe
 from headrace.select.contamination.benchmarks import list_benchmarks, read_items
 from headrace.select.contamination.index import build
 from headrace.select.contamination.step import search
+from headrace.select.measures.own import measured
 from headrace.select.measures.step import measure
+from headrace.select.sidecar import ARROW
 from headrace.select.verdicts.filters import applied, code_sources, findings
-from headrace.select.verdicts.judges import contaminated
+from headrace.select.verdicts.judges import column, contaminated
+from headrace.select.verdicts.rules import findings as findings_of
 
 EXCERPT = 400  # characters of the evidence that are shown
 LOST = frozenset({"duplicate", "holdout"})  # reasons whose evidence names another document
@@ -35,7 +40,7 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
     Args:
         recipe: the run's recipe.
         artifacts: the finished ones by kind: ``documents``, and as far as they are there ``measures``,
-            ``contamination``, ``duplicates`` and ``verdicts``.
+            ``measure-<name>`` of the user's own, ``contamination``, ``duplicates`` and ``verdicts``.
         row: the document's dense row.
 
     Returns:
@@ -50,9 +55,11 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
     document = fetch(artifacts["documents"], [row]).to_pylist()[0]
     text = document.pop("text")
     decisions: list[dict[str, Any]] = []
-    if "measures" in artifacts:
-        measures = fetch(artifacts["measures"], [row])
-        decisions += _filters(recipe, measures, document["source"])
+    beside = {kind: fetch(made, [row]) for kind, made in artifacts.items() if kind.startswith("measure")}
+    if "measures" in beside:
+        decisions += _filters(recipe, beside["measures"], document["source"])
+    if all(f"measure-{name}" in beside for name in recipe.measures):
+        decisions += _own(recipe, fetch(artifacts["documents"], [row], list(DOCUMENT)), beside)
     if "contamination" in artifacts and recipe.decontaminate is not None:
         found = fetch(artifacts["contamination"], [row])
         decisions.append(_contamination(found, recipe.decontaminate, text))
@@ -81,6 +88,7 @@ def explain_text(
     path: str | None = None,
     language: str | None = None,
     documents: Artifact | None = None,
+    run: Path = Path(),
 ) -> dict[str, Any]:
     """What would be decided about a text that is not in a run.
 
@@ -91,6 +99,7 @@ def explain_text(
         path: the file's path: its suffix tells the format.
         language: the text's language, where the path does not tell it.
         documents: the documents to look for duplicates in; all are read.
+        run: the run folder, which holds the code of the user's own measures.
 
     Returns:
         As :func:`explain_row`, with ``"nearest"``: the documents most similar to the text, nearest first, each with
@@ -98,11 +107,14 @@ def explain_text(
     """
     normal = normaliser(recipe.documents.normalise)(text)
     identity = content_id(normal.encode())
-    batch = pa.RecordBatch.from_arrays(
-        [pa.array([normal], pa.large_string()), pa.array([path], pa.string()), pa.array([language], pa.string())],
-        ["text", "path", "language"],
-    )
-    decisions = _filters(recipe, measure(batch), source)
+    told: dict[str, Any] = {"id": identity, "text": normal, "source": source, "path": path, "language": language}
+    told |= {"origin_file": path or "", "origin_row": 0}
+    batch = pa.RecordBatch.from_pylist([told], schema=SCHEMA)
+    beside = {"measures": measure(batch)}
+    for name, own in recipe.measures.items():
+        schema = pa.schema([(name, ARROW[str(own.type)]), ("error", pa.string())])
+        beside[f"measure-{name}"] = measured(own.load(run), str(own.type), batch, schema)
+    decisions = _filters(recipe, beside["measures"], source) + _own(recipe, batch, beside)
     config = recipe.decontaminate
     if config is not None:
         items = read_items(list_benchmarks(config), recipe.documents.normalise)
@@ -152,6 +164,23 @@ def _filters(recipe: Recipe, measures: pa.Table, source: str) -> list[dict[str, 
     if not source and recipe.filters.code is not None and recipe.filters.code.sources is None:
         code_in |= {source}
     return [finding._asdict() for finding in findings(measures, source, applied(recipe), code_in)]
+
+
+def _own(recipe: Recipe, document: pa.Table | pa.RecordBatch, beside: dict[str, pa.Table]) -> list[dict[str, Any]]:
+    """What the user's own measures and rules say of one document."""
+    told: list[dict[str, Any]] = []
+    for name in recipe.measures:
+        value, error = (values[0].as_py() for values in beside[f"measure-{name}"].columns)
+        if error is not None:
+            told.append({"reason": f"failed:{name}", "measured": {"error": error}, "limit": None, "removes": True})
+        else:
+            told.append({"reason": name, "measured": value, "limit": None, "removes": None})
+    rules = [(rule, recipe.expression(rule)) for rule in recipe.filters.rules]
+    names = recipe.speaks_of()
+    if not all(name in DOCUMENT or name in recipe.measures or "measures" in beside for name in names):
+        return told
+    table = {name: column(name, document, beside) for name in names}
+    return told + [finding._asdict() for finding in findings_of(rules, table)]
 
 
 def _contamination(found: pa.Table, config: Decontaminate, text: str) -> dict[str, Any]:

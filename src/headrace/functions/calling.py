@@ -1,0 +1,144 @@
+"""Call a function of the user's own, whatever it does."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from headrace.errors import UserError
+from headrace.functions.failures import Failed, failure
+from headrace.functions.marks import takes_batches
+
+
+class Function:
+    """A function of the user's own, loaded, with its parameters.
+
+    Args:
+        target: the function, or a class whose instances are called; one is made here, with the parameters.
+        label: how it is named to a person, such as ``measures.py:fertility``.
+        parameters: what it is called with besides the document.
+        stop: whether what it raises ends the run, instead of its document's part in it.
+
+    Attributes:
+        batches: whether it is called with batches.
+
+    Raises:
+        UserError: it cannot be called so, or its instance cannot be made.
+    """
+
+    def __init__(self, target: Callable[..., Any], label: str, parameters: dict[str, Any], stop: bool) -> None:
+        self.label, self._stop = label, stop
+        self.batches = takes_batches(target)
+        if isinstance(target, type):
+            self._bind(target, **parameters)
+            try:
+                self._call = target(**parameters)
+            except (Exception, SystemExit) as error:
+                raise UserError(f"{failure(label, error)}.", label, "Its instance could not be made.") from None
+            self._parameters: dict[str, Any] = {}
+        else:
+            self._call, self._parameters = target, parameters
+        if not callable(self._call):
+            raise UserError(f"{label} is no function.", label, "Write `def __call__(self, document)` in the class.")
+        self._bind(self._call, None, **self._parameters)
+
+    def _bind(self, target: Callable[..., Any], *args: Any, **parameters: Any) -> None:
+        try:
+            inspect.signature(target).bind(*args, **parameters)
+        except TypeError as error:
+            what = "the document, " if args else ""
+            raise UserError(
+                f"{self.label} cannot be called with {what}{', '.join(parameters) or 'nothing more'}: {error}.",
+                self.label,
+                "A function takes the document (batch, stream) and what `with` names.",
+            ) from None
+        except ValueError:  # it does not say what it takes
+            pass
+
+    def __call__(self, argument: Any) -> Any:
+        """What the function gives.
+
+        Raises:
+            Failed: it raised, or asked to exit.
+        """
+        try:
+            return self._call(argument, **self._parameters)
+        except (KeyboardInterrupt, MemoryError):  # a result must not depend on how much memory there is
+            raise
+        except BaseException as error:
+            raise failure(self.label, error) from error
+
+    def each(self, argument: Any) -> Iterator[Any]:
+        """What the function yields.
+
+        Raises:
+            Failed: it raised, asked to exit, or is no generator.
+        """
+        made = self(argument)
+        if isinstance(made, str | bytes | dict) or not hasattr(made, "__iter__"):
+            raise self.wrong(f"gives {type(made).__name__} where it must yield records")
+        items = iter(made)
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except (KeyboardInterrupt, MemoryError):
+                raise
+            except BaseException as error:
+                raise failure(self.label, error) from error
+            yield item
+
+    def wrong(self, what: str) -> Failed:
+        """The failure of giving something else than it must."""
+        return Failed(f"{self.label} {what}")
+
+    def failed(self, error: Failed, document: str) -> str:
+        """The words that go to quarantine with a document.
+
+        Raises:
+            UserError: the recipe asks to stop.
+        """
+        if self._stop:
+            lines = "".join(f"\n  {line}" for line in error.trace)
+            raise UserError(
+                f"{error}{lines}",
+                f"document {document}",
+                "Mend the function; `on_error: quarantine` sets such documents aside instead.",
+            )
+        return str(error)
+
+
+def value_of(value: Any, kind: str) -> bool | int | float | str | None:
+    """A result as a value of a column.
+
+    Args:
+        value: what a function gave; NumPy's and Arrow's scalars count as Python's.
+        kind: ``bool``, ``int``, ``float`` (which takes whole numbers too) or ``str``.
+
+    Raises:
+        TypeError: it is of another type.
+        ValueError: the column cannot hold it.
+    """
+    for unpack in ("as_py", "item"):
+        if hasattr(value, unpack) and not isinstance(value, str):
+            value = getattr(value, unpack)()
+    if value is None:
+        return None
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind in ("int", "float") and isinstance(value, int) and not isinstance(value, bool):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("gives a whole number that does not fit in 64 bits")
+        return value if kind == "int" else float(value)
+    if kind == "float" and isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"gives {value}; where there is no value, return None")
+        return value
+    if kind == "str" and isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise ValueError("gives text with a lone surrogate, which UTF-8 cannot hold")
+        return value
+    raise TypeError(f"gives {type(value).__name__} where its type is {kind}")

@@ -1,0 +1,55 @@
+"""A document as functions of the user's own see it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document: the columns of the Documents artifact.
+
+    Attributes:
+        text: its text, normalised.
+        source: the source's name.
+        origin_file, origin_row: where it was read, the row from 0.
+        license, repo, path, language: as far as they are known.
+        meta: the other fields of its record, as JSON values.
+    """
+
+    text: str
+    source: str = ""
+    origin_file: str = ""
+    origin_row: int = 0
+    license: str | None = None
+    repo: str | None = None
+    path: str | None = None
+    language: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def replace(self, **changes: Any) -> Document:
+        """The document with other values, such as ``document.replace(text=..., language="python")``."""
+        return dataclasses.replace(self, **changes)
+
+
+COLUMNS = tuple(f.name for f in dataclasses.fields(Document))
+
+
+def documents_of(batch: pa.RecordBatch) -> Iterator[Document]:
+    """The documents of a batch that has :data:`COLUMNS`, in order."""
+    columns = [batch.column(name).to_pylist() for name in COLUMNS]
+    columns[-1] = [orjson.loads(meta) if meta else {} for meta in columns[-1]]
+    return map(Document, *columns)
+
+
+def place(source: str, file: str, row: int) -> str:
+    """How a document is named to a person, and to ``headrace why``."""
+    return f"{source}:{file}:{row}"

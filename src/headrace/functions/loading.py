@@ -1,0 +1,167 @@
+"""Load functions from code: a run's copy of the user's files, text in the recipe, or an installed package.
+
+A file is run under a name of its own, with the bytes of the copy and the path of the original, so that what is beside
+it on disk is found and tracebacks name the user's file. Its helpers are modules by their plain names.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import linecache
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from headrace.errors import UserError
+from headrace.functions.failures import last_line
+from headrace.functions.modules import Files, digest_of, module_name
+
+
+def load_file(file: Path, name: str, files: Files) -> Callable[..., Any]:
+    """A function of a file.
+
+    Args:
+        file: where the original is.
+        name: the function's name.
+        files: the file's and its helpers' contents, from :func:`headrace.functions.modules.read_modules`.
+
+    Raises:
+        UserError: the file cannot be run, or has no such function.
+    """
+    for relative in files:
+        if relative != file.name:
+            _LOCAL.offer(file.parent, relative, files[relative])
+    return _attribute(_module(f"headrace_user_{digest_of(files)}", str(file), files[file.name]), name, str(file))
+
+
+def load_text(text: str, name: str) -> Callable[..., Any]:
+    """A function of a text.
+
+    Raises:
+        UserError: the text cannot be run, or has no such function.
+    """
+    data = text.encode()
+    module = _module(f"headrace_user_{digest_of({'code': data})}", f"<code of {name}>", data)
+    return _attribute(module, name, f"code of {name}")
+
+
+def load_package(entry: EntryPoint) -> Callable[..., Any]:
+    """A function of an installed package.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        found: Callable[..., Any] = entry.load()
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"The package's {entry.value} cannot be imported: {type(error).__name__}: {error}.",
+            f"package: {entry.name}",
+            "Install it again, or another version of it.",
+        ) from None
+    return found
+
+
+def _module(name: str, path: str, data: bytes) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_loader(name, _Loader(path, data), origin=path)
+    assert spec is not None
+    spec.has_location = not path.startswith("<")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look there
+    assert spec.loader is not None
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        del sys.modules[name]
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UserError(
+            f"{Path(path).name} cannot be run: {type(error).__name__}: {error}.",
+            last_line(error) or path,
+            "Mend it, or install what it imports. It is run once in each worker, before the function is called.",
+        ) from None
+    return module
+
+
+def _attribute(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise UserError(f"There is no function {name!r}.", where, "Mend the name behind the colon.")
+    called: Callable[..., Any] = found
+    return called
+
+
+class _Loader(importlib.abc.InspectLoader):
+    """Runs given bytes as a module."""
+
+    def __init__(self, path: str, data: bytes, package: bool = False) -> None:
+        self.path, self.data, self.package = path, data, package
+
+    def get_source(self, fullname: str) -> str:
+        return importlib.util.decode_source(self.data)
+
+    def get_code(self, fullname: str) -> CodeType:
+        # Tracebacks show lines of what runs, also when the file has changed since.
+        lines = self.get_source(fullname).splitlines(keepends=True)
+        linecache.cache[self.path] = (len(self.data), None, lines, self.path)
+        code: CodeType = compile(self.data, self.path, "exec", dont_inherit=True)
+        return code
+
+    def is_package(self, fullname: str) -> bool:
+        return self.package
+
+
+class _Local(importlib.abc.MetaPathFinder):
+    """Finds the helpers of the user's files, before anything that is installed under the same name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Loader] = {}
+
+    def offer(self, folder: Path, relative: str, data: bytes) -> None:
+        """Make a helper importable.
+
+        Raises:
+            UserError: its name is that of another helper, or of a module that is in use.
+        """
+        name, path = module_name(relative), str(folder / relative)
+        known = self._known.get(name)
+        if known is None and name in sys.modules:
+            raise UserError(
+                f"The helper {relative} has the name of an installed module.", path, "Give it another name."
+            )
+        if known is not None and (known.path, known.data) != (path, data):
+            raise UserError(
+                f"Two helpers are imported as {name!r}: {known.path} and {path}.", path, "Rename one of them."
+            )
+        self._known.setdefault(name, _Loader(path, data, relative.endswith("__init__.py")))
+        for parent in _parents(name):
+            self._known.setdefault(parent, _Loader(str(folder / parent), b"", package=True))
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        loader = self._known.get(fullname)
+        if loader is None:
+            return None
+        spec = importlib.util.spec_from_loader(fullname, loader, origin=loader.path, is_package=loader.package)
+        if spec is not None:
+            spec.has_location = True
+        return spec
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
+
+
+_LOCAL = _Local()

@@ -1,0 +1,56 @@
+"""What the text of a function says about it: that it is there, and of what type its results are. Nothing is run."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+TYPES = ("bool", "int", "float", "str")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A function or class at the top level of a file.
+
+    Attributes:
+        name: its name.
+        returns: the type of its results in its annotation (of a class, that of ``__call__``), one of :data:`TYPES`;
+            None if it has none or another.
+    """
+
+    name: str
+    returns: str | None
+
+
+def signatures(tree: ast.Module) -> dict[str, Signature]:
+    """The functions and classes at the top level of a module, by name."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = Signature(node.name, _type(node.returns))
+        elif isinstance(node, ast.ClassDef):
+            calls = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__call__"]
+            found[node.name] = Signature(node.name, _type(calls[0].returns) if calls else None)
+    return found
+
+
+def version(tree: ast.Module) -> str | None:
+    """The plain value of ``VERSION = ...`` at the top level, as text."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "VERSION" for t in node.targets):
+            return ast.unparse(node.value)
+    return None
+
+
+def _type(annotation: ast.expr | None) -> str | None:
+    """``float`` of ``float``, ``float | None``, ``Optional[float]`` and of any of them in quotes."""
+    if annotation is None:
+        return None
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            annotation = ast.parse(annotation.value, mode="eval").body
+        except (SyntaxError, ValueError):
+            return None
+    names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} - {"Optional", "Union", "typing"}
+    only = names.pop() if len(names) == 1 else None
+    return only if only in TYPES else None

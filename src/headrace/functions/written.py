@@ -1,0 +1,135 @@
+"""A function object as a recipe can name it: by its file, or, from a notebook or script, by its text.
+
+A function of a script or notebook is written down with what it uses of that module: other functions and classes,
+imports, plain values and compiled expressions. So it is the same in a worker, and its identity covers all of it; the
+script itself is never run again.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import linecache
+import re
+import symtable
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from headrace.errors import UserError
+
+_FILE = "Write it at the top level of a file and name it `FILE:FUNCTION`."
+
+
+def reference(function: Any) -> dict[str, str]:
+    """The keys of a recipe that name a function or class: ``python``, and ``code`` if it has no file to be read from.
+
+    Raises:
+        UserError: it has no text of its own, or uses a value that cannot be written down.
+    """
+    name, home = getattr(function, "__name__", ""), getattr(function, "__module__", "") or ""
+    code = _code(function)
+    if code is None:
+        raise UserError(f"{function!r} has no text in Python.", "", f"Wrap it in a function. {_FILE}")
+    if home == "__main__":
+        return {"python": name, "code": _written(name, function)}
+    path = Path(code.co_filename)
+    if "." in home or not path.is_file() or getattr(sys.modules.get(home), name, None) is not function:
+        raise UserError(
+            f"The function {name!r} of {home} is not at the top level of a file of its own.",
+            "",
+            "Wrap it in a function of your script, notebook or file.",
+        )
+    return {"python": f"{path.absolute()}:{name}"}
+
+
+def _code(function: Any) -> Any:
+    """The code of a function, or of the first method of a class."""
+    if isinstance(function, type):
+        return next((code for part in vars(function).values() if (code := _code(part)) is not None), None)
+    return getattr(function, "__code__", None)
+
+
+def _written(name: str, function: Any) -> str:
+    """A module that holds a function and what it uses, each before what needs it."""
+    pieces: dict[str, str] = {}
+    some = function if not isinstance(function, type) else next(p for p in vars(function).values() if _code(p))
+    _write(name, function, some.__globals__, pieces)
+    imports = [text for text in pieces.values() if text.startswith(("import ", "from "))]
+    return "\n".join([*imports, *(f"\n\n{text}" for text in pieces.values() if text not in imports)]).strip() + "\n"
+
+
+def _write(name: str, value: Any, known: dict[str, Any], pieces: dict[str, str]) -> None:
+    """Add the statement that gives a name its value, after those that it needs."""
+    if name in pieces:
+        return
+    pieces[name] = ""  # so that two functions may call each other
+    text = _statement(name, value)
+    for used in _globals_of(text):
+        if used != name and used in known and not (hasattr(builtins, used) and known[used] is getattr(builtins, used)):
+            _write(used, known[used], known, pieces)
+    del pieces[name]
+    pieces[name] = text
+
+
+def _statement(name: str, value: Any) -> str:
+    if isinstance(value, ModuleType):
+        if _is_own(value.__name__):
+            raise UserError(f"The function uses {value.__name__}, a module of your own.", "", _FILE)
+        return f"import {value.__name__}" + ("" if value.__name__ == name else f" as {name}")
+    home = getattr(value, "__module__", None)
+    if home == "__main__" and _code(value) is not None:
+        return _text(name, value)
+    if isinstance(value, re.Pattern):
+        return f"{name} = __import__('re').compile({value.pattern!r}, {value.flags})"
+    try:
+        if ast.literal_eval(repr(value)) == value:
+            return f"{name} = {value!r}"
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    called = getattr(value, "__name__", None) or getattr(value, "_name", None)
+    if isinstance(home, str) and home != "__main__" and getattr(sys.modules.get(home), str(called), None) is value:
+        if _is_own(home):
+            raise UserError(f"The function uses {called} of {home}, a module of your own.", "", _FILE)
+        return f"from {home} import {called}" + ("" if called == name else f" as {name}")
+    raise UserError(
+        f"The function uses {name!r}, a {type(value).__name__} that cannot be written down.",
+        "",
+        f"Make it inside of the function, or in a class's `__init__`. {_FILE}",
+    )
+
+
+def _is_own(module: str) -> bool:
+    """Whether a module lies in the working folder, where its changes would go unseen."""
+    top = module.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return file is not None and Path.cwd() in (Path(file).parent, Path(file).parent.parent) and "site" not in file
+
+
+def _text(name: str, value: Any) -> str:
+    """The text of a function or class at the top level of a script or cell, with its decorators."""
+    code = _code(value)
+    lines = linecache.getlines(code.co_filename)
+    for node in ast.parse("".join(lines)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == getattr(value, "__name__", name):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first <= code.co_firstlineno <= (node.end_lineno or first):
+                return "".join(lines[first - 1 : node.end_lineno]).rstrip()
+    raise UserError(
+        f"The text of the function {name!r} is not known, or it is not at the top level of its script.", "", _FILE
+    )
+
+
+def _globals_of(text: str) -> list[str]:
+    """The names that a statement takes from its module, sorted."""
+
+    def visit(table: symtable.SymbolTable, top: bool) -> Iterator[str]:
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (symbol.is_global() or top):
+                yield symbol.get_name()
+        for child in table.get_children():
+            yield from visit(child, False)
+
+    return sorted(set(visit(symtable.symtable(text, "code", "exec"), True)))

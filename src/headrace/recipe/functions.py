@@ -1,0 +1,283 @@
+"""Functions of the user's own in a recipe: where their code is, what they are called with, what follows an error."""
+
+from __future__ import annotations
+
+import keyword
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import orjson
+from pydantic import AfterValidator, Field, model_validator
+
+from headrace.errors import UserError
+from headrace.flow.storage import replacing
+from headrace.functions import loading, modules, packages
+from headrace.functions.calling import Function
+from headrace.functions.signature import Signature, signatures
+from headrace.functions.written import reference
+from headrace.recipe.base import Section, suggest, wrong
+
+CODE = "code"  # the folder of a run that holds copies of the user's files
+
+
+class FunctionSection(Section):
+    """A function of your own, by its file or by the package that brings it; `docs/extending.md` shows how.
+
+    Its identity is the text of its file, with the modules that the file imports from its own folder, and `with`.
+    """
+
+    group: ClassVar[str]
+    alternatives: ClassVar = {"package": ("python", "code", "digest"), "python": ("package", "code", "digest")}
+
+    python: str | None = Field(
+        default=None,
+        description="`FILE:FUNCTION`, such as `measures.py:fertility`, the file relative to the recipe's; with `code`, "
+        "the function's name.",
+    )
+    code: str | None = Field(
+        default=None, description="The text of a module that holds the function, instead of a file."
+    )
+    package: str | None = Field(
+        default=None, description="The name that an installed package gives it among its entry points."
+    )
+    parameters: dict[str, Any] = Field(
+        default={}, alias="with", description="What the function is called with besides the document, by name."
+    )
+    on_error: Literal["quarantine", "stop"] = Field(
+        default="quarantine", description="What becomes of a document that the function fails on, or of the run."
+    )
+    version: int | str | None = Field(
+        default=None,
+        description="Change it when something changes that the code does not show, such as a list it reads.",
+    )
+    digest: str | None = Field(default=None, description="The hash of the code, filled in when the recipe is read.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_code(cls, data: Any) -> Any:
+        """Fill in what the code says, unless a run's recipe holds that already."""
+        if callable(data):
+            data = {"python": data}
+        if not isinstance(data, dict):
+            return data
+        if callable(data.get("python")):
+            data = {**data, **_from_python(data["python"])}
+        ways = [key for key in ("python", "package") if isinstance(data.get(key), str)]
+        if len(ways) != 1:
+            mend = "write `python: FILE:FUNCTION`, or `package: NAME` for one that an installed package brings"
+            raise wrong("a function has its code in one place" if ways else "the function has no code", mend)
+        _check_parameters(data.get("with", {}))
+        if data.get("digest") is not None and not cls._lacks(data):
+            return data
+        try:
+            digest, signature = _code(cls.group, data)
+        except UserError as error:
+            raise wrong(f"{error.what} ({error.where})" if error.where else error.what, error.mend, ways[0]) from None
+        return {**data, "digest": digest, **cls._told(data, signature)}
+
+    @classmethod
+    def _lacks(cls, data: dict[str, Any]) -> bool:
+        """Whether something else must be read in the code."""
+        return False
+
+    @classmethod
+    def _told(cls, data: dict[str, Any], signature: Signature | None) -> dict[str, Any]:
+        """What else the code says."""
+        return {}
+
+    @property
+    def label(self) -> str:
+        """How the function is named to a person: file and function, without folders."""
+        return str(self.package) if self.python is None else self.python.rpartition("/")[2]
+
+    @property
+    def origin(self) -> str:
+        """Where the code is, for a person."""
+        if self.package is not None:
+            entry = packages.find(self.group, self.package)
+            return f"{entry.value} of {packages.release(entry)}"
+        return "in the recipe" if self.code is not None else str(locate(self)[0])
+
+    def load(self, run: Path) -> Function:
+        """The function, from the copy of its code that a run folder holds.
+
+        Raises:
+            UserError: it cannot be loaded, or is not the code that the recipe was read with.
+        """
+        return _loaded(type(self), self.model_dump_json(by_alias=True), run)
+
+    def _load(self, run: Path) -> Function:
+        if self.package is not None:
+            entry = packages.find(self.group, self.package)
+            _same(packages.digest_of(entry), self, entry.value)
+            target = loading.load_package(entry)
+        elif self.code is not None:
+            target = loading.load_text(self.code, str(self.python))
+        else:
+            path, name = locate(self)
+            target = loading.load_file(path, name, read_copy(self, run))
+        return Function(target, self.label, self.parameters, self.on_error == "stop")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the function's results: JSON values, no path."""
+        told = {"function": self.label.rpartition(":")[2], "code": self.digest, "with": self.parameters}
+        return told if self.version is None else {**told, "version": self.version}
+
+
+@cache
+def _loaded(kind: type[FunctionSection], section: str, run: Path) -> Function:
+    """A worker loads a function once, however many tasks call it."""
+    return kind.model_validate_json(section)._load(run)
+
+
+def keep_copy(function: FunctionSection, run: Path) -> None:
+    """Copy the code of a function's file into a run folder, ``code/<digest>``, from which workers load it.
+
+    Raises:
+        UserError: the file has changed since the recipe was read.
+    """
+    if function.python is None or function.code is not None:
+        return
+    path, _ = locate(function)
+    files = modules.read_modules(path)
+    _same(modules.digest_of(files), function, str(path))
+    for name, data in files.items():
+        with replacing(run / CODE / str(function.digest) / name) as temporary:
+            temporary.write_bytes(data)
+
+
+def read_copy(function: FunctionSection, run: Path) -> modules.Files:
+    """The code of a function's file as a run folder holds it.
+
+    Raises:
+        UserError: it is not there, or was changed.
+    """
+    folder, (path, _) = run / CODE / str(function.digest), locate(function)
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.py"))
+    files = {name: (folder / name).read_bytes() for name in sorted(names, key=lambda name: name != path.name)}
+    _same(modules.digest_of(files), function, str(folder))
+    return files
+
+
+def _same(digest: str, function: FunctionSection, where: str) -> None:
+    if digest != function.digest:
+        raise UserError(
+            f"The code of {function.label} is not that which the recipe was read with.",
+            where,
+            "Run again: what depends on it is redone.",
+        )
+
+
+def locate(function: FunctionSection) -> tuple[Path, str]:
+    """The file and the name of a function that is in a file."""
+    assert function.python is not None
+    path, _, name = function.python.rpartition(":")
+    return Path(path), name
+
+
+def _code(group: str, data: dict[str, Any]) -> tuple[str, Signature | None]:
+    """The digest of the code, and what it says of the function."""
+    if data.get("package") is not None:
+        entry = packages.find(group, data["package"])
+        return packages.digest_of(entry), packages.signature_of(entry)
+    python, text = data["python"], data.get("code")
+    if text is not None:
+        files, where, name = {"code": str(text).encode("utf-8", "replace")}, "code", python
+    else:
+        path, colon, name = python.rpartition(":")
+        if not colon or not path.endswith(".py") or "://" in path:
+            raise UserError(f"{python!r} is no FILE:FUNCTION.", "", "Write for example `measures.py:fertility`.")
+        where = path
+        files = modules.read_modules(Path(path).absolute())
+    known = signatures(modules.parse(next(iter(files.values())), where))
+    if name not in known:
+        mend = suggest(name, known) or f"Those at its top level are {', '.join(known) or 'none'}."
+        raise UserError(f"There is no function or class {name!r} in the file.", where, mend)
+    return modules.digest_of(files), known[name]
+
+
+def _from_python(function: Any) -> dict[str, Any]:
+    try:
+        return reference(function)
+    except UserError as error:
+        raise wrong(error.what, error.mend, "python") from None
+
+
+def _check_parameters(parameters: Any) -> None:
+    if not isinstance(parameters, dict):
+        return
+    for name in parameters:
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise wrong(f"{name!r} is no name of a parameter", "write `with: {level: 2}`", "with")
+    try:
+        same = orjson.loads(orjson.dumps(parameters)) == parameters
+    except TypeError:
+        same = False
+    if not same:
+        raise wrong("a parameter is no plain value", "use text, numbers, true, false, null, lists and mappings", "with")
+
+
+class Reader(FunctionSection):
+    """A reader of your own: a generator that is given an open binary file and yields texts or records."""
+
+    group: ClassVar[str] = "headrace.readers"
+
+
+class Map(FunctionSection):
+    """A change of your own to texts before they are named and kept: a document in, a text or document out."""
+
+    group: ClassVar[str] = "headrace.maps"
+
+    sources: tuple[str, ...] | None = Field(
+        default=None, description="Sources whose documents it changes; null means all but conversations."
+    )
+
+
+Type = Literal["bool", "int", "float", "str"]
+
+
+class Measure(FunctionSection):
+    """A measure of your own: a value for each document, in a sidecar of its own."""
+
+    group: ClassVar[str] = "headrace.measures"
+
+    type: Type | None = Field(
+        default=None, description="The type of its values; null takes it from the function's annotation."
+    )
+
+    @classmethod
+    def _lacks(cls, data: dict[str, Any]) -> bool:
+        return data.get("type") is None
+
+    @classmethod
+    def _told(cls, data: dict[str, Any], signature: Signature | None) -> dict[str, Any]:
+        if data.get("type") is not None:
+            return {}
+        if signature is None or signature.returns is None:
+            raise wrong(
+                "the function does not say of what type its values are",
+                "annotate it, as in `def fertility(document) -> float:`, or add `type: float`",
+                "type",
+            )
+        return {"type": signature.returns}
+
+
+def _named(name: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii():
+        raise wrong(f"{name!r} is no name that a rule can use", "use letters, digits and _, beginning with a letter")
+    return name
+
+
+MeasureName = Annotated[str, AfterValidator(_named)]
+"""The name of a measure: an identifier, since rules are written with it."""
+
+
+class Rule(Section):
+    """Keep the documents for which an expression over measures and columns is true; see `docs/extending.md`."""
+
+    keep: str = Field(description="Such as `fertility < 2.5 and language == 'python'`; what has no value is not kept.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        description="The reason of what it removes is `filter:NAME`.",
+    )

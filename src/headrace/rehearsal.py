@@ -1,0 +1,70 @@
+"""Load the functions that a recipe names, in a process of its own, before any work is done for them.
+
+A file that does not run, a package that is missing or a parameter that a function does not take is told at once, and
+whatever a module does when it is imported, it does not do it to the coordinator.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+
+from headrace.errors import UserError
+
+LOG = "rehearsal.log"
+
+
+def rehearse(run: Path) -> None:
+    """Load the functions of a run's recipe.
+
+    Raises:
+        UserError: one cannot be loaded or called, or loading it ended the process.
+    """
+    log = run / "logs" / LOG
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as stderr:
+        command = [sys.executable, "-m", "headrace.rehearsal", str(run)]
+        process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)
+    told = [orjson.loads(line) for line in process.stdout.splitlines()]
+    if not told or "done" not in told[-1]:
+        if told and "what" in told[-1]:
+            raise UserError(**told[-1])
+        place, label = (told[-1]["place"], told[-1]["label"]) if told else ("the recipe", "functions")
+        raise UserError(
+            f"Loading {label} ended its process with code {process.returncode}.",
+            place,
+            f"Look into what it does when it is imported; its log: {log}",
+        )
+    if log.stat().st_size == 0:
+        log.unlink()
+
+
+def main() -> None:
+    """``python -m headrace.rehearsal RUN``: JSON lines of what is being loaded, then what is wrong or ``done``."""
+    from headrace.pipeline import read_recipe
+
+    run = Path(sys.argv[1])
+    channel = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what a module prints must not mix with it
+
+    def say(**told: object) -> None:
+        channel.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+
+    try:
+        for place, function in read_recipe(run).functions():
+            say(place=place, label=function.label)
+            function.load(run)
+    except UserError as error:
+        say(what=error.what, where=error.where, mend=error.mend)
+    else:
+        say(done=True)
+    sys.stdout.flush()
+    os._exit(0)  # threads that a module left behind are not waited for
+
+
+if __name__ == "__main__":
+    main()

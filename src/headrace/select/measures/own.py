@@ -1,0 +1,182 @@
+"""A measure of the user's own: one column for each document, in an artifact by itself.
+
+So a measure that is added or changed computes itself and no other. What the function fails on has no value but an
+error, for which the verdicts remove the document, unless the recipe asks to stop.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from headrace.errors import UserError
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.functions.calling import Function, value_of
+from headrace.functions.document import COLUMNS, documents_of, place
+from headrace.functions.failures import Failed
+from headrace.recipe.schema import Measure
+from headrace.select import sidecar
+
+EXAMPLES = 3  # errors that are told when there are too many
+
+
+@dataclass(frozen=True)
+class OwnMeasure(Step):
+    """The sidecar of a measure of the user's own.
+
+    Attributes:
+        documents: the step that makes the documents.
+        config: its section of the recipe.
+        max_failed: the largest share of a source's documents that it may fail on.
+        stage: the measure's name.
+    """
+
+    documents: Step
+    config: Measure
+    max_failed: float
+    stage: str = ""
+
+    kind: ClassVar[str] = "measure"
+    VERSION: ClassVar[int] = 1
+
+    def params(self) -> dict[str, Any]:
+        """The function, and the column that it fills."""
+        return {"name": self.stage, "type": self.config.type, **self.config.identity()}
+
+    def inputs(self) -> dict[str, Step]:
+        """The documents."""
+        return {"documents": self.documents}
+
+    def phases(self) -> list[Phase]:
+        """One map over the shards of documents."""
+        return [Phase("measure", sidecar.plan_apart, self.work, sidecar.memory)]
+
+    def schema(self) -> pa.Schema:
+        """The value, and in its place an error: at least one is null."""
+        return pa.schema([(self.stage, sidecar.ARROW[str(self.config.type)]), ("error", pa.string())])
+
+    def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        """Measure one shard."""
+        function = self.config.load(ctx.run)
+        failed: Counter[str] = Counter()
+        examples: list[str] = []
+
+        def look(batch: pa.RecordBatch) -> pa.Table:
+            note = partial(_note, ctx, function.label) if ctx.careful else None
+            table = measured(function, str(self.config.type), batch, self.schema(), note)
+            for row, error in enumerate(table.column("error").to_pylist()):
+                if error is not None:
+                    failed[batch.column("source")[row].as_py()] += 1
+                    if len(examples) < EXAMPLES:
+                        examples.append(f"{_place(batch, row)}: {error}")
+            return table
+
+        rows = sidecar.write(ctx, spec, COLUMNS, self.schema(), look)
+        return {"documents": rows, "failed": dict(sorted(failed.items())), "examples": examples}
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """Count the rows, and what the function failed on.
+
+        Raises:
+            UserError: it failed on too many documents of a source.
+            ConservationError: a document has no row.
+        """
+        results = ctx.results("measure")
+        sidecar.check_rows(ctx, sum(result["documents"] for result in results))
+        counts = {}
+        for source, told in ctx.input("documents").manifest.counts.items():
+            failed = sum(result["failed"].get(source, 0) for result in results)
+            counts[source] = {"documents": told["documents"], "failed": failed}
+            if failed > self.max_failed * told["documents"]:
+                examples = [example for result in results for example in result["examples"]][:EXAMPLES]
+                raise UserError(
+                    f"The measure {self.stage!r} failed on {failed:,} of the {told['documents']:,} documents of "
+                    f"{source!r}, where {self.max_failed:.2%} are allowed. The first: {'; '.join(examples)}.",
+                    f"measures.{self.stage}",
+                    "Mend the function, or raise documents.max_quarantined.",
+                )
+        return {"counts": counts, "schema": {field.name: str(field.type) for field in self.schema()}}
+
+
+def _note(ctx: TaskContext, label: str, document: str) -> None:
+    ctx.at(f"document {document}, in {label}")
+
+
+def measured(function: Function, kind: str, batch: pa.RecordBatch, schema: pa.Schema, note: Any = None) -> pa.Table:
+    """What a function says of documents.
+
+    Args:
+        function: the function.
+        kind: the type of its values.
+        batch: documents with :data:`headrace.functions.document.COLUMNS`.
+        schema: of the result: the value and the error.
+        note: is told each document before the function is called with it.
+
+    Raises:
+        UserError: the function failed, and the recipe asks to stop.
+    """
+    values: list[Any] = []
+    errors: list[str | None] = []
+    if function.batches:
+        values, errors = _by_batch(function, kind, batch, note)
+    else:
+        for row, document in enumerate(documents_of(batch)):
+            if note is not None:
+                note(_place(batch, row))
+            try:
+                value, error = _value(function, kind, function(document)), None
+            except Failed as failed:
+                value, error = None, function.failed(failed, _place(batch, row))
+            values.append(value)
+            errors.append(error)
+    return pa.table([pa.array(values, schema.types[0]), pa.array(errors, pa.string())], schema=schema)
+
+
+def _by_batch(function: Function, kind: str, batch: pa.RecordBatch, note: Any) -> tuple[list[Any], list[str | None]]:
+    """Values and errors; where a batch fails, its halves are tried, down to the document that it fails on."""
+    if note is not None:
+        note(_place(batch, 0))
+    try:
+        made = list(_several(function, batch))
+    except Failed as failed:
+        if batch.num_rows == 1:
+            return [None], [function.failed(failed, _place(batch, 0))]
+        half = batch.num_rows // 2
+        first, second = (_by_batch(function, kind, part, note) for part in (batch.slice(0, half), batch.slice(half)))
+        return first[0] + second[0], first[1] + second[1]
+    values: list[Any] = []
+    errors: list[str | None] = []
+    for row, value in enumerate(made):
+        try:
+            values.append(_value(function, kind, value))
+            errors.append(None)
+        except Failed as failed:
+            values.append(None)
+            errors.append(function.failed(failed, _place(batch, row)))
+    return values, errors
+
+
+def _several(function: Function, batch: pa.RecordBatch) -> Iterator[Any]:
+    made = function(batch)
+    if isinstance(made, str | bytes | dict) or not hasattr(made, "__len__"):
+        raise function.wrong(f"gives {type(made).__name__} where it must give an array or list")
+    if len(made) != batch.num_rows:
+        raise function.wrong(f"gives {len(made)} values for {batch.num_rows} documents")
+    return iter(made)
+
+
+def _value(function: Function, kind: str, made: Any) -> Any:
+    try:
+        return value_of(made, kind)
+    except (TypeError, ValueError) as error:
+        raise function.wrong(str(error)) from None
+
+
+def _place(batch: pa.RecordBatch, row: int) -> str:
+    return place(*(batch.column(name)[row].as_py() for name in ("source", "origin_file", "origin_row")))

@@ -1,0 +1,78 @@
+"""Calling functions that do what they should not."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from headrace.errors import UserError
+from headrace.functions.calling import Function, value_of
+from headrace.functions.failures import Failed
+from headrace.functions.loading import load_text
+
+BAD = {
+    "raises": ("def f(d): return int('x')", "ValueError: invalid literal"),
+    "exits": ("import sys\ndef f(d): sys.exit(4)", "SystemExit: 4"),
+    "recurs": ("def f(d): return f(d)", "RecursionError"),
+    "is_base": ("class B(BaseException): ...\ndef f(d): raise B('b')", "B: b"),
+    "message": ("class E(Exception):\n  def __str__(self): raise KeyError\ndef f(d): raise E", "cannot be shown"),
+    "address": ("def f(d): raise ValueError(object())", r"<object object at 0x\.\.\.>"),
+    "lines": ("def f(d): raise ValueError('a\\nb\\x1b[31m')", "ValueError: a b"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_whatever_it_raises_is_one_line_with_its_own_place(name: str) -> None:
+    text, what = BAD[name]
+    function = Function(load_text(text, "f"), "m.py:f", {}, stop=False)
+    with pytest.raises(Failed, match=what) as caught:
+        function(None)
+    told = function.failed(caught.value, "s:f:1")
+    assert told.startswith("m.py:f: ")
+    assert "\n" not in told
+    assert re.search(r"<code of f>, line \d, in (f|__str__)", told)
+    stopping = Function(load_text(text, "f"), "m.py:f", {}, stop=True)
+    with pytest.raises(UserError) as ended:
+        stopping.failed(caught.value, "s:f:1")
+    assert ended.value.where == "document s:f:1"
+
+
+def test_parameters_and_instances() -> None:
+    text = "def f(d, level, more=1): return d * level + more\nclass K:\n  def __init__(self, by): self.by = by\n"
+    text += "  def __call__(self, d): return d + self.by\nclass N: ...\n"
+    assert Function(load_text(text, "f"), "f", {"level": 3}, False)(2) == 7
+    assert Function(load_text(text, "K"), "K", {"by": 3}, False)(2) == 5
+    for name, parameters in (("f", {}), ("f", {"level": 1, "nope": 2}), ("K", {}), ("N", {})):
+        with pytest.raises(UserError, match=r"cannot be called with|is no function"):
+            Function(load_text(text, name), name, parameters, False)
+
+
+def test_values_of_types() -> None:
+    assert [value_of(v, "float") for v in (1, 1.5, np.float32(0.5), pa.scalar(2.0), None)] == [1.0, 1.5, 0.5, 2.0, None]
+    assert [value_of(v, "int") for v in (1, np.int64(-3), -(2**63))] == [1, -3, -(2**63)]
+    assert [value_of(v, "bool") for v in (True, np.bool_(False))] == [True, False]
+    assert value_of("é", "str") == "é"
+    for value, kind in (
+        (True, "int"),
+        (1, "bool"),
+        (1.0, "int"),
+        ("1", "float"),
+        (1, "str"),
+        ([], "str"),
+        (b"", "str"),
+    ):
+        with pytest.raises(TypeError, match="where its type is"):
+            value_of(value, kind)
+    for value, kind in (
+        (2**63, "int"),
+        (math.nan, "float"),
+        (math.inf, "float"),
+        ("\ud800", "str"),
+        (10**400, "float"),
+    ):
+        with pytest.raises(ValueError):
+            value_of(value, kind)

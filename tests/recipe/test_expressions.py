@@ -1,0 +1,77 @@
+"""The language of rules: what it takes, what it refuses and with which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.recipe.expressions import Mistake, columns, parse
+
+TYPES = {"words": "int", "share": "float", "language": "str", "path": "str", "good": "bool"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "good",
+        "not good and words > 3 or language == 'c'",
+        "0.1 < share <= 1 != words",
+        "language in ['c', 'c++'] and 'test' not in path",
+        "words in (1, 2.5)",
+        "path.lower().startswith('src/') or path.endswith('.py')",
+        "matches(path, r'^(a|b)\\d+$')",
+        "len(path) * 2 - words / 3 + -share > abs(words)",
+        "share is None or share is not None",
+        "True",
+        " or ".join(["words == 1"] * 250),
+    ],
+)
+def test_understood(text: str) -> None:
+    node = parse(text, TYPES)
+    assert node.type == "bool"
+    assert set(columns(node)) <= set(TYPES)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("wrods > 3", "no measure or column 'wrods'"),
+        ("text == 'a'", "do not read texts"),
+        ("words", "not true or false"),
+        ("words > 'a'", "'words' is a number and \"'a'\" is text"),
+        ("language == None", "nothing is equal to None"),
+        ("good < good", "has no order"),
+        ("words and good", "`and` needs what is true or false"),
+        ("language + 'a' == 'b'", "needs numbers"),
+        ("language in []", "plain values of one type"),
+        ("language in ['a', 1]", "plain values of one type"),
+        ("words in ['a']", "the items of the list are not"),
+        ("words is words", "with None only"),
+        ("matches(path, '(')", "no regular expression"),
+        ("matches(path, '(?=a)')", "no regular expression"),
+        ("matches(path, language)", "plain text in quotes"),
+        ("path.upper() == 'A'", "no function of the language"),
+        ("path.startswith()", "number of arguments"),
+        ("len(path, path) > 1", "number of arguments"),
+        ("__import__('os').system('true')", "no function of the language"),
+        ("().__class__", "not of the language"),
+        ("[x for x in path]", "not of the language"),
+        ("lambda: good", "not of the language"),
+        ("(words := 3) > 2", "not of the language"),
+        ("good if good else good", "not of the language"),
+        ("words ** 9 ** 9 > 1", "not of the language"),
+        ("f'{path}' == 'a'", "not of the language"),
+        ("words > 99999999999999999999", "that a column can hold"),
+        ("words > 1j", "that a column can hold"),
+        ("path == b'a'", "that a column can hold"),
+        ("good = True", "no expression"),
+        ("", "no expression"),
+        ("(" * 300 + "good" + ")" * 300, "no expression|cannot be parsed"),
+        ("not " * 500 + "good", "nested too deeply"),
+        ("-" * 3000 + "words > 1", "nested too deeply|cannot be parsed"),
+        ("words > 1 " * 1000, "longer than"),
+        ("words > \0", "no expression|cannot be parsed"),
+    ],
+)
+def test_refused(text: str, what: str) -> None:
+    with pytest.raises(Mistake, match=what):
+        parse(text, TYPES)
