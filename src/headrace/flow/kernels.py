@@ -34,8 +34,19 @@ def borrowing(function: Callable[P, R]) -> Callable[P, R]:
     return _compiled(function, _nrt=False)
 
 
+_made: list[Dispatcher] = []
+
+
+def load_compiled() -> None:
+    """Load what the cache holds of every kernel that has been imported, so that processes forked from here share it."""
+    for dispatcher in _made:
+        for signature in dispatcher._cache.signatures():
+            dispatcher.compile(signature)
+
+
 def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     dispatcher = numba.njit(nogil=True, **options)(function)
     if isinstance(dispatcher, Dispatcher):  # not with NUMBA_DISABLE_JIT=1
         dispatcher._cache = KernelCache(dispatcher)  # type: ignore[attr-defined]
+        _made.append(dispatcher)
     return dispatcher

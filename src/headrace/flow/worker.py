@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import orjson
 
@@ -160,33 +160,47 @@ def peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def die_with(coordinator: int) -> None:
+def die_with(parent: int) -> None:
     """Have this process killed when the one that started it ends, where the system can do that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != coordinator:  # it was gone before
+        if os.getppid() != parent:  # it was gone before
             os._exit(0)
 
 
-def main() -> None:
-    """``python -m headrace.flow.worker RUN MODULE:FUNCTION COORDINATOR``, the last its process id."""
-    die_with(int(sys.argv[3]))
-    run, graph = Path(sys.argv[1]), sys.argv[2]
-    # Keep the channel to ourselves: what a library prints must not mix with it.
-    channel = os.fdopen(os.dup(1), "wb", buffering=0)
+def take_over(run: Path, graph: str, parent: int, requests: int, answers: int, log: int) -> NoReturn:
+    """Make this process a worker; it ends here.
+
+    Args:
+        run: the run folder.
+        graph: ``module:function`` that rebuilds the graph.
+        parent: the process that has started this one, with which it ends.
+        requests: the descriptor of the pipe that requests come by.
+        answers: that of the pipe that answers go by.
+        log: that of the file for whatever is printed: what a library prints must not mix with the answers.
+    """
+    die_with(parent)
+    channel = os.fdopen(os.dup(answers), "wb", buffering=0)
+    os.dup2(requests, 0)
+    os.dup2(log, 2)
     os.dup2(2, 1)
+    for descriptor in {requests, answers, log} - {0, 1, 2}:
+        os.close(descriptor)
     import pyarrow as pa
 
     pa.set_cpu_count(1)  # the cores belong to the workers, and one thread keeps memory predictable
     pa.set_io_thread_count(1)
     try:
-        serve(run, graph, sys.stdin.buffer, channel)
+        serve(run, graph, open(0, "rb", buffering=0, closefd=False), channel)  # noqa: SIM115 - as long as the process
     except BrokenPipeError:
         os._exit(0)
     except UserError as error:
         send(channel, {"message": "failed", "user": True, "what": error.what, "where": error.where, "mend": error.mend})
-        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(1)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # python -m headrace.flow.worker RUN MODULE:FUNCTION PARENT
+    take_over(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), 0, 1, 2)

@@ -2,6 +2,11 @@
 
 A dead worker is seen at once, because its pipe ends: nothing is decided by a time-out. Its task is tried once more,
 in a new worker and one document at a time; if that dies too, the run stops and names the document.
+
+Memory is handed out with the tasks: each gets an equal share of the budget, or the share of its phase if that has fewer
+tasks than there are workers, or the least that it needs; the sum of what runs never exceeds the budget, unless a single
+task needs more than all of it. Tasks begin in the order in which they came: one that must wait for memory, or for the
+others to end because it is exclusive, holds up those behind it, so that none waits for ever.
 """
 
 from __future__ import annotations
@@ -15,13 +20,14 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 from headrace.errors import UserError
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request, TaskFailed
+from headrace.flow.executors.fork_server import Forked, ForkServer
 
 # Fixed thresholds make glibc give large blocks back at once instead of learning to keep them, and Arrow's own pools
 # keep more still: reading and writing documents peaked 101 MB above the base with them, 49 MB with the system's. Blocks
@@ -34,18 +40,20 @@ _ALLOCATOR = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
+FORKS = sys.platform == "linux"
 
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log: Path
     threads: int
     request: Request | None = None
+    memory: int = 0
     buffer: bytes = b""
 
     def ask(self, request: Request, memory: int, careful: bool) -> None:
-        self.request = request
+        self.request, self.memory = request, memory
         line = {
             "artifact": request.artifact,
             "phase": request.phase,
@@ -68,57 +76,118 @@ class LocalExecutor:
         graph: ``module:function`` that rebuilds the graph from the run folder.
         workers: how many processes at most.
         memory: bytes for data in all of them together.
+        log: hears of everything.
     """
 
-    def __init__(self, run: Path, graph: str, workers: int, memory: int) -> None:
-        self.run, self.graph, self.workers, self.memory = run, graph, workers, memory
+    def __init__(self, run: Path, graph: str, workers: int, memory: int, log: EventLog) -> None:
+        self.run, self.graph, self.workers, self.memory, self.log = run, graph, workers, memory, log
         self._pool: list[_Worker] = []
         self._numbers = 0
+        self._waiting: deque[tuple[Request, int]] = deque()
+        self._done: deque[Request] = deque()
+        self._deaths: dict[Request, int] = {}
+        self._error: Exception | None = None
+        self._selector = selectors.DefaultSelector()
+        self._server: ForkServer | None = None
 
-    def map(self, requests: list[Request], log: EventLog) -> None:
-        """Do all requests.
+    # What the coordinator asks for.
+
+    def submit(self, requests: list[Request]) -> None:
+        """Take the tasks of a phase."""
+        share = self.memory // max(1, min(self.workers, len(requests)))
+        self._waiting += [(request, min(share, request.most or share)) for request in requests]
+        self._hand_out()
+
+    def wait(self) -> Request:
+        """Wait until any task is done.
 
         Raises:
             UserError: a task met something the user can mend, or killed its worker twice.
-            TaskFailed: a task raised something unexpected.
+            TaskFailed: a task raised something unexpected. In both cases the tasks at work have ended.
         """
-        if not requests:
-            return
-        exclusive = any(request.exclusive for request in requests)
-        least = max(request.least for request in requests)
-        parallel = 1 if exclusive else max(1, min(self.workers, len(requests), self.memory // max(least, 1)))
-        threads = self.workers if exclusive else 1
-        if any(worker.threads != threads for worker in self._pool):
-            self.close()
-        _Round(self, requests, parallel, threads, log).run()
+        while not self._done and (self._error is None or self._running):
+            for key, _ in self._selector.select():
+                self._hear(key.data)
+        if self._error is not None:
+            raise self._error
+        return self._done.popleft()
 
-    def worker(self, threads: int) -> _Worker:
-        """Start a worker process."""
+    @property
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do and no task waits."""
+        return not self._waiting and len(self._running) < self.workers and not self._exclusive
+
+    def close(self) -> None:
+        """End all workers: they leave at once, and whatever they were doing is done again next time."""
+        for worker in list(self._pool):
+            worker.process.kill()
+            self._discard(worker)
+        if self._server is not None:
+            self._server.close()
+
+    # Handing out.
+
+    @property
+    def _running(self) -> list[_Worker]:
+        return [worker for worker in self._pool if worker.request is not None]
+
+    @property
+    def _exclusive(self) -> bool:
+        return any(worker.request.exclusive for worker in self._running if worker.request)
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._error is None:
+            running = self._running
+            request, wanted = self._waiting[0]
+            if running and (request.exclusive or self._exclusive or len(running) >= self.workers):
+                return
+            free = self.memory - sum(worker.memory for worker in running)
+            if running and free < max(request.least, min(wanted, self.memory // self.workers)):
+                return
+            self._waiting.popleft()
+            worker = self._worker(self.workers if request.exclusive else 1)
+            worker.ask(request, min(max(wanted, request.least), free), careful=request in self._deaths)
+
+    def _worker(self, threads: int) -> _Worker:
+        """A worker with nothing to do. Those for one core and those for all of them are not kept beside each other."""
+        for worker in [worker for worker in self._pool if worker.request is None]:
+            if worker.threads == threads:
+                return worker
+            self._selector.unregister(worker.process.stdout)
+            worker.process.kill()
+            self._discard(worker)
+        return self._start(threads)
+
+    def _start(self, threads: int) -> _Worker:
         self._numbers += 1
         logs = self.run / "logs"
         logs.mkdir(exist_ok=True)
         path = logs / f"worker-{os.getpid()}-{self._numbers}.log"
-        environment = {**os.environ, **_ALLOCATOR, **dict.fromkeys(_THREADS, str(threads))}
-        with open(path, "ab") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.flow.worker", str(self.run), self.graph, str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=environment,
-                process_group=0,  # Ctrl-C goes to the coordinator, which ends the workers in order
-            )
-        worker = _Worker(process, path, threads)
+        cores = dict.fromkeys(_THREADS, str(threads))
+        with open(path, "ab") as log:
+            worker = _Worker(self._forked(cores, log.fileno()) if FORKS else self._spawned(cores, log), path, threads)
         self._pool.append(worker)
+        self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
         return worker
 
-    def idle(self, threads: int, limit: int) -> list[_Worker]:
-        """Up to ``limit`` workers that wait for work."""
-        while len(self._pool) < limit:
-            self.worker(threads)
-        return self._pool[:limit]
+    def _forked(self, cores: dict[str, str], log: int) -> Forked:
+        if self._server is None:
+            environment = {**os.environ, **_ALLOCATOR, **dict.fromkeys(_THREADS, "1")}
+            path = self.run / "logs" / f"fork-server-{os.getpid()}.log"
+            self._server = ForkServer(self.run, self.graph, environment, path, self.workers)
+        return self._server.start(cores, log)
 
-    def discard(self, worker: _Worker) -> int:
+    def _spawned(self, cores: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "headrace.flow.worker", str(self.run), self.graph, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **_ALLOCATOR, **cores},
+            process_group=0,  # Ctrl-C goes to the coordinator, which ends the workers in order
+        )
+
+    def _discard(self, worker: _Worker) -> int:
         """Forget a dead worker; its exit code, negative for a signal."""
         self._pool.remove(worker)
         code = worker.process.wait()
@@ -130,57 +199,18 @@ class LocalExecutor:
             worker.log.unlink()
         return code
 
-    def close(self) -> None:
-        """End all workers: they leave at once, and whatever they were doing is done again next time."""
-        for worker in list(self._pool):
-            worker.process.kill()
-            self.discard(worker)
+    # Listening.
 
-
-class _Round:
-    """One call of ``map``: hands out requests and listens."""
-
-    def __init__(self, pool: LocalExecutor, requests: list[Request], parallel: int, threads: int, log: EventLog):
-        self.pool, self.parallel, self.threads, self.log = pool, parallel, threads, log
-        self.waiting = deque(requests)
-        self.deaths: dict[int, int] = {}
-        self.running = 0
-        self.error: Exception | None = None
-        self.selector = selectors.DefaultSelector()
-
-    def run(self) -> None:
-        for worker in self.pool.idle(self.threads, self.parallel):
-            self.watch(worker)
-        while self.running:
-            for key, _ in self.selector.select():
-                self.hear(key.data)
-        self.selector.close()
-        if self.error is not None:
-            raise self.error
-
-    def watch(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-        self.give(worker)
-
-    def give(self, worker: _Worker) -> None:
-        worker.request = None
-        if self.waiting and self.error is None:
-            request = self.waiting.popleft()
-            worker.ask(request, self.pool.memory // self.parallel, careful=request.task in self.deaths)
-            self.running += 1
-
-    def hear(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
+    def _hear(self, worker: _Worker) -> None:
         data = os.read(worker.process.stdout.fileno(), 1 << 16)
         if not data:
-            self.buried(worker)
+            self._bury(worker)
             return
         *lines, worker.buffer = (worker.buffer + data).split(b"\n")
         for line in lines:
-            self.handle(worker, orjson.loads(line))
+            self._handle(worker, orjson.loads(line))
 
-    def handle(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _handle(self, worker: _Worker, message: dict[str, Any]) -> None:
         kind, request = message.pop("message"), worker.request
         if kind == "ready":
             self.log.emit("worker", **message)
@@ -194,37 +224,36 @@ class _Round:
         if kind == "notice":
             self.log.notice(message["text"])
             return
-        self.running -= 1
+        worker.request = None
         if kind == "done":
             self.log.emit("task", **where, task=request.task, **message)
+            self._done.append(request)
         elif message["user"]:
-            self.fail(UserError(message["what"], message["where"], message["mend"]))
+            self._fail(UserError(message["what"], message["where"], message["mend"]))
         else:
             name = f"{request.artifact}, phase {request.phase}, task {request.task}"
-            self.fail(TaskFailed(f"{message['what']} ({name}; the traceback is in {worker.log})"))
-        self.give(worker)
+            self._fail(TaskFailed(f"{message['what']} ({name}; the traceback is in {worker.log})"))
+        self._hand_out()
 
-    def fail(self, error: Exception) -> None:
-        self.error = self.error or error
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
 
-    def buried(self, worker: _Worker) -> None:
+    def _bury(self, worker: _Worker) -> None:
         """A worker's pipe has ended: it is dead, whatever the reason."""
-        assert worker.process.stdout is not None
-        self.selector.unregister(worker.process.stdout)
-        request, at = worker.request, self.last_words(worker)
-        code = self.pool.discard(worker)
+        self._selector.unregister(worker.process.stdout)
+        request, memory, at = worker.request, worker.memory, self._last_words(worker)
+        code = self._discard(worker)
         if request is None:
             return
-        self.running -= 1
         reason = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         where = {"artifact": request.artifact, "phase": request.phase}
         self.log.emit("died", **where, task=request.task, reason=reason, at=at)
-        self.deaths[request.task] = self.deaths.get(request.task, 0) + 1
-        if self.deaths[request.task] < 2:
-            self.waiting.appendleft(request)
-            self.watch(self.pool.worker(self.threads))
+        self._deaths[request] = self._deaths.get(request, 0) + 1
+        if self._deaths[request] < 2:
+            self._waiting.appendleft((request, memory))
+            self._hand_out()
         else:
-            self.fail(
+            self._fail(
                 UserError(
                     f"A task killed its worker twice: {reason}.",
                     f"{request.artifact}, phase {request.phase}, task {request.task}" + (f", at {at}" if at else ""),
@@ -232,11 +261,11 @@ class _Round:
                 )
             )
 
-    def last_words(self, worker: _Worker) -> str:
+    def _last_words(self, worker: _Worker) -> str:
         """Which document the worker was handling."""
         if worker.request is None:
             return ""
-        folder = self.pool.run / "artifacts" / f"{worker.request.artifact}.partial" / "at"
+        folder = self.run / "artifacts" / f"{worker.request.artifact}.partial" / "at"
         try:
             return (folder / str(worker.process.pid)).read_bytes().decode("utf-8", "replace").rstrip()
         except FileNotFoundError:

@@ -1,0 +1,178 @@
+"""A process that has imported everything, from which workers are forked: they share its memory and start at once.
+
+Libraries and our modules take some 160 MB and most of a second in each process that imports them for itself. A forked
+worker shares those pages until it writes to them. The server is a single thread that does nothing but fork and wait,
+so no lock can be held when it forks. Only Linux has it: on macOS the system's own libraries do not survive a fork.
+
+The coordinator sends one packet for each wish, JSON, and gets one in return: ``{"start": environment}`` with the
+descriptors of the worker's requests, answers and log, for ``{"pid": ...}``; ``{"wait": pid}`` for ``{"code": ...}``.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from headrace.flow import worker
+
+PACKET = 1 << 16  # the names of a worker's environment are far below it
+# From so many workers on their kernels are loaded once, before they are forked, instead of by each as it needs them:
+# all of them take 2 s and 120 MB (the 219 compiled forms that the steps use).
+MANY = 8
+
+
+class Forked:
+    """A worker that the server forked, with what :class:`subprocess.Popen` has of it.
+
+    Attributes:
+        pid: its process id.
+        stdin: the pipe of its requests.
+        stdout: the pipe of its answers.
+    """
+
+    def __init__(self, server: ForkServer, pid: int, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        self._server, self.pid, self.stdin, self.stdout = server, pid, stdin, stdout
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Its exit code once it has ended, negative for a signal."""
+        return self._server.wait(self.pid)
+
+
+class ForkServer:
+    """The coordinator's side: starts the server, and a new one if it was killed.
+
+    Args:
+        run: the run folder.
+        graph: ``module:function`` that rebuilds the graph from the run folder.
+        environment: of the server, and so of every worker.
+        log: the file of what the server itself prints.
+        workers: how many will be asked for.
+    """
+
+    def __init__(self, run: Path, graph: str, environment: dict[str, str], log: Path, workers: int) -> None:
+        self._run, self._graph, self._environment, self._log = run, graph, environment, log
+        self._kernels = workers >= MANY
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, environment: dict[str, str], log: int) -> Forked:
+        """Fork a worker.
+
+        Args:
+            environment: what it has besides the server's.
+            log: the descriptor of the file that it prints to.
+
+        Raises:
+            RuntimeError: no server can be started; the log says why.
+        """
+        requests, stdin = os.pipe()
+        stdout, answers = os.pipe()
+        try:
+            for _ in range(2):  # a server that was killed between two workers is replaced
+                if self._process is None:
+                    self._launch()
+                reply = self._ask({"start": environment}, [requests, answers, log])
+                if reply is not None:
+                    return Forked(self, reply["pid"], os.fdopen(stdin, "wb", 0), os.fdopen(stdout, "rb", 0))
+            os.close(stdin)
+            os.close(stdout)
+            raise RuntimeError(f"workers cannot be started; the reason is in {self._log}")
+        finally:
+            os.close(requests)
+            os.close(answers)
+
+    def wait(self, pid: int) -> int:
+        """The exit code of a worker that has ended or is ending; that of the server's death if it is gone too."""
+        reply = self._ask({"wait": pid}, []) if self._process is not None else None
+        return -signal.SIGKILL if reply is None else int(reply["code"])
+
+    def close(self) -> None:
+        """End the server, and with it every worker that is left."""
+        if self._process is not None:
+            self._socket.close()
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _launch(self) -> None:
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", __name__, str(self._run), self._graph, str(os.getpid()), str(other.fileno())]
+        with other, open(self._log, "ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "kernels"] if self._kernels else command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                pass_fds=[other.fileno()],
+                process_group=0,
+            )
+
+    def _ask(self, wish: dict[str, Any], descriptors: list[int]) -> dict[str, Any] | None:
+        """The server's reply, or None if it died."""
+        try:
+            socket.send_fds(self._socket, [orjson.dumps(wish)], descriptors)
+            reply = self._socket.recv(PACKET)
+        except OSError:
+            reply = b""
+        if reply:
+            return dict(orjson.loads(reply))
+        self.close()
+        return None
+
+
+def serve(run: Path, graph: str, wishes: socket.socket) -> None:
+    """Fork and wait until the coordinator is gone."""
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(wishes, PACKET, 3)
+        if not packet:
+            return
+        wish = orjson.loads(packet)
+        if "wait" in wish:
+            _, status = os.waitpid(wish["wait"], 0)
+            wishes.send(orjson.dumps({"code": os.waitstatus_to_exitcode(status)}))
+            continue
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.setpgid(0, 0)
+            wishes.close()
+            os.environ.update(wish["start"])
+            worker.take_over(run, graph, server, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        wishes.send(orjson.dumps({"pid": pid}))
+
+
+def main() -> None:
+    """``python -m headrace.flow.executors.fork_server RUN MODULE:FUNCTION COORDINATOR SOCKET [kernels]``."""
+    run, graph, coordinator, descriptor, *kernels = sys.argv[1:]
+    worker.die_with(int(coordinator))
+    module = importlib.import_module(graph.partition(":")[0])
+    if preload := getattr(module, "preload", None):
+        preload()
+    if kernels:
+        from headrace.flow.kernels import load_compiled
+
+        load_compiled()
+    gc.collect()
+    gc.freeze()  # no later collection writes to the pages that workers share
+    serve(Path(run), graph, socket.socket(fileno=int(descriptor)))
+
+
+if __name__ == "__main__":
+    main()
