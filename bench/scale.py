@@ -121,9 +121,10 @@ def work(run: Path, documents: int, workers: int, memory: int) -> tuple[dict[str
     sampler.start()
     with lock(run):
         log = EventLog(run, clock)
-        executor = LocalExecutor(run, "bench.scale:targets", workers, memory)
+        executor = LocalExecutor(run, "bench.scale:targets", workers, memory, log)
         try:
-            made = {step.kind: make(step, run, executor, log, memory) for step in topological(targets(run))}
+            artifacts = make(topological(targets(run)), run, executor, log, memory)
+            made = {artifact.manifest.kind: artifact for artifact in artifacts}
         finally:
             executor.close()
             log.close()

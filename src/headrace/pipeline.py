@@ -132,6 +132,17 @@ def targets(run: Path) -> list[Step]:
     return read_graph(run).all()
 
 
+def preload() -> None:
+    """Import what workers need, for the process that they are forked from."""
+    from headrace.documents import reading  # noqa: F401
+    from headrace.select.contamination import matching  # noqa: F401
+    from headrace.select.duplicates import fingerprints, labels  # noqa: F401
+    from headrace.select.measures import text_statistics, visible_text  # noqa: F401
+    from headrace.select.verdicts import settlement  # noqa: F401
+    from headrace.sequence import order, pack, scatter  # noqa: F401
+    from headrace.tokens import load  # noqa: F401
+
+
 def read_recipe(run: Path) -> Recipe:
     """The recipe of a run folder, as resolved.
 
@@ -203,7 +214,7 @@ def run(
     Args:
         recipe: from :func:`headrace.load_recipe`.
         out: the run folder.
-        workers: worker processes; the processors of this process by default.
+        workers: worker processes; the processors of this process by default. With 0 everything is done in this one.
         memory: bytes for data in all workers together; half of what is free by default.
         until: the artifact to stop at, such as ``verdicts`` or ``sequence-stage1``.
         listener: is given every event as it happens.
@@ -216,6 +227,7 @@ def run(
         TaskFailed: a defect; the traceback is in the run's logs.
     """
     from headrace.documents.inventory import take_inventory
+    from headrace.flow.executors.inline import InlineExecutor
     from headrace.flow.executors.local import LocalExecutor
     from headrace.flow.notices import notices_to
     from headrace.flow.runner import lock, make
@@ -224,7 +236,7 @@ def run(
     from headrace.train.step import Model
 
     folder = Path(out).absolute()
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
     memory = memory or free_memory()
     if recipe.model is not None and (until is None or until.lower().startswith("model")):
         check_installed()
@@ -240,7 +252,9 @@ def run(
         if recipe.functions() and any(not (folder / "artifacts" / step.name).exists() for step in wanted):
             rehearse(folder)
         log = EventLog(folder, listener)
-        executor = LocalExecutor(folder, GRAPH, workers, memory)
+        executor = (
+            LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, wanted, memory)
+        )
         started = time.monotonic()
         try:
             log.emit("run", recipe=recipe.name, workers=workers, memory=memory, version=headrace.__version__)
@@ -248,11 +262,10 @@ def run(
                 for note in notes:
                     log.notice(note)
                 models = [step for step in wanted if isinstance(step, Model)]
-                for step in wanted:
-                    if step in models[:1]:
-                        for model in models:
-                            model.check_steps(folder)
-                    make(step, folder, executor, log, memory)
+                make([step for step in wanted if step not in models], folder, executor, log, memory)
+                for model in models:
+                    model.check_steps(folder)
+                make(models, folder, executor, log, memory)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
             log.emit("stopped", reason="interrupted")

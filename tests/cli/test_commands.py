@@ -198,13 +198,25 @@ def test_long_phases_are_heard_of():
 
 
 def test_the_phase_at_work_is_followed():
-    phase: Phase | None = None
+    phases: dict[str, Phase] = {}
     seen = []
     for event in EVENTS:
-        phase = follow(phase, event)
+        follow(phases, event)
+        phase = next(iter(phases.values()), None)
         seen.append(None if phase is None else (phase.name, phase.done, phase.bytes))
     work = [("read", 1, 0), ("read", 1, 100), ("read", 2, 100), ("read", 2, 100)]
     assert seen == [None, None, *work, None, None, None]
+
+
+def test_phases_of_two_artifacts_at_once_are_told_apart():
+    phases: dict[str, Phase] = {}
+    for artifact in ("measures-1", "duplicates-1"):
+        follow(phases, {"event": "phase", "artifact": artifact, "phase": "p", "tasks": 4, "done": 0})
+    for artifact in ("duplicates-1", "measures-1", "duplicates-1"):
+        follow(phases, {"event": "task", "artifact": artifact})
+    assert {name: phase.done for name, phase in phases.items()} == {"measures-1": 1, "duplicates-1": 2}
+    follow(phases, {"event": "artifact", "artifact": "measures-1", "state": "published"})
+    assert list(phases) == ["duplicates-1"]
 
 
 def test_live_progress_draws_and_leaves_the_notices():

@@ -36,9 +36,9 @@ def build(run: Path, sources: dict[str, Any], workers: int = 1, memory: int = 1 
     step = Documents(take_inventory(read, 1, run, run), settings)
     with lock(run):
         log = EventLog(run)
-        executor = LocalExecutor(run, "documents_graph:targets", workers, memory)
+        executor = LocalExecutor(run, "documents_graph:targets", workers, memory, log)
         try:
-            return make(step, run, executor, log, memory)
+            return make([step], run, executor, log, memory)[0]
         finally:
             executor.close()
             log.close()

@@ -167,10 +167,9 @@ def coordinate(run: Path, workers: int, memory: int = 64 << 20, listener=None) -
     """Make everything."""
     with lock(run):
         log = EventLog(run, listener)
-        executor = LocalExecutor(run, "toy_graph:targets", workers, memory)
+        executor = LocalExecutor(run, "toy_graph:targets", workers, memory, log)
         try:
-            for step in topological(targets(run)):
-                make(step, run, executor, log, memory)
+            make(topological(targets(run)), run, executor, log, memory)
         finally:
             executor.close()
             log.close()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headrace.flow.events import EventLog
-from headrace.flow.executors import Request
+from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.runner import make
-from headrace.flow.step import Step
-from headrace.flow.task import TaskContext
 from headrace.pipeline import build_graph, digest
 from headrace.recipe.load import dump, load_recipe
 
@@ -70,21 +67,6 @@ def recipe(folder: Path, **near: Any) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Inline:
-    """An executor that does every task in this process."""
-
-    run: Path
-    steps: dict[str, Step]
-
-    def map(self, requests: list[Request], log: EventLog) -> None:
-        for request in requests:
-            TaskContext(self.run, self.steps[request.artifact], request.phase, request.task, MEMORY).execute()
-
-    def close(self) -> None:
-        pass
-
-
 def digests(folder: Path) -> dict[str, Any]:
     """Run the recipe with each signature, the second to the verdicts only: what ``headrace digest`` says of both."""
     from headrace.documents.inventory import take_inventory
@@ -104,8 +86,7 @@ def digests(folder: Path) -> dict[str, Any]:
         graph = build_graph(loaded, take_inventory(loaded.sources, loaded.seed, folder, run))
         steps = graph.all() if until == "all" else graph.until(until)
         log = EventLog(run)
-        for step in steps:
-            made = make(step, run, Inline(run, {step.name: step}), log, MEMORY)
+        for step, made in zip(steps, make(steps, run, InlineExecutor(run, steps, MEMORY), log, MEMORY), strict=True):
             if step.kind == "sequence":
                 rows = list(Loader(made.path, 2, positions="document", drop_last=False))
                 told[f"{name} {step.stage}"] = [array for batch in rows for array in batch]

@@ -16,9 +16,9 @@ from headrace.documents.store import SCHEMA
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request
+from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
-from headrace.flow.task import TaskContext
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,17 @@ class Given(Step):
         return {"counts": counts, "sources": list(self.sources)}
 
 
-class InProcess:
-    """Does the tasks of the given steps one by one, here; ``repeat`` does each twice, as a retry might."""
+class Repeating(InlineExecutor):
+    """Does the tasks of a phase in reverse order, each ``repeat`` times, as retries might."""
 
-    def __init__(self, run: Path, steps: Sequence[Step], memory: int, careful: bool = False, repeat: int = 1) -> None:
-        self.run, self.memory, self.careful, self.repeat = run, memory, careful, repeat
-        self.steps = {step.name: step for step in steps}
+    repeat = 1
 
-    def map(self, requests: list[Request], log: EventLog) -> None:
-        for request in reversed(requests):
-            for _ in range(self.repeat):
-                step = self.steps[request.artifact]
-                ctx = TaskContext(
-                    self.run, step, request.phase, request.task, max(self.memory, request.least), 1, self.careful
-                )
-                ctx.execute()
+    def submit(self, requests: list[Request]) -> None:
+        super().submit(requests[::-1])
 
-    def close(self) -> None:
-        pass
+    def execute(self, request: Request) -> None:
+        for _ in range(self.repeat):
+            super().execute(request)
 
 
 def run_steps(
@@ -92,10 +85,11 @@ def run_steps(
     """Make a step and all it needs: kind -> artifact."""
     steps = topological([target])
     run.mkdir(parents=True, exist_ok=True)
-    executor = InProcess(run, steps, memory, careful, repeat)
+    executor = Repeating(run, steps, memory, careful)
+    executor.repeat = repeat
     log = EventLog(run, None)
     try:
-        return {step.kind: make(step, run, executor, log, memory) for step in steps}
+        return {artifact.manifest.kind: artifact for artifact in make(steps, run, executor, log, memory)}
     finally:
         log.close()
 

@@ -88,9 +88,10 @@ def coordinate(run: Path, rows: list[dict[str, Any]], recipe: Recipe, workers: i
     (run / "recipe.json").write_text(recipe.model_dump_json())
     with lock(run):
         log = EventLog(run, None)
-        executor = LocalExecutor(run, "measure_graph:targets", workers, 512 << 20)
+        executor = LocalExecutor(run, "measure_graph:targets", workers, 512 << 20, log)
         try:
-            return {step.kind: make(step, run, executor, log, 512 << 20) for step in topological(targets(run))}
+            made = make(topological(targets(run)), run, executor, log, 512 << 20)
+            return {artifact.manifest.kind: artifact for artifact in made}
         finally:
             executor.close()
             log.close()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ import xxhash
 from headrace.documents.store import SCHEMA
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
-from headrace.flow.executors import Request
+from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.keys import keyed, salt, unit
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
-from headrace.flow.task import TaskContext
 from headrace.recipe.stages import SpecialTokens, Stage
 from headrace.sequence.step import Sequence
 from headrace.sequence.store import SequenceReader, open_sequence
@@ -198,25 +196,6 @@ class SmallTokens(Step):
         return {"counts": total, "fingerprint": ctx.input("tokenizer").manifest.extra["fingerprint"], **extra}
 
 
-@dataclass
-class Inline:
-    """An executor that does every task in this process."""
-
-    run: Path
-    steps: dict[str, Step]
-    memory: int = 64 << 20
-    before: Callable[[Request], None] = field(default=lambda request: None)
-
-    def map(self, requests: list[Request], log: EventLog) -> None:
-        for request in requests:
-            self.before(request)
-            step = self.steps[request.artifact]
-            TaskContext(self.run, step, request.phase, request.task, self.memory).execute()
-
-    def close(self) -> None:
-        pass
-
-
 SOURCES = (("a", 300), ("b", 120), ("chat", 40), ("empty", 0))
 
 
@@ -239,12 +218,9 @@ def of_stage(config: Stage, seed: int = 1, sources: tuple[tuple[str, int], ...] 
 
 def build(run: Path, step: Step, memory: int = 64 << 20) -> SequenceReader:
     """Make a sequence and its inputs in this process, and open it."""
-    steps = {need.name: need for need in topological([step])}
     run.mkdir(parents=True, exist_ok=True)
     log = EventLog(run)
-    executor = Inline(run, steps, memory)
-    for need in steps.values():
-        make(need, run, executor, log, memory)
+    make(topological([step]), run, InlineExecutor(run, [step], memory), log, memory)
     log.close()
     return open_sequence(run / "artifacts" / step.name)
 

@@ -26,10 +26,10 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, monkeypatch:
         run.mkdir()
         (run / "small.json").write_text(json.dumps(CHANGED))
         with lock(run):
-            log, executor = EventLog(run), LocalExecutor(run, "small_build:targets", workers, MEMORY)
+            log = EventLog(run)
+            executor = LocalExecutor(run, "small_build:targets", workers, MEMORY, log)
             try:
-                for step in topological(targets(run)):
-                    make(step, run, executor, log, MEMORY)
+                make(topological(targets(run)), run, executor, log, MEMORY)
             finally:
                 executor.close()
                 log.close()

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from headrace.documents.store import SCHEMA
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
+from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
-from headrace.flow.task import TaskContext
 
 
 class Doc(NamedTuple):
@@ -71,24 +71,10 @@ class Verdicts(_Toy):
         return pa.table({"keep": [doc.keep for doc in docs], "split": [doc.split for doc in docs]})
 
 
-class Here:
-    """An executor that does every task at once in this process."""
-
-    def __init__(self, run: Path, targets: list[Step], careful: bool = False) -> None:
-        self.run, self.careful = run, careful
-        self.steps = {step.name: step for step in topological(targets)}
-
-    def map(self, requests, log) -> None:
-        for request in requests:
-            step = self.steps[request.artifact]
-            TaskContext(self.run, step, request.phase, request.task, careful=self.careful).execute()
-
-
 def build(run: Path, target: Step, careful: bool = False) -> Artifact:
     """Make a step and all that it needs."""
     run.mkdir(exist_ok=True)
-    executor, log = Here(run, [target], careful), EventLog(run)
-    for step in topological([target]):
-        made = make(step, run, executor, log, 1 << 30)
+    log = EventLog(run)
+    made = make(topological([target]), run, InlineExecutor(run, [target], 1 << 30, careful), log, 1 << 30)
     log.close()
-    return made
+    return made[-1]

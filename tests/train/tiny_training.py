@@ -163,10 +163,9 @@ def coordinate(run: Path, workers: int = 1) -> None:
     """Make everything."""
     with lock(run):
         log = EventLog(run)
-        executor = LocalExecutor(run, "tiny_training:targets", workers, 1 << 28)
+        executor = LocalExecutor(run, "tiny_training:targets", workers, 1 << 28, log)
         try:
-            for step in topological(targets(run)):
-                make(step, run, executor, log, 1 << 28)
+            make(topological(targets(run)), run, executor, log, 1 << 28)
         finally:
             executor.close()
             log.close()

@@ -43,6 +43,13 @@ class Phase:
         left = f"{duration(seconds / self.done * (self.tasks - self.done))} left" if 0 < self.done < self.tasks else ""
         return ", ".join(part for part in (rate, left) if part)
 
+    def reached(self) -> str:
+        """The tasks done of those there are, and the pace."""
+        return ", ".join(part for part in (f"{self.done}/{self.tasks}", self.pace()) if part)
+
+
+Phases = dict[str, Phase]  # by artifact
+
 
 def notice(event: dict[str, Any]) -> str | None:
     """The line that stays of an event, for those that leave one."""
@@ -83,7 +90,7 @@ class Lines:
         self._stream = stream or sys.stdout
         self._clock = clock
         self._notices = Notices()
-        self._phase: Phase | None = None
+        self._phases: Phases = {}
         self._last = clock()
 
     def __enter__(self) -> Lines:
@@ -97,26 +104,25 @@ class Lines:
     def __call__(self, event: dict[str, Any]) -> None:
         """Take in an event of the run."""
         line = self._notices(event)
-        self._phase = follow(self._phase, event)
-        if line is None and self._phase is not None and self._clock() - self._last > QUIET:
-            phase = self._phase
-            pace = phase.pace()
-            line = f"{phase.artifact:<28} {phase.name} {phase.done}/{phase.tasks}{f', {pace}' if pace else ''}"
-        if line is not None:
+        follow(self._phases, event)
+        lines = [] if line is None else [line]
+        if line is None and self._phases and self._clock() - self._last > QUIET:
+            lines = [f"{phase.artifact:<28} {phase.name} {phase.reached()}" for phase in self._phases.values()]
+        for line in lines:
             self._last = self._clock()
             say(line, stream=self._stream)
 
 
 class Bars:
-    """A live bar for the phase at work, with a line above it for every artifact that is done."""
+    """A live bar for each phase at work, with a line above them for every artifact that is done."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self._notices = Notices()
-        self._phase: Phase | None = None
-        self._bar: TaskID | None = None
+        self._phases: Phases = {}
+        self._bars: dict[str, tuple[Phase, TaskID]] = {}
         self._progress: Progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -142,33 +148,34 @@ class Bars:
         line = self._notices(event)
         if line is not None:
             self._progress.console.print(visible(line), markup=False, highlight=False)
-        before, self._phase = self._phase, follow(self._phase, event)
-        if self._phase is not before:
-            if self._bar is not None:
-                self._progress.remove_task(self._bar)
-            self._bar = None
-            if self._phase is not None:
-                title = f"{self._phase.artifact} {self._phase.name}"
-                self._bar = self._progress.add_task(title, total=self._phase.tasks, completed=self._phase.done, pace="")
-        if self._bar is not None and self._phase is not None:
-            self._progress.update(self._bar, completed=self._phase.done, pace=self._phase.pace())
+        follow(self._phases, event)
+        for artifact, (phase, bar) in list(self._bars.items()):
+            if self._phases.get(artifact) is not phase:
+                self._progress.remove_task(bar)
+                del self._bars[artifact]
+        for artifact, phase in self._phases.items():
+            if artifact not in self._bars:
+                bar = self._progress.add_task(f"{artifact} {phase.name}", total=phase.tasks, pace="")
+                self._bars[artifact] = phase, bar
+            self._progress.update(self._bars[artifact][1], completed=phase.done, pace=phase.pace())
 
 
-def follow(phase: Phase | None, event: dict[str, Any]) -> Phase | None:
-    """The phase at work after an event: a new one, the same with more done, or none once its artifact is published."""
-    kind = event["event"]
-    if kind == "phase":
-        return Phase(event["artifact"], event["phase"], event["tasks"], event["done"])
-    if phase is None or kind in ("finished", "stopped", "failed"):
-        return None
-    if kind == "artifact" and event["state"] == "published":
-        return None
-    if kind == "task":
-        phase.done += 1
-    if kind == "progress":
-        phase.rows += event["rows"]
-        phase.bytes += event["bytes"]
-    return phase
+def follow(phases: Phases, event: dict[str, Any]) -> None:
+    """Bring the phases at work up to date with an event: one of an artifact begins, gets further, or is over."""
+    kind, artifact = event["event"], event.get("artifact", "")
+    if kind in ("finished", "stopped", "failed"):
+        phases.clear()
+    elif kind == "phase":
+        phases[artifact] = Phase(artifact, event["phase"], event["tasks"], event["done"])
+    elif kind == "artifact" and event["state"] == "published":
+        phases.pop(artifact, None)
+    elif artifact in phases:
+        phase = phases[artifact]
+        if kind == "task":
+            phase.done += 1
+        if kind == "progress":
+            phase.rows += event["rows"]
+            phase.bytes += event["bytes"]
 
 
 def listener(stream: TextIO | None = None) -> Lines | Bars:

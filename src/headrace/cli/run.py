@@ -22,7 +22,7 @@ def run(
         str | None, typer.Option("--until", metavar="ARTIFACT", help="Stop at this artifact, such as verdicts.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Worker processes; all cores if not given.")
+        int | None, typer.Option("--workers", min=0, help="Worker processes; all cores if not given, 0 for none.")
     ] = None,
     memory: Annotated[
         int | None,

@@ -161,12 +161,11 @@ class KernelCache(FunctionCache):
         python = f"py{sys.version_info[0]}{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
         return OneAtATime(self.cache_path, f"{name}-{state(self._kernel)}.{python}", "")
 
-    def signatures(self) -> list[Any]:
+    def signatures(self, codegen: Any) -> list[Any]:
         """The types of arguments that the kernel is kept compiled for on this processor."""
         if not _private(self.cache_path):
             return []
-        processor = self._kernel.targetctx.codegen().magic_tuple()
-        return [key[0] for key in self._cache_file.keys() if key[1] == processor]
+        return [key[0] for key in self._cache_file.entries() if key[1] == codegen.magic_tuple()]
 
     def _load_overload(self, sig: Any, target_context: Any) -> Any:
         return super()._load_overload(sig, target_context) if _private(self.cache_path) else None
@@ -229,7 +228,7 @@ class OneAtATime(IndexDataCacheFile):
                 self._renew()
             return found
 
-    def keys(self) -> list[Any]:
+    def entries(self) -> list[Any]:
         """The keys of all entries."""
         with self._locked(fcntl.LOCK_SH):
             return list(self._load_index())

@@ -34,13 +34,13 @@ def borrowing(function: Callable[P, R]) -> Callable[P, R]:
     return _compiled(function, _nrt=False)
 
 
-_made: list[Dispatcher] = []
+_made: list[Any] = []
 
 
 def load_compiled() -> None:
     """Load what the cache holds of every kernel that has been imported, so that processes forked from here share it."""
     for dispatcher in _made:
-        for signature in dispatcher._cache.signatures():
+        for signature in dispatcher._cache.signatures(dispatcher.targetctx.codegen()):
             dispatcher.compile(signature)
 
 

@@ -1,10 +1,14 @@
-"""The coordinator: makes artifact after artifact, phase after phase, doing only what is missing."""
+"""The coordinator: makes artifacts, phase after phase, doing only what is missing.
+
+Artifacts are begun in the order of the flow, and the next one as soon as a worker has nothing to do: what does not
+need each other fills each other's gaps, such as the last tasks of a phase and phases of a single task. No more are
+begun than that, so that no more scratch lies on disk at once than must.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +19,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, TASKS, Artifact, Manifest
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor, Request
+from headrace.flow.removal import Removal
 from headrace.flow.reuse import take_over
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import digest_file, disk_refusal, fsync_folder, read_json, write_json
@@ -67,31 +72,79 @@ def locked(run: Path) -> bool:
         os.close(handle)
 
 
-def make(step: Step, run: Path, executor: Executor, log: EventLog, memory: int) -> Artifact:
-    """Make one artifact whose inputs are published, or open it if it is there already."""
+def make(steps: list[Step], run: Path, executor: Executor, log: EventLog, memory: int) -> list[Artifact]:
+    """Make artifacts, or open those that are there already.
+
+    Args:
+        steps: each after its inputs.
+        run: the run folder.
+        executor: does the tasks.
+        log: hears of everything.
+        memory: bytes for the coordinator's own data, as it plans and finishes.
+
+    Returns:
+        The artifacts, in the order of the steps.
+
+    Raises:
+        UserError, TaskFailed: see :meth:`headrace.flow.executors.Executor.wait`.
+    """
+    waiting = list(steps)
+    making: dict[str, Iterator[list[Request]]] = {}
+    at_work: dict[str, int] = {}  # tasks of the phase at work
+    made: dict[str, Artifact] = {}
+
+    def advance(name: str) -> None:
+        """Go on with an artifact until it has tasks to wait for, or is published."""
+        for requests in making[name]:
+            if requests:
+                at_work[name] = len(requests)
+                executor.submit(requests)
+                return
+        del making[name]
+        made[name] = Artifact.open(run / "artifacts" / name)
+
+    with Removal(run) as removal:
+        while waiting or making:
+            unmade = {step.name for step in waiting} | making.keys()
+            ready = [step for step in waiting if not any(need.name in unmade for need in step.inputs().values())]
+            if ready and executor.idle:
+                step = ready[0]
+                waiting.remove(step)
+                making[step.name] = _make(step, run, log, memory, removal)
+                advance(step.name)
+                continue
+            done = executor.wait().artifact
+            at_work[done] -= 1
+            if not at_work[done]:
+                del at_work[done]
+                advance(done)
+    return [made[step.name] for step in steps]
+
+
+def _make(step: Step, run: Path, log: EventLog, memory: int, removal: Removal) -> Iterator[list[Request]]:
+    """Make one artifact whose inputs are published: yields the tasks of a phase, and goes on when they are done."""
     final = run / "artifacts" / step.name
     if final.exists():
         log.emit("artifact", artifact=step.name, state="present")
-        return Artifact.open(final)
+        return
     started = time.monotonic()
     log.emit("artifact", artifact=step.name, state="started")
     ctx = TaskContext(run, step, memory=memory)
     if not (ctx.folder / MANIFEST).exists():
         for phase in step.phases():
-            do_phase(phase, ctx, executor, log)
+            yield begin(phase, ctx, log)
         ctx.phase = ""
         collect(ctx, step.finish(ctx))
-    publish(ctx, final)
+    publish(ctx, final, removal)
     artifact = Artifact.open(final)
     seconds = round(time.monotonic() - started, 3)
     log.emit(
         "artifact", artifact=step.name, state="published", seconds=seconds, rows=artifact.rows, bytes=artifact.bytes
     )
-    return artifact
 
 
-def do_phase(phase: Phase, ctx: TaskContext, executor: Executor, log: EventLog) -> None:
-    """Plan a phase unless that was done before, and do the tasks that have left no marker."""
+def begin(phase: Phase, ctx: TaskContext, log: EventLog) -> list[Request]:
+    """Plan a phase unless that was done before; the requests for the tasks that have left no marker."""
     ctx.phase = phase.name
     path = ctx.folder / "plan" / f"{phase.name}.json"
     if not path.exists():
@@ -115,8 +168,12 @@ def do_phase(phase: Phase, ctx: TaskContext, executor: Executor, log: EventLog) 
         taken=len(taken),
     )
     least = phase.memory or (lambda spec: 0)
-    requests = [Request(ctx.step.name, phase.name, t, least(specs[t]), phase.exclusive) for t in missing]
-    executor.map(requests, log)
+    return [
+        Request(
+            ctx.step.name, phase.name, task, least(specs[task]), phase.most and phase.most(specs[task]), phase.exclusive
+        )
+        for task in missing
+    ]
 
 
 def collect(ctx: TaskContext, manifest: dict[str, Any]) -> None:
@@ -177,10 +234,10 @@ def _move(source: Path, target: Path) -> None:
         raise FileNotFoundError(f"{source} is recorded as written but is gone")
 
 
-def publish(ctx: TaskContext, final: Path) -> None:
-    """Remove the scaffolding and rename the folder: from now on the artifact exists."""
+def publish(ctx: TaskContext, final: Path, removal: Removal) -> None:
+    """Move the scaffolding away and rename the folder: from now on the artifact exists."""
     for name in ("scratch", "shards", "files", "at", "plan", "done"):
-        shutil.rmtree(ctx.folder / name, ignore_errors=True)
+        removal.take(ctx.folder / name)
     for left in ctx.folder.rglob(".*.tmp"):
         left.unlink()
     fsync_folder(ctx.folder)

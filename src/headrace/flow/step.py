@@ -34,6 +34,8 @@ class Phase:
         work: run in a worker process for one spec; writes files through the context and returns counts as JSON.
             A task may run twice; its files appear once.
         memory: the least bytes that a spec's task needs. The scheduler runs fewer at once if the budget is small.
+        most: bytes beyond which more is of no use to a spec's task. Without it a phase of few tasks gets all there is,
+            and nothing runs beside it.
         exclusive: the task uses all cores itself (training), so nothing runs beside it.
     """
 
@@ -41,6 +43,7 @@ class Phase:
     plan: Callable[[TaskContext], list[dict[str, Any]]]
     work: Callable[[TaskContext, dict[str, Any]], dict[str, Any]]
     memory: Callable[[dict[str, Any]], int] | None = None
+    most: Callable[[dict[str, Any]], int] | None = None
     exclusive: bool = False
 
 

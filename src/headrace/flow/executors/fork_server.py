@@ -54,7 +54,7 @@ class Forked:
 
 
 class ForkServer:
-    """The coordinator's side: starts the server, and a new one if it was killed.
+    """The coordinator's side of one server.
 
     Args:
         run: the run folder.
@@ -62,68 +62,67 @@ class ForkServer:
         environment: of the server, and so of every worker.
         log: the file of what the server itself prints.
         workers: how many will be asked for.
+
+    Attributes:
+        gone: the server has died or was closed, and with it all of its workers.
     """
 
     def __init__(self, run: Path, graph: str, environment: dict[str, str], log: Path, workers: int) -> None:
-        self._run, self._graph, self._environment, self._log = run, graph, environment, log
-        self._kernels = workers >= MANY
-        self._process: subprocess.Popen[bytes] | None = None
+        self.log, self.gone = log, False
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", __name__, str(run), graph, str(os.getpid()), str(other.fileno())]
+        with other, open(log, "ab") as out:
+            self._process = subprocess.Popen(
+                [*command, "kernels"] if workers >= MANY else command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                pass_fds=[other.fileno()],
+                process_group=0,
+            )
 
-    def start(self, environment: dict[str, str], log: int) -> Forked:
+    def start(self, environment: dict[str, str], log: int) -> Forked | None:
         """Fork a worker.
 
         Args:
             environment: what it has besides the server's.
             log: the descriptor of the file that it prints to.
 
-        Raises:
-            RuntimeError: no server can be started; the log says why.
+        Returns:
+            The worker, or None if the server is gone.
         """
         requests, stdin = os.pipe()
         stdout, answers = os.pipe()
-        try:
-            for _ in range(2):  # a server that was killed between two workers is replaced
-                if self._process is None:
-                    self._launch()
-                reply = self._ask({"start": environment}, [requests, answers, log])
-                if reply is not None:
-                    return Forked(self, reply["pid"], os.fdopen(stdin, "wb", 0), os.fdopen(stdout, "rb", 0))
+        reply = self._ask({"start": environment}, [requests, answers, log])
+        os.close(requests)
+        os.close(answers)
+        if reply is None:
             os.close(stdin)
             os.close(stdout)
-            raise RuntimeError(f"workers cannot be started; the reason is in {self._log}")
-        finally:
-            os.close(requests)
-            os.close(answers)
+            return None
+        return Forked(self, reply["pid"], os.fdopen(stdin, "wb", 0), os.fdopen(stdout, "rb", 0))
 
     def wait(self, pid: int) -> int:
         """The exit code of a worker that has ended or is ending; that of the server's death if it is gone too."""
-        reply = self._ask({"wait": pid}, []) if self._process is not None else None
+        reply = self._ask({"wait": pid}, [])
         return -signal.SIGKILL if reply is None else int(reply["code"])
 
     def close(self) -> None:
         """End the server, and with it every worker that is left."""
-        if self._process is not None:
-            self._socket.close()
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def _launch(self) -> None:
-        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", __name__, str(self._run), self._graph, str(os.getpid()), str(other.fileno())]
-        with other, open(self._log, "ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "kernels"] if self._kernels else command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-                pass_fds=[other.fileno()],
-                process_group=0,
-            )
+        if self.gone:
+            return
+        self.gone = True
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+        if self.log.exists() and self.log.stat().st_size == 0:
+            self.log.unlink()
 
     def _ask(self, wish: dict[str, Any], descriptors: list[int]) -> dict[str, Any] | None:
-        """The server's reply, or None if it died."""
+        """The server's reply, or None if it is gone."""
+        if self.gone:
+            return None
         try:
             socket.send_fds(self._socket, [orjson.dumps(wish)], descriptors)
             reply = self._socket.recv(PACKET)

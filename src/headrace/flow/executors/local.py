@@ -20,7 +20,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import orjson
 
@@ -46,6 +46,8 @@ FORKS = sys.platform == "linux"
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes] | Forked
+    stdin: IO[bytes]
+    stdout: IO[bytes]
     log: Path
     threads: int
     request: Request | None = None
@@ -62,10 +64,9 @@ class _Worker:
             "threads": self.threads,
             "careful": careful,
         }
-        assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died before the request came: its other pipe says so
-            self.process.stdin.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-            self.process.stdin.flush()
+            self.stdin.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            self.stdin.flush()
 
 
 class LocalExecutor:
@@ -145,15 +146,16 @@ class LocalExecutor:
             if running and free < max(request.least, min(wanted, self.memory // self.workers)):
                 return
             self._waiting.popleft()
-            worker = self._worker(self.workers if request.exclusive else 1)
-            worker.ask(request, min(max(wanted, request.least), free), careful=request in self._deaths)
+            threads, again = self.workers if request.exclusive else 1, request in self._deaths
+            worker = self._start(threads) if again else self._worker(threads)  # an idle one may be dying of the same
+            worker.ask(request, min(max(wanted, request.least), free), careful=again)
 
     def _worker(self, threads: int) -> _Worker:
         """A worker with nothing to do. Those for one core and those for all of them are not kept beside each other."""
         for worker in [worker for worker in self._pool if worker.request is None]:
             if worker.threads == threads:
                 return worker
-            self._selector.unregister(worker.process.stdout)
+            self._selector.unregister(worker.stdout)
             worker.process.kill()
             self._discard(worker)
         return self._start(threads)
@@ -165,17 +167,24 @@ class LocalExecutor:
         path = logs / f"worker-{os.getpid()}-{self._numbers}.log"
         cores = dict.fromkeys(_THREADS, str(threads))
         with open(path, "ab") as log:
-            worker = _Worker(self._forked(cores, log.fileno()) if FORKS else self._spawned(cores, log), path, threads)
+            process = self._forked(cores, log.fileno()) if FORKS else self._spawned(cores, log)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        worker = _Worker(process, process.stdin, process.stdout, path, threads)
         self._pool.append(worker)
-        self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         return worker
 
     def _forked(self, cores: dict[str, str], log: int) -> Forked:
-        if self._server is None:
-            environment = {**os.environ, **_ALLOCATOR, **dict.fromkeys(_THREADS, "1")}
-            path = self.run / "logs" / f"fork-server-{os.getpid()}.log"
-            self._server = ForkServer(self.run, self.graph, environment, path, self.workers)
-        return self._server.start(cores, log)
+        for _ in range(2):  # a server that was killed since it started the last worker is replaced
+            server = self._server
+            if server is None or server.gone:
+                environment = {**os.environ, **_ALLOCATOR, **dict.fromkeys(_THREADS, "1")}
+                path = self.run / "logs" / f"fork-server-{os.getpid()}.log"
+                server = self._server = ForkServer(self.run, self.graph, environment, path, self.workers)
+            if forked := server.start(cores, log):
+                return forked
+        raise TaskFailed(f"workers cannot be started; the reason is in {server.log}")
 
     def _spawned(self, cores: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -191,10 +200,9 @@ class LocalExecutor:
         """Forget a dead worker; its exit code, negative for a signal."""
         self._pool.remove(worker)
         code = worker.process.wait()
-        for pipe in (worker.process.stdin, worker.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        for pipe in (worker.stdin, worker.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
         if worker.log.exists() and worker.log.stat().st_size == 0:
             worker.log.unlink()
         return code
@@ -202,7 +210,7 @@ class LocalExecutor:
     # Listening.
 
     def _hear(self, worker: _Worker) -> None:
-        data = os.read(worker.process.stdout.fileno(), 1 << 16)
+        data = os.read(worker.stdout.fileno(), 1 << 16)
         if not data:
             self._bury(worker)
             return
@@ -240,7 +248,7 @@ class LocalExecutor:
 
     def _bury(self, worker: _Worker) -> None:
         """A worker's pipe has ended: it is dead, whatever the reason."""
-        self._selector.unregister(worker.process.stdout)
+        self._selector.unregister(worker.stdout)
         request, memory, at = worker.request, worker.memory, self._last_words(worker)
         code = self._discard(worker)
         if request is None:

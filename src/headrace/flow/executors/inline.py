@@ -1,0 +1,49 @@
+"""Tasks one after another in this process, for a debugger: ``headrace run --workers 0``."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+from headrace.flow.executors import Request
+from headrace.flow.step import Step, topological
+from headrace.flow.task import TaskContext
+
+
+class InlineExecutor:
+    """Does each task when it is waited for; an exception keeps its traceback, and a crash ends the run.
+
+    Args:
+        run: the run folder.
+        targets: the steps whose tasks may come; their inputs are added.
+        memory: bytes for the data of a task.
+        careful: whether tasks handle one document at a time, as after a worker's death.
+    """
+
+    def __init__(self, run: Path, targets: list[Step], memory: int, careful: bool = False) -> None:
+        self._run, self._memory, self._careful = run, memory, careful
+        self._steps = {step.name: step for step in topological(targets)}
+        self._waiting: deque[Request] = deque()
+
+    def submit(self, requests: list[Request]) -> None:
+        """Take the tasks of a phase."""
+        self._waiting += requests
+
+    def wait(self) -> Request:
+        """Do the next task."""
+        request = self._waiting.popleft()
+        self.execute(request)
+        return request
+
+    def execute(self, request: Request) -> None:
+        """Do a task."""
+        step, memory = self._steps[request.artifact], max(self._memory, request.least)
+        TaskContext(self._run, step, request.phase, request.task, memory, careful=self._careful).execute()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no task waits."""
+        return not self._waiting
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,55 @@
+"""Folders that are no longer needed are removed beside the work: a million scratch files take minutes."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+REMOVING = ".removing"
+
+
+class Removal:
+    """Removes folders in a thread; a context manager that waits for the end of it.
+
+    What a killed run had still to remove goes first.
+
+    Args:
+        run: the run folder. Folders are moved into one of it, so that they are gone at once from where they were.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._folder = run / REMOVING
+        self._folders: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._remove, daemon=True)
+
+    def take(self, path: Path) -> None:
+        """Have a folder removed, if there is one."""
+        aside = self._folder / f"{path.parent.name}-{path.name}-{os.getpid()}"
+        try:
+            os.replace(path, aside)
+        except FileNotFoundError:
+            return
+        self._folders.put(aside)
+
+    def _remove(self) -> None:
+        while (path := self._folders.get()) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left in self._folder.iterdir():
+            self._folders.put(left)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folders.put(None)
+        self._thread.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
