@@ -83,7 +83,7 @@ def test_user_errors_are_one_message_and_exit_code_2(tmp_path):
         (["run"], "RECIPE"),
         (["run", CRYSTALCODER, "--memory", "4XB"], "4XB"),
         (["run", CRYSTALCODER, "--memory", "1MB"], "64 MB"),
-        (["run", CRYSTALCODER, "--workers", "0"], "workers"),
+        (["run", CRYSTALCODER, "--workers", "-1"], "workers"),
         (["plan", CRYSTALCODER, "--set", "seed"], "KEY=VALUE"),
         (["status", "/nowhere"], "recipe.yaml"),
         (["digest", "/nowhere"], "recipe.yaml"),

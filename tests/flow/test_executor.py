@@ -128,6 +128,7 @@ def test_workers_are_forked_from_one_process_and_a_new_one_if_it_is_killed(tmp_p
             log = [e for e in read_events(tmp_path / "run") if e["event"] == "worker"]
             server = int(Path(f"/proc/{log[-1]['pid']}/stat").read_text().rpartition(")")[2].split()[1])
             servers.append(server)
+            assert len(os.listdir(f"/proc/{server}/task")) == 1
             os.kill(server, signal.SIGKILL)
 
     tasks = done(tmp_path / "run", listener=shoot)["holding"]["tasks"]

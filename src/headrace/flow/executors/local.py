@@ -38,6 +38,7 @@ _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "33554432",
     "MALLOC_ARENA_MAX": "2",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow starts it unused; the server that forks has one thread
 }
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 FORKS = sys.platform == "linux"
@@ -176,15 +177,14 @@ class LocalExecutor:
         return worker
 
     def _forked(self, cores: dict[str, str], log: int) -> Forked:
+        path = self.run / "logs" / f"fork-server-{os.getpid()}.log"
         for _ in range(2):  # a server that was killed since it started the last worker is replaced
-            server = self._server
-            if server is None or server.gone:
+            if self._server is None or self._server.gone:
                 environment = {**os.environ, **_ALLOCATOR, **dict.fromkeys(_THREADS, "1")}
-                path = self.run / "logs" / f"fork-server-{os.getpid()}.log"
-                server = self._server = ForkServer(self.run, self.graph, environment, path, self.workers)
-            if forked := server.start(cores, log):
+                self._server = ForkServer(self.run, self.graph, environment, path, self.workers)
+            if forked := self._server.start(cores, log):
                 return forked
-        raise TaskFailed(f"workers cannot be started; the reason is in {server.log}")
+        raise TaskFailed(f"workers cannot be started; the reason is in {path}")
 
     def _spawned(self, cores: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
