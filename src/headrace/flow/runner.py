@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def locked(run: Path) -> bool:
         os.close(handle)
 
 
-def make(steps: list[Step], run: Path, executor: Executor, log: EventLog, memory: int) -> list[Artifact]:
+def make(steps: Sequence[Step], run: Path, executor: Executor, log: EventLog, memory: int) -> list[Artifact]:
     """Make artifacts, or open those that are there already.
 
     Args:
