@@ -11,6 +11,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Near
 from headrace.select.why.locate import locate
+from headrace.select.why.unread import find_unread
 
 # Reasons whose evidence names another document, to be shown beside this one.
 PAIRED = ("duplicate", "holdout")
@@ -25,7 +26,8 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
         context: equal lines shown around each difference from a duplicate; None shows all.
 
     Returns:
-        As :func:`headrace.select.why.explain.explain_row`, and ``"copies"``: the other rows with this id; ``"pair"``:
+        Of a row that could not be read ``{"quarantined": its entry}``. Of others as
+        :func:`headrace.select.why.explain.explain_row`, and ``"copies"``: the other rows with this id; ``"pair"``:
         the document that this one is a copy of, side by side, or None; ``"stages"``: stage -> stretches of its
         sequence.
 
@@ -39,6 +41,9 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
     if "documents" not in artifacts:
         raise UserError("The run has no documents yet.", str(run), "Run the recipe first, at least --until documents.")
     documents = artifacts["documents"]
+    unread = find_unread(documents, document)
+    if unread is not None:
+        return {"quarantined": unread}
     row, *copies = _find(documents, document)
     told = explain_row(recipe, artifacts, row) | {"copies": copies, "pair": None, "stages": {}}
     verdict = told["verdict"]

@@ -22,6 +22,7 @@ from headrace.flow.step import Step, topological
 from headrace.flow.storage import digest_file, read_json, replacing
 from headrace.recipe.functions import keep_copy
 from headrace.recipe.load import dump, load_recipe
+from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -56,19 +57,25 @@ class Graph:
         return topological([*self.steps.values(), *self.sequences.values(), *self.models.values()])
 
     def until(self, target: str) -> list[Step]:
-        """The steps that a target needs: a kind, ``sequence-stage1``, ``model-stage2``, in any case of letters.
+        """The steps that a target needs, and it: see :meth:`named`."""
+        return topological(self.named(target, "--until"))
+
+    def named(self, target: str, where: str) -> list[Step]:
+        """The steps that a target names: a kind, ``sequence-stage1``, ``model-stage2``, in any case of letters.
 
         Raises:
-            UserError: there is no such artifact in this recipe.
+            UserError: there is no such artifact in this recipe; ``where`` the user asked for it.
         """
         wanted = target.lower()
         chosen = [s for s in self.all() if wanted in (s.kind, f"{s.kind}-{s.stage}".lower(), s.name.lower())]
         if not chosen:
             names = dict.fromkeys(f"{s.kind}-{s.stage}" if s.stage else s.kind for s in self.all())
             raise UserError(
-                f"The recipe makes no artifact {target!r}.", "--until", f"Choose one of {', '.join(names)}."
+                f"The recipe makes no artifact {target!r}.",
+                where,
+                suggest(target, names) or f"Choose one of {', '.join(names)}.",
             )
-        return topological(chosen)
+        return chosen
 
 
 def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
@@ -168,12 +175,13 @@ def read_graph(run: Path) -> Graph:
     return build_graph(recipe, read_inventory(recipe.sources, run))
 
 
-def artifact(run: Path, kind: str, stage: str | None = None) -> Artifact:
-    """The finished artifact of a kind in a run.
+def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
+    """The finished artifact of a kind in a run, as its recipe is now.
 
     Raises:
         UserError: the recipe makes none, or it is not finished.
     """
+    run = Path(run)
     for step in read_graph(run).all():
         if step.kind == kind and step.stage == stage:
             folder = run / "artifacts" / step.name
@@ -312,8 +320,8 @@ def status(run: Path) -> dict[str, Any]:
     """What is done, running and missing in a run folder.
 
     Returns:
-        ``{"recipe", "running", "artifacts": [{"name", "state": done | partial | missing, "rows", "bytes", "seconds",
-        "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``; the
+        ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing, "rows", "bytes",
+        "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``; the
         artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
 
     Raises:
@@ -338,7 +346,8 @@ def _state(run: Path, step: Step) -> dict[str, Any]:
     from headrace.flow.task import TaskContext
 
     final, partial = run / "artifacts" / step.name, run / "artifacts" / f"{step.name}.partial"
-    entry: dict[str, Any] = {"name": step.name, "kind": step.kind, "stage": step.stage, "state": "missing"}
+    entry: dict[str, Any] = {"name": step.name, "kind": step.kind, "stage": step.stage}
+    entry |= {"path": str(final), "state": "missing"}
     if final.is_dir():
         made = Artifact.open(final)
         entry |= {"state": "done", "rows": made.rows, "bytes": made.bytes}

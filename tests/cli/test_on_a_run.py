@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 RECIPE = """\
 name: tiny
+documents: {max_quarantined: 0.1}
 sources:
   prose: {files: "prose.jsonl", license: CC0-1.0}
   more: {files: "more.jsonl"}
@@ -46,6 +49,8 @@ def folder(tmp_path_factory) -> Path:
     more = [*texts[40:], texts[0], texts[1] + " and a few words more at the end"]
     for name, rows in (("prose", prose), ("more", more)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    with open(folder / "prose.jsonl", "a") as file:
+        file.write('{"text": "cut off\n\n')
     (folder / "recipe.yaml").write_text(RECIPE)
     done = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--workers", 1, "--until", "Sequence-One")
     assert done.returncode == 0, done.stderr
@@ -110,6 +115,28 @@ def test_why_a_document_was_removed_shows_the_evidence(folder):
     assert near["pair"] is None or 0.8 < near["pair"]["jaccard"] < 1
 
 
+def test_why_a_row_was_not_read(folder, command):
+    told = json.loads(command("why", folder / "run", "prose:prose.jsonl:41", "--json").stdout)["quarantined"]
+    assert (told["line"], told["excerpt"]) == (42, '{"text": "cut off')
+    said = command("why", folder / "run", "prose:prose.jsonl:41").stdout
+    assert "quarantined: not JSON" in said
+    assert "cut off" in said
+    blank = command("why", folder / "run", "prose:prose.jsonl:42")
+    assert (blank.returncode, "empty ones are no documents" in blank.stderr) == (2, True)
+
+
+def test_what_was_removed_is_said_after_a_part_of_a_run_and_by_status(folder, command):
+    text = "Records: 65 read"
+    done = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--workers", 1, "--until", "verdicts")
+    assert text in done.stdout
+    assert "kept (" in done.stdout
+    assert text in command("status", folder / "run").stdout
+    prose, more = json.loads(command("status", folder / "run", "--json").stdout)["sources"]
+    assert (prose["read"], prose["quarantined"], prose["skipped"]) == (43, 1, 1)
+    assert prose["removed"] == {"short": 1}
+    assert more["removed"]["duplicate"] >= 1
+
+
 def test_why_of_a_text_that_is_not_in_the_run(folder, tmp_path):
     first = json.loads((folder / "prose.jsonl").read_text().splitlines()[5])["text"]
     (tmp_path / "text.txt").write_text(first + " changed")
@@ -153,3 +180,68 @@ def test_replay_shows_rows_with_their_documents(folder):
 def test_a_second_run_does_nothing_and_says_so(folder):
     again = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--until", "verdicts")
     assert again.stdout.count("there already") == 4
+
+
+def test_the_examples_of_the_page_on_formats(folder, command, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert examples
+    for example in examples:
+        exec(compile(example, "docs/formats.md", "exec"), {"run": folder / "run"})
+    said = capsys.readouterr().out
+    verdicts = json.loads(command("why", folder / "run", "prose:prose.jsonl:40", "--json").stdout)["verdict"]
+    assert re.search(rf"prose\W+{verdicts['reason']}\W+1\b", said)
+    assert "CC0-1.0" in said
+    assert "tokens" in said
+
+
+def test_the_path_of_an_artifact_is_the_one_that_the_recipe_describes(folder, command):
+    said = command("path", folder / "run", "Sequence-One").stdout.strip()
+    assert json.loads((Path(said) / "manifest.json").read_text())["stage"] == "one"
+    listed = json.loads(command("status", folder / "run", "--json").stdout)["artifacts"]
+    assert said in [entry["path"] for entry in listed]
+    assert command("path", folder / "run", "sequence-two").returncode == 2
+    assert "Did you mean 'verdicts'?" in command("path", folder / "run", "verdict").stderr
+
+
+def test_what_the_recipe_does_not_need_is_removed_when_asked(folder, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    changed = ["--set", "filters.short.min_characters=50", "--until", "verdicts"]
+    again = ("run", folder / "recipe.yaml", "--out", run, "--workers", 1)
+    assert headrace(*again, *changed).returncode == 0
+    (run / "artifacts" / "tokens-00000000.partial").mkdir()
+    (run / "artifacts" / "tokens-00000000.partial" / "x").write_bytes(b"12345")
+    (run / "damaged" / "documents-1").mkdir(parents=True)
+    names = {path.name for path in (run / "artifacts").iterdir()}
+    told = json.loads(command("clean", run, "--dry-run", "--json").stdout)
+    assert not told["removed"]
+    kinds = {entry["path"]: entry["kind"] for entry in told["leftovers"]}
+    assert kinds["damaged/documents-1"] == "damaged artifact"
+    assert kinds["artifacts/tokens-00000000.partial"] == "unfinished artifact"
+    # What followed from the other threshold, and nothing else.
+    old = {Path(path).name for path, kind in kinds.items() if kind == "artifact"}
+    assert {name.rsplit("-", 1)[0] for name in old} == {"verdicts", "tokenizer", "tokens", "sequence-one"}
+    assert {path.name for path in (run / "artifacts").iterdir()} == names
+    refused = command("clean", run)
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    done = command("clean", run, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "Removed: " in done.stdout
+    assert {path.name for path in (run / "artifacts").iterdir()} == names - old - {"tokens-00000000.partial"}
+    assert not list((run / "damaged").iterdir())
+    assert "0 folders" in command("clean", run).stdout
+    assert "there already" in headrace(*again, *changed).stdout
+
+
+def test_checkpoints_of_other_training_go_when_asked_for(folder, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    step = run / "checkpoints" / "one" / "step-00000020"
+    step.mkdir(parents=True)
+    (step / "state.json").write_text('{"identity": "other", "step": 20}')
+    assert "checkpoints" not in command("clean", run, "--dry-run").stdout
+    assert "checkpoints/one/step-00000020" in command("clean", run, "--checkpoints", "--dry-run").stdout
+    assert command("clean", run, "--checkpoints", "--yes").returncode == 0
+    assert not step.exists()

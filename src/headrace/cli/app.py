@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace import __version__
-from headrace.cli import digest, doctor, init, plan, replay, run, status, why
+from headrace.cli import clean, digest, doctor, init, path, plan, replay, run, status, why
 from headrace.cli.terminal import say
 from headrace.errors import UserError
 
@@ -20,7 +20,6 @@ app = typer.Typer(
     name="headrace",
     help="Raw corpora to the exact token sequence a language model trains on, and the staged training itself.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -68,5 +67,17 @@ def _options(
     """Options of headrace itself."""
 
 
-for _command in (init.init, plan.plan, run.run, status.status, why.why, replay.replay, digest.digest, doctor.doctor):
+COMMANDS = (
+    init.init,
+    plan.plan,
+    run.run,
+    status.status,
+    why.why,
+    replay.replay,
+    path.path,
+    digest.digest,
+    clean.clean,
+    doctor.doctor,
+)
+for _command in COMMANDS:
     app.command()(guarded(_command))

@@ -36,7 +36,8 @@ def replay(
     from headrace.tokens.load import open_engine
 
     sequence = pipeline.open_sequence(run, stage)
-    batch = pipeline.read_recipe(run).stage(stage).train.batch
+    # The held-out sequence is no stage: it is read row by row.
+    batch = next((one.train.batch for one in pipeline.read_recipe(run).stages if one.name == stage), 1)
     rows = replayed(sequence, beside(sequence, "documents"), open_engine(beside(sequence, "tokenizer")), step, batch)
     if row is not None:
         if row >= len(rows):

@@ -22,11 +22,11 @@ def status(run: RunFolder, json: Json = False) -> None:
     if json:
         say_json(state | {"sources": [asdict(source) | {"read": source.read} for source in sources]})
     else:
-        say("\n".join([render(state, run), *(corpus_lines(sources, screen()) if sources else [])]))
+        say(render(state, run, corpus_lines(sources, screen()) if sources else []))
 
 
-def render(state: dict[str, Any], run: Path) -> str:
-    """The state of a run as a table, closed by a line on how it stands."""
+def render(state: dict[str, Any], run: Path, records: list[str]) -> str:
+    """The state of a run as a table, what became of the records, and a line on how it stands."""
     from headrace.planning.text import table
     from headrace.report.numbers import duration, size
 
@@ -49,21 +49,7 @@ def render(state: dict[str, Any], run: Path) -> str:
     done = sum(entry["state"] == "done" for entry in state["artifacts"])
     lines = [f"{state['recipe']}: {done} of {len(state['artifacts'])} artifacts done"]
     lines += table(["artifact", "state", "rows", "disk", "time"], rows)
-    lines += _not_documents(state)
-    return "\n".join([*lines, _standing(state, done, run)])
-
-
-def _not_documents(state: dict[str, Any]) -> list[str]:
-    """What of the input became no document, if anything."""
-    from headrace.documents.readers.base import lost
-
-    read = next((entry for entry in state["artifacts"] if "quarantined" in entry), None)
-    if read is None:
-        return []
-    lines = [f"{read['quarantined']:,} rows quarantined"] if read["quarantined"] else []
-    if read["lost_rows"] or read["lost_bytes"]:
-        lines.append(f"{lost(read['lost_rows'], read['lost_bytes'])} lost in damaged files")
-    return lines
+    return "\n".join([*lines, *records, _standing(state, done, run)])
 
 
 def _left(run: Path, artifact: str, running: bool) -> str:

@@ -60,6 +60,8 @@ def _read(path: Path) -> str:
 
 def render(told: dict[str, Any], width: int) -> str:
     """The answer as text: the document, each decision, the pair of duplicates, where it went."""
+    if "quarantined" in told:
+        return _unread(told["quarantined"])
     about = told["document"]
     lines = [f"document {about['id']}, {about['characters']:,} characters"]
     if about["row"] is not None:
@@ -88,6 +90,13 @@ def render(told: dict[str, Any], width: int) -> str:
     for stage, places in told.get("stages", {}).items():
         lines.append(f"{stage:<8} {_places(places)}")
     return "\n".join(lines)
+
+
+def _unread(bad: dict[str, Any]) -> str:
+    """What the quarantine says of a row that is no document."""
+    lines = [f"{bad['source']}:{one_line(bad['file'])}:{bad['line'] - 1} (line {bad['line']}) was not read"]
+    lines.append(f"verdict  quarantined: {one_line(bad['error'])}")
+    return "\n".join([*lines, f"         {bad['excerpt']!r}"] if bad["excerpt"] else lines)
 
 
 def _some(rows: list[int]) -> str:

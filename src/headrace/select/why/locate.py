@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.select.why.unread import ORIGIN
 
 ID_DIGITS = 32
 SHORTEST = 6  # digits of an id by which it may be called
@@ -32,7 +33,7 @@ def locate(documents: Artifact, document: str) -> list[int]:
         return [int(dense[1])]
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},{ID_DIGITS}}}", document):
         rows = _rows(documents, ["id"], {"id": document})
-    elif origin := re.fullmatch(r"([^:]+):(.+):(\d+)", document, re.DOTALL):
+    elif origin := ORIGIN.fullmatch(document):
         wanted = {"source": origin[1], "origin_file": origin[2], "origin_row": int(origin[3])}
         rows = _rows(documents, list(wanted), wanted)
     else:
@@ -45,7 +46,7 @@ def locate(documents: Artifact, document: str) -> list[int]:
         raise UserError(
             f"The run has no document {document!r}.",
             str(documents.path),
-            "Rows of a file count from 0; ids stand in the column `id` of the documents.",
+            "Rows of a file count from 0, and empty ones are no documents; ids stand in the column `id`.",
         )
     return rows
 
