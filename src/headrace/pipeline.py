@@ -321,8 +321,8 @@ def status(run: Path) -> dict[str, Any]:
 
     Returns:
         ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing, "rows", "bytes",
-        "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``; the
-        artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
+        "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``;
+        the artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
 
     Raises:
         UserError: it is no run folder.
