@@ -24,7 +24,9 @@ def items(path: Path, part: Part = Part(), **source: Any) -> list[Item]:  # noqa
     file, read = listed(path, **source)
     tally = Tally()
     found = list(reader(file.format).read(file, part, read, tally))
-    assert tally.read == sum(not isinstance(item, Lost) for item in found)
+    assert tally.read == sum(
+        0 if isinstance(item, Lost) else item.rows if isinstance(item, Bad) else 1 for item in found
+    )
     return found
 
 

@@ -92,7 +92,7 @@ def test_other_fields_stay(tmp_path):
         (b"nonsense", "not JSON"),
         (b'{"text": "cut', "not JSON"),
         (b'{"other": "x"}', "no text in the field 'text'; the row's other fields: other"),
-        (b'{"text": null}', "no text in the field 'text'"),
+        (b'{"text": null}', "the field 'text' is null"),
         (b'{"text": 3}', "holds a number, not text"),
         (b'{"text": ["x"]}', "holds a list, not text"),
         (b'["text"]', "holds a list, not an object"),

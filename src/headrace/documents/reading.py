@@ -42,16 +42,18 @@ class Reading:
         self._ctx.at(f"{self._source.name}:{file.name}")
         # A file that is cut short by its byte ranges has the limit in them.
         left = file.take if file.take is not None and part.end is None else None
-        before = self._tally.read
-        for consumed, item in enumerate(reader(file.format).read(file, part, self._source.source, self._tally)):
+        before, consumed = self._tally.read, 0
+        for item in reader(file.format).read(file, part, self._source.source, self._tally):
             if self._ctx.careful:
                 self._ctx.at(f"{self._source.name}:{file.name}:{item.row}")
             if isinstance(item, Skipped):
                 self._skipped += 1
+                consumed += 1
                 continue
             made = item if isinstance(item, Bad | Lost) else self._maker.make(file.name, item)
             if isinstance(made, Bad | Lost):
                 self._quarantine.add(file.name, made)
+                consumed += made.rows if isinstance(made, Bad) else 0
                 continue
             row, characters = made
             size = len(row[1])
@@ -60,6 +62,7 @@ class Reading:
                 if left < 0:  # the reader has counted ahead of what is taken
                     self._tally.read = before + consumed
                     return
+            consumed += 1
             self._bytes += size
             self._characters += characters
             self._sink.add(row)

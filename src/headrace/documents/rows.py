@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from headrace.documents.fields import MISSING, find, paths, take
 from headrace.documents.ids import content_id
 from headrace.documents.normalise import normaliser
 from headrace.documents.readers.base import Bad, Message, Record, excerpt, kind
@@ -23,6 +24,10 @@ class RowMaker:
         name: the source's name.
         source: its section of the recipe: which fields fill which columns, and the constants.
         normalise: the method of normalisation.
+
+    Attributes:
+        named: for each field that the recipe names, how many records have it.
+        unnamed: the fields of the first record that lacks one of them.
     """
 
     def __init__(self, name: str, source: Source, normalise: str) -> None:
@@ -31,6 +36,8 @@ class RowMaker:
         constants = {"license": source.license, "repo": source.repo, "path": None, "language": source.language}
         mapped = source.fields.model_dump()
         self._columns = [(mapped[c] or c, mapped[c] is not None, constants[c]) for c in COLUMNS]
+        self.named = {name: 0 for name in mapped.values() if name is not None}
+        self.unnamed: list[str] = []
 
     def make(self, file: str, record: Record) -> tuple[Row, int] | Bad:
         """The row and its length in characters (code points), or why there is none."""
@@ -75,27 +82,29 @@ class RowMaker:
         A field that the recipe names may hold a number or a list of names; one that only happens to be called like
         the column counts if it is text.
         """
-        value = fields.get(key)
+        value = find(fields, key) if mapped else fields.get(key)
+        if mapped and value is not MISSING:
+            self.named[key] += 1
+        elif mapped and not self.unnamed:
+            self.unnamed = paths(fields)
+        if isinstance(value, bytes):
+            value = _plain(value)
         if isinstance(value, list) and mapped:
             value = ", ".join(str(item) for item in value if item is not None) or None
         elif mapped and isinstance(value, int | float):
             value = str(value)
         if not isinstance(value, str):
             return constant
-        del fields[key]
+        take(fields, key)
         value.encode("utf-8")  # a lone surrogate is told here, with its document
         return value
 
 
 def _plain(value: Any) -> Any:
-    """What Arrow holds and JSON does not, as text."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return value.hex()
-    return f"{value}" if type(value).__name__ in ("Decimal", "timedelta") else _refuse(value)
-
-
-def _refuse(value: Any) -> Any:
-    raise TypeError(f"{kind(value)} in a field")
+    """Bytes as text: as it is if they are UTF-8, else hexadecimal digits."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{kind(value)} in a field")
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.hex()

@@ -133,8 +133,9 @@ class Quarantine:
             error += f"; {lost(bad.rows, bad.bytes)} lost"
             kept = self.losses
         else:
-            self.rows += 1
+            self.rows += bad.rows
             kept = self.first
+            error += f"; so are {bad.rows - 1:,} rows behind it" if bad.rows > 1 else ""
         entry = {"source": self._source, "file": file, "line": bad.row + 1, "error": error, "excerpt": bad.excerpt}
         safe = {key: _clean(value) for key, value in entry.items()}
         self._file.write(orjson.dumps(safe, option=orjson.OPT_APPEND_NEWLINE))

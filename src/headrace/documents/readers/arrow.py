@@ -1,21 +1,31 @@
-"""Arrow IPC, as a file or as a stream (the form that Hugging Face datasets keeps): one document a row."""
+"""Arrow IPC, as a file or as a stream (the form that Hugging Face datasets keeps): one document a row.
+
+A file is read as the stream that it holds, so that one cut short still gives what it has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import IO
 
 import pyarrow as pa
 
-from headrace.documents.readers.base import Bad, Item, Part, Reader, Tally, document
+from headrace.documents.readers.arrow_messages import BATCH, DICTIONARY, SCHEMA, Message, MessageError, messages
+from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Tally, document
 from headrace.documents.readers.streams import open_file
-from headrace.documents.readers.tables import batch_items, require
+from headrace.documents.readers.tables import FAILURES, Shape, batch_items, require, told, validate
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 from headrace.recipe.schema import Source
 
 MAGIC = b"ARROW1"
+HEAD = 8  # the mark, padded
+TAIL = 4 + len(MAGIC)  # the footer's length, and the mark again
+SLACK = 64  # behind the last message: the mark of the stream's end, padded
+UNIT = 256 << 20  # bytes of a compressed batch, which Arrow decompresses as a whole
 
 
 class Arrow(Reader):
@@ -24,39 +34,136 @@ class Arrow(Reader):
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item a row."""
         shape = partial(document, name=source.text, tally=tally)
-        yield from arrow_items(file, tally, shape, lambda schema: require(schema, source.text, file.url))
+        yield from arrow_items(file, tally, shape, lambda schema: require(schema, source.text, file.url), source.text)
 
 
 def arrow_items(
-    file: InputFile, tally: Tally, shape: Callable[[int, Any], Item], check: Callable[[pa.Schema], None]
+    file: InputFile, tally: Tally, shape: Shape, check: Callable[[pa.Schema], None], text: str | None = None
 ) -> Iterator[Item]:
-    """Items of all record batches. Where the file is corrupt it ends with one bad row."""
+    """Items of all record batches; damaged ones are lost, and the others are read."""
     if file.compression is not None:
         raise UserError("Compressed Arrow files are not read.", file.url, "Decompress it, or write it as Parquet.")
-    row = 0
     with open_file(file) as stream:
+        found, damage = _survey(stream, file.size)
         try:
-            for batch in _batches(file, stream, check):
-                yield from batch_items(batch, row, tally, shape)
-                row += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            if getattr(error, "errno", None) is not None:
-                raise
-            tally.read += 1
-            yield Bad(row, f"the Arrow file is corrupt: {str(error).splitlines()[0]}")
+            if not found or found[0].kind != SCHEMA:
+                raise MessageError("it has no schema")
+            schema = _open(file, stream, found[:1]).schema
+            schema.names  # noqa: B018 - names that are not UTF-8 are told here
+        except FAILURES as error:
+            yield Lost(0, f"the Arrow file is corrupt: {told(error)}", bytes=max(file.size, 1))
+            return
+        check(schema)
+        row = 0
+        for item in _batches(file, stream, found):
+            if isinstance(item, pa.RecordBatch):
+                yield from batch_items(item, row, tally, shape, text)
+                row += item.num_rows
+            else:
+                item.row = row
+                tally.read += item.rows if isinstance(item, Bad) else 0
+                row += item.rows
+                yield item
+        if damage is not None:
+            damage.row = row
+            yield damage
 
 
-def _batches(file: InputFile, stream: Any, check: Callable[[pa.Schema], None]) -> Iterator[pa.RecordBatch]:
-    magic = stream.read(len(MAGIC))
-    stream.seek(0)
-    # A memory map keeps uncompressed batches, however large, out of the process's own memory.
-    source = pa.PythonFile(stream, mode="r") if file.remote else pa.memory_map(file.url)
-    if magic == MAGIC:
-        reader = pa.ipc.open_file(source)
-        check(reader.schema)
-        for i in range(reader.num_record_batches):
-            yield reader.get_batch(i)
-    else:
-        reader = pa.ipc.open_stream(source)
-        check(reader.schema)
-        yield from reader
+def _survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
+    """The messages of a file or stream, and what is lost behind them."""
+    head = stream.read(len(MAGIC))
+    begin, end, whole = 0, size, True
+    if head == MAGIC:
+        stream.seek(max(size - TAIL, 0))
+        tail = stream.read(TAIL)
+        begin, end = HEAD, size - TAIL - int.from_bytes(tail[:4], "little")
+        whole = tail[4:] == MAGIC and end >= begin
+        end = end if whole else size
+    found: list[Message] = []
+    reason = ""
+    try:
+        for message in messages(stream, begin, end):
+            found.append(message)
+    except MessageError as error:
+        reason = str(error)
+    at = found[-1].end if found else begin
+    if not whole:  # it does not say how much is missing: as much as there is
+        return found, Lost(
+            0, f"the Arrow file is corrupt: cut short, {reason or 'it has no footer'}", bytes=max(size, 1)
+        )
+    if reason or end - at > SLACK:
+        reason = reason or "what follows its last batch is none"
+        return found, Lost(0, f"the Arrow file is corrupt: {reason}", bytes=max(end - at, 1))
+    return found, None
+
+
+def _batches(file: InputFile, stream: IO[bytes], found: list[Message]) -> Iterator[pa.RecordBatch | Bad | Lost]:
+    """The batches in order; of those that cannot be read, what is lost."""
+    before = [message for message in found if message.kind != BATCH and not message.fault]
+    reader: pa.RecordBatchStreamReader | None = None
+    broken = ""
+    for i, message in enumerate(found):
+        fault = broken or message.fault
+        if message.kind == DICTIONARY and (message.fault or message.unpacked > UNIT):
+            broken = message.fault or f"a dictionary takes {message.unpacked:,} bytes"
+        if message.kind != BATCH:
+            continue
+        batch = None
+        if not fault and message.unpacked > UNIT:
+            reader = None
+            what = f"it lies in a batch of {message.unpacked:,} bytes, of which {UNIT:,} are read at once"
+            yield Bad(0, what, rows=message.rows)
+            continue
+        if not fault:
+            try:
+                if reader is None:
+                    kept = [entry for entry in before if entry.begin < message.begin]
+                    reader = _open(file, stream, [*kept, *found[i:]])
+                batch = reader.read_next_batch()
+                if batch.num_rows != message.rows:
+                    raise MessageError(f"a batch has {batch.num_rows} of {message.rows} rows")
+                validate(batch)
+            except FAILURES as error:
+                fault = told(error)
+        if fault:
+            reader = None
+            size = 0 if message.rows else message.end - message.begin
+            yield Lost(0, f"the Arrow file is corrupt: {fault}", rows=message.rows, bytes=size)
+        else:
+            yield batch
+
+
+def _open(file: InputFile, stream: IO[bytes], wanted: Sequence[Message]) -> pa.RecordBatchStreamReader:
+    """A reader of some messages of the file as one stream."""
+    whole = all(one.end == two.begin for one, two in pairwise(wanted))
+    if whole and not file.remote:
+        # A memory map keeps uncompressed batches, however large, out of the process's own memory.
+        source = pa.memory_map(file.url)
+        source.seek(wanted[0].begin)
+        return pa.ipc.open_stream(source)
+    return pa.ipc.open_stream(pa.PythonFile(_Stitched(stream, wanted), mode="r"))
+
+
+class _Stitched(io.RawIOBase):
+    """Some messages of a file, one behind another."""
+
+    def __init__(self, stream: IO[bytes], wanted: Sequence[Message]) -> None:
+        self._stream = stream
+        self._ranges = [(message.begin, message.end) for message in reversed(wanted)]
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        taken = []
+        while size and self._ranges:
+            begin, end = self._ranges.pop()
+            self._stream.seek(begin)
+            data = self._stream.read(end - begin if size < 0 else min(size, end - begin))
+            if not data:
+                break
+            if begin + len(data) < end:
+                self._ranges.append((begin + len(data), end))
+            taken.append(data)
+            size -= len(data) if size > 0 else 0
+        return b"".join(taken)

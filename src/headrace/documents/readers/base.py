@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from headrace.documents.fields import MISSING, paths, take
 from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
 
@@ -55,11 +56,16 @@ class Record:
 
 @dataclass(slots=True)
 class Bad:
-    """A row that cannot be a document: what is wrong, and how it begins."""
+    """A row that cannot be a document: what is wrong, and how it begins.
+
+    Attributes:
+        rows: how many rows it stands for, all alike, of which ``row`` is the first.
+    """
 
     row: int
     error: str
     excerpt: str = ""
+    rows: int = 1
 
 
 @dataclass(slots=True)
@@ -168,10 +174,10 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
-    """The record in a parsed row: the field ``name`` is the text, the others stay fields."""
+    """The record in a parsed row: the field ``name``, or the one that it leads to, is the text; the others stay."""
     if not isinstance(value, dict):
         return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(str(value)))
-    text = value.pop(name, None)
+    text = take(value, name)
     if isinstance(text, str):
         return Record(row, text, value)
     if isinstance(text, bytes):
@@ -179,10 +185,19 @@ def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
             return Record(row, text.decode("utf-8"), value)
         except UnicodeDecodeError as error:
             return Bad(row, not_utf8(error), excerpt(text))
-    if text is not None:
-        return Bad(row, f"the field {name!r} holds {kind(text)}, not text", excerpt(str(text)))
-    tally.seen = tally.seen or sorted(map(str, value))
-    return Bad(row, f"no text in the field {name!r}; the row's other fields: {', '.join(map(str, value))}"[:EXCERPT])
+    if text is MISSING:
+        tally.seen = tally.seen or paths(value)
+        return Bad(
+            row, f"no text in the field {name!r}; the row's other fields: {', '.join(map(str, value))}"[:EXCERPT]
+        )
+    if text is None:
+        return Bad(row, null_text(name))
+    return Bad(row, f"the field {name!r} holds {kind(text)}, not text", excerpt(str(text)))
+
+
+def null_text(name: str) -> str:
+    """What is wrong with a row whose text is null."""
+    return f"the field {name!r} is null"
 
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.documents.readers.base import PART_BYTES, Bad, Item, Part, Reader, Tally, document
+from headrace.documents.readers.base import PART_BYTES, Bad, Item, Lost, Part, Reader, Tally, document
+from headrace.documents.readers.parquet_pages import Column, batch_rows, columns
 from headrace.documents.readers.streams import open_file
-from headrace.documents.readers.tables import BATCH_BYTES, batch_items, require
+from headrace.documents.readers.tables import BATCH_BYTES, FAILURES, Shape, batch_items, require, told, validate
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 from headrace.recipe.schema import Source
 
 PAGES = 1 << 18  # bytes read ahead for each column, so that a row group is never held whole
+UNIT = 256 << 20  # bytes of a page, which Parquet decompresses as a whole
 
 
 class Parquet(Reader):
@@ -26,11 +28,12 @@ class Parquet(Reader):
         """Runs of row groups of about ``PART_BYTES`` before compression; a file with a limit is read from its start."""
         if file.take is not None:
             return [Part()]
-        try:
-            with open_file(file) as stream:
+        with open_file(file) as stream:
+            try:
                 metadata = pq.ParquetFile(stream).metadata
-        except (pa.ArrowInvalid, OSError):
-            return [Part()]  # reading it tells what is wrong
+            except FAILURES as error:
+                told(error)
+                return [Part()]  # reading it tells what is wrong
         parts, begin, row, rows, size = [], 0, 0, 0, 0
         for group in range(metadata.num_row_groups):
             rows += metadata.row_group(group).num_rows
@@ -43,34 +46,82 @@ class Parquet(Reader):
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item a row."""
         shape = partial(document, name=source.text, tally=tally)
-        yield from parquet_items(file, part, tally, shape, lambda schema: require(schema, source.text, file.url))
+        check = partial(require, name=source.text, url=file.url)
+        yield from parquet_items(file, part, tally, shape, check, source.text)
 
 
 def parquet_items(
     file: InputFile,
     part: Part,
     tally: Tally,
-    shape: Callable[[int, Any], Item],
+    shape: Shape,
     check: Callable[[pa.Schema], None],
+    text: str | None = None,
 ) -> Iterator[Item]:
-    """Items of the row groups of a part. Where a row group is corrupt the file ends with one bad row."""
-    row = part.row or 0
+    """Items of the row groups of a part; damaged ones are lost, from the first row that cannot be read."""
     if file.compression is not None:
         raise UserError("A Parquet file is compressed inside, not as a whole.", file.url, "Decompress it first.")
+    row = part.row or 0
     with open_file(file) as stream:
         try:
-            table = pq.ParquetFile(stream, buffer_size=PAGES, pre_buffer=False)
-            check(table.schema_arrow)
-            metadata = table.metadata
-            groups = range(part.begin, metadata.num_row_groups if part.end is None else part.end)
-            for group in groups:
-                about = metadata.row_group(group)
-                size = max(1, BATCH_BYTES * about.num_rows // max(about.total_byte_size, 1))
-                for batch in table.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
-                    yield from batch_items(batch, row, tally, shape)
-                    row += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            if getattr(error, "errno", None) is not None:
-                raise
-            tally.read += 1
-            yield Bad(row, f"the Parquet file is corrupt: {str(error).splitlines()[0]}")
+            table = pq.ParquetFile(
+                stream,
+                buffer_size=PAGES,
+                pre_buffer=False,
+                page_checksum_verification=True,
+                coerce_int96_timestamp_unit="us",  # nanoseconds end in the year 2262, and Spark writes no finer ones
+            )
+            metadata, schema = table.metadata, table.schema_arrow
+            schema.names  # noqa: B018 - names that are not UTF-8 are told here
+        except FAILURES as error:
+            yield Lost(row, f"the Parquet file is corrupt: {told(error)}", bytes=max(file.size, 1))
+            return
+        check(schema)
+        for group in range(part.begin, metadata.num_row_groups if part.end is None else part.end):
+            promised = metadata.row_group(group).num_rows
+            given = 0
+            for found in _batches(stream, file.size, table, group):
+                if isinstance(found, pa.RecordBatch):
+                    yield from batch_items(found, row + given, tally, shape, text)
+                    given += found.num_rows
+                    continue
+                found.row, found.rows = row + given, promised - given
+                if isinstance(found, Bad):
+                    tally.read += found.rows
+                yield found
+            row += max(promised, 0)
+
+
+def _batches(stream: IO[bytes], size: int, table: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch | Bad | Lost]:
+    """The batches of a row group, and last what became of the rows that they lack."""
+    left = table.metadata.row_group(group).num_rows
+    try:
+        chunks = columns(stream, size, table, group)
+        if left < 0 or any(chunk.flat and sum(page.values for page in chunk.pages) != left for chunk in chunks):
+            raise ValueError("its columns differ in their rows")
+        if large := _too_large(chunks):
+            if left:
+                yield Bad(0, large)
+            return
+        batches = table.iter_batches(batch_rows(chunks, left, BATCH_BYTES), row_groups=[group], use_threads=False)
+        while left and (batch := next(batches, None)) is not None:
+            validate(batch)
+            if batch.num_rows > left:
+                raise ValueError("it has more rows than it says")
+            left -= batch.num_rows
+            yield batch
+        if left:
+            raise ValueError("it has fewer rows than it says")
+    except FAILURES as error:
+        yield Lost(0, f"the Parquet file is corrupt in row group {group}: {told(error)}")
+
+
+def _too_large(chunks: list[Column]) -> str:
+    for chunk in chunks:
+        # Rows of a list may all lie in one.
+        size = max(chunk.largest, 0 if chunk.flat else int(max(chunk.decoded, default=0)))
+        if size > UNIT:
+            return (
+                f"it lies in a page of {size:,} bytes of the column {chunk.path!r}, of which {UNIT:,} are read at once"
+            )
+    return ""

@@ -2,54 +2,169 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.types as is_
 
-from headrace.documents.readers.base import Bad, Item, Tally, not_utf8
+from headrace.documents.readers.base import Bad, Item, Tally, null_text
+from headrace.documents.readers.side_fields import distinct, json_values
 from headrace.errors import UserError
 
-BATCH_BYTES = 8 << 20  # rows are turned into Python objects in batches of about this size
+BATCH_BYTES = 8 << 20  # rows are turned into Python objects in slices of about this size
+ROW_BYTES = 256  # a row's dict and record, beside its values
+RUN = 1000  # more rows without text than this are one entry of the quarantine
+# What pyarrow raises where bytes are damaged. Lack of memory is not among it: that is the machine's, not the file's.
+FAILURES: tuple[type[Exception], ...] = (
+    *(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowIndexError, pa.ArrowTypeError),
+    *(ValueError, KeyError, OverflowError, SystemError, OSError),
+)
+
+Shape = Callable[[int, Any], Item]
+"""Makes an item of a row's number and its values."""
 
 
-def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Callable[[int, Any], Item]) -> Iterator[Item]:
-    """Items of a batch whose first row is ``row``; a batch that does not convert is taken row by row."""
-    tally.read += batch.num_rows
-    for at, part in _slices(batch, row):
+def told(error: Exception) -> str:
+    """The first line of an error about damaged bytes.
+
+    Raises:
+        OSError: the error itself, where it is the disk's.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def validate(batch: pa.RecordBatch) -> None:
+    """See that every buffer, offset and index of a batch is within bounds: damaged ones crash whoever follows them.
+
+    Values that a type forbids are let through, such as text that is not UTF-8: they concern their row alone.
+
+    Raises:
+        pa.ArrowInvalid: it is not so.
+    """
+    for column in batch.columns:
         try:
-            values = part.to_pylist()
-        except (ValueError, pa.ArrowInvalid):
-            for i in range(part.num_rows):
-                yield _single(part.slice(i, 1), at + i, shape)
-        else:
-            for i, value in enumerate(values, at):
-                yield shape(i, value)
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            column.validate()
+            # Of unions and runs there are no views: in them every value must be right.
+            column.view(_unrestricted(column.type)).validate(full=True)
 
 
-def _slices(batch: pa.RecordBatch, row: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    size = max(1, BATCH_BYTES * batch.num_rows // max(batch.get_total_buffer_size(), 1))
-    for start in range(0, batch.num_rows, size):
-        yield row + start, batch.slice(start, size)
+def _unrestricted(kind: pa.DataType) -> pa.DataType:
+    """The type with others of the same layout for those that forbid some values."""
+    if is_.is_string(kind):
+        return pa.binary()
+    if is_.is_large_string(kind):
+        return pa.large_binary()
+    if is_.is_string_view(kind):
+        return pa.binary_view()
+    if is_.is_date64(kind) or is_.is_time(kind):
+        return pa.int32() if kind.bit_width == 32 else pa.int64()
+    if is_.is_decimal(kind):
+        return pa.binary(kind.byte_width)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _unrestricted(kind.storage_type)
+    if is_.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _unrestricted(kind.value_type), kind.ordered)
+    if is_.is_struct(kind):
+        return pa.struct([field.with_type(_unrestricted(field.type)) for field in kind])
+    if is_.is_map(kind):
+        return pa.map_(_unrestricted(kind.key_type), _unrestricted(kind.item_type), kind.keys_sorted)
+    for test, make in (
+        (is_.is_list, pa.list_),
+        (is_.is_large_list, pa.large_list),
+        (is_.is_list_view, pa.list_view),
+        (is_.is_large_list_view, pa.large_list_view),
+    ):
+        if test(kind):
+            return make(kind.value_field.with_type(_unrestricted(kind.value_type)))
+    if is_.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_unrestricted(kind.value_type)), kind.list_size)
+    return kind
 
 
-def _single(batch: pa.RecordBatch, row: int, shape: Callable[[int, Any], Item]) -> Item:
-    try:
-        value = batch.to_pylist()[0]
-    except UnicodeDecodeError as error:
-        return Bad(row, not_utf8(error), error.object[:800].decode("utf-8", "replace")[:200])
-    except (ValueError, pa.ArrowInvalid) as error:
-        return Bad(row, f"the row cannot be converted: {error}")
-    return shape(row, value)
+def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, text: str | None) -> Iterator[Item]:
+    """Items of a valid batch.
+
+    Args:
+        batch: the batch.
+        row: the number of its first row.
+        tally: counts its rows.
+        shape: makes the items.
+        text: the column of the text, if it has a name: rows in which it is null are told as one.
+    """
+    tally.read += batch.num_rows
+    names = distinct(batch.schema.names)
+    nulls = 0  # rows before the slice, not told yet
+    for start, part in _slices(batch, 0, batch.column(names.index(text)) if text in names else None):
+        if part is None:
+            nulls += start
+            continue
+        if nulls:
+            yield Bad(row + start - nulls, null_text(str(text)), rows=nulls)
+            nulls = 0
+        columns = [json_values(column) for column in part.columns]
+        values = zip(*columns, strict=True) if columns else [()] * part.num_rows
+        for i, value in enumerate(values, row + start):
+            yield shape(i, dict(zip(names, value, strict=True)))
+    if nulls:
+        yield Bad(row + batch.num_rows - nulls, null_text(str(text)), rows=nulls)
+
+
+def _slices(batch: pa.RecordBatch, start: int, text: pa.Array | None) -> Iterator[tuple[int, pa.RecordBatch | None]]:
+    """Yield (first row, slice) of about ``BATCH_BYTES``; (rows, None) where more rows than ``RUN`` have no text."""
+    rows = batch.num_rows
+    if rows > RUN and text is not None and text.null_count == rows:
+        yield rows, None
+    elif rows <= 1 or _weight(batch) <= BATCH_BYTES:
+        if rows:
+            yield start, batch
+    else:
+        half = rows // 2
+        yield from _slices(batch.slice(0, half), start, None if text is None else text.slice(0, half))
+        yield from _slices(batch.slice(half), start + half, None if text is None else text.slice(half))
+
+
+def _weight(batch: pa.RecordBatch) -> int:
+    return batch.num_rows * ROW_BYTES + sum(map(_column_weight, batch.columns))
+
+
+def _column_weight(column: pa.Array) -> int:
+    """Bytes of a column; values of a dictionary or run are made once for all that share them."""
+    if is_.is_dictionary(column.type):
+        entries = column.dictionary
+        return int(column.indices.nbytes) + entries.nbytes * min(len(column), len(entries)) // max(len(entries), 1)
+    if is_.is_struct(column.type):
+        return len(column) + sum(_column_weight(column.field(i)) for i in range(column.type.num_fields))
+    return int(column.nbytes)
 
 
 def require(schema: pa.Schema, name: str, url: str) -> None:
-    """See that a table has its text column.
+    """See that a table has its text column, or the field of a column that a dotted name leads to.
 
     Raises:
         UserError: it has not.
     """
-    if name not in schema.names:
+    names = _names(schema)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
         raise UserError(
-            f"There is no column {name!r}.", url, f"Set `text:` of the source to one of: {', '.join(schema.names)}."
+            f"There is no column {name!r}.",
+            url,
+            (f"Did you mean {near[0]!r}? " if near else "")
+            + f"Set `text:` of the source to one of: {', '.join(names)}.",
         )
+
+
+def _names(fields: pa.Schema | pa.StructType, prefix: str = "") -> list[str]:
+    names = []
+    for field in fields:
+        names.append(prefix + field.name)
+        kind = field.type.value_type if is_.is_dictionary(field.type) else field.type
+        if is_.is_struct(kind):
+            names += _names(kind, f"{prefix}{field.name}.")
+    return names

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.documents.fields import find
 from headrace.documents.normalise import Normaliser, normaliser
 from headrace.documents.readers.base import Bad, Part, Record, Tally
 from headrace.documents.readers.base import Item as Row
@@ -117,7 +118,7 @@ def _item(file: BenchmarkFile, row: Row, normal: Normaliser) -> Item:
         raise UserError(f"A row of the benchmark {file.benchmark!r} cannot be used: {what}.", where, "Mend the file.")
     texts = {}
     for field in file.fields:
-        value = row.fields.get(field)
+        value = find(row.fields, field)
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             value = "\n".join(value)
         if not isinstance(value, str):
