@@ -136,7 +136,7 @@ def test_golden_rows(tmp_path, corpus):
     given = {name: source for name, source in sources(corpus).items() if name != "big"}
     found = rows(build(tmp_path / "run", given, max_quarantined=0.1))
     digest = xxhash.xxh3_128_hexdigest(orjson.dumps(found))
-    assert (Documents.VERSION, digest) == (2, "df604ffefaef4bc44c820205027673d2")
+    assert (Documents.VERSION, digest) == (3, "df604ffefaef4bc44c820205027673d2")
 
 
 def test_one_large_document_is_a_shard_of_its_own(tmp_path):
@@ -181,7 +181,7 @@ def test_too_many_bad_lines(tmp_path):
         ("a.jsonl", b"bad\n", {}, "all 1 rows are bad: a.jsonl line 1: not JSON"),
         ("a.txt", b"\xff", {}, "all 1 rows are bad: a.txt line 1: not UTF-8"),
         ("a.py", b"x = 1", {"format": "docstrings"}, "its 1 files hold nothing"),
-        ("a.parquet", b"PAR1", {}, "all 1 rows are bad: a.parquet line 1: the Parquet file is corrupt"),
+        ("a.parquet", b"PAR1", {}, "its files are damaged: a.parquet line 1: the Parquet file is corrupt"),
     ],
 )
 def test_a_source_without_documents(tmp_path, name, data, source, message):

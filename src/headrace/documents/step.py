@@ -52,7 +52,7 @@ class Documents(Step):
     """
 
     kind: ClassVar[str] = "documents"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig

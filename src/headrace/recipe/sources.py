@@ -61,9 +61,15 @@ class Source(Section):
         "the docstrings of Python modules as prose, `pydoc_topics` the topics of Python's help, `chat` ShareGPT-like "
         "and Alpaca-like conversations, `docstring_chat` makes conversations of functions and their docstrings.",
     )
-    text: str = Field(default="text", min_length=1, description="Name of the field that holds the text.")
+    text: str = Field(
+        default="text",
+        min_length=1,
+        description="Name of the field that holds the text; `doc.text` is the field `text` inside the field `doc`, "
+        "unless one is called so.",
+    )
     fields: Fields = Field(
-        default=Fields(), description="Which fields of the data fill licence, repository, path, language."
+        default=Fields(),
+        description="Which fields of the data fill licence, repository, path, language; dots lead inside.",
     )
     license: str | None = Field(default=None, description="Licence (SPDX) of documents whose data name none.")
     repo: str | None = Field(default=None, description="Repository of documents whose data name none.")
