@@ -87,13 +87,14 @@ def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finis
     assert not list((run / "artifacts").glob("*.partial"))
 
 
-def child_of(coordinator: int, pid: int) -> bool:
-    """Whether the process lives and is a worker of this coordinator."""
+def works_for(coordinator: int, pid: int) -> bool:
+    """Whether the process lives and was forked by a server that this coordinator started."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[:2]
+        parents_parent = Path(f"/proc/{parent}/stat").read_text().rpartition(") ")[2].split()[1]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return f"\nPPid:\t{coordinator}\n" in status and "\nState:\tZ" not in status
+    return state != "Z" and coordinator in (int(parent), int(parents_parent))
 
 
 def deaths(events: Iterable[dict]) -> int:
@@ -112,7 +113,7 @@ def test_workers_killed_at_random_cost_nothing(corpus, finished, tmp_path):
         while process.poll() is None:
             time.sleep(rng.uniform(0.05, 0.4))
             events = list(read_events(run))
-            workers = [e["pid"] for e in events if e["event"] == "worker" and child_of(process.pid, e["pid"])]
+            workers = [e["pid"] for e in events if e["event"] == "worker" and works_for(process.pid, e["pid"])]
             # Shots at a worker between two tasks cost nothing and are not reported: deaths are counted, not shots.
             if workers and deaths(events) < 8:
                 with contextlib.suppress(ProcessLookupError):
