@@ -20,8 +20,9 @@ import yaml
 
 from bench.table import checked, compared, markdown
 from headrace.planning.forecast import plan
+from headrace.planning.plan import reckoning
 from headrace.planning.rates import FILE, Figure, figures
-from headrace.planning.text import reckoning, span
+from headrace.planning.text import span
 from headrace.recipe.load import load_recipe
 from headrace.report.numbers import short, size
 

@@ -2,125 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from headrace.errors import UserError
-from headrace.planning.counts import SourceCounts, count_source
+from headrace.planning.counts import count_source
 from headrace.planning.graph import Node, graph_of
-from headrace.planning.machine import EFFICIENCY, Machine
+from headrace.planning.machine import Machine
 from headrace.planning.measured import Measured, measured
-from headrace.planning.rates import figures, value
-from headrace.planning.stages import StagePlan, doubts, resolve_stage
-from headrace.planning.work import Work, documents_of, row_bytes
+from headrace.planning.plan import Memory, Plan
+from headrace.planning.rates import value
+from headrace.planning.stages import doubts, resolve_stage
+from headrace.planning.work import documents_of, row_bytes
 from headrace.recipe.schema import Recipe
 
 # The share of the budget that union-find's arrays may fill: ``labels.UNION_SHARE``, whose module would compile kernels.
 UNION_SHARE = 0.75
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a run of so many workers takes.
-
-    Attributes:
-        workers: worker processes.
-        base: bytes that a process holds before its first task (measured); the coordinator is one too.
-        data: bytes for data in all workers together, the run's ``--memory``: as much as the phases ask for, and as much
-            as union-find needs to hold its two arrays. With less the components are found on disk.
-    """
-
-    workers: int
-    base: int
-    data: int
-
-    @property
-    def total(self) -> int:
-        """Bytes in all."""
-        return (self.workers + 1) * self.base + self.data
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that can be said of a recipe before any work.
-
-    Attributes:
-        recipe: the recipe's name.
-        sources: what there is of each source.
-        stages: the stages in training order.
-        graph: the artifacts, each after its inputs.
-        work: what there is to do for artifacts that are not there yet, step by step.
-        memory: what the run takes.
-        parameters: parameters of the model; None without one.
-        machine: what times are estimated for.
-        notes: what a user should know before a run, in sentences.
-        code: the functions of the user's own that will be run: (place in the recipe, function, where its code is).
-    """
-
-    recipe: str
-    sources: tuple[SourceCounts, ...]
-    stages: tuple[StagePlan, ...]
-    graph: tuple[Node, ...]
-    work: tuple[Work, ...]
-    memory: Memory
-    parameters: int | None
-    machine: Machine
-    notes: tuple[str, ...] = ()
-    code: tuple[tuple[str, str, str], ...] = ()
-
-    @property
-    def disk(self) -> int:
-        """Bytes that all artifacts take."""
-        return sum(node.disk for node in self.graph)
-
-    @property
-    def disk_peak(self) -> int:
-        """Bytes that lie there at once at most: what is finished, and what the next artifact needs on its way."""
-        held = peak = sum(node.disk for node in self.graph if node.done)
-        for node in self.graph:
-            if not node.done:
-                peak = max(peak, held + node.disk + node.scratch)
-                held += node.disk
-        return peak
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that the artifacts take which are not there yet."""
-        return sum(node.seconds for node in self.graph if not node.done)
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values. Sizes, times and what is based on estimates are estimates."""
-        stages = [
-            {
-                **{key: value for key, value in asdict(stage).items() if key != "sources"},
-                "trained_tokens": stage.trained,
-                "sources": [{**asdict(share), "slice": list(share.slice)} for share in stage.sources],
-            }
-            for stage in self.stages
-        ]
-        return {
-            "recipe": self.recipe,
-            "notes": list(self.notes),
-            "sources": [source.to_json() for source in self.sources],
-            "graph": [{**asdict(node), "inputs": list(node.inputs)} for node in self.graph],
-            "stages": stages,
-            "parameters": self.parameters,
-            "code": [{"place": place, "function": label, "from": origin} for place, label, origin in self.code],
-            "machine": {**asdict(self.machine), "efficiency": EFFICIENCY},
-            "work": [work.to_json(self.machine.cores) for work in self.work],
-            "rates": {name: asdict(figure) for name, figure in figures().items()},
-            "core_seconds": sum(work.core_seconds for work in self.work),
-            "memory": {**asdict(self.memory), "total": self.memory.total},
-            "disk": self.disk,
-            "disk_peak": self.disk_peak,
-            "seconds": self.seconds,
-        }
-
-    def __str__(self) -> str:
-        from headrace.planning.text import render
-
-        return render(self)
 
 
 def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, workers: int | None = None) -> Plan:

@@ -1,0 +1,239 @@
+"""A plan: what can be said of a recipe before any work, as values, as JSON and as a page of text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from headrace.planning.counts import SourceCounts
+from headrace.planning.graph import Node
+from headrace.planning.machine import EFFICIENCY, Machine
+from headrace.planning.rates import figures
+from headrace.planning.stages import StagePlan
+from headrace.planning.text import span, table, tokens_text
+from headrace.planning.work import Work
+from headrace.report.numbers import short, size
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a run of so many workers takes.
+
+    Attributes:
+        workers: worker processes.
+        base: bytes that a process holds before its first task (measured); the coordinator is one too.
+        data: bytes for data in all workers together, the run's ``--memory``: as much as the phases ask for, and as much
+            as union-find needs to hold its two arrays. With less the components are found on disk.
+    """
+
+    workers: int
+    base: int
+    data: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return (self.workers + 1) * self.base + self.data
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that can be said of a recipe before any work.
+
+    Attributes:
+        recipe: the recipe's name.
+        sources: what there is of each source.
+        stages: the stages in training order.
+        graph: the artifacts, each after its inputs.
+        work: what there is to do for artifacts that are not there yet, step by step.
+        memory: what the run takes.
+        parameters: parameters of the model; None without one.
+        machine: what times are estimated for.
+        notes: what a user should know before a run, in sentences.
+        code: the functions of the user's own that will be run: (place in the recipe, function, where its code is).
+    """
+
+    recipe: str
+    sources: tuple[SourceCounts, ...]
+    stages: tuple[StagePlan, ...]
+    graph: tuple[Node, ...]
+    work: tuple[Work, ...]
+    memory: Memory
+    parameters: int | None
+    machine: Machine
+    notes: tuple[str, ...] = ()
+    code: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def disk(self) -> int:
+        """Bytes that all artifacts take."""
+        return sum(node.disk for node in self.graph)
+
+    @property
+    def disk_peak(self) -> int:
+        """Bytes that lie there at once at most: what is finished, and what the next artifact needs on its way."""
+        held = peak = sum(node.disk for node in self.graph if node.done)
+        for node in self.graph:
+            if not node.done:
+                peak = max(peak, held + node.disk + node.scratch)
+                held += node.disk
+        return peak
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the artifacts take which are not there yet."""
+        return sum(node.seconds for node in self.graph if not node.done)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values. Sizes, times and what is based on estimates are estimates."""
+        stages = [
+            {
+                **{key: value for key, value in asdict(stage).items() if key != "sources"},
+                "trained_tokens": stage.trained,
+                "sources": [{**asdict(share), "slice": list(share.slice)} for share in stage.sources],
+            }
+            for stage in self.stages
+        ]
+        return {
+            "recipe": self.recipe,
+            "notes": list(self.notes),
+            "sources": [source.to_json() for source in self.sources],
+            "graph": [{**asdict(node), "inputs": list(node.inputs)} for node in self.graph],
+            "stages": stages,
+            "parameters": self.parameters,
+            "code": [{"place": place, "function": label, "from": origin} for place, label, origin in self.code],
+            "machine": {**asdict(self.machine), "efficiency": EFFICIENCY},
+            "work": [work.to_json(self.machine.cores) for work in self.work],
+            "rates": {name: asdict(figure) for name, figure in figures().items()},
+            "core_seconds": sum(work.core_seconds for work in self.work),
+            "memory": {**asdict(self.memory), "total": self.memory.total},
+            "disk": self.disk,
+            "disk_peak": self.disk_peak,
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+def render(plan: Plan) -> str:
+    """The plan for a person. Counts carry where they come from, estimates begin with ``~``."""
+    parts = [f"plan of {plan.recipe}", *plan.notes, "", *_sources(plan)]
+    for stage in plan.stages:
+        parts += ["", *_stage(stage)]
+    if len(plan.stages) > 1:
+        steps, tokens = sum(s.steps for s in plan.stages), sum(s.trained for s in plan.stages)
+        parts += ["", f"all stages: {tokens_text(tokens)} tokens trained on in {steps:,} steps"]
+    parts += ["", *_graph(plan)]
+    if plan.code:
+        parts += ["", *_code(plan)]
+    if plan.work:
+        parts += ["", *_arithmetic(plan)]
+    return "\n".join(parts)
+
+
+def _sources(plan: Plan) -> list[str]:
+    rows = []
+    for source in plan.sources:
+        about = "~" if source.basis == "estimated" else ""
+        documents = "?" if source.documents is None else f"{about}{source.documents:,}"
+        row = [source.name, documents, f"{about}{size(source.bytes)}", f"{about}{tokens_text(source.tokens)}"]
+        rows.append([*row, source.basis])
+    header = ["source", "documents", "text", "tokens", "basis"]
+    if not plan.stages:
+        header, rows = [*header[:3], "basis"], [[*row[:3], row[4]] for row in rows]
+    note = []
+    if any(source.basis == "estimated" for source in plan.sources):
+        note = ["  ~ estimated from a sample of the files, before filters and deduplication remove any"]
+    return table(header, rows) + note
+
+
+def _stage(stage: StagePlan) -> list[str]:
+    start = "" if stage.start is None else f", from {stage.start}"
+    rows = []
+    for share in stage.sources:
+        low, high = share.slice
+        rows.append(
+            [
+                share.source,
+                "all" if (low, high) == (0, 1) else f"{low:g} to {high:g}",
+                f"{share.epochs:.3g}",
+                "?" if share.documents is None else f"{share.documents:,}",
+                tokens_text(share.tokens, stage.tokens),
+                f"{share.tokens / max(1, stage.tokens):.1%}",
+            ]
+        )
+    about = "~" if stage.basis == "estimated" else ""
+    head = (
+        f"{stage.name}{start}: {about}{tokens_text(stage.tokens)} tokens, "
+        f"{stage.steps:,} steps of {stage.batch:,} x {stage.sequence_length:,}"
+    )
+    if stage.steps < stage.rows // stage.batch:
+        head += f" ({tokens_text(stage.trained)} of them trained on)"
+    return [head, *table(["source", "slice", "epochs", "documents", "tokens", "share"], rows)]
+
+
+def _graph(plan: Plan) -> list[str]:
+    rows = []
+    for node in plan.graph:
+        about = "" if node.done else "~"
+        rows.append(
+            [node.name, f"{about}{size(node.disk)}", f"{about}{span(node.seconds)}", "done" if node.done else ""]
+        )
+    head, *lines = table(["artifact", "disk", "time", ""], rows)
+    made = [
+        f"{line}  <- {', '.join(node.inputs)}" if node.inputs else line
+        for line, node in zip(lines, plan.graph, strict=True)
+    ]
+    left = "left " if any(node.done for node in plan.graph) else ""
+    cores = f"{plan.machine.cores} core{'' if plan.machine.cores == 1 else 's'}"
+    total = f"all: ~{size(plan.disk)} on disk, ~{span(plan.seconds)} {left}on {cores} like this machine's"
+    if plan.parameters is not None:
+        flops = sum(stage.flops or 0 for stage in plan.stages)
+        total += (
+            f"\nmodel: {tokens_text(plan.parameters)} parameters, {flops:.2g} floating-point operations of training"
+        )
+    return [head, *made, total]
+
+
+def _code(plan: Plan) -> list[str]:
+    """The functions of the user's own, whose time nobody has measured."""
+    lines = [f"  {place}: {label}, {origin}" for place, label, origin in plan.code]
+    return ["code of yours that the run will execute (its time is in none of the estimates):", *lines]
+
+
+_UNITS_OF = {
+    "bytes": ("B of text", "B/s"),
+    "documents": (" documents", " documents/s"),
+    "tokens": (" tokens", " tokens/s"),
+}
+
+
+def reckoning(work: Work) -> list[str]:
+    """Step, amount, rate and core-hours of a piece of work."""
+    amount, rate = _UNITS_OF[work.unit]
+    step = f"{work.artifact}: {work.step}"
+    return [step, short(work.amount) + amount, short(work.rate) + rate, f"{work.core_seconds / 3600:,.2f}"]
+
+
+def _arithmetic(plan: Plan) -> list[str]:
+    """How the times come about: amounts by rates, what lies on disk at once, and what memory is for."""
+    cores, rows = plan.machine.cores, []
+    for work in plan.work:
+        alone = " alone" if work.serial else ""
+        rows.append([*reckoning(work), f"{span(work.seconds(cores))}{alone}"])
+    total = sum(work.core_seconds for work in plan.work)
+    rows.append(["all", "", "", f"{total / 3600:,.2f}", span(sum(work.seconds(cores) for work in plan.work))])
+    on = f"on {cores} core{'' if cores == 1 else 's'}"
+    counted = [] if cores == 1 else [f"  {cores} cores count as {cores * EFFICIENCY:g}: {EFFICIENCY:g} each is assumed"]
+    largest = max(plan.graph, key=lambda node: node.scratch)
+    memory = plan.memory
+    return [
+        "arithmetic: amount / rate = core-hours; the rates are a core's as measured, see docs/performance.md",
+        *table(["step", "amount", "rate", "core-hours", on], rows),
+        *counted,
+        f"disk: ~{size(plan.disk_peak)} at once at most beside the input, of it at most {size(largest.scratch)} of "
+        f"intermediate files ({largest.name})",
+        f"memory: ~{size(memory.total)} = {memory.workers + 1} processes x {size(memory.base)} + "
+        f"{size(memory.data)} for data (--memory; less is enough, more slowly)",
+    ]
