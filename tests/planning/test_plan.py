@@ -106,6 +106,25 @@ def test_small_inputs_are_read_whole_and_scale_to_themselves(tmp_path):
     assert "~" in str(made)
 
 
+def test_many_passes_are_noted(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": f"words {i}"}) + "\n" for i in range(100)))
+    recipe = {
+        "name": "r",
+        "sources": {"a": {"files": str(tmp_path / "a.jsonl")}},
+        "tokenizer": {"train": {"vocab_size": 300}},
+        "stages": [{"name": "one", "sources": {"a": {"weight": 1}}, "tokens": "1M"}],
+    }
+    made = plan(load_recipe(recipe))
+    (note,) = made.notes
+    assert note.startswith("Stage 'one' reads source 'a' ")
+    assert "times by its weight" in note
+    lines = str(made).splitlines()
+    assert lines[1].startswith("Stage 'one' reads source 'a' ")
+    assert max(map(len, lines[:4])) <= 120
+    few = load_recipe({**recipe, "stages": [{"name": "one", "sources": {"a": {"epochs": 4}}}]})
+    assert not plan(few).notes
+
+
 def test_large_files_are_estimated_from_their_beginning(tmp_path):
     rng = random.Random(1)
     rows = [json.dumps({"text": " ".join(f"{rng.getrandbits(20):x}" for _ in range(100))}) for _ in range(20_000)]

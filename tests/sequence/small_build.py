@@ -17,14 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from headrace.documents.store import SCHEMA
+from headrace.documents.store import SCHEMA, fetch
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.inline import InlineExecutor
-from headrace.flow.keys import keyed, salt, unit
+from headrace.flow.keys import keyed, parse_ids, salt, unit
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
 from headrace.recipe.stages import SpecialTokens, Stage
+from headrace.sequence.chat import transform as chat_transform
+from headrace.sequence.chat import turns_of
+from headrace.sequence.fim import transform as fim_transform
 from headrace.sequence.step import Sequence
 from headrace.sequence.store import SequenceReader, open_sequence
 from headrace.tokens.definition import byte_level_definition, fingerprint
@@ -235,6 +238,34 @@ def engine_of(sequence: SequenceReader, step: Step) -> Engine:
     return open_engine(open_input(sequence, step, "tokenizer"))
 
 
+def expected_documents(sequence: SequenceReader, step: Sequence) -> Any:
+    """A function that gives a document's tokens in a copy, its end and its loss, straight from its text."""
+    documents, engine = open_input(sequence, step, "documents"), engine_of(sequence, step)
+    rows = fetch(documents, np.arange(documents.rows), ["id", "text", "source", "turns"]).to_pylist()
+    cache: dict[tuple[int, int], tuple[list[int], list[bool], int]] = {}
+
+    def get(row: int, epoch: int) -> tuple[list[int], list[bool], int]:
+        if (row, epoch) in cache:
+            return cache[row, epoch]
+        text, source = Texts.of([rows[row]["text"]]), rows[row]["source"]
+        fim = step.config.sources[source].fim
+        kind, loss = 0, None
+        if source in step.chat_sources:
+            chats = chat_transform(text, [turns_of(rows[row]["turns"])], engine, step.config.chat)
+            tokens, kind, loss = chats.tokens, 3, np.append(chats.loss, chats.end_loss)
+        elif fim is not None:
+            key = salt(step.seed, "fim", step.stage, epoch)
+            out = fim_transform(text, parse_ids([rows[row]["id"]]), engine, key, fim.rate, fim.spm)
+            tokens, kind = out.tokens, int(out.kind[0])
+        else:
+            tokens = engine.encode(text).tokens
+        flags = [True] * (len(tokens) + 1) if loss is None else loss.tolist()
+        cache[row, epoch] = [*tokens.tolist(), engine.special["eod"]], flags, kind
+        return cache[row, epoch]
+
+    return get
+
+
 def targets(run: Path) -> list[Step]:
     """What a worker calls to rebuild the graph."""
     return [of_stage(Stage.model_validate(keys)) for keys in json.loads((run / "small.json").read_text())]
@@ -249,4 +280,15 @@ CHANGED: list[dict[str, Any]] = [
         "chat": "chatml",
     },
     {"name": "two", "sequence_length": 64, "sources": {"a": {}, "b": {}}, "pack": {"method": "best_fit"}},
+    {
+        "name": "three",
+        "sequence_length": 64,
+        "sources": {
+            "a": {"weight": 2, "fim": {"rate": 0.5}},
+            "b": {"weight": 1},
+            "chat": {"weight": 1, "slice": [0, 0.5]},
+        },
+        "tokens": 100_000,
+        "chat": "chatml",
+    },
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from textwrap import wrap
 from typing import Any
 
 from headrace.planning.counts import SourceCounts
@@ -13,6 +14,8 @@ from headrace.planning.stages import StagePlan
 from headrace.planning.text import span, table, tokens_text
 from headrace.planning.work import Work
 from headrace.report.numbers import short, size
+
+WIDTH = 120  # of sentences; tables are as wide as they are
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ class Plan:
 
 def render(plan: Plan) -> str:
     """The plan for a person. Counts carry where they come from, estimates begin with ``~``."""
-    parts = [f"plan of {plan.recipe}", *plan.notes, "", *_sources(plan)]
+    notes = [line for note in plan.notes for line in wrap(note, WIDTH)]
+    parts = [f"plan of {plan.recipe}", *notes, "", *_sources(plan)]
     for stage in plan.stages:
         parts += ["", *_stage(stage)]
     if len(plan.stages) > 1:

@@ -7,10 +7,7 @@ from typing import Any
 
 from headrace.planning.counts import Basis, SourceCounts
 from headrace.recipe.schema import Recipe, Stage
-from headrace.sequence.epochs import SourceCount, resolve
-
-# Up to so many passes are nearly as good as new text (Muennighoff et al. 2023, 2305.16264); beyond, ever less so.
-MANY_EPOCHS = 4
+from headrace.sequence.epochs import SourceCount, repeated, resolve
 
 
 @dataclass(frozen=True)
@@ -115,10 +112,7 @@ def doubts(plan: StagePlan, stage: Stage) -> list[str]:
         said.append(f"{name} has {about}{plan.rows:,} rows, which fill no batch of {plan.batch:,}.")
     elif stage.train.steps is not None and stage.train.steps > batches and plan.flops is not None:
         said.append(f"{name} asks for {stage.train.steps:,} steps; its sequence has {about}{batches:,} batches.")
-    for share in plan.sources:
-        if stage.sources[share.source].weight is not None and share.epochs > MANY_EPOCHS:
-            said.append(f"{name} passes {share.epochs:.0f} times over source {share.source!r} to meet its weight.")
-    return said
+    return [*said, *repeated(stage, {share.source: share.epochs for share in plan.sources})]
 
 
 def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Share, ...], int]:

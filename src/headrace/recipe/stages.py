@@ -113,7 +113,9 @@ class StageSource(Section):
         default=None, description="Passes over the slice, fractions too. Without `weight` the default is 1."
     )
     weight: float | None = Field(
-        default=None, description="Share of the stage's `tokens`, relative to the other weights. Instead of `epochs`."
+        default=None,
+        description="Share of the stage's `tokens`, relative to the other weights. Instead of `epochs`. Whole "
+        "passes, then documents in keyed order until the share is reached: exact to a document.",
     )
     fim: Fim | None = Field(default=None, description="Fill-in-the-middle; null leaves documents as they are.")
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from headrace.flow.artifact import Artifact
 from headrace.flow.keys import parse_ids
+from headrace.flow.task import TaskContext
 from headrace.sequence.epochs import SourceCount
+from headrace.sequence.taking import Held
+from headrace.tokens.store import open_shard
+
+if TYPE_CHECKING:
+    from headrace.sequence.step import Sequence
 
 
 def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarray:
@@ -25,6 +33,14 @@ def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarra
     with pq.ParquetFile(documents.shard_path(shard)) as file:
         column = file.read(columns=["id"], use_threads=False).column("id")
     return parse_ids(column)[rows.astype(np.int64) - int(documents.row_offsets[shard])]
+
+
+def hold(step: Sequence, ctx: TaskContext, number: int) -> Held:
+    """A shard of the token store, mapped, with the ids of its documents."""
+    tokens = ctx.input("tokens")
+    shard = open_shard(tokens, number)
+    ids = document_ids(ctx.input("documents"), number, shard.rows)
+    return Held(shard, ids, tokens.manifest.extra["sources"], tokens.manifest.extra["splits"].index(step.split))
 
 
 def counts_of(tokens: Artifact, split: str) -> dict[str, SourceCount]:

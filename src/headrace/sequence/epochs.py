@@ -2,13 +2,14 @@
 
 A slice is an interval of the unit line on which a keyed hash lays the documents, so ``[0, 0.5)`` and ``[0.5, 1)``
 share no document and miss none. An epoch is a copy of the slice; the fraction of the last one is a keyed slice too.
-A weight is a share of the stage's token total, and resolves to epochs.
+A weight is a share of the stage's token total, which is met to the document (:mod:`headrace.sequence.weigh`); the
+epochs that it comes to are known before that as nearly as the slice's tokens are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from headrace.errors import UserError
 from headrace.recipe.stages import Stage
 
 MOST_EPOCHS = 65_535  # segments store the epoch as uint16
+# Muennighoff et al. 2023 (2305.16264): up to 4 epochs the loss hardly differs from that of new text; what a repetition
+# is worth decays exponentially, to 1/e at 15 of them.
+MANY_EPOCHS, SPENT_EPOCHS = 4, 16
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class ResolvedSource:
         epochs: passes over the slice.
         documents: documents expected, copies counted.
         tokens: tokens expected, copies and ends of documents counted.
+        wanted: the weight's share of the stage's tokens, None of sources with epochs.
     """
 
     name: str
@@ -54,6 +59,7 @@ class ResolvedSource:
     epochs: float
     documents: int
     tokens: int
+    wanted: int | None = None
 
     @property
     def copies(self) -> int:
@@ -106,8 +112,8 @@ class ResolvedStage:
 def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
     """Work out what a stage takes of each source.
 
-    A slice's tokens are taken to be its share of the source's tokens, so a weighted stage meets its total as nearly
-    as the keyed slices do (within about one part in the square root of the number of documents).
+    A slice's tokens are taken to be its share of the source's tokens, which they are within about one part in the
+    square root of the number of documents.
 
     Args:
         stage: the stage of the recipe.
@@ -131,7 +137,7 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
                 f"{where}.slice",
                 "Write [from, to] with 0 <= from < to <= 1.",
             )
-        count = counts.get(name, SourceCount(0))
+        count, wanted = counts.get(name, SourceCount(0)), None
         if count.tokens <= 0:
             raise UserError(
                 f"Source {name!r} has no tokens for stage {stage.name!r}.",
@@ -139,7 +145,9 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
                 "See `headrace status` for what was read and removed; leave the source out of the stage, or mend it.",
             )
         if name in weights and stage.tokens is not None:
-            epochs = stage.tokens * weights[name] / whole / (count.stream * (high - low))
+            share = stage.tokens * weights[name] / whole
+            epochs = share / (count.stream * (high - low))
+            wanted = max(1, math.ceil(round(share, 3)))
         else:
             epochs = 1.0 if take.epochs is None else take.epochs
         if not 0 < epochs <= MOST_EPOCHS:
@@ -150,6 +158,26 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
             )
         times = (high - low) * epochs
         resolved.append(
-            ResolvedSource(name, (low, high), epochs, round(count.documents * times), round(count.stream * times))
+            ResolvedSource(
+                name, (low, high), epochs, round(count.documents * times), round(count.stream * times), wanted
+            )
         )
     return ResolvedStage(stage.name, stage.sequence_length, tuple(resolved))
+
+
+def repeated(stage: Stage, epochs: Mapping[str, float]) -> Iterator[str]:
+    """What to say of the sources of which a stage takes many epochs.
+
+    Args:
+        stage: the stage of the recipe.
+        epochs: what it takes of each source.
+    """
+    for name, passes in epochs.items():
+        if passes > MANY_EPOCHS:
+            times = f"{passes:.3g}" if passes < 100 else f"{passes:,.0f}"
+            by = " by its weight" if stage.sources[name].weight is not None else ""
+            yield (
+                f"Stage {stage.name!r} reads source {name!r} {times} times{by}. Up to {MANY_EPOCHS} passes teach "
+                f"nearly as much as new text; what further ones teach decays, to a third by about the {SPENT_EPOCHS}th "
+                "(Muennighoff et al. 2023, 2305.16264)."
+            )

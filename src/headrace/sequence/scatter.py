@@ -13,11 +13,11 @@ import numpy as np
 from headrace.flow.exchange import Spill, partition_counts, read_partition
 from headrace.flow.keys import keyed, salt
 from headrace.flow.task import TaskContext
-from headrace.sequence.choose import CHAT
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.fim import PLAIN, PSM, SPM
 from headrace.sequence.layout import CUT, MOVED
 from headrace.sequence.place import collect, copy
+from headrace.sequence.taking import CHAT
 from headrace.tokens.store import TokenShard, open_shard
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, An
     """Move the tokens of one shard."""
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, spec["shard"])
-    encoded = EncodedReader(ctx, "choose", spec["shard"], shard.tokens.dtype)
+    encoded = EncodedReader(ctx, "encode", spec["shard"], shard.tokens.dtype)
     base = first_rows(ctx, step.blocks(ctx).count)
     layout = step.shards(ctx)
     end = step.special(ctx)["eod"]

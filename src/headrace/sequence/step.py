@@ -12,11 +12,12 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import Stage
-from headrace.sequence import arrange, choose, order, scatter
+from headrace.sequence import arrange, choose, encode, order, scatter, weigh
 from headrace.sequence.corpus import counts_of
 from headrace.sequence.epochs import ResolvedStage, resolve
 from headrace.sequence.layout import Blocks, Shards
 from headrace.sequence.ledger import balance
+from headrace.sequence.taking import changes
 from headrace.tokens.engine import Engine
 from headrace.tokens.load import open_engine
 
@@ -110,9 +111,15 @@ class Sequence(Step):
         return {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer}
 
     def phases(self) -> list[Phase]:
-        """Choose and scatter by shard of the token store, arrange by block, order by partition of the rows."""
+        """By shard of the token store, but for arrange, which goes by block, and order, by partition of the rows."""
+        first = []
+        if any(take.weight is not None for take in self.config.sources.values()):
+            first.append(Phase("weigh", partial(weigh.plan, self), partial(weigh.work, self)))
+        if any(changes(self, name) for name in self.config.sources):
+            first.append(Phase("encode", partial(encode.plan, self), partial(encode.work, self), encode.memory))
         return [
-            Phase("choose", partial(choose.plan, self), partial(choose.work, self), choose.memory),
+            *first,
+            Phase("choose", partial(choose.plan, self), partial(choose.work, self)),
             Phase("arrange", partial(arrange.plan, self), partial(arrange.work, self)),
             Phase("scatter", partial(scatter.plan, self), partial(scatter.work, self)),
             Phase("order", partial(order.plan, self), partial(order.work, self), order.memory),

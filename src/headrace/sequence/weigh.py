@@ -1,0 +1,144 @@
+"""Weigh: where the share of a weighted source ends, to the document.
+
+A weight is a number of tokens, ends of documents and what a stage adds counted. Whole passes are taken while they fit
+below it, and of the last one documents in the order of taking until it is reached, so that a source comes to at least
+its share and to less than one document more.
+
+One task a shard lists its documents in that order with running totals; where all shards together reach a total is found
+by bisection over the keys, so that nothing grows with the documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listed
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from headrace.errors import UserError
+from headrace.flow.task import TaskContext
+from headrace.sequence.corpus import hold
+from headrace.sequence.epochs import MOST_EPOCHS, ResolvedSource
+from headrace.sequence.taking import End, Held, in_slice, keys_of_taking
+
+if TYPE_CHECKING:
+    from headrace.sequence.step import Sequence
+
+_LAST = (1 << 64) - 1
+
+
+def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+    """One task a shard; what cannot be resolved is told before any work is done."""
+    step.resolved(ctx)
+    return [{"shard": shard, "size": entry["rows"]} for shard, entry in enumerate(ctx.input("tokens").shards)]
+
+
+def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Weigh the documents of a shard as the store has them; a conversation's tokens are known once it is encoded."""
+    held = hold(step, ctx, spec["shard"])
+    totals = {}
+    for take in step.resolved(ctx).sources:
+        if take.wanted is not None and take.name not in step.chat_sources:
+            at = in_slice(step, held, take)
+            totals[take.name] = [write(step, ctx, held, take, 0, at, np.diff(held.shard.offsets)[at])]
+        ctx.progress(rows=len(held.shard.rows))
+    return {"totals": totals}
+
+
+def write(
+    step: Sequence, ctx: TaskContext, held: Held, take: ResolvedSource, copy: int, at: np.ndarray, lengths: np.ndarray
+) -> int:
+    """Write down documents of a copy in the order of taking.
+
+    Args:
+        step: the stage's sequence.
+        ctx: the task.
+        held: the shard.
+        take: the source.
+        copy: the copy.
+        at: int64[n], places in the shard, ascending as rows are.
+        lengths: int64[n], their tokens without the ends of documents.
+
+    Returns:
+        Their tokens with the ends.
+    """
+    keys = keys_of_taking(step, held, at)
+    order = np.argsort(keys, kind="stable")
+    table = np.empty((3, len(at)), dtype=np.uint64)
+    table[0], table[1] = keys[order], held.shard.rows[at][order]
+    np.cumsum(lengths[order] + 1, out=table[2])
+    with ctx.intermediate(_name(take.name, copy, ctx.task)) as out, open(out.path, "wb") as f:
+        np.save(f, table)
+    return int(table[2, -1]) if len(at) else 0
+
+
+def _name(source: str, copy: int, task: int) -> str:
+    return f"weighed-{source}-{copy}-{task:05d}.npy"
+
+
+def end_of(step: Sequence, ctx: TaskContext, phase: Literal["weigh", "encode"], take: ResolvedSource) -> End:
+    """Where a source ends whose documents a phase has weighed.
+
+    What fill-in-the-middle changes, ``encode`` weighs copy by copy, and there are no more copies than that; of all else
+    one copy was weighed, and every copy is like it.
+
+    Raises:
+        UserError: the slice holds no document, or so few that the epochs cannot be counted.
+    """
+    assert take.wanted is not None
+    by_task = [result["totals"][take.name] for result in ctx.results(phase)]
+    by_copy = [sum(totals[copy] for totals in by_task) for copy in range(len(by_task[0]))]
+    where = f"stages.{step.stage}.sources.{take.name}"
+    if not by_copy[0]:
+        raise UserError(f"The slice of source {take.name!r} holds no document.", where, "Widen the slice.")
+    copy, left = 0, take.wanted
+    if phase == "weigh" or take.name in step.chat_sources:
+        whole, left = divmod(take.wanted - 1, by_copy[0])
+        left += 1
+    else:
+        while copy < len(by_copy) and left > by_copy[copy]:
+            left -= by_copy[copy]
+            copy += 1
+        whole = copy
+        if whole == len(by_copy):
+            return End(whole, _LAST, _LAST)
+    if whole >= MOST_EPOCHS:
+        raise UserError(
+            f"Source {take.name!r} would be taken {whole + 1} times.", where, "Lower its weight, or widen its slice."
+        )
+    paths = (ctx.scratch(phase, _name(take.name, copy, task)) for task, t in enumerate(by_task) if t[copy])
+    return End(whole + 1, *reached([np.load(path, mmap_mode="r") for path in paths], left))
+
+
+def reached(tables: Listed[np.ndarray], total: int) -> tuple[int, int]:
+    """The document at which shards, each taken in order, come to a total together.
+
+    Args:
+        tables: uint64[3, n] of each shard, rows ascending from one to the next: keys ascending, rows ascending with
+            them, running totals.
+        total: from 1 to the sum of all.
+
+    Returns:
+        Its key and row.
+    """
+    low, high = 0, _LAST  # the smallest key with which the total is reached
+    while low < high:
+        middle = (low + high) // 2
+        if sum(_through(table, middle, "right") for table in tables) >= total:
+            high = middle
+        else:
+            low = middle + 1
+    left = total - sum(_through(table, low, "left") for table in tables)
+    for table in tables:
+        before = _through(table, low, "left")
+        here = _through(table, low, "right") - before
+        if here >= left:
+            return low, int(table[1, np.searchsorted(table[2], np.uint64(before + left))])
+        left -= here
+    raise AssertionError("the tables do not come to the total")
+
+
+def _through(table: np.ndarray, key: int, side: Any) -> int:
+    """The total of the documents whose key is below another, or that too."""
+    n = int(np.searchsorted(table[0], np.uint64(key), side=side))
+    return int(table[2, n - 1]) if n else 0
