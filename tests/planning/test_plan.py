@@ -122,7 +122,7 @@ def test_many_passes_are_noted(tmp_path):
     assert lines[1].startswith("Stage 'one' reads source 'a' ")
     assert max(map(len, lines[:4])) <= 120
     few = load_recipe({**recipe, "stages": [{"name": "one", "sources": {"a": {"epochs": 4}}}]})
-    assert not plan(few).notes
+    assert not any("times" in note for note in plan(few).notes)
 
 
 def test_large_files_are_estimated_from_their_beginning(tmp_path):
