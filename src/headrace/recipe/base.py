@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Container, Iterable
 from typing import Annotated, Any, ClassVar
@@ -71,6 +72,8 @@ def _parse(value: Any, units: dict[str, int], example: str) -> Any:
             raise wrong(f"{value!r} is not a number", f"write a number such as {example}")
         number, unit = match[1].replace("_", "").replace(",", ""), units[match[2].lower()]
         value = int(number) * unit if number.isdigit() else float(number) * unit
+    if isinstance(value, float) and not math.isfinite(value):
+        raise wrong(f"{value} is not a number", f"write a number such as {example}")
     if isinstance(value, float) and value == int(value):
         value = int(value)
     if isinstance(value, int | float) and value < 0:

@@ -39,7 +39,12 @@ def explain(
         origins: the files it was read from, the recipe itself first.
         overrides: the ``--set`` texts, named when they hold the mistake.
     """
-    mistakes = [_mistake(detail, data, origins, overrides) for detail in error.errors(include_url=False)]
+    found: dict[str, tuple[str, str, str]] = {}
+    for detail in error.errors(include_url=False):
+        mistake = _mistake(detail, data, origins, overrides)
+        # Where one of several types may stand, the first speaks for all.
+        found.setdefault(mistake[1] if detail["type"] != "recipe" else str(mistake), mistake)
+    mistakes = list(found.values())
     if len(mistakes) == 1:
         what, where, mend = mistakes[0]
         return UserError(_sentence(what), where, _sentence(mend))
@@ -58,7 +63,7 @@ def _mistake(
 ) -> tuple[str, str, str]:
     """What, where and how to mend, for one finding."""
     kind, context = detail["type"], detail.get("ctx", {})
-    place: Place = tuple(part for part in detail["loc"] if part != "[key]")
+    place = _place(detail["loc"], data)
     if kind == "recipe":
         place = (*place, *(int(part) if part.isdigit() else part for part in context["place"].split(".") if part))
         return context["what"], _where(place, data, origins, overrides), context["mend"]
@@ -68,28 +73,101 @@ def _mistake(
         known = [field.alias or name for name, field in section.model_fields.items()] if section else []
         mend = suggest(str(place[-1]), known) or (f"the keys here are {', '.join(known)}" if known else "")
         return f"unknown key {str(place[-1])!r}", where, mend
+    if kind == "missing" and isinstance(place[-1], int):
+        return f"item {place[-1] + 1} of the list is missing", where, "give as many as stand in docs/recipe.md"
     if kind == "missing":
         return f"the key {str(place[-1])!r} is missing", where, f"add `{place[-1]}:`"
     if kind == "literal_error":
         allowed = [word.strip("'\"") for word in context["expected"].replace(" or ", ", ").split(", ")]
         guess = suggest(str(detail["input"]), allowed)
         return (
-            f"{detail['input']!r} is not possible here",
+            f"{_shown(detail['input'])} is not possible here",
             where,
             f"{guess} Use {', '.join(allowed)}".strip(),
         )
-    if kind == "model_type" and detail["input"] is None:
-        return "the section is empty", where, "give it keys, or leave it out"
+    if kind in _SECTION:
+        section = section_at(Recipe, place)
+        what = "the section is empty" if detail["input"] is None else f"{_shown(detail['input'])} is no section of keys"
+        known = ", ".join(field.alias or name for name, field in section.model_fields.items()) if section else ""
+        return what, where, f"its keys are {known}" if known else "write keys and values, or leave it out"
     if kind == "string_pattern_mismatch":
         return (
-            f"{detail['input']!r} is no name",
+            f"{_shown(detail['input'])} is no name",
             where,
             "use letters, digits, _ and -, at most 64, beginning with a letter or digit",
         )
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    short = repr(detail["input"])
-    got = f" (it is {short})" if len(short) <= 40 and kind != "value_error" else ""
-    return f"the value {message}{got}" if message != detail["msg"] and kind != "value_error" else message, where, ""
+    return _unfit(kind, detail["input"], context), where, _remedy(kind, context)
+
+
+# What pydantic calls a value of the wrong type, in a recipe's words: what it is not, and what to write.
+_SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type", "dataclass_type")
+_TYPES = {
+    "string": ("text", "write text, in quotes where it looks like something else"),
+    "int": ("a whole number", "write a whole number, such as 8"),
+    "float": ("a number", "write a number, such as 0.5"),
+    "finite": ("a number", "write a number, such as 0.5"),
+    "bool": ("true or false", "write true or false"),
+    "tuple": ("a list", "write a list, such as [a, b]"),
+    "list": ("a list", "write a list, such as [a, b]"),
+}
+_LIMITS = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def _unfit(kind: str, value: Any, context: dict[str, Any]) -> str:
+    """What is wrong with a plain value."""
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return f"{_shown(value)} is not {words} {context[key]}"
+    if kind == "string_too_short":
+        return "the text is empty"
+    if kind in ("too_short", "too_long"):
+        return "there is no entry" if context["actual_length"] == 0 else f"there are {context['actual_length']} entries"
+    if kind == "int_parsing_size":
+        return "the number is too large"
+    return f"{_shown(value)} is not {_TYPES.get(kind.partition('_')[0], ('possible here', ''))[0]}"
+
+
+def _remedy(kind: str, context: dict[str, Any]) -> str:
+    """What to write instead of a plain value."""
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return f"write a number {'of ' if words.startswith('at') else ''}{words} {context[key]}"
+    if kind == "string_too_short":
+        return "write some text, or leave the key out"
+    if kind in ("too_short", "too_long"):
+        return f"give at least {context['min_length']}" if kind == "too_short" else f"give {context['max_length']}"
+    return _TYPES.get(kind.partition("_")[0], ("", "see docs/recipe.md for what stands here"))[1]
+
+
+def _shown(value: Any) -> str:
+    """A value as it may stand in a sentence."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number with more digits than Python prints
+        return "the number"
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _place(loc: Place, data: Any) -> Place:
+    """Where in the recipe a finding is: without the types that pydantic tried there, which end its own places."""
+    place: Place = ()
+    for part in loc:
+        stated = isinstance(data, dict) and part in data
+        if isinstance(part, str) and not stated:
+            section = section_at(Recipe, place)
+            if section is None or part not in section.model_fields:
+                break
+        place = (*place, part)
+        if isinstance(part, int) and isinstance(data, list | tuple):
+            data = data[part] if part < len(data) else None
+        else:
+            data = data[part] if stated else None
+    return place
 
 
 def _where(place: Place, data: dict[str, Any], origins: Sequence[Origin], overrides: Sequence[str]) -> str:

@@ -109,11 +109,19 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _shapes_fit(self) -> ModelConfig:
         if self.width % self.heads:
-            raise wrong(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise wrong(f"width {self.width} is not a multiple of heads {self.heads}", "change one of them", "width")
         if self.heads % self.key_value_heads:
-            raise wrong(f"heads {self.heads} is not a multiple of kv_heads {self.key_value_heads}")
+            raise wrong(
+                f"heads {self.heads} is not a multiple of kv_heads {self.key_value_heads}",
+                "change one of them",
+                "heads",
+            )
         if self.rotated > self.head_dim or self.rotated % 2:
-            raise wrong(f"rotary_dim {self.rotated} must be even and at most width / heads = {self.head_dim}")
+            raise wrong(
+                f"rotary_dim {self.rotated} is not even and at most width / heads = {self.head_dim}",
+                "change it, width or heads",
+                "rotary_dim",
+            )
         return self
 
 

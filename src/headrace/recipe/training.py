@@ -31,7 +31,7 @@ class OptimizerSection(Section):
     @model_validator(mode="after")
     def _betas_below_one(self) -> OptimizerSection:
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise wrong(f"betas {list(self.betas)} must lie in [0, 1)")
+            raise wrong(f"betas {list(self.betas)} are not from 0 to below 1", "write for example [0.9, 0.95]", "betas")
         return self
 
 
@@ -73,9 +73,9 @@ class ScheduleSection(Section):
     @model_validator(mode="after")
     def _pieces_belong_to_their_shape(self) -> ScheduleSection:
         if (self.shape == "pieces") != bool(self.pieces):
-            raise wrong("give `pieces` with `shape: pieces`, and only then")
+            raise wrong("`pieces` and `shape: pieces` belong together", "give both, or neither", "pieces")
         if self.shape == "pieces" and self.model_fields_set & {"warmup", "decay", "end"}:
-            raise wrong("`shape: pieces` states every rate itself: leave out warmup, decay and end")
+            raise wrong("`shape: pieces` states every rate itself", "leave out warmup, decay and end")
         return self
 
 
@@ -165,7 +165,11 @@ class TrainSection(Section):
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> TrainSection:
         if self.micro_batch is not None and self.batch % self.micro_batch:
-            raise wrong(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
+            raise wrong(
+                f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}",
+                "change one of them",
+                "micro_batch",
+            )
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
-            raise wrong("`schedule: pieces` states every rate itself: leave out optimizer.learning_rate")
+            raise wrong("`schedule: pieces` states every rate itself", "leave out optimizer.learning_rate")
         return self
