@@ -88,8 +88,8 @@ def _mistake(
     if kind in _SECTION:
         section = section_at(Recipe, place)
         what = "the section is empty" if detail["input"] is None else f"{_shown(detail['input'])} is no section of keys"
-        known = ", ".join(field.alias or name for name, field in section.model_fields.items()) if section else ""
-        return what, where, f"its keys are {known}" if known else "write keys and values, or leave it out"
+        keys = ", ".join(field.alias or name for name, field in section.model_fields.items()) if section else ""
+        return what, where, f"its keys are {keys}" if keys else "write keys and values, or leave it out"
     if kind == "string_pattern_mismatch":
         return (
             f"{_shown(detail['input'])} is no name",
