@@ -2,7 +2,7 @@
 
     python -m bench steps                            what each step costs, into bench/results.json
     python -m bench.scale ... > FILE                 the deduplication index at size
-    python -m bench.rates [--results F] [--scale F]  both into planning/rates.yaml and docs/performance.md
+    python -m bench.rates [--results F] [--scale F]  both into planning/rates.yaml, docs/planning.md, performance.md
 
 Constants for which the files have no row keep what they have.
 """
@@ -27,7 +27,7 @@ from headrace.recipe.load import load_recipe
 from headrace.report.numbers import short, size
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "performance.md"
+PERFORMANCE, PLANNING = ROOT / "docs" / "performance.md", ROOT / "docs" / "planning.md"
 CLEANING, TOKENS = ROOT / "recipes" / "slimpajama.yaml", ROOT / "recipes" / "slimpajama-tokens.yaml"
 _NFC, _FAST = "documents.normalise=nfc", "deduplicate.near.signature=fast"
 WAYS: tuple[tuple[str, Path, tuple[str, ...]], ...] = (
@@ -66,7 +66,7 @@ PHASES = {
 }
 HEADER = """\
 # What `headrace plan` reckons with: rates of one core, bytes on disk, bytes in memory, each with its measurement.
-# Written by `python -m bench.rates`; the same table stands in docs/performance.md, and a test compares them.
+# Written by `python -m bench.rates`; the same table stands in docs/planning.md, and a test compares them.
 """
 
 
@@ -134,10 +134,16 @@ def replaced(text: str, name: str, body: str) -> str:
 
 
 def page_of(text: str, values: dict[str, Figure]) -> str:
-    """The page as it should be: constants, steps and cores."""
+    """The page on planning as it should be: constants, steps and cores."""
     for name, body in (("rates", table(values)), ("steps", steps_table()), ("cores", cores_table())):
         text = replaced(text, name, body)
     return text
+
+
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that the page on performance has: on one core, and what a second worker gives to whole steps."""
+    whole = [row for row in compared(rows) if row["cores"] == 1 or row["name"].startswith("scaling")]
+    return [row for row in whole if not row["name"].endswith("M documents")]
 
 
 def read_points(path: Path) -> list[dict[str, Any]]:
@@ -162,9 +168,9 @@ def main() -> None:
     body = yaml.safe_dump(entries, sort_keys=False, width=1000, allow_unicode=True)
     FILE.write_text(HEADER + body, encoding="utf-8")
     figures.cache_clear()
-    results = f"{markdown(compared(rows))}\n{checked(rows)}".strip()
-    page = replaced(PAGE.read_text(encoding="utf-8"), "results", results)
-    PAGE.write_text(page_of(page, values), encoding="utf-8")
+    results = f"{markdown(told(rows))}\n{checked(rows)}".strip()
+    PERFORMANCE.write_text(replaced(PERFORMANCE.read_text(encoding="utf-8"), "results", results), encoding="utf-8")
+    PLANNING.write_text(page_of(PLANNING.read_text(encoding="utf-8"), values), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def figures_of(made) -> list[str]:
 
 
 def test_the_page_holds_the_constants_and_what_follows_from_them():
-    page = bench_rates.PAGE.read_text(encoding="utf-8")
+    page = bench_rates.PLANNING.read_text(encoding="utf-8")
     assert bench_rates.page_of(page, figures()) == page, "run python -m bench.rates"
     lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
     told = {cells[0].strip("| `"): cells[3].strip(" |") for cells in lines if len(cells) == 4}

@@ -233,7 +233,7 @@ def _arithmetic(plan: Plan) -> list[str]:
     largest = max(plan.graph, key=lambda node: node.scratch)
     memory = plan.memory
     return [
-        "arithmetic: amount / rate = core-hours; the rates are a core's as measured, see docs/performance.md",
+        "arithmetic: amount / rate = core-hours; the rates are a core's as measured, see docs/planning.md",
         *table(["step", "amount", "rate", "core-hours", on], rows),
         *counted,
         f"disk: ~{size(plan.disk_peak)} at once at most beside the input, of it at most {size(largest.scratch)} of "

@@ -1,7 +1,7 @@
 """What a core gets through and what things take, measured: the constants that plans are reckoned with.
 
 They lie in ``rates.yaml`` beside this file, each with the measurement that set it. ``python -m bench.rates`` writes
-that file, and the same table into ``docs/performance.md``, from the results of ``bench steps`` and ``bench.scale``.
+that file, and the same table into ``docs/planning.md``, from the results of ``bench steps`` and ``bench.scale``.
 """
 
 from __future__ import annotations
