@@ -34,7 +34,8 @@ from bench.row_keys import measure_sort
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
-from headrace.flow.runner import lock, make
+from headrace.flow.lock import lock
+from headrace.flow.runner import make
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import read_json
 from headrace.recipe.base import parse_size

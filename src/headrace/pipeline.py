@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ import headrace
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.events import EventLog, Listener, read_events
+from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
-from headrace.flow.storage import digest_file, read_json, replacing
+from headrace.flow.storage import Spoilt, digest_file, plainly, replacing
 from headrace.recipe.functions import keep_copy
-from headrace.recipe.load import dump, load_recipe
+from headrace.recipe.load import load_sealed, sealed
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import Recipe
 
@@ -154,13 +156,13 @@ def read_recipe(run: Path) -> Recipe:
     """The recipe of a run folder, as resolved.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: it is no run folder, or its recipe is not as it was written.
     """
     if not (run / RECIPE).is_file():
         raise UserError(
             "This is no run folder: it holds no recipe.yaml.", str(run), "Name the --out folder of a `headrace run`."
         )
-    return load_recipe(run / RECIPE)
+    return load_sealed(run / RECIPE)
 
 
 def read_graph(run: Path) -> Graph:
@@ -216,6 +218,8 @@ def run(
     memory: int | None = None,
     until: str | None = None,
     listener: Listener | None = None,
+    check_input: bool = False,
+    verify: bool = False,
 ) -> Path | None:
     """Make everything that a recipe describes, doing only what is missing.
 
@@ -226,6 +230,9 @@ def run(
         memory: bytes for data in all workers together; half of what is free by default.
         until: the artifact to stop at, such as ``verdicts`` or ``sequence-stage1``.
         listener: is given every event as it happens.
+        check_input: read all input again instead of taking files as known by size and time of change.
+        verify: read the finished artifacts again and make anew those that are damaged; otherwise their files are only
+            looked for, and each is read and compared when something is first made from it.
 
     Returns:
         The report, or None when the run stopped before the end of the recipe.
@@ -234,62 +241,93 @@ def run(
         UserError: what a user can mend. What was finished stays and is not done again.
         TaskFailed: a defect; the traceback is in the run's logs.
     """
-    from headrace.documents.inventory import take_inventory
-    from headrace.flow.executors.inline import InlineExecutor
-    from headrace.flow.executors.local import LocalExecutor
-    from headrace.flow.notices import notices_to
-    from headrace.flow.runner import lock, make
-    from headrace.rehearsal import rehearse
-    from headrace.train.installed import check_installed
-    from headrace.train.step import Model
+    from headrace.report.build import write_report
 
     folder = Path(out).absolute()
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     memory = memory or free_memory()
+    with plainly(folder):
+        log = _run(recipe, folder, workers, memory, until, listener, check_input, verify)
+        if until:
+            return None
+        with notices_to(log.notice):
+            return write_report(folder)
+
+
+def _run(
+    recipe: Recipe,
+    folder: Path,
+    workers: int,
+    memory: int,
+    until: str | None,
+    listener: Listener | None,
+    check_input: bool,
+    verify: bool,
+) -> EventLog:
+    """Make the artifacts; the log, closed."""
+    from headrace.flow.damage import mending
+    from headrace.flow.lock import lock
+    from headrace.train.installed import check_installed
+
     if recipe.model is not None and (until is None or until.lower().startswith("model")):
         check_installed()
     notes = look_at_tokenizer(recipe)
     with lock(folder):
-        sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder)
-        graph = build_graph(recipe, sources)
-        wanted = graph.until(until) if until else graph.all()
-        for _, function in recipe.functions():
-            keep_copy(function, folder)
-        with replacing(folder / RECIPE) as path:
-            path.write_text(dump(recipe), encoding="utf-8")
-        if recipe.functions() and any(not (folder / "artifacts" / step.name).exists() for step in wanted):
-            rehearse(folder)
         log = EventLog(folder, listener)
-        executor = (
-            LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, wanted, memory)
-        )
         started = time.monotonic()
         try:
             log.emit("run", recipe=recipe.name, workers=workers, memory=memory, version=headrace.__version__)
             with notices_to(log.notice):
                 for note in notes:
                     log.notice(note)
-                models = [step for step in wanted if isinstance(step, Model)]
-                make([step for step in wanted if step not in models], folder, executor, log, memory)
-                for model in models:
-                    model.check_steps(folder)
-                make(models, folder, executor, log, memory)
+                wanted = _prepare(recipe, folder, until, check_input)
+                mending(lambda: _make(wanted, folder, workers, memory, log, verify), folder, log)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
             log.emit("stopped", reason="interrupted")
             raise
         except Exception as error:
-            log.emit("failed", message=str(error))
+            with suppress(OSError):  # a full disk is told by the error itself
+                log.emit("failed", message=str(error))
             raise
         finally:
-            executor.close()
             log.close()
-    if until:
-        return None
-    from headrace.report.build import write_report
+    return log
 
-    with notices_to(log.notice):
-        return write_report(folder)
+
+def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool) -> list[Step]:
+    """Write what the workers rebuild the graph from; the steps that are wanted."""
+    from headrace.documents.inventory import take_inventory
+    from headrace.rehearsal import rehearse
+
+    sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder, check_input)
+    graph = build_graph(recipe, sources)
+    wanted = graph.until(until) if until else graph.all()
+    for _, function in recipe.functions():
+        keep_copy(function, folder)
+    with replacing(folder / RECIPE) as path:
+        path.write_bytes(sealed(recipe))
+    if recipe.functions() and any(not (folder / "artifacts" / step.name).exists() for step in wanted):
+        rehearse(folder)
+    return wanted
+
+
+def _make(wanted: list[Step], folder: Path, workers: int, memory: int, log: EventLog, verify: bool) -> None:
+    """Make what is wanted: models when all else is there, and it is known that they fit it."""
+    from headrace.flow.executors.inline import InlineExecutor
+    from headrace.flow.executors.local import LocalExecutor
+    from headrace.flow.runner import make
+    from headrace.train.step import Model
+
+    executor = LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, wanted, memory)
+    try:
+        models = [step for step in wanted if isinstance(step, Model)]
+        make([step for step in wanted if step not in models], folder, executor, log, memory, verify)
+        for model in models:
+            model.check_steps(folder)
+        make(models, folder, executor, log, memory, verify)
+    finally:
+        executor.close()
 
 
 def look_at_tokenizer(recipe: Recipe) -> list[str]:
@@ -320,14 +358,14 @@ def status(run: Path) -> dict[str, Any]:
     """What is done, running and missing in a run folder.
 
     Returns:
-        ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing, "rows", "bytes",
+        ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows", "bytes",
         "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``;
         the artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
 
     Raises:
         UserError: it is no run folder.
     """
-    from headrace.flow.runner import locked
+    from headrace.flow.lock import locked
 
     seconds: dict[str, float] = {}
     last: dict[str, Any] | None = None
@@ -343,13 +381,18 @@ def status(run: Path) -> dict[str, Any]:
 
 
 def _state(run: Path, step: Step) -> dict[str, Any]:
+    from headrace.flow.damage import sound
     from headrace.flow.task import TaskContext
 
     final, partial = run / "artifacts" / step.name, run / "artifacts" / f"{step.name}.partial"
     entry: dict[str, Any] = {"name": step.name, "kind": step.kind, "stage": step.stage}
     entry |= {"path": str(final), "state": "missing"}
     if final.is_dir():
-        made = Artifact.open(final)
+        try:
+            made = Artifact.open(final)
+            sound(made, read=False)
+        except UserError:
+            return entry | {"state": "damaged"}
         entry |= {"state": "done", "rows": made.rows, "bytes": made.bytes}
         if step.kind == "documents":
             counts = made.manifest.counts.values()
@@ -358,11 +401,8 @@ def _state(run: Path, step: Step) -> dict[str, Any]:
     if partial.is_dir():
         phases, ctx = [], TaskContext(run, step)
         for phase in step.phases():
-            plan = partial / "plan" / f"{phase.name}.json"
-            if plan.exists():
-                tasks = read_json(plan)
-                assert isinstance(tasks, list)
-                phases.append({"name": phase.name, "tasks": len(tasks), "done": len(ctx.done(phase.name))})
+            with suppress(FileNotFoundError, Spoilt):
+                phases.append({"name": phase.name, "tasks": ctx.tasks(phase.name), "done": len(ctx.done(phase.name))})
         return entry | {"state": "partial", "phases": phases}
     return entry
 
@@ -373,16 +413,21 @@ def digest(run: Path) -> dict[str, Any]:
     Models are left out of the total: their bytes depend on the machine's arithmetic.
 
     Returns:
-        ``{"total", "artifacts": {name: digest}}``; a digest covers the manifest, and so every shard's digest.
+        ``{"total", "artifacts": {name: digest}}``; a digest covers the manifest, and so every shard's digest. Whether
+        the shards still are of these digests is what ``headrace verify`` looks at.
 
     Raises:
         UserError: it is no run folder, or nothing is finished.
+        DamagedArtifact: a manifest is damaged, or a file is missing or too short.
     """
+    from headrace.flow.damage import sound
+
     digests = {}
     for step in read_graph(run).all():
-        manifest = run / "artifacts" / step.name / MANIFEST
-        if manifest.is_file():
-            digests[step.name] = digest_file(manifest)
+        folder = run / "artifacts" / step.name
+        if folder.is_dir():
+            sound(Artifact.open(folder), read=False)
+            digests[step.name] = digest_file(folder / MANIFEST)
     if not digests:
         raise UserError("Nothing is finished in this run yet.", str(run), "Run the recipe first.")
     data = [f"{name} {value}" for name, value in digests.items() if not name.startswith("model-")]

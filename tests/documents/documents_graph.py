@@ -12,7 +12,8 @@ from headrace.documents.step import Documents
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
-from headrace.flow.runner import lock, make
+from headrace.flow.lock import lock
+from headrace.flow.runner import make
 from headrace.recipe.schema import DocumentsConfig, Source
 
 

@@ -20,7 +20,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import read_events
 from headrace.flow.executors import TaskFailed
-from headrace.flow.runner import lock, locked
+from headrace.flow.lock import lock, locked
 from headrace.flow.step import topological
 
 HERE = Path(__file__).parent

@@ -21,8 +21,9 @@ from headrace.flow.events import EventLog
 from headrace.flow.exchange import Spill, partition_counts, sorted_partition
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.keys import keyed, salt
+from headrace.flow.lock import lock
 from headrace.flow.reuse import task_key
-from headrace.flow.runner import lock, make
+from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
 
 RECORD = np.dtype([("key", "<u8"), ("row", "<u8")])

@@ -15,7 +15,8 @@ from headrace.documents.store import SCHEMA
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
-from headrace.flow.runner import lock, make
+from headrace.flow.lock import lock
+from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
 from headrace.recipe.schema import Recipe
 from headrace.select.contamination.step import Contamination

@@ -12,7 +12,8 @@ from small_build import CHANGED, targets
 
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
-from headrace.flow.runner import lock, make
+from headrace.flow.lock import lock
+from headrace.flow.runner import make
 from headrace.flow.step import topological
 
 MEMORY = 64 << 20

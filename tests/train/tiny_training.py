@@ -16,7 +16,8 @@ import pyarrow as pa
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.keys import keyed, salt
-from headrace.flow.runner import lock, make
+from headrace.flow.lock import lock
+from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
 from headrace.flow.storage import write_json
 from headrace.recipe.model import ModelSection

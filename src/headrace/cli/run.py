@@ -33,6 +33,12 @@ def run(
             help="Memory for data, such as 4GB; half of what is free if not given.",
         ),
     ] = None,
+    check_input: Annotated[
+        bool, typer.Option("--check-input", help="Read all input again, also files of known size and time of change.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all finished artifacts too, and make anew those that are damaged.")
+    ] = False,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
@@ -48,7 +54,16 @@ def run(
     folder = out or Path("runs") / loaded.name
     try:
         with listener(sys.stderr if json else sys.stdout) as progress:
-            report = pipeline.run(loaded, folder, workers=workers, memory=memory, until=until, listener=progress)
+            report = pipeline.run(
+                loaded,
+                folder,
+                workers=workers,
+                memory=memory,
+                until=until,
+                listener=progress,
+                check_input=check_input,
+                verify=verify,
+            )
     except TaskFailed as failure:
         say(f"{failure}\nThis is a defect of headrace. What is finished is kept.", err=True)
         raise typer.Exit(1) from None

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from headrace.documents.checked_file import confirm
 from headrace.documents.inventory import SourceFiles
 from headrace.documents.readers import reader
 from headrace.documents.readers.base import Bad, Lost, Part, Skipped, Tally
@@ -39,6 +40,10 @@ class Reading:
         Raises:
             UserError: the file is gone, has changed, or lacks the column of the text.
         """
+        self._read(file, part)
+        confirm(file)
+
+    def _read(self, file: InputFile, part: Part) -> None:
         self._ctx.at(f"{self._source.name}:{file.name}")
         # A file that is cut short by its byte ranges has the limit in them.
         left = file.take if file.take is not None and part.end is None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class InputFile:
         compression: ``gzip``, ``zstd`` or None.
         size: bytes on disk.
         take: bytes of text after which reading stops (the file at which the source's limit is reached), or None.
+        digest: its fingerprint (:mod:`headrace.documents.fingerprint`), empty while it has not been taken.
+        blocks: fingerprints of its parts (:func:`headrace.documents.checked_file.fingerprint_file`).
     """
 
     url: str
@@ -47,6 +49,8 @@ class InputFile:
     compression: str | None
     size: int
     take: int | None = None
+    digest: str = field(default="", compare=False)
+    blocks: str = field(default="", compare=False, repr=False)
 
     @property
     def remote(self) -> bool:
@@ -170,31 +174,24 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:
-    import fsspec
+    from headrace.documents.checked_file import reaching
 
     prefix, below = globs.split(pattern)
     prefix, below = globs.expand(prefix, base, where), globs.expand(below, base, where)
-    try:
+    with reaching(f"{where}: {full}"):
+        import fsspec
+
         if not globs.has_magic(pattern):
             fs, path = fsspec.core.url_to_fs(full)
+            fs.invalidate_cache()
             info = fs.info(path)
             if info["type"] != "directory":
                 yield full, os.path.basename(path), int(info.get("size") or 0), False
                 return
             prefix, below = full.rstrip("/"), "**/*"
         fs, root = fsspec.core.url_to_fs(prefix)
+        fs.invalidate_cache()
         found: dict[str, Any] = fs.find(root, detail=True)
-    except FileNotFoundError:
-        raise UserError("The file does not exist.", f"{where}: {full}", "Mend the path or the rights to it.") from None
-    except ImportError as error:
-        name = getattr(error.__cause__, "name", None) or error.name
-        raise UserError(
-            f"The URL needs a library that is not installed: {error}.",
-            f"{where}: {full}",
-            f"{sys.executable} -m pip install {name}" if name else "",
-        ) from None
-    except ValueError as error:
-        raise UserError(f"The URL cannot be opened: {error}.", f"{where}: {full}") from None
     matches = globs.matcher(below)
     for path in sorted(found):
         relative = path.removeprefix(root).lstrip("/")

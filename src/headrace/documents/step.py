@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from headrace.documents.boundaries import runs
-from headrace.documents.inventory import SourceFiles
+from headrace.documents.inventory import SourceFiles, distrusting
 from headrace.documents.judge import judge, probe
 from headrace.documents.normalise import versions
 from headrace.documents.readers import reader
@@ -86,6 +86,7 @@ class Documents(Step):
 
     # Phase "lines".
 
+    @distrusting
     def _plan_lines(self, ctx: TaskContext) -> list[dict[str, Any]]:
         specs = []
         for source in self.sources:
@@ -94,10 +95,11 @@ class Documents(Step):
                 parts = _parts(file)
                 if any(part.row is None for part in parts):  # nothing begins behind the last: it needs no count
                     for part in map(asdict, parts[:-1]):
-                        key = task_key(self, "lines", source.digests[number], part)
+                        key = task_key(self, "lines", source.files[number].digest, part)
                         specs.append({"source": source.name, "file": number, "part": part, "key": key})
         return specs
 
+    @distrusting
     def _count_lines(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         file = self._named(spec["source"]).files[spec["file"]]
         ctx.at(f"{spec['source']}:{file.name}")
@@ -105,6 +107,7 @@ class Documents(Step):
 
     # Phase "read".
 
+    @distrusting
     def _plan_read(self, ctx: TaskContext) -> list[dict[str, Any]]:
         lines = (result["lines"] for result in ctx.results("lines"))
         return [
@@ -115,10 +118,11 @@ class Documents(Step):
 
     def _read_key(self, source: SourceFiles, parts: list[dict[str, Any]]) -> str:
         """What determines the documents of some parts of files."""
-        files = [(source.files[entry["file"]], source.digests[entry["file"]], entry["part"]) for entry in parts]
-        read = [[file.name, file.format, file.take, digest, part] for file, digest, part in files]
+        files = [(source.files[entry["file"]], entry["part"]) for entry in parts]
+        read = [[file.name, file.format, file.take, file.digest, part] for file, part in files]
         return task_key(self, "read", self._normalise(), _source_params(source), read)
 
+    @distrusting
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
         with Reading(ctx, source, self.config.normalise) as reading:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from headrace.errors import UserError
-from headrace.flow.storage import read_json
+from headrace.flow.storage import Spoilt, digest_file, read_sealed
 
 MANIFEST = "manifest.json"
 TASKS = "tasks.json"  # the tasks that other artifacts may take over (:mod:`headrace.flow.reuse`)
 
+Entry = dict[str, Any]
+"""A file in a manifest: ``name``, ``bytes``, ``digest``, and ``rows`` of a shard."""
+
 
 class ConservationError(RuntimeError):
     """Counts do not add up: in = kept + removed + quarantined does not hold. Always a defect of headrace."""
+
+
+class DamagedArtifact(UserError):  # noqa: N818 - a state of the files, not of the program
+    """A published artifact is not as it was made. `headrace run` sets it aside and makes it anew.
+
+    Attributes:
+        artifact: the name of its folder.
+    """
+
+    def __init__(self, what: str, where: str, mend: str = "", artifact: str = "") -> None:
+        super().__init__(what, where, mend or "Run the recipe again with --verify: it is set aside and made anew.")
+        self.artifact = artifact
 
 
 @dataclass(frozen=True)
@@ -64,31 +79,44 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact, opened for reading. Nothing but the manifest is read until it is asked for."""
+    """A published artifact, opened for reading. Nothing but the manifest is read until it is asked for.
+
+    Attributes:
+        path: its folder.
+        manifest: what it is and holds.
+        check: called with a file's entry before its path is given out; None trusts the files.
+    """
 
     path: Path
     manifest: Manifest
+    check: Callable[[Artifact, Entry], None] | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
-    def open(path: Path | str) -> Artifact:
+    def open(path: Path | str, verify: bool = False) -> Artifact:
         """Open a published artifact folder.
 
+        Args:
+            path: the folder.
+            verify: compare each file with its digest when its path is first asked for.
+
         Raises:
-            UserError: there is no readable manifest in the folder.
+            DamagedArtifact: the manifest is not as it was written.
+            UserError: there is no manifest in the folder.
         """
         path = Path(path)
         try:
-            value = read_json(path / MANIFEST)
-            assert isinstance(value, dict)
-            return Artifact(path, Manifest.from_json(value))
+            manifest = Manifest.from_json(read_sealed(path / MANIFEST))
         except FileNotFoundError:
             raise UserError(
                 "This folder is not a finished artifact: it has no manifest.json.",
                 str(path),
                 "Give a folder under RUN/artifacts; `headrace status RUN` lists the finished ones.",
             ) from None
-        except (orjson.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
-            raise UserError(f"The manifest cannot be read: {error!r}.", str(path / MANIFEST)) from None
+        except (Spoilt, KeyError, TypeError):
+            raise DamagedArtifact(
+                "The artifact's manifest is not as it was written.", str(path / MANIFEST), artifact=path.name
+            ) from None
+        return Artifact(path, manifest, Once() if verify else None)
 
     @property
     def shards(self) -> list[dict[str, Any]]:
@@ -96,12 +124,31 @@ class Artifact:
         return self.manifest.shards
 
     def shard_path(self, index: int) -> Path:
-        """The file of a shard."""
-        return self.path / self.manifest.shards[index]["name"]
+        """The file of a shard.
+
+        Raises:
+            DamagedArtifact: the artifact is checked, and the file is not as it was written.
+        """
+        return self._checked(self.manifest.shards[index])
 
     def file_path(self, name: str) -> Path:
-        """A further file of the artifact, such as ``tokenizer.json``."""
-        return self.path / name
+        """A further file of the artifact, such as ``tokenizer.json``.
+
+        Raises:
+            DamagedArtifact: the artifact is checked, and the file is not as it was written.
+        """
+        entry = next((entry for entry in self.manifest.files if entry["name"] == name), None)
+        return self.path / name if entry is None else self._checked(entry)
+
+    def _checked(self, entry: Entry) -> Path:
+        if self.check is not None:
+            self.check(self, entry)
+        return self.path / str(entry["name"])
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All files of the manifest."""
+        return [*self.manifest.shards, *self.manifest.files]
 
     @cached_property
     def row_offsets(self) -> np.ndarray:
@@ -116,7 +163,7 @@ class Artifact:
     @property
     def bytes(self) -> int:
         """The size of all shards and files on disk."""
-        return sum(int(s["bytes"]) for s in (*self.manifest.shards, *self.manifest.files))
+        return sum(int(entry["bytes"]) for entry in self.entries)
 
     def locate(self, row: int) -> tuple[int, int]:
         """The shard and the row within it of a dense row id."""
@@ -124,3 +171,58 @@ class Artifact:
             raise IndexError(f"row {row} of an artifact of {self.rows} rows")
         shard = int(np.searchsorted(self.row_offsets, row, side="right")) - 1
         return shard, row - int(self.row_offsets[shard])
+
+
+def flaw(path: Path, entry: Entry, read: bool = True) -> str | None:
+    """What is wrong with a file that was recorded with its size and digest, in words; None if nothing is.
+
+    Args:
+        path: the file.
+        entry: with ``bytes`` and ``digest``.
+        read: whether to read it; without, only its size is compared.
+    """
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            return "is not a file"
+        if size != entry["bytes"]:
+            return f"has {size:,} bytes instead of {entry['bytes']:,}"
+        if read and digest_file(path) != entry["digest"]:
+            return "does not hold what was written: its digest differs"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None
+
+
+def verify(artifact: Artifact, entry: Entry, read: bool = True) -> None:
+    """Compare a file of an artifact with what its manifest says.
+
+    Raises:
+        DamagedArtifact: it is not as it was written.
+    """
+    wrong = flaw(artifact.path / entry["name"], entry, read)
+    if wrong is not None:
+        raise DamagedArtifact(
+            f"A finished artifact is damaged: {entry['name']} {wrong}.",
+            str(artifact.path / entry["name"]),
+            artifact=artifact.path.name,
+        )
+
+
+class Once:
+    """A check that compares each file the first time that this process asks for it."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, artifact: Artifact, entry: Entry) -> None:
+        """Check a file.
+
+        Raises:
+            DamagedArtifact: it is not as it was written.
+        """
+        if entry["name"] not in self._seen:
+            verify(artifact, entry)
+            self._seen.add(entry["name"])

@@ -1,5 +1,8 @@
 """The event log of a run: one JSON object a line, appended by the coordinator, read by ``status`` and the report.
 
+Each line ends in ``sum``, 8 hexadecimal digits of the XXH3-64 of its other fields: a line that a kill cut short or that
+something damaged is left out by whoever reads, and nothing else depends on it.
+
 ========== =====================================================================================
 event      fields besides ``time`` (seconds since 1970)
 ========== =====================================================================================
@@ -21,12 +24,14 @@ finished   seconds
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
+import xxhash
 
 from headrace.visible import escaped_json
 
@@ -39,7 +44,9 @@ class EventLog:
     """Appends events to ``RUN/events.jsonl`` and passes them on to a listener."""
 
     def __init__(self, run: Path, listener: Listener | None = None) -> None:
-        self._file = open(run / LOG, "ab", buffering=0)  # noqa: SIM115 - closed in close()
+        self._file = open(run / LOG, "a+b", buffering=0)  # noqa: SIM115 - closed in close()
+        if self._file.tell() and os.pread(self._file.fileno(), 1, self._file.tell() - 1) != b"\n":
+            self._file.write(b"\n")  # behind a line that was cut short
         self._listener = listener
         self._noticed: set[str] = set()
 
@@ -47,7 +54,8 @@ class EventLog:
         """Record an event. Progress is passed on but not written: it would dwarf the rest."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
         if event not in ("progress", "compiling") and not self._file.closed:
-            self._file.write((escaped_json(orjson.dumps(entry).decode()) + "\n").encode())
+            line = orjson.dumps({**entry, "sum": _sum(entry)})
+            self._file.write((escaped_json(line.decode()) + "\n").encode())
         if self._listener is not None:
             self._listener(entry)
 
@@ -62,12 +70,21 @@ class EventLog:
         self._file.close()
 
 
+def _sum(entry: Event) -> str:
+    return xxhash.xxh3_64_hexdigest(orjson.dumps(entry))[:8]
+
+
 def read_events(run: Path) -> Iterator[Event]:
-    """The events of a run, oldest first; a last line cut short by a kill is left out."""
-    path = run / LOG
-    if not path.exists():
+    """The events of a run, oldest first; lines that are not as they were written are left out."""
+    try:
+        file = open(run / LOG, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
         return
-    with open(path, "rb") as f:
-        for line in f:
-            if line.endswith(b"\n"):
-                yield orjson.loads(line)
+    with file:
+        for line in file:
+            try:
+                entry = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(entry, dict) and entry.pop("sum", None) == _sum(entry):
+                yield entry

@@ -23,7 +23,7 @@ import orjson
 import xxhash
 
 from headrace.flow.artifact import MANIFEST, TASKS
-from headrace.flow.storage import digest_file, fsync_folder, read_json, replacing
+from headrace.flow.storage import Spoilt, digest_file, fsync_folder, read_sealed, replacing
 
 if TYPE_CHECKING:
     from headrace.flow.step import Step
@@ -101,14 +101,14 @@ def _finished(places: Iterable[Path], ctx: TaskContext, wanted: set[str]) -> dic
 
 def _tasks_of(folder: Path) -> Iterator[tuple[str, Finished]]:
     """The keyed tasks of an artifact, finished or not; of one that cannot be trusted, none."""
-    with suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
+    with suppress(FileNotFoundError, Spoilt, orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
         if folder.suffix == ".partial":
             for path in folder.glob("done/*/*.json"):
-                marker: Any = read_json(path)
+                marker = read_sealed(path)
                 if "key" in marker:
                     yield marker["key"], Finished(folder, marker["result"], marker["files"])
             return
-        manifest: Any = read_json(folder / MANIFEST)
+        manifest = read_sealed(folder / MANIFEST)
         data = (folder / TASKS).read_bytes()
         listed = next(entry for entry in manifest["files"] if entry["name"] == TASKS)
         if xxhash.xxh3_128_hexdigest(data) == listed["digest"]:

@@ -7,72 +7,27 @@ begun than that, so that no more scratch lies on disk at once than must.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, TASKS, Artifact, Manifest
+from headrace.flow.damage import blaming_inputs, set_aside, sound, take_back
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor, Request
 from headrace.flow.removal import Removal
 from headrace.flow.reuse import take_over
 from headrace.flow.step import Phase, Step
-from headrace.flow.storage import digest_file, disk_refusal, fsync_folder, read_json, write_json
-from headrace.flow.task import TAKEN, TaskContext
+from headrace.flow.storage import digest_file, fsync_folder, write_json, write_sealed
+from headrace.flow.task import TaskContext, final_names
 
 
-@contextmanager
-def lock(run: Path) -> Iterator[None]:
-    """Hold the run folder: two coordinators at once would undo each other's work.
-
-    Raises:
-        UserError: the folder cannot be made or written, or another run holds it.
-    """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        mend = "Choose another --out or mend its permissions."
-        raise disk_refusal(error, run) or UserError(
-            f"The run folder cannot be made: {error}.", str(run), mend
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        other = os.read(handle, 32).decode().strip()
-        os.close(handle)
-        raise UserError(
-            f"Another headrace run (process {other}) is using this folder.", str(run), "Wait for it, or stop it first."
-        ) from None
-    try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(handle)
-
-
-def locked(run: Path) -> bool:
-    """Whether a coordinator is at work in the folder now."""
-    try:
-        handle = os.open(run / ".lock", os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-
-
-def make(steps: Sequence[Step], run: Path, executor: Executor, log: EventLog, memory: int) -> list[Artifact]:
+def make(
+    steps: Sequence[Step], run: Path, executor: Executor, log: EventLog, memory: int, verify: bool = False
+) -> list[Artifact]:
     """Make artifacts, or open those that are there already.
 
     Args:
@@ -81,11 +36,13 @@ def make(steps: Sequence[Step], run: Path, executor: Executor, log: EventLog, me
         executor: does the tasks.
         log: hears of everything.
         memory: bytes for the coordinator's own data, as it plans and finishes.
+        verify: read what is there already and compare its digests, instead of only looking for its files.
 
     Returns:
         The artifacts, in the order of the steps.
 
     Raises:
+        DamagedArtifact: an input turned out to be damaged when it was read; see :func:`headrace.flow.damage.mending`.
         UserError, TaskFailed: see :meth:`headrace.flow.executors.Executor.wait`.
     """
     waiting = list(steps)
@@ -110,7 +67,7 @@ def make(steps: Sequence[Step], run: Path, executor: Executor, log: EventLog, me
             if ready and executor.idle:
                 step = ready[0]
                 waiting.remove(step)
-                making[step.name] = _make(step, run, log, memory, removal)
+                making[step.name] = _make(step, run, log, memory, removal, verify)
                 advance(step.name)
                 continue
             done = executor.wait().artifact
@@ -121,20 +78,45 @@ def make(steps: Sequence[Step], run: Path, executor: Executor, log: EventLog, me
     return [made[step.name] for step in steps]
 
 
-def _make(step: Step, run: Path, log: EventLog, memory: int, removal: Removal) -> Iterator[list[Request]]:
-    """Make one artifact whose inputs are published: yields the tasks of a phase, and goes on when they are done."""
+def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
+    """Whether the step's artifact is published and sound. A damaged one is set aside.
+
+    Args:
+        step: whose artifact.
+        run: the run folder.
+        log: is told.
+        verify: read the files and compare their digests; otherwise only their sizes are.
+    """
     final = run / "artifacts" / step.name
-    if final.exists():
+    if not os.path.lexists(final):
+        return False
+    try:
+        sound(Artifact.open(final), read=verify)
+        return True
+    except UserError as damage:
+        set_aside(final, damage, log)
+        return False
+
+
+def _make(
+    step: Step, run: Path, log: EventLog, memory: int, removal: Removal, verify: bool
+) -> Iterator[list[Request]]:
+    """Make one artifact whose inputs are published: yields the tasks of a phase, and goes on when they are done."""
+    if present(step, run, log, verify):
         log.emit("artifact", artifact=step.name, state="present")
         return
+    final = run / "artifacts" / step.name
     started = time.monotonic()
     log.emit("artifact", artifact=step.name, state="started")
     ctx = TaskContext(run, step, memory=memory)
+    take_back(ctx)
     if not (ctx.folder / MANIFEST).exists():
         for phase in step.phases():
             yield begin(phase, ctx, log)
         ctx.phase = ""
-        collect(ctx, step.finish(ctx))
+        with blaming_inputs(ctx):
+            told = step.finish(ctx)
+        collect(ctx, told)
     publish(ctx, final, removal)
     artifact = Artifact.open(final)
     seconds = round(time.monotonic() - started, 3)
@@ -146,17 +128,16 @@ def _make(step: Step, run: Path, log: EventLog, memory: int, removal: Removal) -
 def begin(phase: Phase, ctx: TaskContext, log: EventLog) -> list[Request]:
     """Plan a phase unless that was done before; the requests for the tasks that have left no marker."""
     ctx.phase = phase.name
-    path = ctx.folder / "plan" / f"{phase.name}.json"
-    if not path.exists():
-        write_json(path, phase.plan(ctx))
-    specs = read_json(path)
-    assert isinstance(specs, list)
+    if not ctx.plan(phase.name).exists():
+        with blaming_inputs(ctx):
+            tasks = phase.plan(ctx)
+        write_sealed(ctx.plan(phase.name), {"tasks": tasks})
+    specs = ctx.specs(phase.name)
     done = ctx.done(phase.name)
     keys = {task: spec["key"] for task, spec in enumerate(specs) if "key" in spec and task not in done}
     taken = take_over(ctx, keys, [ctx.artifacts])
     if taken:
-        markers = {str(task): marker for task, marker in (ctx.taken(phase.name) | taken).items()}
-        write_json(ctx.folder / "done" / phase.name / TAKEN, markers)
+        ctx.take(phase.name, ctx.taken(phase.name) | taken)
     missing = [task for task in range(len(specs)) if task not in done and task not in taken]
     missing.sort(key=lambda task: -specs[task].get("size", 0))
     log.emit(
@@ -180,15 +161,13 @@ def collect(ctx: TaskContext, manifest: dict[str, Any]) -> None:
     """Give the shards their final names and write the manifest. May be repeated after a kill at any point."""
     markers = [marker for phase in ctx.step.phases() for marker in ctx.markers(phase.name)]
     written = sorted((entry for marker in markers for entry in marker["files"]), key=lambda entry: entry["name"])
-    shards = [entry for entry in written if entry["name"].startswith("shards/")]
-    files = [entry for entry in written if entry["name"].startswith("files/")]
-    names = {entry["name"]: f"{n:05d}{Path(entry['name']).suffix}" for n, entry in enumerate(shards)}
-    names |= {entry["name"]: entry["name"].removeprefix("files/") for entry in files}
+    names = final_names(written)
     for name, final in names.items():
         (ctx.folder / final).parent.mkdir(parents=True, exist_ok=True)
         _move(ctx.folder / name, ctx.folder / final)
-    final_shards = [_listed(entry, names, "rows") for entry in shards]
-    final_files = [_listed(entry, names) for entry in files] + _write_tasks(ctx, markers, names)
+    shards = [_listed(entry, names, "rows") for entry in written if entry["name"].startswith("shards/")]
+    files = [_listed(entry, names) for entry in written if entry["name"].startswith("files/")]
+    files += _write_tasks(ctx, markers, names)
     extra = dict(manifest)
     counts = extra.pop("counts")
     step = ctx.step
@@ -199,13 +178,13 @@ def collect(ctx: TaskContext, manifest: dict[str, Any]) -> None:
         step.identity,
         step.params(),
         inputs,
-        final_shards,
-        final_files,
+        shards,
+        files,
         counts,
         step.stage,
         extra,
     )
-    write_json(ctx.folder / MANIFEST, value.to_json())
+    write_sealed(ctx.folder / MANIFEST, value.to_json())
 
 
 def _listed(entry: dict[str, Any], names: dict[str, str], *more: str) -> dict[str, Any]:
@@ -236,7 +215,7 @@ def _move(source: Path, target: Path) -> None:
 
 def publish(ctx: TaskContext, final: Path, removal: Removal) -> None:
     """Move the scaffolding away and rename the folder: from now on the artifact exists."""
-    for name in ("scratch", "shards", "files", "at", "plan", "done"):
+    for name in ("scratch", "shards", "files", "at", "plan", "done", "verified"):
         removal.take(ctx.folder / name)
     for left in ctx.folder.rglob(".*.tmp"):
         left.unlink()

@@ -1,12 +1,14 @@
-"""Publishing files so that a reader sees either nothing or the whole."""
+"""Publishing files so that a reader sees either nothing or the whole, and so that damage done later is seen."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import xxhash
@@ -14,6 +16,10 @@ import xxhash
 from headrace.errors import UserError
 
 _BLOCK = 1 << 20
+
+
+class Spoilt(ValueError):  # noqa: N818 - a state of the file, not of the program
+    """A sealed file is not as it was written."""
 
 
 def fsync_folder(folder: Path) -> None:
@@ -32,34 +38,84 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary name carries the process id, so that a task that runs twice at once does no harm.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: the system refused for a reason that the user can mend, such as a full disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb+") as f:
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        refusal = disk_refusal(error, path)
-        if refusal is not None:
-            raise refusal from error
-        raise
+    with plainly(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb+") as f:
+                os.fsync(f.fileno())
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
-def disk_refusal(error: BaseException, path: Path) -> UserError | None:
-    """The user's error for an operating-system refusal that the user can mend, or None."""
-    code = getattr(error, "errno", None)
-    if code in (errno.ENOSPC, errno.EDQUOT) or (isinstance(error, OSError) and "No space left" in str(error)):
-        return UserError(
-            "The disk is full.", str(path), "Free some space and run the same command again: finished tasks are kept."
-        )
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError("The folder cannot be written.", str(path), "Choose another --out or mend its permissions.")
+# What the system may refuse: what it means, and what helps. EIO is not among what a user mends in headrace, but no
+# defect of it either.
+_GO_ON = "then run the same command again: finished tasks are kept."
+_REFUSALS = {
+    errno.ENOSPC: ("The disk is full.", f"Free some space, {_GO_ON}"),
+    errno.EDQUOT: ("The disk quota is used up.", f"Free some space or have the quota raised, {_GO_ON}"),
+    errno.EFBIG: ("A file may not become so large here.", f"Raise the limit (`ulimit -f`) or move the run, {_GO_ON}"),
+    errno.EROFS: ("The file system is read-only.", "Choose another --out, or mount it so that it can be written."),
+    errno.EACCES: ("Access is denied.", "Choose another --out or mend its permissions."),
+    errno.EPERM: ("Access is denied.", "Choose another --out or mend its permissions."),
+    errno.EIO: ("The disk reports an error (EIO).", f"Look at the system's log and mend the disk, {_GO_ON}"),
+    errno.ESTALE: ("The network file system has lost the file (ESTALE).", f"Mount it again, {_GO_ON}"),
+    errno.EMFILE: ("Too many files are open in one process.", f"Raise the limit (`ulimit -n`), {_GO_ON}"),
+    errno.ENFILE: ("Too many files are open on this machine.", f"Close some, {_GO_ON}"),
+}
+# Libraries that are not written in Python put the number into their text: "(os error 28)", "errno = 28", "[errno 28]".
+_NUMBER = re.compile(r"(?:os error|errno)\W{0,3}(\d+)", re.IGNORECASE)
+_SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's tofile, which does not say why
+
+
+def refusal(error: BaseException, path: Path | str = "") -> UserError | None:
+    """The user's error for what the operating system refused, or None if that is not what went wrong.
+
+    Args:
+        error: an exception, from whatever library; what it arose from is looked at too.
+        path: what was being written, where the exception does not say.
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, UserError):
+        found = _REFUSALS.get(_code(seen) or 0)
+        if found is not None:
+            return UserError(found[0], str(getattr(seen, "filename", None) or path), found[1])
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return None
+
+
+def _code(error: BaseException) -> int | None:
+    """The system's error number behind an exception, from its field or its text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    text = str(error)
+    if number := _NUMBER.search(text):
+        return int(number[1])
+    if isinstance(error, OSError) and _SHORT.search(text):
+        return errno.ENOSPC
+    return next((code for code in _REFUSALS if os.strerror(code) in text), None)
+
+
+@contextmanager
+def plainly(path: Path | str = "") -> Iterator[None]:
+    """Tell what the operating system refuses in the body as the user's error.
+
+    Raises:
+        UserError: as :func:`refusal`; other exceptions pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = refusal(error, path)
+        if told is None:
+            raise
+        raise told from error
 
 
 def write_json(path: Path, value: object) -> None:
@@ -71,6 +127,33 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> object:
     """Read a JSON file."""
     return orjson.loads(path.read_bytes())
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object atomically with a last field ``seal``: the XXH3-128 of the others."""
+    write_json(path, {**value, "seal": _seal(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_sealed` wrote, without the seal.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Spoilt: it is not as it was written.
+    """
+    try:
+        value: Any = read_json(path)
+    except ValueError:
+        raise Spoilt(f"{path} is not JSON") from None
+    except (IsADirectoryError, NotADirectoryError):
+        raise Spoilt(f"{path} is not a file") from None
+    if not isinstance(value, dict) or value.pop("seal", None) != _seal(value):
+        raise Spoilt(f"{path} is not as it was written")
+    return value
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(orjson.dumps(value))
 
 
 def digest_file(path: Path) -> str:

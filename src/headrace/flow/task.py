@@ -9,21 +9,22 @@ While an artifact is being made, its folder is ``<name>.partial``::
     shards/00007-000.parquet  published shards by (task, part)
     files/...                 further published files
     at/<process>              which document a worker is handling
+    verified/<artifact>/...   an empty file for each file of an input that was compared with its digest
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from headrace.flow.artifact import Artifact
+from headrace.flow.artifact import Artifact, Entry, verify
 from headrace.flow.step import Phase, Step
-from headrace.flow.storage import digest_file, read_json, replacing, write_json
+from headrace.flow.storage import digest_file, read_sealed, replacing, write_sealed
 
 TAKEN = "taken.json"
 AT_BYTES = 512  # room for the note of which document a worker is handling
@@ -73,15 +74,27 @@ class TaskContext:
         return self.artifacts / f"{self.step.name}.partial"
 
     def input(self, role: str) -> Artifact:
-        """The opened artifact of an input step.
+        """The opened artifact of an input step. In a task each file is compared with its digest before it is read.
+
+        The first task that asks for a file checks it for all of them. The coordinator reads footers at most, so it is
+        left to the tasks.
 
         Raises:
             KeyError: the step has no such input.
+            DamagedArtifact: the manifest is not as it was written.
         """
         name = self.step.inputs()[role].name
         if name not in self._opened:
-            self._opened[name] = Artifact.open(self.artifacts / name)
+            artifact = Artifact.open(self.artifacts / name)
+            self._opened[name] = artifact if self.task < 0 else replace(artifact, check=self._verify)
         return self._opened[name]
+
+    def _verify(self, artifact: Artifact, entry: Entry) -> None:
+        mark = self.folder / "verified" / artifact.path.name / str(entry["name"])
+        if not mark.exists():
+            verify(artifact, entry)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
     @cached_property
     def _opened(self) -> dict[str, Artifact]:
@@ -91,23 +104,52 @@ class TaskContext:
 
     def tasks(self, phase: str) -> int:
         """The number of tasks of an earlier phase."""
-        plan = read_json(self.folder / "plan" / f"{phase}.json")
-        assert isinstance(plan, list)
-        return len(plan)
+        return len(self.specs(phase))
+
+    def specs(self, phase: str) -> list[dict[str, Any]]:
+        """The task specs of a phase that is planned.
+
+        Raises:
+            FileNotFoundError: it is not planned.
+            Spoilt: the plan is not as it was written.
+        """
+        return list(read_sealed(self.plan(phase))["tasks"])
+
+    def plan(self, phase: str) -> Path:
+        """The file of a phase's task specs."""
+        return self.folder / "plan" / f"{phase}.json"
 
     def markers(self, phase: str) -> list[dict[str, Any]]:
         """``{"result", "files"}`` of each task of a finished phase, in task order."""
-        folder, taken = self.folder / "done" / phase, self.taken(phase)
-        return [taken.get(task) or read_json(folder / f"{task:05d}.json") for task in range(self.tasks(phase))]  # type: ignore[misc]
+        taken = self.taken(phase)
+        return [taken.get(task) or self.marker(phase, task) for task in range(self.tasks(phase))]
+
+    def marker(self, phase: str, task: int) -> dict[str, Any]:
+        """The marker that a task left which was not taken over."""
+        return read_sealed(self._marker(phase, task))
+
+    def _marker(self, phase: str, task: int) -> Path:
+        return self.folder / "done" / phase / f"{task:05d}.json"
 
     def taken(self, phase: str) -> dict[int, dict[str, Any]]:
         """The markers of the tasks that were taken over from other artifacts, by number."""
         try:
-            value = read_json(self.folder / "done" / phase / TAKEN)
+            value = read_sealed(self.folder / "done" / phase / TAKEN)
         except FileNotFoundError:
             return {}
-        assert isinstance(value, dict)
-        return {int(task): marker for task, marker in value.items()}
+        return {int(task): marker for task, marker in value["tasks"].items()}
+
+    def take(self, phase: str, markers: dict[int, dict[str, Any]]) -> None:
+        """Record the tasks that :meth:`taken` gives."""
+        tasks = {str(task): marker for task, marker in markers.items()}
+        write_sealed(self.folder / "done" / phase / TAKEN, {"tasks": tasks})
+
+    def take_back(self, phase: str, task: int) -> None:
+        """Have a task count as not done."""
+        self._marker(phase, task).unlink(missing_ok=True)
+        taken = self.taken(phase)
+        if taken.pop(task, None) is not None:
+            self.take(phase, taken)
 
     def done(self, phase: str) -> set[int]:
         """The numbers of the tasks of a phase that are done."""
@@ -150,10 +192,8 @@ class TaskContext:
         with replacing(path) as temporary:
             out = Out(temporary)
             yield out
-        entry: dict[str, Any] = {"name": name, "rows": out.rows, "bytes": path.stat().st_size}
-        if published:
-            entry |= {"digest": digest_file(path), "as": pattern}
-        self.files.append(entry)
+        entry = {"name": name, "rows": out.rows, "bytes": path.stat().st_size, "digest": digest_file(path)}
+        self.files.append({**entry, "as": pattern} if published else entry)
 
     # Signs of life.
 
@@ -180,22 +220,25 @@ class TaskContext:
 
     # Running.
 
-    def marker(self) -> Path:
-        """The file whose presence says that this task is done."""
-        return self.folder / "done" / self.phase / f"{self.task:05d}.json"
-
     def execute(self) -> None:
         """Do the task and leave its marker. Called in a worker process."""
-        specs = read_json(self.folder / "plan" / f"{self.phase}.json")
-        assert isinstance(specs, list)
+        specs = self.specs(self.phase)
         self.files.clear()
         try:
             spec = specs[self.task]
             result = phase_named(self.step, self.phase).work(self, spec)
             key = {"key": spec["key"]} if "key" in spec else {}
-            write_json(self.marker(), {"result": result, "files": self.files, **key})
+            write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **key})
         finally:
             self.close()
+
+
+def final_names(files: Iterable[Entry]) -> dict[str, str]:
+    """What the published files that tasks wrote are called in the artifact: shards are numbered by (task, part)."""
+    names = sorted(entry["name"] for entry in files)
+    shards = [name for name in names if name.startswith("shards/")]
+    numbered = {name: f"{number:05d}{Path(name).suffix}" for number, name in enumerate(shards)}
+    return numbered | {name: name.removeprefix("files/") for name in names if name.startswith("files/")}
 
 
 def phase_named(step: Step, name: str) -> Phase:

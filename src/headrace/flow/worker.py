@@ -23,10 +23,11 @@ from typing import Any, BinaryIO, NoReturn
 import orjson
 
 from headrace.errors import UserError
+from headrace.flow.artifact import DamagedArtifact
 from headrace.flow.compiling import CompileWatch
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
-from headrace.flow.storage import disk_refusal
+from headrace.flow.storage import refusal
 from headrace.flow.task import TaskContext
 from headrace.visible import visible
 
@@ -93,6 +94,9 @@ def work(
         request = orjson.loads(lines.get())
         reporter = _Reporter(out)
         started = time.monotonic()
+        if request["artifact"] not in steps:
+            send(out, {"message": "failed", **told(_another_graph(request["artifact"], run))})
+            continue
         ctx = TaskContext(
             run,
             steps[request["artifact"]],
@@ -123,15 +127,30 @@ def work(
         )
 
 
+def _another_graph(artifact: str, run: Path) -> UserError:
+    return UserError(
+        f"What {artifact} is made from has changed since the run began: a tokenizer, a benchmark or another file that "
+        "the recipe names.",
+        str(run),
+        "Run again: only what depends on it is redone.",
+    )
+
+
 def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
     """An exception as the coordinator needs it: the user's own, or an unexpected one with its traceback in the log."""
-    user = error if isinstance(error, UserError) else disk_refusal(error, ctx.folder)
+    user = error if isinstance(error, UserError) else refusal(error, ctx.folder)
     if user is None and isinstance(error, MemoryError):
         user = UserError("There was not enough memory.", ctx.step.name, "Use fewer --workers or a larger machine.")
     if user is not None:
-        return {"user": True, "what": user.what, "where": user.where, "mend": user.mend}
+        return told(user)
     print(visible(traceback.format_exc()), file=sys.stderr, flush=True)
-    return {"user": False, "what": f"{type(error).__name__}: {error}", "where": "", "mend": ""}
+    return {"user": False, "what": f"{type(error).__name__}: {error}", "where": "", "mend": "", "damaged": ""}
+
+
+def told(error: UserError) -> dict[str, Any]:
+    """A user's error as a message."""
+    damaged = error.artifact if isinstance(error, DamagedArtifact) else ""
+    return {"user": True, "what": error.what, "where": error.where, "mend": error.mend, "damaged": damaged}
 
 
 def give_back() -> None:
@@ -194,11 +213,13 @@ def take_over(run: Path, graph: str, parent: int, requests: int, answers: int, l
         serve(run, graph, open(0, "rb", buffering=0, closefd=False), channel)  # noqa: SIM115 - as long as the process
     except BrokenPipeError:
         os._exit(0)
-    except UserError as error:
-        send(channel, {"message": "failed", "user": True, "what": error.what, "where": error.where, "mend": error.mend})
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+    except Exception as error:
+        user = error if isinstance(error, UserError) else refusal(error, run)
+        if user is not None:
+            send(channel, {"message": "failed", **told(user)})
+        else:
+            traceback.print_exc()
+            sys.stderr.flush()
     os._exit(1)
 
 

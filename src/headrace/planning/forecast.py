@@ -62,8 +62,25 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     done = {node.name for node in nodes if node.done}
     work = tuple(entry for entry in graph.work if entry.artifact not in done)
     memory = _memory(recipe, documents_of(sources), machine.cores)
+    if run is not None:
+        notes = [*notes, *_as_before(recipe, run, base or Path.cwd())]
     code = tuple((place, function.label, function.origin) for place, function in recipe.functions())
     return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine, tuple(notes), code)
+
+
+def _as_before(recipe: Recipe, run: Path, base: Path) -> list[str]:
+    """What the run would take as unchanged, in a sentence."""
+    from headrace.documents.fingerprint import trusted
+    from headrace.documents.inventory import FINGERPRINTS, as_before, list_sources
+
+    if not (run / FINGERPRINTS).exists():
+        return []
+    try:
+        listed = list_sources(recipe.sources, recipe.seed, base)
+    except UserError:  # planned from `expect`, before the files are there
+        return []
+    count, size = trusted([file for files in listed.values() for file in files], run / FINGERPRINTS)
+    return [as_before(count, size)] if count else []
 
 
 def _as_made(node: Node, known: Measured) -> Node:

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import xxhash
 import yaml
 
 from headrace.errors import UserError
@@ -66,6 +67,34 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
+
+
+_SEAL = "# Written by the run; read back only as it was written. Seal: "
+
+
+def sealed(recipe: Recipe) -> bytes:
+    """:func:`dump` as a run keeps it, closed by a comment with the XXH3-128 of the lines before it."""
+    text = dump(recipe).encode()
+    return text + f"{_SEAL}{xxhash.xxh3_128_hexdigest(text)}\n".encode()
+
+
+def load_sealed(path: Path) -> Recipe:
+    """The recipe that a run keeps.
+
+    Raises:
+        UserError: it is missing or is not as it was written.
+    """
+    try:
+        text, _, seal = path.read_bytes().rpartition(_SEAL.encode())
+    except OSError as error:
+        raise UserError(f"The run's recipe cannot be read: {error.strerror}.", str(path), "Run it again.") from None
+    if seal != f"{xxhash.xxh3_128_hexdigest(text)}\n".encode():
+        raise UserError(
+            "The recipe that the run keeps is not as it was written.",
+            str(path),
+            "Run your own recipe again with the same --out: that writes it anew, and nothing else.",
+        )
+    return load_recipe(path)
 
 
 def presets() -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from headrace.flow.artifact import Artifact
-from headrace.recipe.load import load_recipe
+from headrace.recipe.load import load_sealed
 from headrace.recipe.schema import Recipe
 from headrace.report.chosen import Key, chosen
 from headrace.report.corpus_facts import corpus_facts, source_facts
@@ -24,7 +24,7 @@ def gather(run: Path | str) -> RunFacts:
         UserError: the folder holds no recipe, or an artifact of it cannot be read.
     """
     run = Path(run)
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = load_sealed(run / "recipe.yaml")
     artifacts = _wanted(chosen(run), recipe)
     documents, verdicts = artifacts.get(("documents", None)), artifacts.get(("verdicts", None))
     tokens, tokenizer = artifacts.get(("tokens", None)), artifacts.get(("tokenizer", None))

@@ -6,11 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from headrace.flow.artifact import Artifact
 from headrace.flow.storage import read_json
 from headrace.report.facts import Generated, TrainingFacts
+from headrace.train.metrics import read
 
 
 def training_facts(model: Artifact, run: Path) -> TrainingFacts:
@@ -21,7 +20,7 @@ def training_facts(model: Artifact, run: Path) -> TrainingFacts:
         run: the run folder, in which the log with times lies.
     """
     extra, counts = model.manifest.extra, model.manifest.counts
-    lines = _lines(model.file_path("metrics.jsonl"))
+    lines = read(model.file_path("metrics.jsonl"))
     evaluation: Any = read_json(model.file_path("evaluation.json"))
     samples: Any = read_json(model.file_path("samples.json"))
     return TrainingFacts(
@@ -49,18 +48,11 @@ def _held_out(measured: dict[str, Any], steps: int) -> dict[str, list[tuple[int,
     return points
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    # A kill may leave a part of a line at the end of a log that is still being written.
-    return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-
-
 def _seconds(path: Path, lines: list[dict[str, Any]]) -> float | None:
     """Seconds of all steps, if the log beside the checkpoints is of this very training and has every step's."""
-    live = _lines(path)
+    live = read(path)
     if not live or [(line["step"], line["loss"]) for line in live] != [(line["step"], line["loss"]) for line in lines]:
         return None
-    if [line["step"] for line in live] != list(range(1, len(live) + 1)):
+    if [line["step"] for line in live] != list(range(1, len(live) + 1)) or not all("seconds" in line for line in live):
         return None
     return float(sum(line["seconds"] for line in live))

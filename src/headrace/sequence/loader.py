@@ -36,8 +36,10 @@ class Loader:
             different numbers of its rows.
         prefetch: batches that a background thread reads ahead, with loss, segment ids and positions worked out. They
             are no part of the state.
+        verify: compare each shard with its digest when its first row is read.
 
     Raises:
+        DamagedArtifact: with ``verify``, also while iterating: a shard is not as it was written.
         UserError: the batch cannot be shared out evenly, the start lies outside, or the state is another sequence's.
     """
 
@@ -54,8 +56,14 @@ class Loader:
         dtype: npt.DTypeLike | None = None,
         drop_last: bool = True,
         prefetch: int = 0,
+        verify: bool = False,
     ) -> None:
-        self.sequence = sequence if isinstance(sequence, SequenceReader) else open_sequence(sequence)
+        if isinstance(sequence, SequenceReader):
+            checked = sequence.artifact.check is not None
+            sequence = sequence if checked or not verify else open_sequence(sequence.artifact.path, verify)
+        else:
+            sequence = open_sequence(sequence, verify)
+        self.sequence: SequenceReader = sequence
         self.batch, self.rank, self.world_size = batch, rank, world_size
         self.restart, self.drop_last, self.prefetch = positions == "document", drop_last, prefetch
         self.dtype = np.dtype(dtype) if dtype is not None else self.sequence.dtype
@@ -71,14 +79,9 @@ class Loader:
                 str(self.sequence.artifact.path),
                 f"Make the batch a multiple of {world_size}.",
             )
-        self.consumed = start
+        self.consumed = self._row(start)
         if state is not None:
             self.load_state_dict(state)
-        elif not 0 <= start <= len(self.sequence):
-            raise UserError(
-                f"There is no row {start} in a sequence of {len(self.sequence)} rows.",
-                str(self.sequence.artifact.path),
-            )
 
     def __len__(self) -> int:
         """Batches left from the present row."""
@@ -93,17 +96,36 @@ class Loader:
         """Go on where a state was taken.
 
         Raises:
-            UserError: the state was taken from a sequence with other bytes; says what differs.
+            UserError: it is no state of a loader, its row lies outside, or it was taken from a sequence with other
+                bytes; says what differs.
         """
         mine = self.sequence.fingerprint
-        if state["fingerprint"]["digest"] != mine["digest"]:
-            differences = differing(dict(state["fingerprint"]), mine)
+        theirs = state.get("fingerprint") if isinstance(state, Mapping) else None
+        if not isinstance(theirs, Mapping) or not isinstance(theirs.get("digest"), str) or "rows" not in state:
+            raise UserError(
+                "This is not the state of a loader: that has `rows` and the `fingerprint` of its sequence.",
+                str(self.sequence.artifact.path),
+                "Give what `state_dict()` returned, whole.",
+            )
+        if theirs["digest"] != mine["digest"]:
+            differences = differing(dict(theirs), mine)
             raise UserError(
                 "The sequence is not the one that this state was taken from: " + "; ".join(differences) + ".",
                 str(self.sequence.artifact.path),
                 "Go on with the sequence of before, or begin the stage anew without the state.",
             )
-        self.consumed = int(state["rows"])
+        self.consumed = self._row(state["rows"])
+
+    def _row(self, row: Any) -> int:
+        """A row to begin at; the one behind the last is the end."""
+        whole = isinstance(row, int | np.integer) and not isinstance(row, bool)
+        if not whole or not 0 <= row <= len(self.sequence):
+            raise UserError(
+                f"There is no row {row!r} in a sequence of {len(self.sequence)} rows.",
+                str(self.sequence.artifact.path),
+                f"Begin at a whole number from 0 to {len(self.sequence)}.",
+            )
+        return int(row)
 
     def at(self, row: int) -> Batch:
         """This rank's share of the batch that begins at a row. A pure function of the row.

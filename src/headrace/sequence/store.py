@@ -129,6 +129,9 @@ def open_shard(path: Path, seq_len: int) -> Shard:
 class SequenceReader:
     """A stage's rows in training order. Opening reads the manifest and nothing else.
 
+    Of an artifact that is checked (``Artifact.open(path, verify=True)``) each shard is read in full and compared with
+    its digest when it is first mapped.
+
     Attributes:
         artifact: the sequence's folder and manifest.
         seq_len: targets of a row; a row holds one token more.
@@ -179,7 +182,7 @@ class SequenceReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process maps the shards for itself instead of being sent their bytes.
-        return open_sequence, (self.artifact.path,)
+        return open_sequence, (self.artifact.path, self.artifact.check is not None)
 
     def shard(self, index: int) -> Shard:
         """A shard's columns; mapped now if it was not."""
@@ -241,10 +244,15 @@ class SequenceReader:
         return out
 
 
-def open_sequence(path: Path | str) -> SequenceReader:
+def open_sequence(path: Path | str, verify: bool = False) -> SequenceReader:
     """Open a sequence's folder.
 
+    Args:
+        path: the folder.
+        verify: compare each shard with its digest when it is first mapped.
+
     Raises:
+        DamagedArtifact: the manifest, or later a shard, is not as it was written.
         UserError: the folder holds no finished sequence.
     """
-    return SequenceReader(Artifact.open(path))
+    return SequenceReader(Artifact.open(path, verify))

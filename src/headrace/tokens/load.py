@@ -89,6 +89,7 @@ def open_engine(tokenizer: Artifact, threads: int = 1) -> Engine:
         tokenizer: an artifact of kind ``tokenizer``.
         threads: processor threads that encoding may use.
     """
+    tokenizer.file_path("tokenizer.json")  # which is checked, if the artifact is
     return _opened(tokenizer.path, tokenizer.manifest.identity, threads)
 
 

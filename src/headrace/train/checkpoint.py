@@ -3,10 +3,13 @@
     RUN/checkpoints/<stage>/step-00000100/
         model.safetensors      float32 weights by name
         optimizer.safetensors  moments by parameter name
-        state.json             step, the loader's state, totals; written last: its presence is the mark of completeness
+        metrics.jsonl          the log up to here
+        state.json             step, the loader's state, totals, and the size and digest of each file; written last: its
+                               presence is the mark of completeness
 
-A checkpoint is written under a temporary name, flushed to disk, and renamed. There is no random-number state to keep:
-nothing in training draws.
+A checkpoint is written under a temporary name, flushed to disk, and renamed. One that is damaged later is told by its
+digests and set aside, and training goes on from the one before. There is no random-number state to keep: nothing in
+training draws.
 """
 
 from __future__ import annotations
@@ -14,15 +17,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from headrace.flow.storage import disk_refusal, fsync_folder, read_json, write_json
+from headrace.flow.artifact import flaw
+from headrace.flow.damage import move_away
+from headrace.flow.notices import Notice
+from headrace.flow.storage import Spoilt, digest_file, fsync_folder, plainly, read_sealed, write_sealed
+from headrace.train import metrics
 
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d{8,})")
@@ -49,6 +56,11 @@ class Checkpoint:
         """Weights by parameter name, on the CPU."""
         return load_file(self.path / "model.safetensors")
 
+    @property
+    def metrics(self) -> Path:
+        """The log up to this step."""
+        return self.path / metrics.FILE
+
     def optimizer(self) -> dict[str, Tensor]:
         """Optimiser state by name, on the CPU."""
         return load_file(self.path / "optimizer.safetensors")
@@ -56,6 +68,8 @@ class Checkpoint:
 
 def save(folder: Path, state: dict[str, Any], model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> Checkpoint:
     """Write a checkpoint: all of it or, if the process dies on the way, nothing that counts.
+
+    The log of the stage, which lies in ``folder``, is copied into it.
 
     Args:
         folder: of the stage.
@@ -68,22 +82,27 @@ def save(folder: Path, state: dict[str, Any], model: dict[str, Tensor], optimize
     """
     final = folder / f"step-{state['step']:08d}"
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name, tensors in (("model", model), ("optimizer", optimizer)):
-            write_tensors(temporary / f"{name}.safetensors", tensors)
-        write_json(temporary / STATE, state)
-        if final.exists():  # left by a run with other parameters, or incomplete
-            shutil.rmtree(final)
-        os.replace(temporary, final)
-        fsync_folder(folder)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        refusal = disk_refusal(error, final)
-        if refusal is not None:
-            raise refusal from error
-        raise
+    with plainly(final):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, tensors in (("model", model), ("optimizer", optimizer)):
+                write_tensors(temporary / f"{name}.safetensors", tensors)
+            if (folder / metrics.FILE).exists():
+                shutil.copyfile(folder / metrics.FILE, temporary / metrics.FILE)
+            files = [
+                {"name": path.name, "bytes": path.stat().st_size, "digest": digest_file(path)}
+                for path in sorted(temporary.iterdir())
+            ]
+            state = {**state, "files": files}
+            write_sealed(temporary / STATE, state)
+            if final.exists():  # left by a run with other parameters, or incomplete
+                shutil.rmtree(final)
+            os.replace(temporary, final)
+            fsync_folder(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     return Checkpoint(final, state)
 
 
@@ -106,12 +125,41 @@ def complete(folder: Path, identity: str) -> list[Checkpoint]:
         if not _NAME.fullmatch(path.name):
             continue
         try:
-            state = read_json(path / STATE)
-        except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
+            state = read_sealed(path / STATE)
+        except (FileNotFoundError, Spoilt):
             continue
-        if isinstance(state, dict) and state.get("identity") == identity:
+        if state.get("identity") == identity:
             found.append(Checkpoint(path, state))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def newest(folder: Path, identity: str) -> Checkpoint | None:
+    """The newest complete checkpoint of a stage, its files compared with their digests.
+
+    Damaged ones are set aside in ``RUN/damaged``, and a notice says so.
+
+    Args:
+        folder: of the stage, ``RUN/checkpoints/<stage>``.
+        identity: as of :func:`complete`.
+    """
+    for found in reversed(complete(folder, identity)):
+        wrong = flaws(found)
+        if not wrong:
+            return found
+        target = move_away(found.path, folder.parent.parent)
+        warnings.warn(
+            f"The checkpoint of step {found.step} is damaged: {wrong[0]}. It is set aside in {target}; training goes "
+            "on from the one before, or from the beginning of the stage.",
+            Notice,
+            stacklevel=2,
+        )
+    return None
+
+
+def flaws(checkpoint: Checkpoint) -> list[str]:
+    """What is wrong with the files of a checkpoint, in words."""
+    found = ((entry["name"], flaw(checkpoint.path / entry["name"], entry)) for entry in checkpoint.state["files"])
+    return [f"{name} {wrong}" for name, wrong in found if wrong is not None]
 
 
 def prune(folder: Path, identity: str, keep: int) -> None:

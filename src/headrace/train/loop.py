@@ -17,7 +17,7 @@ from headrace.model.objective import Micro, summed_loss
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import TrainSection
 from headrace.sequence.loader import Batch, Loader
-from headrace.sequence.store import open_sequence
+from headrace.sequence.store import SequenceReader
 from headrace.train import checkpoint
 from headrace.train.metrics import Metrics
 from headrace.train.optimizer import AdamW
@@ -36,7 +36,7 @@ class Stage:
         name: the stage.
         identity: of the step that trains it; checkpoints carry it.
         section: the recipe's.
-        sequence: the folder of the stage's sequence.
+        sequence: the stage's.
         folder: of checkpoints and metrics.
         steps: to do in all.
         model: being trained, on its device.
@@ -46,7 +46,7 @@ class Stage:
     name: str
     identity: str
     section: TrainSection
-    sequence: Path
+    sequence: SequenceReader
     folder: Path
     steps: int
     model: Transformer
@@ -81,11 +81,11 @@ def train(stage: Stage, begin: dict[str, Any], progress: Callable[[int], None]) 
         positions=section.attention.positions,
         prefetch=PREFETCH,
     )
-    reader = open_sequence(stage.sequence)
+    reader = stage.sequence
     hidden = torch.compile(stage.model.hidden) if section.compile else stage.model.hidden
     batches = iter(loader)
     skipped_in_a_row = 0
-    with Metrics(stage.folder, start) as metrics:
+    with Metrics(stage.folder, None if done is None else done.metrics) as metrics:
         for step in range(start, stage.steps):
             begun = time.perf_counter()
             batch = next(batches)
@@ -168,9 +168,8 @@ def update(
 
 
 def newest(stage: Stage) -> checkpoint.Checkpoint | None:
-    """The newest complete checkpoint of the stage."""
-    found = checkpoint.complete(stage.folder, stage.identity)
-    return found[-1] if found else None
+    """The newest complete and sound checkpoint of the stage."""
+    return checkpoint.newest(stage.folder, stage.identity)
 
 
 def save(stage: Stage, state: dict[str, Any]) -> checkpoint.Checkpoint:

@@ -1,7 +1,8 @@
-"""`metrics.jsonl`: one line a step, cut back to the checkpoint when a run goes on from it."""
+"""`metrics.jsonl`: one line a step. A run that goes on from a checkpoint goes on from the copy of the log in it."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -21,15 +22,14 @@ class Metrics:
 
     Args:
         folder: of the stage.
-        start: steps that are done: later lines of an interrupted run are dropped, for these steps come again.
+        before: the log to go on from; lines of steps after it are dropped, for these come again.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, before: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
-        kept = [line for line in read(self.path) if line["step"] <= start] if start else []
         with replacing(self.path) as temporary:
-            temporary.write_bytes(b"".join(_line(line) for line in kept))
+            temporary.write_bytes(b"" if before is None else before.read_bytes())
         self._file: BinaryIO = open(self.path, "ab")  # noqa: SIM115 (held open by the context manager)
 
     def __enter__(self) -> Metrics:
@@ -47,10 +47,14 @@ class Metrics:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; what a kill left of the last one is ignored."""
-    if not path.exists():
-        return []
-    return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    """The lines of a metrics file; what a kill left of the last one and others that are no step's are ignored."""
+    lines: list[dict[str, Any]] = []
+    for data in path.read_bytes().splitlines() if path.exists() else ():
+        with suppress(orjson.JSONDecodeError):
+            line = orjson.loads(data)
+            if isinstance(line, dict) and {"step", "loss"} <= line.keys():
+                lines.append(line)
+    return lines
 
 
 def publish(source: Path, target: Path) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ class Model(Step):
         optimizer = AdamW(model, self.train.optimizer)
         self._carry(ctx, optimizer)
         folder = folder_of(ctx.run, self.stage)
-        stage = Training(self.stage, self.identity, self.train, sequence.artifact.path, folder, steps, model, optimizer)
+        stage = Training(self.stage, self.identity, self.train, sequence, folder, steps, model, optimizer)
         resumed = newest(stage)
         begin = resumed.state["begin"] if resumed is not None else {"held_out": self._held_out(ctx, model, engine)}
         ctx.at(f"stage {self.stage}: training")

@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import IO
 
 import pyarrow as pa
 
+from headrace.documents.checked_file import open_file
 from headrace.documents.readers.arrow_messages import BATCH, DICTIONARY, SCHEMA, Message, MessageError, messages
 from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Tally, document
-from headrace.documents.readers.streams import open_file
 from headrace.documents.readers.tables import FAILURES, Shape, batch_items, require, told, validate
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
@@ -48,14 +47,14 @@ def arrow_items(
         try:
             if not found or found[0].kind != SCHEMA:
                 raise MessageError("it has no schema")
-            schema = _open(file, stream, found[:1]).schema
+            schema = _open(stream, found[:1]).schema
             schema.names  # noqa: B018 - names that are not UTF-8 are told here
         except FAILURES as error:
             yield Lost(0, f"the Arrow file is corrupt: {told(error)}", bytes=max(file.size, 1))
             return
         check(schema)
         row = 0
-        for item in _batches(file, stream, found):
+        for item in _batches(stream, found):
             if isinstance(item, pa.RecordBatch):
                 yield from batch_items(item, row, tally, shape, text)
                 row += item.num_rows
@@ -97,7 +96,7 @@ def _survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
     return found, None
 
 
-def _batches(file: InputFile, stream: IO[bytes], found: list[Message]) -> Iterator[pa.RecordBatch | Bad | Lost]:
+def _batches(stream: IO[bytes], found: list[Message]) -> Iterator[pa.RecordBatch | Bad | Lost]:
     """The batches in order; of those that cannot be read, what is lost."""
     before = [message for message in found if message.kind != BATCH and not message.fault]
     reader: pa.RecordBatchStreamReader | None = None
@@ -118,7 +117,7 @@ def _batches(file: InputFile, stream: IO[bytes], found: list[Message]) -> Iterat
             try:
                 if reader is None:
                     kept = [entry for entry in before if entry.begin < message.begin]
-                    reader = _open(file, stream, [*kept, *found[i:]])
+                    reader = _open(stream, [*kept, *found[i:]])
                 batch = reader.read_next_batch()
                 if batch.num_rows != message.rows:
                     raise MessageError(f"a batch has {batch.num_rows} of {message.rows} rows")
@@ -133,14 +132,8 @@ def _batches(file: InputFile, stream: IO[bytes], found: list[Message]) -> Iterat
             yield batch
 
 
-def _open(file: InputFile, stream: IO[bytes], wanted: Sequence[Message]) -> pa.RecordBatchStreamReader:
-    """A reader of some messages of the file as one stream."""
-    whole = all(one.end == two.begin for one, two in pairwise(wanted))
-    if whole and not file.remote:
-        # A memory map keeps uncompressed batches, however large, out of the process's own memory.
-        source = pa.memory_map(file.url)
-        source.seek(wanted[0].begin)
-        return pa.ipc.open_stream(source)
+def _open(stream: IO[bytes], wanted: Sequence[Message]) -> pa.RecordBatchStreamReader:
+    """A reader of some messages of the file as one stream. Not of a memory map: its bytes may change once checked."""
     return pa.ipc.open_stream(pa.PythonFile(_Stitched(stream, wanted), mode="r"))
 
 

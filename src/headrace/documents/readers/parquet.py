@@ -9,9 +9,9 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.documents.checked_file import open_file
 from headrace.documents.readers.base import PART_BYTES, Bad, Item, Lost, Part, Reader, Tally, document
 from headrace.documents.readers.parquet_pages import Column, batch_rows, columns
-from headrace.documents.readers.streams import open_file
 from headrace.documents.readers.tables import BATCH_BYTES, FAILURES, Shape, batch_items, require, told, validate
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError

@@ -6,13 +6,12 @@ when a stream ends too early; the `zstandard` stream reader takes a truncated fi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import IO
 
+from headrace.documents.checked_file import open_file
 from headrace.documents.readers.base import EXCERPT, Part
 from headrace.documents.sources import InputFile
-from headrace.errors import UserError
 
 # One block in flight a task. 1 MiB reads as fast as 16 MiB, and stays in the second-level cache while it is split.
 BLOCK = 1 << 20
@@ -43,28 +42,6 @@ class Damaged(Exception):  # noqa: N818 - a state of the file, not of the progra
 
 class Overlong(bytes):
     """The beginning of a line that is longer than ``MAX_LINE``."""
-
-
-def open_file(file: InputFile) -> IO[bytes]:
-    """Open an input file, unbuffered.
-
-    Raises:
-        UserError: it cannot be opened, or has changed since it was listed.
-    """
-    try:
-        if file.remote:
-            import fsspec
-
-            return fsspec.open(file.url, "rb").open()
-        stream = open(file.url, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
-    except OSError as error:
-        raise UserError(f"The input file cannot be opened: {error.strerror or error}.", file.url) from None
-    if os.fstat(stream.fileno()).st_size != file.size:
-        stream.close()
-        raise UserError(
-            "The input file has changed since the run began.", file.url, "Run again: only what depends on it is redone."
-        )
-    return stream
 
 
 def blocks(file: InputFile) -> Iterator[bytes]:

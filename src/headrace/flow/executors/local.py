@@ -25,6 +25,7 @@ from typing import IO, Any, BinaryIO
 import orjson
 
 from headrace.errors import UserError
+from headrace.flow.artifact import DamagedArtifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request, TaskFailed
 from headrace.flow.executors.fork_server import Forked, ForkServer
@@ -237,7 +238,8 @@ class LocalExecutor:
             self.log.emit("task", **where, task=request.task, **message)
             self._done.append(request)
         elif message["user"]:
-            self._fail(UserError(message["what"], message["where"], message["mend"]))
+            text = message["what"], message["where"], message["mend"]
+            self._fail(DamagedArtifact(*text, message["damaged"]) if message["damaged"] else UserError(*text))
         else:
             name = f"{request.artifact}, phase {request.phase}, task {request.task}"
             self._fail(TaskFailed(f"{message['what']} ({name}; the traceback is in {worker.log})"))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.documents.checked_file import confirm
 from headrace.documents.fields import find
+from headrace.documents.fingerprint import fingerprinted
 from headrace.documents.normalise import Normaliser, normaliser
 from headrace.documents.readers.base import Bad, Part, Record, Tally
 from headrace.documents.readers.base import Item as Row
 from headrace.documents.sources import InputFile, list_files
 from headrace.errors import UserError
-from headrace.flow.storage import digest_file
 from headrace.recipe.schema import Decontaminate, Source
 
 # How benchmarks name their items: HumanEval, MBPP, EvalPlus, BigCodeBench task_id; DS-1000, GSM8K-like ones the others.
@@ -22,12 +23,11 @@ ID_FIELDS = ("task_id", "id", "question_id", "problem_id")
 
 @dataclass(frozen=True)
 class BenchmarkFile:
-    """One file of a benchmark and the digest of its bytes."""
+    """One file of a benchmark, with its fingerprint."""
 
     benchmark: str
     fields: tuple[str, ...]
     file: InputFile
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Item:
 
 
 def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
-    """The files of every benchmark with their digests, benchmarks by name.
+    """The files of every benchmark with their fingerprints, benchmarks by name.
 
     Args:
         config: the recipe's section; loading a recipe made its paths absolute.
@@ -59,7 +59,7 @@ def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
         try:
             listing = list_files(name, source, 0, Path.cwd())
             for file in listing:
-                found.append(BenchmarkFile(name, benchmark.fields, file, digest_file(Path(file.url))))
+                found.append(BenchmarkFile(name, benchmark.fields, fingerprinted(file)))
         except UserError as error:
             raise UserError(error.what, error.where.replace(f"sources.{name}", where, 1), error.mend) from None
         except OSError as error:
@@ -80,9 +80,8 @@ def read_items(files: tuple[BenchmarkFile, ...], normalise: str) -> list[Item]:
     normal = normaliser(normalise)
     items = []
     for file in files:
-        if digest_file(Path(file.file.url)) != file.digest:
-            raise UserError("The benchmark file changed since the run began.", file.file.url, "Run again.")
         rows = list(_rows(file.file))
+        confirm(file.file)
         if not rows:
             raise UserError("The benchmark file holds no item.", file.file.url, "Mend it, or leave it out.")
         items += [_item(file, row, normal) for row in rows]

@@ -80,7 +80,7 @@ class Contamination(Step):
 
     Attributes:
         documents: the step that makes the documents.
-        files: the benchmarks' files with their digests.
+        files: the benchmarks' files with their fingerprints.
         ngram: units in an n-gram.
         code: whether units are tokens of code, not words.
         substring: whether to look for whole fields too.
@@ -118,7 +118,7 @@ class Contamination(Step):
 
     def params(self) -> dict[str, Any]:
         """What is looked for: n-grams and the digests of the benchmarks' files. The limit is not among it."""
-        files = [[file.benchmark, list(file.fields), file.file.name, file.digest] for file in self.files]
+        files = [[file.benchmark, list(file.fields), file.file.name, file.file.digest] for file in self.files]
         unit = "code" if self.code else "words"
         looked_for = {"ngram": self.ngram, "unit": unit, "substring": self.substring, "normalise": self.normalise}
         return {"benchmarks": files, **looked_for, "unicode": code_points.UNICODE}

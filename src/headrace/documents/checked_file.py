@@ -1,0 +1,215 @@
+"""Input files as streams whose every byte is compared with the fingerprint before anyone sees it.
+
+A file may be rewritten in place while a run reads it, with its size and times put back. So a block of a file is read
+into memory, hashed, compared with what was hashed when the inventory was taken, and only then given out: what becomes a
+document is what the identity was made of, in any format and in any part of a file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import xxhash
+
+from headrace.documents.sources import InputFile
+from headrace.errors import UserError
+
+# 16 hexadecimal digits of the inventory for each MiB, 16 MB a terabyte. XXH3 takes some 60 microseconds for it.
+BLOCK = 1 << 20
+
+
+class ChangedInput(UserError):  # noqa: N818 - a state of the file, not of the program
+    """An input file does not hold what was fingerprinted."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            "The input file has changed since the run began.", url, "Run again: only what depends on it is redone."
+        )
+
+
+def fingerprint_file(path: Path | str) -> tuple[str, str]:
+    """The fingerprint of a local file in one reading.
+
+    Returns:
+        The XXH3-128 of its bytes, 32 hexadecimal digits; and 16 for each block of 1 MiB, the XXH3-64 of the block, or
+        nothing if there is but one.
+    """
+    whole, blocks = xxhash.xxh3_128(), []
+    with open(path, "rb", buffering=0) as f:
+        while block := f.read(BLOCK):
+            whole.update(block)
+            blocks.append(xxhash.xxh3_64_hexdigest(block))
+    return whole.hexdigest(), "".join(blocks) if len(blocks) > 1 else ""
+
+
+def open_file(file: InputFile) -> IO[bytes]:
+    """Open an input file, unbuffered.
+
+    Raises:
+        UserError: it cannot be opened.
+        ChangedInput: it is not the file that was fingerprinted; also when it is read.
+    """
+    stream: Any  # IO[bytes] by what it can do
+    if file.remote:
+        confirm(file)
+        with reaching(file.url):
+            import fsspec
+
+            stream = _RemoteFile(fsspec.open(file.url, "rb").open(), file.url)
+        return stream
+    try:
+        stream = open(file.url, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise UserError(f"The input file cannot be opened: {error.strerror or error}.", file.url) from None
+    if os.fstat(stream.fileno()).st_size != file.size:
+        stream.close()
+        raise ChangedInput(file.url)
+    if file.digest:
+        stream = _CheckedFile(stream, file)
+    return stream
+
+
+def confirm(file: InputFile) -> None:
+    """See that a remote file is still the one that was fingerprinted, by what its store says of it.
+
+    Raises:
+        UserError: it cannot be reached.
+        ChangedInput: it is not.
+    """
+    if file.remote and file.digest and remote_key(file.url, fresh=True) != file.digest:
+        raise ChangedInput(file.url)
+
+
+def remote_key(url: str, fresh: bool = False) -> str:
+    """What the store of a remote file tells versions of it apart by: its own key, and what HTTP servers say.
+
+    Args:
+        url: of the file.
+        fresh: ask the store, whatever a listing said before.
+
+    Raises:
+        UserError: the file is gone or cannot be reached.
+    """
+    with reaching(url):
+        import fsspec
+
+        fs, path = fsspec.core.url_to_fs(url)
+        if fresh:
+            fs.invalidate_cache()
+        told = fs.info(path)
+        marks = {name: str(told[name]) for name in ("size", "ETag", "Last-Modified", "Content-MD5") if told.get(name)}
+        return "remote:" + xxhash.xxh3_128_hexdigest(f"{fs.ukey(path)} {sorted(marks.items())}".encode())
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Tell what goes wrong on the way to a remote file as the user's error: each file system has exceptions of its own.
+
+    Raises:
+        UserError: for any exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError("The file does not exist.", url, "Mend the path or the rights to it.") from None
+    except ImportError as error:
+        raise UserError(f"The URL cannot be opened: {error}.", url, "Install what it names.") from None
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        mend = "Check the address, the network and the credentials, or name local files."
+        raise UserError(f"The URL cannot be reached: {told[:300]}", url, mend) from error
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote file whose troubles are the user's errors."""
+
+    def __init__(self, stream: Any, url: str) -> None:
+        self._stream, self._url = stream, url
+
+    def read(self, size: int = -1) -> bytes:
+        with reaching(self._url):
+            return bytes(self._stream.read(size))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._stream.seekable())
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with reaching(self._url):
+            return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _CheckedFile(io.RawIOBase):
+    """A local file that is read by whole blocks and checks each."""
+
+    def __init__(self, stream: io.FileIO, file: InputFile) -> None:
+        self._stream, self._file = stream, file
+        self._at = 0
+        self._held, self._block = -1, b""  # the block that was read last: short reads mostly stay within it
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._file.size - self._at)
+        left = left if size is None or size < 0 else min(size, left)
+        pieces = []
+        while left:
+            number, first = divmod(self._at, BLOCK)
+            block = self._checked(number)
+            piece = block if first == 0 and left >= len(block) else block[first : first + left]
+            pieces.append(piece)
+            self._at += len(piece)
+            left -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _checked(self, number: int) -> bytes:
+        if number == self._held:
+            return self._block
+        start, file = number * BLOCK, self._file
+        length = min(BLOCK, file.size - start)
+        block = os.pread(self._stream.fileno(), length, start)
+        while len(block) < length:
+            more = os.pread(self._stream.fileno(), length - len(block), start + len(block))
+            if not more:
+                raise ChangedInput(file.url)
+            block += more
+        if file.blocks:
+            same = xxhash.xxh3_64_hexdigest(block) == file.blocks[16 * number : 16 * number + 16]
+        else:
+            same = xxhash.xxh3_128_hexdigest(block) == file.digest
+        if not same:
+            raise ChangedInput(file.url)
+        self._held, self._block = number, block
+        return block
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
