@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from headrace.documents.fingerprint import fingerprint
+import headrace.documents.fingerprint as fingerprint_module
+from headrace.documents.checked_file import BLOCK, ChangedInput, open_file
+from headrace.documents.fingerprint import fingerprint, fingerprinted, trusted
 from headrace.documents.sources import list_files
 from headrace.errors import UserError
+from headrace.flow.storage import read_sealed, write_sealed
 from headrace.recipe.schema import Source
 
 
@@ -132,25 +137,97 @@ def test_fingerprints_follow_content_not_place(tmp_path):
         list_files("s", Source.model_validate({"files": f"{tmp_path}/{p}/*"}), 1, tmp_path) for p in ("one", "two")
     )
     cache = tmp_path / "cache.json"
-    assert fingerprint(one, cache) == fingerprint(two, cache)
-    before = fingerprint(one, cache)
+    assert digests(one, cache) == digests(two, cache)
+    before = digests(one, cache)
     Path(one[0].url).write_text("diff")
     os.utime(one[0].url, ns=(1, 1))
-    assert fingerprint(one, cache) != before
+    assert digests(one, cache) != before
 
 
-def test_fingerprints_are_remembered(tmp_path):
+def digests(files, cache, **options):
+    return [file.digest for file in fingerprint(files, cache, **options).files]
+
+
+def aged(monkeypatch):
+    """As if what was written now had been written an hour ago."""
+    now = time.time_ns
+    monkeypatch.setattr(fingerprint_module.time, "time_ns", lambda: now() + 3600 * 10**9)
+
+
+def test_fingerprints_are_remembered(tmp_path, monkeypatch):
+    aged(monkeypatch)
     path = tmp_path / "a.txt"
     path.write_text("same")
     files = list_files("s", Source.model_validate({"files": str(path)}), 1, tmp_path)
     cache = tmp_path / "cache.json"
-    before = fingerprint(files, cache)
-    stat = path.stat()
-    path.write_text("diff")  # the same size and, below, the same time: the cache answers
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert fingerprint(files, cache) == before
+    before = digests(files, cache)
+    assert trusted(files, cache) == (1, 4)
+    assert fingerprint(files, cache).trusted == 1
+    assert fingerprint(files, cache, read_all=True).trusted == 0
+    # An entry of other bytes but of this file's size and times is believed, unless all is to be read.
+    entry = read_sealed(cache)["files"][str(path)]
+    write_sealed(cache, {"files": {str(path): [*entry[:3], "0" * 32, ""]}})
+    assert digests(files, cache) == ["0" * 32]
+    assert digests(files, cache, read_all=True) == before
+    assert digests(files, cache) == before
     cache.write_text("spoilt")
-    assert fingerprint(files, cache) != before
+    assert digests(files, cache) == before
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         fingerprint(files, cache)
+
+
+def test_a_file_rewritten_with_its_size_and_time_put_back_is_read_again(tmp_path, monkeypatch):
+    aged(monkeypatch)
+    path = tmp_path / "a.txt"
+    path.write_text("same")
+    files = list_files("s", Source.model_validate({"files": str(path)}), 1, tmp_path)
+    cache = tmp_path / "cache.json"
+    before, stat = digests(files, cache), path.stat()
+    time.sleep(0.02)  # the kernel's clock of files moves in steps of some milliseconds
+    path.write_text("diff")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert digests(files, cache) != before
+
+
+def test_a_file_that_was_just_written_is_not_remembered(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("same")
+    files = list_files("s", Source.model_validate({"files": str(path)}), 1, tmp_path)
+    fingerprint(files, tmp_path / "cache.json")
+    assert trusted(files, tmp_path / "cache.json") == (0, 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
+def test_a_checked_file_reads_as_the_file_does(tmp_path, size):
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "a.txt").write_bytes(data)
+    [file] = list_files("s", Source.model_validate({"files": str(tmp_path / "a.txt")}), 1, tmp_path)
+    file = fingerprinted(file)
+    rng = random.Random(1)
+    with open_file(file) as checked:
+        assert checked.read() == data
+        assert checked.read(5) == b""
+        for _ in range(50):
+            at, length = rng.randint(0, size + 3), rng.choice([0, 1, 100, BLOCK, 2 * BLOCK])
+            assert checked.seek(at) == at
+            assert checked.read(length) == data[at : at + length]
+            assert checked.tell() == max(at, min(size, at + length))
+
+
+@pytest.mark.parametrize("size", [1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_a_checked_file_gives_out_no_byte_that_was_not_fingerprinted(tmp_path, size):
+    path = tmp_path / "a.txt"
+    path.write_bytes(bytes(size))
+    [file] = list_files("s", Source.model_validate({"files": str(path)}), 1, tmp_path)
+    file = fingerprinted(file)
+    for place in {0, size // 2, size - 1}:
+        with open(path, "r+b") as f:
+            f.seek(place)
+            f.write(b"x")
+        with open_file(file) as checked, pytest.raises(ChangedInput):
+            checked.read()
+        path.write_bytes(bytes(size))
+    path.write_bytes(bytes(size + 1))
+    with pytest.raises(ChangedInput):
+        open_file(file)

@@ -12,7 +12,7 @@ from tiny_training import TINY, TinySequence, definition, rows
 
 from headrace.evaluate.heldout import byte_sizes, held_out_loss
 from headrace.flow.runner import collect, publish
-from headrace.flow.storage import write_json
+from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
 from headrace.model.presets import resolve
 from headrace.model.transformer import Transformer
@@ -28,7 +28,7 @@ def sequence(tmp_path_factory):
     phase = step.phases()[0]
     ctx = TaskContext(run, step, phase.name)
     specs = phase.plan(ctx)
-    write_json(ctx.folder / "plan" / "write.json", specs)
+    write_sealed(ctx.plan("write"), {"tasks": specs})
     for task in range(len(specs)):
         TaskContext(run, step, phase.name, task).execute()
     collect(ctx, step.finish(ctx))

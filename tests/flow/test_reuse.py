@@ -95,6 +95,7 @@ def dying(module, name):
 
 dying(reuse, "place")
 dying(runner, "write_json")
+dying(runner, "write_sealed")
 dying(runner, "_move")
 toy_graph.coordinate(Path(sys.argv[1]), 2)
 """

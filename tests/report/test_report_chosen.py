@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import orjson
-
 from headrace.flow.artifact import MANIFEST, Manifest
+from headrace.flow.events import EventLog
+from headrace.flow.storage import write_sealed
 from headrace.report.chosen import chosen
 from headrace.report.timing import timing, work
 
@@ -14,13 +14,14 @@ def publish(run, name, kind, identity, inputs=(), stage=None):
     folder.mkdir(parents=True)
     shards = [{"name": "00000.parquet", "rows": 5, "bytes": 100, "digest": "0"}]
     manifest = Manifest(kind, 1, identity, {}, {str(i): need for i, need in enumerate(inputs)}, shards, [], {}, stage)
-    (folder / MANIFEST).write_bytes(orjson.dumps(manifest.to_json()))
+    write_sealed(folder / MANIFEST, manifest.to_json())
 
 
 def log(run, *events):
-    with open(run / "events.jsonl", "ab") as f:
-        for event in events:
-            f.write(orjson.dumps({"time": 0, **event}) + b"\n")
+    written = EventLog(run)
+    for event in events:
+        written.emit(**event)
+    written.close()
 
 
 def made(name, state="published", **more):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pytest
 from small_build import build, of_stage, stage
 
 from headrace.errors import UserError
+from headrace.flow.storage import read_sealed, write_sealed
 from headrace.sequence import layout
 from headrace.sequence.loader import Loader
 from headrace.sequence.store import OPEN_SHARDS, SEGMENT, SequenceReader, open_sequence, schema
@@ -87,11 +87,11 @@ def test_a_thousand_million_rows_are_opened_anywhere_without_a_scan(tmp_path: Pa
     """Twenty thousand shard entries over one small file: opening must touch none of them but the one that is read."""
     small = build(tmp_path, of_stage(stage(sources={"b": {}})))
     folder = small.artifact.path
-    manifest = orjson.loads((folder / "manifest.json").read_bytes())
+    manifest = read_sealed(folder / "manifest.json")
     [entry] = manifest["shards"]
     shards = [{**entry, "name": f"{i:05d}.arrow", "rows": 50_000} for i in range(20_000)]
     manifest["shards"] = shards
-    (folder / "manifest.json").write_bytes(orjson.dumps(manifest))
+    write_sealed(folder / "manifest.json", manifest)
     (folder / "00000.arrow").rename(folder / "12345.arrow")
     big = open_sequence(folder)
     assert len(big) == 1_000_000_000

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact, Entry, flaw
 from headrace.flow.events import EventLog
 from headrace.flow.storage import Spoilt, fsync_folder, read_sealed
-from headrace.flow.task import TaskContext, final_names
+from headrace.flow.task import TAKEN, TaskContext, final_names
 
 DAMAGED = "damaged"
 THREADS = 8  # hashing and reading release the GIL; as many hide the seeks of small files
@@ -98,40 +99,50 @@ def blaming_inputs(ctx: TaskContext) -> Iterator[None]:
 
 def take_back(ctx: TaskContext) -> None:
     """Of an artifact in the making, take back each plan and each task whose files are not as they were left."""
-    if not ctx.folder.is_dir():
-        return
+    for _, _, mend in list(left_behind(ctx)):
+        mend()
+
+
+def left_behind(ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None]]]:
+    """What is not as it was left in the folder of an artifact in the making.
+
+    Yields:
+        A file, what is wrong with it in words, and what has it made again by the next run.
+    """
     if (ctx.folder / MANIFEST).exists():  # killed on its way out: the rest may be gone
         try:
             sound(Artifact.open(ctx.folder), read=True)
-        except UserError:
-            shutil.rmtree(ctx.folder)
+        except UserError as damage:
+            yield ctx.folder, damage.what, lambda: shutil.rmtree(ctx.folder)
         return
-    recorded: list[tuple[str, int, Entry]] = []
+    recorded: list[tuple[Entry, Callable[[], None]]] = []
     for phase in ctx.step.phases():
         done = ctx.folder / "done" / phase.name
-        for path in (ctx.plan(phase.name), *done.glob("*.json")):
-            _unless_sound(path)
-        taken = ctx.taken(phase.name)
-        for task in sorted(ctx.done(phase.name)):
-            marker = taken.get(task) or ctx.marker(phase.name, task)
-            recorded += [(phase.name, task, entry) for entry in marker["files"]]
+        spoilt = [path for path in (ctx.plan(phase.name), *sorted(done.glob("*.json"))) if _spoilt(path)]
+        for path in spoilt:
+            yield path, "is not as it was written", path.unlink
+        taken = {} if done / TAKEN in spoilt else ctx.taken(phase.name)
+        for task in sorted({int(path.stem) for path in done.glob("*.json") if path.stem.isdigit()} | set(taken)):
+            if done / f"{task:05d}.json" not in spoilt:
+                marker = taken.get(task) or ctx.marker(phase.name, task)
+                recorded += [(entry, partial(ctx.take_back, phase.name, task)) for entry in marker["files"]]
     # A kill may have come when some were given their final names.
-    names = final_names(entry for _, _, entry in recorded)
+    names = final_names(entry for entry, _ in recorded)
 
     def lies(entry: Entry) -> Path:
         first, final = ctx.folder / entry["name"], ctx.folder / names.get(str(entry["name"]), str(entry["name"]))
         return first if first.exists() else final
 
-    whose = {lies(entry): (phase, task) for phase, task, entry in recorded}
-    for path, _ in flaws((lies(entry), entry) for _, _, entry in recorded):
-        ctx.take_back(*whose[path])
+    mends = {lies(entry): mend for entry, mend in recorded}
+    for path, wrong in flaws((lies(entry), entry) for entry, _ in recorded):
+        yield path, wrong, mends[path]
 
 
-def _unless_sound(path: Path) -> None:
-    """Remove a sealed file that is not as it was written."""
+def _spoilt(path: Path) -> bool:
     try:
         read_sealed(path)
     except FileNotFoundError:
-        return
+        return False
     except Spoilt:
-        path.unlink()
+        return True
+    return False

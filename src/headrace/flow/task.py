@@ -185,6 +185,12 @@ class TaskContext:
         with self._writing(f"scratch/{self.phase}/{name}", published=False) as out:
             yield out
 
+    def discard(self, path: Path) -> None:
+        """Remove an intermediate file that the task needs no more: it is not missed when the run goes on."""
+        path.unlink()
+        name = str(path.relative_to(self.folder))
+        self.files[:] = [entry for entry in self.files if entry["name"] != name]
+
     @contextmanager
     def _writing(self, pattern: str, published: bool) -> Iterator[Out]:
         name = pattern.replace("{task}", f"{self.task:05d}")

@@ -68,7 +68,7 @@ def contract(ctx: TaskContext, edges: Edges) -> Iterator[npt.NDArray[np.uint64]]
             f.seek(0)
             np.array([changes], dtype="<i8").tofile(f)
         if latest is not None:
-            latest.unlink()
+            ctx.discard(latest)
         latest = ctx.scratch(ctx.phase, f"round-{number:03d}.edges")
     assert latest is not None
     for before in range(1, number + 1):

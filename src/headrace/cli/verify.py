@@ -1,0 +1,30 @@
+"""``headrace verify``: whether a run is as it was written."""
+
+from __future__ import annotations
+
+import typer
+
+from headrace.cli.options import Json, RunFolder, print_json
+
+
+def verify(run: RunFolder, json: Json = False) -> None:
+    """Read a run in full and compare it with its digests.
+
+    Exit code 1 if something is damaged. `headrace run --verify` makes that anew.
+    """
+    from headrace.report.numbers import size
+    from headrace.soundness import examine
+
+    found = examine(run)
+    if json:
+        print_json(found.to_json())
+    else:
+        for entry in found.damaged:
+            typer.echo(f"damaged  {entry['file']}: {entry['what']}")
+        for note in found.notes:
+            typer.echo(f"note     {note}")
+        read = f"{found.files:,} files, {size(found.bytes)} read"
+        again = "Run the recipe again with --verify: what is damaged is set aside and made anew."
+        typer.echo(f"{read}: {len(found.damaged)} damaged. {again}" if found.damaged else f"{read}: all as written")
+    if found.damaged:
+        raise typer.Exit(1)

@@ -1,0 +1,129 @@
+"""Whether everything in a run folder is as it was written: all of it is read. Nothing is locked, changed or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace import pipeline
+from headrace.documents.inventory import FINGERPRINTS, read_inventory
+from headrace.errors import UserError
+from headrace.flow.artifact import MANIFEST, Artifact, Entry
+from headrace.flow.damage import flaws, left_behind
+from headrace.flow.lock import locked
+from headrace.flow.storage import Spoilt, read_sealed
+from headrace.flow.task import TaskContext
+
+_STATE = "state.json"  # of a checkpoint (:mod:`headrace.train.checkpoint`, which would import torch)
+
+
+@dataclass
+class Soundness:
+    """What was found.
+
+    Attributes:
+        files: files that were compared with their digests.
+        bytes: their size.
+        damaged: ``{"file", "what"}``: a path and what is wrong with it, in words.
+        notes: what is worth knowing and no damage.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    damaged: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, and ``sound``: whether nothing is damaged."""
+        told = {"files": self.files, "bytes": self.bytes, "damaged": self.damaged, "notes": self.notes}
+        return {"sound": not self.damaged, **told}
+
+    def add(self, path: Path, what: str) -> None:
+        """Note damage."""
+        self.damaged.append({"file": str(path), "what": what})
+
+    def compare(self, folder: Path, entries: list[Entry]) -> None:
+        """Compare files of a folder with what was recorded."""
+        self.files += len(entries)
+        self.bytes += sum(int(entry["bytes"]) for entry in entries)
+        for path, wrong in flaws((folder / str(entry["name"]), entry) for entry in entries):
+            self.add(path, wrong)
+
+
+def examine(run: Path) -> Soundness:
+    """Read every file of a run that was recorded with a digest, and every file that carries one itself.
+
+    Artifacts of earlier versions of the recipe are read too; of artifacts in the making what is finished, unless a run
+    is at work on them.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    if not (run / pipeline.RECIPE).exists() and not (run / "artifacts").is_dir():
+        pipeline.read_recipe(run)  # which says so
+    found = Soundness()
+    graph = _kept(run, found)
+    for folder in sorted((run / "artifacts").iterdir()) if (run / "artifacts").is_dir() else ():
+        if folder.suffix != ".partial":
+            _artifact(folder, found)
+    if locked(run):
+        found.notes.append("A run is at work in this folder: what it is making was not looked at.")
+    else:
+        for step in graph:
+            for path, wrong, _ in left_behind(TaskContext(run, step)):
+                found.add(path, wrong)
+    for folder in sorted((run / "checkpoints").glob("*/step-*")):
+        _checkpoint(folder, found)
+    return found
+
+
+def _kept(run: Path, found: Soundness) -> list[Any]:
+    """Look at what the run keeps of its recipe and input; the steps, if they can be told."""
+    try:
+        read_sealed(run / FINGERPRINTS)
+    except FileNotFoundError:
+        pass
+    except Spoilt:
+        found.add(run / FINGERPRINTS, "is not as it was written; the next run makes it anew")
+    try:
+        recipe = pipeline.read_recipe(run)
+    except UserError as error:
+        found.add(run / pipeline.RECIPE, error.what)
+        return []
+    try:
+        read_inventory(recipe.sources, run)
+        return pipeline.targets(run)
+    except UserError as error:
+        found.damaged.append({"file": error.where, "what": error.what})
+        return []
+
+
+def _artifact(folder: Path, found: Soundness) -> None:
+    try:
+        artifact = Artifact.open(folder)
+    except UserError as error:
+        found.add(folder / MANIFEST, error.what)
+        return
+    if not folder.name.endswith(f"-{artifact.manifest.identity[:8]}"):
+        found.add(folder / MANIFEST, f"belongs to another folder: it is of {artifact.manifest.identity}")
+    found.files += 1
+    found.bytes += (folder / MANIFEST).stat().st_size
+    found.compare(folder, artifact.entries)
+    known = {MANIFEST, *(str(entry["name"]) for entry in artifact.entries)}
+    strange = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    for name in strange:
+        if name not in known:
+            found.notes.append(f"{folder / name} is not of this artifact.")
+
+
+def _checkpoint(folder: Path, found: Soundness) -> None:
+    try:
+        state = read_sealed(folder / _STATE)
+    except (FileNotFoundError, Spoilt):
+        found.add(folder / _STATE, "is missing or not as it was written")
+        return
+    found.compare(folder, state["files"])
