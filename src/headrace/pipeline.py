@@ -17,7 +17,7 @@ import xxhash
 
 import headrace
 from headrace.errors import UserError
-from headrace.flow.artifact import MANIFEST, Artifact
+from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact
 from headrace.flow.events import EventLog, Listener, read_events
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
@@ -251,7 +251,15 @@ def run(
         if until:
             return None
         with notices_to(log.notice):
-            return write_report(folder)
+            try:
+                return write_report(folder)
+            except Exception:
+                try:
+                    sound_artifacts(folder)
+                except DamagedArtifact:
+                    _run(recipe, folder, workers, memory, until, listener, check_input, verify=True)
+                    return write_report(folder)
+                raise
 
 
 def _run(
@@ -345,6 +353,20 @@ def look_at_tokenizer(recipe: Recipe) -> list[str]:
     if recipe.model is not None:
         resolve(recipe.model, size)
     return notes
+
+
+def sound_artifacts(run: Path) -> None:
+    """Read the finished artifacts of a run's recipe and compare them with their digests.
+
+    Raises:
+        DamagedArtifact: one is not as it was made.
+        UserError: it is no run folder.
+    """
+    from headrace.flow.damage import sound
+
+    for step in read_graph(run).all():
+        if (run / "artifacts" / step.name).is_dir():
+            sound(Artifact.open(run / "artifacts" / step.name), read=True)
 
 
 def free_memory() -> int:

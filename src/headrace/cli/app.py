@@ -6,12 +6,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from headrace import __version__
-from headrace.cli import clean, digest, doctor, init, path, plan, replay, run, status, why
+from headrace.cli import clean, digest, doctor, init, path, plan, replay, run, status, verify, why
 from headrace.cli.terminal import say
 from headrace.errors import UserError
 
@@ -45,11 +47,39 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             say(f"Stopped.{more}", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            # The reader has left; a flush at exit must not fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence()
             raise typer.Exit(CLOSED_PIPE) from None
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            told = _mendable(error, options.get("run"))
+            if told is None:
+                raise
+            _silence()
+            say(str(told), err=True)
+            raise typer.Exit(2) from None
 
     return run_guarded
+
+
+def _silence() -> None:
+    """Write no more to standard output: its reader has left, or the disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _mendable(error: Exception, run_folder: Any) -> UserError | None:
+    """What the user can do about an unexpected exception: the system refused something, or the run is damaged."""
+    from headrace.flow.storage import refusal
+
+    told = refusal(error)
+    if told is None and isinstance(run_folder, Path):
+        from headrace import pipeline
+
+        try:
+            pipeline.sound_artifacts(run_folder)
+        except UserError as damage:
+            return damage
+    return told
 
 
 def _version(wanted: bool) -> None:
@@ -76,6 +106,7 @@ COMMANDS = (
     replay.replay,
     path.path,
     digest.digest,
+    verify.verify,
     clean.clean,
     doctor.doctor,
 )

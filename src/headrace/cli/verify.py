@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from headrace.cli.options import Json, RunFolder, print_json
+from headrace.cli.options import Json, RunFolder
+from headrace.cli.terminal import say, say_json
 
 
 def verify(run: RunFolder, json: Json = False) -> None:
@@ -17,14 +18,14 @@ def verify(run: RunFolder, json: Json = False) -> None:
 
     found = examine(run)
     if json:
-        print_json(found.to_json())
+        say_json(found.to_json())
     else:
         for entry in found.damaged:
-            typer.echo(f"damaged  {entry['file']}: {entry['what']}")
+            say(f"damaged  {entry['file']}: {entry['what']}")
         for note in found.notes:
-            typer.echo(f"note     {note}")
+            say(f"note     {note}")
         read = f"{found.files:,} files, {size(found.bytes)} read"
         again = "Run the recipe again with --verify: what is damaged is set aside and made anew."
-        typer.echo(f"{read}: {len(found.damaged)} damaged. {again}" if found.damaged else f"{read}: all as written")
+        say(f"{read}: {len(found.damaged)} damaged. {again}" if found.damaged else f"{read}: all as written")
     if found.damaged:
         raise typer.Exit(1)

@@ -54,7 +54,7 @@ def gather(run: Path | str) -> RunFacts:
 
 def records(run: Path) -> list[SourceFacts]:
     """What became of each source's records so far, from manifests alone; none before they are read."""
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = load_sealed(run / "recipe.yaml")
     artifacts = chosen(run)
     documents = artifacts.get(("documents", None))
     if documents is None:
