@@ -11,7 +11,7 @@ from headrace.flow.events import EventLog
 from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.runner import make
 from headrace.pipeline import build_graph, digest
-from headrace.recipe.load import dump, load_recipe
+from headrace.recipe.load import load_recipe, sealed
 
 MEMORY = 64 << 20
 WORDS = ["mill", "wheel", "water", "race", "größe", "naïve", "水車", "🌊", "x = 1\n", "\t", "it's", "12345", "Weir,"]
@@ -82,7 +82,7 @@ def digests(folder: Path) -> dict[str, Any]:
         run = folder / name
         run.mkdir()
         loaded = load_recipe(recipe(folder, **near))
-        (run / "recipe.yaml").write_text(dump(loaded), encoding="utf-8")
+        (run / "recipe.yaml").write_bytes(sealed(loaded))
         graph = build_graph(loaded, take_inventory(loaded.sources, loaded.seed, folder, run))
         steps = graph.all() if until == "all" else graph.until(until)
         log = EventLog(run)

@@ -98,9 +98,7 @@ def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
         return False
 
 
-def _make(
-    step: Step, run: Path, log: EventLog, memory: int, removal: Removal, verify: bool
-) -> Iterator[list[Request]]:
+def _make(step: Step, run: Path, log: EventLog, memory: int, removal: Removal, verify: bool) -> Iterator[list[Request]]:
     """Make one artifact whose inputs are published: yields the tasks of a phase, and goes on when they are done."""
     if present(step, run, log, verify):
         log.emit("artifact", artifact=step.name, state="present")
