@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from small_build import build, of_stage, stage
 from torch.utils.data import DataLoader
 
 from headrace.errors import UserError
+from headrace.flow.artifact import DamagedArtifact
 from headrace.sequence import batch as batch_module
 from headrace.sequence import layout
 from headrace.sequence.loader import Batch, Loader
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import SequenceReader, open_sequence
 from headrace.sequence.torch_dataset import SequenceDataset
 from headrace.sequence.windows import PADDING, describe, unpack_targets
 
@@ -178,7 +181,7 @@ def test_torch_sees_the_same_with_and_without_workers(sequence: SequenceReader) 
 
 def test_a_reader_travels_to_another_process_by_its_path(sequence: SequenceReader) -> None:
     build_again, what = sequence.__reduce__()
-    assert what == (sequence.artifact.path,)
+    assert what == (sequence.artifact.path, False)
     assert (build_again(*what).rows(3, 9) == sequence.rows(3, 9)).all()
 
 
@@ -219,3 +222,43 @@ def test_kernels_equal_plain_loops(rows: list, restart: bool, first: int) -> Non
             assert positions[b, i] == (i - start[s] if restart else i)
             flag = bool(bits[first + b * width + i + 1]) or not masked[b]
             assert loss[b, i] == (flag and kind[target] != PADDING)
+
+
+@pytest.mark.parametrize("row", [-1, 10**9, 1.5, "3", None, True, [0]])
+def test_a_row_outside_is_refused_wherever_it_stands(sequence: SequenceReader, row: object) -> None:
+    state = Loader(sequence, 4).state_dict() | {"rows": row}
+    with pytest.raises(UserError, match="There is no row"):
+        Loader(sequence, 4, state=state)
+    with pytest.raises(UserError, match="There is no row"):
+        Loader(sequence, 4, start=row)  # type: ignore[arg-type]
+    loader = Loader(sequence, 4, start=8)
+    with pytest.raises(UserError):
+        loader.load_state_dict(state)
+    assert loader.consumed == 8
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"rows": 0}, {"rows": 0, "fingerprint": None}, {"rows": 0, "fingerprint": {}}, 7]
+)
+def test_what_is_no_state_is_refused(sequence: SequenceReader, state: object) -> None:
+    with pytest.raises(UserError, match="not the state of a loader"):
+        Loader(sequence, 4).load_state_dict(state)  # type: ignore[arg-type]
+
+
+def test_a_flipped_bit_is_seen_by_whoever_verifies(sequence: SequenceReader, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(sequence.artifact.path, folder)
+    path = folder / "00001.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    first = int(sequence.artifact.row_offsets[1])
+    assert len(list(Loader(folder, 1))) == len(sequence)
+    loader, read = Loader(folder, 1, verify=True), 0
+    with pytest.raises(DamagedArtifact, match="00001.arrow"):
+        for _ in loader:
+            read += 1
+    assert read == first
+    again = pickle.loads(pickle.dumps(open_sequence(folder, verify=True)))
+    with pytest.raises(DamagedArtifact):
+        again.shard(1)
