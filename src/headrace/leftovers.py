@@ -13,7 +13,7 @@ from typing import Literal
 import orjson
 
 from headrace import pipeline
-from headrace.flow.runner import lock
+from headrace.flow.lock import lock
 from headrace.flow.storage import fsync_folder, read_json
 
 Kind = Literal["artifact", "unfinished artifact", "damaged artifact", "checkpoint", "remnant"]

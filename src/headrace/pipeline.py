@@ -380,9 +380,9 @@ def status(run: Path) -> dict[str, Any]:
     """What is done, running and missing in a run folder.
 
     Returns:
-        ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows", "bytes",
-        "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or None}``;
-        the artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
+        ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows",
+        "bytes", "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or
+        None}``; the artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
 
     Raises:
         UserError: it is no run folder.

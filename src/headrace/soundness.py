@@ -68,7 +68,7 @@ def examine(run: Path) -> Soundness:
     found = Soundness()
     graph = _kept(run, found)
     for folder in sorted((run / "artifacts").iterdir()) if (run / "artifacts").is_dir() else ():
-        if folder.suffix != ".partial":
+        if folder.suffix not in (".partial", ".removing") and not folder.name.startswith("."):
             _artifact(folder, found)
     if locked(run):
         found.notes.append("A run is at work in this folder: what it is making was not looked at.")

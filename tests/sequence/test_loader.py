@@ -237,9 +237,7 @@ def test_a_row_outside_is_refused_wherever_it_stands(sequence: SequenceReader, r
     assert loader.consumed == 8
 
 
-@pytest.mark.parametrize(
-    "state", [{}, {"rows": 0}, {"rows": 0, "fingerprint": None}, {"rows": 0, "fingerprint": {}}, 7]
-)
+@pytest.mark.parametrize("state", [{}, {"rows": 0}, {"rows": 0, "fingerprint": {}}, {"rows": 0, "fingerprint": 1}, 7])
 def test_what_is_no_state_is_refused(sequence: SequenceReader, state: object) -> None:
     with pytest.raises(UserError, match="not the state of a loader"):
         Loader(sequence, 4).load_state_dict(state)  # type: ignore[arg-type]
@@ -255,7 +253,7 @@ def test_a_flipped_bit_is_seen_by_whoever_verifies(sequence: SequenceReader, tmp
     first = int(sequence.artifact.row_offsets[1])
     assert len(list(Loader(folder, 1))) == len(sequence)
     loader, read = Loader(folder, 1, verify=True), 0
-    with pytest.raises(DamagedArtifact, match="00001.arrow"):
+    with pytest.raises(DamagedArtifact, match=r"00001\.arrow"):  # noqa: PT012 - up to where it comes is what counts
         for _ in loader:
             read += 1
     assert read == first

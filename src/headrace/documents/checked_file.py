@@ -181,12 +181,15 @@ class _CheckedFile(io.RawIOBase):
             return self._block
         start, file = number * BLOCK, self._file
         length = min(BLOCK, file.size - start)
-        block = os.pread(self._stream.fileno(), length, start)
-        while len(block) < length:
-            more = os.pread(self._stream.fileno(), length - len(block), start + len(block))
-            if not more:
-                raise ChangedInput(file.url)
-            block += more
+        block = b""
+        try:
+            while len(block) < length:
+                more = os.pread(self._stream.fileno(), length - len(block), start + len(block))
+                if not more:
+                    raise ChangedInput(file.url)
+                block = block + more if block else more
+        except OSError as error:  # the disk's, which must not be taken for damage of the format
+            raise UserError(f"The input file cannot be read: {error.strerror}.", file.url) from None
         if file.blocks:
             same = xxhash.xxh3_64_hexdigest(block) == file.blocks[16 * number : 16 * number + 16]
         else:
