@@ -57,6 +57,10 @@ class TokenizerTrain(Section):
 class TokenizerConfig(Section):
     """Where the tokenizer comes from: `train` or `file`, exactly one.
 
+    The tokens of a file are those that its own library gives (`tokenizers` for a .json, SentencePiece for a .model),
+    without special tokens, truncation or padding; a file for which that is not so, or whose tokens do not give every
+    text back, is refused with the reason. To SentencePiece's models U+2581 is a space.
+
     Byte-level BPE runs on headrace's own engine if it splits text by regular expressions, one within the other, that
     look ahead at one character at most, or digit by digit (GPT-2 to gpt-oss, Llama 3 and 4, Qwen, Mistral's Tekken,
     DeepSeek-V3, StarCoder, OLMo, BLOOM); with NFC before that or without, and with added tokens that are not special,
@@ -70,6 +74,11 @@ class TokenizerConfig(Section):
     train: TokenizerTrain | None = Field(default=None, description="Train one on the corpus.")
     file: str | None = Field(
         default=None, description="Take this tokenizer.json (Hugging Face tokenizers) or SentencePiece model."
+    )
+    loses: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(),
+        description="What a tokenizer from a file may lose of a text, by the names of its parts, such as "
+        "`[Lowercase]`: one that loses anything else, so that its tokens do not give a text back, is refused.",
     )
     special: SpecialTokens = Field(default=SpecialTokens(), description="The tokens with a duty.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers.normalizers import NFC
 
@@ -13,13 +13,25 @@ from headrace.tokens.covered import NotCoveredError
 from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.nfc import normalised
 from headrace.tokens.pieces import Pieces
-from headrace.tokens.vocabulary import is_byte_level, is_meta_space, parts
+from headrace.tokens.vocabulary import added_tokens, is_byte_level, is_meta_space, parts
 
 Change = Callable[[Pieces], Pieces]
 
 
-def changes_before(definition: dict[str, Any]) -> list[Change]:
-    """The changes, in order: cut at added tokens, normalise, cut at the added tokens that are ``normalized``.
+class Changes(NamedTuple):
+    """What is done to a text before it is split, in order.
+
+    Attributes:
+        first: changes of the text as it is.
+        spaced: changes after U+2581 has become a space and the dummy space has been put before the text.
+    """
+
+    first: list[Change]
+    spaced: list[Change]
+
+
+def changes_before(definition: dict[str, Any]) -> Changes:
+    """The changes: cut at added tokens, normalise, cut at the added tokens that are ``normalized``.
 
     Args:
         definition: a tokenizers JSON, parsed, of a kind for which there are ``fast_tables``.
@@ -27,27 +39,24 @@ def changes_before(definition: dict[str, Any]) -> list[Change]:
     Raises:
         NotCoveredError: it makes a change that is not known here.
     """
-    added = definition.get("added_tokens") or []
+    added = added_tokens(definition)
     kinds = [part["type"] for part in parts(definition, "normalizer")]
-    if not is_byte_level(definition):
+    byte_level = is_byte_level(definition)
+    if not byte_level:
         kinds = []  # its rules for spaces are part of the tables
     elif set(kinds) - {"NFC"}:
         raise NotCoveredError(f"it changes text before it splits it, by {' and '.join(kinds)}")
     if any(not token.get("special") for token in added):
         _require_plain(definition, added, bool(kinds))
-    normal = [token for token in added if token.get("normalized")]
     first = _cuts([token for token in added if not token.get("normalized")])
-    return [*first, *([normalised] if kinds else []), *_cuts(normal)]
+    normal = [token for token in added if token.get("normalized")]
+    if byte_level:
+        return Changes([*first, *([normalised] if kinds else []), *_cuts(normal)], [])
+    return Changes(first, _cuts([{**token, "content": _spaced(token["content"])} for token in normal]))
 
 
-def has_dummy(definition: dict[str, Any]) -> bool:
-    """Whether a rule of the definition puts a space before a text; see ``without_dummy`` of the library's engine."""
-    splits = parts(definition, "pre_tokenizer")
-    return (
-        any(part["type"] == "Prepend" for part in parts(definition, "normalizer"))
-        or any(part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never" for part in splits)
-        or any(part["type"] == "ByteLevel" and part.get("add_prefix_space", True) for part in splits)
-    )
+def _spaced(content: str) -> str:
+    return content.replace(META_SPACE, " ")
 
 
 def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc: bool) -> None:
@@ -55,17 +64,14 @@ def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc:
     flags = ("lstrip", "rstrip", "single_word")
     if any(token.get(flag) for token in added if not token.get("special") for flag in flags):
         raise NotCoveredError("it has added tokens that are not special and look at the text around them")
-    if has_dummy(definition):
-        raise NotCoveredError("it has added tokens that are not special, and puts a space before texts")
     told = {(token["content"], token["id"], token.get("normalized"), token.get("special")) for token in added}
-    contents = {token["content"] for token in added}
+    spaces = is_meta_space(definition)
+    contents = {_spaced(token["content"]) if spaces else token["content"] for token in added}
     if len(contents) < len(told) or "" in contents:
         raise NotCoveredError("two of its added tokens are spelled alike, or one is empty")
     normal = [token["content"] for token in added if token.get("normalized")]
     if nfc and any(NFC().normalize_str(content) != content for content in normal):
         raise NotCoveredError("it has added tokens that are not in its own normal form")
-    if is_meta_space(definition) and any(char in content for content in normal for char in (" ", META_SPACE)):
-        raise NotCoveredError("it has added tokens with spaces that are looked for after it has replaced those")
     vocab = definition["model"]["vocab"]
     following = len(vocab)
     for token in added:

@@ -10,7 +10,7 @@ from headrace.tokens.merge_table import MOST_RANKS, MergeTable, merge_table
 from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.regex import NotReadError
 from headrace.tokens.splitting import split_scanner
-from headrace.tokens.vocabulary import byte_alphabet, parts, spelled_bytes
+from headrace.tokens.vocabulary import byte_alphabet, byte_pieces, parts, spelled_bytes
 from headrace.tokens.whole_words import WholeWords, whole_words
 from headrace.tokens.word_cache import TOKEN_BITS
 from headrace.tokens.words import Scanner, cuts_scanner
@@ -98,9 +98,11 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     model = definition["model"]
     vocab: dict[str, int] = model["vocab"]
     _require_plain_spaces(definition)
-    pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    pieces = byte_pieces()
     if not model.get("byte_fallback") or any(piece not in vocab for piece in pieces):
         raise NotCoveredError("it has no tokens for bytes to fall back to")
+    if META_SPACE not in vocab:
+        raise NotCoveredError("it has no token for a space")
     if model.get("ignore_merges"):
         raise NotCoveredError("its model has ignore_merges")
     byte_ids = np.array([vocab[piece] for piece in pieces], dtype=np.int32)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from headrace.errors import UserError
+from headrace.tokens.fidelity import canonical
 from headrace.tokens.sentencepiece import definition_of_model
 from headrace.tokens.vocabulary import added_tokens, parts, vocabulary
 
@@ -63,7 +64,7 @@ def read_tokenizer(path: Path) -> TokenizerFile:
     else:
         value = _json(data, path)
         if isinstance(value.get("model"), dict) and "vocab" in value["model"]:
-            definition = value
+            definition = canonical(_checked(value, path))
         elif value and all(isinstance(index, int) for index in value.values()):
             definition = _gpt2(value, path, config)
         else:
@@ -122,12 +123,16 @@ def _named(config: dict[str, Any], definition: dict[str, Any]) -> dict[str, str]
 
 def _templated(definition: dict[str, Any]) -> dict[str, str]:
     """Role -> spelling of what the template puts before and after a text."""
-    template = next((part for part in parts(definition, "post_processor") if part["type"] == "TemplateProcessing"), {})
-    items = [item.get("SpecialToken", {}).get("id") for item in template.get("single", [])]
+    try:
+        processors = parts(definition, "post_processor")
+        templates = [part["single"] for part in processors if part["type"] == "TemplateProcessing"]
+        items = [item.get("SpecialToken", {}).get("id") for item in (templates or [[]])[0]]
+    except (KeyError, TypeError, AttributeError):  # damaged, and used for nothing else
+        return {}
     out = {}
-    if len(items) > 1 and items[0]:
+    if len(items) > 1 and isinstance(items[0], str):
         out["bos"] = items[0]
-    if len(items) > 1 and items[-1]:
+    if len(items) > 1 and isinstance(items[-1], str):
         out["eod"] = items[-1]
     return out
 
@@ -144,6 +149,32 @@ def _with_decoder_of(config: dict[str, Any], definition: dict[str, Any]) -> dict
         if index.isdigit() and int(index) not in taken and token["content"] not in known
     ]
     return {**definition, "added_tokens": [*added_tokens(definition), *more]}
+
+
+def _checked(value: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The definition, if its model and added tokens have the shapes that tokenizers JSON has."""
+    vocab, merges, added = value["model"]["vocab"], value["model"].get("merges", []), value.get("added_tokens") or []
+    ids: Any = vocab.values() if isinstance(vocab, dict) else ()
+    if isinstance(vocab, list):
+        sound = all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in vocab)
+    else:
+        sound = isinstance(vocab, dict)
+    sound = sound and isinstance(merges, list) and isinstance(added, list) and bool(vocab)
+    sound = sound and all(isinstance(merge, str) or _is_pair(merge) for merge in merges)
+    sound = sound and all(isinstance(token, dict) and isinstance(token.get("content"), str) for token in added)
+    ids = [*ids, *(token.get("id") for token in added)] if sound else []
+    # Ids are stored in 32 bits; a vocabulary with one far beyond its size would take memory for the gap.
+    if not sound or not all(type(index) is int and 0 <= index < 2 * len(vocab) + 65_536 for index in ids):
+        raise UserError(
+            "The tokenizer is damaged: its vocabulary, merges or added tokens are not as they should be.",
+            str(path),
+            "Give a tokenizer.json that the tokenizers library reads.",
+        )
+    return {**value, "added_tokens": [{**token, "special": bool(token.get("special"))} for token in added]}
+
+
+def _is_pair(merge: Any) -> bool:
+    return isinstance(merge, list) and len(merge) == 2 and all(isinstance(side, str) for side in merge)
 
 
 def _gpt2(vocab: dict[str, int], path: Path, config: dict[str, Any]) -> dict[str, Any]:

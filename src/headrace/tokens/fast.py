@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.errors import UserError
-from headrace.tokens.before_split import changes_before, has_dummy
+from headrace.tokens.before_split import changes_before
 from headrace.tokens.copying import copy_pieces
 from headrace.tokens.covered import fast_tables
+from headrace.tokens.dummy import dummy_rule
 from headrace.tokens.encoding import encode_texts
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.pieces import Pieces, whole
@@ -37,10 +38,9 @@ class FastEngine(TableEngine):
     """
 
     def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
-        super().__init__(definition, special)
+        super().__init__(definition, special, dummy_rule(definition))
         self._tables = fast_tables(definition, self.lengths)
         self._changes = changes_before(definition)
-        self.dummy_prefix = has_dummy(definition)
         self._caches = [new_cache()]
         self.refuse_speakable(self.encode(self.spellings()))
 
@@ -48,12 +48,7 @@ class FastEngine(TableEngine):
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
         batch = texts if isinstance(texts, Texts) else Texts.of(texts)
         _require_utf8(batch)
-        pieces = whole(batch)
-        for change in self._changes:
-            pieces = change(pieces)
-        leads = np.zeros(len(pieces.ids), dtype=bool)
-        if self.dummy_prefix:  # no text is cut then
-            leads[:] = first
+        pieces, leads = self._pieces(batch, self.leading(batch, first))
         ends = np.zeros(len(pieces.ids) + 1, dtype=np.int64)
         # A token has a byte or more. What is never written to takes no memory.
         size = int(pieces.bounds[-1] - pieces.bounds[0]) + int(np.count_nonzero(leads))
@@ -66,6 +61,22 @@ class FastEngine(TableEngine):
             encode_texts(words.view(np.uint8), words, bounds, ids, *self._tables, cache, out, int(ends[low]), some)
         self._caches.append(cache)
         return Encoded(out[: ends[-1]], ends[pieces.firsts])
+
+    def _pieces(self, batch: Texts, leads: np.ndarray) -> tuple[Pieces, np.ndarray]:
+        """The texts as they are split, and bool[n_pieces]: which get a dummy space yet."""
+        pieces = whole(batch)
+        for change in self._changes.first:
+            pieces = change(pieces)
+        if not self.dummy_prefix:
+            leads = np.zeros(len(pieces.ids), dtype=bool)
+        if not self._changes.spaced:
+            return pieces, leads
+        # A tokenizer that puts a space before texts cuts nothing out of them first: a piece is a text.
+        words, bounds = _copied(pieces, leads, 0, len(pieces.ids), meta_space=True)
+        pieces = pieces._replace(data=words.view(np.uint8), bounds=bounds)
+        for change in self._changes.spaced:
+            pieces = change(pieces)
+        return pieces, np.zeros(len(pieces.ids), dtype=bool)
 
 
 def _require_utf8(batch: Texts) -> None:

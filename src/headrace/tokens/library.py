@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import orjson
-from tokenizers import Tokenizer
+from tokenizers.normalizers import NFC
 
 from headrace.errors import UserError
 from headrace.tokens.chunking import chunker
+from headrace.tokens.dummy import dummy_rule, without_dummy
 from headrace.tokens.engine import Encoded, Texts
+from headrace.tokens.fidelity import MEND, losses, read_by_library
+from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.vocabulary import parts
 
@@ -30,28 +32,13 @@ def set_threads(threads: int) -> None:
     os.environ["RAYON_NUM_THREADS"] = str(threads)
 
 
-def without_dummy(definition: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The definition with its rule of a dummy space taken out, and whether it had one.
-
-    The rule is spelled in three ways: a ``Prepend`` normaliser, ``Metaspace`` with a prepend scheme, and
-    ``add_prefix_space`` of the byte level. The engine puts the space before first pieces itself, always, as
-    SentencePiece does; the two last would leave it out before a text that begins with a space, and that text could
-    then not be told from the one without.
-    """
-    value = orjson.loads(orjson.dumps({key: definition.get(key) for key in ("normalizer", "pre_tokenizer")}))
-    dummy = False
-    for part in parts(value, "pre_tokenizer"):
-        if part["type"] == "Metaspace":
-            dummy |= part.get("prepend_scheme", "always") != "never"
-            part.pop("add_prefix_space", None)
-            part["prepend_scheme"] = "never"
-        elif part["type"] == "ByteLevel":
-            dummy |= bool(part.get("add_prefix_space", True))
-            part["add_prefix_space"] = False
-    kept = [part for part in parts(value, "normalizer") if part["type"] != "Prepend"]
-    dummy |= len(kept) < len(parts(value, "normalizer"))
-    value["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
-    return {**definition, **value, "post_processor": None, "truncation": None, "padding": None}, dummy
+# A text of every kind that some part of a tokenizer may drop or change.
+_PROBES = [
+    *("".join(map(chr, range(low, low + 64))) for low in range(0, 256, 64)),
+    *(" a", "  a", "a ", "a  ", "\ta\n", "\n\n", "a  b", "a \n b", "\u2003a\u3000", "a\u200b\u200d", "\u2581a"),
+    *("Aa \xc9\xe9", "\ufb01\xb2\u2460\uff21", "12345 6", "a.b!?..", '\'s "x" ``y', "\r\n", "\ufffd\ufeff\xad"),
+    *("\u6f22\u5b57\u304b", "\U0001f600\U000e0101", "\u0416\u0627\u0915\u094d\u0937", "<s></s><unk>"),
+]
 
 
 class LibraryEngine(TableEngine):
@@ -64,7 +51,8 @@ class LibraryEngine(TableEngine):
         chunk_bytes: texts longer than this are encoded in parts where that is exact.
 
     Raises:
-        UserError: the definition is not one that the library accepts, or it does not keep every byte of a text.
+        UserError: the definition is not one that the library accepts, or loses text in a way that its parts do not
+            tell (:func:`~headrace.tokens.fidelity.losses`).
     """
 
     def __init__(
@@ -75,22 +63,23 @@ class LibraryEngine(TableEngine):
         chunk_bytes: int = _BATCH_BYTES,
     ) -> None:
         set_threads(threads)
-        super().__init__(definition, special)
-        plain, self.dummy_prefix = without_dummy(definition)
-        try:
-            self._tokenizer = Tokenizer.from_str(orjson.dumps(plain).decode())
-        except Exception as error:  # the library raises the bare class for every defect of a definition
-            raise UserError(f"The tokenizer cannot be used: {error}.", "tokenizer.file") from None
+        # One that loses text by design runs as it stands; of the others every text is had back.
+        self._exact = not losses(definition)
+        super().__init__(definition, special, dummy_rule(definition) if self._exact else "none")
+        plain = without_dummy(definition) if self._exact else definition
+        self._tokenizer = read_by_library({**plain, "post_processor": None, "truncation": None, "padding": None})
+        self._nfc = any(part["type"] == "NFC" for part in parts(definition, "normalizer"))
         # Special tokens spelled out within a text are text: they must not become what only the pipeline may write.
         self._tokenizer.encode_special_tokens = True
         self._chunker = chunker(definition)
         self._chunk_bytes = chunk_bytes
+        self.encode(_PROBES)
         self.refuse_speakable(self.encode(self.spellings()))
 
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
         batch = texts if isinstance(texts, Texts) else Texts.of(texts)
-        leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & self.dummy_prefix
+        leads = self.leading(batch, first)
         counts = np.zeros(batch.count, dtype=np.int64)
         flat: list[np.ndarray] = []
         for owners, pieces in self._batches(batch, leads):
@@ -101,7 +90,25 @@ class LibraryEngine(TableEngine):
                 flat.append(ids)
         offsets = np.zeros(batch.count + 1, dtype=np.int64)
         np.cumsum(counts, out=offsets[1:])
-        return Encoded(np.concatenate(flat) if flat else np.empty(0, dtype=np.uint32), offsets)
+        encoded = Encoded(np.concatenate(flat) if flat else np.empty(0, dtype=np.uint32), offsets)
+        if self._exact:
+            self._require_kept(batch, leads, encoded)
+        return encoded
+
+    def _require_kept(self, batch: Texts, leads: np.ndarray, encoded: Encoded) -> None:
+        """Raise unless the tokens spell the texts: a definition may lose text in ways that its parts do not tell."""
+        got = self.decode_batch(encoded)
+        for i in range(batch.count):
+            text, back = b" " * bool(leads[i]) + batch.bytes_of(i), got.bytes_of(i)
+            if self._meta_space:
+                text = text.replace(META_SPACE.encode(), b" ")
+            if back != text and not (self._nfc and _nfc(back) == _nfc(text)):
+                shown, other = (value[:60].decode("utf-8", "replace") for value in (batch.bytes_of(i), back))
+                raise UserError(
+                    f"The tokenizer does not give text back: {shown!r} comes back as {other!r}.",
+                    "tokenizer.file",
+                    MEND,
+                )
 
     def _batches(self, batch: Texts, leads: np.ndarray) -> Iterator[tuple[list[int], list[str]]]:
         """Batches of strings with the number of the text that each is of; long texts come in parts."""
@@ -125,3 +132,8 @@ class LibraryEngine(TableEngine):
                     owners, pieces, size = [], [], 0
         if pieces:
             yield owners, pieces
+
+
+def _nfc(text: bytes) -> str:
+    """A text in the normal form NFC; what stands at an added token is cut out before and stays as it is."""
+    return NFC().normalize_str(text.decode("utf-8", "replace"))

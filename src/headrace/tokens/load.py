@@ -13,6 +13,7 @@ from headrace.flow.notices import Notice
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
 from headrace.tokens.definition import read_definition, read_tokenizer
 from headrace.tokens.engine import Engine
+from headrace.tokens.fidelity import losses, require_asked, require_usable, require_valid
 from headrace.tokens.special import Roles, own_roles, special_ids, with_special
 
 
@@ -29,8 +30,12 @@ def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads:
     from headrace.tokens.covered import NotCoveredError
     from headrace.tokens.fast import FastEngine
 
+    require_usable(definition)
     definition = _with_special(definition, special)
+    lost = losses(definition)
     try:
+        if lost:
+            raise NotCoveredError(f"it loses text by {' and '.join(lost)}")
         return FastEngine(definition, special)
     except NotCoveredError as reason:
         _say_once(str(reason))
@@ -66,19 +71,24 @@ def file_tokenizer(config: TokenizerConfig, needed: Collection[str] = ()) -> tup
     """
     assert config.file is not None
     definition, declared = read_tokenizer(Path(config.file))
+    require_usable(definition)
+    require_asked(definition, config.loses)
     definition = with_special(definition, config.special.add)
     roles = own_roles(definition, config.special, declared, needed)
     return with_special(definition, roles.spelled.values()), roles
 
 
-def open_file(path: Path | str, special: SpecialTokens | None = None, threads: int = 1) -> Engine:
+def open_file(
+    path: Path | str, special: SpecialTokens | None = None, threads: int = 1, loses: Collection[str] = ()
+) -> Engine:
     """Open a tokenizer file (see :func:`headrace.tokens.definition.read_definition`).
 
     Raises:
         UserError: it is no tokenizer, or one that does not keep every byte.
     """
-    config = TokenizerConfig(file=str(path), special=special or SpecialTokens())
+    config = TokenizerConfig(file=str(path), special=special or SpecialTokens(), loses=tuple(loses))
     definition, roles = file_tokenizer(config)
+    require_valid(definition)
     return engine_from(definition, special_ids(definition, roles.spelled), threads)
 
 

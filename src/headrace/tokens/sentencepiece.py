@@ -1,21 +1,22 @@
 """SentencePiece ``.model`` files, read without the library: a small reader of the protobuf wire format.
 
 The format is ``sentencepiece_model.proto`` of Kudo and Richardson 2018 (1808.06226). Only BPE models with byte
-fallback and the identity normaliser are taken (the LLaMA family): for these, merging by the rank of the resulting
-piece gives the ids that SentencePiece gives.
+fallback and the identity normaliser are taken (LLaMA, Gemma): for these, merging by the rank of the resulting piece
+gives the ids that SentencePiece gives, once the user-defined pieces have been cut out of the text.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from headrace.errors import UserError
 from headrace.tokens.meta_space import META_SPACE
 
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of ModelProto
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6  # SentencePiece.Type
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)  # SentencePiece.Type
 _BPE = 2  # TrainerSpec.ModelType
 
 
@@ -84,21 +85,21 @@ def definition_of_model(data: bytes, where: str) -> tuple[dict[str, Any], dict[s
         pieces, trainer, normalizer = _read(data)
     except (ValueError, IndexError, KeyError, struct.error, TypeError, AttributeError) as error:
         raise UserError(f"This is not a SentencePiece model: {error}.", where, "Give another tokenizer.file.") from None
-    bytes_known = sum(kind == _BYTE for _, _, kind in pieces) == 256
-    # NormalizerSpec: 1 name, 2 precompiled map, 3 add_dummy_prefix, 4 remove_extra_whitespaces (default true).
-    if trainer.get(3, 1) != _BPE or not bytes_known or normalizer.get(2) or normalizer.get(4, 1):
+    reason = _not_read(pieces, trainer, normalizer)
+    if reason:
         raise UserError(
-            "Only SentencePiece BPE models with byte fallback and without normalisation are read.",
+            f"This SentencePiece model cannot be used: {reason}.",
             where,
-            "Convert it to a tokenizer.json first.",
+            "Models of the kinds of LLaMA's and Gemma's are read: BPE with byte fallback that changes no text.",
         )
     vocab = {piece: index for index, (piece, _, _) in enumerate(pieces)}
     dummy = [{"type": "Prepend", "prepend": META_SPACE}] if normalizer.get(3, 1) else []
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": META_SPACE}
     unknown = next((piece for piece, _, kind in pieces if kind == _UNKNOWN), None)
     added = [
-        {"id": index, "content": piece, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-         "special": kind != _USER_DEFINED}
+        {"id": index, "content": piece, "single_word": False, "lstrip": False, "rstrip": False,
+         **({"normalized": True, "special": False, "user_defined": True} if kind == _USER_DEFINED
+            else {"normalized": False, "special": True})}
         for index, (piece, _, kind) in enumerate(pieces) if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
     ]  # fmt: skip
     model = {
@@ -122,6 +123,77 @@ def definition_of_model(data: bytes, where: str) -> tuple[dict[str, Any], dict[s
     named = {"bos": trainer.get(46, b"<s>"), "eod": trainer.get(47, b"</s>"), "pad": trainer.get(48, b"<pad>")}
     roles = {role: piece.decode("utf-8", "replace") for role, piece in named.items()}
     return definition, {role: piece for role, piece in roles.items() if piece in control}
+
+
+def _not_read(pieces: list[tuple[str, float, int]], trainer: dict[int, Any], normalizer: dict[int, Any]) -> str | None:
+    """Why a model is not read here, or None.
+
+    Of TrainerSpec: 3 model_type, 24 treat_whitespace_as_suffix, 35 byte_fallback. Of NormalizerSpec: 1 name,
+    2 precompiled_charsmap, 4 remove_extra_whitespaces, 5 escape_whitespaces.
+    """
+    kinds = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
+    if trainer.get(3, 1) != _BPE:
+        return f"it is of the kind {kinds.get(trainer.get(3, 1), 'unknown')}"
+    if not trainer.get(35) or sum(kind == _BYTE for _, _, kind in pieces) != 256:
+        return "it has no byte fallback, so that characters without a piece are lost"
+    if normalizer.get(2):
+        name = normalizer.get(1, b"")
+        return f"it normalises text ({name.decode('utf-8', 'replace') if isinstance(name, bytes) else 'by a table'})"
+    if normalizer.get(4, 1):
+        return "it removes spaces (remove_extra_whitespaces)"
+    if not normalizer.get(5, 1):
+        return "it does not write U+2581 for spaces (escape_whitespaces)"
+    if trainer.get(24):
+        return "it puts spaces at the ends of words (treat_whitespace_as_suffix)"
+    names = [piece for piece, _, _ in pieces]
+    if len(set(names)) < len(names) or "" in names:
+        return "two of its pieces are the same, or one is empty"
+    if any(kind == _UNUSED for _, _, kind in pieces):
+        return "it has pieces of the kind UNUSED"
+    if META_SPACE not in {piece for piece, _, kind in pieces if kind in (_NORMAL, _USER_DEFINED)}:
+        return "it has no piece for a space, U+2581"
+    tied = _tied(pieces)
+    if tied:
+        return f"{tied[0]!r} and {tied[1]!r} have the same score, so that places decide which is merged first"
+    return None
+
+
+def _tied(pieces: list[tuple[str, float, int]]) -> list[str]:
+    """Two pieces of one score between which SentencePiece decides otherwise than merges by rank; none is well.
+
+    It merges the leftmost of them first. For runs of one character, of every length from 2 on and in no other piece
+    (LLaMA's runs of spaces), both ways end in the longest run as often as it fits, and the rest.
+    """
+    groups: dict[float, list[str]] = {}
+    words = [(piece, score) for piece, score, kind in pieces if kind == _NORMAL and len(piece) > 1]
+    for piece, score in words:
+        groups.setdefault(score, []).append(piece)
+    for score, group in groups.items():
+        if len(group) == 1 and score == score:
+            continue
+        longest = max(map(len, group))
+        runs = set(group) == {group[0][0] * size for size in range(2, longest + 1)}
+        alone = not any(group[0][0] * 2 in word for word, other in words if other != score)
+        if not (runs and alone and _ends_in_runs([len(piece) for piece in group])):
+            return [group[0], group[-1]]
+    return []
+
+
+def _ends_in_runs(lengths: list[int]) -> bool:
+    """Whether merges of runs, by the order of the results, end in the longest as often as it fits, and the rest."""
+    longest = max(lengths)
+    for size in range(2, 4 * longest):
+        symbols = [1] * size
+        while True:
+            sums = [a + b for a, b in pairwise(symbols)]
+            found = [length for length in lengths if length in sums]
+            if not found:
+                break
+            at = sums.index(found[0])
+            symbols[at : at + 2] = [found[0]]
+        if symbols != [longest] * (size // longest) + [size % longest] * bool(size % longest):
+            return False
+    return True
 
 
 def _merges(pieces: list[tuple[str, float, int]], vocab: dict[str, int]) -> list[list[str]]:

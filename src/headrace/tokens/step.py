@@ -39,7 +39,7 @@ class Tokens(Step):
     sources: tuple[str, ...]
 
     kind: ClassVar[str] = "tokens"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def params(self) -> dict[str, Any]:
         """The sources' order, which gives their numbers."""

@@ -10,16 +10,10 @@ import numpy as np
 
 from headrace.errors import UserError
 from headrace.tokens.decoding import bytes_of, token_table
+from headrace.tokens.dummy import Dummy, leading
 from headrace.tokens.engine import Encoded, Texts
-from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.spans import walk_spans, widen_meta_spaces
-from headrace.tokens.vocabulary import parts, token_bytes
-
-
-def writes_meta_space(definition: dict[str, Any]) -> bool:
-    """Whether a tokenizer writes U+2581 for a space, so that it cannot tell the two apart in a text."""
-    replaced = any(part.get("content") == META_SPACE for part in parts(definition, "normalizer"))
-    return replaced or any(part["type"] == "Metaspace" for part in parts(definition, "pre_tokenizer"))
+from headrace.tokens.vocabulary import is_meta_space, token_bytes
 
 
 class TableEngine(ABC):
@@ -28,14 +22,13 @@ class TableEngine(ABC):
     Args:
         definition: a tokenizers JSON, parsed.
         special: role -> id of the tokens with a duty.
+        dummy: when it puts a space before a text.
 
     Raises:
-        UserError: the tokenizer does not keep every byte of a text.
+        UserError: the tokenizer's tokens do not spell text.
     """
 
-    dummy_prefix: bool
-
-    def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
+    def __init__(self, definition: dict[str, Any], special: Mapping[str, int], dummy: Dummy) -> None:
         table = token_bytes(definition)
         self.vocab_size = len(table)
         self.special: Mapping[str, int] = dict(special)
@@ -43,7 +36,9 @@ class TableEngine(ABC):
         self.special_ids = np.unique(np.array([*added, *special.values()], dtype=np.uint32))
         self.lengths = np.array([len(value) for value in table], dtype=np.int64)
         self._table = token_table(table)
-        self._meta_space = writes_meta_space(definition)
+        self._meta_space = is_meta_space(definition)
+        self._dummy = dummy
+        self.dummy_prefix = dummy != "none"
 
     def refuse_speakable(self, spelled: Encoded) -> None:
         """Refuse special tokens whose spelling the model also learnt as a word: they would come out of text.
@@ -75,13 +70,20 @@ class TableEngine(ABC):
         self, encoded: Encoded, first: bool | np.ndarray = True, texts: Texts | Iterable[str] | None = None
     ) -> np.ndarray:
         """The bytes of its text that each token spells; see :meth:`headrace.tokens.engine.Engine.spans`."""
-        leads = np.broadcast_to(np.asarray(first, dtype=bool), encoded.count) & self.dummy_prefix
+        batch = texts if texts is None or isinstance(texts, Texts) else Texts.of(texts)
+        if batch is None:
+            leads = np.broadcast_to(np.asarray(first, dtype=bool), encoded.count) & self.dummy_prefix
+        else:
+            leads = self.leading(batch, first)
         out = np.empty((len(encoded.tokens), 2), dtype=np.int64)
         walk_spans(encoded.tokens, encoded.offsets, self.lengths, leads, out)
-        if texts is not None and self._meta_space:
-            batch = texts if isinstance(texts, Texts) else Texts.of(texts)
+        if batch is not None and self._meta_space:
             widen_meta_spaces(batch.data, batch.offsets, encoded.offsets, out)
         return out
+
+    def leading(self, batch: Texts, first: bool | np.ndarray) -> np.ndarray:
+        """bool[n]: which texts get a dummy space."""
+        return leading(batch, first, self._dummy, self._meta_space)
 
     @abstractmethod
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:

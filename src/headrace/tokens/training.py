@@ -24,8 +24,10 @@ from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import TokenizerConfig, TokenizerTrain
 from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
+from headrace.tokens.dummy import dummy_rule
+from headrace.tokens.fidelity import losses, require_valid
 from headrace.tokens.kept import kept_rows
-from headrace.tokens.load import file_tokenizer
+from headrace.tokens.load import engine_from, file_tokenizer
 from headrace.tokens.special import CHAT_MARKERS, Roles, special_ids, special_token, trained_roles
 from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet, token_bytes
@@ -58,8 +60,12 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     assert recipe.tokenizer is not None
     needed = needed_roles(recipe)
     definition, roles = file_tokenizer(recipe.tokenizer, needed)
+    require_valid(definition)
+    engine_from(definition, special_ids(definition, roles.spelled))
     size = len(token_bytes(definition))
     notes = []
+    if not losses(definition) and dummy_rule(definition) == "unless there is one":
+        notes.append("The tokenizer puts a space before a text only if it begins with none, and so loses one there.")
     taken = roles.said({*needed, "bos"} if any(stage.chat for stage in recipe.stages) else needed)
     if taken:
         notes.append(f"The tokenizer's own control tokens are taken: {taken}.")

@@ -15,6 +15,11 @@ def byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
 
 
+def byte_pieces() -> list[str]:
+    """The tokens of single bytes in SentencePiece's vocabularies."""
+    return [f"<0x{byte:02X}>" for byte in range(256)]
+
+
 _BYTES = {ord(char): byte for char, byte in byte_alphabet().items()}
 _SPELLERS = frozenset(map(chr, _BYTES))
 
@@ -31,7 +36,8 @@ def parts(definition: dict[str, Any], section: str) -> list[dict[str, Any]]:
         return []
     if value["type"] != "Sequence":
         return [value]
-    inner = value.get("normalizers") or value.get("pretokenizers") or value.get("decoders") or []
+    names = ("normalizers", "pretokenizers", "decoders", "processors")
+    inner: list[Any] = next((value[name] for name in names if name in value), [])
     return [part for item in inner for part in parts({section: item}, section)]
 
 
@@ -42,13 +48,15 @@ def added_tokens(definition: dict[str, Any]) -> list[dict[str, Any]]:
 
 def is_byte_level(definition: dict[str, Any]) -> bool:
     """Whether the model's tokens are spelled in the byte alphabet."""
-    return any(part["type"] == "ByteLevel" for part in parts(definition, "pre_tokenizer"))
+    both = [*parts(definition, "normalizer"), *parts(definition, "pre_tokenizer")]
+    return any(part["type"] == "ByteLevel" for part in both)
 
 
 def is_meta_space(definition: dict[str, Any]) -> bool:
     """Whether the model's tokens are spelled with U+2581 for a space."""
     replaces = [p for p in parts(definition, "normalizer") if p["type"] == "Replace"]
-    return any(p["type"] == "Metaspace" for p in parts(definition, "pre_tokenizer")) or any(
+    splits = [p for p in parts(definition, "pre_tokenizer") if p["type"] == "Metaspace"]
+    return any(p.get("replacement") == META_SPACE for p in splits) or any(
         p["content"] == META_SPACE and p["pattern"] == {"String": " "} for p in replaces
     )
 
@@ -78,13 +86,13 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
     vocab = vocabulary(definition)
     added = {token["id"]: token["content"].encode() for token in definition.get("added_tokens") or []}
     table = [b""] * (max([*vocab.values(), *added]) + 1)
-    byte_pieces = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
+    single = {piece: bytes([byte]) for byte, piece in enumerate(byte_pieces())}
     for piece, index in vocab.items():
         spelled = spelled_bytes(piece) if byte_level else None
         if spelled is not None:
             table[index] = spelled
-        elif piece in byte_pieces and not byte_level:
-            table[index] = byte_pieces[piece]
+        elif piece in single and not byte_level:
+            table[index] = single[piece]
         else:
             table[index] = (piece if byte_level else piece.replace(META_SPACE, " ")).encode()
     for index, content in added.items():

@@ -1,0 +1,206 @@
+"""What a tokenizer does to a text that its tokens do not give back: refused, or asked for by name in the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import orjson
+from tokenizers import Tokenizer
+
+from headrace.errors import UserError
+from headrace.tokens.automaton import matches_all
+from headrace.tokens.meta_space import META_SPACE
+from headrace.tokens.regex import NotReadError, parse
+from headrace.tokens.vocabulary import (
+    added_tokens,
+    byte_alphabet,
+    byte_pieces,
+    is_byte_level,
+    is_meta_space,
+    parts,
+    vocabulary,
+)
+
+_NORMALIZERS = {
+    "Lowercase": "makes capital letters small",
+    "Strip": "takes white space off the ends of texts",
+    "StripAccents": "takes accents off letters",
+    "NFD": "takes characters apart",
+    "NFKC": "writes characters that look alike in one way",
+    "NFKD": "writes characters that look alike in one way, and takes them apart",
+    "Nmt": "removes control characters and makes line ends spaces",
+    "Precompiled": "replaces characters by the table of a SentencePiece model",
+    "BertNormalizer": "cleans text as BERT does",
+    "Replace": "replaces parts of the text",
+    "ByteLevel": "spells text in bytes twice",
+    "Prepend": "puts something before every text",
+}
+_SPLITS = {
+    "Whitespace": "drops white space",
+    "WhitespaceSplit": "drops white space",
+    "BertPreTokenizer": "drops white space",
+    "CharDelimiterSplit": "drops the character that it splits at",
+    "Split": "drops what it splits at",
+    "Punctuation": "drops punctuation",
+}
+
+
+def losses(definition: dict[str, Any]) -> dict[str, str]:
+    """What a definition makes of a text that its tokens do not give back: the part's name -> what it does.
+
+    Not counted are Unicode's NFC, which documents have by default and which changes no text's meaning, U+2581, which
+    is a space to SentencePiece's models, and one space at the very beginning of a text (:mod:`headrace.tokens.dummy`).
+    """
+    byte_level = is_byte_level(definition)
+    out: dict[str, str] = {}
+    bytewise = [part for part in parts(definition, "pre_tokenizer") if part["type"] == "ByteLevel"]
+    for part in parts(definition, "normalizer"):
+        kind = part["type"]
+        spaces = kind == "Replace" and part["pattern"] == {"String": " "} and part["content"] == META_SPACE
+        once = kind == "ByteLevel" and not bytewise
+        if kind not in ("NFC", "Prepend") and not once and not (spaces and not byte_level):
+            out[kind] = _NORMALIZERS.get(kind, "is of a kind that is not known here")
+    for part in parts(definition, "pre_tokenizer"):
+        if _drops(part):
+            out[part["type"]] = _SPLITS[part["type"]]
+    for token in added_tokens(definition):
+        for flag in ("lstrip", "rstrip") if not token.get("special") else ():
+            if token.get(flag):
+                out[flag] = f"drops white space beside added tokens, such as {token['content']!r}"
+    return out
+
+
+def _drops(split: dict[str, Any]) -> bool:
+    """Whether a pre-tokenizer drops a part of the text."""
+    kind = split["type"]
+    if kind in ("Split", "Punctuation"):
+        if split.get("behavior") != "Removed":
+            return False
+        pattern = split.get("pattern", {}).get("Regex")
+        if not split.get("invert") or pattern is None:
+            return True
+        try:
+            return not matches_all(parse(pattern))
+        except NotReadError:
+            return True
+    return kind in _SPLITS
+
+
+def require_asked(definition: dict[str, Any], asked: Collection[str]) -> None:
+    """Refuse a tokenizer that loses text, unless the recipe names what it loses.
+
+    Args:
+        definition: a tokenizers JSON, parsed.
+        asked: the recipe's ``tokenizer.loses``.
+
+    Raises:
+        UserError: something is not named, or is named and not lost.
+    """
+    found = losses(definition)
+    missing = [name for name in found if name not in asked]
+    if missing:
+        does = "; ".join(f"{name} {found[name]}" for name in missing)
+        raise UserError(
+            f"The tokenizer's tokens do not give a text back: {does}.",
+            "tokenizer.file",
+            f"Use another one, or accept it by `tokenizer: {{loses: [{', '.join(found)}]}}`.",
+        )
+    idle = [name for name in asked if name not in found]
+    if idle:
+        raise UserError(
+            f"The tokenizer has no {idle[0]} that would lose text.",
+            "tokenizer.loses",
+            f"Write [{', '.join(found)}]." if found else "Leave the key out.",
+        )
+
+
+def require_usable(definition: dict[str, Any]) -> None:
+    """Refuse what has no place here: models whose tokens spell no text, chance, and characters without tokens.
+
+    Raises:
+        UserError: the definition is of such a kind; the text says which.
+    """
+    model, vocab = definition["model"], vocabulary(definition)
+    kind = model.get("type")
+    if kind not in ("BPE", "Unigram"):
+        raise _refused(f"a {kind} model drops or replaces what it has no piece for")
+    if model.get("dropout"):
+        raise _refused(
+            f"dropout of {model['dropout']:g} gives other tokens on every run", "Set `dropout` to null in the file."
+        )
+    for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key):
+            raise _refused(f"its tokens are spelled with {key} {model[key]!r}, which is not undone")
+    byte_level, meta_space = is_byte_level(definition), is_meta_space(definition)
+    written = [part["replacement"] for part in parts(definition, "pre_tokenizer") if part["type"] == "Metaspace"]
+    if set(written) - {META_SPACE}:
+        raise _refused(f"it writes {written[0]!r} for spaces, and then knows no difference between the two")
+    if byte_level and meta_space:
+        raise _refused("it writes U+2581 for spaces and spells text in bytes")
+    if not byte_level and not meta_space:
+        raise _refused("it keeps neither bytes nor spaces: text cannot be had back from its tokens")
+    if len(set(vocab.values())) < len(vocab):
+        raise _refused("two of its tokens have one id")
+    if byte_level:
+        missing = [byte for char, byte in byte_alphabet().items() if char not in vocab]
+        if missing:
+            raise _refused(f"it has no token for {len(missing)} of the 256 bytes, such as 0x{missing[0]:02X}")
+        return
+    missing = [byte for byte, piece in enumerate(byte_pieces()) if piece not in vocab]
+    if not model.get("byte_fallback") or missing:
+        what = "falls back to no bytes" if not model.get("byte_fallback") else f"has no {byte_pieces()[missing[0]]}"
+        raise _refused(f"characters that it has no token for are lost, as it {what}")
+    if META_SPACE not in vocab:
+        raise _refused("it has no token for a space, U+2581")
+
+
+MEND = "Use a byte-level BPE tokenizer, or SentencePiece's BPE with byte fallback."
+
+
+def _refused(what: str, mend: str = MEND) -> UserError:
+    return UserError(f"The tokenizer cannot be used: {what}.", "tokenizer.file", mend)
+
+
+def require_valid(definition: dict[str, Any]) -> None:
+    """Read the definition with the tokenizers library, and compare the ids that it gives to all tokens.
+
+    Raises:
+        UserError: the library does not accept it, or numbers its tokens otherwise than the file.
+    """
+    plain = {**definition, "truncation": None, "padding": None, "post_processor": None, "decoder": None}
+    given = read_by_library(plain).get_vocab(with_added_tokens=True)
+    for piece, index in [
+        *vocabulary(definition).items(),
+        *((token["content"], token["id"]) for token in added_tokens(definition)),
+    ]:
+        if given.get(piece) != index:
+            raise _refused(
+                f"{piece!r} has the id {index} in it, and {given.get(piece)} when the tokenizers library reads it",
+                "Number the added tokens on from the vocabulary's last id.",
+            )
+
+
+def read_by_library(definition: dict[str, Any]) -> Tokenizer:
+    """The library's tokenizer of a definition.
+
+    Raises:
+        UserError: the library does not accept it.
+    """
+    try:
+        return Tokenizer.from_str(orjson.dumps(definition).decode())
+    except Exception as error:  # the library raises the bare class for every defect of a definition
+        raise _refused(f"{error}", "Give a tokenizer.json that the tokenizers library reads.") from None
+
+
+def canonical(definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition with its normaliser and pre-tokenizer as the library writes them, defaults stated.
+
+    Raises:
+        UserError: the library does not accept them.
+    """
+    sections = {key: definition.get(key) for key in ("normalizer", "pre_tokenizer")}
+    model: dict[str, Any] = {"type": "BPE", "vocab": {}, "merges": []}
+    others: dict[str, Any] = {"added_tokens": [], "post_processor": None, "decoder": None}
+    written = orjson.loads(read_by_library({"version": "1.0", **others, **sections, "model": model}).to_str())
+    return {**definition, **{key: written[key] for key in sections}}
