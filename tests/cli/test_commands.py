@@ -232,3 +232,29 @@ def test_live_progress_draws_and_leaves_the_notices():
             bars(event)
     assert "1,500 rows" in stream.getvalue()
     assert notice(EVENTS[0]) is None
+
+
+TRAINING = [
+    {"event": "phase", "artifact": "model-one-1", "phase": "train", "tasks": 1, "done": 0, "taken": 0},
+    *(
+        {"event": "progress", "artifact": "model-one-1", "phase": "train", "rows": 4, "bytes": 0}
+        | {"step": step, "steps": 200, "loss": loss}
+        for step, loss in ((1, 9.1), (2, 8.4), (3, None))
+    ),
+]
+
+
+def test_training_is_followed_step_by_step():
+    stream, now = io.StringIO(), iter(range(0, 1000, 20))
+    with Lines(stream, clock=lambda: float(next(now))) as lines:
+        for event in TRAINING:
+            lines(event)
+    said = stream.getvalue().splitlines()
+    assert "train step 1/200, loss 9.10" in said[1]
+    assert "train step 2/200, loss 8.40, " in said[2]
+    assert said[2].endswith("left")
+    assert "loss" not in said[3]
+    phases: dict[str, Phase] = {}
+    for event in TRAINING:
+        follow(phases, event)
+    assert phases["model-one-1"].far == (3, 200)

@@ -136,7 +136,7 @@ def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(tmp_path, f
 
 def test_resumed_from_every_step_it_ends_the_same(tmp_path, sequence):
     whole = stage(tmp_path / "whole", sequence, 9, checkpoint_every=1, keep=100)
-    train(whole, {}, lambda rows: None)
+    train(whole, {}, lambda step, loss: None)
     for step in range(1, 9):
         folder = tmp_path / f"from-{step}"
         folder.mkdir()
@@ -161,10 +161,10 @@ def whole_totals(whole: Stage) -> dict:
 
 
 def test_a_changed_sequence_is_refused(tmp_path, sequence, finished):
-    train(stage(tmp_path, sequence, 2, checkpoint_every=1), {}, lambda rows: None)
+    train(stage(tmp_path, sequence, 2, checkpoint_every=1), {}, lambda step, loss: None)
     other = open_sequence(finished / "artifacts" / TinySequence("two", 60, seed=2).name)
     with pytest.raises(UserError, match="not the one that this state was taken from"):
-        train(stage(tmp_path, other, 3), {}, lambda rows: None)
+        train(stage(tmp_path, other, 3), {}, lambda step, loss: None)
 
 
 @pytest.mark.parametrize("documents", [False, True])
@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_then_stops(tmp_path, sequ
         broken.model.norm.weight[0] = float("nan")
     before = {name: tensor.clone() for name, tensor in broken.model.state_dict().items()}
     with pytest.raises(UserError, match=r"not finite for 5 steps in a row[\s\S]*rows 0 to 20"):
-        train(broken, {}, lambda rows: None)
+        train(broken, {}, lambda step, loss: None)
     for name, tensor in broken.model.state_dict().items():
         assert torch.equal(tensor, before[name]) or tensor.isnan().any()
     lines = read(tmp_path / "metrics.jsonl")

@@ -21,6 +21,33 @@ QUIET = 15.0
 
 
 @dataclass
+class Training:
+    """How far the training of a stage is.
+
+    Attributes:
+        step: steps done, of ``steps``.
+        loss: of the last step, in nats per token.
+        first: steps that were done when this was first heard of, at the time ``began``.
+    """
+
+    step: int
+    steps: int
+    loss: float | None
+    first: int
+    began: float = field(default_factory=time.monotonic)
+
+    def pace(self) -> str:
+        """Loss, speed and the time that is left."""
+        parts = [] if self.loss is None else [f"loss {self.loss:.2f}"]
+        seconds, done = time.monotonic() - self.began, self.step - self.first
+        if done and seconds > 0:
+            parts.append(f"{done / seconds:.3g} steps/s" if done > seconds else f"{seconds / done:.3g} s a step")
+        if done and self.step < self.steps:
+            parts.append(f"{duration(seconds / done * (self.steps - self.step))} left")
+        return ", ".join(parts)
+
+
+@dataclass
 class Phase:
     """How far the phase that is now being worked on is."""
 
@@ -31,9 +58,17 @@ class Phase:
     rows: int = 0
     bytes: int = 0
     began: float = field(default_factory=time.monotonic)
+    training: Training | None = None
+
+    @property
+    def far(self) -> tuple[int, int]:
+        """What is done and what there is to do: steps of training, else tasks."""
+        return (self.done, self.tasks) if self.training is None else (self.training.step, self.training.steps)
 
     def pace(self) -> str:
         """Rows or bytes a second since the phase began, and the time that is left at this rate of tasks."""
+        if self.training is not None:
+            return self.training.pace()
         seconds = time.monotonic() - self.began
         if seconds < 1:
             return ""
@@ -44,8 +79,10 @@ class Phase:
         return ", ".join(part for part in (rate, left) if part)
 
     def reached(self) -> str:
-        """The tasks done of those there are, and the pace."""
-        return ", ".join(part for part in (f"{self.done}/{self.tasks}", self.pace()) if part)
+        """The tasks or steps done of those there are, and the pace."""
+        done, total = self.far
+        far = f"{done:,}/{total:,}" if self.training is None else f"step {done:,}/{total:,}"
+        return ", ".join(part for part in (far, self.pace()) if part)
 
 
 Phases = dict[str, Phase]  # by artifact
@@ -123,14 +160,15 @@ class Bars:
         self._notices = Notices()
         self._phases: Phases = {}
         self._bars: dict[str, tuple[Phase, TaskID]] = {}
+        console = Console(file=stream or sys.stdout)
         self._progress: Progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width > 100 else 8),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[pace]}"),
-            console=Console(file=stream or sys.stdout),
+            console=console,
             transient=True,
         )
 
@@ -157,7 +195,8 @@ class Bars:
             if artifact not in self._bars:
                 bar = self._progress.add_task(f"{artifact} {phase.name}", total=phase.tasks, pace="")
                 self._bars[artifact] = phase, bar
-            self._progress.update(self._bars[artifact][1], completed=phase.done, pace=phase.pace())
+            done, total = phase.far
+            self._progress.update(self._bars[artifact][1], completed=done, total=total, pace=phase.pace())
 
 
 def follow(phases: Phases, event: dict[str, Any]) -> None:
@@ -176,6 +215,11 @@ def follow(phases: Phases, event: dict[str, Any]) -> None:
         if kind == "progress":
             phase.rows += event["rows"]
             phase.bytes += event["bytes"]
+        if kind == "progress" and "step" in event:
+            first, began = event["step"], time.monotonic()
+            if phase.training is not None:
+                first, began = phase.training.first, phase.training.began
+            phase.training = Training(event["step"], event["steps"], event["loss"], first, began)
 
 
 def listener(stream: TextIO | None = None) -> Lines | Bars:

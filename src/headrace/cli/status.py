@@ -38,11 +38,16 @@ def render(state: dict[str, Any], run: Path, records: list[str]) -> str:
             told = [f"{entry['rows']:,}", size(entry["bytes"]), seconds]
         elif entry.get("phases"):
             phase = entry["phases"][-1]
-            told = [
-                f"{phase['name']} {phase['done']}/{phase['tasks']}",
-                "",
-                _left(run, entry["name"], state["running"]),
-            ]
+            trained = _training(run, entry["stage"]) if entry["kind"] == "model" else ""
+            told = (
+                [trained, "", ""]
+                if trained
+                else [
+                    f"{phase['name']} {phase['done']}/{phase['tasks']}",
+                    "",
+                    _left(run, entry["name"], state["running"]),
+                ]
+            )
         name = f"{entry['kind']}-{entry['stage']}" if entry["stage"] else entry["kind"]
         word = "running" if entry["state"] == "partial" and state["running"] else entry["state"]
         rows.append([name, word, *told])
@@ -50,6 +55,17 @@ def render(state: dict[str, Any], run: Path, records: list[str]) -> str:
     lines = [f"{state['recipe']}: {done} of {len(state['artifacts'])} artifacts done"]
     lines += table(["artifact", "state", "rows", "disk", "time"], rows)
     return "\n".join([*lines, *records, _standing(state, done, run)])
+
+
+def _training(run: Path, stage: str) -> str:
+    """The last step that a stage's metrics tell of."""
+    import orjson
+
+    try:
+        last = orjson.loads((run / "checkpoints" / stage / "metrics.jsonl").read_bytes().splitlines()[-1])
+        return f"step {last['step']:,}" + ("" if last["loss"] is None else f", loss {last['loss']:.2f}")
+    except (OSError, IndexError, KeyError, TypeError, orjson.JSONDecodeError):  # none yet, or a line cut short
+        return ""
 
 
 def _left(run: Path, artifact: str, running: bool) -> str:

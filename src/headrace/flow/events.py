@@ -10,7 +10,7 @@ run        workers, memory, version
 worker     pid, base (resident bytes once everything is imported)
 artifact   artifact, state: started | published | present; seconds, rows, bytes when published
 phase      artifact, phase, tasks, done (found done from before), taken (of these: from another artifact)
-progress   artifact, phase, rows, bytes (since the last one; not written to the log)
+progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
 task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
            of it that went into compiling kernels)

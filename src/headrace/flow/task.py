@@ -213,10 +213,15 @@ class TaskContext:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
-    def progress(self, rows: int = 0, bytes: int = 0) -> None:
-        """Report work done since the last report, for the eyes of whoever waits."""
+    def progress(self, rows: int = 0, bytes: int = 0, **within: float) -> None:
+        """Report work done since the last report, for the eyes of whoever waits.
+
+        Args:
+            rows, bytes: how much of it.
+            within: of a task that is a phase by itself: ``step``, of ``steps``, and ``loss``.
+        """
         if self.report is not None:
-            self.report({"rows": rows, "bytes": bytes})
+            self.report({"rows": rows, "bytes": bytes, **within})
 
     def close(self) -> None:
         """Release the note of which document is being handled."""

@@ -49,16 +49,18 @@ class _Reporter:
     def __init__(self, out: BinaryIO) -> None:
         self.out, self.rows, self.bytes, self.sent = out, 0, 0, time.monotonic()
         self.total_rows, self.total_bytes = 0, 0
+        self.within: dict[str, Any] = {}
 
     def __call__(self, amount: dict[str, Any]) -> None:
-        self.rows += amount["rows"]
-        self.bytes += amount["bytes"]
+        self.rows += amount.pop("rows")
+        self.bytes += amount.pop("bytes")
+        self.within = amount
         if time.monotonic() - self.sent > REPORT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         if self.rows or self.bytes:
-            send(self.out, {"message": "progress", "rows": self.rows, "bytes": self.bytes})
+            send(self.out, {"message": "progress", "rows": self.rows, "bytes": self.bytes, **self.within})
         self.total_rows, self.total_bytes = self.total_rows + self.rows, self.total_bytes + self.bytes
         self.rows, self.bytes, self.sent = 0, 0, time.monotonic()
 

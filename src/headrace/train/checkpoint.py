@@ -108,7 +108,10 @@ def save(folder: Path, state: dict[str, Any], model: dict[str, Tensor], optimize
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file and flush it to disk."""
+    path.touch()
+    mode = path.stat().st_mode  # as the user's umask has it; safetensors makes a file of its own that nobody else reads
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(mode)
     with open(path, "rb+") as f:
         os.fsync(f.fileno())
 

@@ -53,13 +53,13 @@ class Stage:
     optimizer: AdamW
 
 
-def train(stage: Stage, begin: dict[str, Any], progress: Callable[[int], None]) -> checkpoint.Checkpoint:
+def train(stage: Stage, begin: dict[str, Any], progress: Callable[[int, float], None]) -> checkpoint.Checkpoint:
     """Train a stage to its last step, from its newest complete checkpoint if there is one.
 
     Args:
         stage: what to train.
         begin: what every checkpoint of the stage is to carry in its state under ``begin``.
-        progress: told the rows of each finished step.
+        progress: told each step that is done, counted from 1, and its loss in nats per token.
 
     Returns:
         The checkpoint of the last step. Model and optimiser are in that state.
@@ -116,7 +116,7 @@ def train(stage: Stage, begin: dict[str, Any], progress: Callable[[int], None]) 
                 )
             if skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
                 raise lost(stage, step, sums)
-            progress(section.batch)
+            progress(step + 1, sums.loss)
             if (step + 1) % section.checkpoint_every == 0 or step + 1 == stage.steps:
                 state = {"identity": stage.identity, "step": step + 1, "loader": loader.state_dict(), "totals": totals}
                 done = save(stage, {**state, "begin": begin})

@@ -137,7 +137,9 @@ class Model(Step):
         resumed = newest(stage)
         begin = resumed.state["begin"] if resumed is not None else {"held_out": self._held_out(ctx, model, engine)}
         ctx.at(f"stage {self.stage}: training")
-        done = train(stage, begin, lambda rows: ctx.progress(rows=rows))
+        done = train(
+            stage, begin, lambda step, loss: ctx.progress(rows=self.train.batch, step=step, steps=steps, loss=loss)
+        )
         return self._publish(ctx, stage, engine, begin, done.state["totals"])
 
     def check_steps(self, run: Path) -> None:
