@@ -161,12 +161,13 @@ class Bars:
         self._phases: Phases = {}
         self._bars: dict[str, tuple[Phase, TaskID]] = {}
         console = Console(file=stream or sys.stdout)
+        wide = console.width > 100
         self._progress: Progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24 if console.width > 100 else 8),
+            BarColumn(bar_width=24 if wide else 8),
             TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if wide else []),
             TextColumn("{task.fields[pace]}"),
             console=console,
             transient=True,
