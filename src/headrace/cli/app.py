@@ -6,10 +6,10 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from headrace import __version__
@@ -49,13 +49,14 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             _silence()
             raise typer.Exit(CLOSED_PIPE) from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
             told = _mendable(error, options.get("run"))
             if told is None:
                 raise
-            _silence()
+            if isinstance(error, OSError):
+                _silence()
             say(str(told), err=True)
             raise typer.Exit(2) from None
 
@@ -64,7 +65,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _silence() -> None:
     """Write no more to standard output: its reader has left, or the disk is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # it is no file of the system's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _mendable(error: Exception, run_folder: Any) -> UserError | None:
