@@ -15,18 +15,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headrace.functions.document import Document
+    from headrace.functions.marks import per_batch, per_document
     from headrace.pipeline import open_sequence, run
     from headrace.planning.forecast import plan
     from headrace.recipe.load import load_recipe
     from headrace.sequence.loader import Loader
 
 __version__ = "0.1.0"
-__all__ = ["Loader", "load_recipe", "open_sequence", "plan", "run"]
+__all__ = ["Document", "Loader", "load_recipe", "open_sequence", "per_batch", "per_document", "plan", "run"]
 
 _HOMES = {
+    "Document": "headrace.functions.document",
     "Loader": "headrace.sequence.loader",
     "load_recipe": "headrace.recipe.load",
     "open_sequence": "headrace.pipeline",
+    "per_batch": "headrace.functions.marks",
+    "per_document": "headrace.functions.marks",
     "plan": "headrace.planning.forecast",
     "run": "headrace.pipeline",
 }

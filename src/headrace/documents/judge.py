@@ -25,7 +25,7 @@ def probe(taken: SourceFiles) -> None:
     """
     tally = Tally()
     for file in taken.files[:PROBED_FILES]:
-        if file.format in WHOLE:
+        if file.format in WHOLE or file.format in taken.source.readers:
             return
         rows = reader(file.format).read(file, Part(), taken.source, tally)
         if any(isinstance(item, Record) for item in islice(rows, PROBED_ROWS)):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from headrace.documents.checked_file import confirm
 from headrace.documents.inventory import SourceFiles
-from headrace.documents.readers import reader
+from headrace.documents.maps import Maps
+from headrace.documents.normalise import normaliser
+from headrace.documents.readers import reader_of
 from headrace.documents.readers.base import Bad, Lost, Part, Skipped, Tally
 from headrace.documents.rows import RowMaker
-from headrace.documents.sink import Quarantine, Sink
+from headrace.documents.sink import Quarantine, Row, Sink
 from headrace.documents.sources import InputFile
 from headrace.flow.task import TaskContext
+from headrace.recipe.schema import Map
 
 
 class Reading:
@@ -23,12 +27,16 @@ class Reading:
         ctx: the task.
         source: the source that the files are of.
         normalise: the method of normalisation.
+        maps: the user's own changes, of which those are made that are for this source.
     """
 
-    def __init__(self, ctx: TaskContext, source: SourceFiles, normalise: str) -> None:
+    def __init__(self, ctx: TaskContext, source: SourceFiles, normalise: str, maps: Sequence[Map] = ()) -> None:
         self._ctx, self._source = ctx, source
         self._maker = RowMaker(source.name, source.source, normalise)
         self._tally = Tally()
+        functions = [change.load(ctx.run) for change in maps if change.of(source.name, source.source.is_chat)]
+        note = ctx.at if ctx.careful else None
+        self._maps = Maps(functions, normaliser(normalise), note) if functions else None
         self._sink = Sink(ctx)
         self._quarantine = Quarantine(ctx, source.name)
         self._stack = ExitStack()
@@ -48,7 +56,8 @@ class Reading:
         # A file that is cut short by its byte ranges has the limit in them.
         left = file.take if file.take is not None and part.end is None else None
         before, consumed = self._tally.read, 0
-        for item in reader(file.format).read(file, part, self._source.source, self._tally):
+        reading = reader_of(file, self._source.name, self._source.source, self._ctx.run)
+        for item in reading.read(file, part, self._source.source, self._tally):
             if self._ctx.careful:
                 self._ctx.at(f"{self._source.name}:{file.name}:{item.row}")
             if isinstance(item, Skipped):
@@ -66,11 +75,26 @@ class Reading:
                 left -= size
                 if left < 0:  # the reader has counted ahead of what is taken
                     self._tally.read = before + consumed
-                    return
+                    break
             consumed += 1
-            self._bytes += size
-            self._characters += characters
-            self._sink.add(row)
+            if self._maps is None:
+                self._keep(row, characters)
+            else:
+                self._keep_changed(self._maps.add(row))
+        if self._maps is not None:
+            self._keep_changed(self._maps.end())
+
+    def _keep(self, row: Row, characters: int) -> None:
+        self._bytes += len(row[1])
+        self._characters += characters
+        self._sink.add(row)
+
+    def _keep_changed(self, changed: Iterable[tuple[Row, int] | tuple[str, Bad]]) -> None:
+        for first, second in changed:
+            if isinstance(second, Bad):
+                self._quarantine.add(str(first), second)
+            else:
+                self._keep(first, second)  # type: ignore[arg-type]
 
     def result(self) -> dict[str, Any]:
         """What the task returns, once the context is left: counts, and the first bad rows and losses."""

@@ -93,8 +93,8 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
                 continue
             _named_in_unicode(path)
             suffix, compression = suffixes(relative)
-            asked = files.format or source.format
-            form = SUFFIXES.get(suffix, "text") if asked == "auto" else str(asked)
+            asked = source.format_of(files)
+            form = SUFFIXES.get(suffix, "text") if asked == "auto" else asked
             real = path if globs.is_remote(path) else os.path.realpath(path)
             candidates.append((linked, number, relative, InputFile(path, relative, form, compression, size), real))
         if not count:

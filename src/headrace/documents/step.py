@@ -8,7 +8,7 @@ compressed file, a byte range, or a run of row groups.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from headrace.documents.boundaries import runs
 from headrace.documents.inventory import SourceFiles, distrusting
 from headrace.documents.judge import judge, probe
 from headrace.documents.normalise import versions
-from headrace.documents.readers import reader
+from headrace.documents.readers import READERS, reader
 from headrace.documents.readers.base import Part
 from headrace.documents.readers.streams import count_lines
 from headrace.documents.reading import Reading
@@ -26,7 +26,7 @@ from headrace.flow.artifact import ConservationError
 from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
-from headrace.recipe.schema import DocumentsConfig
+from headrace.recipe.schema import DocumentsConfig, Map
 
 # A file of more bytes on disk is read alone, in parts if its format allows.
 TASK_BYTES = 16 << 20
@@ -62,7 +62,7 @@ class Documents(Step):
         return {
             "normalise": self._normalise(),
             "sources": [
-                {**_source_params(source), "files": len(source.files), "digest": source.digest}
+                {**_source_params(source, self.config.map), "files": len(source.files), "digest": source.digest}
                 for source in self.sources
             ],
         }
@@ -120,12 +120,12 @@ class Documents(Step):
         """What determines the documents of some parts of files."""
         files = [(source.files[entry["file"]], entry["part"]) for entry in parts]
         read = [[file.name, file.format, file.take, file.digest, part] for file, part in files]
-        return task_key(self, "read", self._normalise(), _source_params(source), read)
+        return task_key(self, "read", self._normalise(), _source_params(source, self.config.map), read)
 
     @distrusting
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
-        with Reading(ctx, source, self.config.normalise) as reading:
+        with Reading(ctx, source, self.config.normalise, self.config.map) as reading:
             for entry in spec["parts"]:
                 reading.part(source.files[entry["file"]], Part(**entry["part"]))
         return reading.result()
@@ -172,7 +172,7 @@ def _conserved(name: str, count: dict[str, int], written: int) -> None:
         )
 
 
-def _source_params(taken: SourceFiles) -> dict[str, Any]:
+def _source_params(taken: SourceFiles, maps: Sequence[Map]) -> dict[str, Any]:
     source = taken.source
     params: dict[str, Any] = {
         "name": taken.name,
@@ -180,14 +180,20 @@ def _source_params(taken: SourceFiles) -> dict[str, Any]:
         "fields": source.fields.model_dump(),
         **{name: getattr(source, name) for name in ("license", "repo", "language")},
     }
+    if source.readers:
+        params["readers"] = {key: own.identity() for key, own in source.readers.items()}
+    if changes := [change.identity() for change in maps if change.of(taken.name, source.is_chat)]:
+        params["map"] = changes
     if any(file.format in SYNTAX for file in taken.files):
         params["python"] = ".".join(platform.python_version_tuple()[:2])
     return params
 
 
 def _parts(file: InputFile) -> list[Part]:
-    """The parts of a file; small ones are not opened for that."""
-    return reader(file.format).split(file) if file.size > TASK_BYTES else [Part()]
+    """The parts of a file; small ones are not opened for that, and one that the user's own reader reads is one."""
+    if file.size <= TASK_BYTES or file.format not in READERS:
+        return [Part()]
+    return reader(file.format).split(file)
 
 
 def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]]:

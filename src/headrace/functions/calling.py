@@ -5,11 +5,19 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import UserError
+from headrace.functions.document import documents_of, place_in
 from headrace.functions.failures import Failed, failure
 from headrace.functions.marks import takes_batches
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# A result must not depend on how much memory there is, and a file that has changed is no fault of its reader.
+_NOT_ITS_OWN = (KeyboardInterrupt, MemoryError, UserError)
 
 
 class Function:
@@ -65,7 +73,7 @@ class Function:
         """
         try:
             return self._call(argument, **self._parameters)
-        except (KeyboardInterrupt, MemoryError):  # a result must not depend on how much memory there is
+        except _NOT_ITS_OWN:
             raise
         except BaseException as error:
             raise failure(self.label, error) from error
@@ -85,7 +93,7 @@ class Function:
                 item = next(items)
             except StopIteration:
                 return
-            except (KeyboardInterrupt, MemoryError):
+            except _NOT_ITS_OWN:
                 raise
             except BaseException as error:
                 raise failure(self.label, error) from error
@@ -109,6 +117,67 @@ class Function:
                 "Mend the function; `on_error: quarantine` sets such documents aside instead.",
             )
         return str(error)
+
+
+Note = Callable[[str], None]
+"""Is told that a function is about to be called with a document."""
+
+
+def results(
+    function: Function, batch: pa.RecordBatch, read: Callable[[Any], Any], note: Note | None = None
+) -> list[Any | Failed]:
+    """What a function gives for each document of a batch, or how it failed on it.
+
+    Where a call with a whole batch fails, its halves are tried, down to the document that it fails on.
+
+    Args:
+        function: the function.
+        batch: documents with :data:`headrace.functions.document.COLUMNS`.
+        read: makes a value of a result; raises TypeError or ValueError if it is none.
+        note: is told each document, or of a batch the first.
+    """
+    if not function.batches:
+        made: list[Any] = []
+        for row, document in enumerate(documents_of(batch)):
+            if note is not None:
+                note(f"document {place_in(batch, row)}, in {function.label}")
+            try:
+                made.append(_read(function, read, function(document)))
+            except Failed as failed:
+                made.append(failed)
+        return made
+    if note is not None:
+        note(f"document {place_in(batch, 0)}, in {function.label}")
+    try:
+        several = _several(function, batch)
+    except Failed as failed:
+        if batch.num_rows == 1:
+            return [failed]
+        half = batch.num_rows // 2
+        return [r for part in (batch.slice(0, half), batch.slice(half)) for r in results(function, part, read, note)]
+    made = []
+    for value in several:
+        try:
+            made.append(_read(function, read, value))
+        except Failed as failed:
+            made.append(failed)
+    return made
+
+
+def _read(function: Function, read: Callable[[Any], Any], made: Any) -> Any:
+    try:
+        return read(made)
+    except (TypeError, ValueError) as error:
+        raise function.wrong(str(error)) from None
+
+
+def _several(function: Function, batch: pa.RecordBatch) -> Iterator[Any]:
+    made = function(batch)
+    if isinstance(made, str | bytes | dict) or not hasattr(made, "__len__"):
+        raise function.wrong(f"gives {type(made).__name__} where it must give an array or list")
+    if len(made) != batch.num_rows:
+        raise function.wrong(f"gives {len(made)} values for {batch.num_rows} documents")
+    return iter(made)
 
 
 def value_of(value: Any, kind: str) -> bool | int | float | str | None:

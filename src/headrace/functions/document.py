@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,21 @@ COLUMNS = tuple(f.name for f in dataclasses.fields(Document))
 def documents_of(batch: pa.RecordBatch) -> Iterator[Document]:
     """The documents of a batch that has :data:`COLUMNS`, in order."""
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
-    columns[-1] = [orjson.loads(meta) if meta else {} for meta in columns[-1]]
+    columns[-1] = [_parsed(meta) if meta else {} for meta in columns[-1]]
     return map(Document, *columns)
+
+
+def _parsed(meta: str) -> Any:
+    """JSON as Python's own parser reads it, where numbers or nesting are beyond what the fast one takes."""
+    try:
+        return orjson.loads(meta)
+    except orjson.JSONDecodeError:
+        return json.loads(meta)
+
+
+def place_in(batch: pa.RecordBatch, row: int) -> str:
+    """How a document of a batch is named."""
+    return place(*(batch.column(name)[row].as_py() for name in ("source", "origin_file", "origin_row")))
 
 
 def place(source: str, file: str, row: int) -> str:

@@ -96,7 +96,7 @@ def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     # Where a file is one document, their number says more than their size.
     counted = round(documents * (len(files) / opened if files[0].format in WHOLE else scale))
     tokens = round(text / _bytes_per_token(recipe, texts)) + counted
-    return SourceCounts(name, "estimated", len(files), expected or counted, text, tokens)
+    return SourceCounts(name, "estimated", len(files), expected or counted or None, text, tokens)
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ def _sample(file: InputFile, source: Source) -> _Sample:
     from headrace.documents.readers import reader
     from headrace.documents.readers.base import Part, Record, Tally
 
+    if file.format in source.readers:  # a plan runs no code of the user's
+        return _Sample(file.size, 0, file.size, [])
     documents = size = raw = 0
     texts: list[str] = []
     if file.format == "jsonl" and file.compression is None and not file.remote:

@@ -78,7 +78,7 @@ def _read(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for source in sources:
         section = recipe.sources[source.name]
-        parsed = any((files.format or section.format) in PARSED for files in section.files)
+        parsed = any(section.format_of(files) in PARSED for files in section.files)
         figure = "syntax" if parsed else plain
         sizes[figure] = sizes.get(figure, 0) + source.bytes
     return sizes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from headrace.errors import UserError
 from headrace.flow.storage import replacing
@@ -16,7 +16,7 @@ from headrace.functions import loading, modules, packages
 from headrace.functions.calling import Function
 from headrace.functions.signature import Signature, signatures
 from headrace.functions.written import reference
-from headrace.recipe.base import Section, suggest, wrong
+from headrace.recipe.base import Section, listed, suggest, wrong
 
 CODE = "code"  # the folder of a run that holds copies of the user's files
 
@@ -59,8 +59,10 @@ class FunctionSection(Section):
         """Fill in what the code says, unless a run's recipe holds that already."""
         if callable(data):
             data = {"python": data}
-        if not isinstance(data, dict):
+        if isinstance(data, cls):
             return data
+        if not isinstance(data, dict):
+            raise wrong(f"{data!r} is no function", "write `{python: FILE:FUNCTION}`")
         if callable(data.get("python")):
             data = {**data, **_from_python(data["python"])}
         ways = [key for key in ("python", "package") if isinstance(data.get(key), str)]
@@ -223,15 +225,24 @@ class Reader(FunctionSection):
 
     group: ClassVar[str] = "headrace.readers"
 
+    @property
+    def key(self) -> str:
+        """The name of the format of its files: the function with its parameters, no path."""
+        return f"own:{self.label}" + (f" {orjson.dumps(self.parameters).decode()}" if self.parameters else "")
+
 
 class Map(FunctionSection):
     """A change of your own to texts before they are named and kept: a document in, a text or document out."""
 
     group: ClassVar[str] = "headrace.maps"
 
-    sources: tuple[str, ...] | None = Field(
+    sources: Annotated[tuple[str, ...] | None, BeforeValidator(listed)] = Field(
         default=None, description="Sources whose documents it changes; null means all but conversations."
     )
+
+    def of(self, name: str, conversations: bool) -> bool:
+        """Whether it changes the documents of a source."""
+        return not conversations if self.sources is None else name in self.sources
 
 
 Type = Literal["bool", "int", "float", "str"]

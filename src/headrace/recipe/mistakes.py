@@ -16,6 +16,9 @@ from headrace.recipe.structure import section_at
 
 Place = tuple[str | int, ...]
 
+# What a union's alternatives are told apart by, which is no part of a place.
+TAGS = ("[name]", "[function]")
+
 # One screen: more mistakes than this are counted, not listed.
 _SHOWN = 8
 
@@ -157,6 +160,8 @@ def _place(loc: Place, data: Any) -> Place:
     """Where in the recipe a finding is: without the types that pydantic tried there, which end its own places."""
     place: Place = ()
     for part in loc:
+        if part in TAGS:
+            continue
         stated = isinstance(data, dict) and part in data
         if isinstance(part, str) and not stated:
             section = section_at(Recipe, place)

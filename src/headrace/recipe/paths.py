@@ -30,6 +30,9 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         data["decontaminate"] = {**decontaminate, "benchmarks": named}
     if isinstance(measures := data.get("measures"), dict):
         data["measures"] = {name: _function(measure, folder) for name, measure in measures.items()}
+    documents = data.get("documents")
+    if isinstance(documents, dict) and isinstance(documents.get("map"), list):
+        data["documents"] = {**documents, "map": [_function(change, folder) for change in documents["map"]]}
     tokenizer = data.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
         data["tokenizer"] = {**tokenizer, "file": _absolute(tokenizer["file"], str(folder))}
@@ -38,6 +41,10 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _source(source: Any, folder: Path) -> Any:
     source = _files(source, folder)
+    if isinstance(source, dict) and "format" in source:
+        source["format"] = _function(source["format"], folder)
+    if isinstance(source, dict) and isinstance(source.get("files"), list | dict):
+        source["files"] = _formats(source["files"], folder)
     if isinstance(source, dict) and "exclude" in source:
         source["exclude"] = _each(source["exclude"], lambda text: text.replace(_RECIPE, _literal(folder)))
     return source
@@ -50,6 +57,17 @@ def _files(section: Any, folder: Path) -> Any:
     if "files" in section:
         section["files"] = _each(section["files"], lambda text: _absolute(text, _literal(folder)))
     return section
+
+
+def _formats(files: Any, folder: Path) -> Any:
+    """Files, or a list of them, with the readers that some name."""
+    if isinstance(files, list):
+        return [_formats(item, folder) for item in files]
+    return (
+        {**files, "format": _function(files["format"], folder)}
+        if isinstance(files, dict) and "format" in files
+        else files
+    )
 
 
 def _function(section: Any, folder: Path) -> Any:

@@ -20,7 +20,7 @@ from headrace.recipe.cleaning import (
 )
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expressions import Mistake, Node, columns, parse
-from headrace.recipe.functions import FunctionSection, Measure, MeasureName, Rule
+from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName, Reader, Rule
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
 from headrace.recipe.sources import CHAT_FORMATS, DocumentsConfig, Expect, Fields, FileSet, Source
@@ -49,12 +49,14 @@ __all__ = [
     "Filters",
     "Fim",
     "FunctionSection",
+    "Map",
     "Measure",
     "ModelConfig",
     "ModelSection",
     "Name",
     "Near",
     "Pack",
+    "Reader",
     "Recipe",
     "Rule",
     "Section",
@@ -133,11 +135,15 @@ class Recipe(Section):
             named += [(f"filters.short.sources.{name}", name) for name in self.filters.short.sources]
         if self.filters.code and self.filters.code.sources:
             named += [(f"filters.code.sources.{i}", name) for i, name in enumerate(self.filters.code.sources)]
+        for i, change in enumerate(self.documents.map):
+            named += [(f"documents.map.{i}.sources.{j}", name) for j, name in enumerate(change.sources or ())]
         for i, stage in enumerate(self.stages):
             named += [(f"stages.{i}.sources.{name}", name) for name in stage.sources]
         for place, name in named:
             if name not in self.sources:
                 raise wrong(f"there is no source {name!r}", f"the sources are {', '.join(self.sources)}", place)
+            if place.startswith("documents.map") and self.sources[name].is_chat:
+                raise wrong(f"the turns of the conversations of {name!r} are not text to be changed", "", place)
         return self
 
     @model_validator(mode="after")
@@ -208,7 +214,11 @@ class Recipe(Section):
 
     def functions(self) -> list[tuple[str, FunctionSection]]:
         """Every function of the user's own, with what it is for, in the order of the flow."""
-        return [(f"measures.{name}", measure) for name, measure in self.measures.items()]
+        found: list[tuple[str, FunctionSection]] = []
+        for name, source in self.sources.items():
+            found += [(f"sources.{name}.format", reader) for reader in source.readers.values()]
+        found += [(f"documents.map.{i}", change) for i, change in enumerate(self.documents.map)]
+        return found + [(f"measures.{name}", measure) for name, measure in self.measures.items()]
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.

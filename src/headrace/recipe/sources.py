@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headrace.recipe.base import Count, Section, Size, listed, wrong
+from headrace.recipe.functions import Map, Reader
 
 Format = Literal[
     "auto", "jsonl", "json", "parquet", "arrow", "text", "docstrings", "pydoc_topics", "chat", "docstring_chat"
 ]
+AnyFormat = Annotated[
+    Annotated[Format, Tag("[name]")] | Annotated[Reader, Tag("[function]")],
+    Discriminator(lambda value: "[name]" if isinstance(value, str) else "[function]"),
+]
+"""One of headrace's formats, or a reader of the user's own."""
+
 CHAT_FORMATS: frozenset[str] = frozenset({"chat", "docstring_chat"})
 
 
@@ -22,7 +29,7 @@ class FileSet(Section):
         description="Path, glob (`**` crosses folders) or fsspec URL. `${recipe}` is the recipe's folder, `${stdlib}` "
         "the Python library's, `${site}` the installed packages'; other `${NAME}` come from the environment.",
     )
-    format: Format | None = Field(default=None, description="Format of these files; null takes the source's.")
+    format: AnyFormat | None = Field(default=None, description="Format of these files; null takes the source's.")
 
 
 def _filesets(value: object) -> object:
@@ -55,11 +62,12 @@ class Source(Section):
     exclude: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(), description="Globs of files to leave out."
     )
-    format: Format = Field(
+    format: AnyFormat = Field(
         default="auto",
         description="How files are read. `auto` goes by the suffix (compressed .gz and .zst too). `docstrings` takes "
         "the docstrings of Python modules as prose, `pydoc_topics` the topics of Python's help, `chat` ShareGPT-like "
-        "and Alpaca-like conversations, `docstring_chat` makes conversations of functions and their docstrings.",
+        "and Alpaca-like conversations, `docstring_chat` makes conversations of functions and their docstrings; "
+        "`{python: FILE:FUNCTION}` is a reader of your own.",
     )
     text: str = Field(
         default="text",
@@ -84,11 +92,22 @@ class Source(Section):
     @property
     def is_chat(self) -> bool:
         """Whether the documents are conversations."""
-        return any((files.format or self.format) in CHAT_FORMATS for files in self.files)
+        return any(self.format_of(files) in CHAT_FORMATS for files in self.files)
+
+    def format_of(self, files: FileSet) -> str:
+        """The name of the reader of some files: a format, or the key of a function of the user's own."""
+        asked = files.format or self.format
+        return asked.key if isinstance(asked, Reader) else asked
+
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """The readers of the user's own, by key."""
+        asked = [files.format or self.format for files in self.files]
+        return {reader.key: reader for reader in asked if isinstance(reader, Reader)}
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
-        kinds = {(files.format or self.format) in CHAT_FORMATS for files in self.files}
+        kinds = {self.format_of(files) in CHAT_FORMATS for files in self.files}
         if len(kinds) > 1:
             raise wrong(
                 "a source holds either conversations or plain documents, this one has both",
@@ -107,6 +126,9 @@ class DocumentsConfig(Section):
         default="nfc",
         description="Unicode normalisation: `nfc`; `ftfy` also mends mojibake, quotes and line ends as SlimPajama did "
         "(alters code and HTML; needs `pip install 'headrace[faithful]'`); `none` leaves text as it is.",
+    )
+    map: tuple[Map, ...] = Field(
+        default=(), description="Changes of your own to documents, one after another, before they are named and kept."
     )
     max_quarantined: float = Field(
         default=0.01,

@@ -21,13 +21,18 @@ def _bare(annotation: Any) -> Any:
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field's type holds: itself, as items of a list, or as values of a mapping; None if none."""
+    """The section that a field's type holds: itself, beside plain values, as items of a list, or as values of a mapping;
+    None if none.
+    """
     bare = _bare(annotation)
     origin = typing.get_origin(bare)
     if origin in (tuple, list):
         return section_of(typing.get_args(bare)[0])
     if origin is dict:
         return section_of(typing.get_args(bare)[1])
+    if origin in (typing.Union, types.UnionType):
+        found = [section for part in typing.get_args(bare) if (section := section_of(part)) is not None]
+        return found[0] if len(found) == 1 else None
     return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
 
 

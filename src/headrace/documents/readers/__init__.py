@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from pathlib import Path
 
 from headrace.documents.readers.base import Reader
+from headrace.documents.readers.own import Own
+from headrace.documents.sources import InputFile
+from headrace.recipe.schema import Source
 
 # Imported when first used: some need heavy libraries.
 READERS = {
@@ -19,6 +23,16 @@ READERS = {
     "chat": "chat:Chat",
     "docstring_chat": "docstring_chat:DocstringChat",
 }
+
+
+def reader_of(file: InputFile, name: str, source: Source, run: Path) -> Reader:
+    """The reader of a file of a source: one of headrace's, or of the user's own from a run's copy of its code.
+
+    Raises:
+        UserError: the user's cannot be loaded.
+    """
+    own = source.readers.get(file.format)
+    return reader(file.format) if own is None else Own(own.load(run), name)
 
 
 @cache

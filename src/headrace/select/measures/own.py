@@ -7,7 +7,6 @@ error, for which the verdicts remove the document, unless the recipe asks to sto
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -17,8 +16,8 @@ import pyarrow as pa
 from headrace.errors import UserError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
-from headrace.functions.calling import Function, value_of
-from headrace.functions.document import COLUMNS, documents_of, place
+from headrace.functions.calling import Function, Note, results, value_of
+from headrace.functions.document import COLUMNS, place_in
 from headrace.functions.failures import Failed
 from headrace.recipe.schema import Measure
 from headrace.select import sidecar
@@ -68,13 +67,12 @@ class OwnMeasure(Step):
         examples: list[str] = []
 
         def look(batch: pa.RecordBatch) -> pa.Table:
-            note = partial(_note, ctx, function.label) if ctx.careful else None
-            table = measured(function, str(self.config.type), batch, self.schema(), note)
+            table = measured(function, str(self.config.type), batch, self.schema(), ctx.at if ctx.careful else None)
             for row, error in enumerate(table.column("error").to_pylist()):
                 if error is not None:
                     failed[batch.column("source")[row].as_py()] += 1
                     if len(examples) < EXAMPLES:
-                        examples.append(f"{_place(batch, row)}: {error}")
+                        examples.append(f"{place_in(batch, row)}: {error}")
             return table
 
         rows = sidecar.write(ctx, spec, COLUMNS, self.schema(), look)
@@ -104,11 +102,7 @@ class OwnMeasure(Step):
         return {"counts": counts, "schema": {field.name: str(field.type) for field in self.schema()}}
 
 
-def _note(ctx: TaskContext, label: str, document: str) -> None:
-    ctx.at(f"document {document}, in {label}")
-
-
-def measured(function: Function, kind: str, batch: pa.RecordBatch, schema: pa.Schema, note: Any = None) -> pa.Table:
+def measured(function: Function, kind: str, batch: pa.RecordBatch, schema: pa.Schema, note: Note | None) -> pa.Table:
     """What a function says of documents.
 
     Args:
@@ -121,62 +115,10 @@ def measured(function: Function, kind: str, batch: pa.RecordBatch, schema: pa.Sc
     Raises:
         UserError: the function failed, and the recipe asks to stop.
     """
-    values: list[Any] = []
-    errors: list[str | None] = []
-    if function.batches:
-        values, errors = _by_batch(function, kind, batch, note)
-    else:
-        for row, document in enumerate(documents_of(batch)):
-            if note is not None:
-                note(_place(batch, row))
-            try:
-                value, error = _value(function, kind, function(document)), None
-            except Failed as failed:
-                value, error = None, function.failed(failed, _place(batch, row))
-            values.append(value)
-            errors.append(error)
+    made = results(function, batch, partial(value_of, kind=kind), note)
+    values = [None if isinstance(value, Failed) else value for value in made]
+    errors = [
+        function.failed(value, place_in(batch, row)) if isinstance(value, Failed) else None
+        for row, value in enumerate(made)
+    ]
     return pa.table([pa.array(values, schema.types[0]), pa.array(errors, pa.string())], schema=schema)
-
-
-def _by_batch(function: Function, kind: str, batch: pa.RecordBatch, note: Any) -> tuple[list[Any], list[str | None]]:
-    """Values and errors; where a batch fails, its halves are tried, down to the document that it fails on."""
-    if note is not None:
-        note(_place(batch, 0))
-    try:
-        made = list(_several(function, batch))
-    except Failed as failed:
-        if batch.num_rows == 1:
-            return [None], [function.failed(failed, _place(batch, 0))]
-        half = batch.num_rows // 2
-        first, second = (_by_batch(function, kind, part, note) for part in (batch.slice(0, half), batch.slice(half)))
-        return first[0] + second[0], first[1] + second[1]
-    values: list[Any] = []
-    errors: list[str | None] = []
-    for row, value in enumerate(made):
-        try:
-            values.append(_value(function, kind, value))
-            errors.append(None)
-        except Failed as failed:
-            values.append(None)
-            errors.append(function.failed(failed, _place(batch, row)))
-    return values, errors
-
-
-def _several(function: Function, batch: pa.RecordBatch) -> Iterator[Any]:
-    made = function(batch)
-    if isinstance(made, str | bytes | dict) or not hasattr(made, "__len__"):
-        raise function.wrong(f"gives {type(made).__name__} where it must give an array or list")
-    if len(made) != batch.num_rows:
-        raise function.wrong(f"gives {len(made)} values for {batch.num_rows} documents")
-    return iter(made)
-
-
-def _value(function: Function, kind: str, made: Any) -> Any:
-    try:
-        return value_of(made, kind)
-    except (TypeError, ValueError) as error:
-        raise function.wrong(str(error)) from None
-
-
-def _place(batch: pa.RecordBatch, row: int) -> str:
-    return place(*(batch.column(name)[row].as_py() for name in ("source", "origin_file", "origin_row")))

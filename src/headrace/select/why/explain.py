@@ -113,7 +113,7 @@ def explain_text(
     beside = {"measures": measure(batch)}
     for name, own in recipe.measures.items():
         schema = pa.schema([(name, ARROW[str(own.type)]), ("error", pa.string())])
-        beside[f"measure-{name}"] = measured(own.load(run), str(own.type), batch, schema)
+        beside[f"measure-{name}"] = measured(own.load(run), str(own.type), batch, schema, None)
     decisions = _filters(recipe, beside["measures"], source) + _own(recipe, batch, beside)
     config = recipe.decontaminate
     if config is not None:

@@ -1,0 +1,104 @@
+"""Changes of the user's own to the documents of a source, between reading and writing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from headrace.documents.ids import content_id
+from headrace.documents.normalise import Normaliser
+from headrace.documents.readers.base import Bad, excerpt
+from headrace.documents.sink import MAX_DOCUMENT, Row
+from headrace.documents.store import SCHEMA
+from headrace.functions.calling import Function, Note, results
+from headrace.functions.document import Document, place
+from headrace.functions.failures import Failed
+
+# What a function is called with at once, if it takes batches: enough that calls cost nothing, few enough to hold.
+BATCH_ROWS, BATCH_BYTES = 1024, 4 << 20
+
+
+class Maps:
+    """Takes rows, gives them back changed: all functions in turn, on a batch of rows at a time.
+
+    Args:
+        functions: the functions, in the recipe's order.
+        normalise: the normalisation, which changed texts pass through again.
+        note: is told each document before a function is called with it; batches are of one document then.
+    """
+
+    def __init__(self, functions: Sequence[Function], normalise: Normaliser, note: Note | None) -> None:
+        self._functions, self._normalise, self._note = functions, normalise, note
+        self._held: list[Row] = []
+        self._bytes = 0
+
+    def add(self, row: Row) -> Iterator[tuple[Row, int] | tuple[str, Bad]]:
+        """Take a row; yield those that are ready, as :meth:`end` does."""
+        self._held.append(row)
+        self._bytes += len(row[1])
+        if self._note is not None or len(self._held) >= BATCH_ROWS or self._bytes >= BATCH_BYTES:
+            yield from self.end()
+
+    def end(self) -> Iterator[tuple[Row, int] | tuple[str, Bad]]:
+        """Yield all that was taken: a row with its length in characters, or a file's name and what is bad in it.
+
+        Raises:
+            UserError: a function failed, and the recipe asks to stop.
+        """
+        rows, self._held, self._bytes = self._held, [], 0
+        for function in self._functions:
+            kept = []
+            for row, made in zip(rows, self._changed(function, rows), strict=True):
+                if isinstance(made, Failed):
+                    _, text, source, file, number, *_ = row
+                    yield file, Bad(number, function.failed(made, place(source, file, number)), excerpt(text))
+                else:
+                    kept.append(made)
+            rows = kept
+        for row in rows:
+            yield row, len(row[1].decode())
+
+    def _changed(self, function: Function, rows: list[Row]) -> list[Row | Failed]:
+        if not rows:
+            return []
+        arrays = [pa.array(column, f.type) for column, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
+        made = results(function, pa.RecordBatch.from_arrays(arrays, schema=SCHEMA), _text_of, self._note)
+        return [self._row(function, row, change) for row, change in zip(rows, made, strict=True)]
+
+    def _row(self, function: Function, row: Row, change: str | Document | Failed) -> Row | Failed:
+        if isinstance(change, Failed):
+            return change
+        text = change if isinstance(change, str) else change.text
+        try:
+            data = self._normalise(text).encode()
+            origin, columns, meta, turns = row[2:5], row[5:9], row[9], row[10]
+            if isinstance(change, Document):
+                columns = (change.license, change.repo, change.path, change.language)
+                if not all(value is None or isinstance(value, str) for value in columns):
+                    return function.wrong("gives a document whose licence, repository, path or language is no text")
+                meta = orjson.dumps(change.meta) if change.meta else None
+        except UnicodeEncodeError:
+            return function.wrong("gives text with a lone surrogate, which UTF-8 cannot hold")
+        except TypeError as error:
+            return function.wrong(f"gives a document whose meta is no JSON: {error}")
+        if len(data) > MAX_DOCUMENT:
+            return function.wrong(f"gives a text of {len(data)} bytes; Parquet holds {MAX_DOCUMENT}")
+        return (content_id(data), data, *origin, *columns, meta, turns)
+
+
+def _text_of(made: Any) -> str | Document:
+    """A result of a map.
+
+    Raises:
+        TypeError: it is neither text nor a document with text.
+    """
+    if hasattr(made, "as_py"):
+        made = made.as_py()
+    if isinstance(made, str) or (isinstance(made, Document) and isinstance(made.text, str)):
+        return made
+    if made is None:
+        raise TypeError("gives None where it must give a text; to remove documents, write a measure and a rule")
+    raise TypeError(f"gives {type(made).__name__} where it must give a text or a document")
