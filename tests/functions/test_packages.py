@@ -73,6 +73,7 @@ def test_found_typed_loaded_and_identified(site: Path, tmp_path: Path) -> None:
     assert Map.model_validate({"package": "loud"}).load(tmp_path)(Document) == "ABBA"
     before = measure.identity()
     for version, code in (("1.1", MEASURES), ("1.1", MEASURES.replace("VERSION = 1", "VERSION = 2"))):
+        shutil.rmtree(site)  # pip leaves the older version in a --target
         install(tmp_path / "project", site, version=version, code=code)
         after = Measure.model_validate({"package": "vowels", "with": {"letters": "ab"}}).identity()
         assert after != before
