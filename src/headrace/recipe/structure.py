@@ -21,9 +21,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field's type holds: itself, beside plain values, as items of a list, or as values of a mapping;
-    None if none.
-    """
+    """The section that a field holds, itself or in a list, a mapping or beside plain values; None if it holds none."""
     bare = _bare(annotation)
     origin = typing.get_origin(bare)
     if origin in (tuple, list):
