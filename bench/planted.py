@@ -29,7 +29,7 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.storage import write_json
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
-from headrace.select.duplicates.step import Duplicates, high_bits
+from headrace.select.duplicates.signatures import ROW_GROUP, Signatures, Signed, batch_of, schema
 
 SOURCE = "planted"
 SHARD_ROWS = 1 << 20
@@ -201,40 +201,34 @@ class Documents(Step):
 
 
 @dataclass(frozen=True)
-class PlantedDuplicates(Duplicates):
-    """The duplicates of planted documents: only their fingerprints come from the plan, all else is the real step."""
+class PlantedSignatures(Signatures):
+    """The signatures of planted documents: they come from the plan; all that follows is the real thing."""
 
     def phases(self) -> list[Phase]:
-        first, *rest = super().phases()
-        return [Phase(first.name, sidecar.plan, self._planted), *rest]
+        return [Phase("sign", sidecar.plan, self._planted)]
 
     def params(self) -> dict[str, Any]:
         return {**super().params(), "planted": True}
 
     def _planted(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        offsets = ctx.input("documents").row_offsets
+        offsets, bands = ctx.input("documents").row_offsets, self.bands()[0]
         plan = Plan(int(offsets[-1]))
         start, stop = offsets[spec["shard"] : spec["shard"] + 2].tolist()
-        to_bands, to_ids = self._spills(ctx)
         making = 0.0
-        with to_bands as bands, to_ids as ids:
-            for at in range(start, stop, BATCH):
-                since = time.perf_counter()
-                rows = np.arange(at, min(stop, at + BATCH), dtype=np.uint64)
-                found, halves = plan.fingerprints(rows, self.bands()[0]), plan.ids(rows)
-                making += time.perf_counter() - since
-                records = np.empty(found.size, dtype=bands.dtype)
-                records["fingerprint"], records["row"] = found.ravel(), np.repeat(rows, found.shape[1])
-                bands.add(high_bits(records["fingerprint"], bands.partitions), records)
-                told = np.empty(len(rows), dtype=ids.dtype)
-                told["high"], told["low"], told["row"] = halves[:, 0], halves[:, 1], rows
-                ids.add(high_bits(told["high"], ids.partitions), told)
-                ctx.progress(len(rows))
-        with ctx.intermediate(f"bytes-{ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
-            np.save(f, np.zeros(stop - start, dtype=np.int64))
+        with ctx.shard(".arrow") as out:
+            with pa.OSFile(str(out.path), "wb") as sink, pa.ipc.new_file(sink, schema(bands)) as writer:
+                for at in range(start, stop, ROW_GROUP):
+                    since = time.perf_counter()
+                    rows = np.arange(at, min(stop, at + ROW_GROUP), dtype=np.uint64)
+                    found, halves = plan.fingerprints(rows, bands), plan.ids(rows)
+                    making += time.perf_counter() - since
+                    none, every = np.zeros(len(rows), dtype=np.int64), np.arange(len(rows))
+                    writer.write_batch(batch_of(Signed(halves[:, 0], halves[:, 1], none, every, found), bands))
+                    ctx.progress(len(rows))
+            out.rows = stop - start
         return {"documents": stop - start, "making": making}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        making = sum(result["making"] for result in ctx.results("signatures"))
+        making = sum(result["making"] for result in ctx.results("sign"))
         write_json(ctx.run / MAKING, making)
         return super().finish(ctx)

@@ -42,6 +42,7 @@ BENCHMARKS = {
     "first-use": Benchmark("bench.first_use", False),
     "two-processes": Benchmark("bench.two_processes", False),
     "scaling": Benchmark("bench.scaling", False, 800),
+    "grow": Benchmark("bench.grow", True, 1000),
     "steps": Benchmark("bench.steps", False, 300),
 }
 

@@ -5,7 +5,7 @@
 prints one JSON line for each number of documents: seconds of each phase, documents a second, and the peak of resident
 memory of all processes together (sum of their sets; and proportional, where pages that they share count once). What the
 plan makes up (documents, fingerprints) is timed apart from what headrace does with it: of the phase in which
-fingerprints are made and sent to their partitions, the share that making them took does not count. A run that was
+fingerprints are made and written, the share that making them took does not count. A run that was
 killed is taken up again by the same command with the same ``--out``. ``--save FILE`` adds the rows to a JSON list, in
 place of those of the same size; ``--plot FILE`` draws the curve of such a list.
 
@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 
 from bench.memory import Memory
-from bench.planted import MAKING, SOURCE, Documents, Plan, PlantedDuplicates
+from bench.planted import MAKING, SOURCE, Documents, Plan, PlantedSignatures
 from bench.row_keys import measure_sort
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
@@ -42,15 +42,16 @@ from headrace.recipe.base import parse_size
 from headrace.recipe.schema import Filters, Near, Split
 
 MADE_UP = ("documents", "write")
-SPILLED = ("duplicates", "signatures")
+SIGNED = ("signatures", "sign")
 
 
 def targets(run: Path) -> list[Step]:
     """The graph of a run, as its workers build it."""
+    from headrace.select.duplicates.step import Duplicates
     from headrace.select.verdicts.step import Verdicts
 
     documents = Documents(json.loads((run / "scale.json").read_text())["documents"])
-    duplicates = PlantedDuplicates(documents, Near(), True)
+    duplicates = Duplicates(PlantedSignatures(documents, Near()), True)
     sources = (SOURCE,)
     return [
         Verdicts(
@@ -178,8 +179,8 @@ def measure(out: Path, documents: int, workers: int, memory: int) -> dict[str, A
         {f"{kind} {phase}": round(s, 2) for (kind, phase), s in of.items() if s >= 0.005 and kind}
         for of in (clock.seconds, clock.processor)
     )
-    making = float(str(read_json(out / MAKING))) / max(clock.in_tasks.get(SPILLED, 0.0), 1e-9)
-    making = min(1.0, making) * clock.seconds.get(SPILLED, 0.0)
+    making = float(str(read_json(out / MAKING))) / max(clock.in_tasks.get(SIGNED, 0.0), 1e-9)
+    making = min(1.0, making) * clock.seconds.get(SIGNED, 0.0)
     ours = sum(s for key, s in clock.seconds.items() if key != MADE_UP) - making
     return {
         "documents": documents,

@@ -142,7 +142,7 @@ def spent(recipe: dict[str, Any], folder: Path, mended: float) -> Spent:
     text = size_of(made)
     for kind in ("documents", "measures", "contamination", "tokens"):
         costs[f"step, {kind}", "MB/s"] = text, meter.of(kind)
-    costs["step, signatures", "MB/s"] = text, meter.of("duplicates", "signatures")
+    costs["step, signatures", "MB/s"] = text, meter.of("signatures")
     tokens = {name: pipelines.sequence_tokens(made.artifact(f"sequence-{name}")) for name in ("plain", "fim")}
     costs["step, sequence", "M tokens/s"] = tokens["plain"], meter.of("sequence-plain")
     again = meter.of("sequence-fim") - meter.of("sequence-plain") * tokens["fim"] / tokens["plain"]
@@ -153,8 +153,8 @@ def spent(recipe: dict[str, Any], folder: Path, mended: float) -> Spent:
     members = verified.artifact("duplicates").manifest.counts["member_bytes"]
     costs["step, verify", "MB/s"] = members, verified.meter.of("verdicts") - meter.of("verdicts")
     near = {"deduplicate": {"exact": True, "near": {"signature": "datasketch"}}}
-    exact = make(recipe | near, folder, "duplicates")
-    costs["step, signatures, datasketch", "MB/s"] = text, exact.meter.of("duplicates", "signatures")
+    exact = make(recipe | near, folder, "signatures")
+    costs["step, signatures, datasketch", "MB/s"] = text, exact.meter.of("signatures")
     shutil.rmtree(folder)
     slow = make(limited(recipe, mended) | {"documents": {"normalise": "ftfy"}}, folder, "documents")
     costs["step, documents, ftfy", "MB/s"] = size_of(slow), slow.meter.of("documents")
@@ -176,7 +176,7 @@ def disk(made: Made, text: int) -> Iterator[tuple[str, str, float]]:
     """What artifacts take, in bytes a byte of text, a document, or a token."""
     rows = made.artifact("documents").rows
     yield "disk, documents", "bytes a byte of text", made.artifact("documents").bytes / text
-    for kind in ("measures", "duplicates", "contamination", "verdicts"):
+    for kind in ("measures", "signatures", "duplicates", "contamination", "verdicts"):
         yield f"disk, {kind}", "bytes a document", made.artifact(kind).bytes / rows
     sequence = made.artifact("sequence-plain")
     tokens = pipelines.sequence_tokens(sequence)

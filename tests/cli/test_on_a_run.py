@@ -82,12 +82,17 @@ def test_plan_tells_what_was_measured_and_what_is_left(folder):
     # Another threshold is another corpus: what was measured no longer counts.
     other = json.loads(headrace(*command, "--json", "--set", "filters.short.min_characters=500").stdout)
     assert other["sources"][0]["basis"] == "estimated"
-    assert {node["name"] for node in other["graph"] if node["done"]} == {"documents", "measures", "duplicates"}
+    assert {node["name"] for node in other["graph"] if node["done"]} == {
+        "documents",
+        "measures",
+        "signatures",
+        "duplicates",
+    }
 
 
 def test_digests_of_the_artifacts(folder):
     told = json.loads(headrace("digest", folder / "run", "--json").stdout)
-    assert len(told["artifacts"]) == 7
+    assert len(told["artifacts"]) == 8
     lines = headrace("digest", folder / "run").stdout.splitlines()
     assert lines[-1].split()[0] == told["total"]
 

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from headrace.documents.boundaries import LEAST, MEAN, MOST, runs, text_bytes
 from headrace.documents.sources import InputFile
 
-ALONE = 16 << 20
-
 
 def listing(sizes: list[int], compression: str | None = None) -> list[InputFile]:
     return [InputFile(f"/x/{n}", f"{n:06d}.txt", "text", compression, size) for n, size in enumerate(sizes)]
@@ -19,17 +17,17 @@ def listing(sizes: list[int], compression: str | None = None) -> list[InputFile]
 
 def named(files: list[InputFile]) -> set[tuple[str, ...]]:
     """The runs by the names of their files."""
-    return {tuple(files[at].name for at in run) for run in runs(files, ALONE)}
+    return {tuple(files[at].name for at in run) for run in runs(files)}
 
 
 @given(st.lists(st.one_of(st.integers(0, 1 << 16), st.integers(1 << 20, 1 << 25)), max_size=60))
 def test_every_file_is_in_one_run_in_order(sizes):
     files = listing(sizes)
-    cut = [list(run) for run in runs(files, ALONE)]
+    cut = [list(run) for run in runs(files)]
     assert [at for run in cut for at in run] == list(range(len(files)))
     for run in cut:
         assert len(run) == 1 or sum(text_bytes(files[at]) for at in run) <= MOST
-        assert len(run) == 1 or max(files[at].size for at in run) <= ALONE
+        assert len(run) == 1 or max(text_bytes(files[at]) for at in run) < LEAST
 
 
 @settings(max_examples=30, deadline=None)
@@ -54,11 +52,11 @@ def test_one_file_changes_few_runs(seed, what):
 def test_runs_are_of_even_size():
     rng = random.Random(0)
     files = listing([rng.randint(1000, 30_000) for _ in range(100_000)])
-    sizes = [sum(files[at].size for at in run) for run in runs(files, ALONE)]
+    sizes = [sum(files[at].size for at in run) for run in runs(files)]
     assert min(sizes[:-1]) >= LEAST
     assert LEAST < sum(sizes) / len(sizes) < LEAST + MEAN
 
 
 def test_a_compressed_file_counts_as_what_it_holds():
     files = listing([5 << 20] * 8, "zstd")
-    assert [list(run) for run in runs(files, ALONE)] == [[at] for at in range(8)]
+    assert [list(run) for run in runs(files)] == [[at] for at in range(8)]

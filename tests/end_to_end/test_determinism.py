@@ -76,7 +76,7 @@ def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finis
     """SIGKILL of the coordinator twice at a random moment of each artifact, each time followed by a new run."""
     rng, run = random.Random(0), tmp_path / "run"
     names = [e["artifact"] for e in read_events(finished) if e["event"] == "artifact" and e["state"] == "published"]
-    assert len(names) == 11
+    assert len(names) == 12
     for name in names:
         for _ in range(2):
             after, moment = rng.choice([1, 1, 2, 3, 5, 8]), rng.uniform(0.0, 0.15)
@@ -158,7 +158,7 @@ def test_a_second_run_does_nothing_and_a_threshold_redoes_only_what_depends_on_i
     headrace("run", corpus / "recipe.yaml", "--out", run, "--set", "filters.short.min_characters=250")
     states = {e["artifact"].split("-")[0]: e["state"] for e in events_since(run, seen) if e["event"] == "artifact"}
     kept = {kind for kind, state in states.items() if state == "present"}
-    assert kept == {"documents", "measures", "duplicates", "contamination"}
+    assert kept == {"documents", "measures", "signatures", "duplicates", "contamination"}
     assert states["verdicts"] == "published"
 
 
@@ -166,4 +166,4 @@ def test_until_stops_at_an_artifact(corpus, tmp_path):
     run = tmp_path / "run"
     headrace("run", corpus / "recipe.yaml", "--out", run, "--until", "Verdicts")
     kinds = {p.name.split("-")[0] for p in (run / "artifacts").iterdir()}
-    assert kinds == {"documents", "measures", "duplicates", "contamination", "verdicts"}
+    assert kinds == {"documents", "measures", "signatures", "duplicates", "contamination", "verdicts"}

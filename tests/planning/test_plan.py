@@ -69,7 +69,7 @@ def test_crystalcoder_prints_the_published_numbers(crystalcoder):
 def test_slimpajama_needs_no_stages():
     made = plan(load_recipe(ROOT / "recipes" / "slimpajama.yaml"))
     assert sum(source.documents or 0 for source in made.sources) == 931_361_530
-    assert [node.name for node in made.graph] == ["documents", "measures", "duplicates", "verdicts"]
+    assert [node.name for node in made.graph] == ["documents", "measures", "signatures", "duplicates", "verdicts"]
     assert "tokens" not in str(made)
 
 

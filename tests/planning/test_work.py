@@ -90,10 +90,12 @@ def test_rearranged_tokens_are_encoded_again():
 def test_disk_and_memory():
     made = slimpajama()
     bands, near = 9, 32
-    scratch = DOCUMENTS * (bands * near + 24 + 16 + 3 * 4 + 8)
+    scratch = DOCUMENTS * (bands * near + 24 + 16 + 3 * 4)
     duplicates = next(node for node in made.graph if node.name == "duplicates")
     assert duplicates.scratch == scratch
-    before = sum(node.disk for node in made.graph if node.name in ("documents", "measures"))
+    signatures = next(node for node in made.graph if node.name == "signatures")
+    assert signatures.disk == DOCUMENTS * (24 + 8 * bands)
+    before = sum(node.disk for node in made.graph if node.name in ("documents", "measures", "signatures"))
     assert made.disk_peak == before + duplicates.disk + scratch
     # Union-find's arrays are more than what 64 workers ask for; more workers than that ask for more.
     assert made.memory.data == round(2 * DOCUMENTS * 4 / 0.75)
@@ -110,7 +112,7 @@ def test_constants_that_planning_may_not_import_are_those_of_the_kernels():
 def test_the_command_prints_the_arithmetic():
     runner = CliRunner()
     said = runner.invoke(app, ["plan", str(SLIMPAJAMA), "--workers", "64"]).stdout
-    for part in ("signatures (datasketch)", "5.15 TB of text", "on 64 cores", "64 cores count as 57.6", "memory: ~"):
+    for part in ("sign (datasketch)", "5.15 TB of text", "on 64 cores", "64 cores count as 57.6", "memory: ~"):
         assert part in said
     value = json.loads(runner.invoke(app, ["plan", str(SLIMPAJAMA), "--workers", "16", "--json"]).stdout)
     assert value["machine"]["cores"] == 16

@@ -15,6 +15,7 @@ from test_shingles_minhash import fingerprints, shingle_hashes, sketch
 from headrace.errors import UserError
 from headrace.recipe.schema import Near
 from headrace.select.duplicates import step as module
+from headrace.select.duplicates.signatures import Signatures
 from headrace.select.duplicates.step import Duplicates, high_bits, partitions
 
 NEAR = Near(unit="words", ngram=2, values=16, bands=5, rows=3)
@@ -77,14 +78,15 @@ def check(table, texts: list[str], near: Near | None, exact: bool, counts: dict)
 @given(st.integers(0, 1 << 30), st.integers(1, 25), st.booleans(), st.booleans())
 def test_components_equal_a_plain_implementation(tmp_path_factory, seed, count, near, exact) -> None:
     texts = families(seed, count)
-    step = Duplicates(graph.Given([{"text": t} for t in texts], shard_rows=20), NEAR if near else None, exact)
+    documents = graph.Given([{"text": t} for t in texts], shard_rows=20)
+    step = Duplicates(Signatures(documents, NEAR if near else None), exact)
     artifact = graph.run_steps(tmp_path_factory.mktemp("run"), step)["duplicates"]
     check(graph.read(artifact), texts, NEAR if near else None, exact, artifact.manifest.counts)
 
 
 def test_bytes_do_not_depend_on_budget_retries_or_order(tmp_path, monkeypatch) -> None:
     texts = families(7, 60)
-    step = Duplicates(graph.Given([{"text": t} for t in texts], shard_rows=11), NEAR, True)
+    step = Duplicates(Signatures(graph.Given([{"text": t} for t in texts], shard_rows=11), NEAR), True)
     want = graph.run_steps(tmp_path / "a", step)["duplicates"]
     for name, options in {
         "small": {"memory": 1 << 12},
@@ -101,15 +103,15 @@ def test_bytes_do_not_depend_on_budget_retries_or_order(tmp_path, monkeypatch) -
 
 
 def test_no_documents(tmp_path) -> None:
-    artifact = graph.run_steps(tmp_path, Duplicates(graph.Given([]), Near(), True))["duplicates"]
+    artifact = graph.run_steps(tmp_path, Duplicates(Signatures(graph.Given([]), Near()), True))["duplicates"]
     assert artifact.rows == 0
     assert artifact.manifest.counts["components"] == 0
 
 
 def test_parameters_are_what_decides_the_bytes() -> None:
     documents = graph.Given([{"text": "a"}])
-    step = Duplicates(documents, Near(), True)
-    assert step.bands() == (9, 13)
+    step = Duplicates(Signatures(documents, Near()), True)
+    assert step.signatures.bands() == (9, 13)
     assert step.params()["near"] == {
         "unit": "characters",
         "ngram": 13,
@@ -118,12 +120,12 @@ def test_parameters_are_what_decides_the_bytes() -> None:
         "rows": 13,
         "unicode": unicodedata.unidata_version,
     }
-    assert Duplicates(documents, Near(bands=9, rows=13, threshold=0.7), True).identity == step.identity
-    assert Duplicates(documents, Near(verify=True), True).identity == step.identity
-    assert Duplicates(documents, Near(threshold=0.7), True).identity != step.identity
-    assert Duplicates(documents, Near(), False).identity != step.identity
+    assert Duplicates(Signatures(documents, Near(bands=9, rows=13, threshold=0.7)), True).identity == step.identity
+    assert Duplicates(Signatures(documents, Near(verify=True)), True).identity == step.identity
+    assert Duplicates(Signatures(documents, Near(threshold=0.7)), True).identity != step.identity
+    assert Duplicates(Signatures(documents, Near()), False).identity != step.identity
     with pytest.raises(UserError, match="too long"):
-        Duplicates(documents, Near(values=1 << 16), True)
+        Duplicates(Signatures(documents, Near(values=1 << 16)), True)
 
 
 def test_partitions() -> None:

@@ -17,6 +17,7 @@ from headrace.select.duplicates import contraction, labels
 from headrace.select.duplicates.components import row_dtype
 from headrace.select.duplicates.contraction import contract, large_star, small_star
 from headrace.select.duplicates.labels import fits, label
+from headrace.select.duplicates.signatures import Signatures
 from headrace.select.duplicates.step import Duplicates
 
 NOTHING = graph.Given([])
@@ -182,7 +183,7 @@ def test_stars_do_not_depend_on_chunks(marked: dict[tuple[int, int], bool], chun
 
 def test_the_bytes_do_not_depend_on_the_way(tmp_path, monkeypatch) -> None:
     texts = families(5, 80)
-    step = Duplicates(graph.Given([{"text": text} for text in texts], shard_rows=13), NEAR, True)
+    step = Duplicates(Signatures(graph.Given([{"text": text} for text in texts], shard_rows=13), NEAR), True)
     ways = []
     for name in ("_by_union", "_by_contraction"):
         real = getattr(labels, name)

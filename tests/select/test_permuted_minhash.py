@@ -17,6 +17,7 @@ from headrace.recipe.schema import Near
 from headrace.select.clean import clean_text
 from headrace.select.duplicates.permuted_minhash import band_fingerprints, permutations, signatures
 from headrace.select.duplicates.sha1 import LANES, hash_points
+from headrace.select.duplicates.signatures import Signatures
 from headrace.select.duplicates.step import Duplicates
 
 PRIME, NONE = (1 << 61) - 1, (1 << 32) - 1
@@ -120,7 +121,7 @@ def test_the_step_finds_what_slimpajamas_script_finds(tmp_path) -> None:
     for _ in texts:
         for a, b in edges:
             label[a] = label[b] = min(label[a], label[b])
-    step = Duplicates(graph.Given([{"text": text} for text in texts], shard_rows=20), near, False)
+    step = Duplicates(Signatures(graph.Given([{"text": text} for text in texts], shard_rows=20), near), False)
     assert step.params()["near"]["signature"] == "datasketch"
     artifact = graph.run_steps(tmp_path, step)["duplicates"]
     want = [x if label.count(x) > 1 else None for x in label]

@@ -169,15 +169,17 @@ class SmallTokens(Step):
         engine = open_engine(ctx.input("tokenizer"))
         documents = ctx.input("documents")
         table = pq.read_table(documents.shard_path(spec["shard"]))
-        rows = np.arange(len(table), dtype=np.uint64) + np.uint64(documents.row_offsets[spec["shard"]])
+        at = np.arange(len(table), dtype=np.uint64)
+        rows = at + np.uint64(documents.row_offsets[spec["shard"]])
         kept = unit(keyed(salt(0, "kept"), rows)) >= 0.05
         split = (unit(keyed(salt(0, "split"), rows)) < 0.1).astype(np.uint8)
         names = self.names()
         source = np.array([names.index(name) for name in table["source"].to_pylist()], dtype=np.uint16)
-        encoded = engine.encode(Texts.of(table["text"].combine_chunks().filter(pa.array(kept))))
+        texts = Texts.of(table["text"].combine_chunks().filter(pa.array(kept)))
+        encoded = engine.encode(texts)
         with ctx.shard(".arrow") as out:
-            shard = TokenShard(rows[kept], source[kept], split[kept], encoded.offsets, encoded.tokens.astype(np.uint16))
-            write_shard(out.path, shard)
+            about = (at[kept], source[kept], split[kept], np.diff(texts.offsets))
+            write_shard(out.path, TokenShard(*about, encoded.offsets, encoded.tokens.astype(np.uint16)), names)
             out.rows = int(kept.sum())
         lengths = np.diff(encoded.offsets)
         counts: dict[str, Any] = {name: {} for name in names}
@@ -195,7 +197,8 @@ class SmallTokens(Step):
                     sums = total[name].setdefault(split, {"documents": 0, "tokens": 0})
                     for key, value in held.items():
                         sums[key] += value
-        extra = {"dtype": "uint16", "sources": self.names(), "splits": list(SPLITS)}
+        first = ctx.input("documents").row_offsets[:-1].tolist()
+        extra = {"dtype": "uint16", "sources": self.names(), "splits": list(SPLITS), "first_rows": first}
         return {"counts": total, "fingerprint": ctx.input("tokenizer").manifest.extra["fingerprint"], **extra}
 
 

@@ -11,6 +11,7 @@ from toy_corpus import Doc, Documents, Verdicts, build
 
 from headrace.flow.artifact import ConservationError
 from headrace.recipe.stages import TokenizerConfig, TokenizerTrain
+from headrace.tokens import step as step_module
 from headrace.tokens.kept import kept_rows
 from headrace.tokens.load import open_engine
 from headrace.tokens.step import Tokens
@@ -106,3 +107,54 @@ def test_identity_follows_what_determines_the_bytes():
     assert step.identity == steps().identity
     assert step.identity != steps(vocab_size=321).identity
     assert json.dumps(step.params()) == '{"sources": ["code", "docs"]}'
+
+
+def grown(shards) -> Tokens:
+    """The steps of other shards with the tokenizer of the first ones, so that only documents and verdicts differ."""
+    documents = Documents(shards)
+    return Tokens(documents, Verdicts(shards), steps().tokenizer, ("docs", "code"))
+
+
+@pytest.mark.parametrize(
+    ("shards", "new"),
+    [
+        ((SHARDS[2], SHARDS[0]), 0),
+        (((Doc("one more", "code"),), *SHARDS), 1),
+        ((SHARDS[0], tuple(doc._replace(keep=True) for doc in SHARDS[1]), SHARDS[2]), 2),
+        ((tuple(doc._replace(keep=False) for doc in SHARDS[0][:3]) + SHARDS[0][3:], *SHARDS[1:]), 0),
+        ((tuple(doc._replace(keep=not doc.keep) for doc in SHARDS[0]), *SHARDS[1:]), 1),
+        ((tuple(doc._replace(split="test") for doc in SHARDS[0]), *SHARDS[1:]), 0),
+    ],
+)
+def test_lists_of_documents_that_stay_are_taken_over(made, tmp_path, monkeypatch, shards, new):
+    run, _, _ = made
+    encoded = []
+    real = step_module.open_engine
+
+    def counting(*arguments):
+        engine = real(*arguments)
+
+        class Counting:
+            def encode(self, texts):
+                encoded.append(texts.count)
+                return engine.encode(texts)
+
+        return Counting()
+
+    anew = build(tmp_path / "other", grown(shards))
+    monkeypatch.setattr(step_module, "open_engine", counting)
+    tokens = build(run, grown(shards))
+    assert sum(encoded) == new
+    assert tokens.manifest == anew.manifest
+    assert [tokens.shard_path(i).read_bytes() for i in range(len(shards))] == [
+        anew.shard_path(i).read_bytes() for i in range(len(shards))
+    ]
+
+
+def test_the_names_of_sources_stand_in_the_file(made):
+    _, _, tokens = made
+    with pa.OSFile(str(tokens.shard_path(0))) as f:
+        batch = pa.ipc.open_file(f).get_batch(0)
+    assert batch.column("source").to_pylist() == ["docs", "code", "docs", "code"]
+    assert batch.column("row").to_pylist() == [0, 2, 3, 4]
+    assert batch.column("bytes").to_pylist() == [len(doc.text.encode()) for doc in SHARDS[0] if doc.keep]

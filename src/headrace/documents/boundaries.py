@@ -25,21 +25,20 @@ def text_bytes(file: InputFile) -> int:
     return file.size * (EXPANSION if file.compression or file.format in PACKED else 1)
 
 
-def runs(files: Sequence[InputFile], alone: int) -> Iterator[range]:
+def runs(files: Sequence[InputFile]) -> Iterator[range]:
     """Cut a listing into tasks.
 
     Args:
         files: the files of a source, in reading order.
-        alone: a file of more bytes on disk is a run for itself.
 
     Yields:
-        The positions of each run's files.
+        The positions of each run's files: one of at least :data:`LEAST` bytes of text, or several smaller ones.
     """
     start, size = 0, 0
     for at, file in enumerate(files):
         text = text_bytes(file)
         if at > start and (
-            file.size > alone or files[at - 1].size > alone or size + text > MOST or (size >= LEAST and _cuts(file))
+            max(text, text_bytes(files[at - 1])) >= LEAST or size + text > MOST or (size >= LEAST and _cuts(file))
         ):
             yield range(start, at)
             start, size = at, 0

@@ -28,7 +28,7 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import DocumentsConfig, Map
 
-# A file of more bytes on disk is read alone, in parts if its format allows.
+# A file of more bytes on disk is read in parts if its format allows.
 TASK_BYTES = 16 << 20
 # A row group as Python objects, Arrow arrays and encoded pages, and the compressors of ten columns. Over 140 MB of JSON
 # lines a worker peaked 49 MB above its base with the system's allocator, 101 MB with Arrow's own (mimalloc).
@@ -60,15 +60,16 @@ class Documents(Step):
     def params(self) -> dict[str, Any]:
         """Normalisation with its tables' versions, and for each source how it is read and what its files hold."""
         return {
-            "normalise": self._normalise(),
+            **self._shared(),
             "sources": [
                 {**_source_params(source, self.config.map), "files": len(source.files), "digest": source.digest}
                 for source in self.sources
             ],
         }
 
-    def _normalise(self) -> dict[str, Any]:
-        return {"method": self.config.normalise, **versions(self.config.normalise)}
+    def _shared(self) -> dict[str, Any]:
+        """Of the parameters those of all sources."""
+        return {"normalise": {"method": self.config.normalise, **versions(self.config.normalise)}}
 
     def inputs(self) -> dict[str, Step]:
         """None: documents begin the flow."""
@@ -120,7 +121,7 @@ class Documents(Step):
         """What determines the documents of some parts of files."""
         files = [(source.files[entry["file"]], entry["part"]) for entry in parts]
         read = [[file.name, file.format, file.take, file.digest, part] for file, part in files]
-        return task_key(self, "read", self._normalise(), _source_params(source, self.config.map), read)
+        return task_key(self, "read", self._shared(), _source_params(source, self.config.map), read)
 
     @distrusting
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]
         source: the source.
         lines: the results of the phase ``lines``, in its order; as many are taken as this source has.
     """
-    for run in runs(source.files, TASK_BYTES):
+    for run in runs(source.files):
         files = [source.files[number] for number in run]
         memory = TASK_MEMORY + max(map(_document_memory, files))
         entries = [

@@ -3,10 +3,11 @@
 A task that leaves published files only may state its ``key`` in its spec (:func:`task_key`). When the same was done
 before, for an artifact of the same kind but another identity, the files are linked and only tasks with new keys are
 worked on: a source that was added or changed redoes itself and nothing else. What is found is checked against its
-digest first: no damage is taken over.
+digest first: no damage is taken over. A task may also state what it is ``like``: where its key is new, the file of a
+task that stated the same is lent to it, to take from it what it can use (:meth:`TaskContext.like`).
 
-Each artifact lists its keyed tasks in ``tasks.json``: ``[{"key", "result", "files": [{"as", "name", "rows", "bytes",
-"digest"}]}]``, where ``as`` is the name that the task gave the file, with ``{task}`` for its number.
+Each artifact lists its keyed tasks in ``tasks.json``: ``[{"key", "like", "result", "files": [{"as", "name", "rows",
+"bytes", "digest"}]}]``, where ``as`` is the name that the task gave the file, with ``{task}`` for its number.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class Finished(NamedTuple):
 
     Attributes:
         folder: the artifact's, or that in which it is being made.
-        result: what the task returned.
+        marker: what it left, but for its files.
         files: its published files; ``name`` is where one lies in the folder.
     """
 
     folder: Path
-    result: Any
+    marker: dict[str, Any]
     files: list[dict[str, Any]]
 
 
@@ -68,14 +69,14 @@ def take_over(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) ->
     Returns:
         Task number -> its marker, of those whose files are now in the folder of ``ctx``.
     """
-    known = _finished(places, ctx, set(keys.values())) if keys else {}
+    known = _finished(places, ctx, "key", keys.values())
 
     def one(task: int) -> dict[str, Any] | None:
         for finished in known.get(keys[task], ()):
             with suppress(FileNotFoundError):  # it is being removed, or published
                 files = [_take(finished.folder, entry, ctx.folder, task) for entry in finished.files]
-                if all(files):
-                    return {"result": finished.result, "files": files, "key": keys[task]}
+                if None not in files:
+                    return {**finished.marker, "files": files}
         return None
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -86,34 +87,49 @@ def take_over(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) ->
     return taken
 
 
-def _finished(places: Iterable[Path], ctx: TaskContext, wanted: set[str]) -> dict[str, list[Finished]]:
-    """Who has done tasks of the wanted keys."""
-    found: dict[str, list[Finished]] = {}
-    for place in places:
-        for folder in sorted(place.glob(f"{ctx.step.kind}-*")):
-            if folder == ctx.folder:
-                continue
-            for key, finished in _tasks_of(folder):
-                if key in wanted:
-                    found.setdefault(key, []).append(finished)
+def lend(ctx: TaskContext, likes: dict[int, str], places: Sequence[Path]) -> None:
+    """Put beside each task a file of a finished task that is like it: of the newest, if there are several.
+
+    Args:
+        ctx: of the phase.
+        likes: task number -> what it is like, of tasks that leave one file.
+        places: folders of artifacts.
+    """
+    known = _finished(places, ctx, "like", likes.values())
+    for task, like in likes.items():
+        for finished in reversed(known.get(like, [])):
+            [entry] = finished.files
+            with suppress(FileNotFoundError):
+                if _take(finished.folder, {**entry, "as": str(ctx.like_file(task))}, ctx.folder, task):
+                    break
+
+
+def _finished(places: Sequence[Path], ctx: TaskContext, by: str, wanted: Iterable[str]) -> dict[str, list[Finished]]:
+    """Who has done tasks with one of the wanted values in a field, oldest first."""
+    found: dict[str, list[Finished]] = {value: [] for value in wanted}
+    folders = [folder for place in places if found for folder in place.glob(f"{ctx.step.kind}-*")]
+    for folder in sorted(folders, key=lambda folder: (folder.stat().st_mtime_ns, folder)):
+        if folder != ctx.folder:
+            for finished in _tasks_of(folder):
+                if finished.marker.get(by) in found:
+                    found[finished.marker[by]].append(finished)
     return found
 
 
-def _tasks_of(folder: Path) -> Iterator[tuple[str, Finished]]:
+def _tasks_of(folder: Path) -> Iterator[Finished]:
     """The keyed tasks of an artifact, finished or not; of one that cannot be trusted, none."""
     with suppress(FileNotFoundError, Spoilt, orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
         if folder.suffix == ".partial":
-            for path in folder.glob("done/*/*.json"):
-                marker = read_sealed(path)
-                if "key" in marker:
-                    yield marker["key"], Finished(folder, marker["result"], marker["files"])
-            return
-        manifest = read_sealed(folder / MANIFEST)
-        data = (folder / TASKS).read_bytes()
-        listed = next(entry for entry in manifest["files"] if entry["name"] == TASKS)
-        if xxhash.xxh3_128_hexdigest(data) == listed["digest"]:
-            for entry in orjson.loads(data):
-                yield entry["key"], Finished(folder, entry["result"], entry["files"])
+            markers: Any = [read_sealed(path) for path in folder.glob("done/*/*.json")]
+        else:
+            manifest = read_sealed(folder / MANIFEST)
+            listed = next(entry for entry in manifest["files"] if entry["name"] == TASKS)
+            data = (folder / TASKS).read_bytes()
+            markers = orjson.loads(data) if xxhash.xxh3_128_hexdigest(data) == listed["digest"] else []
+        for marker in markers:
+            if "key" in marker:
+                files = [entry for entry in marker.pop("files") if "as" in entry]  # others are scratch
+                yield Finished(folder, marker, files)
 
 
 def _take(folder: Path, entry: dict[str, Any], into: Path, task: int) -> dict[str, Any] | None:

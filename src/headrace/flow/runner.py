@@ -19,7 +19,7 @@ from headrace.flow.damage import blaming_inputs, set_aside, sound, take_back
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor, Request
 from headrace.flow.removal import Removal
-from headrace.flow.reuse import take_over
+from headrace.flow.reuse import lend, take_over
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import digest_file, fsync_folder, write_json, write_sealed
 from headrace.flow.task import TaskContext, final_names
@@ -137,6 +137,7 @@ def begin(phase: Phase, ctx: TaskContext, log: EventLog) -> list[Request]:
     if taken:
         ctx.take(phase.name, ctx.taken(phase.name) | taken)
     missing = [task for task in range(len(specs)) if task not in done and task not in taken]
+    lend(ctx, {task: specs[task]["like"] for task in missing if "like" in specs[task]}, [ctx.artifacts])
     missing.sort(key=lambda task: -specs[task].get("size", 0))
     log.emit(
         "phase",
@@ -196,7 +197,12 @@ def _write_tasks(ctx: TaskContext, markers: list[dict[str, Any]], names: dict[st
     def published(marker: dict[str, Any]) -> list[dict[str, Any]]:
         return [{**entry, "name": names[entry["name"]]} for entry in marker["files"] if entry["name"] in names]
 
-    tasks = [{**marker, "files": published(marker)} for marker in markers if "key" in marker]
+    told = ("key", "like", "result")
+    tasks = [
+        {name: marker[name] for name in told if name in marker} | {"files": published(marker)}
+        for marker in markers
+        if "key" in marker
+    ]
     if not tasks:
         return []
     path = ctx.folder / TASKS

@@ -30,7 +30,7 @@ class Phase:
             depend on content only, never on workers or memory. A spec may say its ``size``, in any unit: the largest
             go first, so that none begins when the others are nearly done (longest processing time first, Graham 1969).
             It may also say its ``key`` (:func:`headrace.flow.reuse.task_key`): a task of that key which another
-            artifact has done is taken over.
+            artifact has done is taken over; and what it is ``like``, another key: a task like it lends its file.
         work: run in a worker process for one spec; writes files through the context and returns counts as JSON.
             A task may run twice; its files appear once.
         memory: the least bytes that a spec's task needs. The scheduler runs fewer at once if the budget is small.

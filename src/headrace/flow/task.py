@@ -165,6 +165,15 @@ class TaskContext:
         """An intermediate file of a phase."""
         return self.folder / "scratch" / phase / name
 
+    def like(self) -> Path | None:
+        """The file of a finished task that is like this one, if there is one: see :mod:`headrace.flow.reuse`."""
+        path = self.folder / self.like_file(self.task)
+        return path if path.exists() else None
+
+    def like_file(self, task: int) -> Path:
+        """Where that file lies, below the folder."""
+        return Path("scratch", self.phase, f"like-{task:05d}")
+
     # Ways to write.
 
     @contextmanager
@@ -238,8 +247,8 @@ class TaskContext:
         try:
             spec = specs[self.task]
             result = phase_named(self.step, self.phase).work(self, spec)
-            key = {"key": spec["key"]} if "key" in spec else {}
-            write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **key})
+            keys = {name: spec[name] for name in ("key", "like") if name in spec}
+            write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **keys})
         finally:
             self.close()
 

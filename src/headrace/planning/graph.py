@@ -15,6 +15,8 @@ from headrace.recipe.schema import Recipe, Stage
 COMPRESSED = 0.35
 # A tokenizer.json of 32 thousand tokens and their merges.
 TOKENIZER_BYTES = 4 << 20
+# An id and a length in the sidecar of signatures, beside 8 bytes a band.
+_SIGNED = 24
 # What `headrace run` holds out for measuring loss, at most.
 HELD_OUT_TOKENS = 1_000_000
 # Weights and AdamW's two moments in float32.
@@ -107,25 +109,31 @@ def _selected(recipe: Recipe, sources: tuple[SourceCounts, ...], works: list[Wor
     scratch = {"duplicates": _duplicates_scratch(recipe, documents), "verdicts": text if verify else 0}
     own = [f"measure-{name}" for name in recipe.measures]
     nodes += [Node(name, ("documents",), documents * OWN_BYTES, START) for name in own]
-    sidecars += own
-    for kind in [*(kind for kind in sidecars if kind not in own), "verdicts"]:
-        needs = ("documents", *sidecars) if kind == "verdicts" else ("documents",)
-        disk = round(documents * value(f"disk-{kind}"))
-        nodes.append(Node(kind, needs, disk, _seconds(kind, works, machine), scratch=scratch.get(kind, 0)))
+    needs = {"duplicates": ("documents", "signatures"), "verdicts": ("documents", *sidecars, *own)}
+    for kind in [*sidecars, "verdicts"]:
+        if kind == "duplicates":
+            disk = documents * (_SIGNED + 8 * _bands(recipe))
+            nodes.append(Node("signatures", ("documents",), disk, _seconds("signatures", works, machine)))
+        disk, seconds = round(documents * value(f"disk-{kind}")), _seconds(kind, works, machine)
+        nodes.append(Node(kind, needs.get(kind, ("documents",)), disk, seconds, scratch=scratch.get(kind, 0)))
     return nodes
+
+
+def _bands(recipe: Recipe) -> int:
+    """The bands of a signature; 0 where near-duplicates are not looked for."""
+    near = near_of(recipe)
+    if near is None:
+        return 0
+    from headrace.select.duplicates.fingerprints import bands_of
+
+    return bands_of(near)[0]
 
 
 def _duplicates_scratch(recipe: Recipe, documents: int) -> int:
     """Records of bands and ids, the edges that they give at most (another 16 bytes each), and three row numbers."""
     from headrace.select.duplicates.step import BAND, ID
 
-    near = near_of(recipe)
-    bands = 0
-    if near is not None:
-        from headrace.select.duplicates.fingerprints import bands_of
-
-        bands = bands_of(near)[0]
-    return documents * (bands * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents) + 8)
+    return documents * (_bands(recipe) * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents))
 
 
 def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], machine: Machine) -> Node:

@@ -93,7 +93,7 @@ def selection(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
     near = near_of(recipe)
     if near is not None:
         figure = "signatures" if near.signature == "fast" else "signatures-datasketch"
-        out.append(work("duplicates", f"signatures ({near.signature})", figure, text))
+        out.append(work("signatures", f"sign ({near.signature})", figure, text))
     if recipe.deduplicate is not None or recipe.split.check is not None:
         out.append(work("duplicates", "candidates", "candidates", documents))
         out.append(work("duplicates", "components", "components", documents, serial=True))

@@ -29,7 +29,20 @@ class KeptRows(NamedTuple):
     columns: dict[str, pa.Array]
 
 
-def kept_rows(documents: Artifact, verdicts: Artifact, shard: int, columns: Sequence[str]) -> Iterator[KeptRows]:
+def verdicts_of(verdicts: Artifact, shard: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which documents of a shard are kept, bool[n], and the split of each, uint8[n]: index into :data:`SPLITS`."""
+    table = pq.read_table(verdicts.shard_path(shard), columns=["keep", "split"], memory_map=True)
+    keep = np.asarray(table["keep"].combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)
+    names = table["split"].cast(pa.string()).combine_chunks()
+    split = np.zeros(len(keep), dtype=np.uint8)
+    for code, name in enumerate(SPLITS):
+        split[pa.compute.equal(names, name).fill_null(False).to_numpy(zero_copy_only=False)] = code
+    return keep, split
+
+
+def kept_rows(
+    documents: Artifact, verdicts: Artifact, shard: int, columns: Sequence[str], but: np.ndarray | None = None
+) -> Iterator[KeptRows]:
     """Read the kept documents of a shard; memory follows the largest row group.
 
     Args:
@@ -37,16 +50,14 @@ def kept_rows(documents: Artifact, verdicts: Artifact, shard: int, columns: Sequ
         verdicts: the ``verdicts`` beside it.
         shard: which.
         columns: columns of ``documents``.
+        but: int64[m]: rows within the shard to leave out.
 
     Raises:
         ConservationError: the verdicts do not lie row by row beside the documents.
     """
-    table = pq.read_table(verdicts.shard_path(shard), columns=["keep", "split"], memory_map=True)
-    keep = np.asarray(table["keep"].combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)
-    names = table["split"].cast(pa.string()).combine_chunks()
-    split = np.zeros(len(keep), dtype=np.uint8)
-    for code, name in enumerate(SPLITS):
-        split[pa.compute.equal(names, name).fill_null(False).to_numpy(zero_copy_only=False)] = code
+    keep, split = verdicts_of(verdicts, shard)
+    if but is not None:
+        keep[but] = False
     with pq.ParquetFile(documents.shard_path(shard)) as file:
         if file.metadata.num_rows != len(keep):
             raise ConservationError(f"documents shard {shard} has {file.metadata.num_rows} rows, verdicts {len(keep)}")

@@ -6,18 +6,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
 
 from headrace.flow.artifact import ConservationError
+from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.tokens.engine import Encoded, Engine, Texts, token_dtype
-from headrace.tokens.kept import SPLITS, kept_rows
+from headrace.tokens.kept import SPLITS, kept_rows, verdicts_of
+from headrace.tokens.lists import Lists, offsets_of
 from headrace.tokens.load import open_engine
 from headrace.tokens.store import TokenShard, write_shard
 
 # Measured on a shard of 32 MB of code (7.8 MB compressed) and a vocabulary of 8,192: 150 MB above the process's base,
 # of which 35 MB are the library and the tokenizer.
 _MEMORY_BASE, _MEMORY_PER_BYTE = 64 << 20, 12
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -54,46 +60,53 @@ class Tokens(Step):
         return [Phase("encode", self._plan, self._encode, memory=self._memory)]
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        sizes = [entry["bytes"] for entry in ctx.input("documents").shards]
-        return [{"shard": shard, "bytes": size, "size": size} for shard, size in enumerate(sizes)]
+        """A shard is the same where its documents, which of them are kept, and the tokenizer are; where other documents
+        are kept, the lists of those that were kept before are taken over."""
+        fingerprint = ctx.input("tokenizer").manifest.extra["fingerprint"]
+        specs = []
+        for shard, entry in enumerate(ctx.input("documents").shards):
+            keep, split = verdicts_of(ctx.input("verdicts"), shard)
+            which = xxhash.xxh3_128_hexdigest(np.where(keep, split, np.uint8(len(SPLITS))).tobytes())
+            keys = {
+                "key": task_key(self, entry["digest"], fingerprint, which),
+                "like": task_key(self, entry["digest"], fingerprint),
+            }
+            specs.append({"shard": shard, "bytes": entry["bytes"], "size": entry["bytes"], **keys})
+        return specs
 
     @staticmethod
     def _memory(spec: dict[str, Any]) -> int:
         return _MEMORY_BASE + _MEMORY_PER_BYTE * int(spec["bytes"])
 
     def _encode(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        shard = int(spec["shard"])
-        documents = ctx.input("documents")
-        engine = open_engine(ctx.input("tokenizer"), ctx.threads)
-        dtype = token_dtype(engine.vocab_size)
-        number = {name: i for i, name in enumerate(self.sources)}
-        rows, source, split, lengths, tokens = [], [], [], [], []
-        counts = np.zeros((len(self.sources), len(SPLITS), 3), dtype=np.int64)
-        for kept in kept_rows(documents, ctx.input("verdicts"), shard, ("id", "text", "source")):
-            texts = Texts.of(kept.columns["text"])
-            encoded = _encode_noting(ctx, engine, texts, kept.columns["id"].to_pylist())
-            names = kept.columns["source"].to_pylist()
-            rows.append(kept.rows.astype(np.uint64) + np.uint64(documents.row_offsets[shard]))
-            source.append(np.array([number[name] for name in names], dtype=np.uint16))
+        shard, documents, verdicts = int(spec["shard"]), ctx.input("documents"), ctx.input("verdicts")
+        dtype = token_dtype(ctx.input("tokenizer").manifest.extra["vocab_size"])
+        rows, split, names = [_NO_ROWS], [np.empty(0, dtype=np.uint8)], [pa.array([], pa.string())]
+        for kept in kept_rows(documents, verdicts, shard, ("source",)):
+            rows.append(kept.rows)
             split.append(kept.split)
-            lengths.append(np.diff(encoded.offsets))
-            tokens.append(encoded.tokens.astype(dtype))
-            amounts = np.stack([np.ones(len(names), dtype=np.int64), lengths[-1], np.diff(texts.offsets)], axis=1)
-            np.add.at(counts, (source[-1], split[-1]), amounts)
-            ctx.progress(rows=len(names), bytes=int(amounts[:, 2].sum()))
+            names.append(kept.columns["source"].cast(pa.string()))
+        mine = np.concatenate(rows)
+        before = Lists.of_file(ctx.like()).among(mine)
+        new = Lists.none(dtype)
+        if len(before.rows) < len(mine):
+            new = _encode_new(ctx, open_engine(ctx.input("tokenizer"), ctx.threads), shard, before.rows, dtype)
+        lists = before.merged(new, dtype)
+        if not np.array_equal(lists.rows, mine):
+            raise ConservationError(f"shard {shard}: {len(mine)} documents are kept, {len(lists.rows)} were encoded")
+        sources = pa.concat_arrays(names)
+        present = sorted(sources.unique().to_pylist())
+        source = pc.index_in(sources, pa.array(present, pa.string())).to_numpy(zero_copy_only=False).astype(np.uint16)
+        made = TokenShard(
+            mine.astype(np.uint64), source, np.concatenate(split), lists.bytes, lists.offsets, lists.tokens
+        )
         with ctx.shard(".arrow") as out:
-            out.rows = sum(map(len, rows))
-            offsets = np.zeros(out.rows + 1, dtype=np.int64)
-            np.cumsum(_joined(lengths, np.dtype(np.int64)), out=offsets[1:])
-            made = TokenShard(
-                rows=_joined(rows, np.dtype(np.uint64)),
-                source=_joined(source, np.dtype(np.uint16)),
-                split=_joined(split, np.dtype(np.uint8)),
-                offsets=offsets,
-                tokens=_joined(tokens, dtype),
-            )
-            write_shard(out.path, made)
-        return {"rows": out.rows, "counts": counts.tolist()}
+            out.rows = len(mine)
+            write_shard(out.path, made, present)
+        counts = np.zeros((len(present), len(SPLITS), 3), dtype=np.int64)
+        amounts = np.stack([np.ones(len(mine), dtype=np.int64), np.diff(lists.offsets), lists.bytes], axis=1)
+        np.add.at(counts, (source, made.split), amounts)
+        return {"rows": len(mine), "counts": dict(zip(present, counts.tolist(), strict=True))}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
         """Count documents, tokens and bytes of each source and split; kept documents in, as many token lists out."""
@@ -101,7 +114,8 @@ class Tokens(Step):
         tokenizer = ctx.input("tokenizer").manifest.extra
         total = np.zeros((len(self.sources), len(SPLITS), 3), dtype=np.int64)
         for result in results:
-            total += np.array(result["counts"], dtype=np.int64).reshape(total.shape)
+            for source, count in result["counts"].items():
+                total[self.sources.index(source)] += np.array(count, dtype=np.int64)
         if int(total[:, :, 0].sum()) != sum(result["rows"] for result in results):
             raise ConservationError("the token store's rows do not add up to its documents per source and split")
         names = ("documents", "tokens", "bytes")
@@ -118,11 +132,24 @@ class Tokens(Step):
             "fingerprint": tokenizer["fingerprint"],
             "sources": list(self.sources),
             "splits": list(SPLITS),
+            "first_rows": ctx.input("documents").row_offsets[:-1].tolist(),
         }
 
 
-def _joined(parts: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+def _encode_new(ctx: TaskContext, engine: Engine, shard: int, but: np.ndarray, dtype: np.dtype) -> Lists:
+    """The lists of the kept documents of a shard, but for some rows."""
+    rows, lengths, sizes, tokens = [], [], [], []
+    for kept in kept_rows(ctx.input("documents"), ctx.input("verdicts"), shard, ("id", "text"), but):
+        texts = Texts.of(kept.columns["text"])
+        encoded = _encode_noting(ctx, engine, texts, kept.columns["id"].to_pylist())
+        rows.append(kept.rows)
+        lengths.append(np.diff(encoded.offsets))
+        sizes.append(np.diff(texts.offsets))
+        tokens.append(encoded.tokens.astype(dtype))
+        ctx.progress(rows=len(kept.rows), bytes=int(sizes[-1].sum()))
+    return Lists(
+        np.concatenate(rows), np.concatenate(sizes), offsets_of(np.concatenate(lengths)), np.concatenate(tokens)
+    )
 
 
 def _encode_noting(ctx: TaskContext, engine: Engine, texts: Texts, ids: list[str]) -> Encoded:

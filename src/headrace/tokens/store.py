@@ -1,4 +1,8 @@
-"""The token store on disk: one Arrow IPC file a shard, one record batch each, read by memory map without a copy."""
+"""The token store on disk: one Arrow IPC file a shard, one record batch each, read by memory map without a copy.
+
+A file says nothing of the whole: rows count within its shard of documents and sources are called by name, so that it
+stays as it is when other documents come or go.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,14 @@ from headrace.flow.artifact import Artifact
 
 
 class TokenShard(NamedTuple):
-    """One shard of the token store, as views of the mapped file.
+    """One shard of the token store; tokens, offsets, splits and sizes are views of the mapped file.
 
     Attributes:
-        rows: uint64[n]: row numbers of the documents in the whole ``documents`` artifact, ascending.
-        source: uint16[n]: index into the manifest's ``sources``.
+        rows: uint64[n]: row numbers of the documents, ascending: in the whole ``documents`` artifact as
+            :func:`open_shard` tells them, within their shard in the file.
+        source: uint16[n]: index into the manifest's ``sources``, or into the names of the file.
         split: uint8[n]: 0 train, 1 validation, 2 test.
+        bytes: int64[n]: UTF-8 bytes of each text.
         offsets: int64[n + 1]; document i is ``tokens[offsets[i]:offsets[i + 1]]``.
         tokens: uint16 or uint32 [n_tokens].
     """
@@ -25,6 +31,7 @@ class TokenShard(NamedTuple):
     rows: np.ndarray
     source: np.ndarray
     split: np.ndarray
+    bytes: np.ndarray
     offsets: np.ndarray
     tokens: np.ndarray
 
@@ -34,39 +41,57 @@ def schema(dtype: np.dtype) -> pa.Schema:
     return pa.schema(
         {
             "row": pa.uint64(),
-            "source": pa.uint16(),
+            "source": pa.dictionary(pa.uint16(), pa.string()),
             "split": pa.uint8(),
+            "bytes": pa.int64(),
             "tokens": pa.large_list(pa.field("item", pa.from_numpy_dtype(dtype), nullable=False)),
         }
     )
 
 
-def write_shard(path: Path, shard: TokenShard) -> None:
-    """Write a shard; the same arrays give the same bytes."""
+def write_shard(path: Path, shard: TokenShard, names: list[str]) -> None:
+    """Write a shard; the same arrays give the same bytes.
+
+    Args:
+        path: the file.
+        shard: rows within the shard of documents, sources as indices into ``names``.
+        names: the sources.
+    """
     columns = schema(shard.tokens.dtype)
     values = pa.array(shard.tokens)
     lists = pa.LargeListArray.from_arrays(pa.array(shard.offsets), values, type=columns.field("tokens").type)
+    source = pa.DictionaryArray.from_arrays(pa.array(shard.source), pa.array(names, pa.string()))
     batch = pa.record_batch(
-        [pa.array(shard.rows), pa.array(shard.source), pa.array(shard.split), lists], schema=columns
+        [pa.array(shard.rows), source, pa.array(shard.split), pa.array(shard.bytes), lists], schema=columns
     )
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, columns) as writer:
         writer.write_batch(batch)
 
 
+def read_shard(path: Path) -> tuple[TokenShard, list[str]]:
+    """Map a file of the token store: what :func:`write_shard` was given."""
+    with pa.memory_map(str(path)) as source:
+        batch = pa.ipc.open_file(source).get_batch(0)
+    lists, sources = batch.column("tokens"), batch.column("source")
+    shard = TokenShard(
+        rows=batch.column("row").to_numpy(zero_copy_only=True),
+        source=sources.indices.to_numpy(zero_copy_only=True),
+        split=batch.column("split").to_numpy(zero_copy_only=True),
+        bytes=batch.column("bytes").to_numpy(zero_copy_only=True),
+        offsets=lists.offsets.to_numpy(zero_copy_only=True),
+        tokens=lists.values.to_numpy(zero_copy_only=True),
+    )
+    return shard, sources.dictionary.to_pylist()
+
+
 def open_shard(tokens: Artifact, index: int) -> TokenShard:
-    """Map a shard of the token store.
+    """Map a shard of the token store, with rows and sources numbered as in the whole.
 
     Args:
         tokens: an artifact of kind ``tokens``.
         index: which shard; it holds the kept documents of the ``documents`` shard of the same number.
     """
-    with pa.memory_map(str(tokens.shard_path(index))) as source:
-        batch = pa.ipc.open_file(source).get_batch(0)
-    lists = batch.column("tokens")
-    return TokenShard(
-        rows=batch.column("row").to_numpy(zero_copy_only=True),
-        source=batch.column("source").to_numpy(zero_copy_only=True),
-        split=batch.column("split").to_numpy(zero_copy_only=True),
-        offsets=lists.offsets.to_numpy(zero_copy_only=True),
-        tokens=lists.values.to_numpy(zero_copy_only=True),
-    )
+    shard, names = read_shard(tokens.shard_path(index))
+    extra = tokens.manifest.extra
+    number = np.array([extra["sources"].index(name) for name in names], dtype=np.uint16)
+    return shard._replace(rows=shard.rows + np.uint64(extra["first_rows"][index]), source=number[shard.source])

@@ -1,15 +1,16 @@
 """Duplicates: which documents are copies of each other, exactly or nearly, within and between all sources.
 
-    signatures  map     each document's band fingerprints, and its content id, to the partition of their high bits
+    partition   map     each document's band fingerprints, and its content id, to the partition of their high bits
     edges       reduce  documents that agree in a band: an edge from each to the smallest row of its bucket; most agree
                         with none and are filtered out (:mod:`headrace.select.duplicates.repeats`) before the sort
     exact       reduce  the same for equal content ids
     components  fold    union-find over all edges, or star contraction; the label is the smallest row
     publish     map     the sidecar, row by row beside the documents
 
-Nothing is decided here: :mod:`headrace.select.verdicts` elects the document to keep. No phase holds an object a
-document, or more than its budget: the fold works over two mapped files of a row number a document while the budget
-holds them, and by sorting edges on disk beyond (:mod:`headrace.select.duplicates.labels`).
+What documents are compared by was worked out before (:mod:`headrace.select.duplicates.signatures`), so that these
+global phases read no text. Nothing is decided here: :mod:`headrace.select.verdicts` elects the document to keep. No
+phase holds an object a document, or more than its budget: the fold works over two mapped files of a row number a
+document while the budget holds them, and by sorting edges on disk beyond (:mod:`headrace.select.duplicates.labels`).
 
 A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One of fewer
 units than a shingle is a single shingle, its whole cleaned text. With ``signature: datasketch`` it is as SlimPajama has
@@ -18,7 +19,6 @@ it: neither has a shingle, and all of them are candidates of each other.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,14 +27,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.errors import UserError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
+from headrace.select.duplicates.signatures import Signatures
 
 if TYPE_CHECKING:
-    from headrace.flow.exchange import Spill
-    from headrace.recipe.schema import Near, Recipe
+    from headrace.recipe.schema import Recipe
 
 SCHEMA = pa.schema(
     [
@@ -55,10 +54,6 @@ PARTITION_BYTES = 64 << 20
 # Beyond this many the slices that a map task writes get too small to read well; larger partitions are sorted on disk.
 MOST_PARTITIONS = 2048
 
-# Text cleaned at a time: code points are four times as long, and 1 MB of them stays in the second-level cache (513 MB/s
-# cleaned against 372 by batches of 1 MB).
-BATCH_BYTES = 1 << 18
-
 # A partition of at most this share of the budget is held between its two passes; a larger one is read twice.
 HELD_SHARE = 0.2
 
@@ -66,6 +61,8 @@ HELD_SHARE = 0.2
 EDGE_CHUNK = 1 << 18
 
 ROW_GROUP = 1 << 16
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 def narrow(dtype: np.dtype, rows: int) -> np.dtype:
@@ -90,29 +87,15 @@ class Duplicates(Step):
     """The sidecar of duplicates.
 
     Attributes:
-        documents: the step that makes the documents.
-        near: how near-duplicates are found; None to leave them.
+        signatures: the step that makes the signatures, with or without bands.
         exact: whether equal content ids are found.
-
-    Raises:
-        UserError: the signature is longer than the sketch supports.
     """
 
-    documents: Step
-    near: Near | None
+    signatures: Signatures
     exact: bool
 
     kind: ClassVar[str] = "duplicates"
-    VERSION: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        most = 1 << 15  # minhash.MOST_VALUES, which cannot be imported without compiling kernels
-        if self.near is not None and self.near.values > most:
-            raise UserError(
-                f"A signature of {self.near.values} values is too long.",
-                "deduplicate.near.values",
-                f"Use at most {most}; 128 is usual.",
-            )
+    VERSION: ClassVar[int] = 3
 
     @staticmethod
     def of(recipe: Recipe, documents: Step) -> Duplicates:
@@ -123,104 +106,60 @@ class Duplicates(Step):
         near = wanted.near if wanted is not None else None
         if near is None and check == "near":
             near = Near()
-        return Duplicates(documents, near, check is not None or (wanted is not None and wanted.exact))
-
-    def bands(self) -> tuple[int, int]:
-        """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""
-        if self.near is None:
-            return 0, 0
-        from headrace.select.duplicates.fingerprints import bands_of
-
-        return bands_of(self.near)
+        exact = check is not None or (wanted is not None and wanted.exact)
+        return Duplicates(Signatures(documents, near), exact)
 
     def params(self) -> dict[str, Any]:
-        """The signature's shape and the tables of Unicode; the threshold only through the bands that it gives."""
-        near = None
-        if self.near is not None:
-            bands, rows = self.bands()
-            shape = {"unit": self.near.unit, "ngram": self.near.ngram, "values": self.near.values}
-            near = {**shape, "bands": bands, "rows": rows, "unicode": unicodedata.unidata_version}
-            if self.near.signature != "fast":
-                near["signature"] = self.near.signature
-        return {"exact": self.exact, "near": near}
+        """Whether copies are found, and the signatures' shape."""
+        return {"exact": self.exact, **self.signatures.params()}
 
     def inputs(self) -> dict[str, Step]:
-        """The documents."""
-        return {"documents": self.documents}
+        """The documents and their signatures."""
+        return {"documents": self.signatures.documents, "signatures": self.signatures}
 
     def phases(self) -> list[Phase]:
-        """Signatures, edges, exact, components, publish."""
+        """Partition, edges, exact, components, publish."""
         return [
-            Phase("signatures", sidecar.plan, self._signatures, _signature_memory),
+            Phase("partition", _plan_shards, self._partition),
             Phase("edges", self._plan_edges, self._edges),
             Phase("exact", self._plan_exact, self._exact),
             Phase("components", lambda ctx: [{}], self._components),
-            Phase("publish", sidecar.plan, self._publish),
+            Phase("publish", _plan_shards, self._publish),
         ]
 
-    # Phase "signatures".
+    # Phase "partition".
 
     def _band_partitions(self, ctx: TaskContext) -> int:
         rows = ctx.input("documents").rows
-        return partitions(rows * self.bands()[0], narrow(BAND, rows)) if self.near else 0
+        bands = self.signatures.bands()[0]
+        return partitions(rows * bands, narrow(BAND, rows)) if bands else 0
 
     def _id_partitions(self, ctx: TaskContext) -> int:
         rows = ctx.input("documents").rows
         return partitions(rows, narrow(ID, rows)) if self.exact else 0
 
-    def _spills(self, ctx: TaskContext) -> tuple[Spill, Spill]:
-        """Where a map task sends the band fingerprints and the content ids of its documents."""
+    def _partition(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.flow.exchange import Spill
+        from headrace.select.duplicates.signatures import read
 
-        rows = ctx.input("documents").rows
-        return (
-            Spill(ctx, "bands", narrow(BAND, rows), max(1, self._band_partitions(ctx))),
-            Spill(ctx, "ids", narrow(ID, rows), max(1, self._id_partitions(ctx))),
-        )
-
-    def _signatures(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        from headrace.documents.store import read_batches, text_buffers
-        from headrace.flow.keys import parse_ids
-
-        documents = ctx.input("documents")
-        row = int(documents.row_offsets[spec["shard"]])
-        sizes = []
-        to_bands, to_ids = self._spills(ctx)
-        with to_bands as bands, to_ids as ids:
-            for batch in _batches(ctx, read_batches(documents.shard_path(spec["shard"]), ["id", "text"], BATCH_BYTES)):
-                ctx.at(f"document rows {row} to {row + batch.num_rows - 1}")
-                data, offsets = text_buffers(batch.column("text"))
-                rows = np.arange(row, row + batch.num_rows, dtype=np.uint64)
-                if self.near is not None:
-                    found = self._band_records(data, offsets, rows, bands.dtype)
-                    bands.add(high_bits(found["fingerprint"], bands.partitions), found)
+        rows, row = ctx.input("documents").rows, int(ctx.input("documents").row_offsets[spec["shard"]])
+        with (
+            Spill(ctx, "bands", narrow(BAND, rows), max(1, self._band_partitions(ctx))) as bands,
+            Spill(ctx, "ids", narrow(ID, rows), max(1, self._id_partitions(ctx))) as ids,
+        ):
+            for signed in read(ctx.input("signatures"), spec["shard"]):
+                found = np.empty(signed.fingerprints.size, dtype=bands.dtype)
+                found["fingerprint"] = signed.fingerprints.ravel()
+                found["row"] = np.repeat(row + signed.which, signed.fingerprints.shape[1])
+                bands.add(high_bits(found["fingerprint"], bands.partitions), found)
                 if self.exact:
-                    records = np.empty(batch.num_rows, dtype=ids.dtype)
-                    halves = parse_ids(batch.column("id"))
-                    records["high"], records["low"], records["row"] = halves[:, 0], halves[:, 1], rows
+                    records = np.empty(len(signed.high), dtype=ids.dtype)
+                    records["high"], records["low"] = signed.high, signed.low
+                    records["row"] = np.arange(row, row + len(records))
                     ids.add(high_bits(records["high"], ids.partitions), records)
-                sizes.append(np.diff(offsets))
-                row += batch.num_rows
-                ctx.progress(batch.num_rows, len(data))
-        with ctx.intermediate(f"bytes-{ctx.task:05d}.npy") as out, open(out.path, "wb") as f:
-            np.save(f, np.concatenate([*sizes, np.empty(0, dtype=np.int64)]))
-        return {"documents": sum(map(len, sizes))}
-
-    def _band_records(
-        self,
-        data: npt.NDArray[np.uint8],
-        offsets: npt.NDArray[np.int64],
-        rows: npt.NDArray[np.uint64],
-        dtype: np.dtype,
-    ) -> npt.NDArray[np.void]:
-        from headrace.select.duplicates.fingerprints import fingerprints
-
-        assert self.near is not None
-        which, found = fingerprints(self.near, data, offsets)
-        records = np.empty(found.size, dtype=dtype)
-        records["fingerprint"] = found.ravel()
-        records["row"] = np.repeat(rows[which], found.shape[1])
-        return records
+                row += len(signed.high)
+                ctx.progress(len(signed.high))
+        return {}
 
     # Phases "edges" and "exact".
 
@@ -250,6 +189,7 @@ class Duplicates(Step):
         import pyarrow.parquet as pq
 
         from headrace.select.duplicates.components import row_dtype
+        from headrace.select.duplicates.signatures import read
 
         documents = ctx.input("documents")
         start, stop = documents.row_offsets[spec["shard"] : spec["shard"] + 2].tolist()
@@ -260,7 +200,7 @@ class Duplicates(Step):
             return np.fromfile(path, dtype, stop - start, offset=start * dtype.itemsize).astype(np.uint64)
 
         component, size, first = found("labels"), found("sizes"), found("exact")
-        lengths = np.load(ctx.scratch("signatures", f"bytes-{spec['shard']:05d}.npy"))
+        lengths = np.concatenate([_NONE, *(signed.bytes for signed in read(ctx.input("signatures"), spec["shard"]))])
         table = pa.table(
             [
                 pa.array(component, mask=size == 1),
@@ -298,25 +238,16 @@ class Duplicates(Step):
             "member_bytes": sum(result["bytes"] for result in published),
         }
         value: dict[str, Any] = {"counts": counts, "schema": {field.name: str(field.type) for field in SCHEMA}}
-        if self.near is not None:
+        if self.signatures.near is not None:
             from headrace.select.duplicates.bands import curve
 
-            value["candidate_probability"] = curve(*self.bands())
+            value["candidate_probability"] = curve(*self.signatures.bands())
         return value
 
 
-def _signature_memory(spec: dict[str, Any]) -> int:
-    """A row group as it is read and decoded, and code points of four bytes for its largest document."""
-    return (24 << 20) + 6 * int(spec["bytes"])
-
-
-def _batches(ctx: TaskContext, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches; one document at a time if a worker died here."""
-    for batch in batches:
-        if ctx.careful:
-            yield from (batch.slice(row, 1) for row in range(batch.num_rows))
-        else:
-            yield batch
+def _plan_shards(ctx: TaskContext) -> list[dict[str, Any]]:
+    """One task for each shard."""
+    return [{"shard": shard, "size": entry["rows"]} for shard, entry in enumerate(ctx.input("documents").shards)]
 
 
 def _stars(ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]) -> dict[str, Any]:
@@ -348,18 +279,18 @@ def _repeated(ctx: TaskContext, name: str, partition: int, dtype: np.dtype) -> I
     from headrace.flow.exchange import partition_size, read_partition
     from headrace.select.duplicates.repeats import Repeats
 
-    count = partition_size(ctx, "signatures", name, partition)
+    count = partition_size(ctx, "partition", name, partition)
     repeats = Repeats(count, ctx.memory // 8)
     held: list[npt.NDArray[np.void]] = []
     small = count * dtype.itemsize <= ctx.memory * HELD_SHARE
-    for records, _ in read_partition(ctx, "signatures", name, partition, dtype):
+    for records, _ in read_partition(ctx, "partition", name, partition, dtype):
         repeats.see(records)
         if small:
             held.append(records)
     while held:
         yield repeats.pick(held.pop(0))
     if not small:
-        for records, _ in read_partition(ctx, "signatures", name, partition, dtype):
+        for records, _ in read_partition(ctx, "partition", name, partition, dtype):
             yield repeats.pick(records)
 
 

@@ -1,0 +1,105 @@
+"""A corpus that grows: one file in a hundred is new, and a finished run is brought up to date.
+
+The new run must leave the artifacts that a run from nothing leaves. Wall time, the start of the workers included in
+both: it is what a user waits. The steps that look at all documents together (candidates, components, verdicts, the
+sequence) are done again in full.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from bench import pipelines
+from bench.corpus import files, lines
+from bench.corpus import texts as read_texts
+from bench.harness import Result, Setting, megabytes, require, versions
+from bench.vocabularies import byte_level
+from headrace import pipeline
+from headrace.recipe.load import load_recipe
+
+NEW_SHARE = 0.01
+TARGET = 0.1  # of the first run's time
+
+
+def run(setting: Setting) -> Iterator[Result]:
+    """The time of the second run as a share of the first one's, to the verdicts, the tokens and the sequence."""
+    texts = read_texts(setting.corpus)
+    definition = byte_level(setting, texts)
+    corpus, new = setting.work / "growing", setting.work / "growing-new"
+    held = hold_back(setting.corpus, corpus, new)
+    sections = pipelines.all_steps(setting) | {"tokenizer": pipelines.tokenizer_file(setting, definition)}
+    recipe = pipelines.recipe(replace(setting, corpus=corpus), **sections)
+    stage = {"name": "all", "sequence_length": pipelines.SEQUENCE_LENGTH, "sources": {s: {} for s in recipe["sources"]}}
+    recipe |= {"stages": [stage]}
+    for until in ("verdicts", "tokens", "sequence-all"):
+        figures = [once(setting, recipe, corpus, new, until, check=turn == 0) for turn in range(setting.rounds + 1)][1:]
+        share = statistics.median(again / first for first, again in figures)
+        first, again = (statistics.median(column) for column in zip(*figures, strict=True))
+        note = f"{megabytes(texts):.0f} MB of text, {held / 1e6:.1f} MB of it new; {again:.2f} s after {first:.2f} s"
+        name = f"grow, until {until.split('-')[0]}"
+        yield Result(name, None, share, None, "s", None, TARGET, "ours", setting.cores, versions(None), note)
+
+
+def hold_back(origin: Path, corpus: Path, new: Path) -> int:
+    """Copy a corpus but for the last :data:`NEW_SHARE` of each source, which goes to files of their own.
+
+    Returns:
+        The bytes of those, as JSON lines.
+    """
+    for folder in (corpus, new):
+        shutil.rmtree(folder, ignore_errors=True)
+    held = 0
+    for source, paths in groupby(files(origin), key=lambda path: path.parent.name):
+        every = {path.name: list(lines(path)) for path in paths}
+        wanted = NEW_SHARE * sum(len(line) for rows in every.values() for line in rows)
+        last, taken = list(every)[-1], []
+        while sum(map(len, taken)) < wanted and len(every[last]) > 1:
+            taken.append(every[last].pop())
+        for name, rows in every.items():
+            write(corpus / source / name, rows)
+        write(new / source / f"{next(iter(every))}-new.jsonl.zst", taken)
+        held += sum(map(len, taken))
+    return held
+
+
+def write(path: Path, rows: list[bytes]) -> None:
+    """Write lines as .jsonl.zst."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(zstandard.ZstdCompressor(level=3).compress(b"".join(rows)))
+
+
+def once(
+    setting: Setting, recipe: dict[str, Any], corpus: Path, new: Path, until: str, check: bool
+) -> tuple[float, float]:
+    """Seconds of a first run and of the second one, when the new files are there too."""
+    folder = setting.work / "grown"
+    shutil.rmtree(folder, ignore_errors=True)
+    added = {path: corpus / path.relative_to(new) for path in files(new)}
+    for path in added.values():
+        path.unlink(missing_ok=True)
+    first = timed(recipe, folder, until, setting.cores)
+    for path, target in added.items():
+        shutil.copyfile(path, target)
+    again = timed(recipe, folder, until, setting.cores)
+    if check:
+        made = pipeline.digest(folder)
+        shutil.rmtree(folder)
+        timed(recipe, folder, until, setting.cores)
+        require(pipeline.digest(folder) == made, "a run that grew differs from a run from nothing")
+    return first, again
+
+
+def timed(recipe: dict[str, Any], folder: Path, until: str, cores: int) -> float:
+    """Seconds of a run."""
+    since = time.perf_counter()
+    pipeline.run(load_recipe(recipe), folder, workers=cores, memory=pipelines.MEMORY, until=until)
+    return time.perf_counter() - since
