@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.reuse import THREADS, place
-from headrace.flow.storage import digest_file, disk_refusal, fsync_folder
+from headrace.flow.storage import digest_file, fsync_folder, refusal
 
 if TYPE_CHECKING:
     from headrace.flow.step import Step
@@ -37,7 +37,7 @@ class Store:
             self.artifacts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             mend = "Choose another --store or mend its permissions."
-            raise disk_refusal(error, folder) or UserError(
+            raise refusal(error, folder) or UserError(
                 f"The store cannot be made: {error}.", str(folder), mend
             ) from None
 

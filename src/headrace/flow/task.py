@@ -247,7 +247,7 @@ class TaskContext:
         try:
             spec = specs[self.task]
             result = phase_named(self.step, self.phase).work(self, spec)
-            keys = {name: spec[name] for name in ("key", "like") if name in spec}
+            keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
             write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **keys})
         finally:
             self.close()
