@@ -177,5 +177,5 @@ def _bytes_per_token(recipe: Recipe, texts: list[str]) -> float:
     from headrace.tokens.engine import Texts
     from headrace.tokens.load import open_file
 
-    encoded = open_file(path, recipe.tokenizer.special).encode(Texts.of(texts))
+    encoded = open_file(path, recipe.tokenizer.special, loses=recipe.tokenizer.loses).encode(Texts.of(texts))
     return sum(len(text.encode("utf-8", "replace")) for text in texts) / max(1, len(encoded.tokens))

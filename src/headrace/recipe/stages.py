@@ -89,6 +89,8 @@ class TokenizerConfig(Section):
                 "a tokenizer is either trained or read from a file",
                 "give one of `train: {vocab_size: 32000}` and `file: tokenizer.json`",
             )
+        if self.train is not None and self.loses:
+            raise wrong("a tokenizer trained here loses nothing", "leave `loses` out", "loses")
         return self
 
 

@@ -61,7 +61,6 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     needed = needed_roles(recipe)
     definition, roles = file_tokenizer(recipe.tokenizer, needed)
     require_valid(definition)
-    engine_from(definition, special_ids(definition, roles.spelled))
     size = len(token_bytes(definition))
     notes = []
     if not losses(definition) and dummy_rule(definition) == "unless there is one":
@@ -205,6 +204,7 @@ class Tokenizer(Step):
 
     def _copy(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         definition, roles = self.from_file
+        engine_from(definition, special_ids(definition, roles.spelled))  # raises what only texts tell, early in a run
         return self._publish(ctx, definition, roles.spelled)
 
     def _publish(self, ctx: TaskContext, definition: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
