@@ -10,6 +10,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -289,7 +290,7 @@ def _run(
                 for note in notes:
                     log.notice(note)
                 wanted = _prepare(recipe, folder, until, check_input)
-                mending(lambda: _make(wanted, folder, workers, memory, log, verify), folder, log)
+                mending(lambda: _make(recipe, wanted, folder, workers, memory, log, verify), folder, log)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
             log.emit("stopped", reason="interrupted")
@@ -320,7 +321,9 @@ def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool)
     return wanted
 
 
-def _make(wanted: list[Step], folder: Path, workers: int, memory: int, log: EventLog, verify: bool) -> None:
+def _make(
+    recipe: Recipe, wanted: list[Step], folder: Path, workers: int, memory: int, log: EventLog, verify: bool
+) -> None:
     """Make what is wanted: models when all else is there, and it is known that they fit it."""
     from headrace.flow.executors.inline import InlineExecutor
     from headrace.flow.executors.local import LocalExecutor
@@ -330,12 +333,48 @@ def _make(wanted: list[Step], folder: Path, workers: int, memory: int, log: Even
     executor = LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, wanted, memory)
     try:
         models = [step for step in wanted if isinstance(step, Model)]
-        make([step for step in wanted if step not in models], folder, executor, log, memory, verify)
+        for steps in by_expectation(recipe, [step for step in wanted if step not in models]):
+            make(steps, folder, executor, log, memory, verify)
+            compare(recipe, wanted, folder, log)
         for model in models:
             model.check_steps(folder)
         make(models, folder, executor, log, memory, verify)
     finally:
         executor.close()
+
+
+def by_expectation(recipe: Recipe, steps: list[Step]) -> list[list[Step]]:
+    """Steps in the order of the flow, cut behind each whose counts the recipe expects something of."""
+    from headrace.report.departures import COUNTED, expects
+
+    cuts = [i + 1 for i, step in enumerate(steps) if step.kind in COUNTED] if expects(recipe) else []
+    return [steps[a:b] for a, b in pairwise([0, *cuts, len(steps)]) if a < b]
+
+
+def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> None:
+    """Say where what is made so far is not as the recipe expects.
+
+    Raises:
+        UserError: there is such a place, and the recipe asks to stop then.
+    """
+    from headrace.report.corpus_facts import source_facts
+    from headrace.report.departures import COUNTED, departures, expects
+
+    if not expects(recipe):
+        return
+    finals = {step.kind: folder / "artifacts" / step.name for step in steps if step.kind in COUNTED}
+    made = {kind: Artifact.open(path) for kind, path in finals.items() if path.is_dir()}
+    if "documents" not in made:
+        return
+    said = departures(recipe, [source_facts(name, **made) for name in recipe.sources])
+    for text in said:
+        log.notice(text)
+    if said and recipe.expect.stop:
+        raise UserError(
+            "The run is not as its recipe expects:\n" + "\n".join(f"  {text}" for text in said),
+            "expect",
+            "Mend the data or the recipe, widen the range, or leave out expect.stop to be told and go on.",
+        )
 
 
 def look_at_tokenizer(recipe: Recipe) -> list[str]:

@@ -71,10 +71,13 @@ def run(
         if json:
             say_json(pipeline.status(folder))
         else:
+            from headrace.report.departures import departures
             from headrace.report.gather import records
-            from headrace.report.summary import corpus_lines
+            from headrace.report.summary import corpus_lines, departure_lines
 
-            say("\n".join(corpus_lines(records(folder), screen())))
+            sources = records(folder)
+            said = departure_lines(departures(loaded, sources), screen())
+            say("\n".join([*corpus_lines(sources, screen()), *said]))
             say(f"{folder} is done until {until}. Go on with the same command without --until.")
     else:
         _close(folder, report, json)

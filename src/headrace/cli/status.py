@@ -15,14 +15,18 @@ def status(run: RunFolder, json: Json = False) -> None:
     from dataclasses import asdict
 
     from headrace import pipeline
+    from headrace.report.departures import departures
     from headrace.report.gather import records
-    from headrace.report.summary import corpus_lines
+    from headrace.report.summary import corpus_lines, departure_lines
 
     state, sources = pipeline.status(run), records(run)
+    said = departures(pipeline.read_recipe(run), sources)
     if json:
-        say_json(state | {"sources": [asdict(source) | {"read": source.read} for source in sources]})
+        told = [asdict(source) | {"read": source.read} for source in sources]
+        say_json(state | {"sources": told, "departures": said})
     else:
-        say(render(state, run, corpus_lines(sources, screen()) if sources else []))
+        lines = [*corpus_lines(sources, screen()), *departure_lines(said, screen())] if sources else []
+        say(render(state, run, lines))
 
 
 def render(state: dict[str, Any], run: Path, records: list[str]) -> str:

@@ -62,7 +62,7 @@ def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     """
     source = recipe.sources[name]
     expect = source.expect
-    if expect is not None and (expect.tokens is not None or expect.bytes is not None):
+    if expect is not None and expect.counts:
         tokens = round(expect.bytes / BYTES_PER_TOKEN) if expect.tokens is None and expect.bytes else expect.tokens or 0
         size = round(tokens * BYTES_PER_TOKEN) if expect.bytes is None else expect.bytes
         basis: Basis = "estimated" if expect.tokens is None and recipe.stages else "expected"

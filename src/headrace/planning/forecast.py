@@ -108,7 +108,7 @@ def _benchmarks(recipe: Recipe) -> list[str]:
     try:
         list_benchmarks(recipe.decontaminate)
     except UserError as error:
-        if any(source.expect is None for source in recipe.sources.values()):
+        if not all(source.is_counted for source in recipe.sources.values()):
             raise
         return [f"A benchmark is not there: {error.where}."]
     return []

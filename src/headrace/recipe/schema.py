@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from headrace.recipe.base import Count, Name, Section, Size, wrong
+from headrace.recipe.base import Count, Name, Section, Size, suggest, wrong
 from headrace.recipe.cleaning import (
     Benchmark,
     CodeFilter,
@@ -19,11 +19,12 @@ from headrace.recipe.cleaning import (
     Split,
 )
 from headrace.recipe.columns import DOCUMENT, MEASURES
+from headrace.recipe.expected import Expect, Expected, Rates
 from headrace.recipe.expressions import Mistake, Node, columns, parse
 from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName, Reader, Rule
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
-from headrace.recipe.sources import CHAT_FORMATS, DocumentsConfig, Expect, Fields, FileSet, Source
+from headrace.recipe.sources import CHAT_FORMATS, DocumentsConfig, Fields, FileSet, Source
 from headrace.recipe.stages import (
     Fim,
     Pack,
@@ -44,6 +45,7 @@ __all__ = [
     "Deduplicate",
     "DocumentsConfig",
     "Expect",
+    "Expected",
     "Fields",
     "FileSet",
     "Filters",
@@ -107,6 +109,7 @@ class Recipe(Section):
         default=(), description="The stages, in training order; none stops at clean documents."
     )
     model: ModelSection | None = Field(default=None, description="The model; null stops at the stages' sequences.")
+    expect: Expected = Field(default=Expected(), description="Rates that a run is compared with.")
 
     @model_validator(mode="before")
     @classmethod
@@ -144,6 +147,22 @@ class Recipe(Section):
                 raise wrong(f"there is no source {name!r}", f"the sources are {', '.join(self.sources)}", place)
             if place.startswith("documents.map") and self.sources[name].is_chat:
                 raise wrong(f"the turns of the conversations of {name!r} are not text to be changed", "", place)
+        return self
+
+    @model_validator(mode="after")
+    def _reasons_exist(self) -> Recipe:
+        rules = [key for key in CodeFilter.model_fields if key != "sources"] + [
+            rule.name for rule in self.filters.rules
+        ]
+        known = ["all", "short", *(f"filter:{name}" for name in rules), *(f"failed:{name}" for name in self.measures)]
+        known += ["contaminated", "duplicate", "holdout"]
+        sections: list[tuple[str, Rates]] = [("expect", self.expect)]
+        sections += [(f"sources.{name}.expect", s.expect) for name, s in self.sources.items() if s.expect is not None]
+        for place, section in sections:
+            for reason in section.removed:
+                if reason not in known:
+                    mend = suggest(reason, known) or f"the reasons are {', '.join(known)}"
+                    raise wrong(f"documents are never removed as {reason!r}", mend, f"{place}.removed.{reason}")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from headrace.recipe.base import Count, Section, Size, listed, wrong
+from headrace.recipe.base import Section, Size, listed, wrong
+from headrace.recipe.expected import Expect
 from headrace.recipe.functions import Map, Reader
 
 Format = Literal[
@@ -45,14 +46,6 @@ class Fields(Section):
     language: str | None = Field(default=None, description="Field that holds a document's language.")
 
 
-class Expect(Section):
-    """Counts known beforehand, for `headrace plan`; they change nothing in a run."""
-
-    documents: Count | None = Field(default=None, description="Documents in the source.")
-    tokens: Count | None = Field(default=None, description="Tokens in the source, after cleaning.")
-    bytes: Size | None = Field(default=None, description="Bytes of text in the source, such as `820GB`.")
-
-
 class Source(Section):
     """A named corpus: its files, their format, and what is true of all its documents."""
 
@@ -87,7 +80,15 @@ class Source(Section):
         description="Take at most this much, such as `8MB`, counted in bytes of the files (of the text, when "
         "compressed): whole files or rows, in the keyed order of the files' names.",
     )
-    expect: Expect | None = Field(default=None, description="Counts known beforehand, used by `headrace plan`.")
+    expect: Expect | None = Field(
+        default=None,
+        description="What is known beforehand: counts for `headrace plan`, and rates that a run is compared with.",
+    )
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the recipe states how much there is, so that a plan needs no files."""
+        return self.expect is not None and self.expect.counts
 
     @property
     def is_chat(self) -> bool:

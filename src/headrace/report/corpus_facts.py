@@ -76,8 +76,9 @@ def source_facts(
         judged = verdicts.manifest.counts[name]
         facts = replace(facts, kept=judged["kept"], removed=judged["removed"], splits=judged["splits"])
     if tokens is not None:
-        stored = tokens.manifest.counts[name].values()
-        facts = replace(facts, tokens=sum(split["tokens"] for split in stored))
+        splits = tokens.manifest.counts[name].values()
+        amounts = {key: sum(split[key] for split in splits) for key in ("tokens", "bytes")}
+        facts = replace(facts, tokens=amounts["tokens"], stored_bytes=amounts["bytes"])
     return facts
 
 

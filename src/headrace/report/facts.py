@@ -28,6 +28,7 @@ class SourceFacts:
         removed: reason -> documents.
         splits: split -> kept documents.
         tokens: tokens of the kept documents, each counted once; None before they are tokenised.
+        stored_bytes: UTF-8 bytes of those documents' text; None before they are tokenised.
         lost_rows: records that damaged files promised and did not give.
         lost_bytes: bytes of damaged files that could not be read, where records are not told.
     """
@@ -43,6 +44,7 @@ class SourceFacts:
     removed: dict[str, int] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     tokens: int | None = None
+    stored_bytes: int | None = None
     lost_rows: int = 0
     lost_bytes: int = 0
 
@@ -288,6 +290,7 @@ class RunFacts:
         base: resident bytes of a worker before it does anything.
         seconds: duration of the last run, which may have found most of it made; None if it has not finished.
         report: the page, once it is written.
+        departures: what is not as the recipe expects, in sentences.
     """
 
     run: str
@@ -307,6 +310,7 @@ class RunFacts:
     base: int | None = None
     seconds: float | None = None
     report: str | None = None
+    departures: list[str] = field(default_factory=list)
 
     @property
     def documents(self) -> int:

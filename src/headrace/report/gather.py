@@ -10,6 +10,7 @@ from headrace.recipe.load import load_sealed
 from headrace.recipe.schema import Recipe
 from headrace.report.chosen import Key, chosen
 from headrace.report.corpus_facts import corpus_facts, source_facts
+from headrace.report.departures import departures
 from headrace.report.facts import RunFacts, SourceFacts, StageFacts
 from headrace.report.licence_facts import licence_facts
 from headrace.report.stage_facts import stage_facts
@@ -49,6 +50,7 @@ def gather(run: Path | str) -> RunFacts:
         base=told.base,
         seconds=told.seconds,
         report=str(page) if page.exists() else None,
+        departures=departures(recipe, corpus.sources),
     )
 
 
@@ -60,7 +62,8 @@ def records(run: Path) -> list[SourceFacts]:
     if documents is None:
         return []
     names = [name for name in recipe.sources if name in documents.manifest.counts]
-    return [source_facts(name, documents, artifacts.get(("verdicts", None))) for name in names]
+    verdicts, tokens = artifacts.get(("verdicts", None)), artifacts.get(("tokens", None))
+    return [source_facts(name, documents, verdicts, tokens) for name in names]
 
 
 def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifact]:

@@ -23,6 +23,7 @@ def page(facts: RunFacts) -> str:
     """The whole page as HTML."""
     sections = [
         ("sources", "What went in", went_in(facts)),
+        ("departures", "Not as the recipe expects", _departures(facts)),
         ("removed", "What was removed, and why", removed(facts)),
         ("splits", "Splits", splits(facts)),
         ("stages", "Stages", stages(facts)),
@@ -48,6 +49,10 @@ def page(facts: RunFacts) -> str:
         element("style", style()),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _departures(facts: RunFacts) -> Markup | None:
+    return element("ul", [element("li", text) for text in facts.departures]) if facts.departures else None
 
 
 def style() -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from headrace.documents.readers.base import lost
@@ -21,7 +22,8 @@ Row = tuple[str, ...]
 
 def summary_lines(facts: RunFacts, width: int = WIDTH) -> list[str]:
     """Plain lines of at most so many characters."""
-    lines = [*corpus_lines(facts.sources, width), *_stages(facts, width), *_losses(facts, width)]
+    lines = [*corpus_lines(facts.sources, width), *departure_lines(facts.departures, width)]
+    lines += [*_stages(facts, width), *_losses(facts, width)]
     return [_fit(one_line(line), width) for line in [*lines, *_samples(facts, width), *_end(facts)]]
 
 
@@ -69,6 +71,7 @@ def to_json(facts: RunFacts) -> dict[str, Any]:
             }
             for s in facts.sources
         },
+        "departures": facts.departures,
         "stages": {stage.name: _stage_json(stage) for stage in facts.stages},
         "report": facts.report,
     }
@@ -145,6 +148,14 @@ def corpus_lines(sources: list[SourceFacts], width: int = WIDTH) -> list[str]:
     rows = [("source", *columns)]
     rows += [(s.name, *(whole(values[i]) for values in columns.values())) for i, s in enumerate(sources)]
     return [*lines, *_grid(rows, width)]
+
+
+def departure_lines(departures: list[str], width: int = WIDTH) -> list[str]:
+    """What is not as the recipe expects."""
+    if not departures:
+        return []
+    lines = (wrap(text, width, initial_indent="  ", subsequent_indent="    ") for text in departures)
+    return ["Not as the recipe expects", *(line for some in lines for line in some)]
 
 
 def _stages(facts: RunFacts, width: int) -> list[str]:

@@ -1,0 +1,65 @@
+"""The recipe's `expect`: what its author knows beforehand, so that a run can say where it came out otherwise."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from headrace.recipe.base import Count, Section, Size, wrong
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= value[0] <= value[1]:
+        raise wrong(f"[{value[0]:g}, {value[1]:g}] is no range", "write [least, most], such as [0, 0.2]")
+    return value
+
+
+def _share(value: tuple[float, float]) -> tuple[float, float]:
+    if value[1] > 1:
+        raise wrong(f"{value[1]:g} is not a share", "write [least, most] from 0 to 1, such as [0, 0.2]")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""The least and the most that is expected."""
+
+Shares = Annotated[Range, AfterValidator(_share)]
+"""The least and the largest share that is expected, in [0, 1]."""
+
+
+class Rates(Section):
+    """Rates that are expected, each as [least, most]; a run says which it departs from."""
+
+    quarantined: Shares | None = Field(default=None, description="Share of records that cannot be read.")
+    kept: Shares | None = Field(default=None, description="Share of documents that are kept.")
+    removed: dict[str, Shares] = Field(
+        default={},
+        description="Share of documents that are removed, by reason, such as `{duplicate: [0.05, 0.2]}`; `all` is all "
+        "reasons together.",
+    )
+    tokens_per_byte: Range | None = Field(default=None, description="Tokens of kept documents to a byte of their text.")
+
+
+class Expected(Rates):
+    """Rates expected of all sources together, each as [least, most]; of single ones under `sources.NAME.expect`.
+
+    A run says which it departs from: as it goes, at its end, in its report and in `headrace status`.
+    """
+
+    stop: bool = Field(
+        default=False, description="Stop a run that departs from any of them, those of single sources included."
+    )
+
+
+class Expect(Rates):
+    """What is known of a source beforehand: counts for `headrace plan`, and rates as under `expect`."""
+
+    documents: Count | None = Field(default=None, description="Documents in the source, for a plan.")
+    tokens: Count | None = Field(default=None, description="Tokens in the source, after cleaning, for a plan.")
+    bytes: Size | None = Field(default=None, description="Bytes of text in the source, such as `820GB`, for a plan.")
+
+    @property
+    def counts(self) -> bool:
+        """Whether a plan can do without the files."""
+        return self.tokens is not None or self.bytes is not None
