@@ -28,6 +28,7 @@ from headrace.recipe.stages import SpecialTokens, Stage
 from headrace.sequence.chat import transform as chat_transform
 from headrace.sequence.chat import turns_of
 from headrace.sequence.fim import transform as fim_transform
+from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.step import Sequence
 from headrace.sequence.store import SequenceReader, open_sequence
 from headrace.tokens.definition import byte_level_definition, fingerprint
@@ -219,7 +220,7 @@ def stage(**keys: Any) -> Stage:
 def of_stage(config: Stage, seed: int = 1, sources: tuple[tuple[str, int], ...] = SOURCES, **keys: Any) -> Sequence:
     """The step of a stage's sequence."""
     chat = tuple(name for name in config.sources if name == "chat")
-    return Sequence(config, seed, chat_sources=chat, stage=config.name, **inputs(sources), **keys)
+    return Sequence(SequenceParameters(config.name, config, seed, chat, **keys), **inputs(sources))
 
 
 def build(run: Path, step: Step, memory: int = 64 << 20) -> SequenceReader:
@@ -251,13 +252,13 @@ def expected_documents(sequence: SequenceReader, step: Sequence) -> Any:
         if (row, epoch) in cache:
             return cache[row, epoch]
         text, source = Texts.of([rows[row]["text"]]), rows[row]["source"]
-        fim = step.config.sources[source].fim
+        fim = step.parameters.section.sources[source].fim
         kind, loss = 0, None
-        if source in step.chat_sources:
-            chats = chat_transform(text, [turns_of(rows[row]["turns"])], engine, step.config.chat)
+        if source in step.parameters.chat_sources:
+            chats = chat_transform(text, [turns_of(rows[row]["turns"])], engine, step.parameters.section.chat)
             tokens, kind, loss = chats.tokens, 3, np.append(chats.loss, chats.end_loss)
         elif fim is not None:
-            key = salt(step.seed, "fim", step.stage, epoch)
+            key = salt(step.parameters.seed, "fim", step.stage, epoch)
             out = fim_transform(text, parse_ids([rows[row]["id"]]), engine, key, fim.rate, fim.spm)
             tokens, kind = out.tokens, int(out.kind[0])
         else:

@@ -72,7 +72,7 @@ def test_every_segment_holds_what_its_document_says(built: Any, name: str) -> No
             whole, carried, kind = document(int(segment["row"]), int(segment["epoch"]))
             assert mine == whole[offset : offset + length]
             assert segment["kind"] == kind
-            assert names[segment["source"]] in step.config.sources
+            assert names[segment["source"]] in step.parameters.section.sources
             carried = carried[offset : offset + length]
             if start > 0 and offset > 0:
                 carried = [False, *carried[1:]]

@@ -15,8 +15,7 @@ from small_build import build, expected_documents, of_stage, open_input, stage, 
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.keys import keyed, parse_ids, salt, unit
-from headrace.sequence.corpus import counts_of
-from headrace.sequence.epochs import repeated
+from headrace.sequence.epochs import counts_of, repeated
 from headrace.sequence.step import Sequence
 from headrace.sequence.store import SequenceReader
 from headrace.sequence.weigh import reached
@@ -73,7 +72,7 @@ def reference(
 ) -> tuple[set[tuple[int, int]], int, int]:
     """The copies of a source, their tokens, and the tokens of the last one, by a plain loop."""
     tokens, document = open_input(sequence, step, "tokens"), expected_documents(sequence, step)
-    low, high = step.config.sources[name].slice
+    low, high = step.parameters.section.sources[name].slice
     order = []
     for number in range(len(tokens.shards)):
         shard = open_shard(tokens, number)
@@ -81,7 +80,9 @@ def reference(
         rows = shard.rows[mine].astype(np.int64)
         table = fetch(open_input(sequence, step, "documents"), rows, ["id"]).column("id")
         ids = parse_ids(table)
-        place, key = (keyed(salt(step.seed, *purpose), ids) for purpose in (("slice",), ("epoch", step.stage)))
+        place, key = (
+            keyed(salt(step.parameters.seed, *purpose), ids) for purpose in (("slice",), ("epoch", step.stage))
+        )
         inside = (low <= unit(place)) & (unit(place) < high)
         order += list(zip(key[inside].tolist(), rows[inside].tolist(), strict=True))
     order.sort()

@@ -6,7 +6,7 @@ One task a block. Still only numbers: each segment goes to the shard of the toke
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,58 +15,51 @@ from headrace.flow.exchange import Spill, partition_counts, sorted_partition
 from headrace.flow.task import TaskContext
 from headrace.sequence.layout import CHOSEN, CUT
 from headrace.sequence.pack import Segments, best_fit, concatenate, rows_of, with_ends
-
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
+from headrace.sequence.parameters import SequenceParameters
 
 # Documents that best-fit packing considers together: at this number rows are over 99.9 % full on ordinary lengths
 # (tests/sequence/test_pack.py), and the pieces take a few megabytes.
 FIT_BLOCK = 1 << 16
 
 
-def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a block that has documents, with its place in its stream."""
-    blocks = step.blocks(ctx)
+    blocks = sequence.blocks(ctx)
     records = partition_counts(ctx, "choose", "chosen")
     tokens = np.zeros(blocks.count, dtype=np.int64)
     for task in range(ctx.tasks("choose")):
         tokens += np.load(ctx.scratch("choose", f"stream-{task:05d}.npy"))
-    if step.config.pack.method == "best_fit":
+    if sequence.section.pack.method == "best_fit":
         return [{"block": int(block), "rows": 0, "row": 0, "whole": True} for block in np.flatnonzero(records)]
     specs = []
     row = 0
     for stream in range(len(blocks.streams)):
         first, stop = (int(b) for b in blocks.first[stream : stream + 2])
-        full = rows_of(int(tokens[first:stop].sum()), step.seq_len)
-        rows = full if step.limit is None else min(full, -(-step.limit // step.seq_len))
+        full = rows_of(int(tokens[first:stop].sum()), sequence.seq_len)
+        rows = full if sequence.limit is None else min(full, -(-sequence.limit // sequence.seq_len))
         at = 0
         for block in range(first, stop):
             if records[block]:
                 specs.append({"block": block, "first": at, "rows": rows, "row": row, "whole": rows == full})
             at += int(tokens[block])
         row += rows
-    if step.split == "train" and row == 0:
+    if sequence.split == "train" and row == 0:
         raise UserError(
-            f"Stage {step.stage!r} has {int(tokens.sum())} tokens, which fill no row of {step.seq_len + 1}.",
-            f"stages.{step.stage}",
+            f"Stage {sequence.stage!r} has {int(tokens.sum())} tokens, which fill no row of {sequence.seq_len + 1}.",
+            f"stages.{sequence.stage}",
             "Shorten sequence_length, add epochs or sources, or let sources share rows (pack.mix_sources).",
         )
     return specs
 
 
-def total_rows(results: list[dict[str, Any]]) -> int:
-    """Rows of the sequence, from what the tasks returned."""
-    return sum(result["used"] for result in results) + max((result["stop"] for result in results), default=0)
-
-
-def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
     """Lay one block into rows."""
     sources = len(ctx.input("tokens").manifest.extra["sources"])
     first_rows = ctx.input("documents").row_offsets
     totals = {name: np.zeros(sources, dtype=np.int64) for name in ("placed", "overlap", "left", "ends")}
     used = 0
     with Spill(ctx, "segments", CUT, len(first_rows) - 1) as spill:
-        for records, segments, overlap, left, ends, more in packed(step, ctx, spec):
+        for records, segments, overlap, left, ends, more in packed(sequence, ctx, spec):
             source = records["source"]
             np.add.at(totals["placed"], source[segments.document], segments.length.astype(np.int64))
             for name, values in (("overlap", overlap), ("left", left), ("ends", ends)):
@@ -87,19 +80,19 @@ def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, An
 Packed = tuple[np.ndarray, Segments, np.ndarray, np.ndarray, np.ndarray, int]
 
 
-def packed(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[Packed]:
+def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[Packed]:
     """Pieces of a block in order.
 
     Yields:
         records, their segments, and for each record int64[n] tokens in two rows, tokens in none, and tokens that end
         it (1 or 0); and how many rows the piece used for itself (best fit only).
     """
-    if step.config.pack.method == "best_fit":
+    if sequence.section.pack.method == "best_fit":
         rows = 0
         for records in in_pieces(ctx, spec, FIT_BLOCK):
             lengths = records["length"].astype(np.int64)
-            totals = with_ends(lengths, step.seq_len)
-            segments, used = best_fit(totals, step.seq_len)
+            totals = with_ends(lengths, sequence.seq_len)
+            segments, used = best_fit(totals, sequence.seq_len)
             overlap = np.bincount(segments.document, weights=segments.length, minlength=len(records)).astype(np.int64)
             segments.row[:] += rows
             yield records, segments, overlap - totals, np.zeros_like(totals), totals - lengths, used
@@ -110,13 +103,13 @@ def packed(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[P
         lengths = records["length"].astype(np.int64) + 1
         # Short rows cut documents into many segments; a piece makes at most about this many.
         most = max(1, ctx.memory // 16 // CUT.itemsize)
-        bounds = np.cumsum(lengths // step.seq_len + 2)
+        bounds = np.cumsum(lengths // sequence.seq_len + 2)
         start = 0
         while start < len(records):
             base = int(bounds[start - 1]) if start else 0
             stop = max(start + 1, int(np.searchsorted(bounds, base + most, side="right")))
             piece = lengths[start:stop]
-            segments, overlap, left = concatenate(piece, at, step.seq_len, spec["rows"])
+            segments, overlap, left = concatenate(piece, at, sequence.seq_len, spec["rows"])
             segments.row[:] += spec["row"]
             yield records[start:stop], segments, overlap, left, np.ones_like(piece), 0
             at += int(piece.sum())

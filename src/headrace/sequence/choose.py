@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,25 +16,23 @@ from headrace.flow.keys import keyed, salt
 from headrace.flow.notices import Notice
 from headrace.flow.task import TaskContext
 from headrace.sequence import weigh
-from headrace.sequence.corpus import hold
+from headrace.sequence.corpus import Held, hold
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.epochs import ResolvedSource, repeated
 from headrace.sequence.fim import PLAIN, PSM, SPM
 from headrace.sequence.layout import CHOSEN
-from headrace.sequence.taking import CHAT, End, Held, changes, chosen, kinds
-
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
+from headrace.sequence.parameters import SequenceParameters
+from headrace.sequence.taking import CHAT, End, changes, chosen, kinds
 
 
-def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a shard, which is told where weighted sources end."""
-    resolved = step.resolved(ctx)
-    if step.split == "train":
-        for text in repeated(step.config, {take.name: take.epochs for take in resolved.sources}):
+    resolved = sequence.resolved(ctx)
+    if sequence.split == "train":
+        for text in repeated(sequence.section, {take.name: take.epochs for take in resolved.sources}):
             warnings.warn(text, Notice, stacklevel=2)
     ends = {
-        take.name: list(weigh.end_of(step, ctx, "encode" if changes(step, take.name) else "weigh", take))
+        take.name: list(weigh.end_of(sequence, ctx, "encode" if changes(sequence, take.name) else "weigh", take))
         for take in resolved.sources
         if take.wanted is not None
     }
@@ -63,19 +61,19 @@ class Tally:
     chat: int = 0
 
 
-def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
     """Choose from one shard."""
-    held = hold(step, ctx, spec["shard"])
+    held = hold(sequence, ctx, spec["shard"])
     encoded = EncodedReader(ctx, "encode", spec["shard"], held.shard.tokens.dtype)
     ends = {name: End(*end) for name, end in spec["ends"].items()}
-    blocks = step.blocks(ctx)
+    blocks = sequence.blocks(ctx)
     sums = np.zeros(blocks.count, dtype=np.int64)
     tallies: dict[str, Tally] = {}
     with Spill(ctx, "chosen", CHOSEN, blocks.count) as spill:
-        for take in step.resolved(ctx).sources:
+        for take in sequence.resolved(ctx).sources:
             tally = tallies[take.name] = Tally()
-            for copy, at in chosen(step, held, take, ends):
-                records = one_copy(step, held, encoded, take, at, copy)
+            for copy, at in chosen(sequence, held, take, ends):
+                records = one_copy(sequence, held, encoded, take, at, copy)
                 kind = records["kind"]
                 tally.documents.append(len(records))
                 tally.tokens += int(np.diff(held.shard.offsets)[at].sum())
@@ -93,17 +91,17 @@ def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, An
 
 
 def one_copy(
-    step: Sequence, held: Held, encoded: EncodedReader, take: ResolvedSource, at: np.ndarray, copy: int
+    sequence: SequenceParameters, held: Held, encoded: EncodedReader, take: ResolvedSource, at: np.ndarray, copy: int
 ) -> np.ndarray:
     """The records of a copy: CHOSEN[n], with the order key and the kind that are drawn for this copy."""
     shard = held.shard
     records = np.zeros(len(at), dtype=CHOSEN)
-    records["key"] = keyed(salt(step.seed, "order", step.stage, copy), held.ids[at])
+    records["key"] = keyed(salt(sequence.seed, "order", sequence.stage, copy), held.ids[at])
     records["row"], records["source"], records["epoch"] = shard.rows[at], held.sources.index(take.name), copy
     records["length"] = shard.offsets[at + 1] - shard.offsets[at]
-    records["kind"], _ = kinds(step, held, take, at, copy)
+    records["kind"], _ = kinds(sequence, held, take, at, copy)
     changed = np.flatnonzero(records["kind"] != PLAIN)
     if len(changed):
-        _, lengths, _ = encoded.find(records["row"][changed], 0 if take.name in step.chat_sources else copy)
+        _, lengths, _ = encoded.find(records["row"][changed], 0 if take.name in sequence.chat_sources else copy)
         records["length"][changed] = lengths
     return records

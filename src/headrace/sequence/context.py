@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,12 +10,10 @@ from headrace.flow.keys import salt
 from headrace.flow.task import TaskContext
 from headrace.sequence.fim import PLAIN
 from headrace.sequence.fim_context import transform_windows
+from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.place import copy
 from headrace.sequence.store import SEGMENT
 from headrace.sequence.windows import PADDING
-
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
 
 # Rows handed to the tokenizer at once hold about this many tokens: a few megabytes of text.
 _TOKENS = 1 << 20
@@ -41,13 +39,13 @@ class Laid(NamedTuple):
     rows: np.ndarray
 
 
-def rearrange(step: Sequence, ctx: TaskContext, laid: Laid) -> Laid:
+def rearrange(sequence: SequenceParameters, ctx: TaskContext, laid: Laid) -> Laid:
     """Rearrange the pieces of those rows that hold sources with fill-in-the-middle."""
     if laid.loss is None:
         laid = laid._replace(loss=np.ones(laid.tokens.shape, dtype=bool))
     names = ctx.input("tokens").manifest.extra["sources"]
     rates, orders = np.zeros(len(names)), np.zeros(len(names))
-    for name, take in step.config.sources.items():
+    for name, take in sequence.section.sources.items():
         if take.fim is not None:
             rates[names.index(name)], orders[names.index(name)] = take.fim.rate, take.fim.spm
     real = laid.segments["kind"] != PADDING
@@ -57,7 +55,7 @@ def rearrange(step: Sequence, ctx: TaskContext, laid: Laid) -> Laid:
     each = max(1, _TOKENS // laid.tokens.shape[1])
     for start in range(0, len(touched), each):
         ctx.at(f"rows {laid.numbers[touched[start]]} and after")
-        new, which = _rearrange_some(step, ctx, laid, touched[start : start + each], rates, orders)
+        new, which = _rearrange_some(sequence, ctx, laid, touched[start : start + each], rates, orders)
         segments.append(new)
         rows.append(which)
     joined, which = np.concatenate(segments), np.concatenate(rows)
@@ -66,7 +64,7 @@ def rearrange(step: Sequence, ctx: TaskContext, laid: Laid) -> Laid:
 
 
 def _rearrange_some(
-    step: Sequence, ctx: TaskContext, laid: Laid, some: np.ndarray, rates: np.ndarray, orders: np.ndarray
+    sequence: SequenceParameters, ctx: TaskContext, laid: Laid, some: np.ndarray, rates: np.ndarray, orders: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rearrange some rows in place; their new segments and rows."""
     assert laid.loss is not None
@@ -76,8 +74,8 @@ def _rearrange_some(
     # Segments cover their rows without gaps, so their shares spread over positions by repetition.
     share = np.where(old["kind"] == PADDING, 0.0, rates[old["source"]])
     spread = [np.repeat(values, old["length"]).reshape(-1, width) for values in (share, orders[old["source"]])]
-    salt_key = salt(step.seed, "fim", step.stage)
-    out = transform_windows(laid.tokens[some], laid.numbers[some], step.engine(ctx), salt_key, *spread)
+    salt_key = salt(sequence.seed, "fim", sequence.stage)
+    out = transform_windows(laid.tokens[some], laid.numbers[some], sequence.engine(ctx), salt_key, *spread)
 
     # A piece lies within one segment, and a segment of padding may be several pieces.
     begins = row * width + old["start"]

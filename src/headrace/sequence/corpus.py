@@ -1,20 +1,32 @@
-"""What a sequence needs to know of its inputs beside the tokens themselves: documents' ids, sources' counts."""
+"""What a shard of the token store holds for a stage: the documents, and their ids."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
 from headrace.flow.artifact import Artifact
 from headrace.flow.keys import parse_ids
 from headrace.flow.task import TaskContext
-from headrace.sequence.epochs import SourceCount
-from headrace.sequence.taking import Held
-from headrace.tokens.store import open_shard
+from headrace.sequence.parameters import SequenceParameters
+from headrace.tokens.store import TokenShard, open_shard
 
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
+
+class Held(NamedTuple):
+    """What a shard holds for a stage.
+
+    Attributes:
+        shard: of the token store.
+        ids: uint64[n, 2], the ids of its documents.
+        sources: the token store's sources.
+        split: index of the split that the stage is made of.
+    """
+
+    shard: TokenShard
+    ids: np.ndarray
+    sources: list[str]
+    split: int
 
 
 def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarray:
@@ -35,18 +47,9 @@ def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarra
     return parse_ids(column)[rows.astype(np.int64) - int(documents.row_offsets[shard])]
 
 
-def hold(step: Sequence, ctx: TaskContext, number: int) -> Held:
+def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> Held:
     """A shard of the token store, mapped, with the ids of its documents."""
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, number)
     ids = document_ids(ctx.input("documents"), number, shard.rows)
-    return Held(shard, ids, tokens.manifest.extra["sources"], tokens.manifest.extra["splits"].index(step.split))
-
-
-def counts_of(tokens: Artifact, split: str) -> dict[str, SourceCount]:
-    """What the token store holds of each source in a split."""
-    counts = {}
-    for source, splits in tokens.manifest.counts.items():
-        held = splits.get(split, {})
-        counts[source] = SourceCount(held.get("tokens", 0), held.get("documents", 0))
-    return counts
+    return Held(shard, ids, tokens.manifest.extra["sources"], tokens.manifest.extra["splits"].index(sequence.split))

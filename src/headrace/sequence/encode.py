@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,28 +15,26 @@ import pyarrow as pa
 from headrace.documents.store import read_batches
 from headrace.flow.task import TaskContext
 from headrace.sequence import weigh
-from headrace.sequence.corpus import hold
+from headrace.sequence.corpus import Held, hold
 from headrace.sequence.encoded import EncodedWriter, writing_encoded
 from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.fim import PLAIN
 from headrace.sequence.fim import arrange as rearrange
-from headrace.sequence.taking import End, Held, changes, chosen, in_slice, kinds
+from headrace.sequence.parameters import SequenceParameters
+from headrace.sequence.taking import End, changes, chosen, in_slice, kinds
 from headrace.tokens.engine import Engine, Texts
-
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
 
 _TEXT_BYTES = 8 << 20  # text decoded at a time: a row group of documents
 _MEMORY_PER_BYTE = 12  # of a documents shard on disk; measured for the token store, which does the same work
 
 
-def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a shard; what cannot be resolved is told before any work is done."""
     bounds: dict[str, list[int]] = {}
-    for take in step.resolved(ctx).sources:
-        if take.wanted is not None and changes(step, take.name) and take.name not in step.chat_sources:
+    for take in sequence.resolved(ctx).sources:
+        if take.wanted is not None and changes(sequence, take.name) and take.name not in sequence.chat_sources:
             # Fill-in-the-middle adds sentinels, so what is enough as the store has it is enough.
-            bounds[take.name] = list(weigh.end_of(step, ctx, "weigh", take))
+            bounds[take.name] = list(weigh.end_of(sequence, ctx, "weigh", take))
     sizes = [entry["bytes"] for entry in ctx.input("documents").shards]
     return [{"shard": shard, "bounds": bounds, "size": size} for shard, size in enumerate(sizes)]
 
@@ -67,37 +65,37 @@ class Part:
     lengths: np.ndarray
 
 
-def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
     """Encode what changes of a shard."""
-    held = hold(step, ctx, spec["shard"])
+    held = hold(sequence, ctx, spec["shard"])
     bounds = {name: End(*end) for name, end in spec["bounds"].items()}
-    takes = [take for take in step.resolved(ctx).sources if changes(step, take.name)]
-    parts = [part for take in takes for part in _parts(step, held, take, bounds)]
+    takes = [take for take in sequence.resolved(ctx).sources if changes(sequence, take.name)]
+    parts = [part for take in takes for part in _parts(sequence, held, take, bounds)]
     if any((part.kind != PLAIN).any() for part in parts):
         with writing_encoded(ctx, np.dtype(ctx.input("tokens").manifest.extra["dtype"])) as writer:
             for batch, first in text_batches(ctx, spec["shard"]):
                 for part in parts:
-                    encode(step, ctx, batch, first, held, part, writer)
+                    encode(sequence, ctx, batch, first, held, part, writer)
     totals: dict[str, list[int]] = {take.name: [] for take in takes if take.wanted is not None}
     for part in parts:
         if part.take.wanted is not None:
-            written = weigh.write(step, ctx, held, part.take, part.copy, part.at, part.lengths)
+            written = weigh.write(sequence, ctx, held, part.take, part.copy, part.at, part.lengths)
             totals[part.take.name].append(written)
     ctx.progress(rows=len(held.shard.rows))
     return {"totals": totals}
 
 
-def _parts(step: Sequence, held: Held, take: ResolvedSource, bounds: dict[str, End]) -> Iterator[Part]:
+def _parts(sequence: SequenceParameters, held: Held, take: ResolvedSource, bounds: dict[str, End]) -> Iterator[Part]:
     """The copies of a source that are encoded: of weighted sources all that may be needed."""
-    if take.name not in step.chat_sources:
-        copies = chosen(step, held, take, bounds)
+    if take.name not in sequence.chat_sources:
+        copies = chosen(sequence, held, take, bounds)
     elif take.wanted is not None:
-        copies = [(0, in_slice(step, held, take))]
+        copies = [(0, in_slice(sequence, held, take))]
     else:
-        copies = chosen(step, held, take, bounds)[:1]  # the first copy holds what any copy does
+        copies = chosen(sequence, held, take, bounds)[:1]  # the first copy holds what any copy does
     for copy, at in copies:
         lengths = np.diff(held.shard.offsets)[at]
-        yield Part(take, copy, at, *kinds(step, held, take, at, copy), lengths)
+        yield Part(take, copy, at, *kinds(sequence, held, take, at, copy), lengths)
 
 
 def text_batches(ctx: TaskContext, shard: int) -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -113,7 +111,13 @@ def text_batches(ctx: TaskContext, shard: int) -> Iterator[tuple[pa.RecordBatch,
 
 
 def encode(
-    step: Sequence, ctx: TaskContext, batch: pa.RecordBatch, first: int, held: Held, part: Part, writer: EncodedWriter
+    sequence: SequenceParameters,
+    ctx: TaskContext,
+    batch: pa.RecordBatch,
+    first: int,
+    held: Held,
+    part: Part,
+    writer: EncodedWriter,
 ) -> None:
     """Encode those documents of a batch of text that a copy changes, and note their lengths."""
     rows = held.shard.rows
@@ -122,10 +126,10 @@ def encode(
     mine = start + np.flatnonzero(part.kind[start:stop] != PLAIN)
     if not len(mine):
         return
-    engine = step.engine(ctx)
+    engine = sequence.engine(ctx)
     inside = rows[part.at[mine]] - np.uint64(first)
-    if part.take.name in step.chat_sources:
-        part.lengths[mine] = encode_chats(step, batch, inside, first, engine, writer)
+    if part.take.name in sequence.chat_sources:
+        part.lengths[mine] = encode_chats(sequence, batch, inside, first, engine, writer)
         return
     assert part.cuts is not None
     texts = Texts.of(batch.column("text").take(pa.array(inside.astype(np.int64))))
@@ -135,14 +139,19 @@ def encode(
 
 
 def encode_chats(
-    step: Sequence, batch: pa.RecordBatch, inside: np.ndarray, first: int, engine: Engine, writer: EncodedWriter
+    sequence: SequenceParameters,
+    batch: pa.RecordBatch,
+    inside: np.ndarray,
+    first: int,
+    engine: Engine,
+    writer: EncodedWriter,
 ) -> np.ndarray:
     """Render and encode conversations of a batch; int64[n], their tokens."""
     from headrace.sequence.chat import transform, turns_of
 
-    assert step.config.chat is not None
+    assert sequence.section.chat is not None
     where = pa.array(inside.astype(np.int64))
     turns = [turns_of(column) for column in batch.column("turns").take(where).to_pylist()]
-    chats = transform(Texts.of(batch.column("text").take(where)), turns, engine, step.config.chat)
+    chats = transform(Texts.of(batch.column("text").take(where)), turns, engine, sequence.section.chat)
     writer.add(inside + np.uint64(first), 0, chats.tokens, chats.offsets, chats.loss, chats.end_loss)
     return np.diff(chats.offsets)

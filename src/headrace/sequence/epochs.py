@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
 from headrace.recipe.stages import Stage
 
 MOST_EPOCHS = 65_535  # segments store the epoch as uint16
@@ -181,3 +182,12 @@ def repeated(stage: Stage, epochs: Mapping[str, float]) -> Iterator[str]:
                 f"nearly as much as new text; what further ones teach decays, to a third by about the {SPENT_EPOCHS}th "
                 "(Muennighoff et al. 2023, 2305.16264)."
             )
+
+
+def counts_of(tokens: Artifact, split: str) -> dict[str, SourceCount]:
+    """What the token store holds of each source in a split."""
+    counts = {}
+    for source, splits in tokens.manifest.counts.items():
+        held = splits.get(split, {})
+        counts[source] = SourceCount(held.get("tokens", 0), held.get("documents", 0))
+    return counts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,11 @@ SHARD_BYTES, MOST_PARTITIONS, MOST_SHARDS = 64 << 20, 1024, 16384
 def upper(keys: np.ndarray, parts: int) -> np.ndarray:
     """Which of ``parts`` equal intervals of the 64-bit line each key lies in: int64[n], ascending with the keys."""
     return (((keys >> np.uint64(32)) * np.uint64(parts)) >> np.uint64(32)).astype(np.int64)
+
+
+def total_rows(results: list[dict[str, Any]]) -> int:
+    """Rows of the sequence, from what the tasks returned."""
+    return sum(result["used"] for result in results) + max((result["stop"] for result in results), default=0)
 
 
 @dataclass(frozen=True)

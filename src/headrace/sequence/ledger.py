@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from headrace.flow.artifact import ConservationError
 from headrace.flow.task import TaskContext
+from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.windows import KINDS
 
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
 
-
-def balance(step: Sequence, ctx: TaskContext) -> tuple[dict[str, Any], dict[str, Any]]:
+def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, Any], dict[str, Any]]:
     """Add up what the phases counted.
 
     For each source: ``tokens_in`` (as the store has them) + ``added`` (by fill-in-the-middle of documents and by
@@ -36,9 +34,9 @@ def balance(step: Sequence, ctx: TaskContext) -> tuple[dict[str, Any], dict[str,
     }  # fmt: skip
     written = {field: _sum(ctx, "order", field, len(names)) for field in ("before", "placed", "loss")}
     orders = ctx.results("order")
-    by_document = step.config.fim_level == "document"
+    by_document = sequence.section.fim_level == "document"
     sources: dict[str, Any] = {}
-    for take in step.resolved(ctx).sources:
+    for take in sequence.resolved(ctx).sources:
         i, held = names.index(take.name), chosen.get(take.name, _nothing(take.copies))
         entry = {
             "slice": list(take.slice),
@@ -65,13 +63,15 @@ def balance(step: Sequence, ctx: TaskContext) -> tuple[dict[str, Any], dict[str,
         came = entry["tokens_in"] + entry["added"] + entry["ends"]
         went = int(written["before"][i]) - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
         if came != went or int(written["before"][i]) != int(arranged["placed"][i]):
-            raise ConservationError(f"{step.name}: of source {take.name!r} {came} tokens came and {went} went: {entry}")
+            raise ConservationError(
+                f"sequence {sequence.stage}: of source {take.name!r} {came} tokens came and {went} went: {entry}"
+            )
         sources[take.name] = entry
     rows = sum(result["rows"] for result in orders)
     padding = sum(result["padding"] for result in orders)
     placed = int(written["placed"].sum())
-    if rows * (step.seq_len + 1) != placed + padding:
-        raise ConservationError(f"{step.name}: {rows} rows hold {placed} tokens and {padding} of padding")
+    if rows * (sequence.seq_len + 1) != placed + padding:
+        raise ConservationError(f"sequence {sequence.stage}: {rows} rows hold {placed} tokens and {padding} of padding")
     kinds = {name: sum(sum(result["segments"][name]) for result in orders) for name in KINDS.values()}
     ledger = {"sources": sources, "rows": rows, "tokens_placed": placed, "padding": padding, "segments": kinds}
     counts = {

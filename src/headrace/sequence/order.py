@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,23 +17,21 @@ from headrace.flow.exchange import partition_bytes, partition_counts, read_parti
 from headrace.flow.task import TaskContext
 from headrace.sequence.context import Laid, rearrange
 from headrace.sequence.layout import MOVED
+from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.place import copy
 from headrace.sequence.scatter import row_keys
 from headrace.sequence.store import SEGMENT, schema
 from headrace.sequence.windows import KINDS, PADDING
 
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
-
 # Tokens as they come, as they are placed, and their loss and segments beside: 3.9 measured with two sources and FIM.
 _MEMORY_PER_BYTE = 4
 
 
-def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a partition that has rows."""
     counts = partition_counts(ctx, "scatter", "moved")
     sizes = partition_bytes(ctx, "scatter", "moved") if len(counts) else counts
-    each = step.shards(ctx).each
+    each = sequence.shards(ctx).each
     return [
         {"partition": int(p), "bytes": int(sizes[p]), "shard": -(-int(sizes[p]) // each), "size": int(sizes[p])}
         for p in np.flatnonzero(counts)
@@ -45,21 +43,21 @@ def memory(spec: dict[str, Any]) -> int:
     return _MEMORY_PER_BYTE * int(spec["shard"])
 
 
-def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
     """Write the shards of one partition."""
-    layout = step.shards(ctx)
+    layout = sequence.shards(ctx)
     numbers = spec["partition"] * layout.each + np.arange(layout.each)
     # Every pass reads the whole partition and keeps the shards that fit: more passes when memory is short.
     passes = min(layout.each, max(1, -(-_MEMORY_PER_BYTE * spec["bytes"] // max(1, ctx.memory))))
     sources = len(ctx.input("tokens").manifest.extra["sources"])
     counts = Counts.of(sources)
-    context = step.config.fim_level == "context"
+    context = sequence.section.fim_level == "context"
     for group in np.array_split(numbers, passes):
-        for part, chunks in parts(step, ctx, spec["partition"], group):
-            done = laid(step, ctx, chunks)
+        for part, chunks in parts(sequence, ctx, spec["partition"], group):
+            done = laid(sequence, ctx, chunks)
             counts.before += by_source(done.segments, sources)
             if context:
-                done = rearrange(step, ctx, done)
+                done = rearrange(sequence, ctx, done)
             with ctx.shard(".arrow", part=int(part - numbers[0])) as out:
                 write_shard(out.path, done)
                 out.rows = len(done.tokens)
@@ -120,14 +118,16 @@ def by_source(segments: np.ndarray, sources: int) -> np.ndarray:
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def parts(step: Sequence, ctx: TaskContext, partition: int, group: np.ndarray) -> Iterator[tuple[int, list[Chunk]]]:
+def parts(
+    sequence: SequenceParameters, ctx: TaskContext, partition: int, group: np.ndarray
+) -> Iterator[tuple[int, list[Chunk]]]:
     """The shards of a group, each with chunks of records, their payload and where each record begins in it."""
-    layout = step.shards(ctx)
+    layout = sequence.shards(ctx)
     held: dict[int, list[Chunk]] = {int(part): [] for part in group}
     for records, payload in read_partition(ctx, "scatter", "moved", partition, MOVED, payload=True):
         lengths = records["length"].astype(np.int64)
         starts = np.cumsum(lengths) - lengths
-        shards = layout.shard(row_keys(step, records["to"]))
+        shards = layout.shard(row_keys(sequence, records["to"]))
         for part, chunks in held.items():
             mine = shards == part
             if mine.all():
@@ -149,17 +149,17 @@ def taken(records: np.ndarray, payload: np.ndarray, starts: np.ndarray) -> Chunk
     return records, out, ends - lengths
 
 
-def laid(step: Sequence, ctx: TaskContext, chunks: list[Chunk]) -> Laid:
+def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) -> Laid:
     """Put the records of one shard into rows. Empties ``chunks``, so that they make room as they are placed."""
     records = np.concatenate([chunk[0] for chunk in chunks])
     numbers = np.unique(records["to"])
     # Rows with equal keys, if there ever are any, stay in the order of packing.
-    order = np.argsort(row_keys(step, numbers), kind="stable")
+    order = np.argsort(row_keys(sequence, numbers), kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     rows = rank[np.searchsorted(numbers, records["to"])]
-    n, width = len(numbers), step.seq_len + 1
-    tokens = np.full((n, width), step.special(ctx)["pad"], dtype=ctx.input("tokens").manifest.extra["dtype"])
+    n, width = len(numbers), sequence.seq_len + 1
+    tokens = np.full((n, width), sequence.special(ctx)["pad"], dtype=ctx.input("tokens").manifest.extra["dtype"])
     segments, rows_of = with_padding(records, rows, n, width)
     # Padding is no target; nor is the token that a cut document repeats, which the piece before has predicted.
     pad = np.flatnonzero(segments["kind"] == PADDING)

@@ -6,7 +6,7 @@ One task a shard of the token store: it reads one shard and writes a slice for e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,13 @@ from headrace.flow.task import TaskContext
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.fim import PLAIN, PSM, SPM
 from headrace.sequence.layout import CUT, MOVED
+from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.place import collect, copy
 from headrace.sequence.taking import CHAT
 from headrace.tokens.store import TokenShard, open_shard
 
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
 
-
-def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a shard that gives tokens."""
     counts = partition_counts(ctx, "arrange", "segments")
     shards = ctx.input("tokens").shards
@@ -39,23 +37,23 @@ def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:
     return np.cumsum(rows)
 
 
-def row_keys(step: Sequence, rows: np.ndarray) -> np.ndarray:
+def row_keys(sequence: SequenceParameters, rows: np.ndarray) -> np.ndarray:
     """The keys whose order is that of training: a sort by them is a uniform shuffle. uint64[n]."""
-    return keyed(salt(step.seed, "rows", step.stage), rows)
+    return keyed(salt(sequence.seed, "rows", sequence.stage), rows)
 
 
-def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
     """Move the tokens of one shard."""
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, spec["shard"])
     encoded = EncodedReader(ctx, "encode", spec["shard"], shard.tokens.dtype)
-    base = first_rows(ctx, step.blocks(ctx).count)
-    layout = step.shards(ctx)
-    end = step.special(ctx)["eod"]
+    base = first_rows(ctx, sequence.blocks(ctx).count)
+    layout = sequence.shards(ctx)
+    end = sequence.special(ctx)["eod"]
     with Spill(ctx, "moved", MOVED, layout.partitions, payload=True) as spill:
         for cuts in segments_of(ctx, spec["shard"], shard.tokens.itemsize):
             to = cuts["to"] + base[cuts["block"]].astype(np.uint64)
-            partition = layout.shard(row_keys(step, to)) // layout.each
+            partition = layout.shard(row_keys(sequence, to)) // layout.each
             # In order of partition, what goes to one partition lies together and is copied in long stretches.
             order = np.argsort(partition, kind="stable")
             cuts, to, partition = cuts[order], to[order], partition[order]

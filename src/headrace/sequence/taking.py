@@ -7,17 +7,15 @@ which the keys lie; a weight ends at a document (:mod:`headrace.sequence.weigh`)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from headrace.flow.keys import keyed, salt, unit
+from headrace.sequence.corpus import Held
 from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.fim import PLAIN, draw
-from headrace.tokens.store import TokenShard
-
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
+from headrace.sequence.parameters import SequenceParameters
 
 CHAT = 3
 
@@ -36,42 +34,28 @@ class End(NamedTuple):
     row: int
 
 
-class Held(NamedTuple):
-    """What a shard holds for a stage.
-
-    Attributes:
-        shard: of the token store.
-        ids: uint64[n, 2], the ids of its documents.
-        sources: the token store's sources.
-        split: index of the split that the stage is made of.
-    """
-
-    shard: TokenShard
-    ids: np.ndarray
-    sources: list[str]
-    split: int
-
-
-def in_slice(step: Sequence, held: Held, take: ResolvedSource) -> np.ndarray:
+def in_slice(sequence: SequenceParameters, held: Held, take: ResolvedSource) -> np.ndarray:
     """The documents of a source's slice: int64[n], their places in the shard, ascending."""
     shard, (low, high) = held.shard, take.slice
     inside = np.flatnonzero((shard.source == held.sources.index(take.name)) & (shard.split == held.split))
     if (low, high) != (0.0, 1.0):
         # The stage is no part of this salt: what one stage slices away is what another may take.
-        place = unit(keyed(salt(step.seed, "slice"), held.ids[inside]))
+        place = unit(keyed(salt(sequence.seed, "slice"), held.ids[inside]))
         inside = inside[(low <= place) & (place < high)]
     return inside
 
 
-def keys_of_taking(step: Sequence, held: Held, at: np.ndarray) -> np.ndarray:
+def keys_of_taking(sequence: SequenceParameters, held: Held, at: np.ndarray) -> np.ndarray:
     """The order in which a pass that is a fraction takes documents: uint64[n]."""
-    return keyed(salt(step.seed, "epoch", step.stage), held.ids[at])
+    return keyed(salt(sequence.seed, "epoch", sequence.stage), held.ids[at])
 
 
-def chosen(step: Sequence, held: Held, take: ResolvedSource, ends: Mapping[str, End]) -> list[tuple[int, np.ndarray]]:
+def chosen(
+    sequence: SequenceParameters, held: Held, take: ResolvedSource, ends: Mapping[str, End]
+) -> list[tuple[int, np.ndarray]]:
     """The copies that a stage takes of a source, and int64[n] the places in the shard that each takes."""
-    inside = in_slice(step, held, take)
-    keys = keys_of_taking(step, held, inside)
+    inside = in_slice(sequence, held, take)
+    keys = keys_of_taking(sequence, held, inside)
     if take.wanted is None:
         last = unit(keys) < take.share(take.copies - 1)
         copies = take.copies
@@ -82,21 +66,21 @@ def chosen(step: Sequence, held: Held, take: ResolvedSource, ends: Mapping[str, 
 
 
 def kinds(
-    step: Sequence, held: Held, take: ResolvedSource, at: np.ndarray, copy: int
+    sequence: SequenceParameters, held: Held, take: ResolvedSource, at: np.ndarray, copy: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """What becomes of documents in a copy: uint8[n], and float64[n, 2] where fill-in-the-middle cuts them."""
-    fim = step.config.sources[take.name].fim
-    if take.name in step.chat_sources:
+    fim = sequence.section.sources[take.name].fim
+    if take.name in sequence.chat_sources:
         return np.full(len(at), CHAT, dtype=np.uint8), None
-    if fim is None or step.config.fim_level != "document":
+    if fim is None or sequence.section.fim_level != "document":
         return np.full(len(at), PLAIN, dtype=np.uint8), None
-    kind, cuts = draw(held.ids[at], salt(step.seed, "fim", step.stage, copy), fim.rate, fim.spm)
+    kind, cuts = draw(held.ids[at], salt(sequence.seed, "fim", sequence.stage, copy), fim.rate, fim.spm)
     offsets = held.shard.offsets
     return np.where(offsets[at + 1] > offsets[at], kind, PLAIN).astype(np.uint8), cuts
 
 
-def changes(step: Sequence, name: str) -> bool:
+def changes(sequence: SequenceParameters, name: str) -> bool:
     """Whether a stage encodes documents of a source anew."""
-    return name in step.chat_sources or (
-        step.config.sources[name].fim is not None and step.config.fim_level == "document"
+    return name in sequence.chat_sources or (
+        sequence.section.sources[name].fim is not None and sequence.section.fim_level == "document"
     )

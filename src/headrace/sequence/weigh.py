@@ -11,47 +11,51 @@ by bisection over the keys, so that nothing grows with the documents.
 from __future__ import annotations
 
 from collections.abc import Sequence as Listed
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from headrace.errors import UserError
 from headrace.flow.task import TaskContext
-from headrace.sequence.corpus import hold
+from headrace.sequence.corpus import Held, hold
 from headrace.sequence.epochs import MOST_EPOCHS, ResolvedSource
-from headrace.sequence.taking import End, Held, in_slice, keys_of_taking
-
-if TYPE_CHECKING:
-    from headrace.sequence.step import Sequence
+from headrace.sequence.parameters import SequenceParameters
+from headrace.sequence.taking import End, in_slice, keys_of_taking
 
 _LAST = (1 << 64) - 1
 
 
-def plan(step: Sequence, ctx: TaskContext) -> list[dict[str, Any]]:
+def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a shard; what cannot be resolved is told before any work is done."""
-    step.resolved(ctx)
+    sequence.resolved(ctx)
     return [{"shard": shard, "size": entry["rows"]} for shard, entry in enumerate(ctx.input("tokens").shards)]
 
 
-def work(step: Sequence, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
     """Weigh the documents of a shard as the store has them; a conversation's tokens are known once it is encoded."""
-    held = hold(step, ctx, spec["shard"])
+    held = hold(sequence, ctx, spec["shard"])
     totals = {}
-    for take in step.resolved(ctx).sources:
-        if take.wanted is not None and take.name not in step.chat_sources:
-            at = in_slice(step, held, take)
-            totals[take.name] = [write(step, ctx, held, take, 0, at, np.diff(held.shard.offsets)[at])]
+    for take in sequence.resolved(ctx).sources:
+        if take.wanted is not None and take.name not in sequence.chat_sources:
+            at = in_slice(sequence, held, take)
+            totals[take.name] = [write(sequence, ctx, held, take, 0, at, np.diff(held.shard.offsets)[at])]
         ctx.progress(rows=len(held.shard.rows))
     return {"totals": totals}
 
 
 def write(
-    step: Sequence, ctx: TaskContext, held: Held, take: ResolvedSource, copy: int, at: np.ndarray, lengths: np.ndarray
+    sequence: SequenceParameters,
+    ctx: TaskContext,
+    held: Held,
+    take: ResolvedSource,
+    copy: int,
+    at: np.ndarray,
+    lengths: np.ndarray,
 ) -> int:
     """Write down documents of a copy in the order of taking.
 
     Args:
-        step: the stage's sequence.
+        sequence: the stage's.
         ctx: the task.
         held: the shard.
         take: the source.
@@ -62,7 +66,7 @@ def write(
     Returns:
         Their tokens with the ends.
     """
-    keys = keys_of_taking(step, held, at)
+    keys = keys_of_taking(sequence, held, at)
     order = np.argsort(keys, kind="stable")
     table = np.empty((3, len(at)), dtype=np.uint64)
     table[0], table[1] = keys[order], held.shard.rows[at][order]
@@ -76,7 +80,9 @@ def _name(source: str, copy: int, task: int) -> str:
     return f"weighed-{source}-{copy}-{task:05d}.npy"
 
 
-def end_of(step: Sequence, ctx: TaskContext, phase: Literal["weigh", "encode"], take: ResolvedSource) -> End:
+def end_of(
+    sequence: SequenceParameters, ctx: TaskContext, phase: Literal["weigh", "encode"], take: ResolvedSource
+) -> End:
     """Where a source ends whose documents a phase has weighed.
 
     What fill-in-the-middle changes, ``encode`` weighs copy by copy, and there are no more copies than that; of all else
@@ -88,11 +94,11 @@ def end_of(step: Sequence, ctx: TaskContext, phase: Literal["weigh", "encode"], 
     assert take.wanted is not None
     by_task = [result["totals"][take.name] for result in ctx.results(phase)]
     by_copy = [sum(totals[copy] for totals in by_task) for copy in range(len(by_task[0]))]
-    where = f"stages.{step.stage}.sources.{take.name}"
+    where = f"stages.{sequence.stage}.sources.{take.name}"
     if not by_copy[0]:
         raise UserError(f"The slice of source {take.name!r} holds no document.", where, "Widen the slice.")
     copy, left = 0, take.wanted
-    if phase == "weigh" or take.name in step.chat_sources:
+    if phase == "weigh" or take.name in sequence.chat_sources:
         whole, left = divmod(take.wanted - 1, by_copy[0])
         left += 1
     else:

@@ -1,0 +1,85 @@
+"""What determines a stage's rows, and what its phases share: all of it follows from here and from the step's inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headrace.flow.task import TaskContext
+from headrace.recipe.stages import Stage
+from headrace.sequence.epochs import ResolvedStage, counts_of, resolve
+from headrace.sequence.layout import Blocks, Shards, total_rows
+from headrace.tokens.engine import Engine
+from headrace.tokens.load import open_engine
+
+# What of a stage's section decides the rows; the rest is training's.
+_DECIDING = ("sequence_length", "sources", "tokens", "chat", "fim_level", "pack")
+
+
+@dataclass(frozen=True)
+class SequenceParameters:
+    """What determines a stage's rows, beside the tokens.
+
+    Attributes:
+        stage: the stage's name, and what the artifact is called after.
+        section: the stage's section of the recipe.
+        seed: the recipe's seed.
+        chat_sources: sources made of conversations.
+        split: which documents: ``train``, ``validation`` or ``test``.
+        limit: tokens after which the rows of a stream end (of each source, where sources do not share rows).
+    """
+
+    stage: str
+    section: Stage
+    seed: int
+    chat_sources: tuple[str, ...] = ()
+    split: str = "train"
+    limit: int | None = None
+
+    @property
+    def seq_len(self) -> int:
+        """Targets of a row."""
+        return self.section.sequence_length
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters of the step."""
+        return {
+            "stage": self.stage,
+            "seed": self.seed,
+            "split": self.split,
+            "limit": self.limit,
+            "chat_sources": list(self.chat_sources),
+            **self.section.model_dump(mode="json", include=set(_DECIDING)),
+        }
+
+    def resolved(self, ctx: TaskContext) -> ResolvedStage:
+        """What is taken of each source; held-out sources without documents are left out."""
+        counts = counts_of(ctx.input("tokens"), self.split)
+        section = self.section
+        if self.split != "train":
+            held = {name: take for name, take in section.sources.items() if counts[name].tokens}
+            if not held:
+                return ResolvedStage(section.name, self.seq_len, ())
+            section = section.model_copy(update={"sources": held})
+        return resolve(section, counts)
+
+    def blocks(self, ctx: TaskContext) -> Blocks:
+        """The partitions of the document order."""
+        names = ctx.input("tokens").manifest.extra["sources"]
+        expected = {names.index(source.name): source.documents for source in self.resolved(ctx).sources}
+        return Blocks.of(expected, self.section.pack.mix_sources)
+
+    def shards(self, ctx: TaskContext) -> Shards:
+        """The partitions of the row order."""
+        size = np.dtype(ctx.input("tokens").manifest.extra["dtype"]).itemsize
+        return Shards.of(total_rows(ctx.results("arrange")), (self.seq_len + 1) * size)
+
+    def special(self, ctx: TaskContext) -> dict[str, int]:
+        """Role -> id of the tokenizer's tokens with a duty."""
+        return dict(ctx.input("tokenizer").manifest.extra["special"])
+
+    def engine(self, ctx: TaskContext) -> Engine:
+        """The tokenizer."""
+        return open_engine(ctx.input("tokenizer"), ctx.threads)
