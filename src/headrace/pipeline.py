@@ -30,6 +30,7 @@ from headrace.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
+    from headrace.flow.store import Store
     from headrace.sequence.store import SequenceReader
 
 RECIPE = "recipe.yaml"
@@ -221,6 +222,7 @@ def run(
     listener: Listener | None = None,
     check_input: bool = False,
     verify: bool = False,
+    store: Path | str | None = None,
 ) -> Path | None:
     """Make everything that a recipe describes, doing only what is missing.
 
@@ -234,6 +236,7 @@ def run(
         check_input: read all input again instead of taking files as known by size and time of change.
         verify: read the finished artifacts again and make anew those that are damaged; otherwise their files are only
             looked for, and each is read and compared when something is first made from it.
+        store: a folder that runs share: what others have made is taken from there, and what is made is given to it.
 
     Returns:
         The report, or None when the run stopped before the end of the recipe.
@@ -242,13 +245,15 @@ def run(
         UserError: what a user can mend. What was finished stays and is not done again.
         TaskFailed: a defect; the traceback is in the run's logs.
     """
+    from headrace.flow.store import Store
     from headrace.report.build import write_report
 
     folder = Path(out).absolute()
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     memory = memory or free_memory()
     with plainly(folder):
-        log = _run(recipe, folder, workers, memory, until, listener, check_input, verify)
+        shared = None if store is None else Store(Path(store))
+        log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared)
         if until:
             return None
         with notices_to(log.notice):
@@ -258,7 +263,7 @@ def run(
                 try:
                     sound_artifacts(folder)
                 except DamagedArtifact:
-                    _run(recipe, folder, workers, memory, until, listener, check_input, verify=True)
+                    _run(recipe, folder, workers, memory, until, listener, check_input, True, shared)
                     return write_report(folder)
                 raise
 
@@ -272,6 +277,7 @@ def _run(
     listener: Listener | None,
     check_input: bool,
     verify: bool,
+    store: Store | None,
 ) -> EventLog:
     """Make the artifacts; the log, closed."""
     from headrace.flow.damage import mending
@@ -290,7 +296,7 @@ def _run(
                 for note in notes:
                     log.notice(note)
                 wanted = _prepare(recipe, folder, until, check_input)
-                mending(lambda: _make(recipe, wanted, folder, workers, memory, log, verify), folder, log)
+                mending(lambda: _make(recipe, wanted, folder, workers, memory, log, verify, store), folder, log)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
             log.emit("stopped", reason="interrupted")
@@ -322,7 +328,14 @@ def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool)
 
 
 def _make(
-    recipe: Recipe, wanted: list[Step], folder: Path, workers: int, memory: int, log: EventLog, verify: bool
+    recipe: Recipe,
+    wanted: list[Step],
+    folder: Path,
+    workers: int,
+    memory: int,
+    log: EventLog,
+    verify: bool,
+    store: Store | None,
 ) -> None:
     """Make what is wanted: models when all else is there, and it is known that they fit it."""
     from headrace.flow.executors.inline import InlineExecutor
@@ -334,11 +347,11 @@ def _make(
     try:
         models = [step for step in wanted if isinstance(step, Model)]
         for steps in by_expectation(recipe, [step for step in wanted if step not in models]):
-            make(steps, folder, executor, log, memory, verify)
+            make(steps, folder, executor, log, memory, verify, store)
             compare(recipe, wanted, folder, log)
         for model in models:
             model.check_steps(folder)
-        make(models, folder, executor, log, memory, verify)
+        make(models, folder, executor, log, memory, verify, store)
     finally:
         executor.close()
 

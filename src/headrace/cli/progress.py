@@ -96,6 +96,8 @@ def notice(event: dict[str, Any]) -> str | None:
         return f"{artifact:<28} {what}, {duration(event['seconds'])}"
     if kind == "artifact" and event["state"] == "present":
         return f"{artifact:<28} there already"
+    if kind == "artifact" and event["state"] == "stored":
+        return f"{artifact:<28} taken from the store"
     if kind == "phase" and event.get("taken"):
         return f"{artifact:<28} {event['phase']}: {event['taken']} of {event['tasks']} tasks taken over"
     if kind == "notice":

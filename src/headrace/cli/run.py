@@ -39,6 +39,10 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all finished artifacts too, and make anew those that are damaged.")
     ] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", metavar="DIR", help="A folder that runs share: what others made is taken from there."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
@@ -63,6 +67,7 @@ def run(
                 listener=progress,
                 check_input=check_input,
                 verify=verify,
+                store=store,
             )
     except TaskFailed as failure:
         say(f"{failure}\nThis is a defect of headrace. What is finished is kept.", err=True)

@@ -8,7 +8,7 @@ event      fields besides ``time`` (seconds since 1970)
 ========== =====================================================================================
 run        workers, memory, version
 worker     pid, base (resident bytes once everything is imported)
-artifact   artifact, state: started | published | present; seconds, rows, bytes when published
+artifact   artifact, state: started | published | present | stored (in the --store); seconds, rows, bytes when published
 phase      artifact, phase, tasks, done (found done from before), taken (of these: from another artifact)
 progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)

@@ -22,11 +22,18 @@ from headrace.flow.removal import Removal
 from headrace.flow.reuse import lend, take_over
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import digest_file, fsync_folder, write_json, write_sealed
+from headrace.flow.store import Store
 from headrace.flow.task import TaskContext, final_names
 
 
 def make(
-    steps: Sequence[Step], run: Path, executor: Executor, log: EventLog, memory: int, verify: bool = False
+    steps: Sequence[Step],
+    run: Path,
+    executor: Executor,
+    log: EventLog,
+    memory: int,
+    verify: bool = False,
+    store: Store | None = None,
 ) -> list[Artifact]:
     """Make artifacts, or open those that are there already.
 
@@ -37,6 +44,7 @@ def make(
         log: hears of everything.
         memory: bytes for the coordinator's own data, as it plans and finishes.
         verify: read what is there already and compare its digests, instead of only looking for its files.
+        store: what other runs have made is taken from there, and what is made is given to it.
 
     Returns:
         The artifacts, in the order of the steps.
@@ -67,7 +75,7 @@ def make(
             if ready and executor.idle:
                 step = ready[0]
                 waiting.remove(step)
-                making[step.name] = _make(step, run, log, memory, removal, verify)
+                making[step.name] = _make(step, run, log, memory, removal, verify, store)
                 advance(step.name)
                 continue
             done = executor.wait().artifact
@@ -98,24 +106,33 @@ def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
         return False
 
 
-def _make(step: Step, run: Path, log: EventLog, memory: int, removal: Removal, verify: bool) -> Iterator[list[Request]]:
+def _make(
+    step: Step, run: Path, log: EventLog, memory: int, removal: Removal, verify: bool, store: Store | None
+) -> Iterator[list[Request]]:
     """Make one artifact whose inputs are published: yields the tasks of a phase, and goes on when they are done."""
     if present(step, run, log, verify):
         log.emit("artifact", artifact=step.name, state="present")
+        if store is not None:
+            store.give(run / "artifacts" / step.name)
         return
     final = run / "artifacts" / step.name
+    if store is not None and store.take(step, final):
+        log.emit("artifact", artifact=step.name, state="stored")
+        return
     started = time.monotonic()
     log.emit("artifact", artifact=step.name, state="started")
     ctx = TaskContext(run, step, memory=memory)
     take_back(ctx)
     if not (ctx.folder / MANIFEST).exists():
         for phase in step.phases():
-            yield begin(phase, ctx, log)
+            yield begin(phase, ctx, log, store)
         ctx.phase = ""
         with blaming_inputs(ctx):
             told = step.finish(ctx)
         collect(ctx, told)
     publish(ctx, final, removal)
+    if store is not None:
+        store.give(final)
     artifact = Artifact.open(final)
     seconds = round(time.monotonic() - started, 3)
     log.emit(
@@ -123,7 +140,7 @@ def _make(step: Step, run: Path, log: EventLog, memory: int, removal: Removal, v
     )
 
 
-def begin(phase: Phase, ctx: TaskContext, log: EventLog) -> list[Request]:
+def begin(phase: Phase, ctx: TaskContext, log: EventLog, store: Store | None = None) -> list[Request]:
     """Plan a phase unless that was done before; the requests for the tasks that have left no marker."""
     ctx.phase = phase.name
     if not ctx.plan(phase.name).exists():
@@ -133,11 +150,12 @@ def begin(phase: Phase, ctx: TaskContext, log: EventLog) -> list[Request]:
     specs = ctx.specs(phase.name)
     done = ctx.done(phase.name)
     keys = {task: spec["key"] for task, spec in enumerate(specs) if "key" in spec and task not in done}
-    taken = take_over(ctx, keys, [ctx.artifacts])
+    places = [ctx.artifacts, *([store.artifacts] if store is not None else [])]
+    taken = take_over(ctx, keys, places)
     if taken:
         ctx.take(phase.name, ctx.taken(phase.name) | taken)
     missing = [task for task in range(len(specs)) if task not in done and task not in taken]
-    lend(ctx, {task: specs[task]["like"] for task in missing if "like" in specs[task]}, [ctx.artifacts])
+    lend(ctx, {task: specs[task]["like"] for task in missing if "like" in specs[task]}, places)
     missing.sort(key=lambda task: -specs[task].get("size", 0))
     log.emit(
         "phase",
