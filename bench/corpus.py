@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import orjson
 import xxhash
-import zstandard
+
+from headrace.documents.readers.streams import zstd
 
 SHARED = Path(os.environ.get("HEADRACE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 SHARD_BYTES = 16 << 20
@@ -56,8 +56,8 @@ def texts(folder: Path) -> list[str]:
 
 def lines(path: Path) -> Iterator[bytes]:
     """The lines of a .jsonl.zst file."""
-    with open(path, "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-        yield from io.BufferedReader(stream, 1 << 20)
+    with zstd.open(path) as stream:
+        yield from stream
 
 
 def _take(given: Path, folder: Path, mb: float) -> None:
@@ -103,7 +103,7 @@ def _write(folder: Path, documents: Iterator[tuple[str, str]]) -> None:
     def flush(source: str) -> None:
         path = folder / source / f"{numbers.get(source, 0):05d}.jsonl.zst"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(zstandard.ZstdCompressor(level=3).compress("".join(held.pop(source)).encode()))
+        path.write_bytes(zstd.compress("".join(held.pop(source)).encode()))
         numbers[source] = numbers.get(source, 0) + 1
         sizes[source] = 0
 

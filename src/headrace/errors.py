@@ -26,3 +26,10 @@ class UserError(Exception):
         if self.mend:
             lines.append(f"  mend:  {self.mend}")
         return "\n".join(map(one_line, lines))
+
+
+class MemoryShareError(UserError):
+    """A task met something that its share of the memory has no room for.
+
+    It is done again with all of the memory, when no other runs; only if that is not enough does the user hear of it.
+    """

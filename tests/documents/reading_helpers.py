@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,22 @@ def items(path: Path, part: Part = Part(), **source: Any) -> list[Item]:  # noqa
     tally = Tally()
     found = list(reader(file.format).read(file, part, read, tally))
     assert tally.read == sum(
-        0 if isinstance(item, Lost) else item.rows if isinstance(item, Bad) else 1 for item in found
+        0 if isinstance(item, Lost) else item.rows if isinstance(item, Bad | Skipped) else 1 for item in found
     )
     return found
+
+
+def singly(found: list[Item]) -> list[Item]:
+    """An item for each row, of runs too."""
+    return [
+        one
+        for item in found
+        for one in (
+            [replace(item, row=item.row + i, rows=1) for i in range(item.rows)]
+            if isinstance(item, Bad | Skipped)
+            else [item]
+        )
+    ]
 
 
 def texts(found: list[Item]) -> list[str]:

@@ -8,14 +8,13 @@ from itertools import pairwise
 
 import orjson
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from reading_helpers import bads, items, listed, losses, skips, texts, write
+from reading_helpers import bads, items, listed, losses, singly, skips, texts, write
 
 from headrace.documents.readers import streams
-from headrace.documents.readers.base import Part, Record
-from headrace.documents.readers.streams import Overlong, count_lines, split_lines
+from headrace.documents.readers.base import Part, Record, Tally
+from headrace.documents.readers.streams import Overlong, count_lines, split_lines, zstd
 from headrace.errors import UserError
 
 LINES = st.lists(
@@ -31,7 +30,7 @@ LINES = st.lists(
 def test_any_split_yields_the_rows_of_a_plain_reading(tmp_path_factory, lines, ended, data):
     raw = b"\n".join(lines) + (b"\n" if ended else b"")
     path = write(tmp_path_factory.mktemp("ranges") / "a.jsonl", raw)
-    whole = items(path)
+    whole = singly(items(path))
     # Reference: the lines as Python splits them.
     expected = raw.split(b"\n")
     assert len(whole) == len(expected) - (expected[-1] == b"")
@@ -44,8 +43,8 @@ def test_any_split_yields_the_rows_of_a_plain_reading(tmp_path_factory, lines, e
         patch.setattr(streams, "BLOCK", block)
         for begin, end in pairwise(edges):
             part = Part(begin, end, row)
-            pieces += items(path, part)
-            row += count_lines(file, part)
+            pieces += singly(items(path, part))
+            row += count_lines(file, part, Tally())
     assert pieces == whole
     assert row == len(whole)
 
@@ -131,7 +130,7 @@ def test_a_document_of_100_mb(tmp_path):
 
 
 def compressed(data: bytes, suffix: str) -> bytes:
-    return gzip.compress(data) if suffix == ".gz" else zstandard.compress(data)
+    return gzip.compress(data) if suffix == ".gz" else zstd.compress(data)
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
@@ -160,8 +159,7 @@ def test_truncated_and_corrupt_streams(tmp_path, suffix):
 
 
 def test_zstd_with_a_long_window(tmp_path):
-    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
-    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 28})
     lines = b"".join(orjson.dumps({"text": str(i)}) + b"\n" for i in range(1000))
     data = compressor.compress(lines) + compressor.flush()
     assert len(texts(items(write(tmp_path / "a.jsonl.zst", data)))) == 1000

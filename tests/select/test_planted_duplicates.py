@@ -11,8 +11,8 @@ from typing import Any
 import duplicate_graph as graph
 import numpy as np
 import pytest
-import zstandard
 
+from headrace.documents.readers.streams import zstd
 from headrace.recipe.schema import Recipe
 from headrace.select.clean import clean, clean_text
 from headrace.select.duplicates.jaccard import text_jaccard
@@ -84,7 +84,7 @@ def corpus(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list
     rows: list[dict[str, Any]] = []
     at: dict[tuple[str, int], int] = {}
     for path in sorted(out.glob("*/*.jsonl.zst")):
-        with zstandard.open(path, "rt", encoding="utf-8") as f:
+        with zstd.open(path, "rt", encoding="utf-8") as f:
             for line, record in enumerate(f):
                 at[f"{path.parent.name}/{path.name}", line] = len(rows)
                 text = json.loads(record)["text"]

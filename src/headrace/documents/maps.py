@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from headrace.documents.ids import content_id
 from headrace.documents.normalise import Normaliser
-from headrace.documents.readers.base import Bad, excerpt
-from headrace.documents.sink import MAX_DOCUMENT, Row
+from headrace.documents.readers.base import Bad, excerpt, too_large
+from headrace.documents.sink import Row
 from headrace.documents.store import SCHEMA
 from headrace.functions.calling import Function, Note, results
 from headrace.functions.document import Document, place
@@ -28,10 +28,11 @@ class Maps:
         functions: the functions, in the recipe's order.
         normalise: the normalisation, which changed texts pass through again.
         note: is told each document before a function is called with it; batches are of one document then.
+        limit: bytes of the largest document.
     """
 
-    def __init__(self, functions: Sequence[Function], normalise: Normaliser, note: Note | None) -> None:
-        self._functions, self._normalise, self._note = functions, normalise, note
+    def __init__(self, functions: Sequence[Function], normalise: Normaliser, note: Note | None, limit: int) -> None:
+        self._functions, self._normalise, self._note, self._limit = functions, normalise, note, limit
         self._held: list[Row] = []
         self._bytes = 0
 
@@ -84,8 +85,8 @@ class Maps:
             return function.wrong("gives text with a lone surrogate, which UTF-8 cannot hold")
         except TypeError as error:
             return function.wrong(f"gives a document whose meta is no JSON: {error}")
-        if len(data) > MAX_DOCUMENT:
-            return function.wrong(f"gives a text of {len(data)} bytes; Parquet holds {MAX_DOCUMENT}")
+        if len(data) > self._limit:
+            return function.wrong(f"gives a text {too_large(len(data), self._limit)}")
         return (content_id(data), data, *origin, *columns, meta, turns)
 
 

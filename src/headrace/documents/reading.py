@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +16,9 @@ from headrace.documents.readers.base import Bad, Lost, Part, Skipped, Tally
 from headrace.documents.rows import RowMaker
 from headrace.documents.sink import Quarantine, Row, Sink
 from headrace.documents.sources import InputFile
+from headrace.errors import MemoryShareError
 from headrace.flow.task import TaskContext
-from headrace.recipe.schema import Map
+from headrace.recipe.schema import DocumentsConfig
 
 
 class Reading:
@@ -26,17 +27,16 @@ class Reading:
     Args:
         ctx: the task.
         source: the source that the files are of.
-        normalise: the method of normalisation.
-        maps: the user's own changes, of which those are made that are for this source.
+        config: the recipe's ``documents`` section; of its maps those are applied that are for this source.
     """
 
-    def __init__(self, ctx: TaskContext, source: SourceFiles, normalise: str, maps: Sequence[Map] = ()) -> None:
+    def __init__(self, ctx: TaskContext, source: SourceFiles, config: DocumentsConfig) -> None:
         self._ctx, self._source = ctx, source
-        self._maker = RowMaker(source.name, source.source, normalise)
-        self._tally = Tally()
-        functions = [change.load(ctx.run) for change in maps if change.of(source.name, source.source.is_chat)]
+        self._maker = RowMaker(source.name, source.source, config.normalise, config.max_document)
+        self._tally = Tally(config.max_document, ctx.memory, lambda size: ctx.progress(bytes=size))
+        functions = [change.load(ctx.run) for change in config.map if change.of(source.name, source.source.is_chat)]
         note = ctx.at if ctx.careful else None
-        self._maps = Maps(functions, normaliser(normalise), note) if functions else None
+        self._maps = Maps(functions, normaliser(config.normalise), note, config.max_document) if functions else None
         self._sink = Sink(ctx)
         self._quarantine = Quarantine(ctx, source.name)
         self._stack = ExitStack()
@@ -47,8 +47,12 @@ class Reading:
 
         Raises:
             UserError: the file is gone, has changed, or lacks the column of the text.
+            MemoryShareError: it holds a document that the task has no memory for.
         """
-        self._read(file, part)
+        try:
+            self._read(file, part)
+        except MemoryShareError as error:
+            raise MemoryShareError(error.what, f"{file.url} {error.where}", error.mend) from None
         confirm(file)
 
     def _read(self, file: InputFile, part: Part) -> None:
@@ -61,8 +65,8 @@ class Reading:
             if self._ctx.careful:
                 self._ctx.at(f"{self._source.name}:{file.name}:{item.row}")
             if isinstance(item, Skipped):
-                self._skipped += 1
-                consumed += 1
+                self._skipped += item.rows
+                consumed += item.rows
                 continue
             made = item if isinstance(item, Bad | Lost) else self._maker.make(file.name, item)
             if isinstance(made, Bad | Lost):

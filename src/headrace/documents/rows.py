@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from headrace.documents.fields import MISSING, find, paths, take
 from headrace.documents.ids import content_id
 from headrace.documents.normalise import normaliser
-from headrace.documents.readers.base import Bad, Message, Record, excerpt, kind
+from headrace.documents.readers.base import Bad, Mended, Message, Record, excerpt, kind, too_large, unicode
 from headrace.documents.readers.conversations import JOIN
-from headrace.documents.sink import MAX_DOCUMENT, Row
-from headrace.recipe.schema import Source
+from headrace.documents.readers.json_values import dump
+from headrace.documents.sink import Row
+from headrace.recipe.schema import MAX_DOCUMENT, Source
 
 COLUMNS = ("license", "repo", "path", "language")
 
@@ -24,14 +23,16 @@ class RowMaker:
         name: the source's name.
         source: its section of the recipe: which fields fill which columns, and the constants.
         normalise: the method of normalisation.
+        limit: bytes of the largest document.
 
     Attributes:
         named: for each field that the recipe names, how many records have it.
         unnamed: the fields of the first record that lacks one of them.
     """
 
-    def __init__(self, name: str, source: Source, normalise: str) -> None:
+    def __init__(self, name: str, source: Source, normalise: str, limit: int = MAX_DOCUMENT) -> None:
         self._name = name
+        self._limit = limit
         self._normalise = normaliser(normalise)
         constants = {"license": source.license, "repo": source.repo, "path": None, "language": source.language}
         mapped = source.fields.model_dump()
@@ -45,18 +46,21 @@ class RowMaker:
         if record.turns is None:
             text, spans = self._normalise(record.text), None
         else:
+            mended = next((turn.content for turn in record.turns if isinstance(turn.content, Mended)), None)
+            if mended is not None:
+                return Bad(record.row, f"a turn is {mended.error}", excerpt(mended))
             text, spans = self._joined(record.turns)
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
             return Bad(record.row, f"a lone surrogate at character {error.start}", excerpt(text))
-        if len(data) > MAX_DOCUMENT:
-            return Bad(record.row, f"a document of {len(data)} bytes; Parquet holds {MAX_DOCUMENT}", excerpt(text))
+        if len(data) > self._limit:
+            return Bad(record.row, too_large(len(data), self._limit), excerpt(text))
         try:
             columns = [self._column(fields, *about) for about in self._columns]
-            meta = orjson.dumps(fields, default=_plain) if fields else None
-            turns = orjson.dumps(spans, default=_plain) if spans else None
-        except (TypeError, UnicodeEncodeError) as error:  # orjson's error is a TypeError
+            meta = dump(fields, _plain) if fields else None
+            turns = dump(spans, _plain) if spans else None
+        except TypeError as error:
             return Bad(record.row, f"a field cannot be kept as JSON: {error}", excerpt(text))
         return (content_id(data), data, self._name, file, record.row, *columns, meta, turns), len(text)  # type: ignore[return-value]
 
@@ -96,8 +100,7 @@ class RowMaker:
         if not isinstance(value, str):
             return constant
         take(fields, key)
-        value.encode("utf-8")  # a lone surrogate is told here, with its document
-        return value
+        return unicode(value)
 
 
 def _plain(value: Any) -> Any:

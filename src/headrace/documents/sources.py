@@ -22,7 +22,7 @@ SUFFIXES = {
     ".ipc": "arrow",
     ".feather": "arrow",
 }
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz", ".bz2": "bzip2"}
 # Formats of which a file is one unit: a limit takes such a file whole or not at all.
 WHOLE = frozenset({"text", "docstrings", "docstring_chat", "pydoc_topics"})
 
@@ -35,7 +35,7 @@ class InputFile:
         url: where it is opened: an absolute path or an fsspec URL. Never part of an identity.
         name: what it is called in ``origin_file``: relative to the fixed part of its glob.
         format: the reader's name, never ``auto``.
-        compression: ``gzip``, ``zstd`` or None.
+        compression: ``gzip``, ``zstd``, ``xz``, ``bzip2`` or None.
         size: bytes on disk.
         take: bytes of text after which reading stops (the file at which the source's limit is reached), or None.
         digest: its fingerprint (:mod:`headrace.documents.fingerprint`), empty while it has not been taken.

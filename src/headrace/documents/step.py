@@ -17,7 +17,8 @@ from headrace.documents.inventory import SourceFiles, distrusting
 from headrace.documents.judge import judge, probe
 from headrace.documents.normalise import versions
 from headrace.documents.readers import READERS, reader
-from headrace.documents.readers.base import Part
+from headrace.documents.readers.base import COPIES, TASK_MEMORY, Part, Tally
+from headrace.documents.readers.modules import TREE_COPIES
 from headrace.documents.readers.streams import count_lines
 from headrace.documents.reading import Reading
 from headrace.documents.sources import WHOLE, InputFile
@@ -30,13 +31,6 @@ from headrace.recipe.schema import DocumentsConfig, Map
 
 # A file of more bytes on disk is read in parts if its format allows.
 TASK_BYTES = 16 << 20
-# A row group as Python objects, Arrow arrays and encoded pages, and the compressors of ten columns. Over 140 MB of JSON
-# lines a worker peaked 49 MB above its base with the system's allocator, 101 MB with Arrow's own (mimalloc).
-TASK_MEMORY = 112 << 20
-# A document of 95 MB peaked at 5.8 times its size: one emoji makes each character take four bytes in memory.
-COPIES = 6
-# A syntax tree takes 67 times the bytes of its source (CPython 3.11, 4 MB of the standard library).
-TREE_COPIES = 70
 # Formats whose result depends on the grammar of the running Python.
 SYNTAX = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
 COUNTED = ("documents", "bytes", "characters", "quarantined", "skipped", "read", "lost_rows", "lost_bytes")
@@ -52,7 +46,7 @@ class Documents(Step):
     """
 
     kind: ClassVar[str] = "documents"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig
@@ -69,7 +63,8 @@ class Documents(Step):
 
     def _shared(self) -> dict[str, Any]:
         """Of the parameters those of all sources."""
-        return {"normalise": {"method": self.config.normalise, **versions(self.config.normalise)}}
+        normalise = {"method": self.config.normalise, **versions(self.config.normalise)}
+        return {"normalise": normalise, "max_document": self.config.max_document}
 
     def inputs(self) -> dict[str, Step]:
         """None: documents begin the flow."""
@@ -104,7 +99,8 @@ class Documents(Step):
     def _count_lines(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         file = self._named(spec["source"]).files[spec["file"]]
         ctx.at(f"{spec['source']}:{file.name}")
-        return {"lines": count_lines(file, Part(**spec["part"]))}
+        tally = Tally(advance=lambda size: ctx.progress(bytes=size))
+        return {"lines": count_lines(file, Part(**spec["part"]), tally)}
 
     # Phase "read".
 
@@ -114,7 +110,7 @@ class Documents(Step):
         return [
             {**spec, "key": self._read_key(source, spec["parts"])}
             for source in self.sources
-            for spec in _tasks(source, lines)
+            for spec in _tasks(source, lines, self.config.max_document)
         ]
 
     def _read_key(self, source: SourceFiles, parts: list[dict[str, Any]]) -> str:
@@ -126,7 +122,7 @@ class Documents(Step):
     @distrusting
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
-        with Reading(ctx, source, self.config.normalise, self.config.map) as reading:
+        with Reading(ctx, source, self.config) as reading:
             for entry in spec["parts"]:
                 reading.part(source.files[entry["file"]], Part(**entry["part"]))
         return reading.result()
@@ -197,16 +193,17 @@ def _parts(file: InputFile) -> list[Part]:
     return reader(file.format).split(file)
 
 
-def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]]:
+def _tasks(source: SourceFiles, lines: Iterator[int], limit: int) -> Iterator[dict[str, Any]]:
     """The read tasks of a source: small files together, each part of a big one for itself.
 
     Args:
         source: the source.
         lines: the results of the phase ``lines``, in its order; as many are taken as this source has.
+        limit: bytes of the largest document.
     """
     for run in runs(source.files):
         files = [source.files[number] for number in run]
-        memory = TASK_MEMORY + max(map(_document_memory, files))
+        memory = TASK_MEMORY + max(_document_memory(file, limit) for file in files)
         entries = [
             {"file": number, "part": asdict(part)}
             for number in run
@@ -219,11 +216,11 @@ def _tasks(source: SourceFiles, lines: Iterator[int]) -> Iterator[dict[str, Any]
             yield {"source": source.name, "parts": parts, "memory": memory, "size": size}
 
 
-def _document_memory(file: InputFile) -> int:
+def _document_memory(file: InputFile, limit: int) -> int:
     """Bytes that the file's one document takes; of files with rows, whose documents are not known, nothing."""
     if file.format not in WHOLE:
         return 0
-    return file.size * (TREE_COPIES if file.format in SYNTAX else COPIES)
+    return min(file.size, limit) * (TREE_COPIES if file.format in SYNTAX else COPIES)
 
 
 def _numbered(parts: list[Part], lines: Iterator[int]) -> list[Part]:

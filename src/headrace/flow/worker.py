@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import orjson
 
-from headrace.errors import UserError
+from headrace.errors import MemoryShareError, UserError
 from headrace.flow.artifact import DamagedArtifact
 from headrace.flow.compiling import CompileWatch
 from headrace.flow.notices import notices_to
@@ -152,7 +152,10 @@ def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
 def told(error: UserError) -> dict[str, Any]:
     """A user's error as a message."""
     damaged = error.artifact if isinstance(error, DamagedArtifact) else ""
-    return {"user": True, "what": error.what, "where": error.where, "mend": error.mend, "damaged": damaged}
+    more = isinstance(error, MemoryShareError)
+    return {
+        "user": True, "what": error.what, "where": error.where, "mend": error.mend, "damaged": damaged, "more": more
+    }  # fmt: skip
 
 
 def give_back() -> None:

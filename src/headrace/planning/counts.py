@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -156,17 +155,13 @@ def _on_disk(file: InputFile, raw: int, documents: int) -> float:
 def _compression(file: InputFile) -> float:
     """Bytes on disk per byte of content, at the beginning of a compressed file."""
     import fsspec
-    import pyarrow as pa
+
+    from headrace.documents.readers.base import Tally
+    from headrace.documents.readers.streams import decompressed
 
     with fsspec.open(file.url, "rb") as stream:
-        unpacked = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), file.compression)
-        content = sum(len(block) for block in islice(_blocks(unpacked), 16))
+        content = sum(len(block) for block in islice(decompressed(file, stream, Tally().memory), 16))
         return float(min(stream.tell(), file.size) / max(1, content))
-
-
-def _blocks(stream: Any) -> Iterator[bytes]:
-    while block := stream.read(1 << 18):
-        yield block
 
 
 def _bytes_per_token(recipe: Recipe, texts: list[str]) -> float:

@@ -24,7 +24,7 @@ from headrace.recipe.expressions import Mistake, Node, columns, parse
 from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName, Reader, Rule
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
-from headrace.recipe.sources import CHAT_FORMATS, DocumentsConfig, Fields, FileSet, Source
+from headrace.recipe.sources import CHAT_FORMATS, MAX_DOCUMENT, DocumentsConfig, Fields, FileSet, Source
 from headrace.recipe.stages import (
     Fim,
     Pack,
@@ -38,6 +38,7 @@ from headrace.recipe.training import TrainSection
 
 __all__ = [
     "CHAT_FORMATS",
+    "MAX_DOCUMENT",
     "Benchmark",
     "CodeFilter",
     "Count",

@@ -120,6 +120,12 @@ class Source(Section):
         return self
 
 
+# No file of code is larger where GitHub keeps it (100 MiB); the rest is for how JSON writes it.
+MAX_DOCUMENT = 128 << 20
+# Parquet counts the bytes of a value in int32, and its pages with it.
+LARGEST_VALUE = (1 << 31) - (1 << 20)
+
+
 class DocumentsConfig(Section):
     """How raw text becomes documents."""
 
@@ -130,6 +136,13 @@ class DocumentsConfig(Section):
     )
     map: tuple[Map, ...] = Field(
         default=(), description="Changes of your own to documents, one after another, before they are named and kept."
+    )
+    max_document: Size = Field(
+        default=MAX_DOCUMENT,
+        gt=0,
+        le=LARGEST_VALUE,
+        description="Largest document, as it lies in its file (a line, a row, a file) and as text: larger ones go to "
+        "quarantine unread. One within this limit that --memory has no room for stops the run.",
     )
     max_quarantined: float = Field(
         default=0.01,

@@ -6,8 +6,9 @@ read in parts), and name it in ``readers/__init__.py``.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,10 +16,36 @@ import orjson
 
 from headrace.documents.fields import MISSING, paths, take
 from headrace.documents.sources import InputFile
-from headrace.recipe.schema import Source
+from headrace.errors import MemoryShareError
+from headrace.recipe.schema import MAX_DOCUMENT, Source
 
 EXCERPT = 200  # characters of a bad line that go to quarantine
+# A row group as Python objects, Arrow arrays and encoded pages, and the compressors of ten columns. Over 140 MB of JSON
+# lines a worker peaked 49 MB above its base with the system's allocator, 101 MB with Arrow's own (mimalloc).
+TASK_MEMORY = 112 << 20
+# The memory of a task has room for documents of this size besides: a row group of them is written at once.
+ORDINARY = 8 << 20
+# A document of 95 MB peaked at 5.8 times its size: one emoji makes each character take four bytes in memory.
+COPIES = 6
+_SURROGATES = re.compile("[\ud800-\udfff]")
 PART_BYTES = 32 << 20  # a shard holds 32 MB of text, so that a part of this size makes about one
+
+
+class Mended(str):
+    """Text that stands for something that is no text, or not quite: enough for a side field, but no document.
+
+    Attributes:
+        error: what is wrong with it.
+    """
+
+    error: str
+
+    @classmethod
+    def of(cls, text: str, error: str) -> Mended:
+        """The text with what is wrong."""
+        made = cls(unicode(text))
+        made.error = error
+        return made
 
 
 class Message(NamedTuple):
@@ -70,9 +97,10 @@ class Bad:
 
 @dataclass(slots=True)
 class Skipped:
-    """A row that holds nothing and is no error, such as a blank line."""
+    """Rows that hold nothing and are no error, such as blank lines: the first, and how many."""
 
     row: int
+    rows: int = 1
 
 
 @dataclass(slots=True)
@@ -115,15 +143,39 @@ class Part:
 
 @dataclass
 class Tally:
-    """What the container of the records says, counted apart from the records themselves.
+    """What a reading may take, and what the container of the records says, apart from the records themselves.
 
     Attributes:
+        limit: bytes of the largest document, as it lies in its file; a larger one is no document.
+        memory: bytes that the task may use for data.
+        advance: told how many bytes of content were read, as they are read.
         read: rows read.
         seen: the field names of the first row that lacked its text.
     """
 
+    limit: int = MAX_DOCUMENT
+    memory: int = 1 << 30
+    advance: Callable[[int], None] = lambda size: None
     read: int = 0
     seen: list[str] = field(default_factory=list)
+
+    def room(self, copies: int = COPIES) -> int:
+        """Bytes of the largest document that there is room for, where its making takes so many times its size."""
+        return min(self.limit, max(ORDINARY, (self.memory - TASK_MEMORY) // copies))
+
+    def too_large(self, row: int, size: int, begins: bytes = b"") -> Bad:
+        """What a row of more bytes than there is room for is: bad if it is above the limit, which all runs agree on.
+
+        Raises:
+            MemoryShareError: it is within the limit, so that only this run lacks the memory for it.
+        """
+        if size > self.limit:
+            return Bad(row, too_large(size, self.limit), excerpt(begins))
+        raise MemoryShareError(
+            f"A document of {size:,} bytes needs more than the {self.memory:,} bytes of memory that a task may use.",
+            f"line {row + 1}",
+            "Raise --memory, or lower documents.max_document: larger documents go to quarantine.",
+        )
 
 
 class Reader(ABC):
@@ -164,6 +216,16 @@ def shown(value: Any) -> str:
         return excerpt(repr(value))
 
 
+def too_large(size: int, limit: int) -> str:
+    """What is wrong with a document of more bytes than the limit."""
+    return f"too large: {size:,} bytes, limit {limit:,} (documents.max_document)"
+
+
+def unicode(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 cannot hold: U+FFFD stands in their places."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
 def not_utf8(error: UnicodeDecodeError) -> str:
     """One phrase for bytes that are not UTF-8; lone surrogates, as CESU-8 writes them, are named as such."""
     byte = error.object[error.start]
@@ -178,6 +240,8 @@ def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
     if not isinstance(value, dict):
         return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(str(value)))
     text = take(value, name)
+    if isinstance(text, Mended):
+        return Bad(row, f"the field {name!r} is {text.error}", excerpt(text))
     if isinstance(text, str):
         return Record(row, text, value)
     if isinstance(text, bytes):

@@ -25,7 +25,7 @@ class DocstringChat(Reader):
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item a function with a docstring; ``row`` is the line of its ``def``. Trivial functions are skipped."""
-        parsed = parse(file)
+        parsed = parse(file, tally)
         if isinstance(parsed, Bad):
             tally.read += 1
             yield parsed

@@ -17,7 +17,7 @@ class Docstrings(Reader):
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item: a module without docstrings is skipped."""
         tally.read += 1
-        parsed = parse(file)
+        parsed = parse(file, tally)
         if isinstance(parsed, Bad):
             yield parsed
             return

@@ -1,9 +1,12 @@
-"""Where the elements of a big JSON text end: one pass over the bytes that follows strings and brackets only."""
+"""The elements of a big JSON text, cut out in one pass over the bytes that follows strings and brackets only."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from headrace.documents.readers.streams import Damaged, Held
 from headrace.flow.kernels import kernel
 
 DEPTH, IN_STRING, ESCAPED = 0, 1, 2
@@ -52,3 +55,51 @@ def separators(data: np.ndarray, state: np.ndarray, array: bool, out: np.ndarray
             found += 1
     state[DEPTH], state[IN_STRING], state[ESCAPED] = depth, in_string, escaped
     return found
+
+
+def pieces(chunks: Iterator[bytes], array: bool, room: int, size: int = 0) -> Iterator[tuple[bytes, bool]]:
+    """Cut out elements.
+
+    Args:
+        chunks: the text behind the opening bracket of an array (or object), or objects one after another.
+        array: which of the two it is.
+        room: bytes of an element that may be held; of a larger one there is an :class:`Overlong`.
+        size: bytes of the file, which tell how much is lost where it is damaged.
+
+    Yields:
+        (bytes of an element, whether the array ends behind it).
+
+    Raises:
+        Damaged: the text ends within an element or goes on behind the array.
+    """
+    state = np.zeros(3, dtype=np.int64)
+    state[DEPTH] = array
+    out = np.empty(0, dtype=np.int64)
+    held = Held(room)
+    closed = False
+    before = behind = 0
+    for chunk in chunks:
+        if closed:
+            behind += len(chunk.strip())
+            continue
+        if len(out) < len(chunk):
+            out = np.empty(len(chunk), dtype=np.int64)
+        found = separators(np.frombuffer(chunk, dtype=np.uint8), state, array, out)
+        closed = bool(array and state[DEPTH] == 0)
+        start = 0
+        for i, position in enumerate(out[:found].tolist()):
+            held.add(chunk[start : position + (not array)])
+            yield held.take(), closed and i == found - 1
+            start = position + 1
+        before += len(chunk)
+        if closed:
+            behind += len(chunk[start:].strip())
+        else:
+            held.add(chunk[start:])
+    if behind:
+        raise Damaged("text follows the end of the array", size * behind // (before + behind))
+    rest = held.take()
+    if (array and not closed) or rest.strip():
+        error = Damaged("the array is not closed" if array else "the last object is not closed", size)
+        error.unfinished = rest
+        raise error

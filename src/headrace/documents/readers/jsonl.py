@@ -20,15 +20,17 @@ from headrace.documents.readers.base import (
     Tally,
     document,
     excerpt,
-    not_utf8,
 )
-from headrace.documents.readers.streams import MAX_LINE, Damaged, Overlong, blocks, range_blocks, split_lines
+from headrace.documents.readers.json_values import parse, weight, wrong
+from headrace.documents.readers.streams import Damaged, Overlong, blocks, range_blocks, split_lines
 from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
 
 Shape = Callable[[int, Any], Item]
 """Makes an item of a row's number and its parsed value."""
 
+LIGHT = 1 << 20  # bytes of a row that there is memory for whatever it holds: 36 MB of empty dicts
+REPEATS = 1000
 BOM = b"\xef\xbb\xbf"
 
 
@@ -57,27 +59,46 @@ def byte_ranges(file: InputFile) -> list[Part]:
 def line_items(file: InputFile, part: Part, tally: Tally, shape: Shape) -> Iterator[Item]:
     """Items of the lines of a part of a file."""
     plain = file.compression is None and not file.remote
-    return parse_lines(range_blocks(file, part) if plain else blocks(file), part.row or 0, tally, shape)
+    chunks = range_blocks(file, part, tally) if plain else blocks(file, tally)
+    return parse_lines(chunks, part.row or 0, tally, shape)
 
 
 def parse_lines(chunks: Iterable[bytes], row: int, tally: Tally, shape: Shape) -> Iterator[Item]:
-    """Parse each line of a byte stream; ``row`` is the number of the first."""
-    loads = orjson.loads
+    """Parse each line of a byte stream; ``row`` is the number of the first.
+
+    Runs of blank lines are one item, and so is what follows ``REPEATS`` bad lines that are all the same: a file of
+    nothing else costs little.
+    """
+    run: Skipped | Bad | None = None
+    last, repeats = b"", 0
     try:
-        for lines in split_lines(chunks):
+        for lines in split_lines(chunks, tally.room()):
             if row == 0 and lines[0].startswith(BOM):
-                lines[0] = lines[0][len(BOM) :]
+                lines[0] = lines[0].removeprefix(BOM)
             tally.read += len(lines)
+            if isinstance(run, Skipped) and not any(lines):
+                run.rows += len(lines)
+                row += len(lines)
+                continue
             for line in lines:
-                try:
-                    value = loads(line)
-                except orjson.JSONDecodeError as error:
-                    yield unparsed(row, line, error)
+                if run is not None and line == last and (isinstance(run, Skipped) or repeats == REPEATS):
+                    run.rows += 1
                 else:
-                    yield shape(row, value) if line.__class__ is bytes else _overlong(row, line)
+                    if run is not None:
+                        yield run
+                    repeats = repeats + 1 if line == last else 0
+                    item = Skipped(row) if not line or line.isspace() else item_of(row, line, tally, shape)
+                    run, last = (item, line) if isinstance(item, Bad | Skipped) else (None, b"")
+                    if run is None:
+                        yield item
                 row += 1
     except Damaged as error:
+        if run is not None:
+            yield run
         yield broken_off(row, error)
+    else:
+        if run is not None:
+            yield run
 
 
 def broken_off(row: int, error: Damaged) -> Lost:
@@ -85,19 +106,18 @@ def broken_off(row: int, error: Damaged) -> Lost:
     return Lost(row, str(error), bytes=error.lost, excerpt=excerpt(error.unfinished))
 
 
-def unparsed(row: int, data: bytes, error: orjson.JSONDecodeError) -> Item:
-    """What a line is that is not JSON: blank, too long, not UTF-8, or wrong in its syntax."""
+def item_of(row: int, data: bytes, tally: Tally, shape: Shape) -> Item:
+    """The item of a line or element.
+
+    Raises:
+        MemoryShareError: it is within the limit of a document, but larger than there is room for.
+    """
     if isinstance(data, Overlong):
-        return _overlong(row, data)
-    if not data.strip():
-        return Skipped(row)
+        return tally.too_large(row, data.size, data)
+    if len(data) > LIGHT and (size := weight(data)) > tally.room():
+        return tally.too_large(row, size, data)
     try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as wrong:
-        return Bad(row, not_utf8(wrong), excerpt(data))
-    surrogate = " (a lone surrogate)" if "surrogate" in error.msg else ""
-    return Bad(row, f"not JSON: {error.msg.partition(': line ')[0]} at character {error.pos}{surrogate}", excerpt(data))
-
-
-def _overlong(row: int, data: bytes) -> Bad:
-    return Bad(row, f"the line is longer than {MAX_LINE} bytes", excerpt(data))
+        value = parse(data)
+    except orjson.JSONDecodeError as error:
+        return Bad(row, wrong(data, error), excerpt(data))
+    return shape(row, value)

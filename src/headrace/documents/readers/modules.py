@@ -6,17 +6,21 @@ import ast
 import warnings
 from collections.abc import Iterator
 
-from headrace.documents.readers.base import Bad, excerpt
-from headrace.documents.readers.streams import Damaged, blocks
+from headrace.documents.readers.base import Bad, Tally, excerpt
+from headrace.documents.readers.streams import Damaged, Overlong, whole
 from headrace.documents.sources import InputFile
 
+# A syntax tree takes 67 times the bytes of its source (CPython 3.11, 4 MB of the standard library).
+TREE_COPIES = 70
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def parse(file: InputFile) -> tuple[ast.Module, bytes] | Bad:
+def parse(file: InputFile, tally: Tally) -> tuple[ast.Module, bytes] | Bad:
     """The tree and the bytes of a module, or what is wrong with it."""
     try:
-        data = b"".join(blocks(file))
+        data = whole(file, tally, TREE_COPIES)
+        if isinstance(data, Overlong):
+            return tally.too_large(0, data.size, data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd escapes are the module's affair
             return ast.parse(data), data

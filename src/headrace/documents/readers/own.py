@@ -34,7 +34,7 @@ class Own(Reader):
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item for each that is yielded."""
         row = 0
-        with _opened(file) as stream:
+        with _opened(file, tally) as stream:
             try:
                 for made in self._function.each(stream):
                     tally.read += 1
@@ -60,9 +60,9 @@ class Own(Reader):
         return Bad(row, self._function.failed(failed, place(self._name, file.name, row)), excerpt(repr(made)))
 
 
-def _opened(file: InputFile) -> IO[bytes]:
+def _opened(file: InputFile, tally: Tally) -> IO[bytes]:
     """A buffered binary file; where nothing is to be decompressed it can be sought in."""
-    raw = _Raw(file) if file.compression is None else _Blocks(file)
+    raw = _Raw(file) if file.compression is None else _Blocks(file, tally)
     return io.BufferedReader(raw, BUFFER)
 
 
@@ -98,9 +98,9 @@ class _Raw(io.RawIOBase):
 class _Blocks(io.RawIOBase):
     """Decompressed blocks as a file."""
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, tally: Tally) -> None:
         self.name = file.url
-        self._blocks, self._left = blocks(file), memoryview(b"")
+        self._blocks, self._left = blocks(file, tally), memoryview(b"")
 
     def readable(self) -> bool:
         return True

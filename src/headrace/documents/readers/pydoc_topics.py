@@ -16,7 +16,7 @@ class PydocTopics(Reader):
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item a topic, in the order of the dictionary."""
-        parsed = parse(file)
+        parsed = parse(file, tally)
         topics = parsed if isinstance(parsed, Bad) else _topics(parsed[0])
         if isinstance(topics, Bad):
             tally.read += 1

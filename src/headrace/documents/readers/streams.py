@@ -1,35 +1,46 @@
-"""Bytes of input files: decompressed block by block, cut into byte ranges, split into lines.
+"""Bytes of input files: blocks of bounded size whatever the compression, cut into byte ranges, split into lines.
 
-Compressed streams go through Arrow's decompressors, which bound their output whatever the input expands to and say
-when a stream ends too early; the `zstandard` stream reader takes a truncated file for a complete one.
+The decompressors are those of Python's own library (zlib, bz2, lzma, zstd), all of which give out at most as much as
+they are asked for, whatever the input expands to, verify the checksums of their containers, and say where a member
+ends; so one loop reads files of several members, and tells what is cut short, what is corrupt and what is padding.
 """
 
 from __future__ import annotations
 
+import bz2
+import lzma
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import IO, Protocol
 
 from headrace.documents.checked_file import open_file
-from headrace.documents.readers.base import EXCERPT, Part
+from headrace.documents.readers.base import COPIES, EXCERPT, Part, Tally
 from headrace.documents.sources import InputFile
+from headrace.errors import MemoryShareError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 # One block in flight a task. 1 MiB reads as fast as 16 MiB, and stays in the second-level cache while it is split.
 BLOCK = 1 << 20
-# When a compressed stream breaks, the block being read is lost, so these are smaller.
-COMPRESSED_BLOCK = 1 << 18
-# A longer line is quarantined unread: it would only end in a document that Parquet, whose values are counted in int32,
-# cannot hold.
-MAX_LINE = 1 << 30
-ZSTD_WINDOW = 1 << 27  # the largest window that Arrow accepts; `zstd --long=31` writes larger ones
+# Compressed bytes given to a decompressor at once: what is lost where a stream is corrupt. 256 KiB is no faster.
+INPUT = 1 << 14
+# What it may give out at once; 128 KiB is a sixth slower, 1 MiB no faster.
+EXPANDED = 1 << 18
+# The smallest window that every zstd decoder should read (RFC 8878, 3.1.1.1.2), and the largest there is.
+LEAST_WINDOW, MOST_WINDOW = 23, 31
 
 
 class Damaged(Exception):  # noqa: N818 - a state of the file, not of the program
-    """A compressed stream is cut short or corrupt; all whole blocks before that have been given out.
+    """A container is cut short or corrupt; all that lies whole before that has been given out.
 
     Args:
         reason: what is wrong.
-        lost: bytes of the file that were not read; of a stream that is cut short as many as there are, because it does
-            not say how many are missing.
+        lost: bytes of the file that were not read; of one that is cut short as many as there are, because it does not
+            say how many are missing.
 
     Attributes:
         unfinished: the beginning of the row that it broke off in.
@@ -41,76 +52,138 @@ class Damaged(Exception):  # noqa: N818 - a state of the file, not of the progra
 
 
 class Overlong(bytes):
-    """The beginning of a line that is longer than ``MAX_LINE``."""
+    """The beginning of a row that is larger than there is room for.
+
+    Attributes:
+        size: its length in bytes.
+    """
+
+    size: int
+
+    @classmethod
+    def of(cls, parts: list[bytes], size: int) -> Overlong:
+        """The one that begins with the given parts."""
+        made = cls(_beginning(parts))
+        made.size = size
+        return made
 
 
-def blocks(file: InputFile) -> Iterator[bytes]:
-    """The decompressed bytes of a file in blocks.
+def blocks(file: InputFile, tally: Tally) -> Iterator[bytes]:
+    """The decompressed bytes of a file in blocks of at most a mebibyte.
+
+    Raises:
+        Damaged: the compressed stream is cut short or corrupt.
+        MemoryShareError: its window needs more than the task may use.
+    """
+    with open_file(file) as stream:
+        plain = file.compression is None
+        for block in iter(lambda: stream.read(BLOCK), b"") if plain else decompressed(file, stream, tally.memory):
+            tally.advance(len(block))
+            yield block
+
+
+class _Decoder(Protocol):
+    """What the decompressors of the standard library have in common, for one member."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gzip:
+    """zlib's, which returns its unread input instead of keeping it."""
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
+
+
+def _decoder(compression: str, memory: int) -> _Decoder:
+    if compression == "gzip":
+        return _Gzip()
+    if compression == "bzip2":
+        return bz2.BZ2Decompressor()
+    if compression == "xz":
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=max(memory // 2, 1 << LEAST_WINDOW))
+    window = min(max((memory // 2).bit_length() - 1, LEAST_WINDOW), MOST_WINDOW)
+    made: _Decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window})
+    return made
+
+
+def decompressed(file: InputFile, stream: IO[bytes], memory: int) -> Iterator[bytes]:
+    """The blocks of all members (streams, frames) of a file, one after another; NULs between and behind are padding."""
+    name = str(file.compression)
+    data = stream.read(INPUT)
+    read = len(data)
+    while data:
+        member = read - len(data)
+        decoder = _decoder(name, memory)
+        begin = member  # of what is being decoded
+        while not decoder.eof:
+            try:
+                block = decoder.decompress(data, EXPANDED)
+            except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError) as error:
+                raise _refused(file, str(error), member, begin, memory) from None
+            data = b""
+            if block:
+                yield block
+            elif not decoder.eof:
+                begin, data = read, stream.read(INPUT)
+                read += len(data)
+                if not data:
+                    raise Damaged(f"the {name} stream is cut short", file.size)
+        data = decoder.unused_data.lstrip(b"\0")
+        while not data and (more := stream.read(INPUT)):
+            read += len(more)
+            data = more.lstrip(b"\0")
+
+
+def _refused(file: InputFile, error: str, member: int, begin: int, memory: int) -> Damaged | MemoryShareError:
+    """What a decompressor's error means: too large a window, or damage at a place of the file."""
+    if "too much memory" in error or "Memory usage limit" in error:
+        return MemoryShareError(
+            f"The {file.compression} stream has a window of more than {memory // 2:,} bytes, half of a task's memory.",
+            file.url,
+            "Raise --memory, or compress the file again with a smaller window (`zstd --long=27`, `xz -6`).",
+        )
+    if any(word in error for word in ("data check", "length check", "checksum")):
+        # All of the member has been given out, and something in it is wrong.
+        return Damaged(f"the checksum of the {file.compression} stream does not match", file.size - member)
+    return Damaged(f"the {file.compression} stream is corrupt ({error})", file.size - begin)
+
+
+def whole(file: InputFile, tally: Tally, copies: int = COPIES) -> bytes:
+    """The content of a file that is one document; an :class:`Overlong` if there is no room for it.
+
+    Args:
+        file: the file.
+        tally: what may be taken.
+        copies: how many times its size the making of its documents takes.
 
     Raises:
         Damaged: the compressed stream is cut short or corrupt.
     """
-    with open_file(file) as stream:
-        if file.compression is None:
-            while block := stream.read(BLOCK):
-                yield block
-        elif file.compression == "zstd" and _window(stream) > ZSTD_WINDOW:
-            yield from _long_zstd(file, stream)
-        else:
-            yield from _decompressed(file, stream, file.compression)
+    held = Held(tally.room(copies))
+    if file.compression is None and file.size > tally.limit:
+        return Overlong.of([], file.size)
+    for block in blocks(file, tally):
+        held.add(block)
+    return held.take()
 
 
-def _decompressed(file: InputFile, stream: IO[bytes], compression: str) -> Iterator[bytes]:
-    import pyarrow as pa
-
-    source = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), compression)
-    while True:
-        try:
-            block = source.read(COMPRESSED_BLOCK)
-        except OSError as error:
-            if error.errno is not None:  # the disk's error, not the stream's
-                raise
-            if "runcated" in str(error):
-                raise Damaged(f"the {compression} stream is cut short", file.size) from None
-            reason = f"the {compression} stream is corrupt ({str(error).splitlines()[0]})"
-            raise Damaged(reason, file.size - stream.tell()) from None
-        if not block:
-            return
-        yield block
-
-
-def _window(stream: IO[bytes]) -> int:
-    import zstandard
-
-    head = stream.read(18)  # the longest frame header
-    stream.seek(0)
-    try:
-        return int(zstandard.get_frame_parameters(head).window_size)
-    except zstandard.ZstdError:
-        return 0
-
-
-def _long_zstd(file: InputFile, stream: IO[bytes]) -> Iterator[bytes]:
-    """Frames with windows that Arrow refuses; the window alone takes more memory than any block."""
-    import zstandard
-
-    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    frame = None
-    try:
-        while data := stream.read(1 << 14):
-            while data:
-                frame = frame or context.decompressobj()
-                if block := frame.decompress(data):
-                    yield block
-                data = frame.unused_data if frame.eof else b""
-                frame = None if frame.eof else frame
-    except zstandard.ZstdError as error:
-        raise Damaged(f"the zstd stream is corrupt ({error})", file.size - stream.tell()) from None
-    if frame is not None:
-        raise Damaged("the zstd stream is cut short", file.size)
-
-
-def range_blocks(file: InputFile, part: Part) -> Iterator[bytes]:
+def range_blocks(file: InputFile, part: Part, tally: Tally) -> Iterator[bytes]:
     """The bytes of the lines that start in [part.begin, part.end), for a plain file.
 
     They reach from behind the first newline at or after ``begin - 1`` to the first newline at or after ``end - 1``,
@@ -123,11 +196,14 @@ def range_blocks(file: InputFile, part: Part) -> Iterator[bytes]:
         at = stream.seek(max(begin - 1, 0))
         inside = begin == 0
         while block := stream.read(BLOCK):
+            tally.advance(len(block))
             start = 0
             if not inside:
                 found = block.find(b"\n")
                 if found < 0:
                     at += len(block)
+                    if at >= end:  # the line goes on behind the range, and with it all that the range holds
+                        return
                     continue
                 start, inside = found + 1, True
                 if at + start >= end:
@@ -140,43 +216,77 @@ def range_blocks(file: InputFile, part: Part) -> Iterator[bytes]:
             at += len(block)
 
 
-def count_lines(file: InputFile, part: Part) -> int:
+def count_lines(file: InputFile, part: Part, tally: Tally) -> int:
     """The number of lines that start in a part of a plain file."""
     count, last = 0, b"\n"
-    for block in range_blocks(file, part):
+    for block in range_blocks(file, part, tally):
         count += block.count(b"\n")
         last = block[-1:] or last
     return count + (last != b"\n")
 
 
-def split_lines(chunks: Iterable[bytes], limit: int = MAX_LINE) -> Iterator[list[bytes]]:
+def split_lines(chunks: Iterable[bytes], room: int) -> Iterator[list[bytes]]:
     """Lines without their newlines, in lists; what follows the last newline is a line unless it is empty.
 
-    A line longer than ``limit`` bytes is given as an :class:`Overlong` of its beginning.
+    A line longer than ``room`` bytes is given as an :class:`Overlong`: no more than that of it is ever held.
 
     Raises:
         Damaged: from the chunks, with the unfinished line in ``unfinished``.
     """
-    carry: list[bytes] = []
-    size = 0
+    held = Held(room)
     try:
         for chunk in chunks:
-            first, *rest = chunk.split(b"\n")
-            size += len(first)
-            if size <= limit or not carry:
-                carry.append(first)
-            if rest:
-                line, tail = _line(carry, size, limit), rest.pop()
-                carry, size = [tail], len(tail)
-                yield [line, *rest]
+            # A file of nothing but newlines is told three times as fast without splitting it.
+            lines = chunk.split(b"\n") if chunk.strip(b"\n") else [b""] * (len(chunk) + 1)
+            tail = lines.pop()
+            if lines:
+                held.add(lines[0])
+                lines[0] = held.take()
+                yield lines
+            held.add(tail)
     except Damaged as error:
-        error.unfinished = carry[0] if carry else b""
+        error.unfinished = held.take()
         raise
-    if size:
-        yield [_line(carry, size, limit)]
+    if held.size:
+        yield [held.take()]
 
 
-def _line(carry: list[bytes], size: int, limit: int) -> bytes:
-    if size > limit:
-        return Overlong(carry[0][: 4 * EXCERPT])
-    return carry[0] if len(carry) == 1 else b"".join(carry)
+def _beginning(parts: list[bytes]) -> bytes:
+    """As much of the beginning as a quarantine shows."""
+    beginning = b""
+    for part in parts:
+        beginning += part[: 4 * EXCERPT - len(beginning)]
+        if len(beginning) == 4 * EXCERPT:
+            break
+    return beginning
+
+
+class Held:
+    """The parts of a row that has not ended, as far as there is room for them.
+
+    Attributes:
+        size: bytes of the row so far.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._parts: list[bytes] = []
+        self._full = False
+        self.size = 0
+
+    def add(self, part: bytes) -> None:
+        """Take the next part of the row."""
+        self.size += len(part)
+        if self.size <= self._room:
+            self._parts.append(part)
+        elif not self._full:  # the beginning is kept for the quarantine
+            self._parts = [_beginning([*self._parts, part])]
+            self._full = True
+
+    def take(self) -> bytes:
+        """The row, which ends here; an :class:`Overlong` if there was no room for it."""
+        parts, size = self._parts, self.size
+        self._parts, self.size, self._full = [], 0, False
+        if size > self._room:
+            return Overlong.of(parts, size)
+        return parts[0] if len(parts) == 1 else b"".join(parts)

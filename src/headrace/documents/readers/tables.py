@@ -98,6 +98,7 @@ def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, tex
         text: the column of the text, if it has a name: rows in which it is null are told as one.
     """
     tally.read += batch.num_rows
+    tally.advance(batch.nbytes)
     names = distinct(batch.schema.names)
     nulls = 0  # rows before the slice, not told yet
     for start, part in _slices(batch, 0, batch.column(names.index(text)) if text in names else None):

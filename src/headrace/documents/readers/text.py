@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from headrace.documents.readers.base import Bad, Item, Part, Reader, Record, Skipped, Tally, excerpt, not_utf8
-from headrace.documents.readers.streams import Damaged, blocks
+from headrace.documents.readers.streams import Damaged, Overlong, whole
 from headrace.documents.sources import InputFile, suffixes
 from headrace.recipe.schema import Source
 
@@ -28,9 +28,12 @@ class Text(Reader):
         """One item."""
         tally.read += 1
         try:
-            data = b"".join(blocks(file))
+            data = whole(file, tally)
         except Damaged as error:
             yield Bad(0, str(error))
+            return
+        if isinstance(data, Overlong):
+            yield tally.too_large(0, data.size, data)
             return
         if not data:
             yield Skipped(0)

@@ -89,6 +89,7 @@ class LocalExecutor:
         self._waiting: deque[tuple[Request, int]] = deque()
         self._done: deque[Request] = deque()
         self._deaths: dict[Request, int] = {}
+        self._alone: set[Request] = set()
         self._error: Exception | None = None
         self._selector = selectors.DefaultSelector()
         self._server: ForkServer | None = None
@@ -142,7 +143,8 @@ class LocalExecutor:
         while self._waiting and self._error is None:
             running = self._running
             request, wanted = self._waiting[0]
-            if running and (request.exclusive or self._exclusive or len(running) >= self.workers):
+            alone = request.exclusive or request in self._alone
+            if running and (alone or self._exclusive or len(running) >= self.workers):
                 return
             free = self.memory - sum(worker.memory for worker in running)
             if running and free < max(request.least, min(wanted, self.memory // self.workers)):
@@ -237,6 +239,9 @@ class LocalExecutor:
         if kind == "done":
             self.log.emit("task", **where, task=request.task, **message)
             self._done.append(request)
+        elif message.get("more") and worker.memory < self.memory:
+            self._alone.add(request)
+            self._waiting.append((request, self.memory))
         elif message["user"]:
             text = message["what"], message["where"], message["mend"]
             self._fail(DamagedArtifact(*text, message["damaged"]) if message["damaged"] else UserError(*text))

@@ -1,0 +1,188 @@
+"""What a JSON text holds: a value whose numbers are exact, and in which a side field never costs the row its text.
+
+``orjson`` reads nearly every row. Integers beyond 64 bits, which it rounds, and objects and lists that it refuses are
+read again, member by member:
+
+- an integer of up to ``DIGITS`` digits is exact;
+- what JSON has no value for becomes text, as it was written: NaN, Infinity, numbers beyond a double's range, longer
+  integers, values nested deeper than ``DEPTH``, and whatever else is no JSON;
+- bytes that are not UTF-8, and lone surrogates, become U+FFFD.
+
+A text that came about like that is ``Mended``: good enough for a side field, but no document.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
+
+import orjson
+
+from headrace.documents.readers.base import COPIES, Mended, not_utf8, unicode
+
+DEPTH = 1023  # orjson reads 1,024 levels, of which the row is one
+DIGITS = 4300  # CPython's limit for turning text into an integer, where that begins to take quadratic time
+SPLIT_DEPTH = 16  # how deep members are told apart; below that a value is read as a whole
+# orjson makes floats of integers that neither int64 nor uint64 holds.
+_LEAST_ROUNDED = float(1 << 63)
+# An empty dict, the largest value of two bytes, takes 64 bytes, and 8 in its list (CPython 3.11).
+_VALUE = 72
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def parse(data: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        orjson.JSONDecodeError: it is none, and no object or list of which only members are wrong.
+    """
+    return _parse(data, SPLIT_DEPTH)
+
+
+def dump(value: Any, default: Callable[[Any], Any]) -> bytes:
+    """JSON of a value that :func:`parse` gave, with what ``default`` makes of other things."""
+    try:
+        return orjson.dumps(value, default=default)
+    except TypeError:  # integers beyond 64 bits, surrogates, more than 254 levels
+        with _deep():
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
+        return unicode(text).encode()
+
+
+def weight(data: bytes) -> int:
+    """The size of a text that takes as much memory as the values in a JSON text may, one of which can be two bytes."""
+    bare = _STRING.sub(b"", data)
+    return len(data) + (bare.count(b",") + bare.count(b"[") + bare.count(b"{")) * _VALUE // COPIES
+
+
+def wrong(data: bytes, error: ValueError) -> str:
+    """What is wrong with a text that a parser refused: that it is not UTF-8, or not JSON."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as unreadable:
+        return not_utf8(unreadable)
+    if not isinstance(error, orjson.JSONDecodeError):
+        return "not JSON"
+    surrogate = " (a lone surrogate)" if "surrogate" in error.msg else ""
+    return f"not JSON: {error.msg.partition(': line ')[0]} at character {error.pos}{surrogate}"
+
+
+def _parse(data: bytes, splits: int) -> Any:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        data = data.strip()
+        try:
+            if data.startswith(b"{"):
+                return dict(_member(piece, splits) for piece in _pieces(data))
+            if data.startswith(b"["):
+                return [_value(piece, splits) for piece in _pieces(data)]
+        except _Broken:
+            pass
+        raise
+    return _exact(data) if _may_be_rounded(value) else value
+
+
+class _Broken(Exception):  # noqa: N818 - it never leaves this file
+    """An object or list is not closed, or a member of it has no name."""
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """The members of an object or list, as written."""
+    from headrace.documents.readers.json_scan import pieces
+    from headrace.documents.readers.streams import Damaged
+
+    closing = b"}" if data[:1] == b"{" else b"]"
+    if not data.endswith(closing):
+        raise _Broken
+    blocks = (data[begin : begin + (1 << 20)] for begin in range(1, len(data), 1 << 20))
+    try:
+        for piece, _ in pieces(blocks, True, len(data)):
+            yield piece
+    except Damaged:
+        raise _Broken from None
+
+
+def _member(data: bytes, splits: int) -> tuple[str, Any]:
+    """The name and the value of a member of an object."""
+    data = data.strip()
+    name = _STRING.match(data)
+    value = data[name.end() :].lstrip() if name else b""
+    if name is None or not value.startswith(b":"):
+        raise _Broken
+    try:
+        return unicode(str(_exact(name[0]))), _value(value[1:], splits)
+    except ValueError:
+        raise _Broken from None
+
+
+def _value(data: bytes, splits: int) -> Any:
+    """The value of a member, whatever it is."""
+    data = data.strip()
+    if _depth(data) > DEPTH:
+        return Mended.of(data.decode("utf-8", "replace"), "nested too deep")
+    try:
+        return _parse(data, splits - 1) if splits else _exact(data)
+    except ValueError as error:
+        told = wrong(data, error)
+    try:
+        value = _exact(data)
+    except ValueError:
+        value = data.decode("utf-8", "replace")
+    return Mended.of(value, told) if isinstance(value, str) else value
+
+
+def _depth(data: bytes) -> int:
+    """How deep brackets are nested outside of strings."""
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
+
+
+def _may_be_rounded(value: Any) -> bool:
+    """Whether a value holds a float as large as those that orjson makes of integers."""
+    waiting = [[value]]
+    while waiting:
+        values = waiting.pop()
+        kinds = set(map(type, values))
+        if float in kinds and any(abs(v) >= _LEAST_ROUNDED for v in values if v.__class__ is float):
+            return True
+        if dict in kinds:
+            waiting += [list(v.values()) for v in values if v.__class__ is dict]
+        if list in kinds:
+            waiting += [v for v in values if v.__class__ is list]
+    return False
+
+
+def _exact(data: bytes) -> Any:
+    """The value of a text that Python's parser reads, which also takes what is only nearly JSON."""
+    with _deep():
+        return json.loads(
+            data.decode("utf-8", "replace"), parse_int=_integer, parse_float=_float, parse_constant=str, strict=False
+        )
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= DIGITS else digits
+
+
+def _float(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
+
+
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Let Python's own parser and writer follow ``DEPTH`` levels, a call or two each."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before + 4 * DEPTH)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
