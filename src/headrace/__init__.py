@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from headrace.pipeline import open_sequence, run
     from headrace.planning.forecast import plan
     from headrace.recipe.load import load_recipe
+    from headrace.recipe.schema import Recipe
     from headrace.sequence.loader import Loader
 
 __version__ = "0.1.0"
-__all__ = ["Document", "Loader", "load_recipe", "open_sequence", "per_batch", "per_document", "plan", "run"]
+__all__ = ["Document", "Loader", "Recipe", "load_recipe", "open_sequence", "per_batch", "per_document", "plan", "run"]
 
 _HOMES = {
     "Document": "headrace.functions.document",
     "Loader": "headrace.sequence.loader",
+    "Recipe": "headrace.recipe.schema",
     "load_recipe": "headrace.recipe.load",
     "open_sequence": "headrace.pipeline",
     "per_batch": "headrace.functions.marks",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,7 +25,7 @@ from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import Spoilt, digest_file, plainly, replacing
 from headrace.recipe.functions import keep_copy
-from headrace.recipe.load import load_sealed, sealed
+from headrace.recipe.load import load_sealed, sealed, with_filters
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import Recipe
 
@@ -223,11 +224,12 @@ def run(
     check_input: bool = False,
     verify: bool = False,
     store: Path | str | None = None,
+    filters: Sequence[Callable[..., Any]] = (),
 ) -> Path | None:
     """Make everything that a recipe describes, doing only what is missing.
 
     Args:
-        recipe: from :func:`headrace.load_recipe`.
+        recipe: from :func:`headrace.load_recipe`, or built in code.
         out: the run folder.
         workers: worker processes; the processors of this process by default. With 0 everything is done in this one.
         memory: bytes for data in all workers together; half of what is free by default.
@@ -237,6 +239,8 @@ def run(
         verify: read the finished artifacts again and make anew those that are damaged; otherwise their files are only
             looked for, and each is read and compared when something is first made from it.
         store: a folder that runs share: what others have made is taken from there, and what is made is given to it.
+        filters: functions of your own that say of a :class:`headrace.Document` whether to keep it; what they do not
+            keep is removed as ``filter:<the function's name>``.
 
     Returns:
         The report, or None when the run stopped before the end of the recipe.
@@ -248,6 +252,8 @@ def run(
     from headrace.flow.store import Store
     from headrace.report.build import write_report
 
+    if filters:
+        recipe = with_filters(recipe, filters)
     folder = Path(out).absolute()
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     memory = memory or free_memory()

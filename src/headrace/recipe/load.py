@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,50 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = 
         UserError: for a missing or unreadable file, bad YAML, unknown keys, values that make no sense.
     """
     origins: list[Origin] = []
-    if isinstance(source, dict):
-        data = paths.anchor(source, Path.cwd())
-        data = _extend(data, Path.cwd(), origins, ())
-    else:
-        path = Path(source)
-        data = _read(path, origins, ())
+    data = _in_code(source, origins) if isinstance(source, dict) else _read(Path(source), origins, ())
     data = put_all(data, {f"--set {override}": _override(override) for override in overrides}, Recipe)
     data = paths.anchor(data, Path.cwd())
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise explain(error, data, origins, overrides) from None
+
+
+def from_code(sections: dict[str, Any], make: Callable[..., None]) -> None:
+    """Call ``make`` with a recipe's sections as :func:`load_recipe` takes a dict.
+
+    Raises:
+        UserError: as :func:`load_recipe`.
+    """
+    origins: list[Origin] = []
+    data = _in_code(sections, origins)
+    try:
+        make(**data)
+    except ValidationError as error:
+        raise explain(error, data, origins, ()) from None
+
+
+def _in_code(sections: dict[str, Any], origins: list[Origin]) -> dict[str, Any]:
+    """A recipe that is a dict with everything that it extends below it."""
+    return _extend(paths.anchor(sections, Path.cwd()), Path.cwd(), origins, ())
+
+
+def with_filters(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Recipe:
+    """The recipe with functions that say of each document whether to keep it: each a measure, and a rule of its name.
+
+    Raises:
+        UserError: as :func:`load_recipe`; above all where a name is taken.
+    """
+    data = recipe.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    measures, rules = dict(data.get("measures", {})), list(data.get("filters", {}).get("rules", []))
+    for function in functions:
+        name = getattr(function, "__name__", "")
+        if name in measures:
+            raise UserError(f"There is a measure {name!r} already.", f"measures.{name}", "Rename the function.")
+        measures[name] = {"python": function, "type": "bool"}
+        rules.append({"keep": name, "name": name})
+    filters = {**data.get("filters", {}), "rules": rules}
+    return load_recipe({**data, "measures": measures, "filters": filters})
 
 
 def dump(recipe: Recipe) -> str:

@@ -112,6 +112,21 @@ class Recipe(Section):
     model: ModelSection | None = Field(default=None, description="The model; null stops at the stages' sequences.")
     expect: Expected = Field(default=Expected(), description="Rates that a run is compared with.")
 
+    def __init__(self, /, **sections: Any) -> None:
+        """A recipe built in code: its sections by name, as a file states them (``extends`` too).
+
+        Paths are relative to the working folder. Where a file names a function, the function itself may stand; that
+        of a script or notebook is written down with what it uses.
+
+        Raises:
+            UserError: as :func:`headrace.load_recipe`.
+        """
+        from headrace.recipe.load import from_code
+
+        from_code(sections, super().__init__)
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # what is validated elsewhere does not come here
+
     @model_validator(mode="before")
     @classmethod
     def _give_defaults(cls, data: Any) -> Any:
