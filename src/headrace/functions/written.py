@@ -110,13 +110,14 @@ def _is_own(module: str) -> bool:
 
 def _text(name: str, value: Any) -> str:
     """The text of a function or class at the top level of a script or cell, with its decorators."""
-    code = _code(value)
-    lines = linecache.getlines(code.co_filename)
-    for node in ast.parse("".join(lines)).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == getattr(value, "__name__", name):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first <= code.co_firstlineno <= (node.end_lineno or first):
-                return "".join(lines[first - 1 : node.end_lineno]).rstrip()
+    methods = vars(value).values() if isinstance(value, type) else [value]
+    for code in filter(None, map(_code, methods)):  # those that a decorator makes have no text
+        lines = linecache.getlines(code.co_filename)
+        for node in ast.parse("".join(lines)).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == getattr(value, "__name__", name):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                if first <= code.co_firstlineno <= (node.end_lineno or first):
+                    return "".join(lines[first - 1 : node.end_lineno]).rstrip()
     raise UserError(
         f"The text of the function {name!r} is not known, or it is not at the top level of its script.", "", _FILE
     )
