@@ -125,6 +125,8 @@ def _disk(out: Path) -> Finding:
     folder = out.absolute()
     while not folder.exists():
         folder = folder.parent
+    if not folder.is_dir():
+        return Finding("disk", "broken", f"{folder} is a file", "Choose another folder with --out.")
     if not os.access(folder, os.W_OK):
         return Finding(
             "disk", "broken", f"{folder} cannot be written", "Choose a folder with --out, or mend its rights."

@@ -196,7 +196,9 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
                 f"The run has not made {step.name} yet.", str(run), "Run the recipe to that artifact first."
             )
     name = f"{kind}-{stage}" if stage else kind
-    raise UserError(f"The recipe of this run makes no {name}.", str(run / RECIPE))
+    others = [other.stage for other in read_graph(run).all() if other.kind == kind and other.stage is not None]
+    mend = f"Its stages are {', '.join(others)}." if others else ""
+    raise UserError(f"The recipe of this run makes no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
 
 
 def open_sequence(run: Path | str, stage: str) -> SequenceReader:
@@ -447,6 +449,7 @@ def status(run: Path) -> dict[str, Any]:
     """
     from headrace.flow.lock import locked
 
+    steps = read_graph(run).all()
     seconds: dict[str, float] = {}
     last: dict[str, Any] | None = None
     for event in read_events(run):
@@ -456,7 +459,7 @@ def status(run: Path) -> dict[str, Any]:
             last = event
         elif event["event"] == "run":
             last = None
-    artifacts = [{**_state(run, step), "seconds": seconds.get(step.name)} for step in read_graph(run).all()]
+    artifacts = [{**_state(run, step), "seconds": seconds.get(step.name)} for step in steps]
     return {"recipe": read_recipe(run).name, "running": locked(run), "artifacts": artifacts, "last": last}
 
 

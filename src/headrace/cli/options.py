@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -35,3 +36,16 @@ def parse_memory(text: str) -> int:
     if not isinstance(size, int) or size < LEAST_MEMORY:
         raise typer.BadParameter(f"{text} is less than {LEAST_MEMORY // 10**6} MB, the least a run can work with")
     return size
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers from ``least`` on, which says so in its own words."""
+
+    def parse(text: str) -> int:
+        # Typer hands a default over as it is.
+        number = int(text) if str(text).lstrip("-").isdecimal() and len(str(text)) < 19 else least - 1
+        if number < least:
+            raise typer.BadParameter(f"{text} is no whole number from {least} on")
+        return number
+
+    return parse

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Overrides, RecipeFile
+from headrace.cli.options import Json, Overrides, RecipeFile, whole
 from headrace.cli.terminal import say, say_json
 
 
@@ -21,7 +21,12 @@ def plan(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Plan for so many cores like this machine's; all it has if not given."),
+        typer.Option(
+            "--workers",
+            metavar="N",
+            parser=whole(1),
+            help="Plan for so many cores like this machine's; all it has if not given.",
+        ),
     ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,

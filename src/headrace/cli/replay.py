@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Json, RunFolder
+from headrace.cli.options import Json, RunFolder, whole
 from headrace.cli.terminal import say, say_json
 from headrace.visible import one_line
 
@@ -20,8 +20,10 @@ SHOWN = 400
 def replay(
     run: RunFolder,
     stage: Annotated[str, typer.Option("--stage", help="The stage.")],
-    step: Annotated[int, typer.Option("--step", help="The step, counted from 0.")],
-    row: Annotated[int | None, typer.Option("--row", min=0, help="Only this row of the batch, from 0.")] = None,
+    step: Annotated[int, typer.Option("--step", metavar="N", parser=whole(0), help="The step, counted from 0.")],
+    row: Annotated[
+        int | None, typer.Option("--row", metavar="N", parser=whole(0), help="Only this row of the batch, from 0.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show all of the text.")] = False,
     json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Overrides, RecipeFile, parse_memory
+from headrace.cli.options import Json, Overrides, RecipeFile, parse_memory, whole
 from headrace.cli.terminal import say, say_json, screen
 
 
@@ -22,7 +22,10 @@ def run(
         str | None, typer.Option("--until", metavar="ARTIFACT", help="Stop at this artifact, such as verdicts.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Worker processes; all cores if not given, 0 for none.")
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", parser=whole(0), help="Worker processes; all cores if not given, 0 for none."
+        ),
     ] = None,
     memory: Annotated[
         int | None,

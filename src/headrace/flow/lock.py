@@ -31,7 +31,9 @@ def lock(run: Path) -> Iterator[None]:
         handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         mend = "Choose another --out or mend its permissions."
-        raise refusal(error, run) or UserError(f"The run folder cannot be made: {error}.", str(run), mend) from None
+        raise refusal(error, run) or UserError(
+            f"The run folder cannot be made: {error.strerror}.", str(run), mend
+        ) from None
     try:
         if not _take(handle):
             other = os.read(handle, 32).decode("ascii", "replace").strip()

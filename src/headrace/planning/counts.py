@@ -34,6 +34,7 @@ class SourceCounts:
         documents: documents, or None when nobody knows.
         bytes: bytes of text.
         tokens: tokens, ends of documents included.
+        doubt: what is wrong with it, as far as it was looked at, in a sentence.
     """
 
     name: str
@@ -42,6 +43,7 @@ class SourceCounts:
     documents: int | None
     bytes: int
     tokens: int
+    doubt: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The attributes as a dict."""
@@ -79,11 +81,13 @@ def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     order = sorted(files, key=lambda file: (salt(recipe.seed, "plan", name, file.name), file.name))
     read, opened, documents, size = 0.0, 0, 0, 0
     texts: list[str] = []
+    wrong = ""
     for file in order[:MOST_FILES]:
         if opened >= SAMPLE_FILES and read >= SAMPLE_TOTAL:
             break
         held = _sample(file, source)
         opened += 1
+        wrong = wrong or held.wrong
         read += held.read
         documents += held.documents
         size += held.size
@@ -95,17 +99,21 @@ def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     # Where a file is one document, their number says more than their size.
     counted = round(documents * (len(files) / opened if files[0].format in WHOLE else scale))
     tokens = round(text / _bytes_per_token(recipe, texts)) + counted
-    return SourceCounts(name, "estimated", len(files), expected or counted or None, text, tokens)
+    # The user's own formats are not read for a plan: they have a size, and no documents that it knows of.
+    nothing = not documents and not size
+    doubt = f"Source {name!r} has no document in what was looked at{wrong or ': it is empty'}." if nothing else ""
+    return SourceCounts(name, "estimated", len(files), expected or counted or None, text, tokens, doubt)
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """The beginning of a file: the bytes on disk that it takes, its documents, their text."""
+    """The beginning of a file: the bytes on disk that it takes, its documents, their text, what is wrong first."""
 
     read: float
     documents: int
     size: int
     texts: list[str]
+    wrong: str = ""
 
 
 def _sample(file: InputFile, source: Source) -> _Sample:
@@ -113,12 +121,13 @@ def _sample(file: InputFile, source: Source) -> _Sample:
     import orjson
 
     from headrace.documents.readers import reader
-    from headrace.documents.readers.base import Part, Record, Tally
+    from headrace.documents.readers.base import Bad, Lost, Part, Record, Tally
 
     if file.format in source.readers:  # a plan runs no code of the user's
         return _Sample(file.size, 0, file.size, [])
     documents = size = raw = 0
     texts: list[str] = []
+    wrong = ""
     if file.format == "jsonl" and file.compression is None and not file.remote:
         part = Part(0, min(file.size, SAMPLE_BYTES), 0)
     else:
@@ -126,6 +135,7 @@ def _sample(file: InputFile, source: Source) -> _Sample:
     items = reader(file.format).read(file, part, source, Tally())
     for item in items:
         if not isinstance(item, Record):
+            wrong = wrong or (f": {file.name}: {item.error}" if isinstance(item, Bad | Lost) else "")
             continue
         text = "\n\n".join(message.content for message in item.turns) if item.turns is not None else item.text
         length = len(text.encode("utf-8", "replace"))
@@ -135,8 +145,8 @@ def _sample(file: InputFile, source: Source) -> _Sample:
         raw += length + len(orjson.dumps(item.fields, default=str)) + len(source.text) + 6
         texts.append(text[:20_000])
         if part.end is None and size >= SAMPLE_BYTES and next(iter(items), None) is not None:
-            return _Sample(_on_disk(file, raw, documents), documents, size, texts[:40])
-    return _Sample(file.size if part.end is None else part.end, documents, size, texts[:40])
+            return _Sample(_on_disk(file, raw, documents), documents, size, texts[:40], wrong)
+    return _Sample(file.size if part.end is None else part.end, documents, size, texts[:40], wrong)
 
 
 def _on_disk(file: InputFile, raw: int, documents: int) -> float:

@@ -44,6 +44,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         config = resolve_model(recipe.model, vocabulary)
     stages = tuple(resolve_stage(recipe, i, sources, config, known.ledger(s.name)) for i, s in enumerate(recipe.stages))
     notes += [note for stage, section in zip(stages, recipe.stages, strict=True) for note in doubts(stage, section)]
+    notes += [source.doubt for source in sources if source.doubt]
     notes += _benchmarks(recipe)
     if recipe.model is not None:
         from headrace.train.installed import check_installed

@@ -149,11 +149,11 @@ def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[st
         )
     try:
         with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
+            held = file.read(MOST_BYTES + 1)
+        if len(held) > MOST_BYTES:
             what = f"The recipe has more than {MOST_BYTES / 1e6:g} MB."
             raise UserError(what, str(path), "Name a recipe; data files stand in it, under `sources`.")
-        text = data.decode("utf-8")
+        text = held.decode("utf-8")
     except FileNotFoundError:
         raise UserError(
             "The recipe does not exist.", str(path), "Check the path, or write a first recipe with `headrace init`."
@@ -164,7 +164,13 @@ def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[st
         raise UserError(
             f"The recipe cannot be read: {error.strerror}.", str(path), "Name a readable YAML file."
         ) from None
-    return _extend(paths.anchor(_parse(text, str(path), origins), path.parent), path.parent, origins, (*chain, path))
+    try:
+        data = _parse(text, str(path), origins)
+    except UserError as error:
+        if path.suffix in (".yaml", ".yml"):
+            raise
+        raise UserError(error.what, error.where, "Is it a recipe? Data files stand in one, under `sources`.") from None
+    return _extend(paths.anchor(data, path.parent), path.parent, origins, (*chain, path))
 
 
 def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[str, Any]:

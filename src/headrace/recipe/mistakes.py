@@ -92,7 +92,7 @@ def _mistake(
         section = section_at(Recipe, place)
         what = "the section is empty" if detail["input"] is None else f"{_shown(detail['input'])} is no section of keys"
         keys = ", ".join(field.alias or name for name, field in section.model_fields.items()) if section else ""
-        return what, where, f"its keys are {keys}" if keys else "write keys and values, or leave it out"
+        return what, where, f"its keys are {keys}" if keys else "write names, each with a section of keys"
     if kind == "string_pattern_mismatch":
         return (
             f"{_shown(detail['input'])} is no name",
