@@ -22,22 +22,24 @@ from headrace.sequence.epochs import ResolvedSource, repeated
 from headrace.sequence.fim import PLAIN, PSM, SPM
 from headrace.sequence.layout import CHOSEN
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.taking import CHAT, End, changes, chosen, kinds
+from headrace.sequence.taking import CHAT, End, changes, chosen, in_slice, kinds
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a shard, which is told where weighted sources end."""
-    resolved = sequence.resolved(ctx)
-    if sequence.split == "train":
-        for text in repeated(sequence.section, {take.name: take.epochs for take in resolved.sources}):
-            warnings.warn(text, Notice, stacklevel=2)
+    takes = sequence.resolved(ctx).sources
     ends = {
-        take.name: list(weigh.end_of(sequence, ctx, "encode" if changes(sequence, take.name) else "weigh", take))
-        for take in resolved.sources
+        take.name: weigh.end_of(sequence, ctx, "encode" if changes(sequence, take.name) else "weigh", take)
+        for take in takes
         if take.wanted is not None
     }
+    if sequence.split == "train":
+        passes = {take.name: ends[take.name].copies if take.name in ends else take.epochs for take in takes}
+        for text in repeated(sequence.section, passes):
+            warnings.warn(text, Notice, stacklevel=2)
     shards = ctx.input("tokens").shards
-    return [{"shard": shard, "ends": ends, "size": entry["rows"]} for shard, entry in enumerate(shards)]
+    told = {name: list(end) for name, end in ends.items()}
+    return [{"shard": shard, "ends": told, "size": entry["rows"]} for shard, entry in enumerate(shards)]
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Tally:
 
     Attributes:
         documents: of each copy.
+        slice: documents of the slice.
         tokens: as the store has them.
         laid: after fill-in-the-middle and templates, ends of documents not counted.
         fim_psm: documents in prefix-suffix-middle order.
@@ -54,6 +57,7 @@ class Tally:
     """
 
     documents: list[int] = field(default_factory=list)
+    slice: int = 0
     tokens: int = 0
     laid: int = 0
     fim_psm: int = 0
@@ -71,7 +75,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     tallies: dict[str, Tally] = {}
     with Spill(ctx, "chosen", CHOSEN, blocks.count) as spill:
         for take in sequence.resolved(ctx).sources:
-            tally = tallies[take.name] = Tally()
+            tally = tallies[take.name] = Tally(slice=len(in_slice(sequence, held, take)))
             for copy, at in chosen(sequence, held, take, ends):
                 records = one_copy(sequence, held, encoded, take, at, copy)
                 kind = records["kind"]

@@ -40,7 +40,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
         i, held = names.index(take.name), chosen.get(take.name, _nothing(take.copies))
         entry = {
             "slice": list(take.slice),
-            "epochs": take.epochs,
+            # What a weight comes to is known only now, as the rows count tokens.
+            "epochs": take.epochs if take.wanted is None else sum(held["documents"]) / held["slice"],
             "documents": max(held["documents"]),
             "copies": sum(held["documents"]),
             "copies_by_epoch": held["documents"],
@@ -86,7 +87,7 @@ def _kind(orders: list[dict[str, Any]], kind: str, source: int) -> int:
 
 
 def _nothing(copies: int) -> dict[str, Any]:
-    return {"documents": [0] * copies, "tokens": 0, "laid": 0, "fim_psm": 0, "fim_spm": 0, "chat": 0}
+    return {"documents": [0] * copies, "slice": 0, "tokens": 0, "laid": 0, "fim_psm": 0, "fim_spm": 0, "chat": 0}
 
 
 def _chosen(ctx: TaskContext) -> dict[str, dict[str, Any]]:
