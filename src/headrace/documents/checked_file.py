@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,9 @@ def reaching(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError("The file does not exist.", url, "Mend the path or the rights to it.") from None
     except ImportError as error:
-        raise UserError(f"The URL cannot be opened: {error}.", url, "Install what it names.") from None
+        name = getattr(error.__cause__, "name", None) or error.name
+        mend = f"{sys.executable} -m pip install {name}" if name else "Install what it names."
+        raise UserError(f"The URL needs a library that is not installed: {error}.", url, mend) from None
     except Exception as error:
         told = f"{type(error).__name__}: {error}".splitlines()[0]
         mend = "Check the address, the network and the credentials, or name local files."
