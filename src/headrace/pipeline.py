@@ -294,7 +294,7 @@ def _run(
 
     if recipe.model is not None and (until is None or until.lower().startswith("model")):
         check_installed()
-    notes = look_at_tokenizer(recipe)
+    notes = look_at_tokenizer(recipe, until)
     with lock(folder):
         log = EventLog(folder, listener)
         started = time.monotonic()
@@ -398,8 +398,12 @@ def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> N
         )
 
 
-def look_at_tokenizer(recipe: Recipe) -> list[str]:
+def look_at_tokenizer(recipe: Recipe, until: str | None = None) -> list[str]:
     """Read the tokenizer's file, if it is one, before any work; what a user should know of it, in sentences.
+
+    Args:
+        recipe: the recipe.
+        until: the artifact to stop at; those before the tokenizer need none.
 
     Raises:
         UserError: it cannot be used, lacks a token that is needed, or has more tokens than the model.
@@ -408,6 +412,8 @@ def look_at_tokenizer(recipe: Recipe) -> list[str]:
     from headrace.tokens.training import look_at_file
 
     if not recipe.stages or recipe.tokenizer is None or recipe.tokenizer.file is None:
+        return []
+    if until is not None and not until.lower().startswith(("token", "sequence", "model")):
         return []
     size, notes = look_at_file(recipe)
     if recipe.model is not None:

@@ -43,7 +43,10 @@ def outcome(seed, folder):
     reference.encode_special_tokens = True
     reference.no_truncation()
     for text in TEXTS:
-        ids = engine.encode([text]).tokens.tolist()
+        try:
+            ids = engine.encode([text]).tokens.tolist()
+        except UserError:  # what only this text tells
+            return "refused"
         assert ids == reference.encode(text, add_special_tokens=False).ids, (seed, text)
         if not loses:
             back = engine.decode(engine.encode([text]).tokens).decode()

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import UserError
+from headrace.pipeline import look_at_tokenizer
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
 from headrace.tokens.definition import byte_level_definition
@@ -165,6 +166,24 @@ def test_a_recipe_says_what_it_takes_and_what_it_adds(tmp_path):
     del data["tokenizer"]["special"]
     with pytest.raises(UserError, match="for the conversations"):
         look_at_file(Recipe.model_validate(data))
+
+
+def test_a_tokenizer_is_looked_at_before_any_work_that_needs_it(tmp_path):
+    data = {
+        "name": "x",
+        "sources": {"a": {"files": "a.jsonl"}},
+        "tokenizer": {"file": str(tmp_path / "absent.json")},
+        "stages": [{"name": "s", "sources": {"a": {}}}],
+    }
+    recipe = Recipe.model_validate(data)
+    assert look_at_tokenizer(recipe, "verdicts") == []
+    for until in (None, "tokens", "sequence-s", "Tokenizer"):
+        with pytest.raises(UserError, match="cannot be read"):
+            look_at_tokenizer(recipe, until)
+    write(tmp_path, "absent.json", definition("</s>", "<s>"))
+    model = Recipe.model_validate({**data, "model": {"vocab_size": 100}})
+    with pytest.raises(UserError, match="The model has 100 tokens and the tokenizer 258"):
+        look_at_tokenizer(model)
 
 
 def test_a_trained_tokenizer_gets_what_is_stated():

@@ -77,8 +77,8 @@ class TokenizerConfig(Section):
     )
     loses: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(),
-        description="What a tokenizer from a file may lose of a text, by the names of its parts, such as "
-        "`[Lowercase]`: one that loses anything else, so that its tokens do not give a text back, is refused.",
+        description="What a tokenizer from a file may do to a text that its tokens do not give back, by the names of "
+        "its parts, such as `[Lowercase]`: one that does anything else of the kind is refused.",
     )
     special: SpecialTokens = Field(default=SpecialTokens(), description="The tokens with a duty.")
 

@@ -7,50 +7,30 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from headrace.errors import UserError
 from headrace.tokens.engine import Texts
 from headrace.tokens.meta_space import META_SPACE
-from headrace.tokens.vocabulary import added_tokens, is_byte_level, parts
+from headrace.tokens.vocabulary import parts
 
 Dummy = Literal["none", "always", "unless there is one"]
 
 
 def dummy_rule(definition: dict[str, Any]) -> Dummy:
-    """When a tokenizer puts a space before a text.
+    """When a tokenizer puts a space before a text, of those that do nothing else to it.
 
     The rule is spelled in three ways: a ``Prepend`` normaliser, which does it always, as SentencePiece does; and
     ``Metaspace`` with a prepend scheme and ``add_prefix_space`` of the byte level, which leave it out before a text
     that begins with a space.
-
-    Raises:
-        UserError: it would put a space, or something else, into the text in other places too.
     """
-    normalizers, splits = parts(definition, "normalizer"), parts(definition, "pre_tokenizer")
-    prepends = [part["prepend"] for part in normalizers if part["type"] == "Prepend"]
-    prefixing = [i for i, part in enumerate(splits) if _prefixes(part)]
-    if not prepends and not prefixing:
-        return "none"
-    if [i for i in prefixing if i > 0] or len(prepends) > 1:
-        raise _refused("It puts a space before every piece that it splits a text into, not only before the text")
-    loose = [token["content"] for token in added_tokens(definition) if not token["special"]]
-    if loose and not all(token.get("user_defined") for token in added_tokens(definition) if not token["special"]):
-        raise _refused(
-            f"It puts a space before texts, and after each of its added tokens too, such as {loose[0]!r}",
-            "Name these under `special.add`: they are then special, and not looked for in text.",
-        )
-    if prepends and prepends[0] != (" " if is_byte_level(definition) else META_SPACE):
-        raise _refused(f"It puts {prepends[0]!r} before every text")
-    return "always" if prepends else "unless there is one"
+    if any(part["type"] == "Prepend" for part in parts(definition, "normalizer")):
+        return "always"
+    return "unless there is one" if any(map(prefixes, parts(definition, "pre_tokenizer"))) else "none"
 
 
-def _prefixes(part: dict[str, Any]) -> bool:
-    if part["type"] == "Metaspace":
-        return bool(part.get("prepend_scheme", "always") != "never")
-    return bool(part["type"] == "ByteLevel" and part.get("add_prefix_space", True))
-
-
-def _refused(what: str, mend: str = "Use a tokenizer that does so before whole texts only.") -> UserError:
-    return UserError(f"The tokenizer cannot be used: {what[0].lower()}{what[1:]}.", "tokenizer.file", mend)
+def prefixes(split: dict[str, Any]) -> bool:
+    """Whether a pre-tokenizer puts a space before what it is given."""
+    if split["type"] == "Metaspace":
+        return bool(split.get("prepend_scheme", "always") != "never")
+    return bool(split["type"] == "ByteLevel" and split.get("add_prefix_space", True))
 
 
 def without_dummy(definition: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import pyarrow as pa
 from headrace.errors import UserError
 from headrace.tokens.before_split import changes_before
 from headrace.tokens.copying import copy_pieces
-from headrace.tokens.covered import fast_tables
+from headrace.tokens.covered import NotCoveredError, fast_tables
 from headrace.tokens.dummy import dummy_rule
 from headrace.tokens.encoding import encode_texts
 from headrace.tokens.engine import Encoded, Texts
+from headrace.tokens.fidelity import losses
 from headrace.tokens.pieces import Pieces, whole
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.word_cache import new_cache
@@ -38,6 +39,9 @@ class FastEngine(TableEngine):
     """
 
     def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
+        lost = losses(definition)
+        if lost:
+            raise NotCoveredError(f"it loses text by {' and '.join(lost)}")
         super().__init__(definition, special, dummy_rule(definition))
         self._tables = fast_tables(definition, self.lengths)
         self._changes = changes_before(definition)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from tokenizers import Tokenizer
 
 from headrace.errors import UserError
 from headrace.tokens.automaton import matches_all
+from headrace.tokens.dummy import prefixes
 from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.regex import NotReadError, parse
 from headrace.tokens.vocabulary import (
@@ -34,7 +36,6 @@ _NORMALIZERS = {
     "BertNormalizer": "cleans text as BERT does",
     "Replace": "replaces parts of the text",
     "ByteLevel": "spells text in bytes twice",
-    "Prepend": "puts something before every text",
 }
 _SPLITS = {
     "Whitespace": "drops white space",
@@ -53,19 +54,31 @@ def losses(definition: dict[str, Any]) -> dict[str, str]:
     is a space to SentencePiece's models, and one space at the very beginning of a text (:mod:`headrace.tokens.dummy`).
     """
     byte_level = is_byte_level(definition)
+    normalizers, splits = parts(definition, "normalizer"), parts(definition, "pre_tokenizer")
     out: dict[str, str] = {}
-    bytewise = [part for part in parts(definition, "pre_tokenizer") if part["type"] == "ByteLevel"]
-    for part in parts(definition, "normalizer"):
+    spelled = any(part["type"] == "ByteLevel" for part in splits)
+    for part in normalizers:
         kind = part["type"]
         spaces = kind == "Replace" and part["pattern"] == {"String": " "} and part["content"] == META_SPACE
-        once = kind == "ByteLevel" and not bytewise
+        once = kind == "ByteLevel" and not spelled
         if kind not in ("NFC", "Prepend") and not once and not (spaces and not byte_level):
             out[kind] = _NORMALIZERS.get(kind, "is of a kind that is not known here")
-    for part in parts(definition, "pre_tokenizer"):
+    prepended = [part["prepend"] for part in normalizers if part["type"] == "Prepend"]
+    if prepended not in ([], [" " if byte_level else META_SPACE]):
+        out["Prepend"] = f"puts {''.join(reversed(prepended))!r} before every text"
+    for i, part in enumerate(splits):
         if _drops(part):
             out[part["type"]] = _SPLITS[part["type"]]
-    for token in added_tokens(definition):
-        for flag in ("lstrip", "rstrip") if not token.get("special") else ():
+        elif i > 0 and prefixes(part):
+            out[part["type"]] = "puts a space before every piece that a text is split into"
+    loose = [token for token in added_tokens(definition) if not token.get("special")]
+    if (prepended or any(map(prefixes, splits))) and any(not token.get("user_defined") for token in loose):
+        out["added_tokens"] = (
+            f"have a space put after each of them too, such as {loose[0]['content']!r} (named under `special.add`, "
+            "they are special, and not looked for in text)"
+        )
+    for flag in ("lstrip", "rstrip"):
+        for token in loose:
             if token.get(flag):
                 out[flag] = f"drops white space beside added tokens, such as {token['content']!r}"
     return out
@@ -181,16 +194,27 @@ def require_valid(definition: dict[str, Any]) -> None:
             )
 
 
+@contextmanager
+def library_errors() -> Iterator[None]:
+    """Turn what the library raises into a :class:`UserError`: bare exceptions, and panics, which are none."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise _refused(
+            f"the tokenizers library says: {error}", "Give a tokenizer.json that the library reads and can use."
+        ) from None
+
+
 def read_by_library(definition: dict[str, Any]) -> Tokenizer:
     """The library's tokenizer of a definition.
 
     Raises:
         UserError: the library does not accept it.
     """
-    try:
+    with library_errors():
         return Tokenizer.from_str(orjson.dumps(definition).decode())
-    except Exception as error:  # the library raises the bare class for every defect of a definition
-        raise _refused(f"{error}", "Give a tokenizer.json that the tokenizers library reads.") from None
 
 
 def canonical(definition: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from headrace.errors import UserError
 from headrace.tokens.chunking import chunker
 from headrace.tokens.dummy import dummy_rule, without_dummy
 from headrace.tokens.engine import Encoded, Texts
-from headrace.tokens.fidelity import MEND, losses, read_by_library
+from headrace.tokens.fidelity import MEND, library_errors, losses, read_by_library
 from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.vocabulary import parts
@@ -83,8 +83,9 @@ class LibraryEngine(TableEngine):
         counts = np.zeros(batch.count, dtype=np.int64)
         flat: list[np.ndarray] = []
         for owners, pieces in self._batches(batch, leads):
-            for owner, encoding in zip(owners, self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False),
-                                       strict=True):  # fmt: skip
+            with library_errors():
+                encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+            for owner, encoding in zip(owners, encodings, strict=True):
                 ids = np.array(encoding.ids, dtype=np.uint32)
                 counts[owner] += len(ids)
                 flat.append(ids)

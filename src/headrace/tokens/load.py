@@ -13,7 +13,7 @@ from headrace.flow.notices import Notice
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
 from headrace.tokens.definition import read_definition, read_tokenizer
 from headrace.tokens.engine import Engine
-from headrace.tokens.fidelity import losses, require_asked, require_usable, require_valid
+from headrace.tokens.fidelity import require_asked, require_usable, require_valid
 from headrace.tokens.special import Roles, own_roles, special_ids, with_special
 
 
@@ -32,10 +32,7 @@ def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads:
 
     require_usable(definition)
     definition = _with_special(definition, special)
-    lost = losses(definition)
     try:
-        if lost:
-            raise NotCoveredError(f"it loses text by {' and '.join(lost)}")
         return FastEngine(definition, special)
     except NotCoveredError as reason:
         _say_once(str(reason))
@@ -72,10 +69,11 @@ def file_tokenizer(config: TokenizerConfig, needed: Collection[str] = ()) -> tup
     assert config.file is not None
     definition, declared = read_tokenizer(Path(config.file))
     require_usable(definition)
-    require_asked(definition, config.loses)
     definition = with_special(definition, config.special.add)
     roles = own_roles(definition, config.special, declared, needed)
-    return with_special(definition, roles.spelled.values()), roles
+    definition = with_special(definition, roles.spelled.values())
+    require_asked(definition, config.loses)
+    return definition, roles
 
 
 def open_file(
