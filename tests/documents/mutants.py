@@ -1,7 +1,7 @@
 """Damaged tables: seeded changes of bytes in files of many column types, and what readers make of them.
 
-``python mutants.py FOLDER`` reads every file there, in order, and prints a line of JSON for each; a test runs it in a
-process of its own, since damage that is followed ends a process and not a test.
+``python mutants.py FOLDER [NAME]`` reads every file there in order, or those behind one, and prints two lines of JSON
+for each; a test runs it in a process of its own, since damage that is followed ends a process and not a test.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def mutants(folder: Path, kind: str, count: int, seed: int) -> None:
         path.write_bytes(mutate(path.read_bytes(), rng))
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, behind: str = "") -> None:
     """Read every file, and say what became of its rows."""
     from reading_helpers import listed
 
@@ -109,7 +109,7 @@ def main(folder: Path) -> None:
     from headrace.documents.rows import RowMaker
     from headrace.errors import UserError
 
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if path.name > behind):
         print(json.dumps({"file": path.name}), flush=True)
         said = {"documents": 0, "bad": 0, "lost_rows": 0, "lost_bytes": 0, "error": ""}
         try:
@@ -131,4 +131,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

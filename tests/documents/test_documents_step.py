@@ -16,6 +16,7 @@ from documents_graph import build, targets
 
 from headrace.documents import step as step_module
 from headrace.documents.ids import content_id
+from headrace.documents.readers import reader
 from headrace.documents.step import Documents
 from headrace.documents.store import SCHEMA, fetch
 from headrace.errors import UserError
@@ -225,7 +226,8 @@ def test_every_task_plan_tiles_the_files(tmp_path, corpus, monkeypatch):
     monkeypatch.setattr(step_module, "TASK_BYTES", 1000)
     lines = iter(range(100))
     for source in documents.sources:
-        tasks = list(step_module._tasks(source, lines, 1 << 20))
+        split = {(source.name, n): reader(file.format).split(file) for n, file in enumerate(source.files)}
+        tasks = list(step_module._tasks(source, lines, split, 1 << 20))
         assert [e["file"] for t in tasks for e in t["parts"] if not e["part"]["begin"]] == list(
             range(len(source.files))
         )

@@ -13,11 +13,12 @@ from headrace.documents.sink import EXAMPLES
 from headrace.documents.sources import WHOLE
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
+from headrace.flow.task import TaskContext
 
 PROBED_FILES, PROBED_ROWS = 3, 100
 
 
-def probe(taken: SourceFiles) -> None:
+def probe(taken: SourceFiles, ctx: TaskContext) -> None:
     """Look at the first rows of a source, so that a wrong field name costs a moment and not a run.
 
     Raises:
@@ -27,6 +28,7 @@ def probe(taken: SourceFiles) -> None:
     for file in taken.files[:PROBED_FILES]:
         if file.format in WHOLE or file.format in taken.source.readers:
             return
+        ctx.at(f"{taken.name}:{file.name}")
         rows = reader(file.format).read(file, Part(), taken.source, tally)
         if any(isinstance(item, Record) for item in islice(rows, PROBED_ROWS)):
             return

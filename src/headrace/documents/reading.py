@@ -100,6 +100,11 @@ class Reading:
             else:
                 self._keep(first, second)  # type: ignore[arg-type]
 
+    def lose(self, file: InputFile, part: Part, why: str) -> None:
+        """Count a part of a file as lost, unread."""
+        size = file.size if part.end is None or file.format != "jsonl" else part.end - part.begin
+        self._quarantine.add(file.name, Lost(part.row or 0, why, bytes=max(size, 1)))
+
     def result(self) -> dict[str, Any]:
         """What the task returns, once the context is left: counts, and the first bad rows and losses."""
         counts = {

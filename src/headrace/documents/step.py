@@ -1,8 +1,9 @@
 """The Documents step: raw files become one artifact of normalised, identified, evenly sharded documents.
 
-Work is planned in two rounds. ``lines`` counts the lines of each byte range of the big plain JSON lines files, since
-only then is it known which row a range begins with. ``read`` does the rest: a task is a run of small files, a whole
-compressed file, a byte range, or a run of row groups.
+Work is planned in rounds. ``look`` reads the first rows of each source and the parts of each big file: what is in files
+is read by workers only, which it may end. ``lines`` counts the lines of each byte range of the big plain JSON lines
+files, since only then is it known which row a range begins with. ``read`` does the rest: a task is a run of small
+files, a whole compressed file, a byte range, or a run of row groups.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 from headrace.documents.boundaries import runs
 from headrace.documents.inventory import SourceFiles, distrusting
-from headrace.documents.judge import judge, probe
+from headrace.documents.judge import PROBED_FILES, judge, probe
 from headrace.documents.normalise import versions
 from headrace.documents.readers import READERS, reader
 from headrace.documents.readers.base import COPIES, TASK_MEMORY, Part, Tally
@@ -23,6 +24,7 @@ from headrace.documents.readers.streams import count_lines
 from headrace.documents.reading import Reading
 from headrace.documents.sources import WHOLE, InputFile
 from headrace.documents.store import SCHEMA
+from headrace.documents.trial import deadly
 from headrace.flow.artifact import ConservationError
 from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
@@ -71,8 +73,9 @@ class Documents(Step):
         return {}
 
     def phases(self) -> list[Phase]:
-        """Count lines where that is needed, then read."""
+        """Look, count lines where that is needed, then read."""
         return [
+            Phase("look", self._plan_look, self._look),
             Phase("lines", self._plan_lines, self._count_lines),
             Phase("read", self._plan_read, self._read, memory=lambda spec: int(spec["memory"])),
         ]
@@ -80,19 +83,52 @@ class Documents(Step):
     def _named(self, name: str) -> SourceFiles:
         return next(source for source in self.sources if source.name == name)
 
-    # Phase "lines".
+    # Phase "look".
+
+    def _plan_look(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        specs: list[dict[str, Any]] = []
+        for source in self.sources:
+            first = [[file.name, file.format, file.digest] for file in source.files[:PROBED_FILES]]
+            key = task_key(self, "look", _source_params(source, self.config.map), first)
+            specs.append({"source": source.name, "file": None, "key": key})
+            for number, file in enumerate(source.files):
+                if (
+                    file.size > TASK_BYTES and file.format in READERS
+                ):  # one that the user's own reader reads is one part
+                    about = [file.name, file.format, file.compression, file.size, file.take]
+                    key = task_key(self, "look", file.digest, about)
+                    specs.append({"source": source.name, "file": number, "key": key})
+        return specs
 
     @distrusting
+    def _look(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        source = self._named(spec["source"])
+        if spec["file"] is None:
+            if not ctx.careful:  # a file that ended a worker is told by the phase that reads it
+                probe(source, ctx)
+            return {}
+        file = source.files[spec["file"]]
+        ctx.at(f"{source.name}:{file.name}")
+        whole = ctx.careful and deadly(source.source, [(file, Part())])
+        return {"parts": [asdict(part) for part in ([Part()] if whole else reader(file.format).split(file))]}
+
+    def _parts(self, ctx: TaskContext) -> dict[tuple[str, int], list[Part]]:
+        """The parts of the big files, by source and number; every other file is one part."""
+        return {
+            (spec["source"], spec["file"]): [Part(**part) for part in result["parts"]]
+            for spec, result in zip(ctx.specs("look"), ctx.results("look"), strict=True)
+            if spec["file"] is not None
+        }
+
+    # Phase "lines".
+
     def _plan_lines(self, ctx: TaskContext) -> list[dict[str, Any]]:
         specs = []
-        for source in self.sources:
-            probe(source)
-            for number, file in enumerate(source.files):
-                parts = _parts(file)
-                if any(part.row is None for part in parts):  # nothing begins behind the last: it needs no count
-                    for part in map(asdict, parts[:-1]):
-                        key = task_key(self, "lines", source.files[number].digest, part)
-                        specs.append({"source": source.name, "file": number, "part": part, "key": key})
+        for (name, number), parts in self._parts(ctx).items():
+            if any(part.row is None for part in parts):  # nothing begins behind the last: it needs no count
+                for part in map(asdict, parts[:-1]):
+                    key = task_key(self, "lines", self._named(name).files[number].digest, part)
+                    specs.append({"source": name, "file": number, "part": part, "key": key})
         return specs
 
     @distrusting
@@ -104,13 +140,13 @@ class Documents(Step):
 
     # Phase "read".
 
-    @distrusting
     def _plan_read(self, ctx: TaskContext) -> list[dict[str, Any]]:
         lines = (result["lines"] for result in ctx.results("lines"))
+        parts = self._parts(ctx)
         return [
             {**spec, "key": self._read_key(source, spec["parts"])}
             for source in self.sources
-            for spec in _tasks(source, lines, self.config.max_document)
+            for spec in _tasks(source, lines, parts, self.config.max_document)
         ]
 
     def _read_key(self, source: SourceFiles, parts: list[dict[str, Any]]) -> str:
@@ -123,8 +159,13 @@ class Documents(Step):
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
         with Reading(ctx, source, self.config) as reading:
-            for entry in spec["parts"]:
-                reading.part(source.files[entry["file"]], Part(**entry["part"]))
+            parts = [(source.files[entry["file"]], Part(**entry["part"])) for entry in spec["parts"]]
+            avoided = deadly(source.source, parts) if ctx.careful else {}
+            for number, (file, part) in enumerate(parts):
+                if number in avoided:
+                    reading.lose(file, part, avoided[number])
+                else:
+                    reading.part(file, part)
         return reading.result()
 
     # The end.
@@ -186,19 +227,15 @@ def _source_params(taken: SourceFiles, maps: Sequence[Map]) -> dict[str, Any]:
     return params
 
 
-def _parts(file: InputFile) -> list[Part]:
-    """The parts of a file; small ones are not opened for that, and one that the user's own reader reads is one."""
-    if file.size <= TASK_BYTES or file.format not in READERS:
-        return [Part()]
-    return reader(file.format).split(file)
-
-
-def _tasks(source: SourceFiles, lines: Iterator[int], limit: int) -> Iterator[dict[str, Any]]:
+def _tasks(
+    source: SourceFiles, lines: Iterator[int], split: dict[tuple[str, int], list[Part]], limit: int
+) -> Iterator[dict[str, Any]]:
     """The read tasks of a source: small files together, each part of a big one for itself.
 
     Args:
         source: the source.
         lines: the results of the phase ``lines``, in its order; as many are taken as this source has.
+        split: the parts of big files, by source and number.
         limit: bytes of the largest document.
     """
     for run in runs(source.files):
@@ -207,7 +244,7 @@ def _tasks(source: SourceFiles, lines: Iterator[int], limit: int) -> Iterator[di
         entries = [
             {"file": number, "part": asdict(part)}
             for number in run
-            for part in _numbered(_parts(source.files[number]), lines)
+            for part in _numbered(split.get((source.name, number), [Part()]), lines)
         ]
         # A run of several files has no large one: its parts are whole files.
         tasks = [entries] if len(files) > 1 else [[entry] for entry in entries]

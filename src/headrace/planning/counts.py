@@ -82,10 +82,9 @@ def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     read, opened, documents, size = 0.0, 0, 0, 0
     texts: list[str] = []
     wrong = ""
-    for file in order[:MOST_FILES]:
+    for held in _samples(order[:MOST_FILES], source):
         if opened >= SAMPLE_FILES and read >= SAMPLE_TOTAL:
             break
-        held = _sample(file, source)
         opened += 1
         wrong = wrong or held.wrong
         read += held.read
@@ -114,6 +113,38 @@ class _Sample:
     size: int
     texts: list[str]
     wrong: str = ""
+
+
+def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
+    """Samples of files; of tables taken in another process, which damaged ones may end.
+
+    Raises:
+        UserError: a file ends the process.
+    """
+    from headrace.documents.sources import SUFFIXES, suffixes
+    from headrace.errors import UserError
+    from headrace.flow.apart import Died, apart
+
+    if not any(SUFFIXES.get(suffixes(file.name)[0], file.format) in ("parquet", "arrow") for file in files):
+        yield from (_sample(file, source) for file in files)
+        return
+    done = 0
+    try:
+        for held in apart(f"{__name__}:sampled", [asdict(file) for file in files], source.model_dump(mode="json")):
+            yield _Sample(**held)
+            done += 1
+    except Died as death:
+        raise UserError(
+            f"Reading the file ends the process: {death}.", files[done].url, "It is damaged: mend or exclude it."
+        ) from None
+
+
+def sampled(files: list[dict[str, Any]], source: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Samples of files as JSON, for another process."""
+    from headrace.documents.sources import InputFile
+
+    taken = Source.model_validate(source)
+    yield from (asdict(_sample(InputFile(**file), taken)) for file in files)
 
 
 def _sample(file: InputFile, source: Source) -> _Sample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,15 @@ def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
     return tuple(found)
 
 
-def read_items(files: tuple[BenchmarkFile, ...], normalise: str) -> list[Item]:
+def read_items(
+    files: tuple[BenchmarkFile, ...], normalise: str, at: Callable[[str], None] = lambda where: None
+) -> list[Item]:
     """Every item of the files, in order.
 
     Args:
         files: from :func:`list_benchmarks`.
         normalise: the method of the recipe's ``documents.normalise``, so that items and documents can agree.
+        at: told which file is being read.
 
     Raises:
         UserError: a file changed since it was listed, holds something that is no item, or lacks a field.
@@ -80,6 +83,7 @@ def read_items(files: tuple[BenchmarkFile, ...], normalise: str) -> list[Item]:
     normal = normaliser(normalise)
     items = []
     for file in files:
+        at(file.file.url)
         rows = list(_rows(file.file))
         confirm(file.file)
         if not rows:

@@ -128,8 +128,11 @@ class Contamination(Step):
         return {"documents": self.documents}
 
     def phases(self) -> list[Phase]:
-        """One map over the shards of documents."""
-        return [Phase("search", self.plan, self.work, sidecar.memory)]
+        """The benchmarks are read once, so that a bad file is told before any work; then one map over the documents."""
+        return [
+            Phase("read", lambda ctx: [{}], self.read),
+            Phase("search", sidecar.plan_apart, self.work, sidecar.memory),
+        ]
 
     @cached_property
     def index(self) -> Index:
@@ -140,10 +143,9 @@ class Contamination(Step):
         """
         return build(read_items(self.files, self.normalise), self.ngram, self.code, self.substring)
 
-    def plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        """One task a shard. The benchmarks are read first, so that a bad file is told before any work."""
-        read_items(self.files, self.normalise)
-        return sidecar.plan_apart(ctx)
+    def read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        """Read the benchmarks, in a worker, which they may end."""
+        return {"items": len(read_items(self.files, self.normalise, ctx.at))}
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         """Search one shard."""

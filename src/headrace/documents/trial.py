@@ -1,0 +1,64 @@
+"""Files that end the process which reads them, found by reading in another one.
+
+pyarrow ends its process at some damaged files (an exception in a function that is declared to raise none). A worker
+that died at one is seen, and its task is tried again: then this tells which parts of files must not be read at all.
+What it says depends on the files alone, so that every run sets the same ones aside.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from headrace.documents.readers import READERS, reader
+from headrace.documents.readers.base import Part, Tally
+from headrace.documents.sources import InputFile
+from headrace.errors import UserError
+from headrace.flow.apart import Died, apart
+from headrace.recipe.schema import Source
+
+
+def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int, str]:
+    """Which parts end the process that splits or reads their files, and how.
+
+    Args:
+        source: the source that they are of.
+        parts: files and parts of them.
+
+    Returns:
+        number of the part -> what became of the process.
+    """
+    given = [[asdict(file), asdict(part)] for file, part in parts]
+    found: dict[int, str] = {}
+    begin = 0
+    while begin < len(given):
+        at = begin
+        try:
+            for at in apart(f"{__name__}:read", source.model_dump(mode="json"), given, begin):  # noqa: B007
+                pass
+        except Died as death:
+            if death.signal == signal.SIGKILL:  # the system's lack of memory, which says nothing of the file
+                return found
+            found[at] = f"reading it ends the process: {death}"
+            begin = at + 1
+        else:
+            return found
+    return found
+
+
+def read(source: dict[str, Any], parts: list[list[dict[str, Any]]], begin: int) -> Iterator[int]:
+    """Read parts for nothing, saying the number of each before."""
+    taken = Source.model_validate(source)
+    for number in range(begin, len(parts)):
+        yield number
+        file, part = InputFile(**parts[number][0]), Part(**parts[number][1])
+        if file.format not in READERS:  # the user's own, which runs where the rest of the run does
+            continue
+        try:
+            reader(file.format).split(file)
+            for _ in reader(file.format).read(file, part, taken, Tally()):
+                pass
+        except UserError:
+            pass  # it is met again by whoever reads the part in earnest

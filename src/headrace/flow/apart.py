@@ -1,0 +1,81 @@
+"""A function run in a process of its own, which it may end: for what libraries in C do with damaged bytes."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from headrace.errors import UserError
+
+
+class Died(Exception):  # noqa: N818 - what became of the process, not of this one
+    """The process was ended by a signal.
+
+    Attributes:
+        signal: which.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(f"signal {number} ({self.signal.name})")
+
+
+def apart(call: str, *arguments: Any) -> Iterator[Any]:
+    """Run a generator function in another process, and give what it yields as it does.
+
+    Args:
+        call: ``module:function``.
+        arguments: its arguments; they and what it yields are JSON.
+
+    Raises:
+        UserError: raised by the function.
+        RuntimeError: it raised something else; its message is the traceback.
+        Died: the process was ended by a signal.
+    """
+    command = [sys.executable, "-m", "headrace.flow.apart", call]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(orjson.dumps(arguments))
+            process.stdin.close()
+            for line in process.stdout:
+                kind, value = orjson.loads(line)
+                if kind == "user":
+                    raise UserError(*value)
+                if kind == "error":
+                    raise RuntimeError(value)
+                yield value
+        finally:
+            process.kill()
+            code = process.wait()
+    if code < 0:
+        raise Died(-code)
+
+
+def main() -> None:
+    """``python -m headrace.flow.apart MODULE:FUNCTION``, the arguments on standard input."""
+    module, _, function = sys.argv[1].partition(":")
+
+    def say(kind: str, value: Any) -> None:
+        sys.stdout.buffer.write(orjson.dumps([kind, value], option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+
+    try:
+        for value in getattr(importlib.import_module(module), function)(*orjson.loads(sys.stdin.buffer.read())):
+            say("value", value)
+    except UserError as error:
+        say("user", [error.what, error.where, error.mend])
+    except Exception:
+        say("error", traceback.format_exc())
+
+
+if __name__ == "__main__":
+    main()
