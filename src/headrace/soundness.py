@@ -74,7 +74,7 @@ def examine(run: Path) -> Soundness:
         found.notes.append("A run is at work in this folder: what it is making was not looked at.")
     else:
         for step in graph:
-            for path, wrong, _ in left_behind(TaskContext(run, step)):
+            for path, wrong, _ in left_behind(step, TaskContext(run, step)):
                 found.add(path, wrong)
     for folder in sorted((run / "checkpoints").glob("*/step-*")):
         _checkpoint(folder, found)

@@ -11,7 +11,9 @@ import torch
 from tiny_training import TINY, TinySequence, definition, rows
 
 from headrace.evaluate.heldout import byte_sizes, held_out_loss
+from headrace.flow.removal import Removal
 from headrace.flow.runner import collect, publish
+from headrace.flow.step import execute
 from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
 from headrace.model.presets import resolve
@@ -30,9 +32,10 @@ def sequence(tmp_path_factory):
     specs = phase.plan(ctx)
     write_sealed(ctx.plan("write"), {"tasks": specs})
     for task in range(len(specs)):
-        TaskContext(run, step, phase.name, task).execute()
-    collect(ctx, step.finish(ctx))
-    publish(ctx, ctx.artifacts / step.name)
+        execute(step, TaskContext(run, step, phase.name, task))
+    collect(step, ctx, step.finish(ctx))
+    with Removal(run) as removal:
+        publish(ctx, ctx.artifacts / step.name, removal)
     return open_sequence(ctx.artifacts / step.name)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact, Entry, flaw
 from headrace.flow.events import EventLog
+from headrace.flow.step import Step
 from headrace.flow.storage import Spoilt, fsync_folder, read_sealed
 from headrace.flow.task import TAKEN, TaskContext, final_names
 
@@ -97,13 +98,13 @@ def blaming_inputs(ctx: TaskContext) -> Iterator[None]:
         raise
 
 
-def take_back(ctx: TaskContext) -> None:
+def take_back(step: Step, ctx: TaskContext) -> None:
     """Of an artifact in the making, take back each plan and each task whose files are not as they were left."""
-    for _, _, mend in list(left_behind(ctx)):
+    for _, _, mend in list(left_behind(step, ctx)):
         mend()
 
 
-def left_behind(ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None]]]:
+def left_behind(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None]]]:
     """What is not as it was left in the folder of an artifact in the making.
 
     Yields:
@@ -116,7 +117,7 @@ def left_behind(ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None
             yield ctx.folder, damage.what, lambda: shutil.rmtree(ctx.folder)
         return
     recorded: list[tuple[Entry, Callable[[], None]]] = []
-    for phase in ctx.step.phases():
+    for phase in step.phases():
         done = ctx.folder / "done" / phase.name
         spoilt = [path for path in (ctx.plan(phase.name), *sorted(done.glob("*.json"))) if _spoilt(path)]
         for path in spoilt:

@@ -27,7 +27,7 @@ from headrace.flow.artifact import MANIFEST, TASKS
 from headrace.flow.storage import Spoilt, digest_file, fsync_folder, read_sealed, replacing
 
 if TYPE_CHECKING:
-    from headrace.flow.step import Step
+    from headrace.flow.identity import Identified
     from headrace.flow.task import TaskContext
 
 THREADS = 4  # hashing and reading release the GIL; more wait for memory
@@ -47,7 +47,7 @@ class Finished(NamedTuple):
     files: list[dict[str, Any]]
 
 
-def task_key(step: Step, *what: Any) -> str:
+def task_key(step: Identified, *what: Any) -> str:
     """The key of a task: 32 hexadecimal digits.
 
     Args:

@@ -122,14 +122,14 @@ def _make(
     started = time.monotonic()
     log.emit("artifact", artifact=step.name, state="started")
     ctx = TaskContext(run, step, memory=memory)
-    take_back(ctx)
+    take_back(step, ctx)
     if not (ctx.folder / MANIFEST).exists():
         for phase in step.phases():
             yield begin(phase, ctx, log, store)
         ctx.phase = ""
         with blaming_inputs(ctx):
             told = step.finish(ctx)
-        collect(ctx, told)
+        collect(step, ctx, told)
     publish(ctx, final, removal)
     if store is not None:
         store.give(final)
@@ -174,9 +174,9 @@ def begin(phase: Phase, ctx: TaskContext, log: EventLog, store: Store | None = N
     ]
 
 
-def collect(ctx: TaskContext, manifest: dict[str, Any]) -> None:
+def collect(step: Step, ctx: TaskContext, manifest: dict[str, Any]) -> None:
     """Give the shards their final names and write the manifest. May be repeated after a kill at any point."""
-    markers = [marker for phase in ctx.step.phases() for marker in ctx.markers(phase.name)]
+    markers = [marker for phase in step.phases() for marker in ctx.markers(phase.name)]
     written = sorted((entry for marker in markers for entry in marker["files"]), key=lambda entry: entry["name"])
     names = final_names(written)
     for name, final in names.items():
@@ -187,7 +187,6 @@ def collect(ctx: TaskContext, manifest: dict[str, Any]) -> None:
     files += _write_tasks(ctx, markers, names)
     extra = dict(manifest)
     counts = extra.pop("counts")
-    step = ctx.step
     inputs = {role: need.identity for role, need in step.inputs().items()}
     value = Manifest(
         step.kind,

@@ -7,17 +7,13 @@ bytes change for the same parameters; a golden digest test fails until you do.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
-import orjson
-import xxhash
-
-if TYPE_CHECKING:
-    from headrace.flow.task import TaskContext
+from headrace.flow.identity import Identified
+from headrace.flow.task import TaskContext
 
 
 @dataclass(frozen=True)
@@ -47,16 +43,8 @@ class Phase:
     exclusive: bool = False
 
 
-class Step(ABC):
+class Step(Identified):
     """What makes one artifact. Subclasses are frozen dataclasses."""
-
-    kind: ClassVar[str]
-    VERSION: ClassVar[int]
-    stage: str | None = None
-
-    @abstractmethod
-    def params(self) -> dict[str, Any]:
-        """What determines the artifact's bytes besides its inputs: JSON values only, no paths, no host, no time."""
 
     @abstractmethod
     def inputs(self) -> dict[str, Step]:
@@ -70,17 +58,13 @@ class Step(ABC):
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
         """Check that counts are conserved and say what goes into the manifest: ``{"counts": ..., further fields}``."""
 
-    @cached_property
-    def identity(self) -> str:
-        """32 hexadecimal digits: the hash of kind, version, parameters and the inputs' identities."""
-        inputs = {role: step.identity for role, step in self.inputs().items()}
-        what = [self.kind, self.VERSION, self.params(), inputs]
-        return xxhash.xxh3_128_hexdigest(orjson.dumps(what, option=orjson.OPT_SORT_KEYS))
 
-    @property
-    def name(self) -> str:
-        """The folder name: ``<kind>[-<stage>]-<first 8 digits of the identity>``."""
-        return "-".join([self.kind, *([self.stage] if self.stage else []), self.identity[:8]])
+def execute(step: Step, ctx: TaskContext) -> None:
+    """Do a task of a step and leave its marker. Called in a worker process."""
+    phase = next(phase for phase in step.phases() if phase.name == ctx.phase)
+    spec = ctx.specs(ctx.phase)[ctx.task]
+    with ctx.at_work():
+        ctx.leave_marker(spec, phase.work(ctx, spec))
 
 
 def topological(targets: list[Step]) -> list[Step]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.flow.artifact import Artifact, Entry, verify
-from headrace.flow.step import Phase, Step
+from headrace.flow.identity import Identified
 from headrace.flow.storage import digest_file, read_sealed, replacing, write_sealed
 
 TAKEN = "taken.json"
@@ -54,7 +54,7 @@ class TaskContext:
     """
 
     run: Path
-    step: Step
+    step: Identified
     phase: str = ""
     task: int = -1
     memory: int = 1 << 30
@@ -240,17 +240,19 @@ class TaskContext:
 
     # Running.
 
-    def execute(self) -> None:
-        """Do the task and leave its marker. Called in a worker process."""
-        specs = self.specs(self.phase)
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Around the work of the task."""
         self.files.clear()
         try:
-            spec = specs[self.task]
-            result = phase_named(self.step, self.phase).work(self, spec)
-            keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
-            write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **keys})
+            yield
         finally:
             self.close()
+
+    def leave_marker(self, spec: dict[str, Any], result: dict[str, Any]) -> None:
+        """Say that the task is done: what it returned, what it wrote, and under which keys others may take it over."""
+        keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
+        write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **keys})
 
 
 def final_names(files: Iterable[Entry]) -> dict[str, str]:
@@ -259,8 +261,3 @@ def final_names(files: Iterable[Entry]) -> dict[str, str]:
     shards = [name for name in names if name.startswith("shards/")]
     numbered = {name: f"{number:05d}{Path(name).suffix}" for number, name in enumerate(shards)}
     return numbered | {name: name.removeprefix("files/") for name in names if name.startswith("files/")}
-
-
-def phase_named(step: Step, name: str) -> Phase:
-    """The phase of a step with the given name."""
-    return next(phase for phase in step.phases() if phase.name == name)

@@ -26,7 +26,7 @@ from headrace.errors import MemoryShareError, UserError
 from headrace.flow.artifact import DamagedArtifact
 from headrace.flow.compiling import CompileWatch
 from headrace.flow.notices import notices_to
-from headrace.flow.step import Step, topological
+from headrace.flow.step import Step, execute, topological
 from headrace.flow.storage import refusal
 from headrace.flow.task import TaskContext
 from headrace.visible import visible
@@ -99,9 +99,10 @@ def work(
         if request["artifact"] not in steps:
             send(out, {"message": "failed", **told(_another_graph(request["artifact"], run))})
             continue
+        step = steps[request["artifact"]]
         ctx = TaskContext(
             run,
-            steps[request["artifact"]],
+            step,
             request["phase"],
             request["task"],
             request["memory"],
@@ -110,7 +111,7 @@ def work(
             reporter,
         )
         try:
-            ctx.execute()
+            execute(step, ctx)
         except Exception as error:
             send(out, {"message": "failed", **describe(error, ctx)})
             continue

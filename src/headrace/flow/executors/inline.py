@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 
 from headrace.flow.executors import Request
-from headrace.flow.step import Step, topological
+from headrace.flow.step import Step, execute, topological
 from headrace.flow.task import TaskContext
 
 
@@ -38,7 +38,7 @@ class InlineExecutor:
     def execute(self, request: Request) -> None:
         """Do a task."""
         step, memory = self._steps[request.artifact], max(self._memory, request.least)
-        TaskContext(self._run, step, request.phase, request.task, memory, careful=self._careful).execute()
+        execute(step, TaskContext(self._run, step, request.phase, request.task, memory, careful=self._careful))
 
     @property
     def idle(self) -> bool:
