@@ -129,6 +129,8 @@ def parts(*content: Any) -> dict[str, Any]:
         (parts(["Q"]), "is a list, not text"),
         (parts({"type": "text", "text": 5}), "has a number as its 'text'"),
         (parts({"text": "Q", "audio": "x"}), "has 'audio'"),
+        (parts({"image_url": {"url": "u"}}), "has 'image_url'"),
+        (last(content=None, words="A", id=3), "turn 2 (assistant) holds null, not text; its other keys: words, id"),
         (["x"], "holds a list"),
         (None, "holds null"),
     ],

@@ -123,7 +123,10 @@ def _message(turn: Any, where: str, who: Iterable[str], what: Iterable[str]) -> 
     where = f"{where} ({role})"
     _refuse(left, UNSHOWN_MESSAGE, where)
     key = _first(left, what) or ""
-    content, parts = _text(left.pop(key, None), where)
+    said = left.pop(key, None)
+    if said is None and left:
+        raise _Unfit(f"{where} holds null, not text; its other keys: {', '.join(left)}")
+    content, parts = _text(said, where)
     loss = _loss(left, role, where)
     if parts is not None:
         left[key] = parts
@@ -147,9 +150,9 @@ def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:
         type_, text = rest.pop("type", "text"), rest.pop("text", None)
         if type_ not in TEXT_PARTS:
             raise _Unfit(f"{place} has the type {type_!r}; only parts of text are read")
+        _refuse(rest, UNSHOWN_MESSAGE, place)
         if not isinstance(text, str):
             raise _Unfit(f"{place} has {kind(text)} as its 'text'")
-        _refuse(rest, UNSHOWN_MESSAGE, place)
         texts.append(text)
         left.append(rest)
     return JOIN.join(texts), left if any(left) else None
