@@ -39,7 +39,7 @@ from headrace.flow.runner import make
 from headrace.flow.step import Step, topological
 from headrace.flow.storage import read_json
 from headrace.recipe.base import parse_size
-from headrace.recipe.schema import Filters, Near, Split
+from headrace.recipe.schema import Filters, Near, Split, Withdrawn
 
 MADE_UP = ("documents", "write")
 SIGNED = ("signatures", "sign")
@@ -68,6 +68,7 @@ def targets(run: Path) -> list[Step]:
             sources,
             Split(),
             1,
+            Withdrawn(),
         )
     ]
 

@@ -23,11 +23,11 @@ from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact
 from headrace.flow.events import EventLog, Listener, read_events
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
-from headrace.flow.storage import Spoilt, digest_file, plainly, replacing
+from headrace.flow.storage import Spoilt, digest_file, plainly, read_sealed, replacing, write_sealed
 from headrace.recipe.functions import keep_copy
 from headrace.recipe.load import load_sealed, sealed, with_filters
 from headrace.recipe.mistakes import suggest
-from headrace.recipe.schema import Recipe
+from headrace.recipe.schema import Recipe, Withdrawn
 
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headrace.sequence.store import SequenceReader
 
 RECIPE = "recipe.yaml"
+WITHDRAWN = "withdrawn.json"  # documents taken out of this run, beside those that its recipe names
 GRAPH = "headrace.pipeline:targets"
 HELD_OUT = "heldout"  # the sequence that measures held-out loss; also the name of its stage
 # Of each source: a standard error of 0.001 nats where single tokens spread by 1 nat.
@@ -180,6 +181,35 @@ def read_graph(run: Path) -> Graph:
     return build_graph(recipe, read_inventory(recipe.sources, run))
 
 
+def read_withdrawn(run: Path) -> Withdrawn:
+    """What `headrace withdraw` has taken out of a run.
+
+    Raises:
+        UserError: the list is not as it was written.
+    """
+    try:
+        return Withdrawn.model_validate(read_sealed(run / WITHDRAWN))
+    except FileNotFoundError:
+        return Withdrawn()
+    except (Spoilt, ValueError):
+        raise UserError(
+            "The list of withdrawn documents is not as it was written.",
+            str(run / WITHDRAWN),
+            "Remove it and withdraw them again, or state them in the recipe, under `withdrawn`.",
+        ) from None
+
+
+def write_withdrawn(run: Path, withdrawn: Withdrawn) -> None:
+    """Keep the list of a run."""
+    write_sealed(run / WITHDRAWN, withdrawn.model_dump(mode="json"))
+
+
+def with_withdrawn(recipe: Recipe, run: Path) -> Recipe:
+    """A recipe as it holds in a run folder: what was withdrawn there is withdrawn."""
+    more = read_withdrawn(run)
+    return recipe.model_copy(update={"withdrawn": recipe.withdrawn.and_also(more)}) if more else recipe
+
+
 def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
     """The finished artifact of a kind in a run, as its recipe is now.
 
@@ -323,6 +353,7 @@ def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool)
     from headrace.documents.inventory import take_inventory
     from headrace.rehearsal import rehearse
 
+    recipe = with_withdrawn(recipe, folder)
     sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder, check_input)
     graph = build_graph(recipe, sources)
     wanted = graph.until(until) if until else graph.all()

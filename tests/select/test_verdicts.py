@@ -77,7 +77,7 @@ def expected(recipe: Recipe, rows: list[dict[str, Any]]) -> tuple[list[str | Non
                 evidence[i] = {"clean_length": len(clean_text(text)), "limit": recipe.filters.short.min_characters}
     wanted = recipe.deduplicate
     asked = Duplicates.of(recipe, graph.Given(rows, SOURCES))
-    component, _ = reference(texts, asked.near, asked.exact)
+    component, _ = reference(texts, asked.signatures.near, asked.exact)
     near = wanted.near if wanted else None
     verify = near is not None and near.verify
     order = [*(wanted.priority if wanted else ()), *SOURCES]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace import __version__
-from headrace.cli import clean, digest, doctor, init, path, plan, replay, run, status, verify, why
+from headrace.cli import clean, digest, doctor, init, path, plan, replay, run, status, verify, why, withdraw
 from headrace.cli.terminal import say
 from headrace.errors import UserError
 
@@ -105,6 +105,7 @@ COMMANDS = (
     run.run,
     status.status,
     why.why,
+    withdraw.withdraw,
     replay.replay,
     path.path,
     digest.digest,

@@ -58,7 +58,7 @@ def measured(recipe: Recipe, run: Path) -> Measured:
     """
     from headrace.documents.inventory import read_inventory
     from headrace.documents.sources import list_files
-    from headrace.pipeline import build_graph
+    from headrace.pipeline import build_graph, with_withdrawn
 
     if not (run / "artifacts").is_dir():
         return Measured()
@@ -75,7 +75,7 @@ def measured(recipe: Recipe, run: Path) -> Measured:
         if event["event"] == "artifact" and event["state"] == "published"
     }
     found = Measured()
-    for step in build_graph(recipe, sources).all():
+    for step in build_graph(with_withdrawn(recipe, run), sources).all():
         folder = run / "artifacts" / step.name
         if folder.is_dir():
             name = f"{step.kind}-{step.stage}" if step.stage else step.kind

@@ -216,3 +216,32 @@ class Split(Section):
                 "choose shares whose sum is below 1, such as 0.01",
             )
         return self
+
+
+class Withdrawn(Section):
+    """Documents that are taken out at the wish of those who wrote or own them.
+
+    `headrace withdraw RUN` adds to it for one run, and lists the steps of training that saw them.
+    """
+
+    ids: tuple[Annotated[str, Field(pattern="^[0-9a-f]{32}$")], ...] = Field(
+        default=(), description="Ids of documents, 32 digits each; all documents of that text."
+    )
+    repos: tuple[str, ...] = Field(default=(), description="Repositories, as documents name them.")
+    licenses: tuple[str, ...] = Field(default=(), description="Licences, as documents name them.")
+
+    def __bool__(self) -> bool:
+        """Whether anything is withdrawn."""
+        return bool(self.ids or self.repos or self.licenses)
+
+    def in_order(self) -> Withdrawn:
+        """The same, sorted and each once."""
+        return self.and_also(Withdrawn())
+
+    def and_also(self, other: Withdrawn) -> Withdrawn:
+        """What either withdraws, sorted."""
+        return Withdrawn(
+            ids=tuple(sorted({*self.ids, *other.ids})),
+            repos=tuple(sorted({*self.repos, *other.repos})),
+            licenses=tuple(sorted({*self.licenses, *other.licenses})),
+        )

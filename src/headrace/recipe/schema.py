@@ -17,6 +17,7 @@ from headrace.recipe.cleaning import (
     ShortFilter,
     ShortOverride,
     Split,
+    Withdrawn,
 )
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expected import Expect, Expected, Rates
@@ -75,6 +76,7 @@ __all__ = [
     "TokenizerTrain",
     "TrainSection",
     "ValidationError",
+    "Withdrawn",
 ]
 
 
@@ -101,6 +103,7 @@ class Recipe(Section):
         default=None, description="Remove copies; `{}` takes the defaults, null leaves copies in."
     )
     decontaminate: Decontaminate | None = Field(default=None, description="Remove documents that hold benchmark items.")
+    withdrawn: Withdrawn = Field(default=Withdrawn(), description="Documents that are taken out by name.")
     split: Split = Field(default=Split(), description="Which documents are held out.")
     tokenizer: TokenizerConfig | None = Field(default=None, description="The tokenizer; needed when there are stages.")
     defaults: dict[str, Any] = Field(

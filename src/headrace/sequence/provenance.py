@@ -204,3 +204,23 @@ def find_rows(sequence: SequenceReader, document: int) -> list[Placement]:
                 start, length, offset, epoch = (int(columns[n][s]) for n in ("start", "length", "offset", "epoch"))
                 found.append(Placement(row, start, length, offset, epoch, KINDS[int(kind[s])]))
     return found
+
+
+def rows_with(sequence: SequenceReader, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that hold any of some documents.
+
+    Args:
+        sequence: the opened sequence.
+        documents: uint64[m], dense documents rows.
+
+    Returns:
+        ``(rows, documents)``: int64[n] each, a pair for every stretch of one of them, in the order of training.
+    """
+    rows, which = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for index in range(len(sequence.artifact.shards)):
+        shard = sequence.shard(index)
+        document, kind = shard.segments["row"], shard.segments["kind"]
+        found = np.flatnonzero((kind != PADDING) & np.isin(document, documents))
+        rows.append(np.searchsorted(shard.bounds, found, side="right") - 1 + int(sequence.artifact.row_offsets[index]))
+        which.append(document[found].astype(np.int64))
+    return np.concatenate(rows), np.concatenate(which)

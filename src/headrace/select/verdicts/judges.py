@@ -1,4 +1,6 @@
-"""What the judges say of each document by itself: filters, the user's own rules, decontamination. The first counts.
+"""What the judges say of each document by itself: withdrawals, filters, the user's own rules, decontamination.
+
+The first that removes a document counts.
 
 To add a judge, have :meth:`Judges._each` yield what it says in its place in the order of precedence, and name its
 reasons in the same place of ``Verdicts.precedence``.
@@ -17,12 +19,13 @@ import pyarrow.compute as pc
 
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expressions import Node, columns
-from headrace.recipe.schema import Decontaminate, Filters, Rule, Split
+from headrace.recipe.schema import Decontaminate, Filters, Rule, Split, Withdrawn
 from headrace.select.verdicts.filters import Judgement
 from headrace.select.verdicts.filters import judge as filtered
 from headrace.select.verdicts.rules import failures
 from headrace.select.verdicts.rules import judge as ruled
 from headrace.select.verdicts.splits import draw
+from headrace.select.verdicts.withdrawn import judge as taken_out
 
 JUDGED = pa.schema([("reason", pa.string()), ("evidence", pa.string()), ("source", pa.uint16()), ("split", pa.uint8())])
 
@@ -40,6 +43,7 @@ class Judges:
         sources: all sources in the recipe's order.
         split: the recipe's section.
         seed: the recipe's.
+        withdrawn: what is taken out by name.
     """
 
     filters: Filters
@@ -50,6 +54,7 @@ class Judges:
     sources: tuple[str, ...]
     split: Split
     seed: int
+    withdrawn: Withdrawn
 
     def judge(self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]) -> pa.RecordBatch:
         """Judge documents, and draw the split that each would be in.
@@ -74,6 +79,8 @@ class Judges:
 
     def _each(self, batch: pa.RecordBatch, beside: dict[str, pa.Table]) -> Iterator[Judgement]:
         """What each judge says, in order of precedence; null where it finds nothing."""
+        if self.withdrawn:
+            yield taken_out(batch, self.withdrawn)
         if "measures" in beside:
             yield filtered(beside["measures"].combine_chunks(), batch.column("source"), self.filters, self.code_in)
         if self.own:

@@ -33,7 +33,7 @@ from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, p
 if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
     from headrace.recipe.expressions import Node
-    from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Rule, Split
+    from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Rule, Split, Withdrawn
     from headrace.select.verdicts.settlement import Rules
 
 SCHEMA = pa.schema(
@@ -74,6 +74,7 @@ class Verdicts(Step):
         sources: all sources in the recipe's order.
         split: the recipe's section.
         seed: the recipe's.
+        withdrawn: the recipe's section.
     """
 
     documents: Step
@@ -91,6 +92,7 @@ class Verdicts(Step):
     sources: tuple[str, ...]
     split: Split
     seed: int
+    withdrawn: Withdrawn
 
     kind: ClassVar[str] = "verdicts"
     VERSION: ClassVar[int] = 4
@@ -130,6 +132,7 @@ class Verdicts(Step):
             tuple(recipe.sources),
             recipe.split,
             recipe.seed,
+            recipe.withdrawn,
         )
 
     def params(self) -> dict[str, Any]:
@@ -149,6 +152,9 @@ class Verdicts(Step):
             "sources": list(self.sources),
             "split": self.split.model_dump(mode="json"),
             "seed": self.seed,
+            **(
+                {"withdrawn": self.withdrawn.and_also(self.withdrawn).model_dump(mode="json")} if self.withdrawn else {}
+            ),
         }
 
     def inputs(self) -> dict[str, Step]:
@@ -176,7 +182,7 @@ class Verdicts(Step):
         from headrace.select.verdicts.filters import reasons
 
         own = [*(f"failed:{name}" for name in self.own), *(f"filter:{rule.name}" for rule, _ in self.expressions)]
-        return [*reasons(), *own, "contaminated", "duplicate", "holdout"]
+        return ["withdrawn", *reasons(), *own, "contaminated", "duplicate", "holdout"]
 
     # Phase "judge".
 
@@ -207,6 +213,7 @@ class Verdicts(Step):
             self.sources,
             self.split,
             self.seed,
+            self.withdrawn,
         )
         partitions, with_text = self._partitions(ctx), self.rules().compares_texts
         rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
@@ -241,6 +248,7 @@ class Verdicts(Step):
                 sidecars[role] = pq.read_table(ctx.input(role).shard_path(shard))
         spoken_of = {name for _, node in self.expressions for name in names_in(node)} & set(DOCUMENT)
         columns = ["id", "source", "origin_file", "origin_row", *(["text"] if with_text else [])]
+        spoken_of |= {"repo", "license"} if self.withdrawn else set()
         columns += sorted(spoken_of - set(columns))
         at = 0
         for batch in read_batches(ctx.input("documents").shard_path(shard), columns, BATCH_BYTES):

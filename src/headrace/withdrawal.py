@@ -1,0 +1,209 @@
+"""Taking documents out after the fact: what is meant, which steps of training saw it, and the list that runs heed.
+
+The list lies in the run folder and is added to the recipe's own section ``withdrawn`` whenever the recipe is run there.
+Only verdicts and what follows them are then made anew; of the tokens only those lists that change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace import pipeline
+from headrace.documents.store import fetch
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+from headrace.flow.lock import lock
+from headrace.recipe.schema import Recipe, Withdrawn
+from headrace.select.verdicts.withdrawn import COLUMNS, named
+from headrace.select.why.locate import locate
+from headrace.sequence.provenance import rows_with
+from headrace.sequence.store import open_sequence
+
+_TOLD = ("id", "source", "origin_file", "origin_row", "license", "repo")
+
+
+@dataclass(frozen=True)
+class StageUse:
+    """Where a stage's sequence holds withdrawn documents.
+
+    Attributes:
+        stage: its name.
+        rows: int64[n], the rows of the sequence.
+        documents: int64[n], the dense documents row of each.
+        batch: rows of a step; None where no model is trained.
+        steps: steps of the training; None likewise.
+        trained: whether the model is finished.
+    """
+
+    stage: str
+    rows: np.ndarray
+    documents: np.ndarray
+    batch: int | None
+    steps: int | None
+    trained: bool
+
+    def steps_of(self, documents: Sequence[int] | None = None) -> list[int]:
+        """The steps, ascending, whose batches hold any of the documents, or of some of them."""
+        if self.batch is None or self.steps is None:
+            return []
+        mine = self.rows if documents is None else self.rows[np.isin(self.documents, documents)]
+        steps = np.unique(mine // self.batch)
+        return [int(step) for step in steps if step < self.steps]
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What is withdrawn, and what was trained on it.
+
+    Attributes:
+        withdrawn: the run's list, with what was added.
+        documents: of each document ``row`` and :data:`_TOLD`.
+        copies: rows of documents that were removed as copies of these, and may take their place.
+        stages: the stages whose sequence holds any.
+    """
+
+    withdrawn: Withdrawn
+    documents: list[dict[str, Any]]
+    copies: list[int]
+    stages: list[StageUse]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        told = [
+            {**document, "stages": {use.stage: _used(use, [document["row"]]) for use in self.stages}}
+            for document in self.documents
+        ]
+        stages = {use.stage: {**_used(use, None), "trained": use.trained} for use in self.stages}
+        return {
+            "withdrawn": self.withdrawn.model_dump(mode="json"),
+            "documents": told,
+            "copies": self.copies,
+            "stages": stages,
+        }
+
+
+def _used(use: StageUse, documents: Sequence[int] | None) -> dict[str, Any]:
+    mine = use.rows if documents is None else use.rows[np.isin(use.documents, documents)]
+    return {"rows": np.unique(mine).tolist(), "steps": use.steps_of(documents)}
+
+
+def withdraw(
+    run: Path,
+    documents: Sequence[str] = (),
+    repos: Sequence[str] = (),
+    licenses: Sequence[str] = (),
+    copies: bool = False,
+    dry_run: bool = False,
+) -> Withdrawal:
+    """Add documents to what a run leaves out, and find the training that saw them.
+
+    Args:
+        run: the run folder.
+        documents: each an id or its beginning, ``source:file:row`` or ``row:NUMBER``.
+        repos: repositories, as documents name them.
+        licenses: licences, likewise.
+        copies: also withdraw what was removed as a copy of these, so that no copy takes their place.
+        dry_run: only find; the list stays as it is.
+
+    Raises:
+        UserError: it is no run, has no documents yet, or there is nothing by one of the names.
+    """
+    recipe = pipeline.read_recipe(run)
+    store = pipeline.artifact(run, "documents")
+    rows = [row for document in documents for row in _located(store, document)]
+    asked = Withdrawn(ids=_ids(store, rows), repos=tuple(repos), licenses=tuple(licenses))
+    found = _rows_of(store, asked)
+    beside = _copies(run, store, found)
+    if copies and beside:
+        asked = asked.and_also(Withdrawn(ids=_ids(store, beside)))
+        found, beside = _rows_of(store, asked), []
+    told = [
+        {"row": row, **document} for row, document in zip(found, fetch(store, found, _TOLD).to_pylist(), strict=True)
+    ]
+    withdrawn = pipeline.read_withdrawn(run).and_also(asked)
+    made = Withdrawal(withdrawn, told, beside, _stages(run, recipe, found))
+    if not dry_run:
+        with lock(run):
+            pipeline.write_withdrawn(run, pipeline.read_withdrawn(run).and_also(asked))
+    return made
+
+
+def _located(documents: Artifact, document: str) -> list[int]:
+    rows = locate(documents, document.lower() if ":" not in document else document)
+    if ":" not in document and len(set(_ids(documents, rows))) > 1:
+        raise UserError("The ids of several documents begin so.", document, "Give more digits.")
+    return rows
+
+
+def _ids(documents: Artifact, rows: Sequence[int]) -> tuple[str, ...]:
+    return tuple(fetch(documents, rows, ["id"]).column("id").to_pylist()) if rows else ()
+
+
+def _rows_of(documents: Artifact, withdrawn: Withdrawn) -> list[int]:
+    """The dense rows of the documents that are meant.
+
+    Raises:
+        UserError: there is none by one of the names.
+    """
+    found: list[int] = []
+    met: dict[str, set[str]] = {name: set() for name in COLUMNS}
+    for shard in range(len(documents.shards)):
+        table = pq.read_table(documents.shard_path(shard), columns=list(COLUMNS), use_threads=False)
+        any_of = np.zeros(table.num_rows, dtype=bool)
+        for column, mine in named(table, withdrawn):
+            met[column].update(table.column(column).filter(pa.array(mine)).to_pylist())
+            any_of |= mine
+        found += (np.flatnonzero(any_of) + int(documents.row_offsets[shard])).tolist()
+    for name, wanted, word in (("repo", withdrawn.repos, "repository"), ("license", withdrawn.licenses, "licence")):
+        missing = sorted({*wanted} - met[name])
+        if missing:
+            raise UserError(
+                f"No document has the {word} {missing[0]!r}.",
+                str(documents.path),
+                f"Spell it as the column `{name}` of the documents does.",
+            )
+    if not found:
+        raise UserError("Nothing is named.", "headrace withdraw", "Name documents, --repo or --license.")
+    return found
+
+
+def _copies(run: Path, documents: Artifact, rows: Sequence[int]) -> list[int]:
+    """The rows of documents that were removed because one of some rows is kept."""
+    step = pipeline.read_graph(run).steps["verdicts"]
+    folder = run / "artifacts" / step.name
+    if not folder.is_dir():
+        return []
+    verdicts, wanted, found = Artifact.open(folder), set(rows), []
+    for shard in range(len(verdicts.shards)):
+        table = pq.read_table(verdicts.shard_path(shard), columns=["reason", "evidence"], use_threads=False)
+        duplicate = np.flatnonzero(np.equal(table.column("reason").to_numpy(), "duplicate"))
+        for row, evidence in zip(duplicate.tolist(), table.column("evidence").take(duplicate).to_pylist(), strict=True):
+            if orjson.loads(evidence)["kept_row"] in wanted:
+                found.append(row + int(documents.row_offsets[shard]))
+    return sorted({*found} - wanted)
+
+
+def _stages(run: Path, recipe: Recipe, documents: Sequence[int]) -> list[StageUse]:
+    """The finished sequences that hold any of the documents."""
+    graph, uses = pipeline.read_graph(run), []
+    for stage in recipe.stages:
+        folder = run / "artifacts" / graph.sequences[stage.name].name
+        if not folder.is_dir():
+            continue
+        sequence = open_sequence(folder)
+        rows, which = rows_with(sequence, np.array(documents, dtype=np.uint64))
+        model = graph.models.get(stage.name)
+        batch = stage.train.batch if model is not None else None
+        steps = None if batch is None else stage.train.steps or len(sequence) // batch
+        trained = model is not None and (run / "artifacts" / model.name).is_dir()
+        if len(rows):
+            uses.append(StageUse(stage.name, rows, which, batch, steps, trained))
+    return uses
