@@ -66,6 +66,12 @@ def test_a_copy_is_run_in_the_place_of_a_changed_file(tmp_path: Path) -> None:
     assert str(tmp_path) not in sys.path
 
 
+def test_a_changed_helper_is_loaded_anew_in_the_same_process(tmp_path: Path) -> None:
+    for value in (1, 2):
+        write(tmp_path, main="from helper_anew import y\ndef f(d): return y", helper_anew=f"y = {value}")
+        assert load_file(tmp_path / "main.py", "f", read_modules(tmp_path / "main.py"))(None) == value
+
+
 def test_two_helpers_of_one_name_and_a_taken_name_are_told(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write(tmp_path / folder, main="from helper_twice import y\ndef f(d): return y", helper_twice=f"y = {folder!r}")

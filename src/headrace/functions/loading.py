@@ -137,11 +137,13 @@ class _Local(importlib.abc.MetaPathFinder):
             raise UserError(
                 f"The helper {relative} has the name of an installed module.", path, "Give it another name."
             )
-        if known is not None and (known.path, known.data) != (path, data):
+        if known is not None and known.path != path:
             raise UserError(
                 f"Two helpers are imported as {name!r}: {known.path} and {path}.", path, "Rename one of them."
             )
-        self._known.setdefault(name, _Loader(path, data, relative.endswith("__init__.py")))
+        if known is None or known.data != data:  # a process may run a recipe again after its code has changed
+            self._known[name] = _Loader(path, data, relative.endswith("__init__.py"))
+            sys.modules.pop(name, None)
         for parent in _parents(name):
             self._known.setdefault(parent, _Loader(str(folder / parent), b"", package=True))
         if self not in sys.meta_path:

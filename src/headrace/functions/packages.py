@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -53,15 +54,15 @@ def release(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
 
 
-def _tree(entry: EntryPoint):  # type: ignore[no-untyped-def]
-    """The syntax tree of the function's module, or None; packages above it are imported, itself it is not."""
-    try:
-        spec = importlib.util.find_spec(entry.module)
-    except Exception as error:
-        raise UserError(
-            f"The module {entry.module} of the package cannot be found: {error}.", f"package: {entry.name}"
-        ) from None
+def _tree(entry: EntryPoint) -> ast.Module | None:
+    """The syntax tree of the function's module, if it is written in Python; nothing is imported."""
+    top, *rest = entry.module.split(".")
+    spec = importlib.util.find_spec(top)
     if spec is None:
         raise UserError(f"The package has no module {entry.module}.", f"package: {entry.name}", "Install it again.")
-    path = Path(spec.origin or "")
-    return parse(path.read_bytes(), str(path)) if path.suffix == ".py" and path.is_file() else None
+    below = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]
+    candidates = [file for path in below for file in (path / "__init__.py", path.with_suffix(".py"))]
+    for file in candidates if rest else [Path(spec.origin or "")]:
+        if file.suffix == ".py" and file.is_file():
+            return parse(file.read_bytes(), str(file))
+    return None

@@ -105,7 +105,9 @@ def _is_own(module: str) -> bool:
     """Whether a module lies in the working folder, where its changes would go unseen."""
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)
-    return file is not None and Path.cwd() in (Path(file).parent, Path(file).parent.parent) and "site" not in file
+    return (
+        file is not None and Path.cwd() in (Path(file).parent, Path(file).parent.parent) and "site-packages" not in file
+    )
 
 
 def _text(name: str, value: Any) -> str:

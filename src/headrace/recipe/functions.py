@@ -167,7 +167,7 @@ def _same(digest: str, function: FunctionSection, where: str) -> None:
         raise UserError(
             f"The code of {function.label} is not that which the recipe was read with.",
             where,
-            "Run again: what depends on it is redone.",
+            "Run again, without the `digest` if the recipe states it: what depends on the code is redone.",
         )
 
 
