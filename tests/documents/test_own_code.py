@@ -36,6 +36,13 @@ def seek(stream):
     stream.seek(-4, 2)
     yield stream.read().decode() + stream.name.rpartition("/")[2]
 
+def kills(stream):
+    import os
+    for line in stream:
+        if b"two" in line:
+            os._exit(3)
+        yield line.decode()
+
 def returns(stream):
     return "text"
 
@@ -133,6 +140,13 @@ def test_a_reader_may_seek_and_know_the_name(tmp_path: Path) -> None:
     assert [row["text"] for row in rows(made(tmp_path, "abcdefgh", {"python": "seek"}))] == ["efghin.txt"]
 
 
+def test_a_reader_that_ends_the_process_is_named_with_the_row(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as ended:
+        made(tmp_path, "one\ntwo\n", {"python": "kills"})
+    assert "exit code 3" in ended.value.what
+    assert ended.value.where.endswith("at document s:in.txt:1, in code.py:kills")
+
+
 def test_a_reader_that_yields_nothing_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gives str where it must yield records"):
         made(tmp_path, "abcdefgh", {"python": "returns"})
@@ -173,7 +187,7 @@ def test_maps_change_text_and_fields_in_turn(tmp_path: Path) -> None:
     assert [(row["language"], json.loads(row["meta"])) for row in told] == [
         ("en", {"n": n, "by": 2}) for n in (0, 1, 3)
     ]
-    assert quarantine(artifact)[0]["error"].startswith("code.py:upper: KeyError: 2 (code.py, line 26, in upper")
+    assert quarantine(artifact)[0]["error"].startswith("code.py:upper: KeyError: 2 (code.py, line 33, in upper")
     counts = artifact.manifest.counts["s"]
     assert counts["bytes"] == sum(len(row["text"].encode()) for row in told)
     assert counts["characters"] == sum(len(row["text"]) for row in told)

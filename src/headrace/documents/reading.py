@@ -35,8 +35,10 @@ class Reading:
         self._maker = RowMaker(source.name, source.source, config.normalise, config.max_document)
         self._tally = Tally(config.max_document, ctx.memory, lambda size: ctx.progress(bytes=size))
         functions = [change.load(ctx.run) for change in config.map if change.of(source.name, source.source.is_chat)]
-        note = ctx.at if ctx.careful else None
-        self._maps = Maps(functions, normaliser(config.normalise), note, config.max_document) if functions else None
+        self._note = ctx.at if ctx.careful else None
+        self._maps = (
+            Maps(functions, normaliser(config.normalise), self._note, config.max_document) if functions else None
+        )
         self._sink = Sink(ctx)
         self._quarantine = Quarantine(ctx, source.name)
         self._stack = ExitStack()
@@ -60,7 +62,7 @@ class Reading:
         # A file that is cut short by its byte ranges has the limit in them.
         left = file.take if file.take is not None and part.end is None else None
         before, consumed = self._tally.read, 0
-        reading = reader_of(file, self._source.name, self._source.source, self._ctx.run)
+        reading = reader_of(file, self._source.name, self._source.source, self._ctx.run, self._note)
         for item in reading.read(file, part, self._source.source, self._tally):
             if self._ctx.careful:
                 self._ctx.at(f"{self._source.name}:{file.name}:{item.row}")

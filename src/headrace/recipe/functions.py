@@ -75,7 +75,9 @@ class FunctionSection(Section):
         try:
             digest, signature = _code(cls.group, data)
         except UserError as error:
-            raise wrong(f"{error.what} ({error.where})" if error.where else error.what, error.mend, ways[0]) from None
+            raise wrong(
+                f"{error.what.rstrip('.')} ({error.where})" if error.where else error.what, error.mend, ways[0]
+            ) from None
         return {**data, "digest": digest, **cls._told(data, signature)}
 
     @classmethod

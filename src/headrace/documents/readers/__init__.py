@@ -9,6 +9,7 @@ from pathlib import Path
 from headrace.documents.readers.base import Reader
 from headrace.documents.readers.own import Own
 from headrace.documents.sources import InputFile
+from headrace.functions.calling import Note
 from headrace.recipe.schema import Source
 
 # Imported when first used: some need heavy libraries.
@@ -25,14 +26,14 @@ READERS = {
 }
 
 
-def reader_of(file: InputFile, name: str, source: Source, run: Path) -> Reader:
+def reader_of(file: InputFile, name: str, source: Source, run: Path, note: Note | None) -> Reader:
     """The reader of a file of a source: one of headrace's, or of the user's own from a run's copy of its code.
 
     Raises:
         UserError: the user's cannot be loaded.
     """
     own = source.readers.get(file.format)
-    return reader(file.format) if own is None else Own(own.load(run), name)
+    return reader(file.format) if own is None else Own(own.load(run), name, note)
 
 
 @cache

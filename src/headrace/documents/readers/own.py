@@ -12,7 +12,7 @@ from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Recor
 from headrace.documents.readers.jsonl import broken_off
 from headrace.documents.readers.streams import Damaged, blocks
 from headrace.documents.sources import InputFile
-from headrace.functions.calling import Function
+from headrace.functions.calling import Function, Note
 from headrace.functions.document import place
 from headrace.functions.failures import Failed, failure
 from headrace.recipe.schema import Source
@@ -26,20 +26,23 @@ class Own(Reader):
     Args:
         function: is called with a readable binary file, decompressed, whose ``name`` is where it lies.
         name: the source's name, for messages.
+        note: is told each row before it is read.
     """
 
-    def __init__(self, function: Function, name: str) -> None:
-        self._function, self._name = function, name
+    def __init__(self, function: Function, name: str, note: Note | None = None) -> None:
+        self._function, self._name, self._note = function, name, note or (lambda text: None)
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item for each that is yielded."""
-        row = 0
+        row, label = 0, self._function.label
+        self._note(f"document {place(self._name, file.name, row)}, in {label}")
         with _opened(file, tally) as stream:
             try:
                 for made in self._function.each(stream):
                     tally.read += 1
                     yield self._item(file, row, made, source, tally)
                     row += 1
+                    self._note(f"document {place(self._name, file.name, row)}, in {label}")
             except Failed as failed:
                 if isinstance(failed.__cause__, Damaged):
                     yield broken_off(row, failed.__cause__)
