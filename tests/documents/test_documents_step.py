@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
@@ -137,7 +138,7 @@ def test_golden_rows(tmp_path, corpus):
     given = {name: source for name, source in sources(corpus).items() if name != "big"}
     found = rows(build(tmp_path / "run", given, max_quarantined=0.1))
     digest = xxhash.xxh3_128_hexdigest(orjson.dumps(found))
-    assert (Documents.VERSION, digest) == (4, "df604ffefaef4bc44c820205027673d2")
+    assert (Documents.VERSION, digest) == (5, "df604ffefaef4bc44c820205027673d2")
 
 
 def test_one_large_document_is_a_shard_of_its_own(tmp_path):
@@ -249,3 +250,18 @@ def test_what_a_damaged_file_lost_counts_and_is_said(tmp_path):
     assert (counts["quarantined"], counts["lost_rows"], counts["lost_bytes"]) == (0, 0, len(cut))
     (entry,) = quarantined(artifact)
     assert (entry["file"], entry["line"]) == ("b.jsonl.gz", counts["documents"] - 20_000 + 1)
+
+
+def test_a_named_field_that_no_row_has(tmp_path):
+    rows_ = [{"text": f"t {i}", "license": "MIT", "meta": {"language": "en"}} for i in range(5)]
+    (tmp_path / "a.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows_))
+    pq.write_table(pa.Table.from_pylist(rows_), tmp_path / "a.parquet")
+    for suffix in ("jsonl", "parquet"):
+        given = {"files": f"{tmp_path}/a.{suffix}", "fields": {"license": "licnse"}}
+        with pytest.raises(UserError, match="No row of the source 's' has the field 'licnse'") as caught:
+            build(tmp_path / f"run-{suffix}", {"s": given})
+        assert caught.value.where == "sources.s.fields.license"
+        assert caught.value.mend == "Did you mean 'license'? Its rows have: license, meta, meta.language."
+        given = {"files": f"{tmp_path}/a.{suffix}", "fields": {"language": "meta.language"}}
+        (first, *_) = rows(build(tmp_path / f"good-{suffix}", {"s": given}))
+        assert (first["language"], first["license"], first["meta"]) == ("en", "MIT", None)

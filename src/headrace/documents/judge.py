@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from itertools import islice
 from typing import Any
@@ -50,6 +51,28 @@ def no_text(taken: SourceFiles, seen: list[str]) -> UserError:
         f"{where}.text",
         f"Set it to the field that holds the text; the rows have: {', '.join(seen)}.",
     )
+
+
+def require_named(taken: SourceFiles, named: dict[str, int], seen: list[str]) -> None:
+    """See that some row has each field that fills a column: a name that none has is a mistake, not a null.
+
+    Args:
+        taken: the source.
+        named: for each field that the recipe names, how many rows have it.
+        seen: the fields of a row that lacks one.
+
+    Raises:
+        UserError: no row has a field.
+    """
+    for column, name in taken.source.fields.model_dump().items():
+        if name is not None and not named[name]:
+            near = difflib.get_close_matches(name, seen, 1)
+            raise UserError(
+                f"No row of the source {taken.name!r} has the field {name!r}.",
+                f"sources.{taken.name}.fields.{column}",
+                (f"Did you mean {near[0]!r}? " if near else "")
+                + f"Its rows have: {', '.join(seen) or 'no other field'}.",
+            )
 
 
 def judge(

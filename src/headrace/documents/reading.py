@@ -119,7 +119,12 @@ class Reading:
             "lost_rows": self._quarantine.lost_rows,
             "lost_bytes": self._quarantine.lost_bytes,
         }
-        told = {"bad": self._quarantine.first, "lost": self._quarantine.losses, "seen": self._tally.seen}
+        told: dict[str, Any] = {
+            "bad": self._quarantine.first,
+            "lost": self._quarantine.losses,
+            "seen": self._tally.seen,
+        }
+        told |= {"named": self._maker.named, "unnamed": self._maker.unnamed}
         return {"source": self._source.name, "counts": counts, **told}
 
     def __enter__(self) -> Self:

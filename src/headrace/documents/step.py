@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from headrace.documents.boundaries import runs
 from headrace.documents.inventory import SourceFiles, distrusting
-from headrace.documents.judge import PROBED_FILES, judge, probe
+from headrace.documents.judge import PROBED_FILES, judge, probe, require_named
 from headrace.documents.normalise import versions
 from headrace.documents.readers import READERS, reader
 from headrace.documents.readers.base import COPIES, TASK_MEMORY, Part, Tally
@@ -48,7 +48,7 @@ class Documents(Step):
     """
 
     kind: ClassVar[str] = "documents"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig
@@ -174,7 +174,7 @@ class Documents(Step):
         """Counts per source, checked: rows read = documents + quarantined + skipped.
 
         Raises:
-            UserError: a source yields no document, or too much of it is bad or lost.
+            UserError: a source yields no document, too much of it is bad or lost, or no row has a field that is named.
             ConservationError: rows are unaccounted for.
         """
         counts: dict[str, dict[str, int]] = {}
@@ -197,6 +197,9 @@ class Documents(Step):
                 next((result["seen"] for result in results if result["seen"]), []),
                 self.config.max_quarantined,
             )
+            if count["documents"]:
+                named = {name: sum(result["named"][name] for result in results) for name in results[0]["named"]}
+                require_named(source, named, next((r["unnamed"] for r in results if r["unnamed"]), []))
         schema = {field.name: str(field.type) for field in SCHEMA}
         return {"counts": counts, "schema": schema, "sources": [source.name for source in self.sources]}
 

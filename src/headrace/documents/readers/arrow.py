@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from headrace.documents.checked_file import open_file
 from headrace.documents.readers.arrow_messages import BATCH, DICTIONARY, SCHEMA, Message, MessageError, messages
-from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Tally, document
-from headrace.documents.readers.tables import FAILURES, Shape, batch_items, require, told, validate
+from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Tally, document, too_large
+from headrace.documents.readers.tables import FAILURES, Shape, batch_items, need_memory, require, told, validate
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 from headrace.recipe.schema import Source
@@ -24,7 +24,6 @@ MAGIC = b"ARROW1"
 HEAD = 8  # the mark, padded
 TAIL = 4 + len(MAGIC)  # the footer's length, and the mark again
 SLACK = 64  # behind the last message: the mark of the stream's end, padded
-UNIT = 256 << 20  # bytes of a compressed batch, which Arrow decompresses as a whole
 
 
 class Arrow(Reader):
@@ -54,7 +53,7 @@ def arrow_items(
             return
         check(schema)
         row = 0
-        for item in _batches(stream, found):
+        for item in _batches(stream, found, tally):
             if isinstance(item, pa.RecordBatch):
                 yield from batch_items(item, row, tally, shape, text)
                 row += item.num_rows
@@ -96,22 +95,26 @@ def _survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
     return found, None
 
 
-def _batches(stream: IO[bytes], found: list[Message]) -> Iterator[pa.RecordBatch | Bad | Lost]:
+def _batches(stream: IO[bytes], found: list[Message], tally: Tally) -> Iterator[pa.RecordBatch | Bad | Lost]:
     """The batches in order; of those that cannot be read, what is lost."""
     before = [message for message in found if message.kind != BATCH and not message.fault]
     reader: pa.RecordBatchStreamReader | None = None
-    broken = ""
+    broken, large = "", False
     for i, message in enumerate(found):
         fault = broken or message.fault
-        if message.kind == DICTIONARY and (message.fault or message.unpacked > UNIT):
-            broken = message.fault or f"a dictionary takes {message.unpacked:,} bytes"
+        if not message.fault:
+            large = message.unpacked > max(message.rows, 1) * tally.limit
+            if not large or message.kind != BATCH:
+                need_memory(tally, message.end - message.begin + message.unpacked, "a batch")
+        elif message.kind == DICTIONARY:
+            broken = message.fault
         if message.kind != BATCH:
             continue
         batch = None
-        if not fault and message.unpacked > UNIT:
+        if not fault and large:
             reader = None
-            what = f"it lies in a batch of {message.unpacked:,} bytes, of which {UNIT:,} are read at once"
-            yield Bad(0, what, rows=message.rows)
+            if message.rows:
+                yield Bad(0, f"{too_large(message.unpacked, tally.limit)}, in a batch", rows=message.rows)
             continue
         if not fault:
             try:

@@ -10,15 +10,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.documents.checked_file import open_file
-from headrace.documents.readers.base import PART_BYTES, Bad, Item, Lost, Part, Reader, Tally, document
+from headrace.documents.readers.base import PART_BYTES, Bad, Item, Lost, Part, Reader, Tally, document, too_large
 from headrace.documents.readers.parquet_pages import Column, batch_rows, columns
-from headrace.documents.readers.tables import BATCH_BYTES, FAILURES, Shape, batch_items, require, told, validate
+from headrace.documents.readers.tables import (
+    BATCH_BYTES,
+    FAILURES,
+    Shape,
+    batch_items,
+    need_memory,
+    require,
+    told,
+    validate,
+)
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 from headrace.recipe.schema import Source
 
 PAGES = 1 << 18  # bytes read ahead for each column, so that a row group is never held whole
-UNIT = 256 << 20  # bytes of a page, which Parquet decompresses as a whole
+
+
+EXPANDED = 16  # times the bytes of a page, above which what it decodes to is more than offsets and validity
 
 
 class Parquet(Reader):
@@ -80,7 +91,7 @@ def parquet_items(
         for group in range(part.begin, metadata.num_row_groups if part.end is None else part.end):
             promised = metadata.row_group(group).num_rows
             given = 0
-            for found in _batches(stream, file.size, table, group):
+            for found in _batches(stream, file.size, table, group, tally):
                 if isinstance(found, pa.RecordBatch):
                     yield from batch_items(found, row + given, tally, shape, text)
                     given += found.num_rows
@@ -92,14 +103,16 @@ def parquet_items(
             row += max(promised, 0)
 
 
-def _batches(stream: IO[bytes], size: int, table: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch | Bad | Lost]:
+def _batches(
+    stream: IO[bytes], size: int, table: pq.ParquetFile, group: int, tally: Tally
+) -> Iterator[pa.RecordBatch | Bad | Lost]:
     """The batches of a row group, and last what became of the rows that they lack."""
     left = table.metadata.row_group(group).num_rows
     try:
         chunks = columns(stream, size, table, group)
         if left < 0 or any(chunk.flat and sum(page.values for page in chunk.pages) != left for chunk in chunks):
             raise ValueError("its columns differ in their rows")
-        if large := _too_large(chunks):
+        if large := _too_large(chunks, tally):
             if left:
                 yield Bad(0, large)
             return
@@ -116,12 +129,19 @@ def _batches(stream: IO[bytes], size: int, table: pq.ParquetFile, group: int) ->
         yield Lost(0, f"the Parquet file is corrupt in row group {group}: {told(error)}")
 
 
-def _too_large(chunks: list[Column]) -> str:
+def _too_large(chunks: list[Column], tally: Tally) -> str:
+    """What is wrong with a row group that has a page of more bytes than its rows may have.
+
+    Raises:
+        MemoryShareError: the rows are within the limit, but the task has no memory for a page.
+    """
     for chunk in chunks:
-        # Rows of a list may all lie in one.
-        size = max(chunk.largest, 0 if chunk.flat else int(max(chunk.decoded, default=0)))
-        if size > UNIT:
-            return (
-                f"it lies in a page of {size:,} bytes of the column {chunk.path!r}, of which {UNIT:,} are read at once"
-            )
+        sizes = [(page.size, page.values) for page in chunk.pages]
+        if not chunk.flat:  # the values may all be in one row, where few bytes stand for many of them
+            pairs = zip(chunk.pages, chunk.decoded.tolist(), strict=True)
+            sizes = [(taken, 1) for page, taken in pairs if taken > EXPANDED * page.size]
+        for size, rows in sizes:
+            if size > max(rows, 1) * tally.limit:
+                return f"{too_large(size, tally.limit)}, in a page of the column {chunk.path!r}"
+        need_memory(tally, 2 * max([chunk.largest, *(size for size, _ in sizes)]), "a page")
     return ""

@@ -23,6 +23,7 @@ MAX_BATCH = 1 << 16  # rows, as pyarrow's default
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _ABOUT = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}  # the fields of a header that tell of each
 _PLAIN_DICTIONARY, _DELTA_BYTE_ARRAY, _RLE_DICTIONARY = 2, 7, 8
+_RATIOS = {"UNCOMPRESSED": 1, "SNAPPY": 32, "LZ4": 256}  # the most that these formats can compress, rounded up
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
@@ -124,6 +125,8 @@ def _column(stream: IO[bytes], size: int, about: Any, schema: Any) -> Column:
     entry, largest, seen = width, 0, 0
     pages: list[tuple[Page, int]] = []
     for page in _pages(stream, begin, end, about.num_values):
+        if page.size > page.stored * _RATIOS.get(about.compression, page.size) + SMALL:
+            raise PageError("a page's size is more than its compression can give")
         largest = max(largest, page.size)
         if page.kind == _DICTIONARY:
             entry = width or _longest(stream, page, about.compression)

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as is_
 
-from headrace.documents.readers.base import Bad, Item, Tally, null_text
+from headrace.documents.readers.base import ORDINARY, TASK_MEMORY, Bad, Item, Tally, null_text
 from headrace.documents.readers.side_fields import distinct, json_values
-from headrace.errors import UserError
+from headrace.errors import MemoryShareError, UserError
 
 BATCH_BYTES = 8 << 20  # rows are turned into Python objects in slices of about this size
 ROW_BYTES = 256  # a row's dict and record, beside its values
@@ -87,6 +87,20 @@ def _unrestricted(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def need_memory(tally: Tally, size: int, what: str) -> None:
+    """See that there is memory for what a table unpacks as a whole.
+
+    Raises:
+        MemoryShareError: there is not.
+    """
+    if size > max(8 * ORDINARY, tally.memory - TASK_MEMORY):
+        raise MemoryShareError(
+            f"To unpack {what} takes {size:,} bytes, and a task may use {tally.memory:,} bytes of memory.",
+            "",
+            "Raise --memory, or write the table in smaller pieces.",
+        )
+
+
 def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, text: str | None) -> Iterator[Item]:
     """Items of a valid batch.
 
@@ -108,6 +122,9 @@ def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, tex
         if nulls:
             yield Bad(row + start - nulls, null_text(str(text)), rows=nulls)
             nulls = 0
+        if part.num_rows == 1 and (size := _weight(part) - ROW_BYTES) > tally.room():
+            yield tally.too_large(row + start, size)
+            continue
         columns = [json_values(column) for column in part.columns]
         values = zip(*columns, strict=True) if columns else [()] * part.num_rows
         for i, value in enumerate(values, row + start):
