@@ -144,6 +144,29 @@ def test_a_killed_task_goes_on_with_its_round(tmp_path, monkeypatch) -> None:
     assert (got == want).all()
 
 
+def test_a_round_that_was_damaged_since_is_not_gone_on_with(tmp_path, monkeypatch) -> None:
+    _, pairs, _ = shapes()["chain in any order"]
+    pairs = ordered(pairs)
+    want = np.concatenate(list(contract(context(tmp_path / "a"), pieces(pairs)())))
+    real, left = contraction._round, iter(range(3))
+
+    def dies(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    for name in ("stars-001.edges", "round-003.edges", "round-002.json"):
+        ctx = context(tmp_path / name)
+        left = iter(range(3))
+        monkeypatch.setattr(contraction, "_round", dies)
+        with pytest.raises(KeyboardInterrupt):
+            list(contract(ctx, pieces(pairs)()))
+        monkeypatch.setattr(contraction, "_round", real)
+        path = ctx.folder / "scratch" / "components" / name
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        assert (np.concatenate(list(contract(ctx, pieces(pairs)()))) == want).all()
+
+
 SAME = 1 << 63
 
 

@@ -56,6 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 # What the system may refuse: what it means, and what helps. EIO is not among what a user mends in headrace, but no
 # defect of it either.
+_SHORT_WRITE = -1
 _GO_ON = "then run the same command again: finished tasks are kept."
 _REFUSALS = {
     errno.ENOSPC: ("The disk is full.", f"Free some space, {_GO_ON}"),
@@ -67,6 +68,10 @@ _REFUSALS = {
     errno.EIO: ("The disk reports an error (EIO).", f"Look at the system's log and mend the disk, {_GO_ON}"),
     errno.ESTALE: ("The network file system has lost the file (ESTALE).", f"Mount it again, {_GO_ON}"),
     errno.EMFILE: ("Too many files are open in one process.", f"Raise the limit (`ulimit -n`), {_GO_ON}"),
+    _SHORT_WRITE: (
+        "A file could not be written in full: the disk is full, or a quota or a limit of sizes is reached.",
+        f"Free some space or raise the limit, {_GO_ON}",
+    ),
     errno.ENFILE: ("Too many files are open on this machine.", f"Close some, {_GO_ON}"),
 }
 # Libraries that are not written in Python put the number into their text: "(os error 28)", "errno = 28", "[errno 28]".
@@ -98,8 +103,8 @@ def _code(error: BaseException) -> int | None:
     if number := _NUMBER.search(text):
         return int(number[1])
     if isinstance(error, OSError) and _SHORT.search(text):
-        return errno.ENOSPC
-    return next((code for code in _REFUSALS if os.strerror(code) in text), None)
+        return _SHORT_WRITE
+    return next((code for code in _REFUSALS if code > 0 and os.strerror(code) in text), None)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ A star none of whose edges a round has changed is a whole component: a further n
 would have changed one. It is set aside, so what needs many rounds, a long chain, does not make the others go with it.
 
 Rows stream by in order, so a row with a hundred million neighbours takes no more memory than one with two. A round's
-edges are a file, so a task that died goes on with the round in which it died.
+edges are a file, and beside it lies what it and its stars should hold, so a task that died goes on with the round in
+which it died, or from the beginning if something was damaged since.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.damage import flaws
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.kernels import kernel
+from headrace.flow.storage import Spoilt, read_sealed, write_sealed
 from headrace.flow.task import TaskContext
 
 EDGE = np.dtype([("row", "<u8"), ("other", "<u8")])
@@ -56,24 +59,22 @@ def contract(ctx: TaskContext, edges: Edges) -> Iterator[npt.NDArray[np.uint64]]
     number, changes, latest = done if done is not None else (0, 1, None)
     while changes:
         number += 1
-        # The round is published after the stars that it has set aside: if it is there, they are.
         with (
             ctx.intermediate(f"round-{number:03d}.edges") as out,
             ctx.intermediate(f"stars-{number:03d}.edges") as stars,
             open(out.path, "wb") as f,
             open(stars.path, "wb") as g,
         ):
-            np.zeros(1, dtype="<i8").tofile(f)
-            changes = _round(ctx, edges if latest is None else _read(latest, 8), f, g)
-            f.seek(0)
-            np.array([changes], dtype="<i8").tofile(f)
+            changes = _round(ctx, edges if latest is None else _read(latest), f, g)
+        written = {entry["name"].rpartition("/")[2][:5]: entry for entry in ctx.files[-2:]}
+        write_sealed(_folder(ctx) / f"round-{number:03d}.json", {"changes": changes, **written})
         if latest is not None:
             ctx.discard(latest)
         latest = ctx.scratch(ctx.phase, f"round-{number:03d}.edges")
     assert latest is not None
     for before in range(1, number + 1):
-        yield from _read(ctx.scratch(ctx.phase, f"stars-{before:03d}.edges"), 0)
-    for chunk in _read(latest, 8):
+        yield from _read(ctx.scratch(ctx.phase, f"stars-{before:03d}.edges"))
+    for chunk in _read(latest):
         yield chunk & ~_SAME
 
 
@@ -107,16 +108,20 @@ def _folder(ctx: TaskContext) -> Path:
 
 
 def _last_round(ctx: TaskContext) -> tuple[int, int, Path] | None:
-    """The number, the changes and the edges of the last round that is done."""
-    rounds = sorted(_folder(ctx).glob("round-*.edges"))
-    if not rounds:
+    """The number, the changes and the edges of the last round that is done; None if what rounds left is not whole."""
+    told = sorted(_folder(ctx).glob("round-*.json"))
+    try:
+        rounds = [read_sealed(path) for path in told]
+    except Spoilt:
         return None
-    return int(rounds[-1].stem.removeprefix("round-")), int(np.fromfile(rounds[-1], "<i8", 1)[0]), rounds[-1]
+    needed = [*(done["stars"] for done in rounds), *(done["round"] for done in rounds[-1:])]
+    if not rounds or flaws((ctx.folder / entry["name"], entry) for entry in needed):
+        return None
+    return len(rounds), rounds[-1]["changes"], ctx.folder / rounds[-1]["round"]["name"]
 
 
-def _read(path: Path, begin: int) -> Iterator[npt.NDArray[np.uint64]]:
+def _read(path: Path) -> Iterator[npt.NDArray[np.uint64]]:
     with open(path, "rb") as f:
-        f.seek(begin)
         while len(edges := np.fromfile(f, dtype=np.uint64, count=2 * CHUNK)):
             yield edges.reshape(-1, 2)
 
