@@ -23,7 +23,7 @@ from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact
 from headrace.flow.events import EventLog, Listener, read_events
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, topological
-from headrace.flow.storage import Spoilt, digest_file, plainly, read_sealed, replacing, write_sealed
+from headrace.flow.storage import Spoilt, digest_file, local, plainly, read_sealed, replacing, write_sealed
 from headrace.recipe.functions import keep_copy
 from headrace.recipe.load import load_sealed, sealed, with_filters
 from headrace.recipe.mistakes import suggest
@@ -286,11 +286,11 @@ def run(
 
     if filters:
         recipe = with_filters(recipe, filters)
-    folder = Path(out).absolute()
+    folder = local(out)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     memory = memory or free_memory()
     with plainly(folder):
-        shared = None if store is None else Store(Path(store))
+        shared = None if store is None else Store(local(store))
         log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared)
         if until:
             return None

@@ -16,6 +16,7 @@ from headrace.documents.fingerprint import fingerprint, fingerprinted, trusted
 from headrace.documents.sources import list_files
 from headrace.errors import UserError
 from headrace.flow.storage import read_sealed, write_sealed
+from headrace.recipe.paths import anchor
 from headrace.recipe.schema import Source
 
 
@@ -231,3 +232,31 @@ def test_a_checked_file_gives_out_no_byte_that_was_not_fingerprinted(tmp_path, s
     path.write_bytes(bytes(size + 1))
     with pytest.raises(ChangedInput):
         open_file(file)
+
+
+@pytest.mark.parametrize("folder", ["[DATA]", "a{b}", "what?", "s*r"])
+def test_folders_called_like_patterns(tmp_path, monkeypatch, folder):
+    inside = tmp_path / folder / "deep"
+    inside.mkdir(parents=True)
+    (inside / "x.jsonl").write_text("x")
+    (inside / "y.txt").write_text("y")
+    monkeypatch.setenv("CORPUS", str(tmp_path / folder))
+    for glob, found in {
+        f"{tmp_path}/{folder}/deep/x.jsonl": ["x.jsonl"],
+        f"{tmp_path}/{folder}/deep/*.jsonl": ["x.jsonl"],
+        f"{tmp_path}/{folder}/**/*.jsonl": ["deep/x.jsonl"],
+        f"{tmp_path}/{folder}": ["deep/x.jsonl", "deep/y.txt"],
+        "${CORPUS}/*/x.jsonl": ["deep/x.jsonl"],
+        "${CORPUS}/deep/x.jsonl": ["x.jsonl"],
+        "${recipe}/deep/*.txt": ["y.txt"],
+    }.items():
+        anchored = anchor({"sources": {"s": {"files": glob}}}, tmp_path / folder)["sources"]["s"]
+        assert names(anchored, base=tmp_path / folder) == found, glob
+    (tmp_path / folder / "D").mkdir()
+    excluding = {"files": f"{tmp_path}/{folder}", "exclude": ["${CORPUS}/deep/y.txt"]}
+    assert names(excluding) == ["deep/x.jsonl"]
+
+
+def test_a_glob_of_an_archive_is_told(tmp_path):
+    with pytest.raises(UserError):
+        names({"files": f"zip://*.jsonl::{tmp_path}/nothing.zip"})

@@ -180,3 +180,21 @@ def test_environment_does_not_leak(tmp_path):
         )
         assert done.returncode == 0, done.stderr
     assert published(tmp_path / "run0") == published(tmp_path / "run1")
+
+
+def test_a_url_is_no_output_folder(tmp_path):
+    path = recipe(tmp_path)
+    write(tmp_path, good())
+    assert "local folders" in refused("run", path, "--out", "s3://bucket/run", cwd=tmp_path)
+    assert not (tmp_path / "s3:").exists()
+
+
+def test_documents_without_text_are_removed_as_empty(tmp_path):
+    path = recipe(tmp_path, split={"validation": 0.0})
+    write(tmp_path, [*good(), "", ""])
+    run = tmp_path / "run"
+    headrace("run", path, "--out", run, "--until", "verdicts")
+    folder = next((run / "artifacts").glob("verdicts-*"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counts"]["a"]["removed"]["empty"] == 2
+    assert manifest["counts"]["a"]["kept"] == 40

@@ -13,18 +13,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headrace.errors import UserError
+from headrace.recipe.paths import literal
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _MAGIC = re.compile(r"[*?\[{]")
+_ESCAPED = re.compile(r"\[([*?\[{])\]")
 
 
-def expand(pattern: str, base: Path, where: str) -> str:
+def expand(pattern: str, base: Path, where: str, within: bool = False) -> str:
     """Fill in ``${stdlib}``, ``${site}``, ``${recipe}`` and, for other names, the environment.
 
     Args:
         pattern: a glob, path or URL.
         base: the recipe's folder.
         where: the recipe key, for the error.
+        within: the result is a pattern, in which values stand for themselves.
 
     Raises:
         UserError: a variable is unknown.
@@ -47,7 +50,7 @@ def expand(pattern: str, base: Path, where: str) -> str:
             "Use ${stdlib}, ${site} or ${recipe}, or set it in the environment.",
         )
 
-    return _VARIABLE.sub(value, pattern)
+    return _VARIABLE.sub((lambda match: literal(value(match))) if within else value, pattern)
 
 
 def is_remote(pattern: str) -> bool:
@@ -61,14 +64,19 @@ def split(pattern: str) -> tuple[str, str]:
     Without a wildcard the pattern is the last component, so that names are relative to the file's folder.
     """
     parts = pattern.split("/")
-    magic = next((i for i, part in enumerate(parts) if _MAGIC.search(_VARIABLE.sub("", part))), len(parts) - 1)
-    prefix = "/".join(parts[:magic])
+    magic = next((i for i, part in enumerate(parts) if has_magic(part)), len(parts) - 1)
+    prefix = "/".join(_ESCAPED.sub(r"\1", part) for part in parts[:magic])
     return prefix or ("/" if pattern.startswith("/") else "."), "/".join(parts[magic:])
 
 
 def has_magic(pattern: str) -> bool:
     """Whether the pattern holds a wildcard, variables aside."""
-    return _MAGIC.search(_VARIABLE.sub("", pattern)) is not None
+    return _MAGIC.search(_ESCAPED.sub("", _VARIABLE.sub("", pattern))) is not None
+
+
+def plain(pattern: str) -> str:
+    """The path that a pattern without wildcards stands for."""
+    return _ESCAPED.sub(r"\1", pattern)
 
 
 def translate(pattern: str) -> str:

@@ -83,7 +83,9 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
         UserError: a file is missing, a glob matches nothing, or nothing is left.
     """
     where = f"sources.{name}.files"
-    excluded = globs.excluder(tuple(globs.expand(p, base, f"sources.{name}.exclude") for p in source.exclude))
+    excluded = globs.excluder(
+        tuple(globs.expand(p, base, f"sources.{name}.exclude", within=True) for p in source.exclude)
+    )
     candidates: list[tuple[bool, int, str, InputFile, str]] = []
     for number, files in enumerate(source.files):
         count = 0
@@ -125,6 +127,8 @@ def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int
     if globs.is_remote(full):
         yield from _match_remote(pattern, full, base, where)
         return
+    if not os.path.exists(full) and not globs.has_magic(pattern):
+        full = globs.plain(full)
     if os.path.isfile(full):  # also a file whose name holds wildcard characters
         yield os.path.abspath(full), os.path.basename(full), os.path.getsize(full), os.path.islink(full)
         return
@@ -132,7 +136,8 @@ def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int
         root, below = full, "**/*"
     elif globs.has_magic(pattern):
         prefix, below = globs.split(pattern)
-        root, below = (globs.expand(part, base, where).removeprefix("file://") for part in (prefix, below))
+        root, below = globs.expand(prefix, base, where).removeprefix("file://"), globs.expand(below, base, where, True)
+        root, below = _by_their_names(root, below)
     else:
         raise UserError("The file does not exist.", f"{where}: {full}", "Mend the path, or leave the source out.")
     matches = globs.matcher(below)
@@ -140,6 +145,16 @@ def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int
     for path, relative in _walk(os.path.abspath(root), depth):
         if matches(relative) and os.path.isfile(path):
             yield path, relative, os.path.getsize(path), os.path.islink(path)
+
+
+def _by_their_names(root: str, below: str) -> tuple[str, str]:
+    """The folder and the pattern below it, where folders on the way are called like patterns, such as ``[DATA]``."""
+    while "/" in below:
+        first, _, rest = below.partition("/")
+        if first == "**" or not os.path.isdir(os.path.join(root, first)):
+            break
+        root, below = os.path.join(root, first), rest
+    return root, below
 
 
 def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
@@ -176,7 +191,7 @@ def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[t
     from headrace.documents.checked_file import reaching
 
     prefix, below = globs.split(pattern)
-    prefix, below = globs.expand(prefix, base, where), globs.expand(below, base, where)
+    prefix, below = globs.expand(prefix, base, where), globs.expand(below, base, where, within=True)
     with reaching(f"{where}: {full}"):
         import fsspec
 

@@ -22,6 +22,19 @@ class Spoilt(ValueError):  # noqa: N818 - a state of the file, not of the progra
     """A sealed file is not as it was written."""
 
 
+def local(path: Path | str) -> Path:
+    """A path to write to, absolute.
+
+    Raises:
+        UserError: it is a URL; runs are written to local disks only.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise UserError(
+            "Runs are written to local folders, and this is a URL.", str(path), "Name a local folder, and copy it then."
+        )
+    return Path(path).absolute()
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames inside a folder durable."""
     handle = os.open(folder, os.O_RDONLY)

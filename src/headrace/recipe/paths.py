@@ -46,7 +46,7 @@ def _source(source: Any, folder: Path) -> Any:
     if isinstance(source, dict) and isinstance(source.get("files"), list | dict):
         source["files"] = _formats(source["files"], folder)
     if isinstance(source, dict) and "exclude" in source:
-        source["exclude"] = _each(source["exclude"], lambda text: text.replace(_RECIPE, _literal(folder)))
+        source["exclude"] = _each(source["exclude"], lambda text: text.replace(_RECIPE, literal(str(folder))))
     return source
 
 
@@ -55,7 +55,7 @@ def _files(section: Any, folder: Path) -> Any:
         return section
     section = dict(section)
     if "files" in section:
-        section["files"] = _each(section["files"], lambda text: _absolute(text, _literal(folder)))
+        section["files"] = _each(section["files"], lambda text: _absolute(text, literal(str(folder))))
     return section
 
 
@@ -86,9 +86,9 @@ def _each(value: Any, change: Any) -> Any:
     return change(value) if isinstance(value, str) else value
 
 
-def _literal(folder: Path) -> str:
-    """The folder as the fixed part of a glob: its own wildcard characters stand for themselves."""
-    return re.sub(r"([*?\[{])", r"[\1]", str(folder))
+def literal(path: str) -> str:
+    """A path as a pattern that matches nothing but itself."""
+    return re.sub(r"([*?\[{])", r"[\1]", path)
 
 
 def _absolute(path: str, folder: str) -> str:

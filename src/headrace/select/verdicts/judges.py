@@ -17,6 +17,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.documents.ids import content_id
+from headrace.flow.keys import parse_ids
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expressions import Node, columns
 from headrace.recipe.schema import Decontaminate, Filters, Rule, Split, Withdrawn
@@ -69,7 +71,7 @@ class Judges:
         """
         sources = batch.column("source")
         reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
-        for next_reason, next_evidence in self._each(batch, beside):
+        for next_reason, next_evidence in self._each(batch, ids, beside):
             undecided = pc.is_null(reason)
             reason = pc.if_else(undecided, next_reason, reason)
             evidence = pc.if_else(undecided, next_evidence, evidence)
@@ -77,10 +79,13 @@ class Judges:
         split = pa.array(draw(ids, self.seed, self.split))
         return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=JUDGED)
 
-    def _each(self, batch: pa.RecordBatch, beside: dict[str, pa.Table]) -> Iterator[Judgement]:
+    def _each(
+        self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]
+    ) -> Iterator[Judgement]:
         """What each judge says, in order of precedence; null where it finds nothing."""
         if self.withdrawn:
             yield taken_out(batch, self.withdrawn)
+        yield empty(ids)
         if "measures" in beside:
             yield filtered(beside["measures"].combine_chunks(), batch.column("source"), self.filters, self.code_in)
         if self.own:
@@ -100,6 +105,17 @@ def column(name: str, documents: pa.RecordBatch | pa.Table, beside: dict[str, pa
     else:
         found = beside["measures" if name in MEASURES else f"measure-{name}"].column(name)
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def empty(ids: npt.NDArray[np.uint64]) -> Judgement:
+    """The reason ``empty`` for documents without text, of which nothing but the end would be learned.
+
+    Args:
+        ids: content ids, uint64[n, 2]: all empty texts have one.
+    """
+    without = (ids == parse_ids(pa.array([content_id(b"")]))).all(axis=1)
+    reason = pc.if_else(pa.array(without), pa.scalar("empty"), pa.scalar(None, pa.string()))
+    return Judgement(reason, pa.nulls(len(ids), pa.string()))
 
 
 def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Judgement:

@@ -95,7 +95,7 @@ class Verdicts(Step):
     withdrawn: Withdrawn
 
     kind: ClassVar[str] = "verdicts"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     @staticmethod
     def of(
@@ -182,7 +182,7 @@ class Verdicts(Step):
         from headrace.select.verdicts.filters import reasons
 
         own = [*(f"failed:{name}" for name in self.own), *(f"filter:{rule.name}" for rule, _ in self.expressions)]
-        return ["withdrawn", *reasons(), *own, "contaminated", "duplicate", "holdout"]
+        return ["withdrawn", "empty", *reasons(), *own, "contaminated", "duplicate", "holdout"]
 
     # Phase "judge".
 
