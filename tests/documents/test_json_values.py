@@ -125,11 +125,18 @@ def test_the_text_itself_must_be_json(tmp_path, content):
     found = items(write(tmp_path / "a.jsonl", f'{{"text": {content}, "side": NaN}}'))
     ((_, error),) = bads(found)
     assert error.startswith("the field 'text' is not JSON")
-    messages = f'{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": {content}}}]}}'
-    found = items(write(tmp_path / "b.jsonl", messages), format="chat")
-    maker = RowMaker("s", Source.model_validate({"files": "a", "format": "chat"}), "nfc")
     told = error.removeprefix("the field 'text' is ")
-    assert [maker.make("b", item).error for item in found] == [f"a turn is {told}"]
+    for place, row in (
+        (
+            "turn 2 (assistant)",
+            f'"messages": [{{"role": "user", "content": "q"}}, {{"role": "gpt", "content": {content}}}]',
+        ),
+        ("part 1 of turn 1 (user)", f'"messages": [{{"role": "user", "content": [{content}]}}]'),
+        ("the field 'input'", f'"instruction": "q", "input": {content}, "output": "a"'),
+        ("the field 'system'", f'"instruction": "q", "output": "a", "system": {content}'),
+    ):
+        found = items(write(tmp_path / "b.jsonl", f"{{{row}}}"), format="chat")
+        assert bads(found) == [(0, f"{place} is {told}")]
 
 
 def test_mended_text_is_told_from_text():

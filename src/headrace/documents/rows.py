@@ -7,7 +7,7 @@ from typing import Any
 from headrace.documents.fields import MISSING, find, paths, take
 from headrace.documents.ids import content_id
 from headrace.documents.normalise import normaliser
-from headrace.documents.readers.base import Bad, Mended, Message, Record, excerpt, kind, too_large, unicode
+from headrace.documents.readers.base import Bad, Message, Record, excerpt, kind, too_large, unicode
 from headrace.documents.readers.conversations import JOIN
 from headrace.documents.readers.json_values import dump
 from headrace.documents.sink import Row
@@ -46,9 +46,6 @@ class RowMaker:
         if record.turns is None:
             text, spans = self._normalise(record.text), None
         else:
-            mended = next((turn.content for turn in record.turns if isinstance(turn.content, Mended)), None)
-            if mended is not None:
-                return Bad(record.row, f"a turn is {mended.error}", excerpt(mended))
             text, spans = self._joined(record.turns)
         try:
             data = text.encode("utf-8")

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import orjson
-
 from headrace.documents.fields import MISSING, paths, take
 from headrace.documents.sources import InputFile
 from headrace.errors import MemoryShareError
@@ -206,14 +204,6 @@ def excerpt(data: bytes | str) -> str:
 def lost(rows: int, bytes: int) -> str:
     """How much was lost, in words."""
     return " and ".join(f"{n:,} {unit}" for n, unit in ((rows, "rows"), (bytes, "bytes")) if n) or "nothing"
-
-
-def shown(value: Any) -> str:
-    """The beginning of a parsed row as JSON, fit to be shown."""
-    try:
-        return excerpt(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
-    except TypeError:  # what JSON does not hold, such as lone surrogates and endless nesting
-        return excerpt(repr(value))
 
 
 def too_large(size: int, limit: int) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from headrace.documents.readers.base import EXCERPT, Bad, Message, Record, Tally, kind, shown
+from headrace.documents.readers.base import EXCERPT, Bad, Mended, Message, Record, Tally, excerpt, kind
+from headrace.documents.readers.json_values import dump
 
 ROLES = {
     "system": "system",
@@ -78,6 +79,11 @@ def conversation(row: int, value: Any, tally: Tally) -> Record | Bad:
     return Record(row, "", fields, messages)
 
 
+def shown(value: Any) -> str:
+    """The beginning of a parsed row as JSON, fit to be shown."""
+    return excerpt(dump(value, str))
+
+
 def _messages(fields: dict[str, Any], tally: Tally) -> list[Message]:
     """Take the messages out of a record's fields."""
     lists = [name for name in LISTS if fields.get(name) is not None]
@@ -136,7 +142,7 @@ def _message(turn: Any, where: str, who: Iterable[str], what: Iterable[str]) -> 
 def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:
     """The text of a message's content, and what else its parts hold, if any of them does."""
     if isinstance(content, str):
-        return content, None
+        return _whole(content, where), None
     if not isinstance(content, list):
         raise _Unfit(f"{where} holds {kind(content)}, not text")
     texts, left = [], []
@@ -153,9 +159,16 @@ def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:
         _refuse(rest, UNSHOWN_MESSAGE, place)
         if not isinstance(text, str):
             raise _Unfit(f"{place} has {kind(text)} as its 'text'")
-        texts.append(text)
+        texts.append(_whole(text, place))
         left.append(rest)
     return JOIN.join(texts), left if any(left) else None
+
+
+def _whole(text: str, where: str) -> str:
+    """The text, if it is what the file says."""
+    if isinstance(text, Mended):
+        raise _Unfit(f"{where} is {text.error}")
+    return text
 
 
 def _loss(left: dict[str, Any], role: str, where: str) -> bool | None:
@@ -204,7 +217,7 @@ def _string(fields: dict[str, Any], name: str) -> str:
     """Take a text out of the fields; nothing is the empty text."""
     value = fields.pop(name, None)
     if isinstance(value, str):
-        return value
+        return _whole(value, f"the field {name!r}")
     if value is None or value in ([], {}):
         return ""
     raise _Unfit(f"the field {name!r} holds {kind(value)}, not text")
