@@ -159,6 +159,10 @@ class Deduplicate(Section):
 
     exact: bool = Field(default=True, description="Find documents whose normalised text is the same.")
     near: Near | None = Field(default=Near(), description="Find near-duplicates; null leaves this off.")
+    keep: Literal["one", "none"] = Field(
+        default="one",
+        description="How many of a group of copies stay: with `none` a document that has copies is removed with them.",
+    )
     priority: tuple[Name, ...] = Field(
         default=(),
         description="Sources in falling order of whose copy is kept; the others follow in the recipe's order.",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.exchange import gather
-from headrace.select.verdicts.election import Chunks, Lost, Members, elect, gathered, losers
+from headrace.select.verdicts.election import Chunks, Lost, Members, by_row, elect, gathered, losers
 from headrace.select.verdicts.evidence import DECISION, HOLDOUT, REASONS
 from headrace.select.verdicts.greedy import decide_greedily
 from headrace.select.verdicts.splits import held_out, meetings
@@ -36,12 +36,14 @@ class Rules:
         check: what training documents must not share with held-out ones: a component ("near"), a content id
             ("exact"), or None.
         sources: their names, in the recipe's order.
+        keeps_one: whether one of a group of copies stays; otherwise none does.
     """
 
     remove: Literal["component", "exact"] | None
     verify: Near | None
     check: Literal["exact", "near"] | None
     sources: tuple[str, ...]
+    keeps_one: bool = True
 
     @property
     def compares_texts(self) -> bool:
@@ -76,18 +78,68 @@ def settle(
     if rules.verify is not None:
         decided = decide_greedily(members, texts, rules.verify, block_bytes)
         _tell(0, decided.lost, decided.kept, decided.jaccard, matrices, decide)
+        if not rules.keeps_one:
+            beaten = Beaten.none(len(decided.kept.records))
+            beaten.see(decided.lost, decided.jaccard)
+            lost, others, jaccard = beaten.turned(decided.kept, members())
+            _tell(0, lost, others, jaccard, matrices, decide)
     elif rules.remove is not None:
         winners = elect(members())
         removed = [np.empty(0, dtype=np.uint64)]
+        beaten = Beaten.none(len(winners.records))
         for lost in losers(members(), winners):
             _tell(0, lost, winners, None, matrices, decide)
+            beaten.see(lost)
             if rules.remove == "exact" and rules.check is not None:
                 removed.append(lost.row)
+        if not rules.keeps_one:
+            lost, others, _ = beaten.turned(winners, members())
+            _tell(0, lost, others, None, matrices, decide)
+            removed.append(lost.row)
         if rules.remove == "exact" and rules.check is not None:
             _check(members, rules.check, np.sort(np.concatenate(removed)), matrices, decide)
     elif rules.check is not None:
         _check(members, rules.check, np.empty(0, dtype=np.uint64), matrices, decide)
     return {reason: matrix.tolist() for reason, matrix in matrices.items()}
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """Of each document that was kept before others, the one of smallest row that lost to it.
+
+    Attributes:
+        row: uint64[kept]; the greatest number where nobody did.
+        exact: bool[kept], whether the content id is the same.
+        jaccard: float64[kept], their true similarity, where it is known.
+    """
+
+    row: npt.NDArray[np.uint64]
+    exact: npt.NDArray[np.bool_]
+    jaccard: npt.NDArray[np.float64]
+
+    @staticmethod
+    def none(kept: int) -> Beaten:
+        """Nobody has lost yet."""
+        return Beaten(np.full(kept, _NOBODY), np.zeros(kept, dtype=bool), np.full(kept, np.nan))
+
+    def see(self, lost: Lost, jaccard: npt.NDArray[np.float64] | None = None) -> None:
+        """Take note of some who lost."""
+        np.minimum.at(self.row, lost.winner, lost.row)
+        first = np.flatnonzero(self.row[lost.winner] == lost.row)
+        self.exact[lost.winner[first]] = lost.exact[first]
+        if jaccard is not None:
+            self.jaccard[lost.winner[first]] = jaccard[first]
+
+    def turned(self, kept: Members, members: Chunks) -> tuple[Lost, Members, npt.NDArray[np.float64]]:
+        """Those who were kept before others, as if they had lost to them; the others; and how similar they are."""
+        which = np.flatnonzero(self.row != _NOBODY)
+        which = which[np.argsort(self.row[which])]
+        records = kept.records[which]
+        lost = Lost(records["row"], records["source"], np.arange(len(which)), self.exact[which])
+        return lost, by_row(members, self.row[which]), self.jaccard[which]
+
+
+_NOBODY = np.uint64(2**64 - 1)
 
 
 def _check(

@@ -75,6 +75,7 @@ class Verdicts(Step):
         split: the recipe's section.
         seed: the recipe's.
         withdrawn: the recipe's section.
+        keeps_one: whether one of a group of copies stays.
     """
 
     documents: Step
@@ -93,6 +94,7 @@ class Verdicts(Step):
     split: Split
     seed: int
     withdrawn: Withdrawn
+    keeps_one: bool = True
 
     kind: ClassVar[str] = "verdicts"
     VERSION: ClassVar[int] = 5
@@ -133,6 +135,7 @@ class Verdicts(Step):
             recipe.split,
             recipe.seed,
             recipe.withdrawn,
+            wanted is None or wanted.keep == "one",
         )
 
     def params(self) -> dict[str, Any]:
@@ -147,6 +150,7 @@ class Verdicts(Step):
             "code_in": sorted(self.code_in) if self.measures else None,
             "contaminated": self.decontaminate.overlap if self.decontaminate and self.contamination else None,
             "remove": self.remove,
+            **({} if self.keeps_one else {"keep": "none"}),
             "verify": verify,
             "priority": list(self.priority),
             "sources": list(self.sources),
@@ -175,7 +179,7 @@ class Verdicts(Step):
         """What the settlement applies."""
         from headrace.select.verdicts.settlement import Rules
 
-        return Rules(self.remove, self.near, self.split.check, self.sources)
+        return Rules(self.remove, self.near, self.split.check, self.sources, self.keeps_one)
 
     def precedence(self) -> list[str]:
         """Every reason, the one that counts first where several apply."""
