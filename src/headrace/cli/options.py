@@ -45,7 +45,7 @@ def whole(least: int) -> Callable[[str], int]:
         # Typer hands a default over as it is.
         number = int(text) if str(text).lstrip("-").isdecimal() and len(str(text)) < 19 else least - 1
         if number < least:
-            raise typer.BadParameter(f"{text} is no whole number from {least} on")
+            raise typer.BadParameter(f"{text!r} is no whole number from {least} on")
         return number
 
     return parse
