@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         ("run good.yaml more", "extra argument"),
         ("run good.yaml --output x", "--out"),
         ("run good.yaml --out", "requires an argument"),
-        ("run good.yaml --workers many", "many is no whole number"),
+        ("run good.yaml --workers many", "'many' is no whole number"),
         ("run good.yaml --workers -1", "from 0 on"),
         ("run good.yaml --workers 99999999999999999999", "no whole number"),
         ("plan good.yaml --workers 0", "from 1 on"),
