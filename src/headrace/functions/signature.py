@@ -13,12 +13,10 @@ class Signature:
     """A function or class at the top level of a file.
 
     Attributes:
-        name: its name.
         returns: the type of its results in its annotation (of a class, that of ``__call__``), one of :data:`TYPES`;
             None if it has none or another.
     """
 
-    name: str
     returns: str | None
 
 
@@ -27,10 +25,10 @@ def signatures(tree: ast.Module) -> dict[str, Signature]:
     found = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            found[node.name] = Signature(node.name, _type(node.returns))
+            found[node.name] = Signature(_type(node.returns))
         elif isinstance(node, ast.ClassDef):
             calls = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__call__"]
-            found[node.name] = Signature(node.name, _type(calls[0].returns) if calls else None)
+            found[node.name] = Signature(_type(calls[0].returns) if calls else None)
     return found
 
 
