@@ -242,3 +242,11 @@ def test_files_that_are_no_tokenizer_are_told(tmp_path, shared):
         open_file(tmp_path / "sub")
     (tmp_path / "sub" / "tokenizer.model").write_bytes(model)
     assert open_file(tmp_path / "sub", SpecialTokens(eod="</s>")).vocab_size == 32_000
+
+
+def test_a_long_text_of_one_that_loses_text_is_not_cut(shared):
+    definition = read_definition(shared / "fixtures/tokenizers/crystalcoder.json")
+    definition["normalizer"]["normalizers"][0]["prepend"] = "x"
+    engine = LibraryEngine(definition, {}, chunk_bytes=10)
+    text = "the mill wheel turns the stone"
+    assert engine.decode(engine.encode([text]).tokens) == b"x" + text.encode()

@@ -71,7 +71,7 @@ class LibraryEngine(TableEngine):
         self._nfc = any(part["type"] == "NFC" for part in parts(definition, "normalizer"))
         # Special tokens spelled out within a text are text: they must not become what only the pipeline may write.
         self._tokenizer.encode_special_tokens = True
-        self._chunker = chunker(definition)
+        self._chunker = chunker(definition) if self._exact else None
         self._chunk_bytes = chunk_bytes
         self.encode(_PROBES)
         self.refuse_speakable(self.encode(self.spellings()))
