@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headrace.errors import UserError
@@ -79,6 +80,7 @@ def test_two_helpers_of_one_name_and_a_taken_name_are_told(tmp_path: Path) -> No
     assert load_file(tmp_path / "a" / "main.py", "f", first)(None) == "a"
     with pytest.raises(UserError, match="Two helpers are imported as 'helper_twice'"):
         load_file(tmp_path / "b" / "main.py", "f", second)
+    assert np.__name__ in sys.modules
     write(tmp_path, taken="import numpy\ndef f(d): return 1", numpy="")
     with pytest.raises(UserError, match="name of an installed module"):
         load_file(tmp_path / "taken.py", "f", read_modules(tmp_path / "taken.py"))
