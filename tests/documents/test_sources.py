@@ -15,6 +15,7 @@ from headrace.documents.checked_file import BLOCK, ChangedInput, open_file
 from headrace.documents.fingerprint import fingerprint, fingerprinted, trusted
 from headrace.documents.sources import list_files
 from headrace.errors import UserError
+from headrace.flow.notices import Notice
 from headrace.flow.storage import read_sealed, write_sealed
 from headrace.recipe.paths import anchor
 from headrace.recipe.schema import Source
@@ -260,3 +261,33 @@ def test_folders_called_like_patterns(tmp_path, monkeypatch, folder):
 def test_a_glob_of_an_archive_is_told(tmp_path):
     with pytest.raises(UserError):
         names({"files": f"zip://*.jsonl::{tmp_path}/nothing.zip"})
+
+
+def test_what_is_not_known_to_be_text_is_refused_or_left_out_and_said(tmp_path):
+    for name in ("a.py", "b.tar", "c.png", "d.jsonl.lz4", "e", "Makefile", "f.jl"):
+        (tmp_path / name).write_text("function f() end")
+    with pytest.warns(Notice, match=r"source s: 4 files left out by their names \(1 .tar, 1 .png, 1 .lz4, 1 e\)"):
+        assert names({"files": f"{tmp_path}/*"}) == ["Makefile", "a.py", "f.jl"]
+    for name, said in (
+        ("b.tar", "an archive"),
+        ("c.png", "Nothing in its name"),
+        ("d.jsonl.lz4", "compressed"),
+        ("e", "N"),
+    ):
+        with pytest.raises(UserError, match=said):
+            names({"files": f"{tmp_path}/{name}"})
+    with pytest.raises(UserError, match=r"no file whose name tells .* 1 .png"):
+        names({"files": f"{tmp_path}/*.png"})
+    assert names({"files": f"{tmp_path}/c.png", "format": "text"}) == ["c.png"]
+
+
+def test_the_card_of_a_data_set_is_no_document(tmp_path):
+    for name in ("README.md", "data/a.jl", "data/b.jsonlines", "data/c.ndjson", "LICENSE"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "x"}\n')
+    with pytest.warns(Notice, match=r"2 files left out by their names \(1 \w+(.md)?, 1 \w+(.md)?\)"):
+        files = list_files("s", Source.model_validate({"files": str(tmp_path)}), 1, tmp_path)
+    assert {file.name: file.format for file in files} == dict.fromkeys(
+        ("data/a.jl", "data/b.jsonlines", "data/c.ndjson"), "jsonl"
+    )
+    assert names({"files": f"{tmp_path}/**/*.{{md,ndjson}}"}) == ["README.md", "data/c.ndjson"]

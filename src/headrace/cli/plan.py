@@ -36,11 +36,13 @@ def plan(
     Graph, documents, tokens, epochs, steps, disk, memory and time: from counts under `expect:` or estimated from the
     files, and from the rates that were measured for each step.
     """
+    from headrace.flow.notices import notices_to
     from headrace.planning.forecast import plan as forecast
     from headrace.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
-    result = forecast(loaded, out or Path("runs") / loaded.name, workers=workers)
+    with notices_to(lambda text: say(text, err=True)):
+        result = forecast(loaded, out or Path("runs") / loaded.name, workers=workers)
     if json:
         say_json(result.to_json())
     else:

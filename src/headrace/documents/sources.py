@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from headrace.documents import globs
+from headrace.documents.file_names import about, format_of, suffixes, unread
 from headrace.errors import UserError
+from headrace.flow.notices import Notice
 from headrace.recipe.schema import Source
 
-# Suffixes that `format: auto` knows; every other file is one document of text.
-SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".ipc": "arrow",
-    ".feather": "arrow",
-}
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz", ".bz2": "bzip2"}
 # Formats of which a file is one unit: a limit takes such a file whole or not at all.
+RECORDS = frozenset({"jsonl", "parquet", "arrow"})
 WHOLE = frozenset({"text", "docstrings", "docstring_chat", "pydoc_topics"})
 
 
@@ -57,15 +52,6 @@ class InputFile:
         return globs.is_remote(self.url)
 
 
-def suffixes(name: str) -> tuple[str, str | None]:
-    """The suffix under the compression's, lower case, and the compression: ``a.jsonl.gz`` -> (``.jsonl``, ``gzip``)."""
-    stem, last = os.path.splitext(name)
-    compression = COMPRESSIONS.get(last.lower())
-    if compression is None:
-        return last.lower(), None
-    return os.path.splitext(stem)[1].lower(), compression
-
-
 def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFile]:
     """The input files of a source, each real file once.
 
@@ -87,29 +73,58 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
         tuple(globs.expand(p, base, f"sources.{name}.exclude", within=True) for p in source.exclude)
     )
     candidates: list[tuple[bool, int, str, InputFile, str]] = []
+    left_out: Counter[str] = Counter()
     for number, files in enumerate(source.files):
-        count = 0
+        count, asked = 0, source.format_of(files)
+        found: list[tuple[bool, int, str, InputFile, str]] = []
         for path, relative, size, linked in _match(files.glob, base, where):
             count += 1
             if excluded(relative, path):
                 continue
             _named_in_unicode(path)
             suffix, compression = suffixes(relative)
-            asked = source.format_of(files)
-            form = SUFFIXES.get(suffix, "text") if asked == "auto" else asked
+            form = None if unread(relative) else format_of(relative, path) if asked == "auto" else asked
+            if form is None:
+                if relative == globs.plain(os.path.basename(files.glob)):
+                    raise _refused(path, relative)
+                left_out[suffix or os.path.basename(relative)] += 1
+                continue
             real = path if globs.is_remote(path) else os.path.realpath(path)
-            candidates.append((linked, number, relative, InputFile(path, relative, form, compression, size), real))
+            found.append((linked, number, relative, InputFile(path, relative, form, compression, size), real))
+        if asked == "auto" and any(file.format in RECORDS for _, _, _, file, _ in found):
+            # The card and the licence of a data set, unless they were asked for by their suffix.
+            asked_for = re.findall(r"\w+", os.path.basename(files.glob))
+            cards = [c for c in found if about(c[2]) and (suffixes(c[2])[0][1:] or c[2]) not in asked_for]
+            left_out.update(os.path.basename(relative) for _, _, relative, _, _ in cards)
+            found = [candidate for candidate in found if candidate not in cards]
+        candidates += found
         if not count:
             raise UserError(
                 "The glob matches no file.", f"{where}: {files.glob}", "Check its spelling; `**` crosses folders."
             )
     chosen = _once(candidates)
+    told = ", ".join(f"{n} {what}" for what, n in left_out.most_common(8))
+    if not chosen and left_out:
+        raise UserError(
+            f"The source {name!r} has no file whose name tells that it is read: {told}.",
+            where,
+            "If they are text, say `format: text`.",
+        )
     if not chosen:
         raise UserError(
             f"The source {name!r} has no file left after the excludes.", f"sources.{name}.exclude", "Exclude less."
         )
+    if left_out:
+        text = f"source {name}: {left_out.total():,} files left out by their names ({told}); `format: text` reads text"
+        warnings.warn(text, Notice, stacklevel=2)
     listing = _distinct(chosen, [label(files.glob) for files in source.files])
     return listing if source.limit is None else _limited(listing, source.limit, seed, name)
+
+
+def _refused(path: str, name: str) -> UserError:
+    if what := unread(name):
+        return UserError(f"The file is {what}.", path, "Unpack it; .gz, .zst, .xz and .bz2 are read as they are.")
+    return UserError("Nothing in its name says that the file is text.", path, "If it is, say `format: text`.")
 
 
 def _named_in_unicode(path: str) -> None:

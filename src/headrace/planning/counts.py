@@ -122,7 +122,7 @@ def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
     Raises:
         UserError: a file ends the process.
     """
-    from headrace.documents.sources import SUFFIXES, suffixes
+    from headrace.documents.file_names import SUFFIXES, suffixes
     from headrace.errors import UserError
     from headrace.flow.apart import Died, apart
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from headrace.documents.file_names import SUFFIXES, suffixes
 from headrace.documents.readers.base import Item, Part, Reader, Tally
 from headrace.documents.readers.conversations import conversation
 from headrace.documents.readers.json import json_items
 from headrace.documents.readers.jsonl import byte_ranges, line_items
-from headrace.documents.sources import SUFFIXES, InputFile, suffixes
+from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
 
 

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from headrace.documents.file_names import LANGUAGES, suffixes
 from headrace.documents.readers.base import Bad, Item, Part, Reader, Record, Skipped, Tally, excerpt, not_utf8
 from headrace.documents.readers.streams import Damaged, Overlong, whole
-from headrace.documents.sources import InputFile, suffixes
+from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
-
-# Names as in the file names of The Stack (StarCoder's corpus); a source's own `language` comes first.
-LANGUAGES = {
-    ".c": "c", ".h": "c", ".cc": "c++", ".cpp": "c++", ".hpp": "c++", ".cu": "cuda", ".cs": "c-sharp", ".css": "css",
-    ".go": "go", ".htm": "html", ".html": "html", ".java": "java", ".js": "javascript", ".mjs": "javascript",
-    ".jl": "julia", ".kt": "kotlin", ".lua": "lua", ".md": "markdown", ".php": "php", ".py": "python",
-    ".pyi": "python", ".r": "r", ".rb": "ruby", ".rs": "rust", ".rst": "restructuredtext", ".scala": "scala",
-    ".sh": "shell", ".sql": "sql", ".swift": "swift", ".tex": "tex", ".ts": "typescript", ".tsx": "typescript",
-    ".xml": "xml", ".yaml": "yaml", ".yml": "yaml",
-}  # fmt: skip
 
 
 class Text(Reader):
