@@ -57,8 +57,8 @@ class Source(Section):
     )
     format: AnyFormat = Field(
         default="auto",
-        description="How files are read. `auto` goes by the suffix (compressed .gz, .zst, .xz and .bz2 too; what is not known to "
-        "be records or text is left out). `docstrings` takes "
+        description="How files are read. `auto` goes by the suffix (compressed .gz, .zst, .xz and .bz2 too; what is "
+        "not known to be records or text is left out). `docstrings` takes "
         "the docstrings of Python modules as prose, `pydoc_topics` the topics of Python's help, `chat` ShareGPT-like "
         "and Alpaca-like conversations, `docstring_chat` makes conversations of functions and their docstrings; "
         "`{python: FILE:FUNCTION}` is a reader of your own.",
