@@ -10,6 +10,8 @@ SUFFIXES = {
     ".jsonlines": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".ipc": "arrow",

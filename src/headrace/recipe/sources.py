@@ -11,7 +11,7 @@ from headrace.recipe.expected import Expect
 from headrace.recipe.functions import Map, Reader
 
 Format = Literal[
-    "auto", "jsonl", "json", "parquet", "arrow", "text", "docstrings", "pydoc_topics", "chat", "docstring_chat"
+    "auto", "jsonl", "json", "csv", "parquet", "arrow", "text", "docstrings", "pydoc_topics", "chat", "docstring_chat"
 ]
 AnyFormat = Annotated[
     Annotated[Format, Tag("[name]")] | Annotated[Reader, Tag("[function]")],

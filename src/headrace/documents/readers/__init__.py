@@ -16,6 +16,7 @@ from headrace.recipe.schema import Source
 READERS = {
     "jsonl": "jsonl:JsonLines",
     "json": "json:Json",
+    "csv": "csv:Csv",
     "parquet": "parquet:Parquet",
     "arrow": "arrow:Arrow",
     "text": "text:Text",

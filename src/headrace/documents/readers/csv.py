@@ -1,0 +1,110 @@
+"""Comma- and tab-separated values (RFC 4180): the first record names the fields, every other one is a document."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+from headrace.documents.file_names import suffixes
+from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Skipped, Tally, document, excerpt
+from headrace.documents.readers.jsonl import BOM, broken_off
+from headrace.documents.readers.streams import Damaged, Overlong, blocks, split_lines
+from headrace.documents.sources import InputFile
+from headrace.errors import UserError
+from headrace.recipe.schema import Source
+
+
+class Csv(Reader):
+    """One document a record, numbered by the line in which it begins, the header's being 0; values are text."""
+
+    def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
+        """One item a record."""
+        csv.field_size_limit(tally.limit)
+        lines = _Lines(file, tally)
+        comma = "\t" if suffixes(file.name)[0] == ".tsv" else ","
+        records = csv.reader(lines, delimiter=comma, strict=True)
+        names: list[str] = []
+        while True:
+            lines.begin()
+            try:
+                record = next(records)
+            except StopIteration:
+                return
+            except Damaged as error:
+                yield broken_off(lines.first, error)
+                return
+            except _TooLarge:
+                tally.read += 1
+                yield tally.too_large(lines.first, lines.size)
+                records = csv.reader(lines, delimiter=comma, strict=True)
+                continue
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    lost = file.size * lines.size // max(lines.total, 1)
+                    yield Lost(lines.first, "a quoted value is not closed", bytes=max(lost, 1))
+                    return
+                tally.read += 1
+                yield Bad(lines.first, f"not CSV: {error}")
+                continue
+            if not names:
+                names = _header(record, source.text, file)
+                continue
+            tally.read += 1
+            if not record:
+                yield Skipped(lines.first)
+            elif len(record) != len(names):
+                told = f"{len(record)} values, where the header names {len(names)}"
+                yield Bad(lines.first, told, excerpt(comma.join(record)))
+            else:
+                yield document(lines.first, dict(zip(names, record, strict=True)), source.text, tally)
+
+
+def _header(record: list[str], text: str, file: InputFile) -> list[str]:
+    if text not in record:
+        named = ", ".join(record)
+        raise UserError(f"There is no column {text!r}.", file.url, f"Set `text:` of the source to one of: {named}.")
+    if len(set(record)) < len(record):
+        raise UserError("Two columns have one name.", file.url, "Rename one of them.")
+    return record
+
+
+class _TooLarge(Exception):  # noqa: N818 - it never leaves this file
+    """A record is larger than there is room for."""
+
+
+class _Lines:
+    """The lines of a file, with how much the record at hand has taken of them.
+
+    Attributes:
+        first: the number of the line in which the record begins.
+        size: its bytes so far.
+        total: bytes of all lines so far.
+    """
+
+    def __init__(self, file: InputFile, tally: Tally) -> None:
+        self._lists = split_lines(blocks(file, tally), tally.room())
+        self._list: Iterator[bytes] = iter(())
+        self._read, self._room = 0, tally.room()
+        self.first = self.size = self.total = 0
+
+    def begin(self) -> None:
+        """A record begins."""
+        self.first, self.size = self._read, 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._list, None)
+        while line is None:
+            self._list = iter(next(self._lists))
+            line = next(self._list, None)
+        size = line.size if isinstance(line, Overlong) else len(line) + 1
+        if self._read == 0:
+            line = line.removeprefix(BOM)
+        self._read += 1
+        self.size += size
+        self.total += size
+        if self.size > self._room:
+            raise _TooLarge
+        return line.decode("utf-8", "surrogateescape") + "\n"
