@@ -51,7 +51,7 @@ def change_files(root: Path) -> None:
 def edit(root: Path, old: str, new: str) -> None:
     text = (root / "recipe.yaml").read_text()
     assert old in text
-    (root / "recipe.yaml").write_text(text.replace(old, new))
+    (root / "recipe.yaml").write_text(text.replace(old, new, 1))
 
 
 def change_sources(root: Path) -> None:

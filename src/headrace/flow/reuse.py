@@ -107,8 +107,11 @@ def lend(ctx: TaskContext, likes: dict[int, str], places: Sequence[Path]) -> Non
 def _finished(places: Sequence[Path], ctx: TaskContext, by: str, wanted: Iterable[str]) -> dict[str, list[Finished]]:
     """Who has done tasks with one of the wanted values in a field, oldest first."""
     found: dict[str, list[Finished]] = {value: [] for value in wanted}
-    folders = [folder for place in places if found for folder in place.glob(f"{ctx.step.kind}-*")]
-    for folder in sorted(folders, key=lambda folder: (folder.stat().st_mtime_ns, folder)):
+    folders = []
+    for folder in (folder for place in places if found for folder in place.glob(f"{ctx.step.kind}-*")):
+        with suppress(FileNotFoundError):  # another run set it aside
+            folders.append((folder.stat().st_mtime_ns, folder))
+    for _, folder in sorted(folders):
         if folder != ctx.folder:
             for finished in _tasks_of(folder):
                 if finished.marker.get(by) in found:
