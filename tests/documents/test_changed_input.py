@@ -142,20 +142,20 @@ def test_a_file_rewritten_while_a_reader_has_it_open(tmp_path: Path, monkeypatch
     path = tmp_path / name
     write(path, "first")
     expected = inline(tmp_path / "before", {"a": {"files": str(path)}})
-    real = reading.reader
+    real = reading.reader_of
 
     class Rewriting:
-        def __init__(self, format: str) -> None:
-            self.format = format
+        def __init__(self, *which: Any) -> None:
+            self.which = which
 
         def read(self, *arguments: Any) -> Iterator[Any]:
-            for number, item in enumerate(real(self.format).read(*arguments)):
+            for number, item in enumerate(real(*self.which).read(*arguments)):
                 if number == 100 and not (tmp_path / "done").exists():
                     (tmp_path / "done").touch()
                     rewrite(path)
                 yield item
 
-    monkeypatch.setattr(reading, "reader", Rewriting)
+    monkeypatch.setattr(reading, "reader_of", Rewriting)
     try:
         made = inline(tmp_path / "run", {"a": {"files": str(path)}})
     except ChangedInput:
