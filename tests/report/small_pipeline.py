@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from headrace.flow.artifact import MANIFEST, Artifact, Manifest
+from headrace.flow.storage import write_sealed
 from headrace.pipeline import run
 from headrace.recipe.load import load_recipe
 
@@ -93,7 +94,7 @@ def add_model(run: Path, stage: str, steps: int = 6) -> Path:
     need = {"sequence": Artifact.open(sequence).manifest.identity}
     counts = {"steps": steps, "skipped": 0, "tokens": 256 * steps, "loss_tokens": 250 * steps}
     manifest = Manifest("model", 1, f"m-{stage}", {}, need, [], [], counts, stage, {"parameters": 12345})
-    (folder / MANIFEST).write_bytes(orjson.dumps(manifest.to_json()))
+    write_sealed(folder / MANIFEST, manifest.to_json())
     live = run / "checkpoints" / stage
     live.mkdir(parents=True, exist_ok=True)
     (live / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(line | {"seconds": 0.5}) + b"\n" for line in lines))

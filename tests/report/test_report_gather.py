@@ -45,7 +45,7 @@ def table(run):
     for shard in range(len(tokens.shards)):
         batch = pa.ipc.open_file(pa.memory_map(str(tokens.shard_path(shard)))).get_batch(0).to_pydict()
         for row, ids in zip(batch["row"], batch["tokens"], strict=True):
-            rows[row]["tokens"] = len(ids)
+            rows[int(made["documents", None].row_offsets[shard]) + row]["tokens"] = len(ids)
     return rows
 
 
