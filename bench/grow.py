@@ -23,7 +23,7 @@ from bench.corpus import files, lines
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, megabytes, require, versions
 from bench.vocabularies import byte_level
-from headrace import pipeline
+from headrace import pipeline, run_folder
 from headrace.recipe.load import load_recipe
 
 NEW_SHARE = 0.01
@@ -91,10 +91,10 @@ def once(
         shutil.copyfile(path, target)
     again = timed(recipe, folder, until, setting.cores)
     if check:
-        made = pipeline.digest(folder)
+        made = run_folder.digest(folder)
         shutil.rmtree(folder)
         timed(recipe, folder, until, setting.cores)
-        require(pipeline.digest(folder) == made, "a run that grew differs from a run from nothing")
+        require(run_folder.digest(folder) == made, "a run that grew differs from a run from nothing")
     return first, again
 
 

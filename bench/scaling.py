@@ -17,7 +17,7 @@ from bench.corpus import texts as read_texts
 from bench.harness import LEAST_SECONDS, Result, Setting, require, result
 from bench.sequence import BYTES_A_TOKEN
 from bench.vocabularies import byte_level
-from headrace.pipeline import digest
+from headrace.run_folder import digest
 
 # Enough that a build outlasts the starts of its phases, and that its shards of 64 MB can be shared evenly.
 LEAST_TOKENS = 500e6

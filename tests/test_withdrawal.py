@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from headrace import pipeline
+from headrace import pipeline, run_folder
 from headrace.cli.app import app
 from headrace.flow.events import read_events
 from headrace.recipe.load import load_recipe
@@ -59,13 +59,13 @@ def said(*arguments: object, code: int = 0) -> str:
 
 
 def verdicts(run: Path) -> list[dict]:
-    artifact = pipeline.artifact(run, "verdicts")
+    artifact = run_folder.artifact(run, "verdicts")
     return pq.read_table(artifact.shard_path(0)).to_pylist()
 
 
 def seen(run: Path, stage: str) -> list[tuple[int, int]]:
     """(row of the sequence, dense documents row) of every stretch, read one by one."""
-    sequence = open_sequence(pipeline.artifact(run, "sequence", stage).path)
+    sequence = open_sequence(run_folder.artifact(run, "sequence", stage).path)
     return [
         (row, int(part["row"])) for row in range(len(sequence)) for part in sequence.segments(row) if part["kind"] != 4
     ]
@@ -97,7 +97,7 @@ def test_a_repository_is_taken_out_and_nothing_else(finished, run):
 
 def test_copies_are_told_and_taken_out_when_asked(finished, run):
     assert "--copies" in said(run, "--license", "GPL-3.0", "--dry-run")
-    assert not pipeline.read_withdrawn(run)
+    assert not run_folder.read_withdrawn(run)
     told = json.loads(said(run, "--license", "GPL-3.0", "--json"))
     assert (told["copies"], len(told["documents"])) == ([41], 1)
     said(run, "--license", "GPL-3.0", "--copies")
@@ -106,13 +106,13 @@ def test_copies_are_told_and_taken_out_when_asked(finished, run):
 
 
 def test_documents_by_id_by_place_and_from_a_list(run, tmp_path):
-    ids = pq.read_table(pipeline.artifact(run, "documents").shard_path(0), columns=["id"])["id"].to_pylist()
+    ids = pq.read_table(run_folder.artifact(run, "documents").shard_path(0), columns=["id"])["id"].to_pylist()
     (tmp_path / "list.txt").write_text(f"{ids[3]}\n\n{ids[5][:12]}\n")
     told = json.loads(said(run, "s:rows.jsonl:7", "--from", tmp_path / "list.txt", "--json"))
     assert [document["row"] for document in told["documents"]] == [3, 5, 7]
-    assert set(pipeline.read_withdrawn(run).ids) == {ids[3], ids[5], ids[7]}
+    assert set(run_folder.read_withdrawn(run).ids) == {ids[3], ids[5], ids[7]}
     said(run, ids[9])
-    assert len(pipeline.read_withdrawn(run).ids) == 4  # lists add up
+    assert len(run_folder.read_withdrawn(run).ids) == 4  # lists add up
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_what_names_nothing_is_an_error_and_changes_nothing(run, arguments, word
     done = CliRunner().invoke(app, ["withdraw", str(run), *arguments])
     assert done.exit_code == 2
     assert words in done.output
-    assert not pipeline.read_withdrawn(run)
+    assert not run_folder.read_withdrawn(run)
 
 
 def test_a_recipe_may_name_them_itself(finished, tmp_path):

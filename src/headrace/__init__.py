@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headrace.functions.document import Document
     from headrace.functions.marks import per_batch, per_document
-    from headrace.pipeline import open_sequence, run
+    from headrace.pipeline import run
     from headrace.planning.forecast import plan
     from headrace.recipe.load import load_recipe
     from headrace.recipe.schema import Recipe
+    from headrace.run_folder import open_sequence
     from headrace.sequence.loader import Loader
 
 __version__ = "0.1.0"
@@ -31,7 +32,7 @@ _HOMES = {
     "Loader": "headrace.sequence.loader",
     "Recipe": "headrace.recipe.schema",
     "load_recipe": "headrace.recipe.load",
-    "open_sequence": "headrace.pipeline",
+    "open_sequence": "headrace.run_folder",
     "per_batch": "headrace.functions.marks",
     "per_document": "headrace.functions.marks",
     "plan": "headrace.planning.forecast",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headrace import pipeline
+from headrace import run_folder
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
@@ -36,7 +36,7 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
     """
     from headrace.select.why.explain import explain_pair, explain_row
 
-    recipe = pipeline.read_recipe(run)
+    recipe = run_folder.read_recipe(run)
     artifacts, sequences = _finished(run)
     if "documents" not in artifacts:
         raise UserError("The run has no documents yet.", str(run), "Run the recipe first, at least --until documents.")
@@ -69,7 +69,7 @@ def ask_text(run: Path, text: str, source: str = "", path: str | None = None) ->
     """
     from headrace.select.why.explain import explain_text
 
-    recipe = pipeline.read_recipe(run)
+    recipe = run_folder.read_recipe(run)
     if source and source not in recipe.sources:
         raise UserError(f"There is no source {source!r}.", "--source", f"The sources are {', '.join(recipe.sources)}.")
     artifacts, _ = _finished(run)
@@ -80,7 +80,7 @@ def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
     """The finished artifacts by kind, and the finished sequences by stage."""
     single: dict[str, Artifact] = {}
     sequences: dict[str, Artifact] = {}
-    for step in pipeline.read_graph(run).all():
+    for step in run_folder.read_graph(run).all():
         folder = run / "artifacts" / step.name
         if not folder.is_dir():
             continue

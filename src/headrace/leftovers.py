@@ -12,7 +12,7 @@ from typing import Literal
 
 import orjson
 
-from headrace import pipeline
+from headrace import run_folder
 from headrace.flow.lock import lock
 from headrace.flow.storage import fsync_folder, read_json
 
@@ -46,7 +46,7 @@ def find(run: Path, checkpoints: bool = False) -> list[Leftover]:
     Raises:
         UserError: it is no run folder.
     """
-    steps = pipeline.read_graph(run).all()
+    steps = run_folder.read_graph(run).all()
     names = {step.name for step in steps}
     found: list[tuple[Path, Kind]] = [(path, "damaged artifact") for path in _inside(run / "damaged")]
     for path in _inside(run / "artifacts"):

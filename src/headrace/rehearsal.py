@@ -45,7 +45,7 @@ def rehearse(run: Path) -> None:
 
 def main() -> None:
     """``python -m headrace.rehearsal RUN``: JSON lines of what is being loaded, then what is wrong or ``done``."""
-    from headrace.pipeline import read_recipe
+    from headrace.run_folder import read_recipe
 
     run = Path(sys.argv[1])
     channel = os.fdopen(os.dup(1), "wb", buffering=0)

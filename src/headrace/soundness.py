@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace import pipeline
+from headrace import run_folder
 from headrace.documents.inventory import FINGERPRINTS, read_inventory
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, Entry
@@ -63,8 +63,8 @@ def examine(run: Path) -> Soundness:
     Raises:
         UserError: it is no run folder.
     """
-    if not (run / pipeline.RECIPE).exists() and not (run / "artifacts").is_dir():
-        pipeline.read_recipe(run)  # which says so
+    if not (run / run_folder.RECIPE).exists() and not (run / "artifacts").is_dir():
+        run_folder.read_recipe(run)  # which says so
     found = Soundness()
     graph = _kept(run, found)
     for folder in sorted((run / "artifacts").iterdir()) if (run / "artifacts").is_dir() else ():
@@ -90,13 +90,13 @@ def _kept(run: Path, found: Soundness) -> list[Any]:
     except Spoilt:
         found.add(run / FINGERPRINTS, "is not as it was written; the next run makes it anew")
     try:
-        recipe = pipeline.read_recipe(run)
+        recipe = run_folder.read_recipe(run)
     except UserError as error:
-        found.add(run / pipeline.RECIPE, error.what)
+        found.add(run / run_folder.RECIPE, error.what)
         return []
     try:
         read_inventory(recipe.sources, run)
-        return pipeline.targets(run)
+        return run_folder.targets(run)
     except UserError as error:
         found.damaged.append({"file": error.where, "what": error.what})
         return []

@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace import pipeline
+from headrace import run_folder
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
@@ -116,8 +116,8 @@ def withdraw(
     Raises:
         UserError: it is no run, has no documents yet, or there is nothing by one of the names.
     """
-    recipe = pipeline.read_recipe(run)
-    store = pipeline.artifact(run, "documents")
+    recipe = run_folder.read_recipe(run)
+    store = run_folder.artifact(run, "documents")
     rows = [row for document in documents for row in _located(store, document)]
     asked = Withdrawn(ids=_ids(store, rows), repos=tuple(repos), licenses=tuple(licenses))
     found = _rows_of(store, asked)
@@ -128,11 +128,11 @@ def withdraw(
     told = [
         {"row": row, **document} for row, document in zip(found, fetch(store, found, _TOLD).to_pylist(), strict=True)
     ]
-    withdrawn = pipeline.read_withdrawn(run).and_also(asked)
+    withdrawn = run_folder.read_withdrawn(run).and_also(asked)
     made = Withdrawal(withdrawn, told, beside, _stages(run, recipe, found))
     if not dry_run:
         with lock(run):
-            pipeline.write_withdrawn(run, pipeline.read_withdrawn(run).and_also(asked))
+            run_folder.write_withdrawn(run, run_folder.read_withdrawn(run).and_also(asked))
     return made
 
 
@@ -177,7 +177,7 @@ def _rows_of(documents: Artifact, withdrawn: Withdrawn) -> list[int]:
 
 def _copies(run: Path, documents: Artifact, rows: Sequence[int]) -> list[int]:
     """The rows of documents that were removed because one of some rows is kept."""
-    step = pipeline.read_graph(run).steps["verdicts"]
+    step = run_folder.read_graph(run).steps["verdicts"]
     folder = run / "artifacts" / step.name
     if not folder.is_dir():
         return []
@@ -193,7 +193,7 @@ def _copies(run: Path, documents: Artifact, rows: Sequence[int]) -> list[int]:
 
 def _stages(run: Path, recipe: Recipe, documents: Sequence[int]) -> list[StageUse]:
     """The finished sequences that hold any of the documents."""
-    graph, uses = pipeline.read_graph(run), []
+    graph, uses = run_folder.read_graph(run), []
     for stage in recipe.stages:
         folder = run / "artifacts" / graph.sequences[stage.name].name
         if not folder.is_dir():

@@ -10,8 +10,9 @@ from typing import Any
 from headrace.flow.events import EventLog
 from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.runner import make
-from headrace.pipeline import build_graph, digest
+from headrace.graph import build_graph
 from headrace.recipe.load import load_recipe, sealed
+from headrace.run_folder import digest
 
 MEMORY = 64 << 20
 WORDS = ["mill", "wheel", "water", "race", "größe", "naïve", "水車", "🌊", "x = 1\n", "\t", "it's", "12345", "Weir,"]

@@ -11,9 +11,9 @@ def digest(run: RunFolder, json: Json = False) -> None:
 
     Runs of one recipe on the same input agree in all of them but those of models.
     """
-    from headrace import pipeline
+    from headrace import run_folder
 
-    told = pipeline.digest(run)
+    told = run_folder.digest(run)
     if json:
         say_json(told)
     else:

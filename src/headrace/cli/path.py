@@ -18,10 +18,10 @@ def path(
 
     The one that the run's recipe describes as it is now: older versions may lie beside it.
     """
-    from headrace import pipeline
+    from headrace import run_folder
     from headrace.errors import UserError
 
-    for step in pipeline.read_graph(run).named(artifact, "ARTIFACT"):
+    for step in run_folder.read_graph(run).named(artifact, "ARTIFACT"):
         folder = run / "artifacts" / step.name
         if not folder.is_dir():
             raise UserError(f"The run has not made {step.name} yet.", str(run), f"Run it --until {artifact} first.")

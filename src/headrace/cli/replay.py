@@ -31,15 +31,15 @@ def replay(
 
     Decoded text, the document and licence behind each piece, and where the loss was.
     """
-    from headrace import pipeline
+    from headrace import run_folder
     from headrace.errors import UserError
     from headrace.sequence.provenance import beside
     from headrace.sequence.provenance import replay as replayed
     from headrace.tokens.load import open_engine
 
-    sequence = pipeline.open_sequence(run, stage)
+    sequence = run_folder.open_sequence(run, stage)
     # The held-out sequence is no stage: it is read row by row.
-    batch = next((one.train.batch for one in pipeline.read_recipe(run).stages if one.name == stage), 1)
+    batch = next((one.train.batch for one in run_folder.read_recipe(run).stages if one.name == stage), 1)
     rows = replayed(sequence, beside(sequence, "documents"), open_engine(beside(sequence, "tokenizer")), step, batch)
     if row is not None:
         if row >= len(rows):

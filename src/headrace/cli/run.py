@@ -52,7 +52,7 @@ def run(
     """Do what a recipe describes, and only what is missing."""
     # A scheduler's request to end is met as Ctrl-C is: workers are let go, and what is finished is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from headrace import pipeline
+    from headrace import pipeline, run_folder
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
     from headrace.recipe.load import load_recipe
@@ -77,7 +77,7 @@ def run(
         raise typer.Exit(1) from None
     if report is None:
         if json:
-            say_json(pipeline.status(folder))
+            say_json(run_folder.status(folder))
         else:
             from headrace.report.departures import departures
             from headrace.report.gather import records

@@ -14,13 +14,13 @@ def status(run: RunFolder, json: Json = False) -> None:
     """Show what is done, running, missing or failed."""
     from dataclasses import asdict
 
-    from headrace import pipeline
+    from headrace import run_folder
     from headrace.report.departures import departures
     from headrace.report.gather import records
     from headrace.report.summary import corpus_lines, departure_lines
 
-    state, sources = pipeline.status(run), records(run)
-    said = departures(pipeline.read_recipe(run), sources)
+    state, sources = run_folder.status(run), records(run)
+    said = departures(run_folder.read_recipe(run), sources)
     if json:
         told = [asdict(source) | {"read": source.read} for source in sources]
         say_json(state | {"sources": told, "departures": said})

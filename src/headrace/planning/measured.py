@@ -58,7 +58,8 @@ def measured(recipe: Recipe, run: Path) -> Measured:
     """
     from headrace.documents.inventory import read_inventory
     from headrace.documents.sources import list_files
-    from headrace.pipeline import build_graph, with_withdrawn
+    from headrace.graph import build_graph
+    from headrace.run_folder import with_withdrawn
 
     if not (run / "artifacts").is_dir():
         return Measured()

@@ -1,0 +1,216 @@
+"""A run folder: the recipe and the inventory that it keeps, the graph that follows from them, and what is made of it.
+
+The coordinator, its workers and every command that asks about a run build the same graph from here.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from headrace.errors import UserError
+from headrace.flow.artifact import MANIFEST, Artifact
+from headrace.flow.events import read_events
+from headrace.flow.step import Step
+from headrace.flow.storage import Spoilt, digest_file, read_sealed, write_sealed
+from headrace.graph import Graph, build_graph
+from headrace.recipe.load import load_sealed
+from headrace.recipe.mistakes import suggest
+from headrace.recipe.schema import Recipe, Withdrawn
+
+if TYPE_CHECKING:
+    from headrace.sequence.store import SequenceReader
+
+RECIPE = "recipe.yaml"
+WITHDRAWN = "withdrawn.json"  # documents taken out of this run, beside those that its recipe names
+GRAPH = "headrace.run_folder:targets"
+
+
+def targets(run: Path) -> list[Step]:
+    """The graph of a run folder, for workers and ``status``."""
+    return read_graph(run).all()
+
+
+def preload() -> None:
+    """Import what workers need, for the process that they are forked from."""
+    from headrace.documents import reading  # noqa: F401
+    from headrace.select.contamination import matching  # noqa: F401
+    from headrace.select.duplicates import fingerprints, labels  # noqa: F401
+    from headrace.select.measures import text_statistics, visible_text  # noqa: F401
+    from headrace.select.verdicts import settlement  # noqa: F401
+    from headrace.sequence import order, pack, scatter  # noqa: F401
+    from headrace.tokens import load  # noqa: F401
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe of a run folder, as resolved.
+
+    Raises:
+        UserError: it is no run folder, or its recipe is not as it was written.
+    """
+    if not (run / RECIPE).is_file():
+        raise UserError(
+            "This is no run folder: it holds no recipe.yaml.", str(run), "Name the --out folder of a `headrace run`."
+        )
+    return load_sealed(run / RECIPE)
+
+
+def read_graph(run: Path) -> Graph:
+    """The graph of a run folder.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    from headrace.documents.inventory import read_inventory
+
+    recipe = read_recipe(run)
+    return build_graph(recipe, read_inventory(recipe.sources, run))
+
+
+def read_withdrawn(run: Path) -> Withdrawn:
+    """What `headrace withdraw` has taken out of a run.
+
+    Raises:
+        UserError: the list is not as it was written.
+    """
+    try:
+        return Withdrawn.model_validate(read_sealed(run / WITHDRAWN))
+    except FileNotFoundError:
+        return Withdrawn()
+    except (Spoilt, ValueError):
+        raise UserError(
+            "The list of withdrawn documents is not as it was written.",
+            str(run / WITHDRAWN),
+            "Remove it and withdraw them again, or state them in the recipe, under `withdrawn`.",
+        ) from None
+
+
+def write_withdrawn(run: Path, withdrawn: Withdrawn) -> None:
+    """Keep the list of a run."""
+    write_sealed(run / WITHDRAWN, withdrawn.model_dump(mode="json"))
+
+
+def with_withdrawn(recipe: Recipe, run: Path) -> Recipe:
+    """A recipe as it holds in a run folder: what was withdrawn there is withdrawn."""
+    more = read_withdrawn(run)
+    return recipe.model_copy(update={"withdrawn": recipe.withdrawn.and_also(more)}) if more else recipe
+
+
+def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
+    """The finished artifact of a kind in a run, as its recipe is now.
+
+    Raises:
+        UserError: the recipe makes none, or it is not finished.
+    """
+    run = Path(run)
+    for step in read_graph(run).all():
+        if step.kind == kind and step.stage == stage:
+            folder = run / "artifacts" / step.name
+            if folder.is_dir():
+                return Artifact.open(folder)
+            raise UserError(
+                f"The run has not made {step.name} yet.", str(run), "Run the recipe to that artifact first."
+            )
+    name = f"{kind}-{stage}" if stage else kind
+    others = [other.stage for other in read_graph(run).all() if other.kind == kind and other.stage is not None]
+    mend = f"Its stages are {', '.join(others)}." if others else ""
+    raise UserError(f"The recipe of this run makes no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
+
+
+def open_sequence(run: Path | str, stage: str) -> SequenceReader:
+    """A stage's sequence, opened for reading.
+
+    Args:
+        run: the run folder.
+        stage: the stage's name.
+
+    Raises:
+        UserError: there is no such stage, or its sequence is not finished.
+    """
+    from headrace.sequence.store import open_sequence as open_folder
+
+    return open_folder(artifact(Path(run), "sequence", stage).path)
+
+
+def status(run: Path) -> dict[str, Any]:
+    """What is done, running and missing in a run folder.
+
+    Returns:
+        ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows",
+        "bytes", "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or
+        None}``; the artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    from headrace.flow.lock import locked
+
+    steps = read_graph(run).all()
+    seconds: dict[str, float] = {}
+    last: dict[str, Any] | None = None
+    for event in read_events(run):
+        if event["event"] == "artifact" and event["state"] == "published":
+            seconds[event["artifact"]] = event["seconds"]
+        if event["event"] in ("finished", "failed", "stopped", "died"):
+            last = event
+        elif event["event"] == "run":
+            last = None
+    artifacts = [{**_state(run, step), "seconds": seconds.get(step.name)} for step in steps]
+    return {"recipe": read_recipe(run).name, "running": locked(run), "artifacts": artifacts, "last": last}
+
+
+def _state(run: Path, step: Step) -> dict[str, Any]:
+    from headrace.flow.damage import sound
+    from headrace.flow.task import TaskContext
+
+    final, partial = run / "artifacts" / step.name, run / "artifacts" / f"{step.name}.partial"
+    entry: dict[str, Any] = {"name": step.name, "kind": step.kind, "stage": step.stage}
+    entry |= {"path": str(final), "state": "missing"}
+    if final.is_dir():
+        try:
+            made = Artifact.open(final)
+            sound(made, read=False)
+        except UserError:
+            return entry | {"state": "damaged"}
+        entry |= {"state": "done", "rows": made.rows, "bytes": made.bytes}
+        if step.kind == "documents":
+            counts = made.manifest.counts.values()
+            entry |= {key: sum(c[key] for c in counts) for key in ("quarantined", "lost_rows", "lost_bytes")}
+        return entry
+    if partial.is_dir():
+        phases, ctx = [], TaskContext(run, step)
+        for phase in step.phases():
+            with suppress(FileNotFoundError, Spoilt):
+                phases.append({"name": phase.name, "tasks": ctx.tasks(phase.name), "done": len(ctx.done(phase.name))})
+        return entry | {"state": "partial", "phases": phases}
+    return entry
+
+
+def digest(run: Path) -> dict[str, Any]:
+    """The digests of a run's finished artifacts: two runs of one recipe on the same input agree in all of them.
+
+    Models are left out of the total: their bytes depend on the machine's arithmetic.
+
+    Returns:
+        ``{"total", "artifacts": {name: digest}}``; a digest covers the manifest, and so every shard's digest. Whether
+        the shards still are of these digests is what ``headrace verify`` looks at.
+
+    Raises:
+        UserError: it is no run folder, or nothing is finished.
+        DamagedArtifact: a manifest is damaged, or a file is missing or too short.
+    """
+    from headrace.flow.damage import sound
+
+    digests = {}
+    for step in read_graph(run).all():
+        folder = run / "artifacts" / step.name
+        if folder.is_dir():
+            sound(Artifact.open(folder), read=False)
+            digests[step.name] = digest_file(folder / MANIFEST)
+    if not digests:
+        raise UserError("Nothing is finished in this run yet.", str(run), "Run the recipe first.")
+    data = [f"{name} {value}" for name, value in digests.items() if not name.startswith("model-")]
+    return {"total": xxhash.xxh3_128_hexdigest("\n".join(data).encode()), "artifacts": digests}
