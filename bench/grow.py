@@ -16,14 +16,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
 from bench import pipelines
 from bench.corpus import files, lines
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, megabytes, require, versions
 from bench.vocabularies import byte_level
 from headrace import pipeline, run_folder
+from headrace.documents.readers.streams import zstd
 from headrace.recipe.load import load_recipe
 
 NEW_SHARE = 0.01
@@ -74,7 +73,7 @@ def hold_back(origin: Path, corpus: Path, new: Path) -> int:
 def write(path: Path, rows: list[bytes]) -> None:
     """Write lines as .jsonl.zst."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(zstandard.ZstdCompressor(level=3).compress(b"".join(rows)))
+    path.write_bytes(zstd.compress(b"".join(rows), 3))
 
 
 def once(

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from documents_graph import inline
 
 from headrace.documents import step as step_module
@@ -21,6 +20,7 @@ from headrace.documents.checked_file import ChangedInput
 from headrace.documents.inventory import FINGERPRINTS
 from headrace.documents.readers import jsonl
 from headrace.documents.readers import parquet as parquet_reader
+from headrace.documents.readers.streams import zstd
 from headrace.errors import UserError
 from headrace.flow.task import TaskContext
 
@@ -64,7 +64,7 @@ def write(path: Path, word: str) -> None:
         case "a.jsonl.gz":
             path.write_bytes(stored(word))
         case "a.jsonl.zst":
-            path.write_bytes(zstandard.compress(lines(word)))
+            path.write_bytes(zstd.compress(lines(word)))
         case "a.json":
             path.write_text(json.dumps([{"text": text} for text in texts(word)]))
         case "a.txt":

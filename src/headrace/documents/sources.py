@@ -13,6 +13,7 @@ from typing import Any
 
 from headrace.documents import globs
 from headrace.documents.file_names import about, format_of, suffixes, unread
+from headrace.documents.reaching import reaching
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
 from headrace.recipe.schema import Source
@@ -203,8 +204,6 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:
-    from headrace.documents.checked_file import reaching
-
     prefix, below = globs.split(pattern)
     prefix, below = globs.expand(prefix, base, where), globs.expand(below, base, where, within=True)
     with reaching(f"{where}: {full}"):

@@ -1,0 +1,32 @@
+"""The way to remote files, where each file system fails with exceptions of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from headrace.errors import UserError
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Tell what goes wrong on the way to a remote file as the user's error: each file system has exceptions of its own.
+
+    Raises:
+        UserError: for any exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError("The file does not exist.", url, "Mend the path or the rights to it.") from None
+    except ImportError as error:
+        name = getattr(error.__cause__, "name", None) or error.name
+        mend = f"{sys.executable} -m pip install {name}" if name else "Install what it names."
+        raise UserError(f"The URL needs a library that is not installed: {error}.", url, mend) from None
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        mend = "Check the address, the network and the credentials, or name local files."
+        raise UserError(f"The URL cannot be reached: {told[:300]}", url, mend) from error

@@ -1,0 +1,82 @@
+"""Imports point one way: from room to room down the flow, and never round in a circle."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+# From the bottom up; a room may import those before it. docs/design.md says what each holds.
+ROOMS = (
+    *("visible", "errors", "flow", "functions", "recipe", "documents", "select", "tokens", "sequence", "model"),
+    *(
+        "evaluate",
+        "train",
+        "report",
+        "graph",
+        "run_folder",
+        "rehearsal",
+        "pipeline",
+        "planning",
+        "inquiry",
+        "leftovers",
+    ),
+    *("inquiry", "leftovers", "withdrawal", "soundness", "doctor", "cli"),
+)
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in SRC.rglob("*.py"):
+        parts = path.relative_to(SRC).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def local(body: list[ast.stmt]) -> set[int]:
+    """The statements inside functions."""
+    functions = [node for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.FunctionDef)]
+    return {id(inner) for function in functions for inner in ast.walk(function)}
+
+
+@cache
+def imports(name: str, inside_functions: bool) -> set[str]:
+    """The modules of ours that a module imports, for typing alone too."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    skipped = set() if inside_functions else local(tree.body)
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("headrace"):
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {one if one in MODULES else node.module for one in full}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found - {name, "headrace"}  # the package itself has the version, and names for users
+
+
+def room(name: str) -> str:
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name not in ("headrace", "headrace.__main__")))
+def test_a_room_imports_only_those_below_it(name):
+    assert room(name) in ROOMS, "say in ROOMS where the new room stands"
+    above = {other for other in imports(name, True) if ROOMS.index(room(other)) > ROOMS.index(room(name))}
+    assert not above
+
+
+def test_no_import_goes_round_in_a_circle():
+    graph = {name: imports(name, False) for name in MODULES if name != "headrace"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
