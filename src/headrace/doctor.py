@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace import __version__
+from headrace.environment import memory_limit, version, versions
 from headrace.planning.machine import cores
 from headrace.report.numbers import size
 
@@ -67,32 +68,24 @@ def examine(out: Path) -> list[Finding]:
 
 def _python() -> Iterator[Finding]:
     yield Finding("headrace", "good", __version__)
-    version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("python", "good", f"{version}, {sys.executable}")
+    yield Finding("python", "good", f"{versions()['python']}, {sys.executable}")
 
 
 def _packages() -> Iterator[Finding]:
     """The libraries that headrace asks for, and those of its extras."""
     wanted = importlib.metadata.requires("headrace") or []
     needed = [re.split(r"[^A-Za-z0-9_.-]", text, maxsplit=1)[0] for text in wanted if "extra ==" not in text]
-    missing = [name for name in needed if _version(name) is None]
+    missing = [name for name in needed if version(name) is None]
     if missing:
         mend = f"{sys.executable} -m pip install {' '.join(missing)}"
         yield Finding("libraries", "broken", f"not installed: {', '.join(missing)}", mend)
     else:
-        yield Finding("libraries", "good", ", ".join(f"{name} {_version(name)}" for name in sorted(needed)))
+        yield Finding("libraries", "good", ", ".join(f"{name} {version(name)}" for name in sorted(needed)))
     for name, use in EXTRAS.items():
-        if name != "torch" and _version(name) is None:
+        if name != "torch" and version(name) is None:
             extra = "faithful" if name == "ftfy" else "train"
             mend = f"Needed for {use}: {sys.executable} -m pip install 'headrace[{extra}]'"
             yield Finding(name, "mind", "not installed", mend)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _machine() -> Iterator[Finding]:
@@ -106,19 +99,6 @@ def _machine() -> Iterator[Finding]:
         yield Finding("memory", "good", value)
     else:
         yield Finding("memory", "mind", value, "Close other programs, or run with --workers 1 and a small --memory.")
-
-
-def memory_limit() -> int | None:
-    """The control group's memory limit in bytes (containers have one), or None."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text().strip()
-        except OSError:
-            continue
-        # Version 1 writes a number near 2^63 for no limit.
-        if text.isdigit() and int(text) < 1 << 60:
-            return int(text)
-    return None
 
 
 def _disk(out: Path) -> Finding:

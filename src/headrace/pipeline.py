@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import headrace
+from headrace.environment import hardware, versions
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact, DamagedArtifact
 from headrace.flow.events import EventLog, Listener
@@ -113,7 +114,8 @@ def _run(
         log = EventLog(folder, listener)
         started = time.monotonic()
         try:
-            log.emit("run", recipe=recipe.name, workers=workers, memory=memory, version=headrace.__version__)
+            told = {"version": headrace.__version__, "versions": versions(), "hardware": hardware()}
+            log.emit("run", recipe=recipe.name, workers=workers, memory=memory, **told)
             with notices_to(log.notice):
                 for note in notes:
                     log.notice(note)

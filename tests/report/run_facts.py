@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from headrace.report.facts import (
+    Environment,
     Example,
     Generated,
     LicenceFacts,
@@ -169,8 +170,21 @@ def facts(trained: bool = True) -> RunFacts:
             LicenceFacts("", 13_261, 4_458_002),
         ],
         work=work,
-        workers=2,
-        memory=2_000_000_000,
+        environments=[
+            Environment([1, 3], 1, 2, 2_000_000_000, {"headrace": "0.1.0", "python": "3.12.9"}),
+            Environment(
+                [4],
+                1,
+                7,
+                3_000_000_000,
+                {"headrace": "0.1.1", "numpy": "2.2.1"},
+                f"A processor {EVIL}",
+                6,
+                16,
+                33_000_000_000,
+                ["A card", "A card"],
+            ),
+        ],
         base=160_000_000,
         seconds=201.4,
         report="runs/demo/report/index.html",

@@ -4,15 +4,20 @@ import math
 import shutil
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_pipeline import EVIL, add_model, build
 
+import headrace
+from headrace.environment import versions
 from headrace.errors import UserError
+from headrace.flow.events import EventLog, read_events
 from headrace.report.build import write_report
 from headrace.report.chosen import chosen
+from headrace.report.facts import Environment
 from headrace.report.gather import gather
 from headrace.report.summary import summary_lines
 from headrace.sequence.store import open_sequence
@@ -141,9 +146,31 @@ def test_sample_rows_are_what_the_rows_hold(run, facts):
 def test_time_and_memory_are_told_for_every_artifact(run, facts):
     assert {work.artifact for work in facts.work} == {artifact.path.name for artifact in chosen(run).values()}
     assert all(work.seconds is not None and work.tasks >= 1 and work.peak > 1 << 20 for work in facts.work)
-    assert facts.workers == 1
-    assert facts.memory == 500_000_000
     assert facts.seconds >= max(work.seconds for work in facts.work)
+
+
+def test_hardware_and_versions_are_those_that_the_runs_recorded(run, facts, tmp_path):
+    [first] = [event for event in read_events(run) if event["event"] == "run"]
+    [told] = facts.environments
+    assert (told.runs, told.artifacts, told.workers, told.memory) == ([1], len(chosen(run)), 1, 500_000_000)
+    assert told.versions == {"headrace": headrace.__version__, **versions()}
+    assert {"python", "numpy", "numba", "pyarrow", "tokenizers"} <= set(told.versions)
+    assert (told.processor, told.cores) == (first["hardware"]["processor"], first["hardware"]["cores"])
+    # A later run elsewhere makes one artifact anew; the one after it makes nothing, and is not spoken of.
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    log = EventLog(copy)
+    elsewhere = {"hardware": {"processor": "another", "cores": 3, "cores_in_all": 4, "memory": 5, "gpus": ["a", "a"]}}
+    log.emit("run", workers=7, memory=8, version="0.0.9", versions={"numpy": "9.9"}, **elsewhere)
+    log.emit("artifact", artifact=chosen(run)["verdicts", None].path.name, state="published", seconds=1.5)
+    log.emit("run", workers=11, memory=12, version="0.0.8", versions={}, hardware={})
+    log.close()
+    here, there = gather(copy).environments
+    assert here == replace(told, artifacts=told.artifacts - 1)
+    assert there == Environment([2], 1, 7, 8, {"headrace": "0.0.9", "numpy": "9.9"}, "another", 3, 4, 5, ["a", "a"])
+    page = write_report(copy).read_text(encoding="utf-8")
+    assert "2 x a" in page
+    assert "0.0.8" not in page
 
 
 def test_the_report_was_written_and_is_the_same_again(run):

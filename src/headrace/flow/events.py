@@ -6,7 +6,8 @@ something damaged is left out by whoever reads, and nothing else depends on it.
 ========== =====================================================================================
 event      fields besides ``time`` (seconds since 1970)
 ========== =====================================================================================
-run        workers, memory, version
+run        recipe, workers, memory (the budget in bytes), version (of headrace), versions (of Python and libraries),
+           hardware (processor, cores, cores_in_all, memory in bytes, gpus)
 worker     pid, base (resident bytes once everything is imported)
 artifact   artifact, state: started | published | present | stored (in the --store); seconds, rows, bytes when published
 phase      artifact, phase, tasks, done (found done from before), taken (of these: from another artifact)

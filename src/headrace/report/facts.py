@@ -259,6 +259,35 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """What artifacts were made with, as the run that made them recorded it; None is what it did not record.
+
+    Attributes:
+        runs: numbers of these runs of the folder, from 1.
+        artifacts: how many of the run's artifacts they made.
+        workers: worker processes.
+        memory: the memory budget in bytes.
+        versions: headrace, Python and libraries -> version.
+        processor: its model.
+        cores: those that could be used.
+        cores_in_all: those the machine had.
+        machine_memory: bytes that could be used.
+        gpus: the model of each.
+    """
+
+    runs: list[int]
+    artifacts: int
+    workers: int | None = None
+    memory: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    processor: str | None = None
+    cores: int | None = None
+    cores_in_all: int | None = None
+    machine_memory: int | None = None
+    gpus: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class LicenceFacts:
     """Kept documents under a licence (empty: not stated); tokens are counted once, None before they are tokenised."""
 
@@ -285,8 +314,7 @@ class RunFacts:
         stages: in training order.
         licences: most documents first.
         work: the artifacts in the order in which they were made.
-        workers: worker processes of the last run.
-        memory: its memory budget in bytes.
+        environments: what they were made with; more than one where runs of the folder differ in that.
         base: resident bytes of a worker before it does anything.
         seconds: duration of the last run, which may have found most of it made; None if it has not finished.
         report: the page, once it is written.
@@ -305,8 +333,7 @@ class RunFacts:
     stages: list[StageFacts]
     licences: list[LicenceFacts]
     work: list[Work]
-    workers: int | None = None
-    memory: int | None = None
+    environments: list[Environment] = field(default_factory=list)
     base: int | None = None
     seconds: float | None = None
     report: str | None = None

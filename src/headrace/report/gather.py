@@ -14,7 +14,7 @@ from headrace.report.departures import departures
 from headrace.report.facts import RunFacts, SourceFacts, StageFacts
 from headrace.report.licence_facts import licence_facts
 from headrace.report.stage_facts import stage_facts
-from headrace.report.timing import timing, work
+from headrace.report.timing import environments, timing, work
 from headrace.report.training_facts import training_facts
 
 
@@ -45,8 +45,7 @@ def gather(run: Path | str) -> RunFacts:
         stages=_stages(artifacts, recipe, run),
         licences=[] if documents is None or verdicts is None else licence_facts(documents, verdicts, tokens),
         work=work(told, list(artifacts.values())),
-        workers=told.workers,
-        memory=told.memory,
+        environments=environments(told, list(artifacts.values())),
         base=told.base,
         seconds=told.seconds,
         report=str(page) if page.exists() else None,

@@ -1,14 +1,15 @@
-"""How long each artifact took and how much memory its workers had, from the event log."""
+"""How long each artifact took, how much memory its workers had and what it was made with, from the event log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import read_events
-from headrace.report.facts import Work
+from headrace.report.facts import Environment, Work
 
 
 @dataclass
@@ -19,14 +20,14 @@ class _Tally:
     peak: int | None = None
     died: int = 0
     order: int = -1
+    run: int = 0
 
 
 @dataclass
 class Timing:
-    """What the event log tells about the run as a whole."""
+    """What the event log tells about the run as a whole; ``runs`` are its events ``run``, in order."""
 
-    workers: int | None = None
-    memory: int | None = None
+    runs: list[dict[str, Any]] = field(default_factory=list)
     base: int | None = None
     seconds: float | None = None
     artifacts: dict[str, _Tally] = field(default_factory=dict)
@@ -38,13 +39,17 @@ def timing(run: Path) -> Timing:
     for number, event in enumerate(read_events(run)):
         kind = event["event"]
         if kind == "run":
-            told.workers, told.memory, told.seconds = event.get("workers"), event.get("memory"), None
+            told.runs.append(event)
+            told.seconds = None
         elif kind == "worker":
             told.base = max(told.base or 0, int(event["base"]))
         elif kind == "finished":
             told.seconds = event["seconds"]
         elif "artifact" in event:
-            _count(told.artifacts.setdefault(event["artifact"], _Tally()), event, number)
+            tally = told.artifacts.setdefault(event["artifact"], _Tally())
+            _count(tally, event, number)
+            if event["event"] == "artifact" and event["state"] == "published":
+                tally.run = len(told.runs)
     return told
 
 
@@ -80,3 +85,37 @@ def work(told: Timing, artifacts: list[Artifact]) -> list[Work]:
         )
         rows.append((tally.order, entry))
     return [entry for _, entry in sorted(rows, key=lambda pair: pair[0])]
+
+
+def environments(told: Timing, artifacts: list[Artifact]) -> list[Environment]:
+    """What the given artifacts were made with: runs that agree in all of it are told as one."""
+    made = Counter(told.artifacts[a.path.name].run for a in artifacts if a.path.name in told.artifacts)
+    found: list[Environment] = []
+    for number in sorted(made):
+        if not number:
+            continue  # the log does not tell which run it was
+        new = _environment(told.runs[number - 1])
+        same = next((i for i, old in enumerate(found) if replace(old, runs=[], artifacts=0) == new), None)
+        if same is None:
+            found.append(replace(new, runs=[number], artifacts=made[number]))
+        else:
+            old = found[same]
+            found[same] = replace(old, runs=[*old.runs, number], artifacts=old.artifacts + made[number])
+    return found
+
+
+def _environment(event: dict[str, Any]) -> Environment:
+    hardware = event.get("hardware", {})
+    own = {"headrace": event["version"]} if "version" in event else {}
+    return Environment(
+        runs=[],
+        artifacts=0,
+        workers=event.get("workers"),
+        memory=event.get("memory"),
+        versions=own | event.get("versions", {}),
+        processor=hardware.get("processor"),
+        cores=hardware.get("cores"),
+        cores_in_all=hardware.get("cores_in_all"),
+        machine_memory=hardware.get("memory"),
+        gpus=hardware.get("gpus", []),
+    )
