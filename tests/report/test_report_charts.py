@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.report.charts.canvas import WIDTH, fitted, log_ticks, text_width, ticks
+from headrace.report.charts.canvas import NARROW, WIDTH, broken, fitted, log_ticks, text_width, ticks
 from headrace.report.charts.loss import BINS, LossStage, loss_chart, smoothed
 from headrace.report.charts.matrix import heat_table
 from headrace.report.charts.removal import RemovalBar, removal_chart
@@ -110,11 +110,12 @@ def test_token_split_lengths_follow_tokens_and_labels_tell_epochs_and_fim():
 
 def test_empty_charts():
     parsed(split_chart([SplitStage("none", [])], []))
-    parsed(removal_chart([RemovalBar("empty", 0, {})]))
+    parsed(removal_chart([RemovalBar("empty", 0, {})], []))
 
 
 def test_removal_tells_every_reason_with_its_count():
-    root = parsed(removal_chart([RemovalBar(EVIL, 90, {"short": 9, "filter:max_line": 1, "none": 0}, 3)]))
+    reasons = ["short", "filter:max_line", "none"]
+    root = parsed(removal_chart([RemovalBar(EVIL, 90, {"short": 9, "filter:max_line": 1, "none": 0}, 3)], reasons))
     said = words(root)
     for piece in ("kept 90 (90.0 %)", "short 9 (9.0 %)", "filter:max_line 1 (1.0 %)", "quarantined 3"):
         assert piece in said
@@ -149,3 +150,41 @@ def test_fitted_text():
     cut = fitted("a" * 500, 100)
     assert cut.endswith("…")
     assert text_width(cut) <= 100 < WIDTH
+
+
+NAMES = ["docs", "a source with a very long name, of many words and of many more than anyone would write", "x" * 200]
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDTH])
+def test_nothing_stands_out_of_a_chart(width):
+    held = {name: [(0, 5.5), (10, 4.5)] for name in NAMES}
+    parts = [SplitSource(name, 10**i, 3.25, 0.9, (0.125, 0.25)) for i, name in enumerate(NAMES)]
+    removed = {f"filter:{name}": 3 for name in NAMES}
+    charts = [
+        loss_chart([stage(name, 10 * i, 10, held_out=held) for i, name in enumerate(NAMES)], NAMES, width=width),
+        split_chart([SplitStage(name, parts) for name in NAMES], NAMES, width),
+        removal_chart([RemovalBar(name, 90, removed, 3) for name in NAMES], list(removed), width),
+    ]
+    for chart in charts:
+        root = parsed(chart)
+        _, _, across, down = map(float, root.get("viewBox").split())
+        assert across == width
+        shifts = {text: shift for g in root.iter(f"{SVG}g") for text in g for shift in [g.get("transform")]}
+        for text in root.iter(f"{SVG}text"):
+            if "rotate" in text.get("transform", "") or text in shifts:
+                continue
+            x, wide, classes = float(text.get("x")), text_width(text.text), text.get("class", "").split()
+            left = x - wide if "end" in classes else x - wide / 2 if "middle" in classes else x
+            assert left >= -1, text.text
+            assert left + wide <= width + 1, text.text
+            assert 0 <= float(text.get("y")) <= down, text.text
+        for box in root.iter(f"{SVG}rect"):
+            assert float(box.get("x")) + float(box.get("width")) <= width + 1
+
+
+@given(st.text(alphabet="ab 好", max_size=200), st.floats(40, 400))
+def test_broken_text_keeps_its_words_within_the_width(text, width):
+    lines = broken(text, width)
+    assert all(text_width(line) <= width for line in lines)
+    if all(text_width(word) <= width for word in text.split()):
+        assert " ".join(lines).split() == text.split()

@@ -48,7 +48,7 @@ def table(run):
     rows = [a | b for a, b in zip(columns[0].to_pylist(), columns[1].to_pylist(), strict=True)]
     tokens = made["tokens", None]
     for shard in range(len(tokens.shards)):
-        batch = pa.ipc.open_file(pa.memory_map(str(tokens.shard_path(shard)))).get_batch(0).to_pydict()
+        batch = pa.ipc.open_file(pa.memory_map(str(tokens.shard_path(shard)))).read_all().to_pydict()
         for row, ids in zip(batch["row"], batch["tokens"], strict=True):
             rows[int(made["documents", None].row_offsets[shard]) + row]["tokens"] = len(ids)
     return rows

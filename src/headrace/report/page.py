@@ -34,11 +34,16 @@ def page(facts: RunFacts) -> str:
     ]
     present = [(name, title, body) for name, title, body in sections if body is not None]
     nav = element("nav", [element("a", title, href=f"#{name}") for name, title, _ in present], aria_label="Sections")
+    fills = element("svg", palette.textures(), class_="unseen", width=0, height=0, aria_hidden="true")
     body = element(
         "body",
+        fills,
         element("header", element("h1", facts.name), element("p", _lead(facts), class_="lead"), _tiles(facts), nav),
         element("main", [element("section", element("h2", title), part, id=name) for name, title, part in present]),
-        element("footer", f"Made by headrace from {facts.run}. Every figure was measured in this run."),
+        element(
+            "footer",
+            f"Made by headrace from {facts.run}. Every figure was measured in this run, or is said to be an estimate.",
+        ),
     )
     head = element(
         "head",

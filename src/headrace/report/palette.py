@@ -2,12 +2,14 @@
 
 The hues are those of Okabe and Ito, "Color Universal Design" (2008), which people with any common colour blindness
 can tell apart; their order puts the pairs that are hardest to tell apart far from each other. Yellow, too faint on
-white for thin lines, comes last.
+white for thin lines, comes last. They stand for sources, in plain fills. Reasons of removal have hues that lie in the
+gaps between these, and each a texture besides, so that in print or to a colour-blind reader no reason looks like a
+source or like another reason.
 """
 
 from __future__ import annotations
 
-from headrace.report.markup import Markup
+from headrace.report.markup import Markup, element
 
 # name: (on light, on dark). The dark values are the same hues; blue is lifted to keep 4.5 : 1 against the surface.
 HUES = (
@@ -19,6 +21,25 @@ HUES = (
     ("#D55E00", "#EE7A22"),  # vermillion
     ("#B8A800", "#F0E442"),  # yellow, darkened on light
     ("#5B5B5B", "#B0B0B0"),  # grey for black
+)
+
+# Hues of reasons: violet, leaf green, crimson, magenta; on light and on dark.
+REASON_HUES = (
+    ("#6A3FC2", "#A98BEE"),
+    ("#3D7A1F", "#86C95C"),
+    ("#B3122E", "#FF7A8C"),
+    ("#8A1C8A", "#E07FE0"),
+)
+# Textures of reasons in tiles of 8 x 8. None is diagonal: that is fill-in-the-middle's.
+TEXTURES = (
+    "M2 0a2 2 0 1 1 0 4a2 2 0 1 1 0-4zM6 4a2 2 0 1 1 0 4a2 2 0 1 1 0-4z",  # dots
+    "M0 1h8v2h-8zM0 5h8v2h-8z",  # lines across
+    "M1 0h2v8h-2zM5 0h2v8h-2z",  # lines upright
+    "M0 0h4v4h-4zM4 4h4v4h-4z",  # checks
+    "M0 0h8v2h-8zM0 2h2v6h-2z",  # grid
+    "M3 1h2v2h2v2h-2v2h-2v-2h-2v-2h2z",  # crosses
+    "M0 4l4-4l4 4v3l-4-4l-4 4z",  # chevrons
+    "M1 1h6v6h-6zM3 3v2h2v-2z",  # frames
 )
 
 _LIGHT = {
@@ -47,8 +68,31 @@ MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monos
 
 
 def hue(index: int) -> str:
-    """The class of the colour of the ``index``-th thing; beyond eight they come again."""
+    """The class of the colour of the ``index``-th source; beyond eight they come again."""
     return f"c{index % len(HUES)}"
+
+
+def texture(index: int) -> str:
+    """The class of the fill of the ``index``-th reason; beyond eight they come again."""
+    return f"r{index % len(TEXTURES)}"
+
+
+def textures() -> Markup:
+    """The definitions that the fills of reasons refer to: once in a document."""
+    tiles = [
+        element(
+            "pattern",
+            element("rect", width=8, height=8, class_="ground"),
+            element("path", d=path, class_="figure"),
+            id=f"texture-{i}",
+            class_=f"tile{i}",
+            width=8,
+            height=8,
+            patternUnits="userSpaceOnUse",
+        )
+        for i, path in enumerate(TEXTURES)
+    ]
+    return element("defs", tiles)
 
 
 def variables() -> Markup:
@@ -56,6 +100,7 @@ def variables() -> Markup:
 
     def block(column: int, base: dict[str, str]) -> str:
         colours = {f"c{i}": pair[column] for i, pair in enumerate(HUES)}
+        colours |= {f"r{i}": pair[column] for i, pair in enumerate(REASON_HUES)}
         return "".join(f"--{name}:{value};" for name, value in (base | colours).items())
 
     return Markup(
@@ -69,6 +114,9 @@ def chart_style() -> Markup:
     hues = "".join(
         f".c{i}{{--hue:var(--c{i})}}.chart .fill.c{i}{{fill:var(--c{i})}}.chart .stroke.c{i}{{stroke:var(--c{i})}}"
         for i in range(len(HUES))
+    ) + "".join(
+        f".chart .fill.r{i}{{fill:url(#texture-{i})}}.tile{i}{{--hue:var(--r{i % len(REASON_HUES)})}}"
+        for i in range(len(TEXTURES))
     )
     return Markup(
         f".chart{{font:12px {FONT};font-variant-numeric:tabular-nums}}"
@@ -82,6 +130,8 @@ def chart_style() -> Markup:
         ".chart .smooth{stroke:var(--ink);stroke-width:2}.chart .raw{stroke:var(--muted)}"
         ".chart .held{stroke-width:1.5;stroke-dasharray:4 3;opacity:.6}"
         ".chart .mark{stroke:var(--surface);stroke-width:1.5}"
+        "pattern .ground{fill:color-mix(in srgb,var(--hue) 22%,var(--surface))}pattern .figure{fill:var(--hue)}"
+        ".chart .quarantined{fill:none;stroke:var(--muted);stroke-dasharray:2 1.5}"
         ".chart .kept{fill:var(--good)}.chart .gap{stroke:var(--surface);stroke-width:1.5}"
         ".chart .hatch{stroke:var(--surface);stroke-width:2.2;opacity:.62}" + hues
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from headrace.report.charts.canvas import NARROW, WIDTH, Chart
 from headrace.report.markup import Markup, element, join
 from headrace.report.palette import hue
 
@@ -47,7 +48,7 @@ def table(
         "div",
         element(
             "table",
-            element("caption", caption) if caption else None,
+            element("caption", element("span", caption)) if caption else None,
             element("thead", head),
             element("tbody", body),
             element("tfoot", _row(columns, total, None)) if total is not None else None,
@@ -73,6 +74,17 @@ def bar(part: float, whole: float) -> Markup:
     """A bar as long as a share of its cell. Said in numbers beside it, so hidden from readers of the text."""
     width = 100 * part / whole if whole else 0
     return element("span", class_="bar", style=f"width:{width:.1f}%", aria_hidden="true")
+
+
+def both(draw: Callable[[float, str], Chart], name: str) -> Markup:
+    """A chart drawn for wide and for narrow windows, of which the style sheet shows one.
+
+    Args:
+        draw: draws the chart, given its width and its name.
+        name: unique in the page.
+    """
+    drawn = [(class_, f"{name}-{class_}", width) for class_, width in (("wide", WIDTH), ("narrow", NARROW))]
+    return join([element("div", draw(width, own).inline(own), class_=class_) for class_, own, width in drawn])
 
 
 def figure(caption: str, *children: object) -> Markup:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from headrace.report.markup import Markup, element
 from headrace.report.palette import chart_style, hue, variables
 
-WIDTH = 960
+WIDTH = 960  # units of a view box, on a wide page and in a file
+NARROW = 440  # in a window of 500 pixels, where a unit is a pixel then
 SIZE = 12  # pixels of ordinary chart text
 
 
@@ -20,12 +21,14 @@ class Chart:
     Attributes:
         title: what it shows, in a few words.
         description: what it says, for those who do not see it.
-        height: in the units of its view box, which is :data:`WIDTH` wide.
+        width: in the units of its view box.
+        height: in the same units.
         body: what is drawn.
     """
 
     title: str
     description: str
+    width: float
     height: float
     body: Markup
 
@@ -50,7 +53,7 @@ class Chart:
             before,
             body or self.body,
             xmlns="http://www.w3.org/2000/svg",
-            viewBox=f"0 0 {WIDTH} {math.ceil(self.height + extra)}",
+            viewBox=f"0 0 {self.width:g} {math.ceil(self.height + extra)}",
             class_="chart",
             role="img",
             aria_labelledby=f"{name}-title {name}-desc",
@@ -70,6 +73,18 @@ def fitted(text: str, width: float, size: float = SIZE) -> str:
     while text and text_width(text + "…", size) > width:
         text = text[:-1]
     return text + "…"
+
+
+def broken(text: str, width: float, size: float = SIZE) -> list[str]:
+    """The text in lines of at most ``width`` pixels, cut between words; a word longer than that is shortened."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [fitted(line, width, size) for line in lines]
 
 
 def label(text: object, x: float, y: float, class_: str = "") -> Markup:
@@ -117,7 +132,7 @@ class Entry:
 
 
 def flow(entries: list[Entry], x: float, y: float, width: float) -> tuple[Markup, float]:
-    """Lay legend entries in lines, left to right.
+    """Lay legend entries in lines, left to right; one that is wider than a line goes on in the next.
 
     Returns:
         what is drawn, and the height it takes.
@@ -125,16 +140,18 @@ def flow(entries: list[Entry], x: float, y: float, width: float) -> tuple[Markup
     parts: list[Markup] = []
     at, row = x, y
     for entry in entries:
-        text = fitted(entry.text, width - 22)
-        needs = 16 + text_width(text) + 16
+        lines = broken(entry.text, width - 22)
+        needs = 16 + text_width(max(lines, key=text_width)) + 16
         if at > x and at + needs - 16 > x + width:
             at, row = x, row + 18
         if entry.drawn is not None:
             parts.append(element("g", entry.drawn, transform=f"translate({at + 5:.1f} {row - 4:.1f})"))
         else:
             parts.append(box(at, row - 9, 10, 10, entry.swatch, rx=2))
-        parts.append(label(text, at + 16, row))
-        at += needs
+        for number, text in enumerate(lines):
+            row += 15 if number else 0
+            parts.append(label(text, at + 16, row))
+        at = at + needs if len(lines) == 1 else x + width
     return Markup("".join(parts)), row - y + 18
 
 

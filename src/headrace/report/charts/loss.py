@@ -14,6 +14,7 @@ from headrace.report.charts.canvas import (
     Chart,
     Entry,
     box,
+    fitted,
     flow,
     label,
     line,
@@ -68,7 +69,9 @@ def smoothed(loss: np.ndarray) -> np.ndarray:
     return out
 
 
-def loss_chart(stages: list[LossStage], sources: list[str], axis: str = "tokens", log: bool = False) -> Chart:
+def loss_chart(
+    stages: list[LossStage], sources: list[str], axis: str = "tokens", log: bool = False, width: float = WIDTH
+) -> Chart:
     """Draw the loss of stages that follow each other.
 
     Args:
@@ -76,16 +79,17 @@ def loss_chart(stages: list[LossStage], sources: list[str], axis: str = "tokens"
         sources: all sources in the order that gives them their colours.
         axis: what x counts, ``tokens`` or ``steps``.
         log: logarithmic loss axis.
+        width: of the chart.
     """
     low_x, high_x = stages[0].start, max(stages[-1].end, stages[0].start + 1)
     values = [v for s in stages for v in (*s.loss, *(loss for p in s.held_out.values() for _, loss in p))]
     finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
     low, high = _range(min(finite), max(finite), log)
-    names = _stage_names(stages, low_x, high_x)
+    names = _stage_names(stages, low_x, high_x, width)
     top = 14 + 16 * (1 + max(row for _, _, row in names))
 
     def at_x(x: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (x - low_x) / (high_x - low_x)
+        return LEFT + (width - LEFT - RIGHT) * (x - low_x) / (high_x - low_x)
 
     def at_y(loss: float) -> float:
         if log:
@@ -94,7 +98,7 @@ def loss_chart(stages: list[LossStage], sources: list[str], axis: str = "tokens"
             bounds = (low, high)
         return top + PLOT * (1 - (loss - bounds[0]) / (bounds[1] - bounds[0]))
 
-    parts = [*_bands(stages, names, at_x, top), *_axes(low, high, low_x, high_x, axis, log, at_x, at_y, top)]
+    parts = [*_bands(stages, names, at_x, top), *_axes((low, high), (low_x, high_x), axis, log, at_x, at_y, top, width)]
     for stage in stages:
         parts += _train_lines(stage, at_x, at_y)
     for stage in stages:
@@ -105,9 +109,9 @@ def loss_chart(stages: list[LossStage], sources: list[str], axis: str = "tokens"
     ]
     seen = [name for name in sources if any(name in s.held_out for s in stages)]
     entries += [Entry(f"held out: {name}", drawn=marker(sources.index(name))) for name in seen]
-    legend, tall = flow(entries, LEFT, top + PLOT + 58, WIDTH - LEFT - RIGHT)
+    legend, tall = flow(entries, LEFT, top + PLOT + 58, width - LEFT - RIGHT)
     title = f"Loss through {'the stages' if len(stages) > 1 else 'the stage'}{', logarithmic' if log else ''}"
-    return Chart(title, _description(stages, axis), top + PLOT + 50 + tall, join([*parts, legend]))
+    return Chart(title, _description(stages, axis), width, top + PLOT + 50 + tall, join([*parts, legend]))
 
 
 def _range(low: float, high: float, log: bool) -> tuple[float, float]:
@@ -119,18 +123,20 @@ def _range(low: float, high: float, log: bool) -> tuple[float, float]:
     return max(0.0, low - 0.04 * (high - low)), high + 0.04 * (high - low)
 
 
-def _stage_names(stages: list[LossStage], low: float, high: float) -> list[tuple[str, float, int]]:
+def _stage_names(stages: list[LossStage], low: float, high: float, width: float) -> list[tuple[str, float, int]]:
     """(name, middle in pixels, row): names that would touch go a row up."""
-    scale = (WIDTH - LEFT - RIGHT) / (high - low)
+    span = width - LEFT - RIGHT
+    scale = span / (high - low)
     ends: list[float] = []
     placed = []
     for stage in stages:
-        half = text_width(stage.name) / 2
+        name = fitted(stage.name, span)
+        half = text_width(name) / 2
         middle = LEFT + scale * ((stage.start + stage.end) / 2 - low)
-        middle = min(max(middle, LEFT + half), WIDTH - RIGHT - half)
+        middle = min(max(middle, LEFT + half), width - RIGHT - half)
         row = next((r for r, end in enumerate(ends) if end + 10 < middle - half), len(ends))
         ends[row:] = [middle + half, *ends[row + 1 :]]
-        placed.append((stage.name, middle, row))
+        placed.append((name, middle, row))
     return placed
 
 
@@ -149,21 +155,20 @@ def _bands(
 
 
 def _axes(
-    low: float,
-    high: float,
-    low_x: float,
-    high_x: float,
+    span_y: tuple[float, float],
+    span_x: tuple[float, float],
     axis: str,
     log: bool,
     at_x: Callable[[float], float],
     at_y: Callable[[float], float],
     top: float,
+    width: float,
 ) -> list[Markup]:
     parts = []
-    for tick in log_ticks(low, high) if log else ticks(low, high):
+    for tick in log_ticks(*span_y) if log else ticks(*span_y):
         y = at_y(tick)
-        parts += [line(LEFT, y, WIDTH - RIGHT, y, "grid"), label(f"{tick:.3g}", LEFT - 8, y + 4, "end muted")]
-    for tick in ticks(low_x, high_x, 8):
+        parts += [line(LEFT, y, width - RIGHT, y, "grid"), label(f"{tick:.3g}", LEFT - 8, y + 4, "end muted")]
+    for tick in ticks(*span_x, round(width / 110)):
         x = at_x(tick)
         parts += [
             line(x, top + PLOT, x, top + PLOT + 5, "axis"),
@@ -172,8 +177,8 @@ def _axes(
     what = "tokens trained on" if axis == "tokens" else "optimizer steps"
     return [
         *parts,
-        line(LEFT, top + PLOT, WIDTH - RIGHT, top + PLOT, "axis"),
-        label(what, (LEFT + WIDTH - RIGHT) / 2, top + PLOT + 34, "middle muted"),
+        line(LEFT, top + PLOT, width - RIGHT, top + PLOT, "axis"),
+        label(what, (LEFT + width - RIGHT) / 2, top + PLOT + 34, "middle muted"),
         element(
             "text",
             "loss, nats per token",

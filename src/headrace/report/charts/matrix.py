@@ -52,7 +52,7 @@ def heat_table(
     )
     return element(
         "table",
-        element("caption", caption),
+        element("caption", element("span", caption)),
         element("thead", head),
         element("tbody", body),
         element("tfoot", foot),

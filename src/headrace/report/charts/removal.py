@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
-from headrace.report.palette import hue
+from headrace.report.palette import texture
 
-LEFT, RIGHT, BAR = 118, 24, 20
-
-# The colour of a reason; every ``filter:<name>`` has that of filters.
-_HUES = {"duplicate": 0, "short": 1, "license": 2, "quality": 3, "filter": 4, "contaminated": 5, "holdout": 6}
+EDGE, BAR = 2, 20
 
 
 @dataclass(frozen=True)
@@ -30,41 +27,44 @@ class RemovalBar:
         return self.kept + sum(self.removed.values())
 
 
-def reason_hue(reason: str) -> str:
-    """The colour class of a reason."""
-    return hue(_HUES.get(reason.split(":")[0], 7))
+def removal_chart(bars: list[RemovalBar], reasons: list[str], width: float = WIDTH) -> Chart:
+    """Draw shares of each source's documents; the counts stand beneath each bar.
 
-
-def removal_chart(bars: list[RemovalBar]) -> Chart:
-    """Draw shares of each source's documents; the counts stand beneath each bar."""
+    Args:
+        bars: one a source.
+        reasons: all reasons in the order that gives them their fills.
+        width: of the chart.
+    """
     parts: list[Markup] = []
-    y = 8.0
-    span = WIDTH - LEFT - RIGHT
+    y = 2.0
+    span = width - 2 * EDGE
+    fills = {reason: f"fill {texture(i)}" for i, reason in enumerate(reasons)}
     for bar in bars:
-        parts.append(label(fitted(bar.source, LEFT - 16), LEFT - 12, y + 14, "end strong"))
-        x = float(LEFT)
-        for name, n, class_ in _pieces(bar):
-            width = span * n / max(1, bar.documents)
+        parts.append(label(fitted(bar.source, span), EDGE, y + 12, "strong"))
+        y += 18
+        x = float(EDGE)
+        for name, n, class_ in _pieces(bar, fills):
+            wide = span * n / max(1, bar.documents)
             tip = element("title", f"{bar.source}, {name}: {whole(n)} ({percent(n, bar.documents)})")
-            edge = line(x, y, x, y + BAR, "gap") if x > LEFT else None
-            parts.append(element("g", tip, box(x, y, width, BAR, class_), edge))
-            x += width
+            edge = line(x, y, x, y + BAR, "gap") if x > EDGE else None
+            parts.append(element("g", tip, box(x, y, wide, BAR, class_), edge))
+            x += wide
         entries = [
-            Entry(f"{name} {whole(n)} ({percent(n, bar.documents)})", class_) for name, n, class_ in _pieces(bar)
+            Entry(f"{name} {whole(n)} ({percent(n, bar.documents)})", class_) for name, n, class_ in _pieces(bar, fills)
         ]
         if bar.quarantined:
-            entries.append(Entry(f"quarantined {whole(bar.quarantined)} (not read as documents)", "fill c7"))
-        legend, tall = flow(entries, LEFT, y + BAR + 17, span)
+            entries.append(Entry(f"quarantined {whole(bar.quarantined)} (not read as documents)", "quarantined"))
+        legend, tall = flow(entries, EDGE, y + BAR + 17, span)
         parts.append(legend)
         y += BAR + tall + 18
     said = "; ".join(
         f"{bar.source}: {counted(bar.documents, 'document')}, "
-        + ", ".join(f"{name} {whole(n)}" for name, n, _ in _pieces(bar))
+        + ", ".join(f"{name} {whole(n)}" for name, n, _ in _pieces(bar, fills))
         for bar in bars
     )
-    return Chart("Documents kept and removed, by source", said + ".", y, join(parts))
+    return Chart("Documents kept and removed, by source", said + ".", width, y, join(parts))
 
 
-def _pieces(bar: RemovalBar) -> list[tuple[str, int, str]]:
+def _pieces(bar: RemovalBar, fills: dict[str, str]) -> list[tuple[str, int, str]]:
     removed = sorted(((n, reason) for reason, n in bar.removed.items() if n), key=lambda pair: (-pair[0], pair[1]))
-    return [("kept", bar.kept, "kept"), *((reason, n, f"fill {reason_hue(reason)}") for n, reason in removed)]
+    return [("kept", bar.kept, "kept"), *((reason, n, fills[reason]) for n, reason in removed)]

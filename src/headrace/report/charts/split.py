@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line, ticks
+from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line, text_width, ticks
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import passes, percent, round_number, short
 from headrace.report.palette import hue
 
-LEFT, RIGHT, BAR = 118, 24, 30
+EDGE, BAR = 14, 30  # numbers of the axis stand out by half their width
 
 
 @dataclass(frozen=True)
@@ -36,61 +36,69 @@ class SplitStage:
         return sum(source.tokens for source in self.sources)
 
 
-def split_chart(stages: list[SplitStage], sources: list[str]) -> Chart:
+def split_chart(stages: list[SplitStage], sources: list[str], width: float = WIDTH, name: str = "split") -> Chart:
     """Draw one bar a stage, as long as its tokens.
 
     Args:
         stages: in training order.
         sources: all sources in the order that gives them their colours.
+        width: of the chart.
+        name: unique in the document; names the hatching.
     """
     longest = max((stage.tokens for stage in stages), default=0) or 1
-    scale = (WIDTH - LEFT - RIGHT) / longest
+    span = width - 2 * EDGE
+    scale = span / longest
     hatch = element(
         "pattern",
         line(0, 0, 0, 6, "hatch"),
-        id="fim-hatch",
+        id=f"{name}-hatch",
         width=6,
         height=6,
         patternUnits="userSpaceOnUse",
         patternTransform="rotate(45)",
     )
+    hatched = f"url(#{name}-hatch)"
     parts: list[Markup] = [element("defs", hatch)]
-    y = 8.0
+    y = 2.0
     for stage in stages:
-        parts.append(label(fitted(stage.name, LEFT - 16), LEFT - 12, y + 13, "end strong"))
-        parts.append(label(f"{short(stage.tokens)} tokens", LEFT - 12, y + 28, "end muted"))
-        parts += _bar(stage, sources, scale, y)
+        tokens = f"{short(stage.tokens)} tokens"
+        parts.append(label(fitted(stage.name, span - text_width(tokens) - 12), EDGE, y + 12, "strong"))
+        parts.append(label(tokens, width - EDGE, y + 12, "end muted"))
+        y += 18
+        parts += _bar(stage, sources, scale, y, hatched)
         entries = [Entry(_said(source, stage), f"fill {hue(sources.index(source.name))}") for source in stage.sources]
-        legend, tall = flow(entries, LEFT, y + BAR + 18, WIDTH - LEFT - RIGHT)
+        legend, tall = flow(entries, EDGE, y + BAR + 18, span)
         parts.append(legend)
         y += BAR + tall + 20
-    for tick in ticks(0, longest, 8):
-        x = LEFT + scale * tick
+    for tick in ticks(0, longest, round(width / 110)):
+        x = EDGE + scale * tick
         parts += [line(x, y, x, y + 5, "axis"), label(round_number(tick), x, y + 18, "middle muted")]
     parts += [
-        line(LEFT, y, WIDTH - RIGHT, y, "axis"),
-        label("tokens", (LEFT + WIDTH - RIGHT) / 2, y + 34, "middle muted"),
+        line(EDGE, y, width - EDGE, y, "axis"),
+        label("tokens", width / 2, y + 34, "middle muted"),
     ]
     if any(source.fim for stage in stages for source in stage.sources):
-        key = join([box(0, y + 24, 22, 12, "fill c7"), box(0, y + 24, 22, 12, "", fill="url(#fim-hatch)")])
+        first = next(source.name for stage in stages for source in stage.sources if source.fim)
+        swatch = [box(-6, -6, 12, 12, f"fill {hue(sources.index(first))}"), box(-6, -6, 12, 12, "", fill=hatched)]
         note = "hatched: tokens of documents rearranged for fill-in-the-middle (FIM)"
-        parts += [element("g", key, transform=f"translate({LEFT} 26)"), label(note, LEFT + 30, y + 60)]
-        y += 26
+        legend, tall = flow([Entry(note, drawn=join(swatch))], EDGE, y + 60, span)
+        parts.append(legend)
+        y += tall + 8
     title = "Tokens by stage and source"
-    return Chart(title, _description(stages), y + 42, join(parts))
+    return Chart(title, _description(stages), width, y + 42, join(parts))
 
 
-def _bar(stage: SplitStage, sources: list[str], scale: float, y: float) -> list[Markup]:
+def _bar(stage: SplitStage, sources: list[str], scale: float, y: float, hatched: str) -> list[Markup]:
     parts: list[Markup] = []
-    x = float(LEFT)
+    x = float(EDGE)
     for source in stage.sources:
         width = scale * source.tokens
         tip = element("title", _said(source, stage))
         drawn = [box(x, y, width, BAR, f"fill {hue(sources.index(source.name))}")]
         if source.fim:
             fim = width * source.fim
-            drawn.append(box(x + width - fim, y, fim, BAR, "", fill="url(#fim-hatch)"))
-        if x > LEFT:
+            drawn.append(box(x + width - fim, y, fim, BAR, "", fill=hatched))
+        if x > EDGE:
             drawn.append(line(x, y, x, y + BAR, "gap"))
         parts.append(element("g", tip, drawn))
         x += width

@@ -7,7 +7,7 @@ from headrace.report.charts.removal import RemovalBar, removal_chart
 from headrace.report.facts import Example, Place, RunFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
-from headrace.report.tables import Column, details, figure, key, table, text
+from headrace.report.tables import Column, both, details, figure, key, table, text
 
 
 def removed(facts: RunFacts) -> Markup | None:
@@ -15,8 +15,8 @@ def removed(facts: RunFacts) -> Markup | None:
     if facts.kept is None:
         return None
     bars = [RemovalBar(s.name, s.kept, s.removed, s.quarantined) for s in facts.sources if s.kept is not None]
-    chart = removal_chart(bars)
-    parts = [figure(chart.title, chart.inline("removal")), _table(facts), _duplicates(facts), _holdout(facts)]
+    drawn = both(lambda width, _: removal_chart(bars, list(facts.removed), width), "removal")
+    parts = [figure("Documents kept and removed, by source", drawn), _table(facts), _duplicates(facts), _holdout(facts)]
     return join([*parts, _contamination(facts), _examples(facts)])
 
 

@@ -7,7 +7,7 @@ from headrace.report.facts import Piece, RunFacts, SampleRow, StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
 from headrace.report.palette import hue
-from headrace.report.tables import Column, details, figure, key, table, text
+from headrace.report.tables import Column, both, details, figure, key, table, text
 
 
 def token_split(facts: RunFacts) -> list[SplitStage]:
@@ -26,8 +26,8 @@ def stages(facts: RunFacts) -> Markup | None:
     if not facts.stages:
         return None
     names = [s.name for s in facts.sources]
-    chart = split_chart(token_split(facts), names)
-    parts = [figure(chart.title, chart.inline("split")), _overview(facts), _ledger(facts, names)]
+    drawn = both(lambda width, name: split_chart(token_split(facts), names, width, name), "split")
+    parts = [figure("Tokens by stage and source", drawn), _overview(facts), _ledger(facts, names)]
     rows = [_rows(stage, names) for stage in facts.stages if stage.samples]
     if rows:
         about = "Rows as the model sees them: segments in the colour of their source, special tokens in grey boxes, "

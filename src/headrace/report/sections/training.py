@@ -8,7 +8,7 @@ from headrace.report.charts.loss import LossStage, loss_chart
 from headrace.report.facts import Generated, RunFacts, StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import duration, percent, short, whole
-from headrace.report.tables import Column, details, figure, key, table, text
+from headrace.report.tables import Column, both, details, figure, key, table, text
 
 
 def loss_stages(facts: RunFacts) -> list[LossStage]:
@@ -37,18 +37,19 @@ def training(facts: RunFacts) -> Markup | None:
     if not placed:
         return None
     names = [s.name for s in facts.sources]
-    linear, logarithmic = loss_chart(placed, names), loss_chart(placed, names, log=True)
+    linear = both(lambda width, _: loss_chart(placed, names, width=width), "loss")
+    logarithmic = both(lambda width, _: loss_chart(placed, names, log=True, width=width), "loss-log")
     switch = element(
         "div",
         element("input", type="radio", name="view", id="view-linear", checked=True),
         element("label", "linear", for_="view-linear"),
         element("input", type="radio", name="view", id="view-log"),
         element("label", "logarithmic", for_="view-log"),
-        element("div", linear.inline("loss"), class_="view linear"),
-        element("div", logarithmic.inline("loss-log"), class_="view log"),
+        element("div", linear, class_="view linear"),
+        element("div", logarithmic, class_="view log"),
         class_="switch",
     )
-    return join([figure(linear.title, switch), _stages(facts), _held_out(facts, names)])
+    return join([figure("Loss through the stages", switch), _stages(facts), _held_out(facts, names)])
 
 
 def _trained(facts: RunFacts) -> list[StageFacts]:
