@@ -36,7 +36,7 @@ def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int,
     while begin < len(given):
         at = begin
         try:
-            for at in apart(f"{__name__}:read", source.model_dump(mode="json"), given, begin):  # noqa: B007
+            for at in apart(f"{__name__}:read", source.model_dump(mode="json", by_alias=True), given, begin):  # noqa: B007
                 pass
         except Died as death:
             if death.signal == signal.SIGKILL:  # the system's lack of memory, which says nothing of the file

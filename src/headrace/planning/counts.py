@@ -131,7 +131,9 @@ def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
         return
     done = 0
     try:
-        for held in apart(f"{__name__}:sampled", [asdict(file) for file in files], source.model_dump(mode="json")):
+        for held in apart(
+            f"{__name__}:sampled", [asdict(file) for file in files], source.model_dump(mode="json", by_alias=True)
+        ):
             yield _Sample(**held)
             done += 1
     except Died as death:
