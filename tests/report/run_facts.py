@@ -80,6 +80,10 @@ def facts(trained: bool = True) -> RunFacts:
             {"duplicate": 120, "short": 99, "contaminated": 2, "filter:max_line": 30},
             {"train": 1520, "validation": 30},
             3_400_123,
+            9_000_000,
+            removed_bytes={"duplicate": 900_000, "short": 9_000, "contaminated": 123_456, "filter:max_line": 1_234_567},
+            lengths=[0, 0, 3, *[100] * 17, 98],
+            kept_lengths=[0, 0, 0, *[90] * 17, 20],
         ),
         SourceFacts("web", 401, 401, 3_999_001, 3_900_000, 0, 0, 361, {"duplicate": 40}, {"train": 361}, 1_234_001),
         SourceFacts(

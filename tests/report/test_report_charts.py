@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.report.charts.canvas import NARROW, WIDTH, broken, fitted, log_ticks, text_width, ticks
+from headrace.report.charts.lengths import Lengths, lengths_chart
 from headrace.report.charts.loss import BINS, LossStage, loss_chart, smoothed
 from headrace.report.charts.matrix import heat_table
 from headrace.report.charts.removal import RemovalBar, removal_chart
@@ -108,7 +109,23 @@ def test_token_split_lengths_follow_tokens_and_labels_tell_epochs_and_fim():
         assert piece in said
 
 
+def test_lengths_are_as_high_as_their_counts():
+    told = [Lengths("a", [0, 0, 4, 8], [0, 0, 1]), Lengths("b", [0, 0, 0, 0, 1], [0, 0, 0, 0, 1])]
+    root = parsed(lengths_chart(told))
+    high = {}
+    for group in root.iter(f"{SVG}g"):
+        tip = group.find(f"{SVG}title").text
+        high[tip] = [(r.get("class"), float(r.get("height"))) for r in group.iter(f"{SVG}rect")]
+    assert high == {
+        "a, 2 to less than 4 bytes: 4 read, 1 kept": [("fill c0", 11.2), ("outline", 45)],
+        "a, 4 to less than 8 bytes: 8 read, 0 kept": [("outline", 90)],
+        "b, 8 to less than 16 bytes: 1 read, 1 kept": [("fill c1", 90), ("outline", 90)],
+    }
+    assert "the middle one of 4 to less than 8 bytes" in root.find(f"{SVG}desc").text
+
+
 def test_empty_charts():
+    parsed(lengths_chart([Lengths("none", [], [])]))
     parsed(split_chart([SplitStage("none", [])], []))
     parsed(removal_chart([RemovalBar("empty", 0, {})], []))
 
@@ -164,6 +181,8 @@ def test_nothing_stands_out_of_a_chart(width):
         loss_chart([stage(name, 10 * i, 10, held_out=held) for i, name in enumerate(NAMES)], NAMES, width=width),
         split_chart([SplitStage(name, parts) for name in NAMES], NAMES, width),
         removal_chart([RemovalBar(name, 90, removed, 3) for name in NAMES], list(removed), width),
+        lengths_chart([Lengths(name, [1] * 60, [1] * 59) for name in NAMES], width),
+        lengths_chart([Lengths("one", [0] * 9 + [3], None)], width),
     ]
     for chart in charts:
         root = parsed(chart)

@@ -17,8 +17,10 @@ from headrace.errors import UserError
 from headrace.flow.events import EventLog, read_events
 from headrace.report.build import write_report
 from headrace.report.chosen import chosen
+from headrace.report.corpus_facts import corpus_facts
 from headrace.report.facts import Environment
 from headrace.report.gather import gather
+from headrace.report.length_facts import with_lengths
 from headrace.report.summary import summary_lines
 from headrace.sequence.store import open_sequence
 
@@ -67,6 +69,33 @@ def test_sources_and_reasons_are_those_of_the_columns(facts, table):
     assert facts.sources[0].quarantined == 1
     assert {"duplicate", "short", "contaminated"} <= set(facts.removed)
     assert facts.kept == sum(row["keep"] for row in table)
+
+
+@pytest.mark.parametrize("without", [(), ("measures",), ("measures", "signatures")])
+def test_lengths_and_removed_bytes_are_those_of_the_texts(run, facts, table, without):
+    made = chosen(run)
+    documents, verdicts, tokens = (made[kind, None] for kind in ("documents", "verdicts", "tokens"))
+    beside = {kind: made[kind, None] for kind in ("measures", "signatures")}
+    told = corpus_facts(documents, verdicts, tokens, [s.name for s in facts.sources]).sources
+    told = with_lengths(told, documents, verdicts, **beside | dict.fromkeys(without))
+    assert told == facts.sources
+    for source in told:
+        mine = [(row, len(row["text"].encode())) for row in table if row["source"] == source.name]
+        read, kept, gone = Counter(), Counter(), Counter()
+        for row, length in mine:
+            read[length.bit_length()] += 1
+            if row["keep"]:
+                kept[length.bit_length()] += 1
+            else:
+                gone[row["reason"]] += length
+        assert {k: n for k, n in enumerate(source.lengths) if n} == read
+        assert {k: n for k, n in enumerate(source.kept_lengths) if n} == kept
+        assert source.removed_bytes == gone
+        assert source.bytes - source.stored_bytes == sum(gone.values())
+        tokens = sum(row.get("tokens", 0) for row, _ in mine)
+        about = sum(gone.values()) * tokens / source.stored_bytes
+        assert source.removed_tokens() == pytest.approx(about)
+        assert sum(source.removed_tokens(reason) for reason in gone) == pytest.approx(about)
 
 
 def test_duplicates_within_and_between_sources(facts):

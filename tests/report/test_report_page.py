@@ -97,14 +97,26 @@ def test_every_number_of_the_facts_is_told(drawn):
         assert f"{n:,}" in text
 
 
+def test_removed_tokens_are_said_to_be_an_estimate(drawn):
+    [python, *others] = facts().sources
+    assert python.bytes_a_token == pytest.approx(9_000_000 / 3_400_123)
+    assert python.removed_tokens("short") == pytest.approx(9_000 * 3_400_123 / 9_000_000)
+    assert "Tokens removed (estimate)" in drawn.text
+    assert "≈ 3.40 k" in drawn.text
+    # Without a kept document there is no rate, and nothing is estimated; without a removed one it is nothing.
+    bare = replace(python, tokens=0, stored_bytes=0)
+    assert bare.removed_tokens("short") is None
+    assert others[0].removed_tokens("short") == 0
+
+
 def test_what_was_not_made_is_absent():
     told = facts(trained=False)
     sections = set(re.findall(r'<section id="([^"]+)"', page(told)))
-    assert sections == {"sources", "removed", "splits", "stages", "work", "recipe"}
+    assert sections == {"sources", "removed", "lengths", "splits", "stages", "work", "recipe"}
     assert list(charts(told)) == ["token_split.svg"]
     bare = replace(
         told,
-        sources=[replace(s, kept=None, removed={}, splits={}, tokens=None) for s in told.sources],
+        sources=[replace(s, kept=None, removed={}, splits={}, tokens=None, lengths=None) for s in told.sources],
         duplicates=None,
         holdout=None,
         contamination=None,

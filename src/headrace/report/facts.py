@@ -31,6 +31,9 @@ class SourceFacts:
         stored_bytes: UTF-8 bytes of those documents' text; None before they are tokenised.
         lost_rows: records that damaged files promised and did not give.
         lost_bytes: bytes of damaged files that could not be read, where records are not told.
+        removed_bytes: reason -> UTF-8 bytes of the removed documents' text; empty where they were not looked at.
+        lengths: documents whose text has 0 bytes, 1, 2 to 3, 4 to 7, ...; None where they were not looked at.
+        kept_lengths: the kept ones of them; None before the verdicts.
     """
 
     name: str
@@ -47,6 +50,25 @@ class SourceFacts:
     stored_bytes: int | None = None
     lost_rows: int = 0
     lost_bytes: int = 0
+    removed_bytes: dict[str, int] = field(default_factory=dict)
+    lengths: list[int] | None = None
+    kept_lengths: list[int] | None = None
+
+    @property
+    def bytes_a_token(self) -> float | None:
+        """Bytes of the kept documents' text for each of their tokens, None without a token."""
+        return self.stored_bytes / self.tokens if self.stored_bytes and self.tokens else None
+
+    def removed_tokens(self, reason: str | None = None) -> float | None:
+        """An estimate of the tokens that were removed for a reason (or for all of them): removed documents are not
+        tokenised, so their bytes are taken to give as many tokens as those of the source's kept documents.
+
+        Returns:
+            The estimate, None where nothing of the source was tokenised.
+        """
+        gone = sum(self.removed_bytes.values()) if reason is None else self.removed_bytes.get(reason, 0)
+        rate = self.bytes_a_token
+        return 0.0 if not gone else None if rate is None else gone / rate
 
     @property
     def read(self) -> int:

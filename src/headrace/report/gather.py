@@ -12,6 +12,7 @@ from headrace.report.chosen import Key, chosen
 from headrace.report.corpus_facts import corpus_facts, source_facts
 from headrace.report.departures import departures
 from headrace.report.facts import RunFacts, SourceFacts, StageFacts
+from headrace.report.length_facts import with_lengths
 from headrace.report.licence_facts import licence_facts
 from headrace.report.stage_facts import stage_facts
 from headrace.report.timing import environments, timing, work
@@ -30,13 +31,17 @@ def gather(run: Path | str) -> RunFacts:
     documents, verdicts = artifacts.get(("documents", None)), artifacts.get(("verdicts", None))
     tokens, tokenizer = artifacts.get(("tokens", None)), artifacts.get(("tokenizer", None))
     corpus = corpus_facts(documents, verdicts, tokens, list(recipe.sources))
+    sources = corpus.sources
+    if documents is not None:
+        beside = (artifacts.get((kind, None)) for kind in ("measures", "signatures"))
+        sources = with_lengths(sources, documents, verdicts, *beside)
     told = timing(run)
     page = run / "report" / "index.html"
     return RunFacts(
         run=str(run),
         name=recipe.name,
         recipe=(run / "recipe.yaml").read_text(encoding="utf-8"),
-        sources=corpus.sources,
+        sources=sources,
         duplicates=corpus.duplicates,
         holdout=corpus.holdout,
         contamination=corpus.contamination,

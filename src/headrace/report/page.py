@@ -9,7 +9,7 @@ from headrace.report.facts import RunFacts
 from headrace.report.markup import Markup, element
 from headrace.report.numbers import counted, duration, percent, short, whole
 from headrace.report.sections.corpus import splits, went_in
-from headrace.report.sections.removed import removed
+from headrace.report.sections.removed import lengths, removed
 from headrace.report.sections.stages import stages
 from headrace.report.sections.training import samples, training
 from headrace.report.sections.work import work
@@ -25,6 +25,7 @@ def page(facts: RunFacts) -> str:
         ("sources", "What went in", went_in(facts)),
         ("departures", "Not as the recipe expects", _departures(facts)),
         ("removed", "What was removed, and why", removed(facts)),
+        ("lengths", "Lengths before and after cleaning", lengths(facts)),
         ("splits", "Splits", splits(facts)),
         ("stages", "Stages", stages(facts)),
         ("training", "Training", training(facts)),

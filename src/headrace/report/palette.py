@@ -131,6 +131,7 @@ def chart_style() -> Markup:
         ".chart .held{stroke-width:1.5;stroke-dasharray:4 3;opacity:.6}"
         ".chart .mark{stroke:var(--surface);stroke-width:1.5}"
         "pattern .ground{fill:color-mix(in srgb,var(--hue) 22%,var(--surface))}pattern .figure{fill:var(--hue)}"
+        ".chart .outline{fill:none;stroke:var(--ink);stroke-width:1}"
         ".chart .quarantined{fill:none;stroke:var(--muted);stroke-dasharray:2 1.5}"
         ".chart .kept{fill:var(--good)}.chart .gap{stroke:var(--surface);stroke-width:1.5}"
         ".chart .hatch{stroke:var(--surface);stroke-width:2.2;opacity:.62}" + hues

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from headrace.report.charts.lengths import Lengths, lengths_chart
 from headrace.report.charts.matrix import heat_table
 from headrace.report.charts.removal import RemovalBar, removal_chart
 from headrace.report.facts import Example, Place, RunFacts
 from headrace.report.markup import Markup, element, join
-from headrace.report.numbers import counted, percent, whole
+from headrace.report.numbers import counted, percent, short, whole
 from headrace.report.tables import Column, both, details, figure, key, table, text
 
 
@@ -16,7 +17,13 @@ def removed(facts: RunFacts) -> Markup | None:
         return None
     bars = [RemovalBar(s.name, s.kept, s.removed, s.quarantined) for s in facts.sources if s.kept is not None]
     drawn = both(lambda width, _: removal_chart(bars, list(facts.removed), width), "removal")
-    parts = [figure("Documents kept and removed, by source", drawn), _table(facts), _duplicates(facts), _holdout(facts)]
+    parts = [
+        figure("Documents kept and removed, by source", drawn),
+        _table(facts),
+        _tokens(facts),
+        _duplicates(facts),
+        _holdout(facts),
+    ]
     return join([*parts, _contamination(facts), _examples(facts)])
 
 
@@ -43,6 +50,48 @@ def _table(facts: RunFacts) -> Markup:
     )
     caption = "Each removed document has one reason: the first that applies, in the order in which verdicts are taken."
     return table(columns, rows, caption, total)
+
+
+def _tokens(facts: RunFacts) -> Markup | None:
+    if not any(s.tokens and s.removed_bytes for s in facts.sources):
+        return None
+    reasons = list(facts.removed)
+    columns = [text("source"), *map(Column, ("tokens kept", "bytes a token", "removed, about", *reasons))]
+    rows = [
+        (
+            key(s.name, i),
+            None if s.tokens is None else whole(s.tokens),
+            None if s.bytes_a_token is None else f"{s.bytes_a_token:.2f}",
+            *(_about(s.removed_tokens(reason)) for reason in (None, *reasons)),
+        )
+        for i, s in enumerate(facts.sources)
+    ]
+    total = (
+        "all",
+        whole(sum(s.tokens or 0 for s in facts.sources)),
+        None,
+        *(_about(_sum([s.removed_tokens(reason) for s in facts.sources])) for reason in (None, *reasons)),
+    )
+    caption = "Tokens kept are counted. What was removed is an estimate, since it is never tokenised: the bytes of the "
+    caption += "removed documents, divided by the bytes a token that were measured on the source's kept documents."
+    return join([element("h3", "Tokens removed (estimate)"), table(columns, rows, caption, total)])
+
+
+def _about(tokens: float | None) -> str | None:
+    return None if tokens is None else f"≈ {short(round(tokens))}" if tokens else "0"
+
+
+def _sum(values: list[float | None]) -> float | None:
+    """The sum, None where a part of it is not known."""
+    return None if any(value is None for value in values) else sum(value for value in values if value is not None)
+
+
+def lengths(facts: RunFacts) -> Markup | None:
+    """The lengths of documents before and after cleaning, or None where they were not looked at."""
+    told = [Lengths(s.name, s.lengths, s.kept_lengths) for s in facts.sources if s.lengths is not None]
+    if not any(sum(one.read) for one in told):
+        return None
+    return figure("Documents by the length of their text", both(lambda width, _: lengths_chart(told, width), "lengths"))
 
 
 def _duplicates(facts: RunFacts) -> Markup | None:
