@@ -155,18 +155,30 @@ def compare(
         DisagreementError: the sides found different things.
     """
     sides = [side for side in (ours, theirs) if side is not None]
+    found = first_runs(sides)
+    if agree is not None:
+        agree(*found)
+    taken = in_turn(setting, sides, unit)
+    return result(setting, name, peer, unit, taken[0], taken[1] if theirs else None, target, target_of, note)
+
+
+def first_runs(sides: list[Side]) -> list[Any]:
+    """What each side finds in a run that is not measured: it compiles kernels and fills caches."""
     found = []
-    for side in sides:  # unmeasured: compiles kernels, fills the page cache
+    for side in sides:
         if side.prepare is not None:
             side.prepare()
         found.append(side.run())
-    if agree is not None:
-        agree(*found)
-    taken: dict[int, list[float]] = {i: [] for i in range(len(sides))}
+    return found
+
+
+def in_turn(setting: Setting, sides: list[Side], unit: str) -> list[list[float]]:
+    """The figures of each side, round by round; the order of the sides changes with each round."""
+    taken: list[list[float]] = [[] for _ in sides]
     for turn in range(setting.rounds):
-        for i in sorted(taken, reverse=turn % 2 == 1):
+        for i in sorted(range(len(sides)), reverse=turn % 2 == 1):
             taken[i].append(figure(sides[i].seconds(), sides[i].amount, unit))
-    return result(setting, name, peer, unit, taken[0], taken.get(1), target, target_of, note)
+    return taken
 
 
 def result(

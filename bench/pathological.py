@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, Side, compare, megabytes, require, sample
-from bench.tokenise import Cold, library, our_engine
+from bench.tokenise import Ours, library, our_engine
 from bench.vocabularies import byte_level, byte_level_pipelines, sentencepiece
 
 LIBRARY_BYTES = 2_000_000
@@ -57,7 +57,7 @@ def cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def require_equal_start(cold: Cold, peer: Any, name: str, text: str) -> int:
+def require_equal_start(cold: Ours, peer: Any, name: str, text: str) -> int:
     """Compare with the library on the text's beginning; gives how many bytes that was."""
     start = cut(text, LIBRARY_BYTES)
     found = peer.encode_batch_fast([start], add_special_tokens=False)[0].ids
@@ -77,9 +77,9 @@ def run(setting: Setting) -> Iterator[Result]:
     definitions.pop("LLaMA", None)  # of CrystalCoder's kind
     for tokenizer, definition in definitions.items():
         peer = library(definition)
-        usual = Cold(our_engine(definition), ordinary, 1)
+        usual = Ours(our_engine(definition), ordinary, 1)
         for name, text in pathological(size).items():
-            odd = Cold(usual.engine, [text], 1)
+            odd = Ours(usual.engine, [text], 1)
             compared = require_equal_start(odd, peer, f"{tokenizer}, {name}", text)
             yield compare(
                 setting,

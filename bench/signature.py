@@ -1,11 +1,12 @@
-"""Signatures: clean, 13-character shingles, 128 MinHash values a document; against rensa, datatrove and datasketch."""
+"""Signatures: clean, 13-character shingles, 128 MinHash values a document; against rensa, FastSketchLSH, datatrove and
+datasketch."""
 
 from __future__ import annotations
 
 import random
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -17,6 +18,8 @@ from headrace.select.duplicates.minhash import signatures
 from headrace.tokens.engine import Texts
 
 NGRAM, VALUES = 13, 128
+# Odd and without structure: FNV's 64-bit prime.
+POLYNOMIAL = np.uint64(0x100000001B3)
 # A batch of the duplicates step: its code points stay in the cache.
 BATCH_BYTES = 1 << 18
 # Megabytes for the peers, which take seconds for that much: rensa some 8 MB/s, datatrove 0.5, datasketch 0.2.
@@ -69,6 +72,45 @@ def rensa_bulk(texts: list[str]) -> Any:
     return RMinHash.digest_matrix_from_token_sets([shingles(text) for text in texts], VALUES, 1)
 
 
+def sketches(texts: list[str]) -> np.ndarray:
+    """FastSketchLSH's signatures (the same sketch as ours) from text; cleaning and shingles are Python's."""
+    from FastSketchLSH import FastSimilaritySketch
+
+    return FastSimilaritySketch(VALUES, 1).batch([shingles(text) for text in texts], num_threads=1)
+
+
+class Hashed(NamedTuple):
+    """The shingles of documents as hashes of 64 bits.
+
+    Attributes:
+        hashes: uint64[shingles].
+        bounds: uint64[documents + 1], where each document's begin and end.
+    """
+
+    hashes: np.ndarray
+    bounds: np.ndarray
+
+
+def hashed(texts: list[str]) -> Hashed:
+    """Cleaned texts' shingles, hashed by a polynomial of their code points; without repetitions, as a set has none."""
+    out = []
+    for text in texts:
+        points = np.frombuffer(clean_text(text).encode("utf-32-le"), np.uint32).astype(np.uint64)
+        size = min(NGRAM, len(points))
+        sums = np.zeros(len(points) - size + 1, np.uint64)
+        for k in range(size):
+            sums = sums * POLYNOMIAL + points[k : len(points) - size + 1 + k]
+        out.append(np.unique((sums ^ (sums >> np.uint64(32))) * POLYNOMIAL))
+    return Hashed(np.concatenate(out), np.cumsum([0, *map(len, out)]).astype(np.uint64))
+
+
+def sketches_of_hashes(given: Hashed) -> np.ndarray:
+    """FastSketchLSH's signatures from hashes that are there already, by its quickest call."""
+    from FastSketchLSH import FastSimilaritySketch
+
+    return FastSimilaritySketch(VALUES, 1).batch_csr(given.hashes, given.bounds, prehashed=True, num_threads=1)
+
+
 def loop(texts: list[str]) -> list[Any]:
     """The reference's loop (SlimPajama, ``to_hash.py``): nltk's ngrams of characters, each to datasketch ``update``."""
     from datasketch import MinHash
@@ -118,22 +160,51 @@ def check_estimates(texts: list[str], other: Callable[[list[str]], list[list[int
         require(error < MEAN_ERROR, f"{who} estimates are off by {error:.3f} on average")
 
 
-def measured(setting: Setting, name: str, peer: str, target: float, mb: float, task: Callable[[list[str]], Any],
-             texts: list[str], make: Callable[..., Any] = signatures) -> Result:  # fmt: skip
-    """Ours on all texts against a peer on a sample of them, each core with its share."""
+def measured(setting: Setting, name: str, peer: str, target: float, mb: float, task: Callable[[Any], Any],
+             texts: list[str], make: Callable[..., Any] = signatures, ready: Callable[[list[str]], Any] = list
+             ) -> Result:  # fmt: skip
+    """Ours on all texts against a peer on a sample of them, each core with its share.
+
+    Args:
+        ready: what the peer is given in place of texts, made outside the time.
+    """
     small = sample(texts, mb * setting.cores)
     mine = [batches(part) for part in parts(texts, setting.cores)]
-    others = parts(small, setting.cores)
+    others = [ready(part) for part in parts(small, setting.cores)]
     # The peer is imported and the kernels loaded before the processes are forked.
     ours(mine[0][:1], make)
-    task(others[0][:1])
+    task(ready(small[:1]))
     note = f"the peer on every {max(1, len(texts) // max(1, len(small)))}th document"
-    with (
-        Crew(setting, lambda part: len(ours(mine[part], make))) as us,
-        Crew(setting, lambda part: task(others[part]) and None) as them,
-    ):
+    if ready is not list:
+        note += "; its part is the sketch alone, ours cleaning, shingles and hashes too"
+
+    def theirs(part: int) -> None:
+        task(others[part])
+
+    with Crew(setting, lambda part: len(ours(mine[part], make))) as us, Crew(setting, theirs) as them:
         sides = us.side(megabytes(texts)), them.side(megabytes(small))
         return compare(setting, name, peer, "MB/s", *sides, target, note=note)
+
+
+def unavailable(setting: Setting, peer: str, target: float, texts: list[str], error: Exception) -> Result:
+    """Ours alone, and why the peer is not there."""
+    alone = Side(lambda: ours(batches(texts)), megabytes(texts))
+    rate = [megabytes(texts) / alone.seconds()]
+    return result(setting, "signature", peer, "MB/s", rate, None, target, note=f"unavailable: {error!r}"[:300])
+
+
+def fast_sketch(setting: Setting, texts: list[str]) -> Iterator[Result]:
+    """Ours against FastSketchLSH: both from text, and its sketch from ready-made hashes against all that ours does."""
+    peers = "fastsketchlsh, from text", "fastsketchlsh, from ready-made hashes"
+    try:
+        check_estimates(texts, sketches)
+    except ImportError as error:
+        yield from (unavailable(setting, peer, 1, texts, error) for peer in peers)
+        return
+    check_estimates(texts, lambda some: sketches_of_hashes(hashed(some)))
+    mb = min(RENSA_MB, setting.mb / 2)
+    yield measured(setting, "signature", peers[0], 1, mb, sketches, texts)
+    yield measured(setting, "signature", peers[1], 1, mb, sketches_of_hashes, texts, ready=hashed)
 
 
 def run(setting: Setting) -> Iterator[Result]:
@@ -142,12 +213,11 @@ def run(setting: Setting) -> Iterator[Result]:
     check_estimates(texts, rensa_digests)
     yield measured(setting, "signature", "rensa", 15, min(RENSA_MB, setting.mb / 2), rensa_digests, texts)
     yield measured(setting, "signature", "rensa, its bulk call", 15, min(RENSA_MB, setting.mb / 2), rensa_bulk, texts)
+    yield from fast_sketch(setting, texts)
     try:
         datatrove_step(["a few words only, to see whether it runs here " * 3])
     except (ImportError, OSError, LookupError) as error:
-        alone = Side(lambda: ours(batches(texts)), megabytes(texts))
-        rate = [megabytes(texts) / alone.seconds()]
-        yield result(setting, "signature", "datatrove", "MB/s", rate, None, 200, note=f"unavailable: {error!r}"[:300])
+        yield unavailable(setting, "datatrove", 200, texts, error)
     else:
         yield measured(setting, "signature", "datatrove", 200, min(SLOW_MB, setting.mb / 4), datatrove_step, texts)
     yield measured(

@@ -8,12 +8,13 @@ import orjson
 
 from bench.corpus import SHARED
 from bench.harness import Setting, sample
-from bench.published_patterns import DEEPSEEK_V3_PATTERNS, O200K_PATTERN
+from bench.published_patterns import CL100K_PATTERN, DEEPSEEK_V3_PATTERNS, O200K_PATTERN
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.tokens.definition import read_definition
 from headrace.tokens.special import own_ids
 from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 from headrace.tokens.training import train
+from headrace.tokens.vocabulary import token_bytes
 
 FIXTURES = SHARED / "fixtures" / "tokenizers"
 SENTENCEPIECE = SpecialTokens(eod="</s>", bos="<s>")
@@ -87,11 +88,21 @@ def byte_level_pipelines(definition: dict[str, Any]) -> dict[str, Pipeline]:
     return {
         "GPT-2": Pipeline(definition, GPT2_PATTERN),
         "Llama 3 pattern": Pipeline(with_pattern(definition, LLAMA3_PATTERN), LLAMA3_PATTERN),
+        "cl100k pattern": Pipeline(with_pattern(definition, CL100K_PATTERN), CL100K_PATTERN),
         "o200k pattern": Pipeline(with_pattern(definition, O200K_PATTERN), O200K_PATTERN),
         "GPT-NeoX": Pipeline(gpt_neox(definition), None),
         "StarCoder": Pipeline(starcoder(definition), None),
         "DeepSeek-V3": Pipeline(with_splits(definition, *DEEPSEEK_V3_PATTERNS), None),
     }
+
+
+def ranks(definition: dict[str, Any]) -> dict[bytes, int]:
+    """Token -> id of a byte-level vocabulary whose ids rise with the ranks of the merges, without special tokens."""
+    special = {token["id"] for token in definition["added_tokens"]}
+    found = {piece: i for i, piece in enumerate(token_bytes(definition)) if piece and i not in special}
+    # Merges known through ranks alone would make <|endoftext|> of GPT-2's vocabulary a word of the text.
+    found.pop(b"<|endoftext|>", None)
+    return found
 
 
 def sentencepiece() -> dict[str, dict[str, Any]]:
