@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line
@@ -9,7 +10,7 @@ from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, whole
 from headrace.report.palette import hue
 
-EDGE, PLOT, GAP = 20, 90, 24
+EDGE, PLOT, GAP = 20, 90, 56
 LEAST = 560  # panels stand side by side where there is room for two
 
 
@@ -72,7 +73,7 @@ def _panel(source: Lengths, index: int, left: float, top: float, span: float, fi
         drawn.append(box(x + 1, base - tall, wide - 2, tall, "outline"))
         parts.append(element("g", drawn))
     parts.append(line(left, base, left + span, base, "axis"))
-    every = max(1, round(40 / wide + 0.49))
+    every = max(1, math.ceil(46 / wide))  # "512 Ki" is 39 wide
     for k in range(first, last + 2):
         if (k - first) % every == 0:
             x = left + (k - first) * wide
