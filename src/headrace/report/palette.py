@@ -41,6 +41,8 @@ TEXTURES = (
     "M0 4l4-4l4 4v3l-4-4l-4 4z",  # chevrons
     "M1 1h6v6h-6zM3 3v2h2v-2z",  # frames
 )
+# Each texture in each hue.
+FILLS = len(TEXTURES) * len(REASON_HUES)
 
 _LIGHT = {
     "page": "#f6f7f8",
@@ -73,8 +75,13 @@ def hue(index: int) -> str:
 
 
 def texture(index: int) -> str:
-    """The class of the fill of the ``index``-th reason; beyond eight they come again."""
-    return f"r{index % len(TEXTURES)}"
+    """The class of the fill of the ``index``-th reason; beyond :data:`FILLS` they come again."""
+    return f"r{index % FILLS}"
+
+
+def _reason_hue(index: int) -> int:
+    """Hues in turn, shifted by one each time the textures come round."""
+    return (index + index // len(TEXTURES)) % len(REASON_HUES)
 
 
 def textures() -> Markup:
@@ -83,14 +90,14 @@ def textures() -> Markup:
         element(
             "pattern",
             element("rect", width=8, height=8, class_="ground"),
-            element("path", d=path, class_="figure"),
+            element("path", d=TEXTURES[i % len(TEXTURES)], class_="figure"),
             id=f"texture-{i}",
             class_=f"tile{i}",
             width=8,
             height=8,
             patternUnits="userSpaceOnUse",
         )
-        for i, path in enumerate(TEXTURES)
+        for i in range(FILLS)
     ]
     return element("defs", tiles)
 
@@ -115,8 +122,7 @@ def chart_style() -> Markup:
         f".c{i}{{--hue:var(--c{i})}}.chart .fill.c{i}{{fill:var(--c{i})}}.chart .stroke.c{i}{{stroke:var(--c{i})}}"
         for i in range(len(HUES))
     ) + "".join(
-        f".chart .fill.r{i}{{fill:url(#texture-{i})}}.tile{i}{{--hue:var(--r{i % len(REASON_HUES)})}}"
-        for i in range(len(TEXTURES))
+        f".chart .fill.r{i}{{fill:url(#texture-{i})}}.tile{i}{{--hue:var(--r{_reason_hue(i)})}}" for i in range(FILLS)
     )
     return Markup(
         f".chart{{font:12px {FONT};font-variant-numeric:tabular-nums}}"

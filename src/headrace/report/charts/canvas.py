@@ -147,7 +147,9 @@ def flow(entries: list[Entry], x: float, y: float, width: float) -> tuple[Markup
         if entry.drawn is not None:
             parts.append(element("g", entry.drawn, transform=f"translate({at + 5:.1f} {row - 4:.1f})"))
         else:
-            parts.append(box(at, row - 9, 10, 10, entry.swatch, rx=2))
+            # Moved as a whole, so that a texture begins at its corner.
+            swatch = box(0, 0, 12, 12, entry.swatch, rx=2)
+            parts.append(element("g", swatch, transform=f"translate({at - 1:.1f} {row - 10:.1f})"))
         for number, text in enumerate(lines):
             row += 15 if number else 0
             parts.append(label(text, at + 16, row))
