@@ -16,6 +16,7 @@ ROOMS = (
     *(
         "evaluate",
         "train",
+        "environment",
         "report",
         "graph",
         "run_folder",
