@@ -11,23 +11,33 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src"
 # From the bottom up; a room may import those before it. docs/design.md says what each holds.
-ROOMS = (
-    *("visible", "errors", "flow", "functions", "recipe", "documents", "select", "tokens", "sequence", "model"),
-    *(
-        "evaluate",
-        "train",
-        "environment",
-        "report",
-        "graph",
-        "run_folder",
-        "rehearsal",
-        "pipeline",
-        "planning",
-        "inquiry",
-        "leftovers",
-    ),
-    *("inquiry", "leftovers", "withdrawal", "soundness", "doctor", "cli"),
-)
+ROOMS = [
+    "visible",
+    "errors",
+    "flow",
+    "functions",
+    "recipe",
+    "documents",
+    "select",
+    "tokens",
+    "sequence",
+    "model",
+    "evaluate",
+    "train",
+    "environment",
+    "report",
+    "graph",
+    "run_folder",
+    "rehearsal",
+    "pipeline",
+    "planning",
+    "inquiry",
+    "leftovers",
+    "withdrawal",
+    "soundness",
+    "doctor",
+    "cli",
+]
 
 
 def modules() -> dict[str, Path]:

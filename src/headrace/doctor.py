@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace import __version__
-from headrace.environment import memory_limit, version, versions
-from headrace.planning.machine import cores
+from headrace.environment import cores, memory_limit, version, versions
 from headrace.report.numbers import size
 
 # A worker with all libraries imported takes some 200 MB before it does anything; two of them and the coordinator.

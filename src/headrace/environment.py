@@ -8,13 +8,16 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from headrace.planning.machine import cores
-
 # Those whose version can change what a run makes, or how fast.
 LIBRARIES = ("numpy", "numba", "pyarrow", "tokenizers", "torch")
 PROCESSOR = Path("/proc/cpuinfo")
 # One folder a GPU (NVIDIA's driver, README, "The /proc interface"); asking torch would cost its import.
 GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def version(name: str) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
+
+from headrace.environment import cores
 
 # A worker imports its libraries before its first task.
 START = 0.8
@@ -37,11 +38,6 @@ class Machine:
         own = cores()
         wanted = workers or own
         return Machine(wanted, UTILISATION * _measure() * wanted / own)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _measure() -> float:
