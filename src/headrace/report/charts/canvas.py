@@ -12,6 +12,9 @@ from headrace.report.palette import chart_style, hue, variables
 WIDTH = 960  # units of a view box, on a wide page and in a file
 NARROW = 440  # in a window of 500 pixels, where a unit is a pixel then
 SIZE = 12  # pixels of ordinary chart text
+BOLD = 1.12 * SIZE  # as wide as bold text of that size
+# Widths in DejaVu Sans, the widest of the fonts that a page may get.
+_SLIM, _BROAD = frozenset(" .,:;!|'()[]{}/\\ijlftrI"), frozenset("mwMW@%&…→≈")
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,13 @@ class Chart:
 
 def text_width(text: str, size: float = SIZE) -> float:
     """About how many pixels wide a text is; on the wide side, since the reader's font is not known."""
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return size * (0.54 * (len(text) - wide) + wide)
+    return size * sum(map(_em, text))
+
+
+def _em(c: str) -> float:
+    if c in _BROAD or unicodedata.east_asian_width(c) in "WF":
+        return 1.0
+    return 0.41 if c in _SLIM else 0.76 if c.isupper() else 0.64
 
 
 def fitted(text: str, width: float, size: float = SIZE) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line
+from headrace.report.charts.canvas import BOLD, WIDTH, Chart, Entry, box, fitted, flow, label, line, text_width
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, whole
 from headrace.report.palette import hue
@@ -55,7 +55,7 @@ def _panel(source: Lengths, index: int, left: float, top: float, span: float, fi
     base = top + 20 + PLOT
     peak = f"{whole(max(source.read, default=0))} at most"
     parts = [
-        label(fitted(source.source, span - 7 * len(peak)), left, top + 12, "strong"),
+        label(fitted(source.source, span - text_width(peak) - 12, BOLD), left, top + 12, "strong"),
         label(peak, left + span, top + 12, "end muted"),
     ]
     for k in range(first, last + 1):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.report.charts.canvas import (
+    BOLD,
     WIDTH,
     Chart,
     Entry,
@@ -130,8 +131,8 @@ def _stage_names(stages: list[LossStage], low: float, high: float, width: float)
     ends: list[float] = []
     placed = []
     for stage in stages:
-        name = fitted(stage.name, span)
-        half = text_width(name) / 2
+        name = fitted(stage.name, span, BOLD)
+        half = text_width(name, BOLD) / 2
         middle = LEFT + scale * ((stage.start + stage.end) / 2 - low)
         middle = min(max(middle, LEFT + half), width - RIGHT - half)
         row = next((r for r, end in enumerate(ends) if end + 10 < middle - half), len(ends))

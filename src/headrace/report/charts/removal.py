@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line
+from headrace.report.charts.canvas import BOLD, WIDTH, Chart, Entry, box, fitted, flow, label, line
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
 from headrace.report.palette import texture
@@ -40,7 +40,7 @@ def removal_chart(bars: list[RemovalBar], reasons: list[str], width: float = WID
     span = width - 2 * EDGE
     fills = {reason: f"fill {texture(i)}" for i, reason in enumerate(reasons)}
     for bar in bars:
-        parts.append(label(fitted(bar.source, span), EDGE, y + 12, "strong"))
+        parts.append(label(fitted(bar.source, span, BOLD), EDGE, y + 12, "strong"))
         y += 18
         x = float(EDGE)
         for name, n, class_ in _pieces(bar, fills):

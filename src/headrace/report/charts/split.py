@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, fitted, flow, label, line, text_width, ticks
+from headrace.report.charts.canvas import BOLD, WIDTH, Chart, Entry, box, fitted, flow, label, line, text_width, ticks
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import passes, percent, round_number, short
 from headrace.report.palette import hue
@@ -62,7 +62,7 @@ def split_chart(stages: list[SplitStage], sources: list[str], width: float = WID
     y = 2.0
     for stage in stages:
         tokens = f"{short(stage.tokens)} tokens"
-        parts.append(label(fitted(stage.name, span - text_width(tokens) - 12), EDGE, y + 12, "strong"))
+        parts.append(label(fitted(stage.name, span - text_width(tokens) - 12, BOLD), EDGE, y + 12, "strong"))
         parts.append(label(tokens, width - EDGE, y + 12, "end muted"))
         y += 18
         parts += _bar(stage, sources, scale, y, hatched)
