@@ -104,9 +104,10 @@ def test_removed_tokens_are_said_to_be_an_estimate(drawn):
     assert "Tokens removed (estimate)" in drawn.text
     assert "≈ 3.40 k" in drawn.text
     # Without a kept document there is no rate, and nothing is estimated; without a removed one it is nothing.
+    assert python.removed_tokens("holdout") == 0
     bare = replace(python, tokens=0, stored_bytes=0)
     assert bare.removed_tokens("short") is None
-    assert others[0].removed_tokens("short") == 0
+    assert others[0].removed_tokens("duplicate") is None
 
 
 def test_what_was_not_made_is_absent():

@@ -64,8 +64,10 @@ class SourceFacts:
         tokenised, so their bytes are taken to give as many tokens as those of the source's kept documents.
 
         Returns:
-            The estimate, None where nothing of the source was tokenised.
+            The estimate, None where nothing of the source was tokenised or its lengths were not looked at.
         """
+        if self.lengths is None:
+            return None
         gone = sum(self.removed_bytes.values()) if reason is None else self.removed_bytes.get(reason, 0)
         rate = self.bytes_a_token
         return 0.0 if not gone else None if rate is None else gone / rate
