@@ -72,13 +72,14 @@ pipeline.run(load_recipe(recipe), run, workers=2, listener=listen)
 """
 
 
-def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finished, tmp_path):
-    """SIGKILL of the coordinator twice at a random moment of each artifact, each time followed by a new run."""
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finished, tmp_path, times):
+    """SIGKILL of the coordinator at a random moment of each artifact, each time followed by a new run."""
     rng, run = random.Random(0), tmp_path / "run"
     names = [e["artifact"] for e in read_events(finished) if e["event"] == "artifact" and e["state"] == "published"]
     assert len(names) == 12
     for name in names:
-        for _ in range(2):
+        for _ in range(times):
             after, moment = rng.choice([1, 1, 2, 3, 5, 8]), rng.uniform(0.0, 0.15)
             command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(after), str(moment)]
             assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name

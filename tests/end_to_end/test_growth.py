@@ -83,13 +83,15 @@ def test_the_bytes_are_those_of_a_first_run(grown, tmp_path, change):
         assert taken[kind, phase] > 0
 
 
-def test_killed_while_it_grows_the_bytes_are_the_same(grown, tmp_path):
+@pytest.mark.parametrize("events", [(2,), pytest.param((1, 2, 3), marks=pytest.mark.slow)], ids=str)
+def test_killed_while_it_grows_the_bytes_are_the_same(grown, tmp_path, events):
+    """SIGKILL of the coordinator after so many events of each artifact."""
     corpus, run = grown
     add_files(corpus)
     headrace("run", corpus / "recipe.yaml", "--out", tmp_path / "anew", "--workers", 2)
     names = json.loads(headrace("digest", tmp_path / "anew", "--json").stdout)["artifacts"]
     for name in names:
-        for left in (1, 2, 3):
+        for left in events:
             command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(left), "0"]
             assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name
     headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
