@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.flow.exchange import Spill, gather, partition_bytes, partition_counts, read_partition, sorted_partition
 from headrace.flow.step import Step
+from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
 
 PLAIN = np.dtype([("a", "<u8"), ("b", "<i4")])
@@ -42,7 +42,7 @@ def write(tmp_path, tasks, partitions, memory, payloads=None):
     """Spill each task's records in small pieces."""
     (tmp_path / "artifacts" / f"{Nothing().name}.partial" / "plan").mkdir(parents=True, exist_ok=True)
     plan = tmp_path / "artifacts" / f"{Nothing().name}.partial" / "plan" / "map.json"
-    plan.write_text(json.dumps([{}] * len(tasks)))
+    write_sealed(plan, {"tasks": [{}] * len(tasks)})
     for task, records in enumerate(tasks):
         ctx = context(tmp_path, "map", task, memory)
         with Spill(ctx, "x", records.dtype, partitions, payload=payloads is not None) as spill:
