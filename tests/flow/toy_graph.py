@@ -1,6 +1,7 @@
 """A small graph of real steps (a source, an exchange, a fold) for the tests of the flow, and a coordinator to kill.
 
-Run as a program: ``python toy_graph.py RUN WORKERS``. The file RUN/toy.json holds the parameters.
+Run as a program: ``python toy_graph.py RUN WORKERS [EVENTS]``, which kills itself after so many events. The file
+RUN/toy.json holds the parameters.
 """
 
 from __future__ import annotations
@@ -176,5 +177,17 @@ def coordinate(run: Path, workers: int, memory: int = 64 << 20, listener=None) -
             log.close()
 
 
+def suicide(events: int):
+    """A listener that kills this process at an event."""
+
+    def hear(event: dict) -> None:
+        nonlocal events
+        events -= 1
+        if events == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hear
+
+
 if __name__ == "__main__":
-    coordinate(Path(sys.argv[1]), int(sys.argv[2]))
+    coordinate(Path(sys.argv[1]), int(sys.argv[2]), listener=suicide(int(sys.argv[3])) if sys.argv[3:] else None)
