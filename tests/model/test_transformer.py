@@ -285,5 +285,5 @@ def test_a_vocabulary_too_small_and_shapes_that_do_not_fit_are_refused():
         resolve(ModelSection(preset="crystalcoder-7b"), 50_000)
     with pytest.raises(ValueError, match="not a multiple of heads"):
         ModelSection(width=100, heads=3)
-    with pytest.raises(UserError, match="rotary_dim 16 must be even and at most"):
+    with pytest.raises(UserError, match="rotary_dim 16 is not even and at most"):
         resolve(ModelSection(heads=32), 100)

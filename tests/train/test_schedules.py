@@ -80,21 +80,21 @@ def test_constant_and_degenerate_lengths():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"schedule": {"shape": "pieces"}}, "give `pieces` with `shape: pieces`"),
-        ({"schedule": {"pieces": [{"start": 0, "end": 1, "steps": 2}]}}, "give `pieces` with `shape: pieces`"),
+        ({"schedule": {"shape": "pieces"}}, "`pieces` and `shape: pieces` belong together"),
+        ({"schedule": {"pieces": [{"start": 0, "end": 1, "steps": 2}]}}, "`pieces` and `shape: pieces` belong together"),
         (
             {
                 "schedule": {"shape": "pieces", "pieces": [{"start": 0, "end": 1, "steps": 2}]},
                 "optimizer": {"learning_rate": 1},
             },
-            "leave out optimizer.learning_rate",
+            "`schedule: pieces` states every rate itself",
         ),
         (
             {"schedule": {"shape": "pieces", "warmup": 3, "pieces": [{"start": 0, "end": 1, "steps": 2}]}},
-            "leave out warmup",
+            "`shape: pieces` states every rate itself",
         ),
         ({"batch": 10, "micro_batch": 4}, "not a multiple of micro_batch"),
-        ({"optimizer": {"betas": [0.9, 1.0]}}, "must lie in"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, "not from 0 to below 1"),
     ],
 )
 def test_sections_that_contradict_themselves_are_refused(values, message):
