@@ -68,11 +68,11 @@ def expected(recipe: Recipe, rows: list[dict[str, Any]]) -> tuple[list[str | Non
     split, test = recipe.split, recipe.split.test
     splits = ["test" if x < test else "validation" if x < test + split.validation else "train" for x in u]
     key = keyed(salt(recipe.seed, "elect"), ids)
-    reason: list[str | None] = [None] * len(rows)
+    reason: list[str | None] = [None if text else "empty" for text in texts]
     evidence: list[dict | None] = [None] * len(rows)
     if recipe.filters.short:
         for i, text in enumerate(texts):
-            if len(clean_text(text)) < recipe.filters.short.min_characters:
+            if text and len(clean_text(text)) < recipe.filters.short.min_characters:
                 reason[i] = "short"
                 evidence[i] = {"clean_length": len(clean_text(text)), "limit": recipe.filters.short.min_characters}
     wanted = recipe.deduplicate
@@ -144,7 +144,7 @@ def check(artifact, recipe: Recipe, rows: list[dict[str, Any]]) -> list[str | No
         count = counts[source]
         assert count["documents"] == len(mine) == count["kept"] + sum(count["removed"].values())
         assert count["removed"] == {
-            r: n for r in ("short", "duplicate", "holdout") if (n := sum(reason[i] == r for i in mine))
+            r: n for r in ("empty", "short", "duplicate", "holdout") if (n := sum(reason[i] == r for i in mine))
         }
         assert count["splits"] == {s: sum(splits[i] == s and reason[i] is None for i in mine) for s in SPLITS}
     for name, why in (("duplicates", "duplicate"), ("holdout", "holdout")):

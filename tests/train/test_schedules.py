@@ -81,7 +81,10 @@ def test_constant_and_degenerate_lengths():
     ("values", "message"),
     [
         ({"schedule": {"shape": "pieces"}}, "`pieces` and `shape: pieces` belong together"),
-        ({"schedule": {"pieces": [{"start": 0, "end": 1, "steps": 2}]}}, "`pieces` and `shape: pieces` belong together"),
+        (
+            {"schedule": {"pieces": [{"start": 0, "end": 1, "steps": 2}]}},
+            "`pieces` and `shape: pieces` belong together",
+        ),
         (
             {
                 "schedule": {"shape": "pieces", "pieces": [{"start": 0, "end": 1, "steps": 2}]},
