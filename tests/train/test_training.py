@@ -144,7 +144,7 @@ def test_resumed_from_every_step_it_ends_the_same(tmp_path, sequence):
         (folder / "metrics.jsonl").write_bytes((whole.folder / "metrics.jsonl").read_bytes())
         part = stage(folder, sequence, 9, seed=77, checkpoint_every=100)
         seen: list[int] = []
-        done = train(part, {}, lambda step, loss: seen.append(step))
+        done = train(part, {}, lambda step, loss, seen=seen: seen.append(step))
         assert seen == list(range(step + 1, 10))
         for name, tensor in whole.model.state_dict().items():
             assert torch.equal(tensor, part.model.state_dict()[name])
