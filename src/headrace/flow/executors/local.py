@@ -147,7 +147,8 @@ class LocalExecutor:
             if running and (alone or self._exclusive or len(running) >= self.workers):
                 return
             free = self.memory - sum(worker.memory for worker in running)
-            if running and free < max(request.least, min(wanted, self.memory // self.workers)):
+            share = min(wanted, self.memory // self.workers) if request.most is None else wanted
+            if running and free < max(request.least, share):
                 return
             self._waiting.popleft()
             threads, again = self.workers if request.exclusive else 1, request in self._deaths

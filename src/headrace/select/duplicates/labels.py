@@ -7,6 +7,7 @@ Three files are written, of a row number's width for each document: ``labels.bin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -35,9 +36,14 @@ Pairs = Iterable[npt.NDArray[np.unsignedinteger]]
 """Chunks of unsigned[n, 2]: pairs of different rows, the smaller first."""
 
 
+def needed(rows: int) -> int:
+    """The bytes of a budget that union-find over this many rows fits."""
+    return math.ceil(2 * rows * row_dtype(rows).itemsize / UNION_SHARE)
+
+
 def fits(rows: int, memory: int) -> bool:
     """Whether union-find over this many rows fits a budget in bytes."""
-    return 2 * rows * row_dtype(rows).itemsize <= memory * UNION_SHARE
+    return needed(rows) <= memory
 
 
 def label(ctx: TaskContext, rows: int, near: Callable[[], Pairs], exact: Callable[[], Pairs]) -> Counts:

@@ -82,6 +82,15 @@ def high_bits(keys: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]
     return (((keys >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
+# What the fold uses besides its two arrays; with all of the budget it would keep others from working beside it.
+MORE = 64 << 20
+
+
+def _components_memory(spec: dict[str, Any]) -> int:
+    """What union-find makes use of."""
+    return int(spec["arrays"]) + MORE
+
+
 @dataclass(frozen=True)
 class Duplicates(Step):
     """The sidecar of duplicates.
@@ -123,7 +132,7 @@ class Duplicates(Step):
             Phase("partition", _plan_shards, self._partition),
             Phase("edges", self._plan_edges, self._edges),
             Phase("exact", self._plan_exact, self._exact),
-            Phase("components", lambda ctx: [{}], self._components),
+            Phase("components", self._plan_components, self._components, most=_components_memory),
             Phase("publish", _plan_shards, self._publish),
         ]
 
@@ -176,6 +185,11 @@ class Duplicates(Step):
         return _stars(ctx, "ids", ID, spec["partition"], ("high", "low"))
 
     # Phase "components".
+
+    def _plan_components(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        from headrace.select.duplicates.labels import needed
+
+        return [{"arrays": needed(ctx.input("documents").rows)}]
 
     def _components(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.select.duplicates.labels import label
