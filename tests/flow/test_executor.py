@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,10 @@ class Holding(Step):
         mine = ctx.run / f"holding-{ctx.task}"
         mine.write_text(str(ctx.memory))
         time.sleep(0.05)
-        held = [int(path.read_text() or 0) for path in ctx.run.glob("holding-*") if path.exists()]
+        held = []
+        for path in ctx.run.glob("holding-*"):
+            with suppress(FileNotFoundError):  # another has just ended
+                held.append(int(path.read_text() or 0))
         mine.unlink()
         loaded = len(exchange._gather.signatures)  # type: ignore[attr-defined]
         return {
