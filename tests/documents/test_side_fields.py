@@ -129,7 +129,7 @@ def arrays(draw: st.DrawFn, rows: int, depth: int = 2) -> pa.Array:
         made = pa.MapArray.from_arrays(pa.array(ends, pa.int32()), keys, draw(arrays(6, depth - 1)))
     elif shape == "dictionary":
         indices = pa.array(draw(st.lists(st.none() | st.integers(0, 5), min_size=rows, max_size=rows)), pa.int8())
-        made = pa.DictionaryArray.from_arrays(indices, leaf(draw, draw(LEAVES), 6))
+        made = pa.DictionaryArray.from_arrays(indices, draw(arrays(6, depth - 1)))
     elif shape == "runs":
         if rows == 0:
             return pa.nulls(0)

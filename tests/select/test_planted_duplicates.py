@@ -12,7 +12,6 @@ import duplicate_graph as graph
 import numpy as np
 import pytest
 
-from headrace.documents.readers.streams import zstd
 from headrace.recipe.schema import Recipe
 from headrace.select.clean import clean, clean_text
 from headrace.select.duplicates.jaccard import text_jaccard
@@ -79,12 +78,22 @@ def reference_fingerprints(text: str) -> list[int] | None:
 def corpus(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Documents, and the planted pairs as rows of them."""
     out = tmp_path_factory.mktemp("corpus")
-    program = [sys.executable, str(shared / "corpus" / "build.py"), str(out), "--mb", "40", "--plant", "0.2"]
+    program = [
+        sys.executable,
+        str(shared / "corpus" / "build.py"),
+        str(out),
+        "--mb",
+        "40",
+        "--plant",
+        "0.2",
+        "--format",
+        "jsonl",
+    ]
     subprocess.run(program, check=True, capture_output=True)
     rows: list[dict[str, Any]] = []
     at: dict[tuple[str, int], int] = {}
-    for path in sorted(out.glob("*/*.jsonl.zst")):
-        with zstd.open(path, "rt", encoding="utf-8") as f:
+    for path in sorted(out.glob("*/*.jsonl")):
+        with path.open(encoding="utf-8", newline="\n") as f:
             for line, record in enumerate(f):
                 at[f"{path.parent.name}/{path.name}", line] = len(rows)
                 text = json.loads(record)["text"]

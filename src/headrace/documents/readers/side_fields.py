@@ -209,8 +209,9 @@ def _struct(array: pa.Array) -> list[Any]:
 
 
 def _dictionary(array: pa.Array) -> list[Any]:
-    used = array.indices.drop_null().unique()
-    values = dict(zip(used.to_pylist(), json_values(array.dictionary.take(used)), strict=True))
+    used = array.indices.drop_null().unique().to_pylist()
+    # By slices and not by `take`, which knows no views, unions and runs (pyarrow 26).
+    values = {index: json_values(array.dictionary.slice(index, 1))[0] for index in used}
     return [None if index is None else values[index] for index in array.indices.to_pylist()]
 
 
