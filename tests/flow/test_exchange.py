@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.flow.exchange import Spill, gather, partition_bytes, partition_counts, read_partition, sorted_partition
+from headrace.flow.exchange import Spill, partition_bytes, partition_counts, read_partition, sorted_partition
 from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
@@ -119,12 +119,3 @@ def test_a_task_without_records_leaves_an_empty_spill(tmp_path):
     reduce = context(tmp_path, "reduce", 0, 1 << 20)
     assert partition_counts(reduce, "map", "x").tolist() == [0, 0]
     assert list(sorted_partition(reduce, "map", "x", 1, PLAIN, ("a",))) == []
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=30))
-def test_gather_equals_slicing(pairs):
-    data = np.arange(60)
-    starts = np.array([p[0] for p in pairs], dtype=np.int64)
-    lengths = np.array([p[1] for p in pairs], dtype=np.int64)
-    want = [x for start, length in pairs for x in range(start, start + length)]
-    assert gather(data, starts, lengths).tolist() == want

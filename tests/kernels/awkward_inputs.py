@@ -52,9 +52,9 @@ def buffers() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def flow() -> Made:
     """Keys, the radix sort and the exchange's gather."""
-    from headrace.flow.exchange import gather
     from headrace.flow.keys import keyed, salt
     from headrace.flow.radix import sort_words
+    from headrace.flow.stretches import gather
 
     rng = np.random.default_rng(1)
     for n in (0, 1, 2, 16, 17, 70, 700):
@@ -292,9 +292,10 @@ def tokens() -> Made:
 
 def sequence() -> Made:
     """Cuts, packing, moving and the loader's description of rows."""
+    from headrace.flow.stretches import copy
     from headrace.sequence.cuts import character_cuts
     from headrace.sequence.pack import best_fit, concatenate, rows_of
-    from headrace.sequence.place import collect, copy
+    from headrace.sequence.place import collect
     from headrace.sequence.windows import PADDING, describe, unpack_targets
 
     rng = np.random.default_rng(4)

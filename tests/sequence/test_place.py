@@ -1,4 +1,4 @@
-"""The kernels that move tokens, against plain slices."""
+"""The kernel that moves tokens, against plain slices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.sequence.place import collect, copy
+from headrace.sequence.place import collect
 
 
 @given(st.data())
@@ -25,17 +25,3 @@ def test_collect_equals_slices_of_ended_documents(data: st.DataObject) -> None:
     collect(tokens, starts, lengths, np.array(offsets, np.int32), np.array(counts, np.int32), 99, out, at)
     expected = [[*documents[d], 99][o : o + n] for d, o, n in zip(segments, offsets, counts, strict=True)]
     assert out.tolist() == [t for part in expected for t in part]
-
-
-@given(st.binary(max_size=40), st.data())
-@settings(deadline=None)
-def test_copy_equals_slice_assignment(raw: bytes, data: st.DataObject) -> None:
-    source, out = np.frombuffer(raw, dtype=np.uint8), np.zeros(50, dtype=np.uint8)
-    expected = out.copy()
-    moves = data.draw(st.lists(st.tuples(st.integers(0, len(raw)), st.integers(0, len(raw)), st.integers(0, 10))))
-    moves = [(a, min(n, len(raw) - a), to) for a, n, to in moves]
-    for a, n, to in moves:
-        expected[to : to + n] = source[a : a + n]
-    starts, lengths, at = (np.array([move[i] for move in moves], dtype=np.int64) for i in range(3))
-    copy(source, starts, lengths, out, at)
-    assert (out == expected).all()

@@ -20,6 +20,7 @@ import numpy as np
 
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.kernels import kernel
+from headrace.flow.stretches import copy_stretch
 from headrace.flow.task import TaskContext
 
 # A run is held twice while it is put in order (records and the ordered copy), and a task has other data too, such as a
@@ -170,36 +171,9 @@ def _spread_bytes(
     start = 0
     for i in range(len(partition)):
         to = at[partition[i]]
-        for k in range(lengths[i]):
-            out[to + k] = payload[start + k]
+        copy_stretch(payload, start, lengths[i], out, to)
         start += lengths[i]
         at[partition[i]] = to + lengths[i]
-
-
-@kernel
-def _gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
-    at = 0
-    for i in range(starts.size):
-        start = starts[i]
-        for k in range(lengths[i]):
-            out[at + k] = data[start + k]
-        at += lengths[i]
-
-
-def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Stretches of an array, one after another.
-
-    Args:
-        data: any 1-D dtype that Numba knows.
-        starts: int64[n], where each stretch begins.
-        lengths: int64[n].
-
-    Returns:
-        The concatenation of ``data[start : start + length]``, of ``data``'s dtype.
-    """
-    out = np.empty(int(lengths.sum()), dtype=data.dtype)
-    _gather(data, starts.astype(np.int64, copy=False), lengths.astype(np.int64, copy=False), out)
-    return out
 
 
 def _index(ctx: TaskContext, phase: str, name: str, task: int, partition: int | None = None) -> np.ndarray:

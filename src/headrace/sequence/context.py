@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.flow.keys import salt
+from headrace.flow.stretches import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.fim import PLAIN
 from headrace.sequence.fim_context import transform_windows
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.place import copy
 from headrace.sequence.store import SEGMENT
 from headrace.sequence.windows import PADDING
 

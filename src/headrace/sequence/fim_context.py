@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.flow.exchange import gather
+from headrace.flow.stretches import gather
 from headrace.sequence.fim import PLAIN, arrange, draw
 from headrace.tokens.engine import Encoded, Engine, Texts, special_id
 

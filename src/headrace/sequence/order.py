@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.flow.exchange import partition_bytes, partition_counts, read_partition
+from headrace.flow.stretches import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.context import Laid, rearrange
 from headrace.sequence.layout import MOVED
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.place import copy
 from headrace.sequence.scatter import row_keys
 from headrace.sequence.store import SEGMENT, schema
 from headrace.sequence.windows import KINDS, PADDING

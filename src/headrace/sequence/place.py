@@ -1,10 +1,11 @@
-"""Moving tokens: out of the store into segments, and out of segments into rows."""
+"""Moving tokens out of the store into segments."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from headrace.flow.kernels import kernel
+from headrace.flow.stretches import copy_stretch
 
 
 @kernel
@@ -33,24 +34,6 @@ def collect(
     for i in range(starts.size):
         source, target = starts[i] + offsets[i], at[i]
         inside = min(counts[i], lengths[i] - offsets[i])
-        for k in range(inside):
-            out[target + k] = tokens[source + k]
+        copy_stretch(tokens, source, inside, out, target)
         if inside < counts[i]:
             out[target + inside] = end
-
-
-@kernel
-def copy(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
-    """Copy stretches of bytes.
-
-    Args:
-        data: uint8, flat.
-        starts: int64[n], where each stretch begins in ``data``.
-        lengths: int64[n], bytes.
-        out: uint8, flat, filled where stretches go.
-        at: int64[n], where each goes in ``out``.
-    """
-    for i in range(starts.size):
-        source, target = starts[i], at[i]
-        for k in range(lengths[i]):
-            out[target + k] = data[source + k]

@@ -12,12 +12,13 @@ import numpy as np
 
 from headrace.flow.exchange import Spill, partition_counts, read_partition
 from headrace.flow.keys import keyed, salt
+from headrace.flow.stretches import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.fim import PLAIN, PSM, SPM
 from headrace.sequence.layout import CUT, MOVED
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.place import collect, copy
+from headrace.sequence.place import collect
 from headrace.sequence.taking import CHAT
 from headrace.tokens.store import TokenShard, open_shard
 

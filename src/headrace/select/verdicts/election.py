@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.flow.exchange import gather
 from headrace.flow.keys import keyed, salt
+from headrace.flow.stretches import gather
 from headrace.select.verdicts.groups import best_of_groups, find_groups, index_groups
 
 # Members looked at together: a partition's slices of a few hundred cost more to begin with than to look at.

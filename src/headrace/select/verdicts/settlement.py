@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from headrace.flow.exchange import gather
+from headrace.flow.stretches import gather
 from headrace.select.verdicts.election import Chunks, Lost, Members, by_row, elect, gathered, losers
 from headrace.select.verdicts.evidence import DECISION, HOLDOUT, REASONS
 from headrace.select.verdicts.greedy import decide_greedily
