@@ -62,7 +62,7 @@ ROWS = {
 PHASES = {
     "candidates": (("duplicates edges", "duplicates exact", "duplicates publish"), True),
     "components": (("duplicates components",), False),
-    "verdicts": (("verdicts judge", "verdicts settle", "verdicts publish"), True),
+    "verdicts": (("verdicts filter", "verdicts deduplicate", "verdicts publish"), True),
 }
 HEADER = """\
 # What `headrace plan` reckons with: rates of one core, bytes on disk, bytes in memory, each with its measurement.

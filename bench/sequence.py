@@ -1,4 +1,4 @@
-"""Building sequences from tokens: choose, (fill in the middle,) pack, order, write."""
+"""Building sequences from tokens: sample, (fill in the middle,) pack, shuffle, write."""
 
 from __future__ import annotations
 

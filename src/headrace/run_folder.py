@@ -40,8 +40,8 @@ def preload() -> None:
     from headrace.select.contamination import matching  # noqa: F401
     from headrace.select.duplicates import fingerprints, labels  # noqa: F401
     from headrace.select.measures import text_statistics, visible_text  # noqa: F401
-    from headrace.select.verdicts import settlement  # noqa: F401
-    from headrace.sequence import order, pack, scatter  # noqa: F401
+    from headrace.select.verdicts import deduplication  # noqa: F401
+    from headrace.sequence import packing, repartition, shuffle  # noqa: F401
     from headrace.tokens import load  # noqa: F401
 
 

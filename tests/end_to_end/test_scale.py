@@ -41,7 +41,7 @@ def test_components_on_disk(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_in_the_middle_it_redoes_nothing_that_was_done(tmp_path: Path) -> None:
     run = tmp_path / "1000000"
-    for phase in ("sign", "edges", "settle"):
+    for phase in ("sign", "edges", "deduplicate"):
         process = subprocess.Popen(command(tmp_path, 1_000_000, "2GB"), cwd=ROOT, stdout=subprocess.DEVNULL)
         while not any(event["event"] == "task" and event["phase"] == phase for event in read_events(run)):
             assert process.poll() is None
@@ -54,4 +54,12 @@ def test_killed_in_the_middle_it_redoes_nothing_that_was_done(tmp_path: Path) ->
         (event["artifact"], event["phase"], event["task"]) for event in read_events(run) if event["event"] == "task"
     )
     assert set(done.values()) == {1}
-    assert {phase for _, phase, _ in done} >= {"sign", "partition", "edges", "exact", "components", "publish", "settle"}
+    assert {phase for _, phase, _ in done} >= {
+        "sign",
+        "partition",
+        "edges",
+        "exact",
+        "components",
+        "publish",
+        "deduplicate",
+    }

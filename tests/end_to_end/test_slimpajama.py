@@ -2,7 +2,8 @@
 
 The steps are those of Cerebras' scripts: ``normalize_text.py``, ``filter.py``, ``to_hash.py`` (datasketch, one update
 a shingle), ``generate_duplicate_pairs.py`` and ``generate_connected_components.py``. Which document of a component is
-kept is left to chance there and to election here, so components are compared, and that one document of each stays.
+kept is left to chance there and to an order of preference here, so components are compared, and that one document of
+each stays.
 """
 
 from __future__ import annotations

@@ -294,7 +294,7 @@ def sequence() -> Made:
     """Cuts, packing, moving and the loader's description of rows."""
     from headrace.flow.stretches import copy
     from headrace.sequence.cuts import character_cuts
-    from headrace.sequence.pack import best_fit, concatenate, rows_of
+    from headrace.sequence.packing import best_fit, concatenate, rows_of
     from headrace.sequence.place import collect
     from headrace.sequence.windows import PADDING, describe, unpack_targets
 

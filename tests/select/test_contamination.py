@@ -26,7 +26,7 @@ from headrace.recipe.schema import Decontaminate
 from headrace.select.contamination.benchmarks import Item, list_benchmarks, read_items
 from headrace.select.contamination.index import build
 from headrace.select.contamination.step import SCHEMA, Contamination, search
-from headrace.select.verdicts.judges import contaminated
+from headrace.select.verdicts.document_filters import contaminated
 
 SOLUTION = "for number in sorted(numbers, key=lambda n: -n):\n    if number % 2 == 0:\n        total += number ** 2\n"
 

@@ -15,8 +15,8 @@ from test_shingles_minhash import fingerprints, shingle_hashes, sketch
 from headrace.recipe.schema import Near
 from headrace.select.duplicates.jaccard import text_jaccard
 from headrace.select.verdicts import verification
-from headrace.select.verdicts.election import MEMBER
 from headrace.select.verdicts.greedy import decide_greedily
+from headrace.select.verdicts.representatives import MEMBER
 from headrace.select.verdicts.verification import TEXT
 
 # Many bands of one value: nearly every document of a component is a candidate of every other.
@@ -96,12 +96,12 @@ def decided(records: np.ndarray, texts: list[str], near: Near, block_bytes: int,
             yield told, np.frombuffer(b"".join(raw), dtype=np.uint8)
 
     found = decide_greedily(members, stream, near, block_bytes)
-    lost, rows = found.lost, found.kept.records["row"]
-    assert (np.diff(lost.row.astype(np.int64)) > 0).all()
-    assert set(lost.winner.tolist()) == set(range(len(rows)))
+    removed, rows = found.removed, found.kept.records["row"]
+    assert (np.diff(removed.row.astype(np.int64)) > 0).all()
+    assert set(removed.representative.tolist()) == set(range(len(rows)))
     source = dict(zip(records["row"].tolist(), records["source"].tolist(), strict=True))
-    assert lost.source.tolist() == [source[row] for row in lost.row.tolist()]
-    columns = (lost.row.tolist(), rows[lost.winner].tolist(), lost.exact.tolist(), found.jaccard.tolist())
+    assert removed.source.tolist() == [source[row] for row in removed.row.tolist()]
+    columns = (removed.row.tolist(), rows[removed.representative].tolist(), removed.exact.tolist(), found.jaccard.tolist())
     return {row: told for row, *told in zip(*columns, strict=True)}
 
 
@@ -134,4 +134,4 @@ def test_a_missing_text_is_an_error() -> None:
 
 
 def test_nothing_to_decide() -> None:
-    assert not len(decide_greedily(lambda: iter(()), lambda: iter(()), LOOSE, 100).lost.row)
+    assert not len(decide_greedily(lambda: iter(()), lambda: iter(()), LOOSE, 100).removed.row)

@@ -1,4 +1,4 @@
-"""The best of each group and who lost to it, against a plain implementation, whatever the chunks."""
+"""The best of each group and what is removed for it, against a plain implementation, whatever the chunks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.select.verdicts import election
-from headrace.select.verdicts.election import MEMBER, elect, losers
+from headrace.select.verdicts import representatives
 from headrace.select.verdicts.groups import best_of_groups, find_groups, index_groups
+from headrace.select.verdicts.representatives import MEMBER, find_copies, find_representatives
 
 
 def members(told: list[tuple[int, int, int, int, int, bool]]) -> np.ndarray:
@@ -72,20 +72,20 @@ def test_election_does_not_depend_on_chunks(told: list, size: int, least: int) -
             some = records[start : start + size]
             yield some, np.repeat(some["row"].astype(np.uint8), some["length"])
 
-    before, election.GATHERED_BYTES = election.GATHERED_BYTES, least
+    before, representatives.GATHERED_BYTES = representatives.GATHERED_BYTES, least
     try:
-        winners = elect(chunks())
-        lost = list(losers(chunks(), winners))
+        best = find_representatives(chunks())
+        copies = list(find_copies(chunks(), best))
     finally:
-        election.GATHERED_BYTES = before
+        representatives.GATHERED_BYTES = before
     want = reference(records)
-    assert winners.records["group"].tolist() == sorted(want)
-    assert winners.records["row"].tolist() == [int(want[group]["row"]) for group in sorted(want)]
-    assert winners.files.tolist() == [int(r["row"]) % 256 for r in winners.records for _ in range(int(r["length"]))]
+    assert best.records["group"].tolist() == sorted(want)
+    assert best.records["row"].tolist() == [int(want[group]["row"]) for group in sorted(want)]
+    assert best.files.tolist() == [int(r["row"]) % 256 for r in best.records for _ in range(int(r["length"]))]
     got = {}
-    for some in lost:
-        for row, winner, exact in zip(some.row.tolist(), some.winner.tolist(), some.exact.tolist(), strict=True):
-            got[row] = (int(winners.records["row"][winner]), exact)
+    for some in copies:
+        for row, at, exact in zip(some.row.tolist(), some.representative.tolist(), some.exact.tolist(), strict=True):
+            got[row] = (int(best.records["row"][at]), exact)
     right = {}
     for record in records[records["barred"] == 0]:
         best = want[int(record["group"])]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headrace.recipe.expressions import Call, Column, Literal, Node, parse
 from headrace.recipe.functions import Rule
 from headrace.select.sidecar import ARROW
-from headrace.select.verdicts.rules import evaluate, failures, findings, judge
+from headrace.select.verdicts.rules import apply_rules, evaluate, failures, findings
 
 TYPES = {"words": "int", "share": "float", "language": "str", "good": "bool"}
 VALUES = {
@@ -118,7 +118,7 @@ def test_the_first_rule_that_does_not_keep_is_the_reason() -> None:
     data += [{**data[1], "words": 0}, {**data[1], "language": None}]
     rules = [Rule(keep=keep, name=name) for name, keep in (("a", "words > 0"), ("b", "language == 'c' or share < 0"))]
     parsed = [(rule, parse(rule.keep, TYPES)) for rule in rules]
-    judged = judge(parsed, table_of(data), 4)
+    judged = apply_rules(parsed, table_of(data), 4)
     assert judged.reason.to_pylist() == ["filter:a", None, "filter:a", "filter:b"]
     assert json.loads(judged.evidence[3].as_py()) == {"language": None, "share": 0.5, "limit": rules[1].keep}
     told = list(findings(parsed, {name: column.slice(2, 1) for name, column in table_of(data).items()}))
@@ -127,7 +127,7 @@ def test_the_first_rule_that_does_not_keep_is_the_reason() -> None:
 
 @pytest.mark.parametrize(("keep", "kept"), [("True", 2), ("1 > 2", 0)])
 def test_rules_without_columns(keep: str, kept: int) -> None:
-    judged = judge([(Rule(keep=keep, name="r"), parse(keep, {}))], {}, 2)
+    judged = apply_rules([(Rule(keep=keep, name="r"), parse(keep, {}))], {}, 2)
     assert judged.reason.null_count == kept
 
 

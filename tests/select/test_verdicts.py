@@ -20,7 +20,7 @@ from headrace.select.clean import clean_text
 from headrace.select.duplicates.jaccard import text_jaccard
 from headrace.select.duplicates.step import Duplicates
 from headrace.select.measures.step import Measures
-from headrace.select.verdicts import partitions, settlement, verification
+from headrace.select.verdicts import deduplication, partitions, verification
 from headrace.select.verdicts import step as module
 from headrace.select.verdicts.splits import SPLITS, draw
 from headrace.select.verdicts.step import Verdicts
@@ -201,7 +201,7 @@ def test_every_reason_occurs_and_bytes_do_not_depend_on_budget_or_retries(tmp_pa
     monkeypatch.setattr(module, "BATCH_BYTES", 100)
     monkeypatch.setattr(module, "BLOCK_SHARE", 1e-6)
     monkeypatch.setattr(verification, "PIECE_BYTES", 300)
-    monkeypatch.setattr(settlement, "CHUNK", 5)
+    monkeypatch.setattr(deduplication, "CHUNK", 5)
     got = graph.run_steps(tmp_path / "pieces", steps_of(recipe, rows))["verdicts"]
     assert graph.digests(got) == graph.digests(want)
 

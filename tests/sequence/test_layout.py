@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_build import build, of_stage, stage
 
-from headrace.sequence import layout, order
+from headrace.sequence import layout, shuffle
 from headrace.sequence.layout import MOST_PARTITIONS, MOST_SHARDS, SHARD_BYTES, Shards
 
 ROW = 2049 * 2
@@ -48,7 +48,7 @@ def test_a_task_asks_for_the_memory_of_its_largest_shard(tmp_path: Path, monkeyp
     monkeypatch.setattr(layout, "SHARD_BYTES", 4000)
     monkeypatch.setattr(layout, "MOST_PARTITIONS", 3)
     asked: dict[int, list[dict[str, Any]]] = {}
-    plan = order.plan
+    plan = shuffle.plan
     expected = None
     for most in (1000, 6, 3):
         monkeypatch.setattr(layout, "MOST_SHARDS", most)
@@ -57,13 +57,13 @@ def test_a_task_asks_for_the_memory_of_its_largest_shard(tmp_path: Path, monkeyp
             asked[most] = plan(step, ctx)
             return asked[most]
 
-        monkeypatch.setattr(order, "plan", remembered)
+        monkeypatch.setattr(shuffle, "plan", remembered)
         made = build(tmp_path / str(most), of_stage(stage()), 1 << 16)
         each = -(-len(made.artifact.shards) // 3)
         assert len(made.artifact.shards) <= most
         for spec in asked[most]:
-            assert order.memory(spec) >= 4 * spec["bytes"] / each
-            assert order.memory(spec) < 4 * (spec["bytes"] / each + 1)
+            assert shuffle.memory(spec) >= 4 * spec["bytes"] / each
+            assert shuffle.memory(spec) < 4 * (spec["bytes"] / each + 1)
         expected = made.rows(0, len(made)) if expected is None else expected
         assert (made.rows(0, len(made)) == expected).all()
-    assert max(map(order.memory, asked[3])) > 1.5 * max(map(order.memory, asked[6]))
+    assert max(map(shuffle.memory, asked[3])) > 1.5 * max(map(shuffle.memory, asked[6]))

@@ -1,4 +1,4 @@
-"""Weighted sources against a plain reference: whole passes, then documents in the order of taking to the total."""
+"""Weighted sources against a plain reference: whole passes, then documents in the order of sampling to the total."""
 
 from __future__ import annotations
 

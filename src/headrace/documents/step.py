@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from headrace.documents.boundaries import runs
+from headrace.documents.checks import PROBED_FILES, check_source, probe, require_named
 from headrace.documents.inventory import SourceFiles, distrusting
-from headrace.documents.judge import PROBED_FILES, judge, probe, require_named
 from headrace.documents.normalise import versions
 from headrace.documents.readers import READERS, reader
 from headrace.documents.readers.base import COPIES, TASK_MEMORY, Part, Tally
@@ -188,7 +188,7 @@ class Documents(Step):
             count = {key: sum(result["counts"][key] for result in results) for key in COUNTED}
             counts[source.name] = {"files": len(source.files), **count}
             _conserved(source.name, count, sum(entry["rows"] for entry in files if entry["name"].startswith("shards/")))
-            judge(
+            check_source(
                 source,
                 counts[source.name],
                 [entry for result in results for entry in result["bad"]],

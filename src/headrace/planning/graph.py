@@ -138,7 +138,7 @@ def _duplicates_scratch(recipe: Recipe, documents: int) -> int:
 
 def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], machine: Machine) -> Node:
     """A stage's sequence: rows with their segments; on the way, every token once more and the records that move it."""
-    from headrace.sequence.layout import CHOSEN, CUT, MOVED
+    from headrace.sequence.layout import CUT, MOVED, SAMPLED
 
     name = f"sequence-{stage.name}"
     masked = 1 / 8 if section.chat else 0
@@ -147,7 +147,7 @@ def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], m
     again = sum(work.amount for work in works if work.artifact == name and work.figure == "rearranged")
     # A document is cut where rows end.
     segments = copies + stage.rows
-    scratch = stage.tokens * width + again * width + copies * CHOSEN.itemsize
+    scratch = stage.tokens * width + again * width + copies * SAMPLED.itemsize
     scratch += segments * (CUT.itemsize + MOVED.itemsize)
     seconds = _seconds(name, works, machine)
     return Node(name, _SEQUENCE_NEEDS, round(stage.rows * row), seconds, scratch=round(scratch))

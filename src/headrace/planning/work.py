@@ -99,7 +99,7 @@ def selection(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
         out.append(work("duplicates", "components", "components", documents, serial=True))
     if recipe.decontaminate is not None:
         out.append(work("contamination", "search", "contamination", text))
-    out.append(work("verdicts", "judge", "verdicts", documents))
+    out.append(work("verdicts", "filter", "verdicts", documents))
     if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
         # At most: as if every document had a candidate.
         out.append(work("verdicts", "verify, at most", "verify", text))
@@ -130,5 +130,5 @@ def sequence(stage: StagePlan, section: Stage) -> list[Work]:
     for share in stage.sources:
         fim = section.sources[share.source].fim
         again += share.tokens * (1 if section.chat else fim.rate if fim else 0)
-    out = [work(name, "choose, pack, shuffle", "sequence", stage.tokens)]
+    out = [work(name, "sample, pack, shuffle", "sequence", stage.tokens)]
     return [*out, work(name, "chat" if section.chat else "FIM", "rearranged", again)] if again else out

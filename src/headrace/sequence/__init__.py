@@ -1,1 +1,1 @@
-"""Sequences: choose, transform, pack, order and write a stage's rows; read them back by position."""
+"""Sequences: sample, transform, pack, shuffle and write a stage's rows; read them back by position."""

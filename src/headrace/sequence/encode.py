@@ -18,10 +18,9 @@ from headrace.sequence import weigh
 from headrace.sequence.corpus import Held, hold
 from headrace.sequence.encoded import EncodedWriter, writing_encoded
 from headrace.sequence.epochs import ResolvedSource
-from headrace.sequence.fim import PLAIN
-from headrace.sequence.fim import arrange as rearrange
+from headrace.sequence.fim import PLAIN, rearrange
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.taking import End, changes, chosen, in_slice, kinds
+from headrace.sequence.sampling import End, changes, in_slice, kinds, sampled
 from headrace.tokens.engine import Engine, Texts
 
 _TEXT_BYTES = 8 << 20  # text decoded at a time: a row group of documents
@@ -88,11 +87,11 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 def _parts(sequence: SequenceParameters, held: Held, take: ResolvedSource, bounds: dict[str, End]) -> Iterator[Part]:
     """The copies of a source that are encoded: of weighted sources all that may be needed."""
     if take.name not in sequence.chat_sources:
-        copies = chosen(sequence, held, take, bounds)
+        copies = sampled(sequence, held, take, bounds)
     elif take.wanted is not None:
         copies = [(0, in_slice(sequence, held, take))]
     else:
-        copies = chosen(sequence, held, take, bounds)[:1]  # the first copy holds what any copy does
+        copies = sampled(sequence, held, take, bounds)[:1]  # the first copy holds what any copy does
     for copy, at in copies:
         lengths = np.diff(held.shard.offsets)[at]
         yield Part(take, copy, at, *kinds(sequence, held, take, at, copy), lengths)

@@ -76,10 +76,10 @@ def transform(texts: Texts, ids: np.ndarray, engine: Engine, salt_key: int, rate
     """
     kind, draws = draw(ids, salt_key, rate, spm)
     kind[np.diff(texts.offsets) == 0] = PLAIN
-    return arrange(texts, kind, draws, engine, first=True)
+    return rearrange(texts, kind, draws, engine, first=True)
 
 
-def arrange(texts: Texts, kind: np.ndarray, draws: np.ndarray, engine: Engine, first: bool) -> Transformed:
+def rearrange(texts: Texts, kind: np.ndarray, draws: np.ndarray, engine: Engine, first: bool) -> Transformed:
     """Cut, encode and lay out documents whose kind and cuts are drawn.
 
     Args:

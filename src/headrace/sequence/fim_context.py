@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.flow.stretches import gather
-from headrace.sequence.fim import PLAIN, arrange, draw
+from headrace.sequence.fim import PLAIN, draw, rearrange
 from headrace.tokens.engine import Encoded, Engine, Texts, special_id
 
 PADDING = 255
@@ -103,7 +103,7 @@ def transform_windows(
     unchosen[chosen] = False
     kind[unchosen] = PLAIN
 
-    made = arrange(texts, kind[chosen], draws[chosen], engine, first=False)
+    made = rearrange(texts, kind[chosen], draws[chosen], engine, first=False)
     source = np.concatenate([flat, made.tokens])
     # Two stretches a piece: its body, old or new, and its end-of-document token.
     stretch_start = np.stack([starts, ends - tail], axis=1)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-CHOSEN = np.dtype(
+SAMPLED = np.dtype(
     [("key", "<u8"), ("row", "<u8"), ("length", "<u4"), ("epoch", "<u2"), ("source", "<u2"), ("kind", "u1")]
 )
-"""A copy of a document, from choose to arrange: its place in the document order, its documents row, its tokens."""
+"""A copy of a document, from sample to pack: its place in the document order, its documents row, its tokens."""
 
 CUT = np.dtype(
     [
@@ -29,7 +29,7 @@ CUT = np.dtype(
         ("kind", "u1"),
     ]
 )
-"""A segment, from arrange to scatter: row of the sequence (counted within the block for best fit), documents row."""
+"""A segment, from pack to repartition: row of the sequence (counted within the block for best fit), documents row."""
 
 MOVED = np.dtype(
     [
@@ -45,7 +45,8 @@ MOVED = np.dtype(
         ("masked", "u1"),
     ]
 )
-"""A segment with its tokens, from scatter to order: ``length`` bytes: tokens, then a byte of loss each if masked."""
+"""A segment with its tokens, from repartition to shuffle: ``length`` bytes, tokens and then a byte of loss each if
+masked."""
 
 # A block of about a million records sorts in 26 MB; beyond 1024 blocks they grow instead, since every task of the
 # phase before writes a slice for each.

@@ -28,12 +28,12 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     """
     names: list[str] = ctx.input("tokens").manifest.extra["sources"]
     chosen = _chosen(ctx)
-    arranged = {
-        field: _sum(ctx, "arrange", field, len(names), whole) for field, whole in
+    packed = {
+        field: _sum(ctx, "pack", field, len(names), whole) for field, whole in
         (("placed", None), ("overlap", None), ("ends", None), ("tail", True), ("beyond_limit", False))
     }  # fmt: skip
-    written = {field: _sum(ctx, "order", field, len(names)) for field in ("before", "placed", "loss")}
-    orders = ctx.results("order")
+    written = {field: _sum(ctx, "shuffle", field, len(names)) for field in ("before", "placed", "loss")}
+    shuffled = ctx.results("shuffle")
     by_document = sequence.section.fim_level == "document"
     sources: dict[str, Any] = {}
     for take in sequence.resolved(ctx).sources:
@@ -49,31 +49,31 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
             "reached": held["laid"] + sum(held["documents"]),
             "tokens_in": held["tokens"],
             "added": held["laid"] - held["tokens"],
-            "ends": int(arranged["ends"][i]),
+            "ends": int(packed["ends"][i]),
             "rearranged": int(written["placed"][i] - written["before"][i]),
-            "overlap": int(arranged["overlap"][i]),
-            "tail": int(arranged["tail"][i]),
-            "beyond_limit": int(arranged["beyond_limit"][i]),
+            "overlap": int(packed["overlap"][i]),
+            "tail": int(packed["tail"][i]),
+            "beyond_limit": int(packed["beyond_limit"][i]),
             "tokens_placed": int(written["placed"][i]),
             "loss_tokens": int(written["loss"][i]),
             # Documents, or with fim_level: context the pieces of rows.
-            "fim_psm": held["fim_psm"] if by_document else _kind(orders, "fim-psm", i),
-            "fim_spm": held["fim_spm"] if by_document else _kind(orders, "fim-spm", i),
+            "fim_psm": held["fim_psm"] if by_document else _kind(shuffled, "fim-psm", i),
+            "fim_spm": held["fim_spm"] if by_document else _kind(shuffled, "fim-spm", i),
             "chat": held["chat"],
         }
         came = entry["tokens_in"] + entry["added"] + entry["ends"]
         went = int(written["before"][i]) - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
-        if came != went or int(written["before"][i]) != int(arranged["placed"][i]):
+        if came != went or int(written["before"][i]) != int(packed["placed"][i]):
             raise ConservationError(
                 f"sequence {sequence.stage}: of source {take.name!r} {came} tokens came and {went} went: {entry}"
             )
         sources[take.name] = entry
-    rows = sum(result["rows"] for result in orders)
-    padding = sum(result["padding"] for result in orders)
+    rows = sum(result["rows"] for result in shuffled)
+    padding = sum(result["padding"] for result in shuffled)
     placed = int(written["placed"].sum())
     if rows * (sequence.seq_len + 1) != placed + padding:
         raise ConservationError(f"sequence {sequence.stage}: {rows} rows hold {placed} tokens and {padding} of padding")
-    kinds = {name: sum(sum(result["segments"][name]) for result in orders) for name in KINDS.values()}
+    kinds = {name: sum(sum(result["segments"][name]) for result in shuffled) for name in KINDS.values()}
     ledger = {"sources": sources, "rows": rows, "tokens_placed": placed, "padding": padding, "segments": kinds}
     counts = {
         name: {field: entry[field] for field in ("documents", "copies", "tokens_in", "tokens_placed")}
@@ -82,8 +82,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     return counts, ledger
 
 
-def _kind(orders: list[dict[str, Any]], kind: str, source: int) -> int:
-    return sum(int(result["segments"][kind][source]) for result in orders)
+def _kind(shuffled: list[dict[str, Any]], kind: str, source: int) -> int:
+    return sum(int(result["segments"][kind][source]) for result in shuffled)
 
 
 def _nothing(copies: int) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _nothing(copies: int) -> dict[str, Any]:
 
 def _chosen(ctx: TaskContext) -> dict[str, dict[str, Any]]:
     totals: dict[str, dict[str, Any]] = {}
-    for result in ctx.results("choose"):
+    for result in ctx.results("sample"):
         for name, tally in result["sources"].items():
             total = totals.setdefault(name, _nothing(len(tally["documents"])))
             for field, value in tally.items():

@@ -1,234 +1,132 @@
-"""Laying documents into rows, on lengths alone: concatenation and best-fit packing.
+"""Pack: sort a block of the document order and lay it into rows.
 
-A row holds ``seq_len + 1`` tokens, so that it has ``seq_len`` pairs of an input and its target.
-
-Concatenation joins all documents, each followed by the end-of-document token, into one stream. Row ``r`` covers the
-stream's tokens ``r * seq_len`` to ``r * seq_len + seq_len`` inclusive: neighbouring rows share one token, so every
-token but the first is a target exactly once. What does not fill a last row is the tail.
-
-Best fit (Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024, arXiv 2404.10830, section 3) cuts
-only documents longer than a row, and puts each piece, longest first, into the row with the least room that takes it.
-The pieces of a cut document share one token as concatenated rows do.
+One task a block. Still only numbers: each segment goes to the shard of the token store that holds its document.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from headrace.flow.kernels import kernel
+from headrace.errors import UserError
+from headrace.flow.exchange import Spill, partition_counts, sorted_partition
+from headrace.flow.task import TaskContext
+from headrace.sequence.layout import CUT, SAMPLED
+from headrace.sequence.packing import Segments, best_fit, concatenate, rows_of, with_ends
+from headrace.sequence.parameters import SequenceParameters
+
+# Documents that best-fit packing considers together: at this number rows are over 99.9 % full on ordinary lengths
+# (tests/sequence/test_pack.py), and the pieces take a few megabytes.
+FIT_BLOCK = 1 << 16
 
 
-class Segments(NamedTuple):
-    """Stretches of documents and where they lie. All arrays have one entry a segment.
-
-    Attributes:
-        document: int64, index of the document among those given.
-        row: int64.
-        start: int32, position in the row.
-        length: int32, tokens.
-        offset: int32, first token within the document.
-    """
-
-    document: np.ndarray
-    row: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
-    offset: np.ndarray
-
-
-def rows_of(tokens: int, seq_len: int) -> int:
-    """Rows that a stream of so many tokens fills."""
-    return max(0, (tokens - 1) // seq_len)
-
-
-@kernel
-def _count_concatenated(lengths: np.ndarray, first: int, seq_len: int, rows: int) -> int:
-    total = 0
-    at = first
-    for i in range(lengths.size):
-        end = at + lengths[i]
-        if end > at:
-            low = (at - 1) // seq_len if at > 0 else 0
-            high = min((end - 1) // seq_len, rows - 1)
-            total += max(0, high - low + 1)
-        at = end
-    return total
-
-
-@kernel
-def _concatenate(
-    lengths: np.ndarray,
-    first: int,
-    seq_len: int,
-    rows: int,
-    document: np.ndarray,
-    row: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    offset: np.ndarray,
-    overlap: np.ndarray,
-    tail: np.ndarray,
-) -> None:
-    last = rows * seq_len + 1 if rows > 0 else 0  # stream tokens from here on are in no row
-    n = 0
-    at = first
-    for i in range(lengths.size):
-        end = at + lengths[i]
-        tail[i] = max(0, end - max(at, last))
-        placed = 0
-        if end > at:
-            # A token at a multiple of seq_len is also the last of the row before.
-            low = (at - 1) // seq_len if at > 0 else 0
-            high = min((end - 1) // seq_len, rows - 1)
-            for r in range(low, high + 1):
-                begin = max(at, r * seq_len)
-                stop = min(end, r * seq_len + seq_len + 1)
-                document[n] = i
-                row[n] = r
-                start[n] = begin - r * seq_len
-                length[n] = stop - begin
-                offset[n] = begin - at
-                placed += stop - begin
-                n += 1
-        overlap[i] = placed - (lengths[i] - tail[i])
-        at = end
-
-
-def concatenate(lengths: np.ndarray, first: int, seq_len: int, rows: int) -> tuple[Segments, np.ndarray, np.ndarray]:
-    """Lay a run of a stream's documents into rows.
-
-    Args:
-        lengths: int64[n], tokens of each document with its end.
-        first: stream position of the first document's first token.
-        seq_len: targets of a row.
-        rows: rows of the whole stream; what lies beyond them is tail.
-
-    Returns:
-        The segments in stream order (a token that two rows share is in a segment of each), and for each document
-        int64[n] its tokens that are in a second row too, and int64[n] its tokens that are in no row.
-    """
-    lengths = np.ascontiguousarray(lengths, dtype=np.int64)
-    total = _count_concatenated(lengths, first, seq_len, rows)
-    segments = _room(total)
-    overlap, tail = np.empty(lengths.size, dtype=np.int64), np.empty(lengths.size, dtype=np.int64)
-    _concatenate(lengths, first, seq_len, rows, *segments, overlap, tail)
-    return segments, overlap, tail
-
-
-def _room(n: int) -> Segments:
-    return Segments(
-        np.empty(n, dtype=np.int64),
-        np.empty(n, dtype=np.int64),
-        np.empty(n, dtype=np.int32),
-        np.empty(n, dtype=np.int32),
-        np.empty(n, dtype=np.int32),
-    )
-
-
-def with_ends(tokens: np.ndarray, seq_len: int) -> np.ndarray:
-    """Tokens that each document takes in best-fit rows: one more for its end, unless it fills a row exactly without.
-
-    Args:
-        tokens: int64[n], without ends.
-        seq_len: targets of a row.
-
-    Returns:
-        int64[n].
-    """
-    return np.asarray(tokens + (tokens != seq_len + 1))
-
-
-@kernel
-def _cut(totals: np.ndarray, seq_len: int, document: np.ndarray, length: np.ndarray, offset: np.ndarray) -> None:
-    n = 0
-    for i in range(totals.size):
+def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
+    """One task a block that has documents, with its place in its stream."""
+    blocks = sequence.blocks(ctx)
+    records = partition_counts(ctx, "sample", "sampled")
+    tokens = np.zeros(blocks.count, dtype=np.int64)
+    for task in range(ctx.tasks("sample")):
+        tokens += np.load(ctx.scratch("sample", f"stream-{task:05d}.npy"))
+    if sequence.section.pack.method == "best_fit":
+        return [{"block": int(block), "rows": 0, "row": 0, "whole": True} for block in np.flatnonzero(records)]
+    specs = []
+    row = 0
+    for stream in range(len(blocks.streams)):
+        first, stop = (int(b) for b in blocks.first[stream : stream + 2])
+        full = rows_of(int(tokens[first:stop].sum()), sequence.seq_len)
+        rows = full if sequence.limit is None else min(full, -(-sequence.limit // sequence.seq_len))
         at = 0
-        while True:
-            piece = min(totals[i] - at, seq_len + 1)
-            document[n] = i
-            length[n] = piece
-            offset[n] = at
-            n += 1
-            at += seq_len
-            if at + 1 >= totals[i]:
-                break
+        for block in range(first, stop):
+            if records[block]:
+                specs.append({"block": block, "first": at, "rows": rows, "row": row, "whole": rows == full})
+            at += int(tokens[block])
+        row += rows
+    if sequence.split == "train" and row == 0:
+        raise UserError(
+            f"Stage {sequence.stage!r} has {int(tokens.sum())} tokens, which fill no row of {sequence.seq_len + 1}.",
+            f"stages.{sequence.stage}",
+            "Shorten sequence_length, add epochs or sources, or let sources share rows (pack.mix_sources).",
+        )
+    return specs
 
 
-@kernel
-def _next_room(tree: np.ndarray, size: int, least: int) -> int:
-    """The smallest remaining room of at least ``least`` that some row has, or -1."""
-    node = size + least
-    if tree[node] > 0:
-        return least
-    while node > 1:
-        if node % 2 == 0 and tree[node + 1] > 0:
-            node += 1
-            while node < size:
-                node = 2 * node if tree[2 * node] > 0 else 2 * node + 1
-            return node - size
-        node //= 2
-    return -1
+def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+    """Lay one block into rows."""
+    sources = len(ctx.input("tokens").manifest.extra["sources"])
+    first_rows = ctx.input("documents").row_offsets
+    totals = {name: np.zeros(sources, dtype=np.int64) for name in ("placed", "overlap", "left", "ends")}
+    used = 0
+    with Spill(ctx, "segments", CUT, len(first_rows) - 1) as spill:
+        for records, segments, overlap, left, ends, more in packed(sequence, ctx, spec):
+            source = records["source"]
+            np.add.at(totals["placed"], source[segments.document], segments.length.astype(np.int64))
+            for name, values in (("overlap", overlap), ("left", left), ("ends", ends)):
+                np.add.at(totals[name], source, values)
+            used += more
+            out = np.empty(len(segments.row), dtype=CUT)
+            for name in ("row", "source", "epoch", "kind"):
+                out[name] = records[name][segments.document]
+            out["to"], out["start"], out["tokens"] = segments.row, segments.start, segments.length
+            out["offset"], out["block"] = segments.offset, spec["block"]
+            spill.add(np.searchsorted(first_rows, out["row"].astype(np.int64), side="right") - 1, out)
+            ctx.progress(rows=len(records))
+    counts = {name: values.tolist() for name, values in totals.items()}
+    stop = spec["row"] + spec["rows"]
+    return {"block": spec["block"], "used": used, "stop": stop, "whole": spec["whole"], **counts}
 
 
-@kernel
-def _add(tree: np.ndarray, size: int, room: int, step: int) -> None:
-    node = size + room
-    while node >= 1:
-        tree[node] += step
-        node //= 2
+Packed = tuple[np.ndarray, Segments, np.ndarray, np.ndarray, np.ndarray, int]
 
 
-@kernel
-def _best_fit(
-    order: np.ndarray, length: np.ndarray, capacity: int, size: int, row: np.ndarray, start: np.ndarray
-) -> int:
-    tree = np.zeros(2 * size, dtype=np.int32)  # how many rows have a remaining room, summed over power-of-two ranges
-    newest = np.full(capacity + 1, -1, dtype=np.int64)  # by remaining room: the row that came to it last
-    older = np.empty(order.size, dtype=np.int64)  # by row: the one that had the same room before it
-    rows = 0
-    for k in range(order.size):
-        i = order[k]
-        need = length[i]
-        room = _next_room(tree, size, need)
-        if room < 0:
-            r = rows
-            rows += 1
-            room = capacity
-        else:
-            r = newest[room]
-            newest[room] = older[r]
-            _add(tree, size, room, -1)
-        row[i] = r
-        start[i] = capacity - room
-        left = room - need
-        if left > 0:
-            older[r] = newest[left]
-            newest[left] = r
-            _add(tree, size, left, 1)
-    return rows
+def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[Packed]:
+    """Pieces of a block in order.
 
-
-def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
-    """Pack a block of documents by best-fit decreasing.
-
-    Pieces go longest first, those of equal length in the order given. Of rows with equal room the one that came to
-    it last is taken. Time is O(n log n + n log seq_len).
-
-    Args:
-        totals: int64[n], tokens of each document from :func:`with_ends`.
-        seq_len: targets of a row.
-
-    Returns:
-        The segments by document and offset, and the number of rows. Rows are numbered as they were opened.
+    Yields:
+        records, their segments, and for each record int64[n] tokens in two rows, tokens in none, and tokens that end
+        it (1 or 0); and how many rows the piece used for itself (best fit only).
     """
-    totals = np.ascontiguousarray(totals, dtype=np.int64)
-    capacity = seq_len + 1
-    pieces = int(np.maximum(1, -((1 - totals) // seq_len)).sum())
-    segments = _room(pieces)
-    _cut(totals, seq_len, segments.document, segments.length, segments.offset)
-    order = np.argsort(-segments.length, kind="stable")
-    size = 1 << capacity.bit_length()  # above capacity
-    rows = _best_fit(order, segments.length, capacity, size, segments.row, segments.start)
-    return segments, int(rows)
+    if sequence.section.pack.method == "best_fit":
+        rows = 0
+        for records in in_pieces(ctx, spec, FIT_BLOCK):
+            lengths = records["length"].astype(np.int64)
+            totals = with_ends(lengths, sequence.seq_len)
+            segments, used = best_fit(totals, sequence.seq_len)
+            overlap = np.bincount(segments.document, weights=segments.length, minlength=len(records)).astype(np.int64)
+            segments.row[:] += rows
+            yield records, segments, overlap - totals, np.zeros_like(totals), totals - lengths, used
+            rows += used
+        return
+    at = spec["first"]
+    for records in in_pieces(ctx, spec, None):
+        lengths = records["length"].astype(np.int64) + 1
+        # Short rows cut documents into many segments; a piece makes at most about this many.
+        most = max(1, ctx.memory // 16 // CUT.itemsize)
+        bounds = np.cumsum(lengths // sequence.seq_len + 2)
+        start = 0
+        while start < len(records):
+            base = int(bounds[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(bounds, base + most, side="right")))
+            piece = lengths[start:stop]
+            segments, overlap, left = concatenate(piece, at, sequence.seq_len, spec["rows"])
+            segments.row[:] += spec["row"]
+            yield records[start:stop], segments, overlap, left, np.ones_like(piece), 0
+            at += int(piece.sum())
+            start = stop
+
+
+def in_pieces(ctx: TaskContext, spec: dict[str, Any], size: int | None) -> Iterator[np.ndarray]:
+    """The records of a block in document order, in pieces of exactly ``size`` (but the last) or as they come."""
+    held: list[np.ndarray] = []
+    for records in sorted_partition(ctx, "sample", "sampled", spec["block"], SAMPLED, ("key", "row", "epoch")):
+        if size is None:
+            yield records
+            continue
+        held.append(records)
+        while sum(map(len, held)) >= size:
+            joined = np.concatenate(held)
+            yield joined[:size]
+            held = [joined[size:]]
+    if held and len(held[-1]):
+        yield np.concatenate(held)

@@ -74,7 +74,7 @@ class SequenceParameters:
     def shards(self, ctx: TaskContext) -> Shards:
         """The partitions of the row order."""
         size = np.dtype(ctx.input("tokens").manifest.extra["dtype"]).itemsize
-        return Shards.of(total_rows(ctx.results("arrange")), (self.seq_len + 1) * size)
+        return Shards.of(total_rows(ctx.results("pack")), (self.seq_len + 1) * size)
 
     def special(self, ctx: TaskContext) -> dict[str, int]:
         """Role -> id of the tokenizer's tokens with a duty."""

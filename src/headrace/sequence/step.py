@@ -10,10 +10,10 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import Stage
-from headrace.sequence import arrange, choose, encode, order, scatter, weigh
+from headrace.sequence import encode, pack, repartition, sample, shuffle, weigh
 from headrace.sequence.ledger import balance
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.taking import changes
+from headrace.sequence.sampling import changes
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Sequence(Step):
         return {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer}
 
     def phases(self) -> list[Phase]:
-        """By shard of the token store, but for arrange, which goes by block, and order, by partition of the rows."""
+        """By shard of the token store, but for pack, which goes by block, and shuffle, by partition of the rows."""
         of, first = self.parameters, []
         if any(take.weight is not None for take in of.section.sources.values()):
             first.append(Phase("weigh", partial(weigh.plan, of), partial(weigh.work, of)))
@@ -93,10 +93,10 @@ class Sequence(Step):
             first.append(Phase("encode", partial(encode.plan, of), partial(encode.work, of), encode.memory))
         return [
             *first,
-            Phase("choose", partial(choose.plan, of), partial(choose.work, of)),
-            Phase("arrange", partial(arrange.plan, of), partial(arrange.work, of)),
-            Phase("scatter", partial(scatter.plan, of), partial(scatter.work, of)),
-            Phase("order", partial(order.plan, of), partial(order.work, of), order.memory),
+            Phase("sample", partial(sample.plan, of), partial(sample.work, of)),
+            Phase("pack", partial(pack.plan, of), partial(pack.work, of)),
+            Phase("repartition", partial(repartition.plan, of), partial(repartition.work, of)),
+            Phase("shuffle", partial(shuffle.plan, of), partial(shuffle.work, of), shuffle.memory),
         ]
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Weigh: where the share of a weighted source ends, to the document.
 
 A weight is a number of tokens, ends of documents and what a stage adds counted. Whole passes are taken while they fit
-below it, and of the last one documents in the order of taking until it is reached, so that a source comes to at least
+below it, and of the last one documents in the order of sampling until it is reached, so that a source comes to at least
 its share and to less than one document more.
 
 One task a shard lists its documents in that order with running totals; where all shards together reach a total is found
@@ -20,7 +20,7 @@ from headrace.flow.task import TaskContext
 from headrace.sequence.corpus import Held, hold
 from headrace.sequence.epochs import MOST_EPOCHS, ResolvedSource
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.taking import End, in_slice, keys_of_taking
+from headrace.sequence.sampling import End, in_slice, sampling_keys
 
 _LAST = (1 << 64) - 1
 
@@ -52,7 +52,7 @@ def write(
     at: np.ndarray,
     lengths: np.ndarray,
 ) -> int:
-    """Write down documents of a copy in the order of taking.
+    """Write down documents of a copy in the order of sampling.
 
     Args:
         sequence: the stage's.
@@ -66,7 +66,7 @@ def write(
     Returns:
         Their tokens with the ends.
     """
-    keys = keys_of_taking(sequence, held, at)
+    keys = sampling_keys(sequence, held, at)
     order = np.argsort(keys, kind="stable")
     table = np.empty((3, len(at)), dtype=np.uint64)
     table[0], table[1] = keys[order], held.shard.rows[at][order]

@@ -1,7 +1,7 @@
 """Contamination: a sidecar that says which benchmark item a document holds, how much of it and where.
 
 The sidecar records the best match whatever its share; the recipe's limit on the share is applied by the verdicts
-(:func:`headrace.select.verdicts.judges.contaminated`), so that changing it reads no text.
+(:func:`headrace.select.verdicts.document_filters.contaminated`), so that changing it reads no text.
 """
 
 from __future__ import annotations

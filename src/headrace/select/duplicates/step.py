@@ -8,7 +8,7 @@
     publish     map     the sidecar, row by row beside the documents
 
 What documents are compared by was worked out before (:mod:`headrace.select.duplicates.signatures`), so that these
-global phases read no text. Nothing is decided here: :mod:`headrace.select.verdicts` elects the document to keep. No
+global phases read no text. Nothing is decided here: :mod:`headrace.select.verdicts` says which document is kept. No
 phase holds an object a document, or more than its budget: the fold works over two mapped files of a row number a
 document while the budget holds them, and by sorting edges on disk beyond (:mod:`headrace.select.duplicates.labels`).
 

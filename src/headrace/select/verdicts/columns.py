@@ -1,4 +1,4 @@
-"""One shard of verdicts: what the judges said of each document, and what the settlement decided."""
+"""One shard of verdicts: what the filters found of each document, and what deduplication decided."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from headrace.select.verdicts.splits import SPLITS
 
 
 def columns(
-    judged: pa.Table, records: npt.NDArray[np.void], names: npt.NDArray[np.uint8], start: int, sources: Sequence[str]
+    filtered: pa.Table, records: npt.NDArray[np.void], names: npt.NDArray[np.uint8], start: int, sources: Sequence[str]
 ) -> list[pa.Array]:
     """The columns of a shard: keep, reason, evidence, split.
 
     Args:
-        judged: reason, evidence, source and split of each document as the judges leave it.
+        filtered: reason, evidence, source and split of each document as the filters leave it.
         records: DECISION[n] of documents of the shard.
         names: their payload.
         start: dense row id of the shard's first document.
@@ -29,16 +29,16 @@ def columns(
     Raises:
         ConservationError: a document is removed twice.
     """
-    reason, evidence, split = (whole(judged.column(name)) for name in ("reason", "evidence", "split"))
-    at = place(records, start, judged.num_rows)
+    reason, evidence, split = (whole(filtered.column(name)) for name in ("reason", "evidence", "split"))
+    at = place(records, start, filtered.num_rows)
     removed = at >= 0
     if np.any(removed & reason.is_valid().to_numpy(zero_copy_only=False)):
-        raise ConservationError(f"rows {start} to {start + judged.num_rows - 1}: a document was removed twice")
+        raise ConservationError(f"rows {start} to {start + filtered.num_rows - 1}: a document was removed twice")
     told = write_evidence(records, names, at, sources)
     codes = np.zeros(len(at), dtype=np.uint8)
     codes[removed] = records["reason"][at[removed]]
-    lost = pa.DictionaryArray.from_arrays(pa.array(codes, mask=~removed), pa.array(REASONS)).cast(pa.string())
-    reason = pc.coalesce(reason, lost) if reason.null_count < len(reason) else lost
+    copies = pa.DictionaryArray.from_arrays(pa.array(codes, mask=~removed), pa.array(REASONS)).cast(pa.string())
+    reason = pc.coalesce(reason, copies) if reason.null_count < len(reason) else copies
     evidence = pc.coalesce(evidence, told) if evidence.null_count < len(evidence) else told
     splits = pa.DictionaryArray.from_arrays(split, pa.array(SPLITS)).cast(pa.string())
     return [pc.is_null(reason), reason, evidence, splits]

@@ -55,11 +55,11 @@ def add_up(
     counts = {}
     for source in sources:
         there = documents.get(source, {}).get("documents", 0)
-        lost = {reason: removed[source][reason] for reason in order if reason in removed[source]}
+        gone = {reason: removed[source][reason] for reason in order if reason in removed[source]}
         kept = sum(splits[source].values())
-        if there != kept + sum(lost.values()) or len(lost) != len(removed[source]):
-            raise ConservationError(f"{source}: {there} documents, but {kept} kept and {lost} removed")
-        counts[source] = {"documents": there, "kept": kept, "removed": lost, "splits": splits[source]}
+        if there != kept + sum(gone.values()) or len(gone) != len(removed[source]):
+            raise ConservationError(f"{source}: {there} documents, but {kept} kept and {gone} removed")
+        counts[source] = {"documents": there, "kept": kept, "removed": gone, "splits": splits[source]}
     return counts
 
 
@@ -69,7 +69,7 @@ def pairs(
     """The matrix of removals as a list of ``{"removed", "kept", "documents"}``, by source of either document.
 
     Args:
-        matrices: one a partition, from :func:`headrace.select.verdicts.settlement.settle`.
+        matrices: one a partition, from :func:`headrace.select.verdicts.deduplication.deduplicate`.
         reason: what they count.
         counts: from :func:`add_up`, whose sources are those of the matrices.
 

@@ -35,7 +35,7 @@ DECISION = np.dtype(
         ("how", "u1"),  # 1 if the content is the same; and twice the split of the one kept
     ]
 )
-"""One document removed by the settlement."""
+"""One document removed by deduplication."""
 
 REASONS = ("duplicate", "holdout")
 HOLDOUT = 1

@@ -85,7 +85,7 @@ CODE_RULES: tuple[Rule, ...] = (
 """StarCoder's rules (2305.06161, 3.1; 2402.19173, 2.4) in order of precedence: surest first."""
 
 
-class Judgement(NamedTuple):
+class Removals(NamedTuple):
     """What the filters say of each document.
 
     Attributes:
@@ -143,9 +143,9 @@ def applied(recipe: Recipe) -> Filters:
     return recipe.filters.model_copy(update={"short": short.model_copy(update={"sources": sources})})
 
 
-def judge(
+def apply_filters(
     measures: pa.Table | pa.RecordBatch, sources: pa.Array, filters: Filters, code_in: Collection[str]
-) -> Judgement:
+) -> Removals:
     """Apply every filter to measured documents.
 
     Args:
@@ -164,7 +164,7 @@ def judge(
             measured = {name: _plain(values[row]) for name, values in outcome.measured.items()}
             evidence[row] = orjson.dumps({**measured, "limit": outcome.limit(row)}).decode()
         undecided &= ~outcome.fails
-    return Judgement(pa.array(reason, pa.string()), pa.array(evidence, pa.string()))
+    return Removals(pa.array(reason, pa.string()), pa.array(evidence, pa.string()))
 
 
 def findings(measures: pa.Table, source: str, filters: Filters, code_in: Collection[str]) -> list[Finding]:

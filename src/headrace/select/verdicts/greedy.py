@@ -1,6 +1,6 @@
 """Which documents of a component are kept when candidates are verified: the greedy rule.
 
-A component is a transitive closure: its documents need not be like each other. In election order (source priority,
+A component is a transitive closure: its documents need not be like each other. In order of preference (source priority,
 length, key, row) a document is removed if and only if an earlier document that was kept
 
     (a) shares a band fingerprint with it, or is its exact copy, and
@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from headrace.flow.kernels import kernel
 from headrace.select.duplicates.jaccard_bound import Sketches, jaccard_at_most
-from headrace.select.verdicts.election import Chunks, Lost, Members, by_row, free_in_order
+from headrace.select.verdicts.representatives import Chunks, Members, Removed, by_row, free_in_order
 from headrace.select.verdicts.verification import Texts, buckets, load, stream
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ class Decided:
     """What the greedy rule decided about a partition.
 
     Attributes:
-        lost: the documents removed.
-        kept: those that ``lost.winner`` counts in, in ascending order of row.
-        jaccard: float64[n], the true similarity of each document removed with its winner.
+        removed: the documents removed.
+        kept: those that ``removed.representative`` counts in, in ascending order of row.
+        jaccard: float64[n], the true similarity of each document removed with its representative.
     """
 
-    lost: Lost
+    removed: Removed
     kept: Members
     jaccard: npt.NDArray[np.float64]
 
@@ -175,20 +175,20 @@ def decide_greedily(members: Callable[[], Chunks], texts: Callable[[], Texts], n
     alone[1:] &= group[1:] != group[:-1]
     alone[:-1] &= group[1:] != group[:-1]
     contested = contested[~alone]
-    winner, jaccard = np.arange(len(documents)), np.ones(len(documents))
+    representative, jaccard = np.arange(len(documents)), np.ones(len(documents))
     found, similarity = _decide(documents[contested], texts, near, block_bytes)
-    removed = np.flatnonzero(found >= 0)
-    winner[contested[removed]], jaccard[contested[removed]] = contested[found[removed]], similarity[removed]
-    # An exact copy fares as the first document of its content does; if that one is kept, it is the winner.
+    alike = np.flatnonzero(found >= 0)
+    representative[contested[alike]], jaccard[contested[alike]] = contested[found[alike]], similarity[alike]
+    # An exact copy fares as the first document of its content does; if that one is kept, it is the representative.
     copies = np.flatnonzero(leader != np.arange(len(documents)))
-    winner[copies], jaccard[copies] = winner[leader[copies]], jaccard[leader[copies]]
-    lost = np.flatnonzero(winner != np.arange(len(documents)))
-    lost = lost[np.argsort(documents["row"][lost])]
-    rows = np.unique(documents["row"][winner[lost]])
+    representative[copies], jaccard[copies] = representative[leader[copies]], jaccard[leader[copies]]
+    removed = np.flatnonzero(representative != np.arange(len(documents)))
+    removed = removed[np.argsort(documents["row"][removed])]
+    rows = np.unique(documents["row"][representative[removed]])
     kept = by_row(members(), rows)
-    at = np.searchsorted(rows, documents["row"][winner[lost]])
-    exact = winner[lost] == leader[lost]
-    return Decided(Lost(documents["row"][lost], documents["source"][lost], at, exact), kept, jaccard[lost])
+    at = np.searchsorted(rows, documents["row"][representative[removed]])
+    exact = representative[removed] == leader[removed]
+    return Decided(Removed(documents["row"][removed], documents["source"][removed], at, exact), kept, jaccard[removed])
 
 
 def _first_of_content(documents: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
@@ -206,14 +206,14 @@ def _first_of_content(documents: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
 def _decide(
     documents: npt.NDArray[np.void], texts: Callable[[], Texts], near: Near, block_bytes: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Decide about documents of different content, MEMBER[n] by component and election order.
+    """Decide about documents of different content, MEMBER[n] by component and order of preference.
 
     Returns:
-        ``(winner, jaccard)``: int64[n], -1 for those that are kept, and float64[n].
+        ``(representative, jaccard)``: int64[n], -1 for those that are kept, and float64[n].
     """
-    winner, jaccard = np.full(len(documents), -1, dtype=np.int64), np.zeros(len(documents))
+    representative, jaccard = np.full(len(documents), -1, dtype=np.int64), np.zeros(len(documents))
     if not len(documents):
-        return winner, jaccard
+        return representative, jaccard
     numbers = buckets(texts(), documents["row"], documents["group"], near)
     most = int(numbers.max()) + 1
     undecided = np.flatnonzero((numbers >= 0).any(axis=1))
@@ -228,12 +228,12 @@ def _decide(
             if like is None:
                 kept.add(d)
             else:
-                winner[document], jaccard[document] = block[like[0]], like[1]
+                representative[document], jaccard[document] = block[like[0]], like[1]
         same = later[documents["group"][later] == documents["group"][block[-1]]]
         if len(same):
-            _pass(same, documents, texts, near, (kept, block, numbers), winner, jaccard)
-        undecided = later[winner[later] < 0]
-    return winner, jaccard
+            _pass(same, documents, texts, near, (kept, block, numbers), representative, jaccard)
+        undecided = later[representative[later] < 0]
+    return representative, jaccard
 
 
 def _pass(
@@ -242,7 +242,7 @@ def _pass(
     texts: Callable[[], Texts],
     near: Near,
     past: tuple[Kept, npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    winner: npt.NDArray[np.int64],
+    representative: npt.NDArray[np.int64],
     jaccard: npt.NDArray[np.float64],
 ) -> None:
     """Remove those of the later documents that a kept document of the block is like."""
@@ -252,6 +252,6 @@ def _pass(
         document = later[position]
         like = kept.first_like(numbers[document], sketches, d)
         if like is not None:
-            winner[document], jaccard[document] = block[like[0]], like[1]
+            representative[document], jaccard[document] = block[like[0]], like[1]
 
     stream(texts(), documents["row"][later], near, visit)

@@ -28,7 +28,7 @@ def best_of_groups(records: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     order, so the order of the members does not matter.
 
     Args:
-        records: :data:`headrace.select.verdicts.election.MEMBER`, [n].
+        records: :data:`headrace.select.verdicts.representatives.MEMBER`, [n].
 
     Returns:
         int64[groups], positions in ``records``, in order of each group's first member.

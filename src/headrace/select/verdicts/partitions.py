@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from headrace.flow.task import TaskContext
 
-# What a partition of members and texts holds: two workers settle two of them under the smallest budgets.
+# What a partition of members and texts holds: two workers hold two of them under the smallest budgets.
 PARTITION_BYTES = 32 << 20
 # A member as it travels: its record, and the name of its file.
 MEMBER_BYTES = 192
@@ -24,10 +24,10 @@ def partitions_for(counts: Mapping[str, int], with_text: bool) -> int:
 
 
 def partition_sizes(ctx: TaskContext, name: str, dtype: np.dtype[np.void]) -> npt.NDArray[np.int64]:
-    """The bytes of each partition of what the judges sent, records and payload: int64[partitions]."""
+    """The bytes of each partition of what was sent, records and payload: int64[partitions]."""
     from headrace.flow.exchange import partition_bytes, partition_counts
 
-    sizes = partition_counts(ctx, "judge", name) * dtype.itemsize + partition_bytes(ctx, "judge", name)
+    sizes = partition_counts(ctx, "filter", name) * dtype.itemsize + partition_bytes(ctx, "filter", name)
     return np.asarray(sizes, dtype=np.int64)
 
 

@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 from headrace.recipe.expressions import Call, Column, Node, columns
 from headrace.recipe.expressions import Literal as Plain
 from headrace.recipe.schema import Rule
-from headrace.select.verdicts.filters import Finding, Judgement
+from headrace.select.verdicts.filters import Finding, Removals
 
 Columns = Mapping[str, pa.Array]
 """The columns that rules use, by name; all of one length."""
 
 
-def judge(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -> Judgement:
+def apply_rules(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -> Removals:
     """Apply rules to documents; the first that does not keep a document is its reason.
 
     Args:
@@ -38,15 +38,15 @@ def judge(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -> Judg
     evidence = np.full(rows, None, dtype=object)
     undecided = np.ones(rows, dtype=bool)
     for rule, node in rules:
-        lost = np.flatnonzero(undecided & ~_kept(node, table, rows))
-        undecided[lost] = False
+        removed = np.flatnonzero(undecided & ~_kept(node, table, rows))
+        undecided[removed] = False
         names = columns(node)
-        values = [table[name].take(pa.array(lost)).to_pylist() for name in names]
-        for row, *measured in zip(lost.tolist(), *values, strict=True):
+        values = [table[name].take(pa.array(removed)).to_pylist() for name in names]
+        for row, *measured in zip(removed.tolist(), *values, strict=True):
             reasons[row] = f"filter:{rule.name}"
             told = {**dict(zip(names, measured, strict=True)), "limit": rule.keep}
             evidence[row] = orjson.dumps(told).decode()
-    return Judgement(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
+    return Removals(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
 
 
 def findings(rules: Sequence[tuple[Rule, Node]], table: Columns) -> Iterable[Finding]:
@@ -56,7 +56,7 @@ def findings(rules: Sequence[tuple[Rule, Node]], table: Columns) -> Iterable[Fin
         yield Finding(f"filter:{rule.name}", measured, rule.keep, not _kept(node, table, 1)[0])
 
 
-def failures(names: Sequence[str], errors: Sequence[pa.Array], rows: int) -> Judgement:
+def failures(names: Sequence[str], errors: Sequence[pa.Array], rows: int) -> Removals:
     """The documents that a measure of the user's own failed on: ``failed:<name>``, with its error.
 
     Args:
@@ -70,7 +70,7 @@ def failures(names: Sequence[str], errors: Sequence[pa.Array], rows: int) -> Jud
         mine = pc.if_else(pc.is_valid(error), pa.scalar(f"failed:{name}"), pa.scalar(None, pa.string()))
         evidence = pc.if_else(pc.is_null(reason), pa.array(told, pa.string()), evidence)
         reason = pc.coalesce(reason, mine)
-    return Judgement(reason, evidence)
+    return Removals(reason, evidence)
 
 
 def _kept(node: Node, table: Columns, rows: int) -> np.ndarray:

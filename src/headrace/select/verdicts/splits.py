@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.keys import keyed, salt, unit
-from headrace.select.verdicts.election import Chunks, Members
+from headrace.select.verdicts.representatives import Chunks, Members
 from headrace.select.verdicts.verification import among
 
 if TYPE_CHECKING:

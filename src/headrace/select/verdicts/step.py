@@ -1,15 +1,16 @@
 """Verdicts: which documents are kept, why the others are not, and which split each is in.
 
-    judge    map     what the judges say (:mod:`headrace.select.verdicts.judges`); documents that have duplicates go to
-                     the partition of their component, with their text if candidates are verified
-    settle   reduce  among those that the judges leave, one document kept of each group, or, if candidates are verified,
-                     by the greedy rule (:mod:`headrace.select.verdicts.greedy`); then the check of training against
-                     held-out documents (:mod:`headrace.select.verdicts.settlement`)
-    publish  map     the sidecar, row by row beside the documents, with the evidence
-                     (:mod:`headrace.select.verdicts.evidence`)
+    filter       map     what removes a document by itself (:mod:`headrace.select.verdicts.document_filters`); documents
+                         that have duplicates go to the partition of their component, with their text if candidates are
+                         verified
+    deduplicate  reduce  among those that the filters leave, one document kept of each group, or, if candidates are
+                         verified, by the greedy rule (:mod:`headrace.select.verdicts.greedy`); then the check of
+                         training against held-out documents (:mod:`headrace.select.verdicts.deduplication`)
+    publish      map     the sidecar, row by row beside the documents, with the evidence
+                         (:mod:`headrace.select.verdicts.evidence`)
 
-A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, add its judge to
-:mod:`headrace.select.verdicts.judges`.
+A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, add its filter to
+:mod:`headrace.select.verdicts.document_filters`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
     from headrace.recipe.expressions import Node
     from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Rule, Split, Withdrawn
-    from headrace.select.verdicts.settlement import Rules
+    from headrace.select.verdicts.deduplication import Policy
 
 SCHEMA = pa.schema(
     [
@@ -45,11 +46,11 @@ SCHEMA = pa.schema(
     ]
 )
 
-# What a task of the settlement needs besides members, and for texts if it cannot have more.
+# What a task of deduplication needs besides members, and for texts if it cannot have more.
 LEAST_BYTES = 48 << 20
 # The share of a task's budget that a block of texts may take; spilled decisions and a run's slice take 0.2 each.
 BLOCK_SHARE = 0.25
-# Documents judged at a time, by the size of the columns that are read.
+# Documents filtered at a time, by the size of the columns that are read.
 BATCH_BYTES = 4 << 20
 ROW_GROUP = 1 << 16
 
@@ -139,7 +140,7 @@ class Verdicts(Step):
         )
 
     def params(self) -> dict[str, Any]:
-        """The rules that apply, and the seed that keys splits and elections."""
+        """The rules that apply, and the seed that keys splits and the choice among equals."""
         verify = None
         if self.near is not None:
             verify = {"threshold": self.near.threshold, "unit": self.near.unit, "ngram": self.near.ngram}
@@ -168,18 +169,18 @@ class Verdicts(Step):
         return {"documents": self.documents, **{role: step for role, step in sidecars.items() if step is not None}}
 
     def phases(self) -> list[Phase]:
-        """Judge, settle, publish."""
+        """Filter, deduplicate, publish."""
         return [
-            Phase("judge", sidecar.plan, self._judge, self._judge_memory),
-            Phase("settle", self._plan_settle, self._settle, lambda spec: int(spec["least"])),
+            Phase("filter", sidecar.plan, self._filter, self._filter_memory),
+            Phase("deduplicate", self._plan_deduplicate, self._deduplicate, lambda spec: int(spec["least"])),
             Phase("publish", sidecar.plan, self._publish),
         ]
 
-    def rules(self) -> Rules:
-        """What the settlement applies."""
-        from headrace.select.verdicts.settlement import Rules
+    def policy(self) -> Policy:
+        """How copies are removed."""
+        from headrace.select.verdicts.deduplication import Policy
 
-        return Rules(self.remove, self.near, self.split.check, self.sources, self.keeps_one)
+        return Policy(self.remove, self.near, self.split.check, self.sources, self.keeps_one)
 
     def precedence(self) -> list[str]:
         """Every reason, the one that counts first where several apply."""
@@ -188,27 +189,27 @@ class Verdicts(Step):
         own = [*(f"failed:{name}" for name in self.own), *(f"filter:{rule.name}" for rule, _ in self.expressions)]
         return ["withdrawn", "empty", *reasons(), *own, "contaminated", "duplicate", "holdout"]
 
-    # Phase "judge".
+    # Phase "filter".
 
-    def _judge_memory(self, spec: dict[str, Any]) -> int:
-        return (48 << 20) + (3 * int(spec["bytes"]) if self.rules().compares_texts else 0)
+    def _filter_memory(self, spec: dict[str, Any]) -> int:
+        return (48 << 20) + (3 * int(spec["bytes"]) if self.policy().compares_texts else 0)
 
     def _partitions(self, ctx: TaskContext) -> int:
-        """Partitions of members, from content only; 0 if there is nothing to settle."""
+        """Partitions of members, from content only; 0 if no document can have copies."""
         if self.duplicates is None or (self.remove is None and self.split.check is None):
             return 0
-        return partitions_for(ctx.input("duplicates").manifest.counts, self.rules().compares_texts)
+        return partitions_for(ctx.input("duplicates").manifest.counts, self.policy().compares_texts)
 
-    def _judge(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+    def _filter(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
         from headrace.flow.exchange import Spill
         from headrace.flow.keys import parse_ids
-        from headrace.select.verdicts.election import MEMBER
-        from headrace.select.verdicts.judges import JUDGED, Judges
+        from headrace.select.verdicts.document_filters import FILTERED, DocumentFilters
+        from headrace.select.verdicts.representatives import MEMBER
         from headrace.select.verdicts.verification import TEXT
 
-        judges = Judges(
+        filters = DocumentFilters(
             self.filters,
             self.code_in,
             tuple(self.own),
@@ -219,20 +220,20 @@ class Verdicts(Step):
             self.seed,
             self.withdrawn,
         )
-        partitions, with_text = self._partitions(ctx), self.rules().compares_texts
+        partitions, with_text = self._partitions(ctx), self.policy().compares_texts
         rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
         with (
             Spill(ctx, "members", MEMBER, max(1, partitions), payload=True) as members,
             Spill(ctx, "texts", TEXT, max(1, partitions), payload=True) as texts,
-            ctx.intermediate(f"judged-{ctx.task:05d}.parquet") as out,
-            pq.ParquetWriter(out.path, JUDGED) as writer,
+            ctx.intermediate(f"filtered-{ctx.task:05d}.parquet") as out,
+            pq.ParquetWriter(out.path, FILTERED) as writer,
         ):
             for batch, beside in self._rows(ctx, spec["shard"], with_text):
                 ids = parse_ids(batch.column("id"))
-                judged = judges.judge(batch, ids, beside)
-                writer.write_batch(judged)
+                filtered = filters.apply(batch, ids, beside)
+                writer.write_batch(filtered)
                 if partitions:
-                    sent = self._send((batch, ids), beside["duplicates"], judged, first + rows, members, texts)
+                    sent = self._send((batch, ids), beside["duplicates"], filtered, first + rows, members, texts)
                     longest = max(longest, sent)
                 rows += batch.num_rows
                 ctx.progress(batch.num_rows)
@@ -266,7 +267,7 @@ class Verdicts(Step):
         self,
         documents: tuple[pa.RecordBatch, npt.NDArray[np.uint64]],
         found: pa.Table,
-        judged: pa.RecordBatch,
+        filtered: pa.RecordBatch,
         row: int,
         members: Spill,
         texts: Spill,
@@ -279,14 +280,14 @@ class Verdicts(Step):
         from headrace.documents.store import text_buffers
         from headrace.flow.keys import keyed, salt
         from headrace.select.duplicates.step import high_bits
-        from headrace.select.verdicts.election import describe
+        from headrace.select.verdicts.representatives import describe
 
         rank = np.array([self.priority.index(source) for source in self.sources], dtype=np.uint16)
-        have, found_members = describe(*documents, found, judged, row, rank, self.remove == "component", self.seed)
+        have, found_members = describe(*documents, found, filtered, row, rank, self.remove == "component", self.seed)
         records = found_members.records
         partition = high_bits(keyed(salt(0, "component"), records["component"]), members.partitions)
         members.add(partition, records, found_members.files)
-        if self.rules().compares_texts:
+        if self.policy().compares_texts:
             free = np.flatnonzero(records["barred"] == 0)
             data, offsets = text_buffers(documents[0].column("text").take(pa.array(have[free])))
             told = np.empty(len(free), dtype=texts.dtype)
@@ -296,11 +297,11 @@ class Verdicts(Step):
             return int(told["length"].max(initial=0))
         return 0
 
-    # Phase "settle".
+    # Phase "deduplicate".
 
-    def _plan_settle(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        from headrace.select.verdicts.election import MEMBER
+    def _plan_deduplicate(self, ctx: TaskContext) -> list[dict[str, Any]]:
         from headrace.select.verdicts.greedy import HELD_PER_BYTE
+        from headrace.select.verdicts.representatives import MEMBER
         from headrace.select.verdicts.verification import TEXT
 
         partitions = self._partitions(ctx)
@@ -308,34 +309,34 @@ class Verdicts(Step):
             return []
 
         size = partition_sizes(ctx, "members", MEMBER)
-        if self.rules().compares_texts:
+        if self.policy().compares_texts:
             # A member is held with its bucket numbers, and while they are sorted; texts as far as a block goes.
-            longest = max(result["longest"] for result in ctx.results("judge"))
+            longest = max(result["longest"] for result in ctx.results("filter"))
             most = max(LEAST_BYTES, 2 * HELD_PER_BYTE * longest)
             held = 4 * size + np.minimum(HELD_PER_BYTE * partition_sizes(ctx, "texts", TEXT), most)
         elif self.remove == "component":
-            # Only winners are held, one of each component: no more than half of the members, and few of a large one.
+            # Only representatives are held: no more than half of the members, and one of a large component.
             components = ctx.input("duplicates").manifest.counts["components"]
             held = np.minimum(2 * size, 4 * (components // partitions + 4096) * MEMBER_BYTES)
         else:
             held = 4 * size
         return [{"partition": p, "least": int(held[p]) + LEAST_BYTES} for p in range(partitions)]
 
-    def _settle(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+    def _deduplicate(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.flow.exchange import Spill, read_partition
-        from headrace.select.verdicts.election import MEMBER, Chunks
+        from headrace.select.verdicts.deduplication import deduplicate
         from headrace.select.verdicts.evidence import DECISION
-        from headrace.select.verdicts.settlement import settle
+        from headrace.select.verdicts.representatives import MEMBER, Chunks
         from headrace.select.verdicts.verification import TEXT, Texts
 
         offsets = ctx.input("documents").row_offsets
         partition = spec["partition"]
 
         def members() -> Chunks:
-            return read_partition(ctx, "judge", "members", partition, MEMBER, payload=True)
+            return read_partition(ctx, "filter", "members", partition, MEMBER, payload=True)
 
         def texts() -> Texts:
-            return read_partition(ctx, "judge", "texts", partition, TEXT, payload=True)
+            return read_partition(ctx, "filter", "texts", partition, TEXT, payload=True)
 
         destinations = destinations_of(len(offsets) - 1)
         with Spill(ctx, "decisions", DECISION, max(destinations, default=0) + 1, payload=True) as spill:
@@ -345,7 +346,7 @@ class Verdicts(Step):
                 spill.add(np.asarray(destinations)[shard], records, evidence)
                 ctx.progress(len(records))
 
-            return settle(members, texts, self.rules(), int(ctx.memory * BLOCK_SHARE), decide)
+            return deduplicate(members, texts, self.policy(), int(ctx.memory * BLOCK_SHARE), decide)
 
     # Phase "publish".
 
@@ -355,10 +356,10 @@ class Verdicts(Step):
         from headrace.select.verdicts.columns import columns
         from headrace.select.verdicts.counts import tally
 
-        judged = pq.read_table(ctx.scratch("judge", f"judged-{spec['shard']:05d}.parquet"), use_threads=False)
+        filtered = pq.read_table(ctx.scratch("filter", f"filtered-{spec['shard']:05d}.parquet"), use_threads=False)
         records, names = self._decisions(ctx, spec["shard"])
         start = int(ctx.input("documents").row_offsets[spec["shard"]])
-        table = pa.table(columns(judged, records, names, start, self.sources), schema=SCHEMA)
+        table = pa.table(columns(filtered, records, names, start, self.sources), schema=SCHEMA)
         with ctx.shard() as out:
             pq.write_table(
                 table,
@@ -369,23 +370,25 @@ class Verdicts(Step):
                 write_statistics=["keep", "reason", "split"],
             )
             out.rows = table.num_rows
-        return {"counts": tally(judged.column("source"), table.column("reason"), judged.column("split"), self.sources)}
+        return {
+            "counts": tally(filtered.column("source"), table.column("reason"), filtered.column("split"), self.sources)
+        }
 
     def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
         from headrace.flow.exchange import read_partition
+        from headrace.select.verdicts.deduplication import decisions_between
         from headrace.select.verdicts.evidence import DECISION
-        from headrace.select.verdicts.settlement import decisions_between
 
         documents = ctx.input("documents")
         start, stop = documents.row_offsets[shard : shard + 2].tolist()
         partition = destinations_of(len(documents.shards))[shard]
-        chunks = read_partition(ctx, "settle", "decisions", partition, DECISION, payload=True)
-        return decisions_between(chunks if ctx.tasks("settle") else (), start, stop)
+        chunks = read_partition(ctx, "deduplicate", "decisions", partition, DECISION, payload=True)
+        return decisions_between(chunks if ctx.tasks("deduplicate") else (), start, stop)
 
     # The end.
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Counts per source, checked: documents = kept + removed; and who lost copies to whom.
+        """Counts per source, checked: documents = kept + removed; and whose copies were removed for whose.
 
         Raises:
             ConservationError: the counts do not add up.
@@ -395,11 +398,11 @@ class Verdicts(Step):
         documents = ctx.input("documents").manifest.counts
         counts = add_up(ctx.results("publish"), documents, self.sources, self.precedence())
         value: dict[str, Any] = {"counts": counts, "schema": {field.name: str(field.type) for field in SCHEMA}}
-        settled = ctx.results("settle")
+        removed = ctx.results("deduplicate")
         for reason, name, on in (
             ("duplicate", "duplicates", self.remove is not None),
             ("holdout", "holdout", self.split.check is not None),
         ):
             if on:
-                value[name] = pairs([result[reason] for result in settled], reason, counts)
+                value[name] = pairs([result[reason] for result in removed], reason, counts)
         return value

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.recipe.schema import Withdrawn
-from headrace.select.verdicts.filters import Judgement
+from headrace.select.verdicts.filters import Removals
 
 COLUMNS = ("id", "repo", "license")
 """The columns of documents that are looked at."""
@@ -24,7 +24,7 @@ def named(documents: pa.RecordBatch | pa.Table, withdrawn: Withdrawn) -> list[tu
     return out
 
 
-def judge(documents: pa.RecordBatch, withdrawn: Withdrawn) -> Judgement:
+def withdraw(documents: pa.RecordBatch, withdrawn: Withdrawn) -> Removals:
     """Take out what is withdrawn.
 
     Args:
@@ -43,4 +43,4 @@ def judge(documents: pa.RecordBatch, withdrawn: Withdrawn) -> Judgement:
         for row in taken.tolist():
             reasons[row] = "withdrawn"
             evidence[row] = orjson.dumps({"by": column, "value": documents.column(column)[row].as_py()}).decode()
-    return Judgement(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
+    return Removals(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))

@@ -26,12 +26,12 @@ from headrace.select.contamination.step import search
 from headrace.select.measures.own import measured
 from headrace.select.measures.step import measure
 from headrace.select.sidecar import ARROW
+from headrace.select.verdicts.document_filters import column, contaminated
 from headrace.select.verdicts.filters import applied, code_sources, findings
-from headrace.select.verdicts.judges import column, contaminated
 from headrace.select.verdicts.rules import findings as findings_of
 
 EXCERPT = 400  # characters of the evidence that are shown
-LOST = frozenset({"duplicate", "holdout"})  # reasons whose evidence names another document
+COPIES = frozenset({"duplicate", "holdout"})  # reasons whose evidence names another document
 
 
 def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
     Returns:
         ``{"document": {"row", its columns but the text, "characters"}, "decisions": [...], "verdict": ...}``. A
         decision is ``{"reason", "measured", "limit", "removes"}``, and for contamination ``excerpt``. The verdict is
-        null before there are verdicts, else ``{"keep", "reason", "evidence", "split"}``. Of a document that lost to
-        another there is ``"pair"``, from :func:`explain_pair`, else null.
+        null before there are verdicts, else ``{"keep", "reason", "evidence", "split"}``. Of a document that
+        was removed for another there is ``"pair"``, from :func:`explain_pair`, else null.
 
     Raises:
         IndexError: there is no such row.
@@ -76,7 +76,7 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
         document[name] = None if document[name] is None else orjson.loads(document[name])
     about = {"row": row, **document, "characters": len(text)}
     pair = None
-    if verdict is not None and verdict["reason"] in LOST:
+    if verdict is not None and verdict["reason"] in COPIES:
         pair = explain_pair(artifacts["documents"], row, verdict["evidence"]["kept_row"], _near(recipe))
     return {"document": about, "decisions": decisions, "verdict": verdict, "pair": pair}
 

@@ -1,8 +1,8 @@
 """Which of a group of copies is kept: by source priority, then length, then key.
 
 Members of a component meet in one partition. They are streamed twice: once to find the best of each group, once to say
-who lost to whom. Only the winners are held, so a component of any size takes no more memory than a small one. Where
-candidates are verified, several of a group may be kept, by the same order of preference:
+which are copies of which. Only the best are held, so a component of any size takes no more memory than a small one.
+Where candidates are verified, several of a group may be kept, by the same order of preference:
 :mod:`headrace.select.verdicts.greedy`.
 """
 
@@ -77,7 +77,7 @@ def describe(
     documents: pa.RecordBatch,
     content: npt.NDArray[np.uint64],
     duplicates: pa.Table,
-    judged: pa.RecordBatch,
+    filtered: pa.RecordBatch,
     row: int,
     rank: npt.NDArray[np.uint16],
     by_component: bool,
@@ -89,7 +89,7 @@ def describe(
         documents: with the columns origin_file and origin_row.
         content: their content ids, uint64[n, 2].
         duplicates: their rows of the duplicates sidecar.
-        judged: source (position in the recipe's sources), split and reason (null if not removed) of each.
+        filtered: source (position in the recipe's sources), split and reason (null if not removed) of each.
         row: dense row id of the first.
         rank: uint16[sources], whose copy is kept: the smallest first.
         by_component: one document is kept of each component, else of each content id.
@@ -113,10 +113,10 @@ def describe(
     records["bytes"], records["size"] = found.column("bytes").to_numpy(), found.column("size").to_numpy()
     records["key"] = keyed(salt(seed, "elect"), ids)
     records["origin_row"] = documents.column("origin_row").take(which).to_numpy()
-    records["source"] = judged.column("source").take(which).to_numpy()
+    records["source"] = filtered.column("source").take(which).to_numpy()
     records["priority"] = rank[records["source"]]
-    records["split"] = judged.column("split").take(which).to_numpy()
-    records["barred"] = judged.column("reason").take(which).is_valid().to_numpy(zero_copy_only=False)
+    records["split"] = filtered.column("split").take(which).to_numpy()
+    records["barred"] = filtered.column("reason").take(which).is_valid().to_numpy(zero_copy_only=False)
     files, offsets = text_buffers(documents.column("origin_file").take(which).cast(pa.large_string()))
     records["length"] = np.diff(offsets)
     return have, Members(records, files)
@@ -142,22 +142,22 @@ def _together(parts: list[Members]) -> tuple[npt.NDArray[np.void], npt.NDArray[n
     return np.concatenate([part.records for part in parts]), np.concatenate([part.files for part in parts])
 
 
-def elect(chunks: Chunks) -> Members:
+def find_representatives(chunks: Chunks) -> Members:
     """The member to keep of each group, among those that no other verdict removes.
 
-    The source of highest priority wins, then the longest text, then the smallest key, then the smallest row: a total
-    order, so neither chunks nor their order matter.
+    The source of highest priority comes first, then the longest text, then the smallest key, then the smallest row: a
+    total order, so neither chunks nor their order matter.
 
     Returns:
-        The winners in ascending order of group; a group whose members are all barred has none.
+        The representatives in ascending order of group; a group whose members are all barred has none.
     """
-    found, fresh, settled = [Members.none()], 0, 0
+    found, fresh, merged = [Members.none()], 0, 0
     for records, files in gathered(chunks):
         found.append(Members(records, files).take(best_of_groups(records)))
         fresh += len(found[-1].records)
-        if fresh > settled:  # merged whenever they have doubled, so a group is looked at a few times only
+        if fresh > merged:  # merged whenever they have doubled, so a group is looked at a few times only
             found = [_best_of(found)]
-            fresh, settled = 0, len(found[0].records)
+            fresh, merged = 0, len(found[0].records)
     best = _best_of(found)
     return best.take(np.argsort(best.records["group"]))
 
@@ -168,7 +168,7 @@ def _best_of(parts: list[Members]) -> Members:
 
 
 def free_in_order(chunks: Chunks) -> npt.NDArray[np.void]:
-    """The members that no other verdict removes, MEMBER[n], by group and in each as :func:`elect` prefers."""
+    """The members that no other verdict removes, MEMBER[n], by group and in each as the order of preference has it."""
     parts = [np.empty(0, dtype=MEMBER), *(records[records["barred"] == 0] for records, _ in chunks)]
     records = np.concatenate(parts)
     return records[_preference(records)]
@@ -191,37 +191,37 @@ def _preference(r: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """Those who were not elected though no other verdict removes them.
+class Removed:
+    """Copies: documents that another is kept instead of.
 
     Attributes:
         row: uint64[n].
         source: uint16[n], position in the recipe's sources.
-        winner: int64[n], position of the document kept instead, among those kept.
-        exact: bool[n], whether the winner's content id is the same.
+        representative: int64[n], position of the document kept instead, among those kept.
+        exact: bool[n], whether the representative's content id is the same.
     """
 
     row: npt.NDArray[np.uint64]
     source: npt.NDArray[np.uint16]
-    winner: npt.NDArray[np.int64]
+    representative: npt.NDArray[np.int64]
     exact: npt.NDArray[np.bool_]
 
 
-def losers(chunks: Chunks, winners: Members) -> Iterator[Lost]:
-    """Who lost, and to whom, chunk by chunk.
+def find_copies(chunks: Chunks, representatives: Members) -> Iterator[Removed]:
+    """Which documents are removed as copies of which, chunk by chunk.
 
     Args:
         chunks: all members of the partition.
-        winners: from :func:`elect`, of the same partition.
+        representatives: from :func:`find_representatives`, of the same partition.
     """
-    best = winners.records
+    best = representatives.records
     groups = np.ascontiguousarray(best["group"])
     slots = index_groups(groups)
     for records, _ in gathered(chunks):
         free = np.flatnonzero(records["barred"] == 0)
-        winner = find_groups(records["group"][free], groups, slots)
-        beaten = best["row"][winner] != records["row"][free]
-        lost, winner = free[beaten], winner[beaten]
-        row, high, low = (records[name][lost] for name in ("row", "high", "low"))
-        exact = (best["high"][winner] == high) & (best["low"][winner] == low)
-        yield Lost(row, records["source"][lost], winner, exact)
+        representative = find_groups(records["group"][free], groups, slots)
+        others = best["row"][representative] != records["row"][free]
+        copies, representative = free[others], representative[others]
+        row, high, low = (records[name][copies] for name in ("row", "high", "low"))
+        exact = (best["high"][representative] == high) & (best["low"][representative] == low)
+        yield Removed(row, records["source"][copies], representative, exact)

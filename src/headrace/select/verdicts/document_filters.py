@@ -1,9 +1,9 @@
-"""What the judges say of each document by itself: withdrawals, filters, the user's own rules, decontamination.
+"""What removes a document by itself: withdrawals, filters, the user's own rules, decontamination.
 
 The first that removes a document counts.
 
-To add a judge, have :meth:`Judges._each` yield what it says in its place in the order of precedence, and name its
-reasons in the same place of ``Verdicts.precedence``.
+To add a filter, have :meth:`DocumentFilters._each` yield what it removes in its place in the order of precedence, and
+name its reasons in the same place of ``Verdicts.precedence``.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from headrace.flow.keys import parse_ids
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expressions import Node, columns
 from headrace.recipe.schema import Decontaminate, Filters, Rule, Split, Withdrawn
-from headrace.select.verdicts.filters import Judgement
-from headrace.select.verdicts.filters import judge as filtered
-from headrace.select.verdicts.rules import failures
-from headrace.select.verdicts.rules import judge as ruled
+from headrace.select.verdicts.filters import Removals, apply_filters
+from headrace.select.verdicts.rules import apply_rules, failures
 from headrace.select.verdicts.splits import draw
-from headrace.select.verdicts.withdrawn import judge as taken_out
+from headrace.select.verdicts.withdrawn import withdraw
 
-JUDGED = pa.schema([("reason", pa.string()), ("evidence", pa.string()), ("source", pa.uint16()), ("split", pa.uint8())])
+FILTERED = pa.schema(
+    [("reason", pa.string()), ("evidence", pa.string()), ("source", pa.uint16()), ("split", pa.uint8())]
+)
 
 
 @dataclass(frozen=True)
-class Judges:
+class DocumentFilters:
     """All that can be said of a document without looking at others.
 
     Attributes:
@@ -58,8 +58,8 @@ class Judges:
     seed: int
     withdrawn: Withdrawn
 
-    def judge(self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]) -> pa.RecordBatch:
-        """Judge documents, and draw the split that each would be in.
+    def apply(self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]) -> pa.RecordBatch:
+        """Filter documents, and draw the split that each would be in.
 
         Args:
             batch: documents with the column ``source`` and those that rules use.
@@ -67,7 +67,7 @@ class Judges:
             beside: their rows of each sidecar that there is; of the user's own measures by ``measure-<name>``.
 
         Returns:
-            A batch of :data:`JUDGED`; the reason is null where no judge removes the document, the source its position.
+            A batch of :data:`FILTERED`; the reason is null where nothing removes the document, the source its position.
         """
         sources = batch.column("source")
         reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
@@ -77,23 +77,23 @@ class Judges:
             evidence = pc.if_else(undecided, next_evidence, evidence)
         source = pc.index_in(sources, pa.array(self.sources, sources.type)).cast(pa.uint16())
         split = pa.array(draw(ids, self.seed, self.split))
-        return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=JUDGED)
+        return pa.RecordBatch.from_arrays([reason, evidence, source, split], schema=FILTERED)
 
     def _each(
         self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]
-    ) -> Iterator[Judgement]:
-        """What each judge says, in order of precedence; null where it finds nothing."""
+    ) -> Iterator[Removals]:
+        """What each filter removes, in order of precedence; null where it finds nothing."""
         if self.withdrawn:
-            yield taken_out(batch, self.withdrawn)
+            yield withdraw(batch, self.withdrawn)
         yield empty(ids)
         if "measures" in beside:
-            yield filtered(beside["measures"].combine_chunks(), batch.column("source"), self.filters, self.code_in)
+            yield apply_filters(beside["measures"].combine_chunks(), batch.column("source"), self.filters, self.code_in)
         if self.own:
             errors = [beside[f"measure-{name}"].column("error").combine_chunks() for name in self.own]
             yield failures(self.own, errors, batch.num_rows)
         if self.rules:
             names = {name for _, node in self.rules for name in columns(node)}
-            yield ruled(self.rules, {name: column(name, batch, beside) for name in names}, batch.num_rows)
+            yield apply_rules(self.rules, {name: column(name, batch, beside) for name in names}, batch.num_rows)
         if "contamination" in beside and self.decontaminate is not None:
             yield contaminated(beside["contamination"], self.decontaminate)
 
@@ -107,7 +107,7 @@ def column(name: str, documents: pa.RecordBatch | pa.Table, beside: dict[str, pa
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
-def empty(ids: npt.NDArray[np.uint64]) -> Judgement:
+def empty(ids: npt.NDArray[np.uint64]) -> Removals:
     """The reason ``empty`` for documents without text, of which nothing but the end would be learned.
 
     Args:
@@ -115,10 +115,10 @@ def empty(ids: npt.NDArray[np.uint64]) -> Judgement:
     """
     without = (ids == parse_ids(pa.array([content_id(b"")]))).all(axis=1)
     reason = pc.if_else(pa.array(without), pa.scalar("empty"), pa.scalar(None, pa.string()))
-    return Judgement(reason, pa.nulls(len(ids), pa.string()))
+    return Removals(reason, pa.nulls(len(ids), pa.string()))
 
 
-def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Judgement:
+def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Removals:
     """Apply the recipe's limit to rows of the sidecar.
 
     Args:
@@ -139,4 +139,4 @@ def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Jud
         told = {key: value for key, value in row.items() if value is not None}
         reasons[at] = "contaminated"
         evidence[at] = orjson.dumps({**told, "limit": config.overlap}).decode()
-    return Judgement(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))
+    return Removals(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))

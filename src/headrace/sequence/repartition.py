@@ -1,4 +1,4 @@
-"""Scatter: move each chosen token once, out of the store to the partition of its row.
+"""Repartition: move each sampled token once, out of the store to the partition of its row.
 
 One task a shard of the token store: it reads one shard and writes a slice for each partition.
 """
@@ -19,13 +19,13 @@ from headrace.sequence.fim import PLAIN, PSM, SPM
 from headrace.sequence.layout import CUT, MOVED
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.place import collect
-from headrace.sequence.taking import CHAT
+from headrace.sequence.sampling import CHAT
 from headrace.tokens.store import TokenShard, open_shard
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a shard that gives tokens."""
-    counts = partition_counts(ctx, "arrange", "segments")
+    counts = partition_counts(ctx, "pack", "segments")
     shards = ctx.input("tokens").shards
     return [{"shard": int(shard), "size": shards[shard]["bytes"]} for shard in np.flatnonzero(counts)]
 
@@ -33,7 +33,7 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
 def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:
     """What to add to a block's row numbers, int64[blocks + 1], where blocks count rows for themselves (best fit)."""
     rows = np.zeros(blocks + 1, dtype=np.int64)
-    for result in ctx.results("arrange"):
+    for result in ctx.results("pack"):
         rows[result["block"] + 1] = result["used"]
     return np.cumsum(rows)
 
@@ -74,7 +74,7 @@ def segments_of(ctx: TaskContext, shard: int, itemsize: int) -> Iterator[np.ndar
     most = max(1 << 16, ctx.memory // 16)
     held: list[np.ndarray] = []
     size = 0
-    for cuts, _ in read_partition(ctx, "arrange", "segments", shard, CUT):
+    for cuts, _ in read_partition(ctx, "pack", "segments", shard, CUT):
         bounds = np.cumsum(cuts["tokens"].astype(np.int64) * itemsize + CUT.itemsize)
         start = 0
         while start < len(cuts):

@@ -1,6 +1,6 @@
 """Which copies of which documents of a source a stage takes: slices, whole passes, and how far the last pass goes.
 
-A source has one order of taking in a stage, by keyed hash. A fraction of stated epochs is an interval of the line on
+A source has one order of sampling in a stage, by keyed hash. A fraction of stated epochs is an interval of the line on
 which the keys lie; a weight ends at a document (:mod:`headrace.sequence.weigh`).
 """
 
@@ -25,7 +25,7 @@ class End(NamedTuple):
 
     Attributes:
         copies: passes begun.
-        key: of the last document that the last of them takes, in the order of taking.
+        key: of the last document that the last of them takes, in the order of sampling.
         row: its documents row; documents of one key follow each other by row.
     """
 
@@ -45,17 +45,17 @@ def in_slice(sequence: SequenceParameters, held: Held, take: ResolvedSource) -> 
     return inside
 
 
-def keys_of_taking(sequence: SequenceParameters, held: Held, at: np.ndarray) -> np.ndarray:
+def sampling_keys(sequence: SequenceParameters, held: Held, at: np.ndarray) -> np.ndarray:
     """The order in which a pass that is a fraction takes documents: uint64[n]."""
     return keyed(salt(sequence.seed, "epoch", sequence.stage), held.ids[at])
 
 
-def chosen(
+def sampled(
     sequence: SequenceParameters, held: Held, take: ResolvedSource, ends: Mapping[str, End]
 ) -> list[tuple[int, np.ndarray]]:
     """The copies that a stage takes of a source, and int64[n] the places in the shard that each takes."""
     inside = in_slice(sequence, held, take)
-    keys = keys_of_taking(sequence, held, inside)
+    keys = sampling_keys(sequence, held, inside)
     if take.wanted is None:
         last = unit(keys) < take.share(take.copies - 1)
         copies = take.copies

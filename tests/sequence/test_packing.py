@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.sequence.pack import Segments, best_fit, concatenate, rows_of, with_ends
+from headrace.sequence.packing import Segments, best_fit, concatenate, rows_of, with_ends
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=40)
 SEQ_LEN = st.integers(1, 17)

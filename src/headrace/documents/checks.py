@@ -75,7 +75,7 @@ def require_named(taken: SourceFiles, named: dict[str, int], seen: list[str]) ->
             )
 
 
-def judge(
+def check_source(
     taken: SourceFiles,
     counts: dict[str, int],
     bad: list[dict[str, Any]],

@@ -1,4 +1,4 @@
-"""Choose: which copies of which documents a stage takes, in which order, and how long they are once changed.
+"""Sample: which copies of which documents a stage takes, in which order, and how long they are once changed.
 
 One task a shard of the token store. Only numbers move on, one record a copy, to the block of its key.
 """
@@ -20,9 +20,9 @@ from headrace.sequence.corpus import Held, hold
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.epochs import ResolvedSource, repeated
 from headrace.sequence.fim import PLAIN, PSM, SPM
-from headrace.sequence.layout import CHOSEN
+from headrace.sequence.layout import SAMPLED
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.taking import CHAT, End, changes, chosen, in_slice, kinds
+from headrace.sequence.sampling import CHAT, End, changes, in_slice, kinds, sampled
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
@@ -66,17 +66,17 @@ class Tally:
 
 
 def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-    """Choose from one shard."""
+    """Sample one shard."""
     held = hold(sequence, ctx, spec["shard"])
     encoded = EncodedReader(ctx, "encode", spec["shard"], held.shard.tokens.dtype)
     ends = {name: End(*end) for name, end in spec["ends"].items()}
     blocks = sequence.blocks(ctx)
     sums = np.zeros(blocks.count, dtype=np.int64)
     tallies: dict[str, Tally] = {}
-    with Spill(ctx, "chosen", CHOSEN, blocks.count) as spill:
+    with Spill(ctx, "sampled", SAMPLED, blocks.count) as spill:
         for take in sequence.resolved(ctx).sources:
             tally = tallies[take.name] = Tally(slice=len(in_slice(sequence, held, take)))
-            for copy, at in chosen(sequence, held, take, ends):
+            for copy, at in sampled(sequence, held, take, ends):
                 records = one_copy(sequence, held, encoded, take, at, copy)
                 kind = records["kind"]
                 tally.documents.append(len(records))
@@ -97,9 +97,9 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 def one_copy(
     sequence: SequenceParameters, held: Held, encoded: EncodedReader, take: ResolvedSource, at: np.ndarray, copy: int
 ) -> np.ndarray:
-    """The records of a copy: CHOSEN[n], with the order key and the kind that are drawn for this copy."""
+    """The records of a copy: SAMPLED[n], with the order key and the kind that are drawn for this copy."""
     shard = held.shard
-    records = np.zeros(len(at), dtype=CHOSEN)
+    records = np.zeros(len(at), dtype=SAMPLED)
     records["key"] = keyed(salt(sequence.seed, "order", sequence.stage, copy), held.ids[at])
     records["row"], records["source"], records["epoch"] = shard.rows[at], held.sources.index(take.name), copy
     records["length"] = shard.offsets[at + 1] - shard.offsets[at]

@@ -1,4 +1,4 @@
-"""Order: put the tokens of a partition into rows, the rows into their final order, and write the shards.
+"""Shuffle: put the tokens of a partition into rows, the rows into their final order, and write the shards.
 
 One task a partition. What the ledger says is counted here again, from the rows as they are written.
 """
@@ -19,7 +19,7 @@ from headrace.flow.task import TaskContext
 from headrace.sequence.context import Laid, rearrange
 from headrace.sequence.layout import MOVED
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.scatter import row_keys
+from headrace.sequence.repartition import row_keys
 from headrace.sequence.store import SEGMENT, schema
 from headrace.sequence.windows import KINDS, PADDING
 
@@ -29,8 +29,8 @@ _MEMORY_PER_BYTE = 4
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task a partition that has rows."""
-    counts = partition_counts(ctx, "scatter", "moved")
-    sizes = partition_bytes(ctx, "scatter", "moved") if len(counts) else counts
+    counts = partition_counts(ctx, "repartition", "moved")
+    sizes = partition_bytes(ctx, "repartition", "moved") if len(counts) else counts
     each = sequence.shards(ctx).each
     return [
         {"partition": int(p), "bytes": int(sizes[p]), "shard": -(-int(sizes[p]) // each), "size": int(sizes[p])}
@@ -124,7 +124,7 @@ def parts(
     """The shards of a group, each with chunks of records, their payload and where each record begins in it."""
     layout = sequence.shards(ctx)
     held: dict[int, list[Chunk]] = {int(part): [] for part in group}
-    for records, payload in read_partition(ctx, "scatter", "moved", partition, MOVED, payload=True):
+    for records, payload in read_partition(ctx, "repartition", "moved", partition, MOVED, payload=True):
         lengths = records["length"].astype(np.int64)
         starts = np.cumsum(lengths) - lengths
         shards = layout.shard(row_keys(sequence, records["to"]))

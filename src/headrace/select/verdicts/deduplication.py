@@ -12,9 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.stretches import gather
-from headrace.select.verdicts.election import Chunks, Lost, Members, by_row, elect, gathered, losers
 from headrace.select.verdicts.evidence import DECISION, HOLDOUT, REASONS
 from headrace.select.verdicts.greedy import decide_greedily
+from headrace.select.verdicts.representatives import (
+    Chunks,
+    Members,
+    Removed,
+    by_row,
+    find_copies,
+    find_representatives,
+    gathered,
+)
 from headrace.select.verdicts.splits import held_out, meetings
 from headrace.select.verdicts.verification import Texts
 
@@ -26,7 +34,7 @@ CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Rules:
+class Policy:
     """What the recipe asks for.
 
     Attributes:
@@ -55,15 +63,15 @@ Decide = Callable[[npt.NDArray[np.void], npt.NDArray[np.uint8]], None]
 """Takes records of :data:`DECISION` and their payload."""
 
 
-def settle(
-    members: Callable[[], Chunks], texts: Callable[[], Texts], rules: Rules, block_bytes: int, decide: Decide
+def deduplicate(
+    members: Callable[[], Chunks], texts: Callable[[], Texts], policy: Policy, block_bytes: int, decide: Decide
 ) -> dict[str, list[list[int]]]:
     """Decide about the members of one partition.
 
     Args:
         members: opens the stream of members; may be called again.
         texts: opens the stream of texts of those that no other verdict removes.
-        rules: the recipe's.
+        policy: the recipe's.
         block_bytes: what texts may take that are held at a time; the decisions do not depend on it.
         decide: receives the decisions.
 
@@ -74,41 +82,41 @@ def settle(
     Where one document is kept of a component, no training document can meet a held-out one; nor where candidates are
     verified, since of two that reach the threshold the greedy rule removed one.
     """
-    matrices = {reason: np.zeros((len(rules.sources),) * 2, dtype=np.int64) for reason in REASONS}
-    if rules.verify is not None:
-        decided = decide_greedily(members, texts, rules.verify, block_bytes)
-        _tell(0, decided.lost, decided.kept, decided.jaccard, matrices, decide)
-        if not rules.keeps_one:
-            beaten = Beaten.none(len(decided.kept.records))
-            beaten.see(decided.lost, decided.jaccard)
-            lost, others, jaccard = beaten.turned(decided.kept, members())
-            _tell(0, lost, others, jaccard, matrices, decide)
-    elif rules.remove is not None:
-        winners = elect(members())
-        removed = [np.empty(0, dtype=np.uint64)]
-        beaten = Beaten.none(len(winners.records))
-        for lost in losers(members(), winners):
-            _tell(0, lost, winners, None, matrices, decide)
-            beaten.see(lost)
-            if rules.remove == "exact" and rules.check is not None:
-                removed.append(lost.row)
-        if not rules.keeps_one:
-            lost, others, _ = beaten.turned(winners, members())
-            _tell(0, lost, others, None, matrices, decide)
-            removed.append(lost.row)
-        if rules.remove == "exact" and rules.check is not None:
-            _check(members, rules.check, np.sort(np.concatenate(removed)), matrices, decide)
-    elif rules.check is not None:
-        _check(members, rules.check, np.empty(0, dtype=np.uint64), matrices, decide)
+    matrices = {reason: np.zeros((len(policy.sources),) * 2, dtype=np.int64) for reason in REASONS}
+    if policy.verify is not None:
+        decided = decide_greedily(members, texts, policy.verify, block_bytes)
+        _report(0, decided.removed, decided.kept, decided.jaccard, matrices, decide)
+        if not policy.keeps_one:
+            first_copies = FirstCopies.none(len(decided.kept.records))
+            first_copies.see(decided.removed, decided.jaccard)
+            removed, others, jaccard = first_copies.turned(decided.kept, members())
+            _report(0, removed, others, jaccard, matrices, decide)
+    elif policy.remove is not None:
+        representatives = find_representatives(members())
+        gone = [np.empty(0, dtype=np.uint64)]
+        first_copies = FirstCopies.none(len(representatives.records))
+        for removed in find_copies(members(), representatives):
+            _report(0, removed, representatives, None, matrices, decide)
+            first_copies.see(removed)
+            if policy.remove == "exact" and policy.check is not None:
+                gone.append(removed.row)
+        if not policy.keeps_one:
+            removed, others, _ = first_copies.turned(representatives, members())
+            _report(0, removed, others, None, matrices, decide)
+            gone.append(removed.row)
+        if policy.remove == "exact" and policy.check is not None:
+            _check(members, policy.check, np.sort(np.concatenate(gone)), matrices, decide)
+    elif policy.check is not None:
+        _check(members, policy.check, np.empty(0, dtype=np.uint64), matrices, decide)
     return {reason: matrix.tolist() for reason, matrix in matrices.items()}
 
 
 @dataclass(frozen=True)
-class Beaten:
-    """Of each document that was kept before others, the one of smallest row that lost to it.
+class FirstCopies:
+    """Of each document that was kept before others, the one of smallest row that was removed for it.
 
     Attributes:
-        row: uint64[kept]; the greatest number where nobody did.
+        row: uint64[kept]; the greatest number where none was.
         exact: bool[kept], whether the content id is the same.
         jaccard: float64[kept], their true similarity, where it is known.
     """
@@ -118,52 +126,52 @@ class Beaten:
     jaccard: npt.NDArray[np.float64]
 
     @staticmethod
-    def none(kept: int) -> Beaten:
-        """Nobody has lost yet."""
-        return Beaten(np.full(kept, _NOBODY), np.zeros(kept, dtype=bool), np.full(kept, np.nan))
+    def none(kept: int) -> FirstCopies:
+        """Nothing is removed yet."""
+        return FirstCopies(np.full(kept, _NONE), np.zeros(kept, dtype=bool), np.full(kept, np.nan))
 
-    def see(self, lost: Lost, jaccard: npt.NDArray[np.float64] | None = None) -> None:
-        """Take note of some who lost."""
-        np.minimum.at(self.row, lost.winner, lost.row)
-        first = np.flatnonzero(self.row[lost.winner] == lost.row)
-        self.exact[lost.winner[first]] = lost.exact[first]
+    def see(self, removed: Removed, jaccard: npt.NDArray[np.float64] | None = None) -> None:
+        """Take note of some that are removed."""
+        np.minimum.at(self.row, removed.representative, removed.row)
+        first = np.flatnonzero(self.row[removed.representative] == removed.row)
+        self.exact[removed.representative[first]] = removed.exact[first]
         if jaccard is not None:
-            self.jaccard[lost.winner[first]] = jaccard[first]
+            self.jaccard[removed.representative[first]] = jaccard[first]
 
-    def turned(self, kept: Members, members: Chunks) -> tuple[Lost, Members, npt.NDArray[np.float64]]:
-        """Those who were kept before others, as if they had lost to them; the others; and how similar they are."""
-        which = np.flatnonzero(self.row != _NOBODY)
+    def turned(self, kept: Members, members: Chunks) -> tuple[Removed, Members, npt.NDArray[np.float64]]:
+        """Those who were kept before others, as removed for them; the others; and how similar they are."""
+        which = np.flatnonzero(self.row != _NONE)
         which = which[np.argsort(self.row[which])]
         records = kept.records[which]
-        lost = Lost(records["row"], records["source"], np.arange(len(which)), self.exact[which])
-        return lost, by_row(members, self.row[which]), self.jaccard[which]
+        removed = Removed(records["row"], records["source"], np.arange(len(which)), self.exact[which])
+        return removed, by_row(members, self.row[which]), self.jaccard[which]
 
 
-_NOBODY = np.uint64(2**64 - 1)
+_NONE = np.uint64(2**64 - 1)
 
 
 def _check(
     members: Callable[[], Chunks],
     check: Literal["exact", "near"],
-    removed: npt.NDArray[np.uint64],
+    gone: npt.NDArray[np.uint64],
     matrices: dict[str, npt.NDArray[np.int64]],
     decide: Decide,
 ) -> None:
     """Take the training documents that meet a held-out one out of training, each because of the one of smallest row."""
     field = "component" if check == "near" else "low"
-    held = held_out(gathered(members()), removed, field)
+    held = held_out(gathered(members()), gone, field)
     if not len(held.records):
         return
     for records, _ in gathered(members()):
-        positions, others = meetings(records, removed, held, field)
+        positions, others = meetings(records, gone, held, field)
         exact = np.full(len(positions), check == "exact")
-        lost = Lost(records["row"][positions], records["source"][positions], others, exact)
-        _tell(HOLDOUT, lost, held, None, matrices, decide)
+        removed = Removed(records["row"][positions], records["source"][positions], others, exact)
+        _report(HOLDOUT, removed, held, None, matrices, decide)
 
 
-def _tell(
+def _report(
     reason: int,
-    lost: Lost,
+    removed: Removed,
     kept: Members,
     jaccard: npt.NDArray[np.float64] | None,
     matrices: dict[str, npt.NDArray[np.int64]],
@@ -173,18 +181,18 @@ def _tell(
     lengths = kept.records["length"].astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     sources = len(matrices[REASONS[reason]])
-    for start in range(0, len(lost.row), CHUNK):
+    for start in range(0, len(removed.row), CHUNK):
         some = slice(start, start + CHUNK)
-        winner = lost.winner[some]
-        others = kept.records[winner]
-        records = np.empty(len(winner), dtype=DECISION)
-        records["row"], records["reason"] = lost.row[some], reason
+        representative = removed.representative[some]
+        others = kept.records[representative]
+        records = np.empty(len(representative), dtype=DECISION)
+        records["row"], records["reason"] = removed.row[some], reason
         for field, of in _OF_THE_KEPT:
             records[field] = others[of]
-        records["how"] = lost.exact[some] + 2 * others["split"]
+        records["how"] = removed.exact[some] + 2 * others["split"]
         records["jaccard"] = np.nan if jaccard is None else np.round(jaccard[some], 6)
-        decide(records, gather(kept.files, starts[winner], lengths[winner]))
-        pairs = lost.source[some].astype(np.int64) * sources + others["source"]
+        decide(records, gather(kept.files, starts[representative], lengths[representative]))
+        pairs = removed.source[some].astype(np.int64) * sources + others["source"]
         matrices[REASONS[reason]] += np.bincount(pairs, minlength=sources * sources).reshape(sources, sources)
 
 

@@ -1,0 +1,234 @@
+"""Laying documents into rows, on lengths alone: concatenation and best-fit packing.
+
+A row holds ``seq_len + 1`` tokens, so that it has ``seq_len`` pairs of an input and its target.
+
+Concatenation joins all documents, each followed by the end-of-document token, into one stream. Row ``r`` covers the
+stream's tokens ``r * seq_len`` to ``r * seq_len + seq_len`` inclusive: neighbouring rows share one token, so every
+token but the first is a target exactly once. What does not fill a last row is the tail.
+
+Best fit (Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024, arXiv 2404.10830, section 3) cuts
+only documents longer than a row, and puts each piece, longest first, into the row with the least room that takes it.
+The pieces of a cut document share one token as concatenated rows do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from headrace.flow.kernels import kernel
+
+
+class Segments(NamedTuple):
+    """Stretches of documents and where they lie. All arrays have one entry a segment.
+
+    Attributes:
+        document: int64, index of the document among those given.
+        row: int64.
+        start: int32, position in the row.
+        length: int32, tokens.
+        offset: int32, first token within the document.
+    """
+
+    document: np.ndarray
+    row: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    offset: np.ndarray
+
+
+def rows_of(tokens: int, seq_len: int) -> int:
+    """Rows that a stream of so many tokens fills."""
+    return max(0, (tokens - 1) // seq_len)
+
+
+@kernel
+def _count_concatenated(lengths: np.ndarray, first: int, seq_len: int, rows: int) -> int:
+    total = 0
+    at = first
+    for i in range(lengths.size):
+        end = at + lengths[i]
+        if end > at:
+            low = (at - 1) // seq_len if at > 0 else 0
+            high = min((end - 1) // seq_len, rows - 1)
+            total += max(0, high - low + 1)
+        at = end
+    return total
+
+
+@kernel
+def _concatenate(
+    lengths: np.ndarray,
+    first: int,
+    seq_len: int,
+    rows: int,
+    document: np.ndarray,
+    row: np.ndarray,
+    start: np.ndarray,
+    length: np.ndarray,
+    offset: np.ndarray,
+    overlap: np.ndarray,
+    tail: np.ndarray,
+) -> None:
+    last = rows * seq_len + 1 if rows > 0 else 0  # stream tokens from here on are in no row
+    n = 0
+    at = first
+    for i in range(lengths.size):
+        end = at + lengths[i]
+        tail[i] = max(0, end - max(at, last))
+        placed = 0
+        if end > at:
+            # A token at a multiple of seq_len is also the last of the row before.
+            low = (at - 1) // seq_len if at > 0 else 0
+            high = min((end - 1) // seq_len, rows - 1)
+            for r in range(low, high + 1):
+                begin = max(at, r * seq_len)
+                stop = min(end, r * seq_len + seq_len + 1)
+                document[n] = i
+                row[n] = r
+                start[n] = begin - r * seq_len
+                length[n] = stop - begin
+                offset[n] = begin - at
+                placed += stop - begin
+                n += 1
+        overlap[i] = placed - (lengths[i] - tail[i])
+        at = end
+
+
+def concatenate(lengths: np.ndarray, first: int, seq_len: int, rows: int) -> tuple[Segments, np.ndarray, np.ndarray]:
+    """Lay a run of a stream's documents into rows.
+
+    Args:
+        lengths: int64[n], tokens of each document with its end.
+        first: stream position of the first document's first token.
+        seq_len: targets of a row.
+        rows: rows of the whole stream; what lies beyond them is tail.
+
+    Returns:
+        The segments in stream order (a token that two rows share is in a segment of each), and for each document
+        int64[n] its tokens that are in a second row too, and int64[n] its tokens that are in no row.
+    """
+    lengths = np.ascontiguousarray(lengths, dtype=np.int64)
+    total = _count_concatenated(lengths, first, seq_len, rows)
+    segments = _room(total)
+    overlap, tail = np.empty(lengths.size, dtype=np.int64), np.empty(lengths.size, dtype=np.int64)
+    _concatenate(lengths, first, seq_len, rows, *segments, overlap, tail)
+    return segments, overlap, tail
+
+
+def _room(n: int) -> Segments:
+    return Segments(
+        np.empty(n, dtype=np.int64),
+        np.empty(n, dtype=np.int64),
+        np.empty(n, dtype=np.int32),
+        np.empty(n, dtype=np.int32),
+        np.empty(n, dtype=np.int32),
+    )
+
+
+def with_ends(tokens: np.ndarray, seq_len: int) -> np.ndarray:
+    """Tokens that each document takes in best-fit rows: one more for its end, unless it fills a row exactly without.
+
+    Args:
+        tokens: int64[n], without ends.
+        seq_len: targets of a row.
+
+    Returns:
+        int64[n].
+    """
+    return np.asarray(tokens + (tokens != seq_len + 1))
+
+
+@kernel
+def _cut(totals: np.ndarray, seq_len: int, document: np.ndarray, length: np.ndarray, offset: np.ndarray) -> None:
+    n = 0
+    for i in range(totals.size):
+        at = 0
+        while True:
+            piece = min(totals[i] - at, seq_len + 1)
+            document[n] = i
+            length[n] = piece
+            offset[n] = at
+            n += 1
+            at += seq_len
+            if at + 1 >= totals[i]:
+                break
+
+
+@kernel
+def _next_room(tree: np.ndarray, size: int, least: int) -> int:
+    """The smallest remaining room of at least ``least`` that some row has, or -1."""
+    node = size + least
+    if tree[node] > 0:
+        return least
+    while node > 1:
+        if node % 2 == 0 and tree[node + 1] > 0:
+            node += 1
+            while node < size:
+                node = 2 * node if tree[2 * node] > 0 else 2 * node + 1
+            return node - size
+        node //= 2
+    return -1
+
+
+@kernel
+def _add(tree: np.ndarray, size: int, room: int, step: int) -> None:
+    node = size + room
+    while node >= 1:
+        tree[node] += step
+        node //= 2
+
+
+@kernel
+def _best_fit(
+    order: np.ndarray, length: np.ndarray, capacity: int, size: int, row: np.ndarray, start: np.ndarray
+) -> int:
+    tree = np.zeros(2 * size, dtype=np.int32)  # how many rows have a remaining room, summed over power-of-two ranges
+    newest = np.full(capacity + 1, -1, dtype=np.int64)  # by remaining room: the row that came to it last
+    older = np.empty(order.size, dtype=np.int64)  # by row: the one that had the same room before it
+    rows = 0
+    for k in range(order.size):
+        i = order[k]
+        need = length[i]
+        room = _next_room(tree, size, need)
+        if room < 0:
+            r = rows
+            rows += 1
+            room = capacity
+        else:
+            r = newest[room]
+            newest[room] = older[r]
+            _add(tree, size, room, -1)
+        row[i] = r
+        start[i] = capacity - room
+        left = room - need
+        if left > 0:
+            older[r] = newest[left]
+            newest[left] = r
+            _add(tree, size, left, 1)
+    return rows
+
+
+def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
+    """Pack a block of documents by best-fit decreasing.
+
+    Pieces go longest first, those of equal length in the order given. Of rows with equal room the one that came to
+    it last is taken. Time is O(n log n + n log seq_len).
+
+    Args:
+        totals: int64[n], tokens of each document from :func:`with_ends`.
+        seq_len: targets of a row.
+
+    Returns:
+        The segments by document and offset, and the number of rows. Rows are numbered as they were opened.
+    """
+    totals = np.ascontiguousarray(totals, dtype=np.int64)
+    capacity = seq_len + 1
+    pieces = int(np.maximum(1, -((1 - totals) // seq_len)).sum())
+    segments = _room(pieces)
+    _cut(totals, seq_len, segments.document, segments.length, segments.offset)
+    order = np.argsort(-segments.length, kind="stable")
+    size = 1 << capacity.bit_length()  # above capacity
+    rows = _best_fit(order, segments.length, capacity, size, segments.row, segments.start)
+    return segments, int(rows)
