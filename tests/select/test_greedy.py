@@ -101,7 +101,8 @@ def decided(records: np.ndarray, texts: list[str], near: Near, block_bytes: int,
     assert set(removed.representative.tolist()) == set(range(len(rows)))
     source = dict(zip(records["row"].tolist(), records["source"].tolist(), strict=True))
     assert removed.source.tolist() == [source[row] for row in removed.row.tolist()]
-    columns = (removed.row.tolist(), rows[removed.representative].tolist(), removed.exact.tolist(), found.jaccard.tolist())
+    kept = rows[removed.representative]
+    columns = (removed.row.tolist(), kept.tolist(), removed.exact.tolist(), found.jaccard.tolist())
     return {row: told for row, *told in zip(*columns, strict=True)}
 
 
