@@ -185,6 +185,7 @@ class Documents(Step):
                 columns = {
                     "id": hexadecimal(plan.ids(rows)),
                     "text": pa.repeat("", len(rows)),
+                    "bytes": pa.repeat(0, len(rows)),
                     "source": pa.repeat(SOURCE, len(rows)),
                     "origin_file": pa.repeat(f"planted-{ctx.task:05d}.jsonl", len(rows)),
                     "origin_row": pa.array(rows.astype(np.int64) - start),

@@ -268,7 +268,7 @@ class Case:
         database = duckdb_order(dataset.dataset(path, format="ipc"), self.add, setting.cores, folder, memory)
         try:
             yield self.beside(setting, where, ours, "duckdb", database)
-        except (duckdb.OutOfMemoryException, OSError) as error:  # texts that it takes from Arrow must fit, for one thing
+        except (duckdb.OutOfMemoryException, OSError) as error:  # texts from Arrow must fit, for one thing
             if "Out of Memory" not in str(error):
                 raise
             [mine] = in_turn(setting, [Side(ours, self.amount)], self.unit)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.documents.ids import content_id
-from headrace.documents.store import SCHEMA
+from headrace.documents.store import GIVEN, documents_of
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request
@@ -55,7 +55,8 @@ class Given(Step):
             for n, row in enumerate(self.rows[spec["at"] : spec["at"] + self.shard_rows], spec["at"])
         ]
         with ctx.shard() as out:
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out.path, row_group_size=self.group_rows)
+            table = documents_of(pa.Table.from_pylist(rows, schema=GIVEN))
+            pq.write_table(table, out.path, row_group_size=self.group_rows)
             out.rows = len(rows)
         return {}
 

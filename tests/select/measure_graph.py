@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.documents.ids import content_id
-from headrace.documents.store import SCHEMA
+from headrace.documents.store import GIVEN, documents_of
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.local import LocalExecutor
@@ -31,7 +31,7 @@ def documents_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
         {"id": content_id(row["text"].encode()), "source": "s", "origin_file": "f", "origin_row": i, **row}
         for i, row in enumerate(rows)
     ]
-    return pa.RecordBatch.from_pylist(full, schema=SCHEMA)
+    return documents_of(pa.RecordBatch.from_pylist(full, schema=GIVEN))
 
 
 @dataclass(frozen=True)

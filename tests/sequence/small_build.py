@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from headrace.documents.store import SCHEMA, fetch
+from headrace.documents.store import GIVEN, documents_of, fetch
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.inline import InlineExecutor
@@ -97,7 +97,7 @@ class SmallDocuments(Step):
         for part, start in enumerate(range(0, len(rows), self.per_shard)):
             some = rows[start : start + self.per_shard]
             with ctx.shard(part=part) as out:
-                pq.write_table(pa.Table.from_pylist(some, schema=SCHEMA), out.path, row_group_size=32)
+                pq.write_table(documents_of(pa.Table.from_pylist(some, schema=GIVEN)), out.path, row_group_size=32)
                 out.rows = len(some)
         return {}
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.documents.store import SCHEMA
+from headrace.documents.store import GIVEN, documents_of
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors.inline import InlineExecutor
@@ -56,12 +56,12 @@ class Documents(_Toy):
     kind = "documents"
 
     def table(self, docs):
-        data = {name: [None] * len(docs) for name in SCHEMA.names}
+        data = {name: [None] * len(docs) for name in GIVEN.names}
         data["text"] = [doc.text for doc in docs]
         data["source"] = [doc.source for doc in docs]
         data["id"] = [hashlib.md5(doc.text.encode()).hexdigest() for doc in docs]
         data["origin_file"], data["origin_row"] = ["f"] * len(docs), list(range(len(docs)))
-        return pa.table(data, schema=SCHEMA)
+        return documents_of(pa.table(data, schema=GIVEN))
 
 
 class Verdicts(_Toy):

@@ -12,7 +12,7 @@ from headrace.documents.ids import content_id
 from headrace.documents.normalise import Normaliser
 from headrace.documents.readers.base import Bad, excerpt, too_large
 from headrace.documents.sink import Row
-from headrace.documents.store import SCHEMA
+from headrace.documents.store import GIVEN, documents_of
 from headrace.functions.calling import Function, Note, results
 from headrace.functions.document import Document, place
 from headrace.functions.failures import Failed
@@ -65,8 +65,9 @@ class Maps:
     def _changed(self, function: Function, rows: list[Row]) -> list[Row | Failed]:
         if not rows:
             return []
-        arrays = [pa.array(column, f.type) for column, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
-        made = results(function, pa.RecordBatch.from_arrays(arrays, schema=SCHEMA), _text_of, self._note)
+        arrays = [pa.array(column, f.type) for column, f in zip(zip(*rows, strict=True), GIVEN, strict=True)]
+        batch = documents_of(pa.RecordBatch.from_arrays(arrays, schema=GIVEN))
+        made = results(function, batch, _text_of, self._note)
         return [self._row(function, row, change) for row, change in zip(rows, made, strict=True)]
 
     def _row(self, function: Function, row: Row, change: str | Document | Failed) -> Row | Failed:

@@ -37,6 +37,8 @@ class RowMaker:
         constants = {"license": source.license, "repo": source.repo, "path": None, "language": source.language}
         mapped = source.fields.model_dump()
         self._columns = [(mapped[c] or c, mapped[c] is not None, constants[c]) for c in COLUMNS]
+        self._names = frozenset(COLUMNS) if not any(mapped.values()) else None
+        self._constants = [constants[c] for c in COLUMNS]
         self.named = {name: 0 for name in mapped.values() if name is not None}
         self.unnamed: list[str] = []
 
@@ -54,7 +56,10 @@ class RowMaker:
         if len(data) > self._limit:
             return Bad(record.row, too_large(len(data), self._limit), excerpt(text))
         try:
-            columns = [self._column(fields, *about) for about in self._columns]
+            if self._names is not None and self._names.isdisjoint(fields):
+                columns = self._constants
+            else:
+                columns = [self._column(fields, *about) for about in self._columns]
             meta = dump(fields, _plain) if fields else None
             turns = dump(spans, _plain) if spans else None
         except TypeError as error:

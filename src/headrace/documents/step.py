@@ -48,7 +48,7 @@ class Documents(Step):
     """
 
     kind: ClassVar[str] = "documents"
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig

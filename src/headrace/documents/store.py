@@ -14,6 +14,7 @@ SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("text", pa.large_string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("origin_file", pa.string(), nullable=False),
         pa.field("origin_row", pa.int64(), nullable=False),
@@ -25,7 +26,19 @@ SCHEMA = pa.schema(
         pa.field("turns", pa.string()),
     ]
 )
-"""The columns of documents. ``text`` counts its bytes in int64, since a batch may pass 2 GB."""
+"""The columns of documents. ``text`` counts its bytes in int64, since a batch may pass 2 GB; ``bytes`` are those of
+each text, so that what only needs to know them reads no text."""
+
+GIVEN = SCHEMA.remove(SCHEMA.get_field_index("bytes"))
+"""The columns that do not follow from the others."""
+
+
+def documents_of(table: pa.Table) -> pa.Table:
+    """A table (or record batch) of :data:`SCHEMA` from one of :data:`GIVEN`."""
+    import pyarrow.compute as pc
+
+    at = SCHEMA.get_field_index("bytes")
+    return table.add_column(at, SCHEMA.field(at), pc.binary_length(table.column("text")))
 
 
 def read_batches(path: Path, columns: Sequence[str] | None, max_bytes: int) -> Iterator[pa.RecordBatch]:

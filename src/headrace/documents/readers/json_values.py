@@ -34,6 +34,7 @@ _LEAST_ROUNDED = float(1 << 63)
 # An empty dict, the largest value of two bytes, takes 64 bytes, and 8 in its list (CPython 3.11).
 _VALUE = 72
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_EXACT = {str, int, bool, type(None)}
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -147,14 +148,16 @@ def _depth(data: bytes) -> int:
 
 def _may_be_rounded(value: Any) -> bool:
     """Whether a value holds a float as large as those that orjson makes of integers."""
-    waiting = [[value]]
+    waiting = [[value]] if value.__class__ is not dict else [value.values()]
     while waiting:
         values = waiting.pop()
         kinds = set(map(type, values))
+        if kinds <= _EXACT:
+            continue
         if float in kinds and any(abs(v) >= _LEAST_ROUNDED for v in values if v.__class__ is float):
             return True
         if dict in kinds:
-            waiting += [list(v.values()) for v in values if v.__class__ is dict]
+            waiting += [v.values() for v in values if v.__class__ is dict]
         if list in kinds:
             waiting += [v for v in values if v.__class__ is list]
     return False

@@ -156,7 +156,8 @@ class Signatures(Step):
         held: list[pa.RecordBatch] = []
         with ctx.shard(".arrow") as out:
             with pa.OSFile(str(out.path), "wb") as sink, pa.ipc.new_file(sink, schema(self.bands()[0])) as writer:
-                for batch in _batches(ctx, read_batches(path, ["id", "text"], BATCH_BYTES)):
+                columns = ["id", "bytes", *(["text"] if self.near is not None else [])]
+                for batch in _batches(ctx, read_batches(path, columns, BATCH_BYTES)):
                     ctx.at(f"document rows {row + out.rows} to {row + out.rows + batch.num_rows - 1}")
                     signed = self._sign(batch)
                     held.append(batch_of(signed, self.bands()[0]))
@@ -173,14 +174,13 @@ class Signatures(Step):
         from headrace.documents.store import text_buffers
         from headrace.flow.keys import parse_ids
 
-        data, offsets = text_buffers(batch.column("text"))
         halves = parse_ids(batch.column("id"))
         which, found = np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.uint64)
         if self.near is not None:
             from headrace.select.duplicates.fingerprints import fingerprints
 
-            which, found = fingerprints(self.near, data, offsets)
-        return Signed(halves[:, 0], halves[:, 1], np.diff(offsets), which, found)
+            which, found = fingerprints(self.near, *text_buffers(batch.column("text")))
+        return Signed(halves[:, 0], halves[:, 1], batch.column("bytes").to_numpy(), which, found)
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
         """Count the rows.

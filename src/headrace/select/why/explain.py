@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from headrace.documents.ids import content_id
 from headrace.documents.normalise import normaliser
-from headrace.documents.store import SCHEMA, fetch
+from headrace.documents.store import GIVEN, documents_of, fetch
 from headrace.flow.artifact import Artifact
 from headrace.recipe.columns import DOCUMENT
 from headrace.recipe.schema import Decontaminate, Near, Recipe
@@ -109,7 +109,7 @@ def explain_text(
     identity = content_id(normal.encode())
     told: dict[str, Any] = {"id": identity, "text": normal, "source": source, "path": path, "language": language}
     told |= {"origin_file": path or "", "origin_row": 0}
-    batch = pa.RecordBatch.from_pylist([told], schema=SCHEMA)
+    batch = documents_of(pa.RecordBatch.from_pylist([told], schema=GIVEN))
     beside = {"measures": measure(batch)}
     for name, own in recipe.measures.items():
         schema = pa.schema([(name, ARROW[str(own.type)]), ("error", pa.string())])
