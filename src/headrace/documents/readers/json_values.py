@@ -17,7 +17,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -148,7 +148,7 @@ def _depth(data: bytes) -> int:
 
 def _may_be_rounded(value: Any) -> bool:
     """Whether a value holds a float as large as those that orjson makes of integers."""
-    waiting = [[value]] if value.__class__ is not dict else [value.values()]
+    waiting: list[Collection[Any]] = [value.values() if value.__class__ is dict else [value]]
     while waiting:
         values = waiting.pop()
         kinds = set(map(type, values))
