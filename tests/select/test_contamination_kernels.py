@@ -103,7 +103,10 @@ def test_substrings_equal_python(patterns: list[str], data: st.DataObject) -> No
     part = st.one_of(
         letters, st.sampled_from(patterns), st.sampled_from([p.upper().replace(" ", " \n") for p in patterns])
     )
-    documents = data.draw(st.lists(st.lists(part, max_size=4).map("".join), max_size=3))
+    # Documents are looked through in pieces of 4096 characters.
+    filler = st.one_of(st.just(""), st.integers(4000, 4110).map("q".__mul__))
+    documents = data.draw(st.lists(st.tuples(filler, st.lists(part, max_size=4)), max_size=3))
+    documents = [before + "".join(parts) for before, parts in documents]
     found = find_patterns(*buffers(documents), pattern_table(patterns))
     got = sorted(zip(found.document.tolist(), found.pattern.tolist(), found.start.tolist(), strict=True))
     expected = []
