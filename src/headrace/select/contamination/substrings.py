@@ -142,7 +142,9 @@ def find_patterns(data: Bytes, offsets: Ints, table: PatternTable) -> Found:
 
 
 @borrowing
-def _slot(points: Points, stretches: npt.NDArray[np.uint64], factors: npt.NDArray[np.uint64]) -> tuple[np.uint64, np.uint64]:
+def _slot(
+    points: Points, stretches: npt.NDArray[np.uint64], factors: npt.NDArray[np.uint64]
+) -> tuple[np.uint64, np.uint64]:
     """Where the hash of a stretch is in the table or would be, and the hash."""
     value = np.uint64(0)
     for i in range(factors.size):
