@@ -11,29 +11,29 @@ from headrace.recipe.functions import Rule
 
 
 class ShortOverride(Section):
-    """What one source does differently about short documents; null keys take the filter's own values."""
+    """Overrides of the short filter for one source; null keys use the filter's own values."""
 
     min_characters: Count | None = Field(
-        default=None, description="Fewest characters for this source; 0 keeps everything."
+        default=None, description="Minimum characters for this source; 0 keeps everything."
     )
     count_spaces: bool | None = Field(default=None, description="Whether spaces count for this source.")
 
 
 class ShortFilter(Section):
-    """Remove documents that are short once lower-cased, stripped of ASCII punctuation and of repeated white space.
+    """Remove documents that are short after lowercasing, removing ASCII punctuation and collapsing whitespace.
 
     SlimPajama's filter: 200 characters removed 1.86 % of its documents.
     """
 
-    min_characters: Count = Field(default=200, description="Fewest characters a cleaned document may have.")
+    min_characters: Count = Field(default=200, description="Minimum characters in a cleaned document.")
     count_spaces: bool = Field(
         default=True,
-        description="Count the single spaces between words, as SlimPajama's code does (its text says it does not).",
+        description="Count the single spaces between words, as SlimPajama's code does (its paper says it does not).",
     )
     sources: dict[Name, ShortOverride] = Field(
         default={},
-        description="Overrides per source. Conversations are left alone, unless their source is named here: "
-        "`chat: {}` takes the values above.",
+        description="Overrides per source. Conversations are exempt unless their source is named here: `chat: {}` "
+        "applies the values above.",
     )
 
     def of(self, source: str) -> tuple[int, bool]:
@@ -47,35 +47,40 @@ class ShortFilter(Section):
 class CodeFilter(Section):
     """StarCoder's filters for source code (Li et al. 2023, 2305.06161; Lozhkov et al. 2024, 2402.19173).
 
-    Every limit may be null, which switches that rule off. Data-like formats (HTML, JSON, Markdown, TeX, XML, YAML,
-    plain text) are exempt from the rules on line length and have `max_data_line` instead.
+    Set a limit to null to turn that rule off. Data-like formats (HTML, JSON, Markdown, TeX, XML, YAML, plain text) are
+    exempt from the line length rules and use `max_data_line` instead.
     """
 
     sources: tuple[Name, ...] | None = Field(
-        default=None, description="Sources it looks at; null means all but conversations."
+        default=None, description="Sources to filter; null means all except conversations."
     )
-    max_line: int | None = Field(default=1000, ge=1, description="Longest line, in characters.")
-    mean_line: float | None = Field(default=100, gt=0, description="Longest mean line, in characters.")
-    max_lines: int | None = Field(default=100_000, ge=1, description="Most lines.")
+    max_line: int | None = Field(default=1000, ge=1, description="Maximum line length, in characters.")
+    mean_line: float | None = Field(default=100, gt=0, description="Maximum mean line length, in characters.")
+    max_lines: int | None = Field(default=100_000, ge=1, description="Maximum number of lines.")
     max_data_line: int | None = Field(
-        default=100_000, ge=1, description="Longest line of data-like formats, in characters."
+        default=100_000, ge=1, description="Maximum line length in data-like formats, in characters."
     )
-    min_alphanumeric: float | None = Field(default=0.25, ge=0, le=1, description="Least share of letters and digits.")
-    min_alphabetic: float | None = Field(default=0.25, ge=0, le=1, description="Least share of letters.")
-    generated: bool = Field(default=True, description="Remove files whose first lines say that a program wrote them.")
+    min_alphanumeric: float | None = Field(default=0.25, ge=0, le=1, description="Minimum share of letters and digits.")
+    min_alphabetic: float | None = Field(default=0.25, ge=0, le=1, description="Minimum share of letters.")
+    generated: bool = Field(
+        default=True, description="Remove files whose first lines say that a program generated them."
+    )
     max_encoded: float | None = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Largest share of base64, hexadecimal or escaped data in long unbroken stretches.",
+        description="Maximum share of base64, hexadecimal or escaped data in long unbroken runs.",
     )
     html_min_visible: float | None = Field(
-        default=0.2, ge=0, le=1, description="HTML: least share of visible text, of which there must be 100 characters."
+        default=0.2,
+        ge=0,
+        le=1,
+        description="HTML: minimum share of visible text, which must also have at least 100 characters.",
     )
     data_characters: tuple[int, int] | None = Field(
-        default=(50, 5000), description="JSON and YAML: fewest and most characters of a file."
+        default=(50, 5000), description="JSON and YAML: minimum and maximum characters of a file."
     )
-    xml: bool = Field(default=True, description="Remove files of other languages that begin with an XML declaration.")
+    xml: bool = Field(default=True, description="Remove files in other languages that begin with an XML declaration.")
 
     @model_validator(mode="after")
     def _ordered(self) -> CodeFilter:
@@ -85,14 +90,14 @@ class CodeFilter(Section):
 
 
 class Filters(Section):
-    """Rules that look at one document at a time; null leaves a filter off."""
+    """Filters that look at one document at a time; null turns a filter off."""
 
-    short: ShortFilter | None = Field(default=None, description="Remove short documents; `{}` takes the defaults.")
+    short: ShortFilter | None = Field(default=None, description="Remove short documents; `{}` uses the defaults.")
     code: CodeFilter | None = Field(
-        default=None, description="StarCoder's rules for source code; `{}` takes the defaults."
+        default=None, description="StarCoder's rules for source code; `{}` uses the defaults."
     )
     rules: tuple[Rule, ...] = Field(
-        default=(), description="Rules of your own over measures and columns, after the filters above."
+        default=(), description="Your own rules over measures and columns, applied after the filters above."
     )
 
     @model_validator(mode="after")
@@ -111,28 +116,29 @@ class Near(Section):
     # Bands are made for a threshold and a size of signature.
     alternatives: ClassVar = {"threshold": ("bands", "rows"), "values": ("bands", "rows")}
 
-    unit: Literal["characters", "words"] = Field(default="characters", description="What a shingle is made of.")
-    ngram: int = Field(default=13, ge=1, description="Units in a shingle; SlimPajama takes 13 characters.")
+    unit: Literal["characters", "words"] = Field(default="characters", description="Unit of a shingle.")
+    ngram: int = Field(default=13, ge=1, description="Units per shingle; SlimPajama uses 13 characters.")
     signature: Literal["fast", "datasketch"] = Field(
         default="fast",
-        description="`fast`: similarity sketching (Dahlgaard et al. 2017). `datasketch`: bit for bit the MinHash of "
-        "datasketch 1.5.9 with seed 1 and sha1_hash32, which finds SlimPajama's duplicates to the document at a tenth "
-        "of the speed; documents of fewer units than a shingle are then all candidates of each other.",
+        description="`fast`: similarity sketching (Dahlgaard et al. 2017). `datasketch`: MinHash bit-identical to "
+        "datasketch 1.5.9 with seed 1 and sha1_hash32; it finds exactly SlimPajama's duplicates at a "
+        "tenth of the speed, and treats all documents shorter than one shingle as candidates of each "
+        "other.",
     )
-    values: int = Field(default=128, ge=1, description="Hash values in a signature.")
+    values: int = Field(default=128, ge=1, description="Hash values per signature.")
     threshold: float = Field(
-        default=0.8, gt=0, lt=1, description="Jaccard similarity at which two documents count as the same."
+        default=0.8, gt=0, lt=1, description="Jaccard similarity at which two documents count as near-duplicates."
     )
     bands: int | None = Field(
         default=None,
         ge=1,
-        description="Bands of the signature; null finds bands and rows for the threshold (9 x 13 at 0.8).",
+        description="Bands per signature; null chooses bands and rows for the threshold (9 x 13 at 0.8).",
     )
-    rows: int | None = Field(default=None, ge=1, description="Values in a band; stated together with `bands`.")
+    rows: int | None = Field(default=None, ge=1, description="Values per band; set together with `bands`.")
     verify: bool = Field(
         default=False,
-        description="Remove a document only if a candidate of it that is kept has a true Jaccard similarity of at "
-        "least the threshold; without this a group of candidates keeps one document, as SlimPajama did.",
+        description="Remove a document only if its true Jaccard similarity to a kept candidate is at least the "
+        "threshold. Without this, a group of candidates keeps one document, as in SlimPajama.",
     )
 
     @model_validator(mode="after")
@@ -152,20 +158,20 @@ class Near(Section):
 
 
 class Deduplicate(Section):
-    """Remove copies within and between all sources.
+    """Remove duplicates within and across all sources.
 
-    Of a group the document is kept that no other verdict removes, whose source comes first, that is longest.
+    Each group keeps one document that no other verdict removes: from the source that comes first, then the longest.
     """
 
-    exact: bool = Field(default=True, description="Find documents whose normalised text is the same.")
-    near: Near | None = Field(default=Near(), description="Find near-duplicates; null leaves this off.")
+    exact: bool = Field(default=True, description="Find documents whose normalized text is identical.")
+    near: Near | None = Field(default=Near(), description="Find near-duplicates; null turns this off.")
     keep: Literal["one", "none"] = Field(
         default="one",
-        description="How many of a group of copies stay: with `none` a document that has copies is removed with them.",
+        description="How many documents of a duplicate group to keep; `none` removes them all.",
     )
     priority: tuple[Name, ...] = Field(
         default=(),
-        description="Sources in falling order of whose copy is kept; the others follow in the recipe's order.",
+        description="Sources in order of preference for the copy to keep; the others follow in recipe order.",
     )
 
     @model_validator(mode="after")
@@ -176,40 +182,40 @@ class Deduplicate(Section):
 
 
 class Benchmark(Section):
-    """Files whose contents must not be trained on."""
+    """Files whose content must stay out of the training data."""
 
     files: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         min_length=1,
-        description="Path or glob of the benchmark's files, or a list of them; .jsonl, .json, .parquet, .gz, .zst.",
+        description="Path or glob of the benchmark's files, or a list of them: .jsonl, .json, .parquet, .gz, .zst.",
     )
     fields: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        min_length=1, description="Fields to look for, such as `[prompt, canonical_solution]`."
+        min_length=1, description="Fields to search for, such as `[prompt, canonical_solution]`."
     )
 
 
 class Decontaminate(Section):
-    """Remove documents that hold items of a benchmark."""
+    """Remove documents that contain benchmark items."""
 
-    benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="Benchmarks by name.")
-    ngram: int = Field(default=10, ge=1, description="Units in an n-gram.")
+    benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="Benchmarks, by name.")
+    ngram: int = Field(default=10, ge=1, description="Units per n-gram.")
     unit: Literal["words", "code"] = Field(
-        default="words", description="What an n-gram is made of: words, or the tokens of a programming language."
+        default="words", description="Unit of an n-gram: words, or tokens of a programming language."
     )
     overlap: float = Field(
-        default=0.5, gt=0, le=1, description="Share of an item's n-grams that a document may not reach."
+        default=0.5, gt=0, le=1, description="Share of an item's n-grams at which a document is removed."
     )
     substring: bool = Field(
-        default=True, description="Also remove documents that hold the exact text of an item's field."
+        default=True, description="Also remove documents that contain the exact text of an item's field."
     )
 
 
 class Split(Section):
-    """Which documents are held out: a keyed hash of their content decides, so copies fall on the same side."""
+    """Which documents to hold out. A keyed hash of the content decides, so copies fall on the same side."""
 
     validation: float = Field(default=0.01, ge=0, le=1, description="Share of documents held out for validation.")
     test: float = Field(default=0.0, ge=0, le=1, description="Share of documents held out for testing.")
     check: Literal["exact", "near"] | None = Field(
-        default="exact", description="Remove from training what is a copy, or a near-duplicate, of a held-out document."
+        default="exact", description="Remove exact copies, or near-duplicates, of held-out documents from training."
     )
 
     @model_validator(mode="after")
@@ -223,16 +229,16 @@ class Split(Section):
 
 
 class Withdrawn(Section):
-    """Documents that are taken out at the wish of those who wrote or own them.
+    """Documents to remove at the request of their authors or owners.
 
-    `headrace withdraw RUN` adds to it for one run, and lists the steps of training that saw them.
+    `headrace withdraw RUN` adds to this list for one run, and shows the training steps that saw the documents.
     """
 
     ids: tuple[Annotated[str, Field(pattern="^[0-9a-f]{32}$")], ...] = Field(
-        default=(), description="Ids of documents, 32 digits each; all documents of that text."
+        default=(), description="Document ids, 32 hexadecimal digits each; removes every document with that text."
     )
-    repos: tuple[str, ...] = Field(default=(), description="Repositories, as documents name them.")
-    licenses: tuple[str, ...] = Field(default=(), description="Licences, as documents name them.")
+    repos: tuple[str, ...] = Field(default=(), description="Repositories, spelled as in the documents.")
+    licenses: tuple[str, ...] = Field(default=(), description="Licenses, spelled as in the documents.")
 
     def __bool__(self) -> bool:
         """Whether anything is withdrawn."""

@@ -20,19 +20,19 @@ from headrace.recipe.structure import container_of, section_of
 
 _HEAD = """# The recipe: every key
 
-A recipe is one YAML file. Unknown keys are errors; keys that are left out take the default given here. This page is
-made from the schema by `python -m headrace.recipe.document`.
+A recipe is one YAML file. Unknown keys are errors; omitted keys take the default shown here. This page is generated
+from the schema by `python -m headrace.recipe.document`.
 
 - **Overrides**: `headrace run recipe.yaml --set split.validation=0.02 --set stages.stage2.tokens=3B`. The value is
-  YAML; items of a list are named by number, stages by name too.
-- **Presets**: `extends: NAME` lays the recipe over a preset ({presets}; at the end of this page),
-  `extends: base.yaml` over another file. Sections merge key by key; lists and plain values are replaced; null switches
-  a section off. What the recipe states takes the place of the preset's alternative: `tokenizer.file` that of
-  `tokenizer.train`, a `threshold` that of `bands` and `rows`, another `model.preset` that of all its keys.
-- **Counts** may be written as `3B`, `500M`, `8k` or `3e9`, **sizes** as `8MB` (10^6 bytes) or `8MiB` (2^20).
-- **Paths** are relative to the recipe's file. `${{recipe}}` is its folder, `${{stdlib}}` Python's library, `${{site}}`
-  the installed packages; other `${{NAME}}` come from the environment.
-- **Globs**: `*` stays within a folder, `**` crosses folders, `{{html,css}}` gives alternatives.
+  YAML; refer to list items by number, or to stages by name.
+- **Presets**: `extends: NAME` builds on a preset ({presets}; see the end of this page),
+  `extends: base.yaml` on another file. Sections merge key by key; lists and plain values are replaced; null turns a
+  section off. A key in the recipe replaces the preset's alternative to it: `tokenizer.file` replaces
+  `tokenizer.train`, `threshold` replaces `bands` and `rows`, another `model.preset` replaces all keys of the model.
+- **Counts** can be written as `3B`, `500M`, `8k` or `3e9`, **sizes** as `8MB` (10^6 bytes) or `8MiB` (2^20).
+- **Paths** are relative to the recipe file. `${{recipe}}` is its folder, `${{stdlib}}` Python's standard library,
+  `${{site}}` the installed packages; other `${{NAME}}` come from the environment.
+- **Globs**: `*` matches within a folder, `**` crosses folders, `{{html,css}}` lists alternatives.
 """
 
 
@@ -106,7 +106,7 @@ def _default(field: FieldInfo) -> str:
     """A key's default as YAML; an empty section or list shows as its empty brackets."""
     value = field.default if field.default_factory is None else field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
-        return "needed"
+        return "required"
     if isinstance(value, BaseModel):
         return "its defaults"
     if value is None:

@@ -22,9 +22,9 @@ CODE = "code"  # the folder of a run that holds copies of the user's files
 
 
 class FunctionSection(Section):
-    """A function of your own, by its file or by the package that brings it; `docs/extending.md` shows how.
+    """Your own function, from a file or an installed package; see `docs/extending.md`.
 
-    Its identity is the text of its file, with the modules that the file imports from its own folder, and `with`.
+    Its identity is the text of its file, of the modules that the file imports from its own folder, and `with`.
     """
 
     group: ClassVar[str]
@@ -32,26 +32,24 @@ class FunctionSection(Section):
 
     python: str | None = Field(
         default=None,
-        description="`FILE:FUNCTION`, such as `measures.py:fertility`, the file relative to the recipe's; with `code`, "
-        "the function's name.",
+        description="`FILE:FUNCTION`, such as `measures.py:fertility`, with the file relative to the recipe; with "
+        "`code`, the function's name.",
     )
     code: str | None = Field(
-        default=None, description="The text of a module that holds the function, instead of a file."
+        default=None, description="Source text of a module that defines the function, instead of a file."
     )
-    package: str | None = Field(
-        default=None, description="The name that an installed package gives it among its entry points."
-    )
+    package: str | None = Field(default=None, description="The function's entry point name in an installed package.")
     parameters: dict[str, Any] = Field(
-        default={}, alias="with", description="What the function is called with besides the document, by name."
+        default={}, alias="with", description="Keyword arguments for the function, in addition to the document."
     )
     on_error: Literal["quarantine", "stop"] = Field(
-        default="quarantine", description="What becomes of a document that the function fails on, or of the run."
+        default="quarantine", description="If the function fails: quarantine the document, or stop the run."
     )
     version: int | str | None = Field(
         default=None,
-        description="Change it when something changes that the code does not show, such as a list it reads.",
+        description="Change this when something changes that the code does not show, such as a list it reads.",
     )
-    digest: str | None = Field(default=None, description="The hash of the code, filled in when the recipe is read.")
+    digest: str | None = Field(default=None, description="Hash of the code; filled in automatically.")
 
     @model_validator(mode="before")
     @classmethod
@@ -223,7 +221,7 @@ def _check_parameters(parameters: Any) -> None:
 
 
 class Reader(FunctionSection):
-    """A reader of your own: a generator that is given an open binary file and yields texts or records."""
+    """Your own reader: a generator that receives an open binary file and yields texts or records."""
 
     group: ClassVar[str] = "headrace.readers"
 
@@ -234,12 +232,12 @@ class Reader(FunctionSection):
 
 
 class Map(FunctionSection):
-    """A change of your own to texts before they are named and kept: a document in, a text or document out."""
+    """Your own map: takes a document, returns a text or document, before ids are computed."""
 
     group: ClassVar[str] = "headrace.maps"
 
     sources: Annotated[tuple[str, ...] | None, BeforeValidator(listed)] = Field(
-        default=None, description="Sources whose documents it changes; null means all but conversations."
+        default=None, description="Sources to apply it to; null means all except conversations."
     )
 
     def of(self, name: str, conversations: bool) -> bool:
@@ -251,12 +249,12 @@ Type = Literal["bool", "int", "float", "str"]
 
 
 class Measure(FunctionSection):
-    """A measure of your own: a value for each document, in a sidecar of its own."""
+    """Your own measure: one value per document, in its own sidecar."""
 
     group: ClassVar[str] = "headrace.measures"
 
     type: Type | None = Field(
-        default=None, description="The type of its values; null takes it from the function's annotation."
+        default=None, description="Type of the values; null takes it from the function's annotation."
     )
 
     @classmethod
@@ -289,8 +287,11 @@ MeasureName = Annotated[str, AfterValidator(_named)]
 class Rule(Section):
     """Keep the documents for which an expression over measures and columns is true; see `docs/extending.md`."""
 
-    keep: str = Field(description="Such as `fertility < 2.5 and language == 'python'`; what has no value is not kept.")
+    keep: str = Field(
+        description="Expression, such as `fertility < 2.5 and language == 'python'`; a missing value never counts as "
+        "true."
+    )
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
-        description="The reason of what it removes is `filter:NAME`.",
+        description="Name of the rule; what it removes has the reason `filter:NAME`.",
     )

@@ -12,14 +12,14 @@ Preset = Literal["demo", "crystalcoder-7b", "snowcoder-1.3b", "llama-7b"]
 
 
 class Initialisation(Section):
-    """How weights are drawn before the first step.
+    """How weights are initialized.
 
-    Biases start at 0 and norm gains at 1, always.
+    Biases always start at 0 and norm gains at 1.
     """
 
     distribution: Literal["truncated_normal", "normal"] = Field(
         default="truncated_normal",
-        description="truncated_normal is cut at two standard deviations, as CrystalCoder's is",
+        description="truncated_normal is cut off at two standard deviations, as in CrystalCoder",
     )
     embedding_std: float = Field(default=0.02, ge=0, description="standard deviation of the token embedding")
     hidden_std: float = Field(
@@ -28,68 +28,72 @@ class Initialisation(Section):
     output_std: float | None = Field(
         default=None,
         ge=0,
-        description="of matrices that write to the residual stream; null: hidden_std / sqrt(2 * layers), GPT-2's rule",
+        description="standard deviation of matrices that write to the residual stream; null: hidden_std / sqrt(2 * "
+        "layers), as in GPT-2",
     )
-    head_std: float | None = Field(default=None, ge=0, description="of an untied output head; null: hidden_std")
+    head_std: float | None = Field(
+        default=None, ge=0, description="standard deviation of an untied output head; null: hidden_std"
+    )
 
 
 class Mup(Section):
-    """Multipliers of the maximal update parametrisation (Yang et al., Tensor Programs V, 2022).
+    """Multipliers of the maximal update parametrization (Yang et al., Tensor Programs V, 2022).
 
-    All at 1 and `attention: sqrt_d` is the standard parametrisation.
+    With all at 1 and `attention: sqrt_d` this is the standard parametrization.
     """
 
-    embedding_multiplier: float = Field(default=1.0, gt=0, description="the embedding's output is multiplied by this")
-    logit_multiplier: float = Field(default=1.0, gt=0, description="the logits are multiplied by this")
-    attention: Literal["sqrt_d", "d"] = Field(default="sqrt_d", description="what queries times keys are divided by")
+    embedding_multiplier: float = Field(default=1.0, gt=0, description="multiplier of the embedding's output")
+    logit_multiplier: float = Field(default=1.0, gt=0, description="multiplier of the logits")
+    attention: Literal["sqrt_d", "d"] = Field(default="sqrt_d", description="divisor of the attention logits")
     hidden_learning_rate: float = Field(
         default=1.0,
         gt=0,
-        description="the learning rate of hidden matrices is multiplied by this (muP: base width / width)",
+        description="multiplier of the learning rate of hidden matrices (muP: base width / width)",
     )
 
 
 class ModelConfig(Section):
-    """A decoder-only transformer, complete: everything that determines its tensors and what they compute."""
+    """A complete decoder-only transformer: everything that determines its tensors and what they compute."""
 
     vocab_size: PositiveInt | None = Field(
-        default=None, description="rows of the embedding; null: the tokenizer's size, rounded up to `vocab_multiple`"
+        default=None,
+        description="rows of the embedding; null: the tokenizer's size, rounded up to a multiple of `vocab_multiple`",
     )
     vocab_multiple: PositiveInt = Field(
-        default=64, description="what a vocabulary size taken from the tokenizer is rounded up to"
+        default=64, description="multiple to which the tokenizer's vocabulary size is rounded up"
     )
-    layers: PositiveInt = Field(default=6, description="blocks of attention and feed-forward")
-    width: PositiveInt = Field(default=256, description="size of the residual stream")
+    layers: PositiveInt = Field(default=6, description="number of transformer blocks")
+    width: PositiveInt = Field(default=256, description="width of the residual stream")
     heads: PositiveInt = Field(default=4, description="query heads")
     kv_heads: PositiveInt | None = Field(
-        default=None, description="key and value heads (grouped-query attention); null: as heads"
+        default=None, description="key and value heads (grouped-query attention); null: same as `heads`"
     )
-    ffn: PositiveInt = Field(default=704, description="inner size of the feed-forward network")
+    ffn: PositiveInt = Field(default=704, description="hidden size of the feed-forward network")
     norm: Literal["rmsnorm", "layernorm"] = Field(
-        default="rmsnorm", description="normalisation before each block and at the end"
+        default="rmsnorm", description="normalization before each block and at the end"
     )
-    norm_eps: float = Field(default=1e-5, gt=0, description="added to the variance")
+    norm_eps: float = Field(default=1e-5, gt=0, description="epsilon added to the variance")
     activation: Literal["swiglu", "gelu"] = Field(
-        default="swiglu", description="of the feed-forward network; swiglu has a gate beside it"
+        default="swiglu", description="activation of the feed-forward network; swiglu adds a gate"
     )
-    attention_bias: bool = Field(default=False, description="biases in the attention's four matrices")
+    attention_bias: bool = Field(default=False, description="biases in the four attention matrices")
     ffn_bias: bool = Field(default=False, description="biases in the feed-forward matrices")
     output_bias: bool = Field(default=False, description="a bias on the logits")
-    tied: bool = Field(default=True, description="the output head is the embedding")
+    tied: bool = Field(default=True, description="tie the output head to the embedding")
     parallel_residual: bool = Field(
-        default=False, description="attention and feed-forward read the same input, as GPT-NeoX"
+        default=False, description="attention and feed-forward read the same input, as in GPT-NeoX"
     )
     rotary_dim: int | None = Field(
-        default=None, ge=0, description="how many of a head's dimensions are rotated; null: all; 0: none (no positions)"
+        default=None, ge=0, description="rotated dimensions per head; null: all; 0: none (no positions)"
     )
     rotary_base: float = Field(default=10000.0, gt=0, description="base of the rotary frequencies")
     rotary_pairs: Literal["half", "interleaved"] = Field(
         default="half",
-        description="half: dimension i turns with i + rotary_dim / 2 (LLaMA, NeoX); "
-        "interleaved: 2i with 2i + 1 (GPT-J, CrystalCoder)",
+        description="half: dimension i is paired with i + rotary_dim / 2 (LLaMA, NeoX); interleaved: 2i with 2i + 1 "
+        "(GPT-J, CrystalCoder)",
     )
-    init: Initialisation = Field(default=Initialisation(), description="how weights are drawn")
-    mup: Mup = Field(default=Mup(), description="multipliers of the maximal update parametrisation")
+    init: Initialisation = Field(default=Initialisation(), description="how weights are initialized")
+    mup: Mup = Field(default=Mup(), description="multipliers of the maximal update parametrization")
 
     @property
     def head_dim(self) -> int:
@@ -128,7 +132,7 @@ class ModelConfig(Section):
 class ModelSection(ModelConfig):
     """The recipe's `model:` section: a preset's name and whatever differs from it."""
 
-    preset: Preset | None = Field(default="demo", description="where to start from; null: the defaults of each key")
+    preset: Preset | None = Field(default="demo", description="preset to start from; null: the default of each key")
 
     @classmethod
     def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

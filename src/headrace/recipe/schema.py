@@ -96,24 +96,28 @@ class Recipe(Section):
     sources: dict[Name, Source] = Field(min_length=1, description="The corpora, by name.")
     documents: DocumentsConfig = Field(default=DocumentsConfig(), description="How raw text becomes documents.")
     measures: dict[MeasureName, Measure] = Field(
-        default={}, description="Measures of your own, by name, for rules to speak of."
+        default={}, description="Your own measures, by name, for use in rules."
     )
-    filters: Filters = Field(default=Filters(), description="Rules that look at one document at a time.")
+    filters: Filters = Field(default=Filters(), description="Filters that look at one document at a time.")
     deduplicate: Deduplicate | None = Field(
-        default=None, description="Remove copies; `{}` takes the defaults, null leaves copies in."
+        default=None, description="Remove duplicates; `{}` uses the defaults, null keeps duplicates."
     )
-    decontaminate: Decontaminate | None = Field(default=None, description="Remove documents that hold benchmark items.")
-    withdrawn: Withdrawn = Field(default=Withdrawn(), description="Documents that are taken out by name.")
-    split: Split = Field(default=Split(), description="Which documents are held out.")
-    tokenizer: TokenizerConfig | None = Field(default=None, description="The tokenizer; needed when there are stages.")
+    decontaminate: Decontaminate | None = Field(
+        default=None, description="Remove documents that contain benchmark items."
+    )
+    withdrawn: Withdrawn = Field(default=Withdrawn(), description="Documents to remove by id, repository or license.")
+    split: Split = Field(default=Split(), description="Which documents to hold out.")
+    tokenizer: TokenizerConfig | None = Field(default=None, description="The tokenizer; required if there are stages.")
     defaults: dict[str, Any] = Field(
-        default={}, description="Keys of a stage, given to every stage that does not state them itself."
+        default={}, description="Stage keys that apply to every stage that does not set them itself."
     )
     stages: tuple[Stage, ...] = Field(
-        default=(), description="The stages, in training order; none stops at clean documents."
+        default=(), description="The stages, in training order; without stages the run stops at clean documents."
     )
-    model: ModelSection | None = Field(default=None, description="The model; null stops at the stages' sequences.")
-    expect: Expected = Field(default=Expected(), description="Rates that a run is compared with.")
+    model: ModelSection | None = Field(
+        default=None, description="The model; null stops the run at the stages' sequences."
+    )
+    expect: Expected = Field(default=Expected(), description="Rates to compare the run with.")
 
     def __init__(self, /, **sections: Any) -> None:
         """A recipe built in code: its sections by name, as a file states them (``extends`` too).

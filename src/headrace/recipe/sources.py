@@ -23,14 +23,15 @@ CHAT_FORMATS: frozenset[str] = frozenset({"chat", "docstring_chat"})
 
 
 class FileSet(Section):
-    """Some files of a source: a path or glob, and the format when it differs from the source's."""
+    """Some files of a source: a path or glob, and their format if it differs from the source's."""
 
     glob: str = Field(
         min_length=1,
-        description="Path, glob (`**` crosses folders) or fsspec URL. `${recipe}` is the recipe's folder, `${stdlib}` "
-        "the Python library's, `${site}` the installed packages'; other `${NAME}` come from the environment.",
+        description="Path, glob (`**` crosses folders) or fsspec URL. `${recipe}` is the recipe's folder, `${stdlib}`"
+        " Python's standard library, `${site}` the installed packages; other `${NAME}` come from the "
+        "environment.",
     )
-    format: AnyFormat | None = Field(default=None, description="Format of these files; null takes the source's.")
+    format: AnyFormat | None = Field(default=None, description="Format of these files; null uses the source's.")
 
 
 def _filesets(value: object) -> object:
@@ -38,52 +39,52 @@ def _filesets(value: object) -> object:
 
 
 class Fields(Section):
-    """Names of the data's own fields that fill the columns of Documents."""
+    """Fields of the data that fill the columns of Documents."""
 
-    license: str | None = Field(default=None, description="Field that holds a document's licence.")
+    license: str | None = Field(default=None, description="Field that holds a document's license.")
     repo: str | None = Field(default=None, description="Field that holds a document's repository.")
     path: str | None = Field(default=None, description="Field that holds a document's path inside its repository.")
     language: str | None = Field(default=None, description="Field that holds a document's language.")
 
 
 class Source(Section):
-    """A named corpus: its files, their format, and what is true of all its documents."""
+    """A named corpus: its files, their format, and metadata that applies to all its documents."""
 
     files: Annotated[tuple[FileSet, ...], BeforeValidator(_filesets), BeforeValidator(listed)] = Field(
         min_length=1, description="One path, glob or URL, or a list of them; each may be `{glob: ..., format: ...}`."
     )
     exclude: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        default=(), description="Globs of files to leave out."
+        default=(), description="Globs of files to exclude."
     )
     format: AnyFormat = Field(
         default="auto",
-        description="How files are read. `auto` goes by the suffix (compressed .gz, .zst, .xz and .bz2 too; what is "
-        "not known to be records or text is left out). `docstrings` takes "
-        "the docstrings of Python modules as prose, `pydoc_topics` the topics of Python's help, `chat` ShareGPT-like "
-        "and Alpaca-like conversations, `docstring_chat` makes conversations of functions and their docstrings; "
-        "`{python: FILE:FUNCTION}` is a reader of your own.",
+        description="How to read the files. `auto` goes by the suffix, also compressed (.gz, .zst, .xz, .bz2), and "
+        "skips files not known to be records or text. `docstrings` extracts the docstrings of Python "
+        "modules as prose, `pydoc_topics` the topics of Python's help; `chat` reads ShareGPT-like and "
+        "Alpaca-like conversations, `docstring_chat` turns functions and their docstrings into "
+        "conversations; `{python: FILE:FUNCTION}` is your own reader.",
     )
     text: str = Field(
         default="text",
         min_length=1,
-        description="Name of the field that holds the text; `doc.text` is the field `text` inside the field `doc`, "
-        "unless one is called so.",
+        description="Field that holds the text; `doc.text` is the field `text` inside the field `doc`, unless a field"
+        " has that literal name.",
     )
     fields: Fields = Field(
         default=Fields(),
-        description="Which fields of the data fill licence, repository, path, language; dots lead inside.",
+        description="Fields of the data that hold license, repository, path and language; dots reach nested fields.",
     )
-    license: str | None = Field(default=None, description="Licence (SPDX) of documents whose data name none.")
-    repo: str | None = Field(default=None, description="Repository of documents whose data name none.")
-    language: str | None = Field(default=None, description="Language of documents whose data name none.")
+    license: str | None = Field(default=None, description="License (SPDX) for documents whose data give none.")
+    repo: str | None = Field(default=None, description="Repository for documents whose data give none.")
+    language: str | None = Field(default=None, description="Language for documents whose data give none.")
     limit: Size | None = Field(
         default=None,
-        description="Take at most this much, such as `8MB`, counted in bytes of the files (of the text, when "
-        "compressed): whole files or rows, in the keyed order of the files' names.",
+        description="Read at most this much, such as `8MB`, in bytes of the files (of decompressed text for "
+        "compressed files): whole files or rows, in keyed order of file names.",
     )
     expect: Expect | None = Field(
         default=None,
-        description="What is known beforehand: counts for `headrace plan`, and rates that a run is compared with.",
+        description="Known facts: counts for `headrace plan`, and rates to compare the run with.",
     )
 
     @property
@@ -132,23 +133,24 @@ class DocumentsConfig(Section):
 
     normalise: Literal["nfc", "ftfy", "none"] = Field(
         default="nfc",
-        description="Unicode normalisation: `nfc`; `ftfy` also mends mojibake, quotes and line ends as SlimPajama did "
-        "(alters code and HTML; needs `pip install 'headrace[faithful]'`); `none` leaves text as it is.",
+        description="Unicode normalization: `nfc`; `ftfy` also fixes mojibake, quotes and line endings as SlimPajama "
+        "did (alters code and HTML; needs `pip install 'headrace[faithful]'`); `none` leaves text "
+        "unchanged.",
     )
     map: tuple[Map, ...] = Field(
-        default=(), description="Changes of your own to documents, one after another, before they are named and kept."
+        default=(), description="Your own maps, applied to documents in order, before ids are computed."
     )
     max_document: Size = Field(
         default=MAX_DOCUMENT,
         gt=0,
         le=LARGEST_VALUE,
-        description="Largest document, as it lies in its file (a line, a row, a file) and as text: larger ones go to "
-        "quarantine unread. One within this limit that --memory has no room for stops the run.",
+        description="Maximum document size, both as stored in its file (a line, a row, a file) and as text; larger "
+        "ones go to quarantine unread. A smaller document that does not fit in --memory stops the run.",
     )
     max_quarantined: float = Field(
         default=0.01,
         ge=0,
         le=1,
-        description="Share of a source above which the run stops: bad and lost records, and bytes that damaged files "
-        "promised and did not give.",
+        description="The run stops if more than this share of a source is bad or lost: records, or bytes that damaged"
+        " files promised but did not deliver.",
     )

@@ -11,76 +11,76 @@ from headrace.recipe.training import TrainSection
 
 
 class SpecialTokens(Section):
-    """The tokens with a duty. A tokenizer from a file has its own, which are taken, and said, where this is null.
+    """The special tokens. Where a key is null, a tokenizer from a file keeps its own token, and the run reports it.
 
-    That is what `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` or `config.json` beside
-    it, the SentencePiece model or the template say; an only known end of documents; the fill-in-the-middle tokens of
-    StarCoder, SantaCoder, CodeLlama, DeepSeek, Qwen, CodeGemma, Granite, Codestral, CodeGeeX or Seed-Coder; and the
-    markers of chat templates. A token that is needed and not found is an error: none is added unless `add` names it.
-    A tokenizer trained here gets `<|endoftext|>`, `<|fim_prefix|>` and so on, and the markers.
+    A tokenizer's own tokens come from `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` or
+    `config.json` next to it, the SentencePiece model or the template; from the only known end-of-document token; from
+    the fill-in-the-middle tokens of StarCoder, SantaCoder, CodeLlama, DeepSeek, Qwen, CodeGemma, Granite, Codestral,
+    CodeGeeX or Seed-Coder; and from the markers of chat templates. A required token that is missing is an error: only
+    `add` adds tokens. A tokenizer trained here gets `<|endoftext|>`, `<|fim_prefix|>` and so on, and the markers.
     """
 
     eod: str | None = Field(default=None, min_length=1, description="Ends every document.")
     pad: str | None = Field(
         default=None,
         min_length=1,
-        description="Fills rows that best-fit packing leaves short; a tokenizer without one takes `eod`.",
+        description="Fills rows that best-fit packing leaves short; defaults to `eod` if the tokenizer has none.",
     )
     bos: str | Literal[False] | None = Field(
         default=None,
-        description="Begins a conversation in templates that have one; false leaves it out, as does null where the "
-        "tokenizer has none.",
+        description="Begins a conversation in templates that use one; false omits it, as does null if the tokenizer "
+        "has none.",
     )
-    fim_prefix: str | None = Field(default=None, min_length=1, description="Stands before the prefix.")
-    fim_middle: str | None = Field(default=None, min_length=1, description="Stands before the middle.")
-    fim_suffix: str | None = Field(default=None, min_length=1, description="Stands before the suffix.")
+    fim_prefix: str | None = Field(default=None, min_length=1, description="Precedes the prefix.")
+    fim_middle: str | None = Field(default=None, min_length=1, description="Precedes the middle.")
+    fim_suffix: str | None = Field(default=None, min_length=1, description="Precedes the suffix.")
     fim_pad: str | None = Field(
         default=None, min_length=1, description="Fills windows that context-level FIM leaves short."
     )
     add: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)] = Field(
         default=(),
-        description="Tokens to add after the last id, if the tokenizer lacks them, and to keep whole; the vocabulary "
-        "grows by them.",
+        description="Tokens to add after the last id if the tokenizer lacks them, and never to split; the vocabulary "
+        "grows accordingly.",
     )
 
 
 class TokenizerTrain(Section):
-    """A byte-level BPE tokenizer trained on the kept documents of the training split."""
+    """Train a byte-level BPE tokenizer on the kept documents of the training split."""
 
-    vocab_size: Count = Field(default=32_000, ge=300, description="Tokens in the vocabulary, special tokens included.")
-    min_frequency: int = Field(default=2, ge=1, description="Fewest occurrences of a pair that is merged.")
+    vocab_size: Count = Field(default=32_000, ge=300, description="Vocabulary size, including special tokens.")
+    min_frequency: int = Field(default=2, ge=1, description="Minimum occurrences of a pair to merge it.")
     sample: Size | None = Field(
-        default=None, description="Train on at most this much text, chosen by keyed hash; null takes all."
+        default=None, description="Train on at most this much text, chosen by keyed hash; null uses all of it."
     )
 
 
 class TokenizerConfig(Section):
-    """Where the tokenizer comes from: `train` or `file`, exactly one.
+    """Where the tokenizer comes from: exactly one of `train` and `file`.
 
-    The tokens of a file are those that its own library gives (`tokenizers` for a .json, SentencePiece for a .model),
-    without special tokens, truncation or padding; a file for which that is not so, or whose tokens do not give every
-    text back, is refused with the reason. To SentencePiece's models U+2581 is a space.
+    A tokenizer from a file gives the same tokens as its own library (`tokenizers` for a .json, SentencePiece for a
+    .model), without special tokens, truncation or padding. A file for which this does not hold, or whose tokens do not
+    reproduce every text, is refused with the reason. SentencePiece models treat U+2581 as a space.
 
-    Byte-level BPE runs on headrace's own engine if it splits text by regular expressions, one within the other, that
-    look ahead at one character at most, or digit by digit (GPT-2 to gpt-oss, Llama 3 and 4, Qwen, Mistral's Tekken,
-    DeepSeek-V3, StarCoder, OLMo, BLOOM); with NFC before that or without, and with added tokens that are not special,
-    unless these look at the text around them (`lstrip`, `rstrip`, `single_word`). So does BPE of SentencePiece's kind
-    with byte fallback (LLaMA, Mistral, Gemma). Others run on the tokenizers library, with the same ids, some 20 times
-    slower, which a run says once.
+    headrace's own engine runs byte-level BPE that splits text digit by digit or by regular expressions (possibly
+    nested) that look ahead at most one character: GPT-2 to gpt-oss, Llama 3 and 4, Qwen, Mistral's Tekken,
+    DeepSeek-V3, StarCoder, OLMo, BLOOM. NFC normalization and added tokens that are not special are supported, unless
+    the tokens depend on the text around them (`lstrip`, `rstrip`, `single_word`). It also runs SentencePiece BPE with
+    byte fallback (LLaMA, Mistral, Gemma). Other tokenizers run on the tokenizers library: the same ids, about 20 times
+    slower, and the run says so once.
     """
 
     alternatives: ClassVar = {"train": ("file",), "file": ("train",)}
 
-    train: TokenizerTrain | None = Field(default=None, description="Train one on the corpus.")
+    train: TokenizerTrain | None = Field(default=None, description="Train a tokenizer on the corpus.")
     file: str | None = Field(
-        default=None, description="Take this tokenizer.json (Hugging Face tokenizers) or SentencePiece model."
+        default=None, description="Use this tokenizer.json (Hugging Face tokenizers) or SentencePiece model."
     )
     loses: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(),
-        description="What a tokenizer from a file may do to a text that its tokens do not give back, by the names of "
-        "its parts, such as `[Lowercase]`: one that does anything else of the kind is refused.",
+        description="Ways in which a tokenizer from a file may lose text, by the names of its parts, such as "
+        "`[Lowercase]`. A tokenizer that loses text in any other way is refused.",
     )
-    special: SpecialTokens = Field(default=SpecialTokens(), description="The tokens with a duty.")
+    special: SpecialTokens = Field(default=SpecialTokens(), description="The special tokens.")
 
     @model_validator(mode="after")
     def _one_of(self) -> TokenizerConfig:
@@ -97,9 +97,9 @@ class TokenizerConfig(Section):
 class Fim(Section):
     """Fill-in-the-middle (Bavarian et al. 2022, 2207.14255)."""
 
-    rate: float = Field(description="Share of documents (or pieces) that are rearranged.")
+    rate: float = Field(description="Share of documents (or pieces) to rearrange.")
     spm: float = Field(
-        default=0.5, description="Share of those in suffix-prefix-middle order; the rest is prefix-suffix-middle."
+        default=0.5, description="Share of those in suffix-prefix-middle order; the rest use prefix-suffix-middle."
     )
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ class Fim(Section):
 
 
 class StageSource(Section):
-    """How much of a source a stage takes, and how it is changed."""
+    """How much of a source a stage takes, and how to transform it."""
 
     alternatives: ClassVar = {"epochs": ("weight",), "weight": ("epochs",)}
 
@@ -121,14 +121,14 @@ class StageSource(Section):
         description="Part of the source, by keyed hash of its documents: [0, 0.5] and [0.5, 1] never overlap.",
     )
     epochs: float | None = Field(
-        default=None, description="Passes over the slice, fractions too. Without `weight` the default is 1."
+        default=None, description="Passes over the slice, fractions allowed. Defaults to 1 without `weight`."
     )
     weight: float | None = Field(
         default=None,
-        description="Share of the stage's `tokens`, relative to the other weights. Instead of `epochs`. Whole "
-        "passes, then documents in keyed order until the share is reached: exact to a document.",
+        description="Share of the stage's `tokens`, relative to the other weights; replaces `epochs`. Takes whole "
+        "passes, then documents in keyed order until the share is reached, exact to a document.",
     )
-    fim: Fim | None = Field(default=None, description="Fill-in-the-middle; null leaves documents as they are.")
+    fim: Fim | None = Field(default=None, description="Fill-in-the-middle; null leaves documents unchanged.")
 
     @property
     def passes(self) -> float | None:
@@ -161,34 +161,34 @@ class StageSource(Section):
 
 
 class Pack(Section):
-    """How documents are laid into rows."""
+    """How to pack documents into rows."""
 
     method: Literal["concatenate", "best_fit"] = Field(
         default="concatenate",
-        description="`concatenate` joins documents and cuts windows; `best_fit` keeps documents that fit in one row "
-        "whole (Ding et al. 2024, 2404.10830) and pads.",
+        description="`concatenate` joins documents and cuts windows; `best_fit` keeps documents whole if they fit in "
+        "one row (Ding et al. 2024, 2404.10830) and pads.",
     )
-    mix_sources: bool = Field(default=True, description="Whether documents of different sources may share a row.")
+    mix_sources: bool = Field(default=True, description="Whether documents from different sources may share a row.")
 
 
 class Stage(Section):
     """A span of training with its own mixture, transformations and schedule."""
 
     name: Name = Field(description="The stage's name.")
-    sequence_length: int = Field(default=2048, description="Tokens a row trains on; a row holds one more.")
+    sequence_length: int = Field(default=2048, description="Tokens each row trains on; a row holds one more.")
     sources: dict[Name, StageSource] = Field(min_length=1, description="What the stage takes, by source.")
-    tokens: Count | None = Field(default=None, description="Tokens in the stage, shared out by `weight`, such as `3B`.")
+    tokens: Count | None = Field(default=None, description="Tokens in the stage, divided by `weight`, such as `3B`.")
     chat: Literal["crystalchat", "chatml"] | None = Field(
-        default=None, description="Template of conversations; needed when a source is made of them."
+        default=None, description="Chat template; required if a source contains conversations."
     )
     fim_level: Literal["document", "context"] = Field(
         default="document",
-        description="Rearrange whole documents before packing, or, as CrystalCoder did, the pieces of packed windows.",
+        description="Rearrange whole documents before packing or, as CrystalCoder did, the pieces of packed windows.",
     )
-    pack: Pack = Field(default=Pack(), description="How documents are laid into rows.")
+    pack: Pack = Field(default=Pack(), description="How to pack documents into rows.")
     start: str | None = Field(
         default=None,
-        description="Stage whose last checkpoint this one starts from, or `scratch`; null is the stage before.",
+        description="Stage whose last checkpoint this one starts from, or `scratch`; null means the previous stage.",
     )
     train: TrainSection = Field(default=TrainSection(), description="Batch, optimizer and schedule of the stage.")
 

@@ -10,23 +10,23 @@ from headrace.recipe.base import Section, without, wrong
 
 
 class OptimizerSection(Section):
-    """AdamW (Loshchilov and Hutter, 2019), with the defaults of CrystalCoder's runs.
+    """AdamW (Loshchilov and Hutter, 2019), with CrystalCoder's settings as defaults.
 
     Weight decay applies to matrices, never to biases and norms.
     """
 
     learning_rate: float = Field(
-        default=3e-4, gt=0, description="the peak; hidden matrices get it times mup.hidden_learning_rate"
+        default=3e-4, gt=0, description="peak learning rate; for hidden matrices multiplied by mup.hidden_learning_rate"
     )
     betas: tuple[float, float] = Field(
-        default=(0.9, 0.95), description="decay of the running means of the gradient and of its square"
+        default=(0.9, 0.95), description="decay of the running means of the gradient and its square"
     )
-    eps: float = Field(default=1e-9, gt=0, description="added to the denominator of the step")
+    eps: float = Field(default=1e-9, gt=0, description="added to the denominator of the update")
     weight_decay: NonNegativeFloat = Field(default=0.1, description="per step, times the learning rate")
     decay_embedding: bool = Field(
-        default=True, description="weight decay on the token embedding, as CrystalCoder's runs had"
+        default=True, description="apply weight decay to the token embedding, as CrystalCoder did"
     )
-    clip: float | None = Field(default=1.0, gt=0, description="largest norm of the whole gradient; null: no clipping")
+    clip: float | None = Field(default=1.0, gt=0, description="maximum global gradient norm; null: no clipping")
 
     @model_validator(mode="after")
     def _betas_below_one(self) -> OptimizerSection:
@@ -36,11 +36,11 @@ class OptimizerSection(Section):
 
 
 class LinearPiece(Section):
-    """One straight line of a schedule: from `start` towards `end` over `steps` steps."""
+    """One linear piece of a schedule: from `start` toward `end` over `steps` steps."""
 
-    start: NonNegativeFloat = Field(description="the rate at the first step")
-    end: NonNegativeFloat = Field(description="the rate that the line leads to")
-    steps: PositiveInt = Field(description="steps that it takes")
+    start: NonNegativeFloat = Field(description="learning rate at the first step")
+    end: NonNegativeFloat = Field(description="learning rate at the end of the piece")
+    steps: PositiveInt = Field(description="length of the piece, in steps")
 
 
 class ScheduleSection(Section):
@@ -48,18 +48,18 @@ class ScheduleSection(Section):
 
     shape: Literal["linear", "cosine", "constant", "wsd", "pieces"] = Field(
         default="cosine",
-        description="what follows the warm-up; wsd: hold, then decay over the last `decay` steps; "
-        "pieces: the lines listed under `pieces`",
+        description="shape after the warmup; wsd: hold, then decay over the last `decay` steps; pieces: the linear "
+        "pieces listed under `pieces`",
     )
     warmup: NonNegativeFloat = Field(
-        default=0.01, description="below 1: a share of the stage's steps; from 1 up: steps"
+        default=0.01, description="below 1: a share of the stage's steps; 1 or more: steps"
     )
     decay: NonNegativeFloat = Field(
-        default=0.2, description="wsd only; below 1: a share of the stage's steps; from 1 up: steps"
+        default=0.2, description="wsd only; below 1: a share of the stage's steps; 1 or more: steps"
     )
-    end: NonNegativeFloat = Field(default=0.1, description="the rate at the last step, as a share of the peak")
+    end: NonNegativeFloat = Field(default=0.1, description="learning rate at the last step, as a share of the peak")
     pieces: tuple[LinearPiece, ...] = Field(
-        default=(), description="straight lines run in sequence; the last value holds"
+        default=(), description="linear pieces, one after another; the last value holds"
     )
 
     @classmethod
@@ -80,42 +80,42 @@ class ScheduleSection(Section):
 
 
 class AttentionSection(Section):
-    """What a token may look at within its row."""
+    """What a token can attend to within its row."""
 
     documents: bool = Field(
         default=False,
-        description="true: only its own document; false: everything before it in the row, as CrystalCoder's runs did",
+        description="true: only its own document; false: everything before it in the row, as in CrystalCoder",
     )
     positions: Literal["row", "document"] = Field(
-        default="row", description="where rotary positions start counting; document: again at 0 with each document"
+        default="row", description="where rotary positions start; document: restart at 0 for each document"
     )
 
 
 class HeldOutSection(Section):
-    """How held-out loss is measured, at the start and at the end of a stage."""
+    """How to measure held-out loss, at the start and end of a stage."""
 
-    rows: PositiveInt | None = Field(default=64, description="rows of the held-out sequence that are read; null: all")
+    rows: PositiveInt | None = Field(default=64, description="rows of the held-out sequence to read; null: all")
 
 
 class InfillPrompt(Section):
-    """A text with a hole in it."""
+    """A text with a hole to fill."""
 
-    prefix: str = Field(description="what stands before the hole")
-    suffix: str = Field(description="what stands after it")
+    prefix: str = Field(description="text before the hole")
+    suffix: str = Field(description="text after the hole")
 
 
 class SamplesSection(Section):
-    """Texts that the model writes at the end of a stage."""
+    """Samples that the model generates at the end of a stage."""
 
     prompts: tuple[str, ...] | None = Field(
         default=None, description="left-to-right prompts; null: one, from the start of a held-out document"
     )
     infills: tuple[InfillPrompt, ...] | None = Field(
-        default=None, description="holes to fill, through FIM sentinels; null: one, cut into a held-out document"
+        default=None, description="holes to fill, using FIM sentinels; null: one, cut into a held-out document"
     )
-    tokens: NonNegativeInt = Field(default=48, description="most tokens a sample may have; 0: no samples")
+    tokens: NonNegativeInt = Field(default=48, description="maximum tokens per sample; 0: no samples")
     temperature: NonNegativeFloat = Field(
-        default=0.7, description="0 is greedy, which small models answer with repetition; draws are keyed"
+        default=0.7, description="0 is greedy, which makes small models repeat themselves; draws are keyed"
     )
 
 
@@ -126,31 +126,31 @@ def _keys(section: Any) -> set[str]:
 class TrainSection(Section):
     """How one stage is trained on its sequence."""
 
-    batch: PositiveInt = Field(default=16, description="rows of one step")
+    batch: PositiveInt = Field(default=16, description="rows per step")
     micro_batch: PositiveInt | None = Field(
-        default=None, description="rows of one forward pass; gradients add up over the batch; null: the whole batch"
+        default=None, description="rows per forward pass; gradients accumulate over the batch; null: the whole batch"
     )
     steps: PositiveInt | None = Field(
-        default=None, description="null: the whole sequence; a number takes that many batches, a uniform sample of it"
+        default=None, description="batches to train on, a uniform sample of the sequence; null: the whole sequence"
     )
-    optimizer: OptimizerSection = Field(default=OptimizerSection(), description="AdamW and its rate")
-    schedule: ScheduleSection = Field(default=ScheduleSection(), description="the learning rate over the stage's steps")
+    optimizer: OptimizerSection = Field(default=OptimizerSection(), description="AdamW and its learning rate")
+    schedule: ScheduleSection = Field(default=ScheduleSection(), description="learning rate over the stage's steps")
     precision: Literal["fp32", "bf16"] = Field(
-        default="bf16", description="bf16: matrix products in bfloat16; weights, optimiser and loss stay in float32"
+        default="bf16", description="bf16: matrix products in bfloat16; weights, optimizer and loss stay in float32"
     )
     attention: AttentionSection = Field(
-        default=AttentionSection(), description="what a token may look at within its row"
+        default=AttentionSection(), description="what a token can attend to within its row"
     )
     carry_optimizer: bool = Field(
         default=False,
-        description="go on with the optimiser state of the stage before; false: start afresh, as CrystalCoder did",
+        description="continue with the previous stage's optimizer state; false: start fresh, as CrystalCoder did",
     )
     checkpoint_every: PositiveInt = Field(default=100, description="steps between checkpoints")
-    keep: PositiveInt = Field(default=2, description="how many checkpoints stay on disk")
+    keep: PositiveInt = Field(default=2, description="checkpoints to keep on disk")
     log_every: PositiveInt = Field(default=1, description="steps between lines of metrics.jsonl")
-    compile: bool = Field(default=False, description="torch.compile the model: a slow start, then faster steps")
-    held_out: HeldOutSection = Field(default=HeldOutSection(), description="how held-out loss is measured")
-    samples: SamplesSection = Field(default=SamplesSection(), description="texts written at the end of the stage")
+    compile: bool = Field(default=False, description="use torch.compile: a slow start, then faster steps")
+    held_out: HeldOutSection = Field(default=HeldOutSection(), description="how to measure held-out loss")
+    samples: SamplesSection = Field(default=SamplesSection(), description="samples generated at the end of the stage")
 
     @classmethod
     def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
