@@ -121,6 +121,21 @@ def test_a_second_process_compiles_nothing_and_an_edit_only_what_it_touches(tmp_
     assert int(compiled) > 0
 
 
+def test_a_kernel_that_is_kept_is_compiled_into_one_that_is_not(tmp_path: Path) -> None:
+    """``later`` is loaded, without what others compile in, and then that is asked for."""
+    value = int(ran(tmp_path).split()[0])
+    assert ran(tmp_path, factor=3).split()[0] == str(value + 2)
+
+
+def test_loading_imports_nothing_that_only_compiling_needs(tmp_path: Path) -> None:
+    assert ran(tmp_path).split()[1] != "0"
+    code = RUN + "\nprint([name for name in sys.modules if name in ('numba.np.linalg', 'scipy.linalg')])"
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "[]"
+
+
 def test_every_kernel_has_a_state() -> None:
     """A kernel that names something of a type without a rule would end the first call of it."""
     code = """

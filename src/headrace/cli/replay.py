@@ -35,12 +35,12 @@ def replay(
     from headrace.errors import UserError
     from headrace.sequence.provenance import beside
     from headrace.sequence.provenance import replay as replayed
-    from headrace.tokens.load import open_engine
+    from headrace.tokens.load import open_decoder
 
     sequence = run_folder.open_sequence(run, stage)
     # The held-out sequence is no stage: it is read row by row.
     batch = next((one.train.batch for one in run_folder.read_recipe(run).stages if one.name == stage), 1)
-    rows = replayed(sequence, beside(sequence, "documents"), open_engine(beside(sequence, "tokenizer")), step, batch)
+    rows = replayed(sequence, beside(sequence, "documents"), open_decoder(beside(sequence, "tokenizer")), step, batch)
     if row is not None:
         if row >= len(rows):
             raise UserError(

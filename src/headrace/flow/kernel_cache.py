@@ -26,11 +26,14 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 
 from headrace.flow.notices import Notice
 
@@ -167,6 +170,17 @@ class KernelCache(FunctionCache):
             return []
         return [key[0] for key in self._cache_file.entries() if key[1] == codegen.magic_tuple()]
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The kept form for some types of arguments, or None.
+
+        Numba would first make ready to compile: import all that it has a translation for, SciPy too, 0.4 s in each
+        process. What is compiled already needs its runtime only, and compiling makes ready by itself.
+        """
+        rtsys.initialize(target_context)
+        target_context.codegen()._library_class = Library
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
     def _load_overload(self, sig: Any, target_context: Any) -> Any:
         return super()._load_overload(sig, target_context) if _private(self.cache_path) else None
 
@@ -180,6 +194,47 @@ class _Reduced(CompileResultCacheImpl):
 
     def __init__(self, function: Any) -> None:
         self._lineno, self._locator = function.__code__.co_firstlineno, _Source(function.__code__.co_filename)
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        """What Numba calls, from an entry."""
+        descriptor = payload[1]
+        target_context.codegen()._engine._defined_symbols.add(descriptor.llvm_cpython_wrapper_name)
+        return super().rebuild(target_context, payload)
+
+
+class Library(JITCodeLibrary):
+    """The code of a compiled kernel.
+
+    An entry holds it twice: as machine code, and in LLVM's form for others to compile in. Reading the second takes more
+    than half of the time to load an entry, and only compiling another kernel needs it.
+    """
+
+    _others: bytes | None = None
+
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: Any) -> Library:
+        name, _, (machine, others) = state
+        library = cls(codegen, name)
+        library.enable_object_caching()
+        library._set_compiled_object(machine)
+        library._finalize_final_module()
+        library._others = others
+        return library
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """The address of a function that this defines, or 0."""
+        if not self._codegen._engine.is_symbol_defined(name):
+            self._read_others()
+        return int(super().get_pointer_to_function(name))
+
+    def _get_module_for_linking(self) -> Any:
+        self._read_others()
+        return super()._get_module_for_linking()
+
+    def _read_others(self) -> None:
+        if self._others is not None:
+            self._shared_module, self._others = llvmlite.binding.parse_bitcode(self._others), None
+            self._codegen._engine._load_defined_symbols(self._shared_module)
 
 
 class _Source:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headrace.flow.artifact import Artifact
 from headrace.report.facts import Piece, SampleRow, StageFacts, StageSourceFacts
+
+if TYPE_CHECKING:
+    from headrace.tokens.table_engine import Decoder
 
 # Sample rows are searched among so many from the start of the sequence, so many taken, and so much of each shown.
 LOOK_AT, SAMPLES, SHOW_PIECES, SHOW_CHARACTERS = 64, 2, 12, 4000
@@ -101,9 +104,9 @@ def _sights(segments: np.ndarray) -> set[tuple[int, ...]]:
 def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> SampleRow:
     from headrace.documents.store import fetch
     from headrace.sequence.windows import KINDS, PADDING
-    from headrace.tokens.load import open_engine
+    from headrace.tokens.load import open_decoder
 
-    engine = open_engine(tokenizer)
+    decoder = open_decoder(tokenizer)
     tokens, loss = reader.rows(row, row + 1)[0], reader.loss(row, row + 1)[0]
     segments = reader.segments(row)
     shown = segments[:SHOW_PIECES]
@@ -119,7 +122,7 @@ def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> 
             pieces.append(Piece("", KINDS[kind], 0, "", "", 0, []))
             continue
         part = slice(int(segment["start"]), int(segment["start"] + segment["length"]))
-        runs = _runs(engine, tokens[part], loss[part], int(segment["offset"]) == 0, left)
+        runs = _runs(decoder, tokens[part], loss[part], int(segment["offset"]) == 0, left)
         left -= sum(len(text) for text, _, _ in runs)
         place = places[int(segment["row"])]
         pieces.append(
@@ -138,16 +141,18 @@ def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> 
     return SampleRow(row, len(segments), pieces, len(pieces) < len(segments) or left <= 0)
 
 
-def _runs(engine: Any, tokens: np.ndarray, loss: np.ndarray, first: bool, most: int) -> list[tuple[str, bool, bool]]:
+def _runs(
+    decoder: Decoder, tokens: np.ndarray, loss: np.ndarray, first: bool, most: int
+) -> list[tuple[str, bool, bool]]:
     """Decode a segment in stretches of equal loss and specialness; about ``most`` characters of it."""
-    special = np.isin(tokens, engine.special_ids)
+    special = np.isin(tokens, decoder.special_ids)
     change = np.flatnonzero((loss[1:] != loss[:-1]) | special[1:] | special[:-1]) + 1
     runs: list[tuple[str, bool, bool]] = []
     for a, b in zip([0, *change.tolist()], [*change.tolist(), len(tokens)], strict=True):
         if most <= 0:
             break
         # No token is longer than its bytes, so this many tokens are more than enough to show.
-        text = engine.decode(tokens[a : min(b, a + most)], first and a == 0).decode("utf-8", "replace")
+        text = decoder.decode(tokens[a : min(b, a + most)], first and a == 0).decode("utf-8", "replace")
         cut = text[:most] + ("…" if len(text) > most else "")
         runs.append((cut, bool(loss[a]), bool(special[a])))
         most -= len(text)

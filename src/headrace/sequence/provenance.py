@@ -12,7 +12,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.sequence.store import SequenceReader
 from headrace.sequence.windows import KINDS, PADDING
-from headrace.tokens.engine import Engine
+from headrace.tokens.table_engine import Decoder
 
 _COLUMNS = ("id", "origin_file", "origin_row", "license", "repo", "path", "language")
 
@@ -105,14 +105,14 @@ def beside(sequence: SequenceReader, role: str) -> Artifact:
 
 
 def replay(
-    sequence: SequenceReader, documents: Artifact, engine: Engine, step: int, batch: int, start: int = 0
+    sequence: SequenceReader, documents: Artifact, decoder: Decoder, step: int, batch: int, start: int = 0
 ) -> list[ReplayedRow]:
     """The batch of a step.
 
     Args:
         sequence: the opened sequence.
         documents: the documents that it was built from (:func:`beside`).
-        engine: the tokenizer that it was built with.
+        decoder: of the tokenizer that it was built with.
         step: number of the batch, from 0.
         batch: rows of a batch.
         start: row at which step 0 began.
@@ -128,11 +128,11 @@ def replay(
             str(sequence.artifact.path),
             "Name an earlier step.",
         )
-    return replay_rows(sequence, documents, engine, first, min(first + batch, len(sequence)))
+    return replay_rows(sequence, documents, decoder, first, min(first + batch, len(sequence)))
 
 
 def replay_rows(
-    sequence: SequenceReader, documents: Artifact, engine: Engine, start: int, stop: int
+    sequence: SequenceReader, documents: Artifact, decoder: Decoder, start: int, stop: int
 ) -> list[ReplayedRow]:
     """Rows ``start`` to ``stop`` with what lies in them."""
     tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
@@ -141,21 +141,21 @@ def replay_rows(
     facts = dict(zip(named.tolist(), fetch(documents, named, _COLUMNS).to_pylist(), strict=True))
     out = []
     for i, part in enumerate(segments):
-        described = [_describe(sequence, engine, tokens[i], loss[i], segment, facts) for segment in part]
+        described = [_describe(sequence, decoder, tokens[i], loss[i], segment, facts) for segment in part]
         out.append(ReplayedRow(start + i, tokens[i].tolist(), described))
     return out
 
 
 def _describe(
     sequence: SequenceReader,
-    engine: Engine,
+    decoder: Decoder,
     tokens: np.ndarray,
     loss: np.ndarray,
     segment: np.void,
     facts: dict[int, dict[str, Any]],
 ) -> ReplayedSegment:
     start, length, kind = int(segment["start"]), int(segment["length"]), int(segment["kind"])
-    data = engine.decode(tokens[start : start + length].astype(np.uint32), first=int(segment["offset"]) == 0)
+    data = decoder.decode(tokens[start : start + length].astype(np.uint32), first=int(segment["offset"]) == 0)
     # A row's first token is never a target.
     carried = loss[start : start + length] & (np.arange(start, start + length) > 0)
     head = (start, length, KINDS[kind], data.decode("utf-8", errors="replace"), _spans(carried, start))

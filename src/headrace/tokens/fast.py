@@ -12,7 +12,6 @@ from headrace.errors import UserError
 from headrace.tokens.before_split import changes_before
 from headrace.tokens.copying import copy_pieces
 from headrace.tokens.covered import NotCoveredError, fast_tables
-from headrace.tokens.dummy import dummy_rule
 from headrace.tokens.encoding import encode_texts
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.fidelity import losses
@@ -42,7 +41,7 @@ class FastEngine(TableEngine):
         lost = losses(definition)
         if lost:
             raise NotCoveredError(f"it loses text by {' and '.join(lost)}")
-        super().__init__(definition, special, dummy_rule(definition))
+        super().__init__(definition, special)
         self._tables = fast_tables(definition, self.lengths)
         self._changes = changes_before(definition)
         self._caches = [new_cache()]

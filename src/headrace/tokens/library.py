@@ -11,7 +11,7 @@ from tokenizers.normalizers import NFC
 
 from headrace.errors import UserError
 from headrace.tokens.chunking import chunker
-from headrace.tokens.dummy import dummy_rule, without_dummy
+from headrace.tokens.dummy import without_dummy
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.fidelity import MEND, library_errors, losses, read_by_library
 from headrace.tokens.meta_space import META_SPACE
@@ -63,9 +63,8 @@ class LibraryEngine(TableEngine):
         chunk_bytes: int = _BATCH_BYTES,
     ) -> None:
         set_threads(threads)
-        # One that loses text by design runs as it stands; of the others every text is had back.
+        super().__init__(definition, special)
         self._exact = not losses(definition)
-        super().__init__(definition, special, dummy_rule(definition) if self._exact else "none")
         plain = without_dummy(definition) if self._exact else definition
         self._tokenizer = read_by_library({**plain, "post_processor": None, "truncation": None, "padding": None})
         self._nfc = any(part["type"] == "NFC" for part in parts(definition, "normalizer"))

@@ -15,6 +15,7 @@ from headrace.tokens.definition import read_definition, read_tokenizer
 from headrace.tokens.engine import Engine
 from headrace.tokens.fidelity import require_asked, require_usable, require_valid
 from headrace.tokens.special import Roles, own_roles, special_ids, with_special
+from headrace.tokens.table_engine import Decoder
 
 
 def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads: int = 1) -> Engine:
@@ -90,6 +91,22 @@ def open_file(
     return engine_from(definition, special_ids(definition, roles.spelled), threads)
 
 
+def open_decoder(tokenizer: Artifact) -> Decoder:
+    """What turns the ids of a run's tokenizer into text, without the tables that encoding needs.
+
+    Args:
+        tokenizer: an artifact of kind ``tokenizer``.
+    """
+    tokenizer.file_path("tokenizer.json")  # which is checked, if the artifact is
+    return _decoder(tokenizer.path, tokenizer.manifest.identity)
+
+
+@lru_cache(maxsize=1)
+def _decoder(path: Path, identity: str) -> Decoder:
+    definition, special = _parts(path)
+    return Decoder(_with_special(definition, special), special)
+
+
 def open_engine(tokenizer: Artifact, threads: int = 1) -> Engine:
     """Open the tokenizer of a run; the one opened last is kept, with the words it knows by then.
 
@@ -104,6 +121,11 @@ def open_engine(tokenizer: Artifact, threads: int = 1) -> Engine:
 @lru_cache(maxsize=1)
 def _opened(path: Path, identity: str, threads: int) -> Engine:
     # Half a second for GPT-2's vocabulary: as long as encoding 50 MB, which is more than a task has.
+    definition, special = _parts(path)
+    return engine_from(definition, special, threads)
+
+
+def _parts(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The definition of a run's tokenizer, and its tokens with a duty."""
     tokenizer = Artifact.open(path)
-    definition = read_definition(tokenizer.file_path("tokenizer.json"))
-    return engine_from(definition, tokenizer.manifest.extra["special"], threads)
+    return read_definition(tokenizer.file_path("tokenizer.json")), tokenizer.manifest.extra["special"]

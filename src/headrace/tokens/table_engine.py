@@ -10,25 +10,25 @@ import numpy as np
 
 from headrace.errors import UserError
 from headrace.tokens.decoding import bytes_of, token_table
-from headrace.tokens.dummy import Dummy, leading
+from headrace.tokens.dummy import Dummy, dummy_rule, leading
 from headrace.tokens.engine import Encoded, Texts
+from headrace.tokens.fidelity import losses
 from headrace.tokens.spans import walk_spans, widen_meta_spaces
 from headrace.tokens.vocabulary import is_meta_space, token_bytes
 
 
-class TableEngine(ABC):
-    """The part of an :class:`~headrace.tokens.engine.Engine` that does not depend on how texts are encoded.
+class Decoder:
+    """The part of an :class:`~headrace.tokens.engine.Engine` that turns ids into text: there at once.
 
     Args:
         definition: a tokenizers JSON, parsed.
         special: role -> id of the tokens with a duty.
-        dummy: when it puts a space before a text.
 
     Raises:
         UserError: the tokenizer's tokens do not spell text.
     """
 
-    def __init__(self, definition: dict[str, Any], special: Mapping[str, int], dummy: Dummy) -> None:
+    def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
         table = token_bytes(definition)
         self.vocab_size = len(table)
         self.special: Mapping[str, int] = dict(special)
@@ -37,8 +37,27 @@ class TableEngine(ABC):
         self.lengths = np.array([len(value) for value in table], dtype=np.int64)
         self._table = token_table(table)
         self._meta_space = is_meta_space(definition)
-        self._dummy = dummy
-        self.dummy_prefix = dummy != "none"
+        # One that loses text by design runs as it stands; of the others every text is had back.
+        self._dummy: Dummy = "none" if losses(definition) else dummy_rule(definition)
+        self.dummy_prefix = self._dummy != "none"
+
+    def decode_batch(self, encoded: Encoded) -> Texts:
+        """The bytes of each list; see :meth:`headrace.tokens.engine.Engine.decode_batch`."""
+        return Texts(*bytes_of(encoded.tokens, encoded.offsets, self._table))
+
+    def decode(self, tokens: np.ndarray, first: bool = True) -> bytes:
+        """The bytes of one list; see :meth:`headrace.tokens.engine.Engine.decode`."""
+        tokens = np.asarray(tokens)
+        data = bytes_of(tokens, np.array([0, len(tokens)]), self._table)[0].tobytes()
+        return data[1:] if first and self.dummy_prefix and data[:1] == b" " else data
+
+    def spellings(self) -> list[str]:
+        """The text of each special id."""
+        return [self.decode(np.array([index]), first=False).decode("utf-8", "replace") for index in self.special_ids]
+
+
+class TableEngine(Decoder, ABC):
+    """The part of an :class:`~headrace.tokens.engine.Engine` that does not depend on how texts are encoded."""
 
     def refuse_speakable(self, spelled: Encoded) -> None:
         """Refuse special tokens whose spelling the model also learnt as a word: they would come out of text.
@@ -57,10 +76,6 @@ class TableEngine(ABC):
                 "tokenizer.special",
                 "Spell it so that it is no word, such as <|name|>.",
             )
-
-    def spellings(self) -> list[str]:
-        """The text of each special id."""
-        return [self.decode(np.array([index]), first=False).decode("utf-8", "replace") for index in self.special_ids]
 
     def count(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> np.ndarray:
         """int64[n]: how many tokens each text has."""
@@ -88,13 +103,3 @@ class TableEngine(ABC):
     @abstractmethod
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
-
-    def decode_batch(self, encoded: Encoded) -> Texts:
-        """The bytes of each list; see :meth:`headrace.tokens.engine.Engine.decode_batch`."""
-        return Texts(*bytes_of(encoded.tokens, encoded.offsets, self._table))
-
-    def decode(self, tokens: np.ndarray, first: bool = True) -> bytes:
-        """The bytes of one list; see :meth:`headrace.tokens.engine.Engine.decode`."""
-        tokens = np.asarray(tokens)
-        data = bytes_of(tokens, np.array([0, len(tokens)]), self._table)[0].tobytes()
-        return data[1:] if first and self.dummy_prefix and data[:1] == b" " else data

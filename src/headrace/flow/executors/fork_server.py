@@ -164,6 +164,9 @@ def main() -> None:
     module = importlib.import_module(graph.partition(":")[0])
     if preload := getattr(module, "preload", None):
         preload()
+    with suppress(Exception):  # a worker says what is wrong
+        worker.load_graph(graph, Path(run))  # each builds its own, in 10 ms once all of it is imported
+    worker.resident_bytes()  # which imports what it asks
     if kernels:
         from headrace.flow.kernels import load_compiled
 
