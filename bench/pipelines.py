@@ -17,6 +17,7 @@ from headrace.flow.artifact import Artifact
 from headrace.recipe.load import load_recipe
 
 CODE = ("python", "javascript", "html", "css")
+CONTROL = ("<|endoftext|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
 SEQUENCE_LENGTH = 2048
 MEMORY = 2 << 30
 
@@ -96,10 +97,11 @@ def all_steps(setting: Setting) -> dict[str, Any]:
 
 
 def tokenizer_file(setting: Setting, definition: dict[str, Any]) -> dict[str, Any]:
-    """The ``tokenizer`` section for a definition."""
+    """The ``tokenizer`` section for a definition, with the control tokens that a sequence may need."""
     path = setting.work / "tokenizer.json"
     path.write_bytes(orjson.dumps(definition))
-    return {"file": str(path)}
+    has = {token["content"] for token in definition["added_tokens"]}
+    return {"file": str(path), "special": {"add": [token for token in CONTROL if token not in has]}}
 
 
 def code_sources(setting: Setting) -> list[str]:
