@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := runs/demo
+# A worker a core up to four, each a whole file of tests, which share what their fixtures make.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Without their dependencies: both declare torchvision, whose newest build asks for another torch, and streaming
 # numpy<2.2. Nothing that they do here needs either; what their readers import is in the extra.
 LOADERS := litdata==0.2.76 mosaicml-streaming==0.13.0
@@ -27,10 +29,10 @@ demo: install
 	$(BIN)/headrace run recipes/demo.yaml --out $(DEMO)
 
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: install
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 bench: $(VENV)/benched
 	$(BIN)/python -m bench

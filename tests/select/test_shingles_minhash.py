@@ -108,7 +108,7 @@ def test_signatures_equal_the_definition(texts: list[str], n: int, words: bool) 
 def test_blocks_join_seamlessly(n: int, words: bool) -> None:
     rng = random.Random(0)
     texts = [
-        "".join(rng.choices("abcdefgh ", k=size)) for size in (BLOCK - 1, BLOCK + 2 * n, BLOCK + n + 1, 6 * BLOCK + 5)
+        "".join(rng.choices("abcdefgh ", k=size)) for size in (BLOCK - 1, BLOCK + 2 * n, BLOCK + n + 1, 2 * BLOCK + 5)
     ]
     texts.append("one two " * 2000)
     got = signatures(*packed(texts), n, words, 8)
