@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Tests start hundreds of processes, each of which would compile every module of ours, 0.5 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # The first example of a property pays for compiling the kernel, so there is no deadline.
 settings.register_profile("headrace", deadline=None, database=None)
 settings.load_profile("headrace")

@@ -36,6 +36,8 @@ def targets(run: Path) -> list[Step]:
 
 def preload() -> None:
     """Import what workers need, for the process that they are forked from."""
+    from numba.np import arrayobj  # noqa: F401 - what a kernel that makes arrays names
+
     from headrace.documents import reading  # noqa: F401
     from headrace.select.contamination import matching  # noqa: F401
     from headrace.select.duplicates import fingerprints, labels  # noqa: F401

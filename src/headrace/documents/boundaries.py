@@ -14,7 +14,7 @@ from headrace.documents.sources import InputFile
 
 # Bytes of text, as far as sizes tell. A task should outlast its start, code trees hold millions of files, and what a
 # file more costs is what its task holds: on the average some 20 MB.
-LEAST, MEAN, MOST = 8 << 20, 16 << 20, 32 << 20
+LEAST, MEAN, MOST = 4 << 20, 16 << 20, 32 << 20
 # Bytes of text in a byte on disk. Zstandard makes 3.5 to 4 of text and code.
 EXPANSION = 4
 PACKED = frozenset({"parquet"})  # formats that are compressed inside

@@ -71,9 +71,8 @@ def send(out: BinaryIO, message: dict[str, Any]) -> None:
     out.flush()
 
 
-def serve(run: Path, graph: str, requests: BinaryIO, out: BinaryIO) -> None:
+def serve(run: Path, steps: dict[str, Step], requests: BinaryIO, out: BinaryIO) -> None:
     """Do requests until there are no more."""
-    steps = load_graph(graph, run)
     send(out, {"message": "ready", "pid": os.getpid(), "base": resident_bytes()})
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
@@ -193,7 +192,9 @@ def die_with(parent: int) -> None:
             os._exit(0)
 
 
-def take_over(run: Path, graph: str, parent: int, requests: int, answers: int, log: int) -> NoReturn:
+def take_over(
+    run: Path, graph: str, parent: int, requests: int, answers: int, log: int, steps: dict[str, Step] | None = None
+) -> NoReturn:
     """Make this process a worker; it ends here.
 
     Args:
@@ -203,6 +204,7 @@ def take_over(run: Path, graph: str, parent: int, requests: int, answers: int, l
         requests: the descriptor of the pipe that requests come by.
         answers: that of the pipe that answers go by.
         log: that of the file for whatever is printed: what a library prints must not mix with the answers.
+        steps: the graph's, if they are known already.
     """
     die_with(parent)
     channel = os.fdopen(os.dup(answers), "wb", buffering=0)
@@ -216,7 +218,8 @@ def take_over(run: Path, graph: str, parent: int, requests: int, answers: int, l
     pa.set_cpu_count(1)  # the cores belong to the workers, and one thread keeps memory predictable
     pa.set_io_thread_count(1)
     try:
-        serve(run, graph, open(0, "rb", buffering=0, closefd=False), channel)  # noqa: SIM115 - as long as the process
+        steps = load_graph(graph, run) if steps is None else steps
+        serve(run, steps, open(0, "rb", buffering=0, closefd=False), channel)  # noqa: SIM115 - as long as the process
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:

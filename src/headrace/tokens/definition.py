@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,9 +63,9 @@ def read_tokenizer(path: Path) -> TokenizerFile:
     if path.suffix == ".model":
         definition, own = definition_of_model(data, str(path))
     else:
-        value = _json(data, path)
-        if isinstance(value.get("model"), dict) and "vocab" in value["model"]:
-            definition = canonical(_checked(value, path))
+        value = _read(data, path)
+        if _is_definition(value):
+            definition = value
         elif value and all(isinstance(index, int) for index in value.values()):
             definition = _gpt2(value, path, config)
         else:
@@ -84,6 +85,17 @@ def _within(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError("The folder holds no tokenizer.", str(folder), f"Give another folder or a file: {_LEFT_OUT}.")
+
+
+@lru_cache(maxsize=1)  # a run reads its tokenizer several times, 0.25 s each with 32,000 tokens
+def _read(data: bytes, path: Path) -> dict[str, Any]:
+    """A JSON file, checked and in canonical form if it is a tokenizers JSON."""
+    value = _json(data, path)
+    return canonical(_checked(value, path)) if _is_definition(value) else value
+
+
+def _is_definition(value: dict[str, Any]) -> bool:
+    return isinstance(value.get("model"), dict) and "vocab" in value["model"]
 
 
 def _json(data: bytes, path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from headrace.errors import UserError
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.stages import SpecialTokens
-from headrace.tokens.vocabulary import added_tokens, token_bytes, vocabulary
+from headrace.tokens.vocabulary import added_tokens, vocabulary, vocabulary_size
 
 # CrystalChat's markers (LLM360/CrystalChat); ChatML uses the first two.
 CHAT_MARKERS: Mapping[str, str] = {
@@ -246,7 +246,7 @@ def with_special(definition: dict[str, Any], wanted: Iterable[str]) -> dict[str,
     """A definition in which every wanted text is a special token; those that are missing follow the last id."""
     added = {token["content"]: dict(token) for token in added_tokens(definition)}
     vocab = vocabulary(definition)
-    last = len(token_bytes(definition))
+    last = vocabulary_size(definition)
     for text in wanted:
         index = added[text]["id"] if text in added else vocab.get(text)
         if index is None:

@@ -30,7 +30,7 @@ from headrace.tokens.kept import kept_rows
 from headrace.tokens.load import engine_from, file_tokenizer
 from headrace.tokens.special import CHAT_MARKERS, Roles, special_ids, special_token, trained_roles
 from headrace.tokens.split_patterns import LLAMA3_PATTERN
-from headrace.tokens.vocabulary import byte_alphabet, token_bytes
+from headrace.tokens.vocabulary import byte_alphabet, token_bytes, vocabulary_size
 
 _FIM = ("fim_prefix", "fim_middle", "fim_suffix")
 
@@ -68,7 +68,7 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     taken = roles.said({*needed, "bos"} if any(stage.chat for stage in recipe.stages) else needed)
     if taken:
         notes.append(f"The tokenizer's own control tokens are taken: {taken}.")
-    before = len(token_bytes(read_definition(Path(str(recipe.tokenizer.file)))))
+    before = vocabulary_size(read_definition(Path(str(recipe.tokenizer.file))))
     if size > before:
         notes.append(f"Tokens are added to the tokenizer's {before:,}, which are then {size:,}.")
     return size, notes

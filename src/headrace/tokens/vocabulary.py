@@ -67,6 +67,11 @@ def vocabulary(definition: dict[str, Any]) -> dict[str, int]:
     return vocab if isinstance(vocab, dict) else {piece: index for index, (piece, _) in enumerate(vocab)}
 
 
+def vocabulary_size(definition: dict[str, Any]) -> int:
+    """One more than the largest id."""
+    return 1 + max([*vocabulary(definition).values(), *(token["id"] for token in added_tokens(definition))])
+
+
 def token_bytes(definition: dict[str, Any]) -> list[bytes]:
     """The bytes of every id; ids without a token (gaps) give none.
 
@@ -85,7 +90,7 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
         )
     vocab = vocabulary(definition)
     added = {token["id"]: token["content"].encode() for token in definition.get("added_tokens") or []}
-    table = [b""] * (max([*vocab.values(), *added]) + 1)
+    table = [b""] * vocabulary_size(definition)
     single = {piece: bytes([byte]) for byte, piece in enumerate(byte_pieces())}
     for piece, index in vocab.items():
         spelled = spelled_bytes(piece) if byte_level else None

@@ -1,4 +1,5 @@
-"""A process that has imported everything, from which workers are forked: they share its memory and start at once.
+"""A process that has imported everything and built the graph, from which workers are forked: they share its memory and
+start at once.
 
 Libraries and our modules take some 160 MB and most of a second in each process that imports them for itself. A forked
 worker shares those pages until it writes to them. The server is a single thread that does nothing but fork and wait,
@@ -24,6 +25,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from headrace.flow import worker
+from headrace.flow.step import Step
 
 PACKET = 1 << 16  # the names of a worker's environment are far below it
 # From so many workers on their kernels are loaded once, before they are forked, instead of by each as it needs them:
@@ -134,7 +136,7 @@ class ForkServer:
         return None
 
 
-def serve(run: Path, graph: str, wishes: socket.socket) -> None:
+def serve(run: Path, graph: str, steps: dict[str, Step] | None, wishes: socket.socket) -> None:
     """Fork and wait until the coordinator is gone."""
     while True:
         packet, descriptors, _, _ = socket.recv_fds(wishes, PACKET, 3)
@@ -151,7 +153,8 @@ def serve(run: Path, graph: str, wishes: socket.socket) -> None:
             os.setpgid(0, 0)
             wishes.close()
             os.environ.update(wish["start"])
-            worker.take_over(run, graph, server, *descriptors)
+            requests, answers, log = descriptors
+            worker.take_over(run, graph, server, requests, answers, log, steps)
         for descriptor in descriptors:
             os.close(descriptor)
         wishes.send(orjson.dumps({"pid": pid}))
@@ -164,8 +167,9 @@ def main() -> None:
     module = importlib.import_module(graph.partition(":")[0])
     if preload := getattr(module, "preload", None):
         preload()
-    with suppress(Exception):  # a worker says what is wrong
-        worker.load_graph(graph, Path(run))  # each builds its own, in 10 ms once all of it is imported
+    steps = None
+    with suppress(Exception):  # a worker tries again, and says what is wrong
+        steps = worker.load_graph(graph, Path(run))
     worker.resident_bytes()  # which imports what it asks
     if kernels:
         from headrace.flow.kernels import load_compiled
@@ -173,7 +177,7 @@ def main() -> None:
         load_compiled()
     gc.collect()
     gc.freeze()  # no later collection writes to the pages that workers share
-    serve(Path(run), graph, socket.socket(fileno=int(descriptor)))
+    serve(Path(run), graph, steps, socket.socket(fileno=int(descriptor)))
 
 
 if __name__ == "__main__":

@@ -128,6 +128,13 @@ def _tightest(
 
 @kernel
 def _holds(holders: Ints, holder_offsets: Ints, gram: int, item: int) -> bool:
-    first, last = holder_offsets[gram], holder_offsets[gram + 1]
-    at = first + np.searchsorted(holders[first:last], item)
-    return at < last and holders[at] == item
+    # Bisection. NumPy's has each process import SciPy to load this kernel, where that is installed.
+    low, last = holder_offsets[gram], holder_offsets[gram + 1]
+    high = last
+    while low < high:
+        middle = (low + high) // 2
+        if holders[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low < last and holders[low] == item
