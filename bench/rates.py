@@ -32,11 +32,11 @@ CLEANING, TOKENS = ROOT / "recipes" / "slimpajama.yaml", ROOT / "recipes" / "sli
 _NFC, _FAST = "documents.normalise=nfc", "deduplicate.near.signature=fast"
 WAYS: tuple[tuple[str, Path, tuple[str, ...]], ...] = (
     ("cleaned as published: ftfy, `signature: datasketch`", CLEANING, ()),
-    ("NFC in the place of ftfy", CLEANING, (_NFC,)),
+    ("NFC instead of ftfy", CLEANING, (_NFC,)),
     ("NFC, `signature: fast`", CLEANING, (_NFC, _FAST)),
     ("NFC, `signature: fast`, `verify: true`", CLEANING, (_NFC, _FAST, "deduplicate.near.verify=true")),
-    ("cleaned as published, tokenised, one shuffled pass", TOKENS, ()),
-    ("NFC, `signature: fast`, tokenised, one shuffled pass", TOKENS, (_NFC, _FAST)),
+    ("cleaned as published, tokenized, one shuffled pass", TOKENS, ()),
+    ("NFC, `signature: fast`, tokenized, one shuffled pass", TOKENS, (_NFC, _FAST)),
 )
 
 # Constant -> the row of bench/results.json that sets it, its unit, and how many of it one of the row is.
@@ -65,8 +65,8 @@ PHASES = {
     "verdicts": (("verdicts filter", "verdicts deduplicate", "verdicts publish"), True),
 }
 HEADER = """\
-# What `headrace plan` reckons with: rates of one core, bytes on disk, bytes in memory, each with its measurement.
-# Written by `python -m bench.rates`; the same table stands in docs/planning.md, and a test compares them.
+# Constants of `headrace plan`: rates of one core, bytes on disk, bytes in memory, each with its source.
+# Written by `python -m bench.rates`; docs/planning.md has the same table, and a test compares them.
 """
 
 
@@ -107,7 +107,7 @@ def table(values: dict[str, Figure]) -> str:
 def steps_table() -> str:
     """SlimPajama step by step, to the sequence."""
     made = plan(load_recipe(TOKENS), workers=1)
-    lines = ["| step | amount | rate of a core | core-hours |", "|---|--:|--:|--:|"]
+    lines = ["| step | amount | rate per core | core-hours |", "|---|--:|--:|--:|"]
     lines += [f"| {' | '.join(reckoning(work))} |" for work in made.work]
     return "\n".join(lines)
 

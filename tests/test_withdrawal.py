@@ -120,8 +120,8 @@ def test_documents_by_id_by_place_and_from_a_list(run, tmp_path):
     [
         (["--repo", "r9"], "No document has the repository 'r9'"),
         (["--license", "mit"], "No document has the licence 'mit'"),
-        (["zz"], "names no document"),
-        ([], "Nothing is named"),
+        (["zz"], "does not name a document"),
+        ([], "Nothing to withdraw"),
         (["--from", "/nowhere"], "cannot be read"),
     ],
 )

@@ -26,7 +26,7 @@ LEAST_FILES = 1024
 EXTRAS = {
     "torch": "training",
     "safetensors": "training",
-    "ftfy": "SlimPajama's normalisation (documents.normalise: ftfy)",
+    "ftfy": "SlimPajama's normalization (documents.normalise: ftfy)",
     "tensorboard": "metrics for TensorBoard",
 }
 
@@ -37,13 +37,13 @@ class Finding:
 
     Attributes:
         name: what.
-        state: ``good``, ``mind`` (works, but) or ``broken``.
+        state: ``good``, ``warn`` (works, with a caveat) or ``broken``.
         value: what was found.
         mend: what to do about it; empty when it is good.
     """
 
     name: str
-    state: Literal["good", "mind", "broken"]
+    state: Literal["good", "warn", "broken"]
     value: str
     mend: str = ""
 
@@ -84,20 +84,20 @@ def _packages() -> Iterator[Finding]:
         if name != "torch" and version(name) is None:
             extra = "faithful" if name == "ftfy" else "train"
             mend = f"Needed for {use}: {sys.executable} -m pip install 'headrace[{extra}]'"
-            yield Finding(name, "mind", "not installed", mend)
+            yield Finding(name, "warn", "not installed", mend)
 
 
 def _machine() -> Iterator[Finding]:
     import psutil
 
-    yield Finding("cores", "good", f"{cores()} of {os.cpu_count()} may be used")
+    yield Finding("cores", "good", f"{cores()} of {os.cpu_count()} usable")
     limit = memory_limit()
     free = min(psutil.virtual_memory().available, limit or sys.maxsize)
     value = f"{size(free)} free of {size(limit or psutil.virtual_memory().total)}"
     if free >= LEAST_MEMORY:
         yield Finding("memory", "good", value)
     else:
-        yield Finding("memory", "mind", value, "Close other programs, or run with --workers 1 and a small --memory.")
+        yield Finding("memory", "warn", value, "Close other programs, or use --workers 1 and a small --memory.")
 
 
 def _disk(out: Path) -> Finding:
@@ -108,12 +108,12 @@ def _disk(out: Path) -> Finding:
         return Finding("disk", "broken", f"{folder} is a file", "Choose another folder with --out.")
     if not os.access(folder, os.W_OK):
         return Finding(
-            "disk", "broken", f"{folder} cannot be written", "Choose a folder with --out, or mend its rights."
+            "disk", "broken", f"{folder} is not writable", "Choose a folder with --out, or fix its permissions."
         )
     free = shutil.disk_usage(folder).free
     if free < LEAST_DISK:
         return Finding(
-            "disk", "mind", f"{size(free)} free at {folder}", "Free some space, or choose another disk with --out."
+            "disk", "warn", f"{size(free)} free at {folder}", "Free some space, or choose another disk with --out."
         )
     return Finding("disk", "good", f"{size(free)} free at {folder}")
 
@@ -125,8 +125,8 @@ def _kernel_cache() -> Finding:
     against = objection(place())
     if against is None:
         return Finding("kernel cache", "good", str(place()))
-    mend = "export NUMBA_CACHE_DIR=/a/folder/of/yours, or every worker compiles its kernels anew at each start."
-    return Finding("kernel cache", "mind", against, mend)
+    mend = "export NUMBA_CACHE_DIR=/a/folder/of/yours, or every worker recompiles its kernels at each start."
+    return Finding("kernel cache", "warn", against, mend)
 
 
 def _threads() -> Iterator[Finding]:
@@ -135,17 +135,17 @@ def _threads() -> Iterator[Finding]:
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files != resource.RLIM_INFINITY and files < LEAST_FILES:
-        yield Finding("open files", "mind", f"at most {files}", f"ulimit -n {LEAST_FILES}")
+        yield Finding("open files", "warn", f"at most {files}", f"ulimit -n {LEAST_FILES}")
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
         value = os.environ.get(name, "")
         if value.isdigit() and int(value) > cores():
-            yield Finding("threads", "mind", f"{name}={value}, but {cores()} cores", f"unset {name}")
+            yield Finding("threads", "warn", f"{name}={value}, but {cores()} cores", f"unset {name}")
 
 
 def _torch() -> Iterator[Finding]:
     if importlib.util.find_spec("torch") is None:
-        mend = f"Sequences can be made, not trained on: {sys.executable} -m pip install 'headrace[train]'"
-        yield Finding("torch", "mind", "not installed", mend)
+        mend = f"You can build sequences but not train on them: {sys.executable} -m pip install 'headrace[train]'"
+        yield Finding("torch", "warn", "not installed", mend)
         return
     import torch
 
@@ -153,7 +153,9 @@ def _torch() -> Iterator[Finding]:
     if torch.cuda.is_available():
         value += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     elif shutil.which("nvidia-smi"):
-        mend = "This build of torch sees no GPU: install one for your driver from https://pytorch.org/get-started."
-        yield Finding("torch", "mind", f"{value}, no GPU although nvidia-smi is here", mend)
+        mend = (
+            "This torch build sees no GPU: install one that matches your driver from https://pytorch.org/get-started."
+        )
+        yield Finding("torch", "warn", f"{value}, no GPU, although nvidia-smi is installed", mend)
         return
     yield Finding("torch", "good", value)

@@ -6,7 +6,7 @@ from headrace.visible import one_line
 
 
 class UserError(Exception):
-    """Something the user can mend: reported as one short message, exit code 2, never a traceback.
+    """Something the user can fix: reported as one short message, exit code 2, never a traceback.
 
     Args:
         what: what is wrong, in one sentence.
@@ -24,7 +24,7 @@ class UserError(Exception):
         if self.where:
             lines.append(f"  where: {self.where}")
         if self.mend:
-            lines.append(f"  mend:  {self.mend}")
+            lines.append(f"  fix:   {self.mend}")
         return "\n".join(map(one_line, lines))
 
 

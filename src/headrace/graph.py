@@ -51,7 +51,7 @@ class Graph:
         if not chosen:
             names = dict.fromkeys(f"{s.kind}-{s.stage}" if s.stage else s.kind for s in self.all())
             raise UserError(
-                f"The recipe makes no artifact {target!r}.",
+                f"The recipe builds no artifact {target!r}.",
                 where,
                 suggest(target, names) or f"Choose one of {', '.join(names)}.",
             )

@@ -39,7 +39,9 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
     recipe = run_folder.read_recipe(run)
     artifacts, sequences = _finished(run)
     if "documents" not in artifacts:
-        raise UserError("The run has no documents yet.", str(run), "Run the recipe first, at least --until documents.")
+        raise UserError(
+            "The run has no documents yet.", str(run), "Run the recipe first, at least with --until documents."
+        )
     documents = artifacts["documents"]
     unread = find_unread(documents, document)
     if unread is not None:
@@ -100,7 +102,7 @@ def _find(documents: Artifact, document: str) -> list[int]:
     rows = locate(documents, document.lower() if ":" not in document else document)
     ids = set(fetch(documents, rows, ["id"]).column("id").to_pylist())
     if len(ids) > 1 and ":" not in document:
-        raise UserError(f"The ids of {len(ids)} documents begin so.", document, "Give more digits.")
+        raise UserError(f"{len(ids)} documents have ids that start like this.", document, "Give more digits.")
     return rows
 
 

@@ -209,9 +209,9 @@ def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> N
         log.notice(text)
     if said and recipe.expect.stop:
         raise UserError(
-            "The run is not as its recipe expects:\n" + "\n".join(f"  {text}" for text in said),
+            "The run departs from what its recipe expects:\n" + "\n".join(f"  {text}" for text in said),
             "expect",
-            "Mend the data or the recipe, widen the range, or leave out expect.stop to be told and go on.",
+            "Fix the data or the recipe, widen the range, or remove expect.stop to only be warned.",
         )
 
 

@@ -35,9 +35,9 @@ def rehearse(run: Path) -> None:
             raise UserError(**told[-1])
         place, label = (told[-1]["place"], told[-1]["label"]) if told else ("the recipe", "functions")
         raise UserError(
-            f"Loading {label} ended its process with code {process.returncode}.",
+            f"Loading {label} exited with code {process.returncode}.",
             place,
-            f"Look into what it does when it is imported; its log: {log}",
+            f"Check what it does on import; log: {log}",
         )
     if log.stat().st_size == 0:
         log.unlink()

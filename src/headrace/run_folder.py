@@ -55,7 +55,7 @@ def read_recipe(run: Path) -> Recipe:
     """
     if not (run / RECIPE).is_file():
         raise UserError(
-            "This is no run folder: it holds no recipe.yaml.", str(run), "Name the --out folder of a `headrace run`."
+            "This is not a run folder: it has no recipe.yaml.", str(run), "Give the --out folder of a `headrace run`."
         )
     return load_sealed(run / RECIPE)
 
@@ -84,9 +84,9 @@ def read_withdrawn(run: Path) -> Withdrawn:
         return Withdrawn()
     except (Spoilt, ValueError):
         raise UserError(
-            "The list of withdrawn documents is not as it was written.",
+            "The list of withdrawn documents is damaged.",
             str(run / WITHDRAWN),
-            "Remove it and withdraw them again, or state them in the recipe, under `withdrawn`.",
+            "Delete it and withdraw them again, or list them in the recipe under `withdrawn`.",
         ) from None
 
 
@@ -114,12 +114,12 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
             if folder.is_dir():
                 return Artifact.open(folder)
             raise UserError(
-                f"The run has not made {step.name} yet.", str(run), "Run the recipe to that artifact first."
+                f"The run has not built {step.name} yet.", str(run), "Run the recipe up to that artifact first."
             )
     name = f"{kind}-{stage}" if stage else kind
     others = [other.stage for other in read_graph(run).all() if other.kind == kind and other.stage is not None]
     mend = f"Its stages are {', '.join(others)}." if others else ""
-    raise UserError(f"The recipe of this run makes no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
+    raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
 
 
 def open_sequence(run: Path | str, stage: str) -> SequenceReader:

@@ -71,7 +71,7 @@ def examine(run: Path) -> Soundness:
         if folder.suffix not in (".partial", ".removing") and not folder.name.startswith("."):
             _artifact(folder, found)
     if locked(run):
-        found.notes.append("A run is at work in this folder: what it is making was not looked at.")
+        found.notes.append("A run is active in this folder: its unfinished artifacts were not checked.")
     else:
         for step in graph:
             for path, wrong, _ in left_behind(step, TaskContext(run, step)):
@@ -88,7 +88,7 @@ def _kept(run: Path, found: Soundness) -> list[Any]:
     except FileNotFoundError:
         pass
     except Spoilt:
-        found.add(run / FINGERPRINTS, "is not as it was written; the next run makes it anew")
+        found.add(run / FINGERPRINTS, "has changed since it was written; the next run rebuilds it")
     try:
         recipe = run_folder.read_recipe(run)
     except UserError as error:
@@ -109,7 +109,7 @@ def _artifact(folder: Path, found: Soundness) -> None:
         found.add(folder / MANIFEST, error.what)
         return
     if not folder.name.endswith(f"-{artifact.manifest.identity[:8]}"):
-        found.add(folder / MANIFEST, f"belongs to another folder: it is of {artifact.manifest.identity}")
+        found.add(folder / MANIFEST, f"belongs to another folder, that of {artifact.manifest.identity}")
     found.files += 1
     found.bytes += (folder / MANIFEST).stat().st_size
     found.compare(folder, artifact.entries)
@@ -117,13 +117,13 @@ def _artifact(folder: Path, found: Soundness) -> None:
     strange = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     for name in strange:
         if name not in known:
-            found.notes.append(f"{folder / name} is not of this artifact.")
+            found.notes.append(f"{folder / name} does not belong to this artifact.")
 
 
 def _checkpoint(folder: Path, found: Soundness) -> None:
     try:
         state = read_sealed(folder / _STATE)
     except (FileNotFoundError, Spoilt):
-        found.add(folder / _STATE, "is missing or not as it was written")
+        found.add(folder / _STATE, "is missing or has changed since it was written")
         return
     found.compare(folder, state["files"])

@@ -139,7 +139,7 @@ def withdraw(
 def _located(documents: Artifact, document: str) -> list[int]:
     rows = locate(documents, document.lower() if ":" not in document else document)
     if ":" not in document and len(set(_ids(documents, rows))) > 1:
-        raise UserError("The ids of several documents begin so.", document, "Give more digits.")
+        raise UserError("Several documents have ids that start like this.", document, "Give more digits.")
     return rows
 
 
@@ -168,10 +168,10 @@ def _rows_of(documents: Artifact, withdrawn: Withdrawn) -> list[int]:
             raise UserError(
                 f"No document has the {word} {missing[0]!r}.",
                 str(documents.path),
-                f"Spell it as the column `{name}` of the documents does.",
+                f"Spell it as in the column `{name}` of the documents.",
             )
     if not found:
-        raise UserError("Nothing is named.", "headrace withdraw", "Name documents, --repo or --license.")
+        raise UserError("Nothing to withdraw.", "headrace withdraw", "Name documents, or use --repo or --license.")
     return found
 
 

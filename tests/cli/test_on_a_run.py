@@ -127,7 +127,7 @@ def test_why_a_row_was_not_read(folder, command):
     assert "quarantined: not JSON" in said
     assert "cut off" in said
     blank = command("why", folder / "run", "prose:prose.jsonl:42")
-    assert (blank.returncode, "empty ones are no documents" in blank.stderr) == (2, True)
+    assert (blank.returncode, "empty rows are not documents" in blank.stderr) == (2, True)
 
 
 def test_what_was_removed_is_said_after_a_part_of_a_run_and_by_status(folder, command):
@@ -155,13 +155,13 @@ def test_why_of_a_text_that_is_not_in_the_run(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["why", "zz"], "names no document"),
+        (["why", "zz"], "does not name a document"),
         (["why", "more:more.jsonl:99"], "no document"),
         (["why", "0" * 32], "no document"),
-        (["replay", "--stage", "two", "--step", "0"], "not made"),
+        (["replay", "--stage", "two", "--step", "0"], "has not built"),
         (["replay", "--stage", "none", "--step", "0"], "none"),
         (["replay", "--stage", "one", "--step", "100000"], "no step"),
-        (["replay", "--stage", "one", "--step", "-1"], "no whole number from 0 on"),
+        (["replay", "--stage", "one", "--step", "-1"], "not a whole number of at least 0"),
         (["replay", "--stage", "one", "--step", "0", "--row", "7"], "no row"),
     ],
 )
@@ -184,7 +184,7 @@ def test_replay_shows_rows_with_their_documents(folder):
 
 def test_a_second_run_does_nothing_and_says_so(folder):
     again = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--until", "verdicts")
-    assert again.stdout.count("there already") == 5
+    assert again.stdout.count("up to date") == 5
 
 
 def test_the_examples_of_the_page_on_formats(folder, command, capsys):
@@ -233,11 +233,11 @@ def test_what_the_recipe_does_not_need_is_removed_when_asked(folder, command, tm
     assert "--yes" in refused.stderr
     done = command("clean", run, "--yes")
     assert done.returncode == 0, done.stderr
-    assert "Removed: " in done.stdout
+    assert "Deleted: " in done.stdout
     assert {path.name for path in (run / "artifacts").iterdir()} == names - old - {"tokens-00000000.partial"}
     assert not list((run / "damaged").iterdir())
     assert "0 folders" in command("clean", run).stdout
-    assert "there already" in headrace(*again, *changed).stdout
+    assert "up to date" in headrace(*again, *changed).stdout
 
 
 def test_checkpoints_of_other_training_go_when_asked_for(folder, command, tmp_path):

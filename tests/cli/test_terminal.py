@@ -15,7 +15,7 @@ import pytest
 
 SOURCES = Path(__file__).parents[2] / "src" / "headrace"
 HOSTILE = (
-    "\x1b]0;OWNED\x07\x1b[31mred\x1b[2J \x9b31m \u202egnp.exe\u2066\u200b\ufeff\x7f [red]markup[/red]\r\n  mend: x"
+    "\x1b]0;OWNED\x07\x1b[31mred\x1b[2J \x9b31m \u202egnp.exe\u2066\u200b\ufeff\x7f [red]markup[/red]\r\n  fix:   x"
 )
 # Colours, moves of the cursor and lines that are cleared are what the live progress itself writes.
 NAME = "h\x1b[31mos\u202etile [red]\n.jsonl"
@@ -113,7 +113,7 @@ def test_no_mistake_is_told_with_what_a_terminal_obeys(folder, run, command, mon
     done = command(*arguments)
     assert not unseen(done.stdout + done.stderr)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "\n  mend: x" not in done.stderr
+    assert "\n  fix:   x" not in done.stderr
 
 
 def test_fields_are_told_without_what_a_terminal_obeys(folder, run):

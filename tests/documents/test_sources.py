@@ -61,7 +61,7 @@ def test_formats_by_suffix(tree):
 def test_excludes(tree):
     assert names({"files": f"{tree}/**/*.py", "exclude": ["d"]}) == ["a.py", "b/c.py"]
     assert names({"files": f"{tree}/**/*.py", "exclude": [f"{tree}/b"]}) == ["a.py"]
-    with pytest.raises(UserError, match="no file left"):
+    with pytest.raises(UserError, match="no files left"):
         names({"files": f"{tree}/**/*.py", "exclude": ["*.py"]})
 
 
@@ -266,17 +266,17 @@ def test_a_glob_of_an_archive_is_told(tmp_path):
 def test_what_is_not_known_to_be_text_is_refused_or_left_out_and_said(tmp_path):
     for name in ("a.py", "b.tar", "c.png", "d.jsonl.lz4", "e", "Makefile", "f.jl"):
         (tmp_path / name).write_text("function f() end")
-    with pytest.warns(Notice, match=r"source s: 4 files left out by their names \(1 .tar, 1 .png, 1 .lz4, 1 e\)"):
+    with pytest.warns(Notice, match=r"source s: 4 files skipped by name \(1 .tar, 1 .png, 1 .lz4, 1 e\)"):
         assert names({"files": f"{tmp_path}/*"}) == ["Makefile", "a.py", "f.jl"]
     for name, said in (
         ("b.tar", "an archive"),
-        ("c.png", "Nothing in its name"),
+        ("c.png", "does not identify it as text"),
         ("d.jsonl.lz4", "compressed"),
         ("e", "N"),
     ):
         with pytest.raises(UserError, match=said):
             names({"files": f"{tmp_path}/{name}"})
-    with pytest.raises(UserError, match=r"no file whose name tells .* 1 .png"):
+    with pytest.raises(UserError, match=r"no files with a recognized name: .*1 .png"):
         names({"files": f"{tmp_path}/*.png"})
     assert names({"files": f"{tmp_path}/c.png", "format": "text"}) == ["c.png"]
 
@@ -285,7 +285,7 @@ def test_the_card_of_a_data_set_is_no_document(tmp_path):
     for name in ("README.md", "data/a.jl", "data/b.jsonlines", "data/c.ndjson", "LICENSE"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('{"text": "x"}\n')
-    with pytest.warns(Notice, match=r"2 files left out by their names \(1 \w+(.md)?, 1 \w+(.md)?\)"):
+    with pytest.warns(Notice, match=r"2 files skipped by name \(1 \w+(.md)?, 1 \w+(.md)?\)"):
         files = list_files("s", Source.model_validate({"files": str(tmp_path)}), 1, tmp_path)
     assert {file.name: file.format for file in files} == dict.fromkeys(
         ("data/a.jl", "data/b.jsonlines", "data/c.ndjson"), "jsonl"

@@ -121,10 +121,10 @@ def test_only_what_changed_is_redone(done: Path) -> None:
 
 WRONG = {
     "import": ("import nowhere_at_all\n" + MEASURES, "No module named 'nowhere_at_all'", True),
-    "exit at import": ("import os\nos._exit(5)\n" + MEASURES, "ended its process with code 5", True),
+    "exit at import": ("import os\nos._exit(5)\n" + MEASURES, "exited with code 5", True),
     "parameter": (MEASURES.replace("level=1", "depth=1"), "unexpected keyword argument 'level'", True),
     "name": (MEASURES.replace("def rare", "def rarer"), "Did you mean 'rarer'?", True),
-    "annotation": (MEASURES.replace("-> bool", ""), "does not say of what type", True),
+    "annotation": (MEASURES.replace("-> bool", ""), "does not declare the type", True),
     "too many": (MEASURES.replace('"17"', '"1"'), "failed on 15 of the 60 documents", False),
     "type": (MEASURES.replace("return any", "return 1 + any"), "gives int where its type is bool", False),
     "killed": (

@@ -167,9 +167,9 @@ def test_a_folder_that_others_can_write_is_not_used(tmp_path) -> None:
     assert objection(tmp_path / "new") is None
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     (tmp_path / "new").chmod(0o770)
-    assert objection(tmp_path / "new") == f"{tmp_path / 'new'} can be written by others"
+    assert objection(tmp_path / "new") == f"{tmp_path / 'new'} is writable by others"
     (tmp_path / "file").touch()
-    assert "cannot be made" in str(objection(tmp_path / "file"))
+    assert "cannot be created" in str(objection(tmp_path / "file"))
 
 
 def test_a_folder_that_others_can_write_is_said_and_kernels_run(tmp_path) -> None:
@@ -179,7 +179,7 @@ def test_a_folder_that_others_can_write_is_said_and_kernels_run(tmp_path) -> Non
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], env=env, capture_output=True, text=True)
     assert done.stdout.split()[0] == "18"
-    assert "can be written by others" in done.stderr
+    assert "is writable by others" in done.stderr
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -82,7 +82,7 @@ def test_two_helpers_of_one_name_and_a_taken_name_are_told(tmp_path: Path) -> No
         load_file(tmp_path / "b" / "main.py", "f", second)
     assert np.__name__ in sys.modules
     write(tmp_path, taken="import numpy\ndef f(d): return 1", numpy="")
-    with pytest.raises(UserError, match="name of an installed module"):
+    with pytest.raises(UserError, match="same name as an installed module"):
         load_file(tmp_path / "taken.py", "f", read_modules(tmp_path / "taken.py"))
 
 

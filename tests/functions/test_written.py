@@ -68,10 +68,10 @@ def test_from_a_script(tmp_path: Path) -> None:
         "[True, False]",
         "(('a', 2), 'y', {'a': [1, 2.5, None]}, 1)",
         "7.0",
-        "The function uses 'HANDLE', a TextIOWrapper that cannot be written down.",
-        "The text of the function 'inner' is not known, or it is not at the top level of its script.",
-        "The text of the function '<lambda>' is not known, or it is not at the top level of its script.",
-        "<built-in function len> has no text in Python.",
+        "The function uses 'HANDLE', a TextIOWrapper that cannot be saved with it.",
+        "The source of the function 'inner' is not available, or it is not defined at the top level of its script.",
+        "The source of the function '<lambda>' is not available, or it is not defined at the top level of its script.",
+        "<built-in function len> has no Python source.",
     ]
 
 
@@ -81,5 +81,5 @@ def of_this_file(document) -> int:
 
 def test_from_a_file_and_a_package() -> None:
     assert reference(of_this_file) == {"python": f"{Path(__file__).absolute()}:of_this_file"}
-    with pytest.raises(UserError, match="not at the top level of a file of its own"):
+    with pytest.raises(UserError, match="not defined at the top level of a file"):
         reference(reference)

@@ -281,7 +281,7 @@ def test_sections_resolve_against_their_preset():
 
 
 def test_a_vocabulary_too_small_and_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="32032 tokens and the tokenizer 50000"):
+    with pytest.raises(UserError, match="32032 tokens, but the tokenizer has 50000"):
         resolve(ModelSection(preset="crystalcoder-7b"), 50_000)
     with pytest.raises(ValueError, match="not a multiple of heads"):
         ModelSection(width=100, heads=3)

@@ -28,20 +28,20 @@ def recipe(**sections: Any) -> headrace.Recipe:
 
 F = {"python": "m.py:f"}
 WRONG = {
-    "measures.m: 1": ({"measures": {"m": {"python": "m.py:untyped"}}}, "does not say of what type"),
+    "measures.m: 1": ({"measures": {"m": {"python": "m.py:untyped"}}}, "does not declare the type"),
     "measures.m: 2": ({"measures": {"m": {"python": "m.py:g"}}}, "no function or class 'g'"),
-    "measures.m: 3": ({"measures": {"m": {"python": "m.txt:f"}}}, "no FILE:FUNCTION"),
-    "measures.m: 4": ({"measures": {"m": {**F, "package": "p"}}}, "code in one place"),
-    "measures.m: 5": ({"measures": {"m": {**F, "with": {"a b": 1}}}}, "no name of a parameter"),
-    "measures.m: 6": ({"measures": {"m": {**F, "with": {"a": {1, 2}}}}}, "no plain value"),
+    "measures.m: 3": ({"measures": {"m": {"python": "m.txt:f"}}}, "not FILE:FUNCTION"),
+    "measures.m: 4": ({"measures": {"m": {**F, "package": "p"}}}, "code in two places"),
+    "measures.m: 5": ({"measures": {"m": {**F, "with": {"a b": 1}}}}, "not a parameter name"),
+    "measures.m: 6": ({"measures": {"m": {**F, "with": {"a": {1, 2}}}}}, "not a plain value"),
     "measures.m: 7": ({"measures": {"m": {"code": "def f(d) -> int: ...", "python": "g"}}}, "no function or class 'g'"),
-    "measures.words: 8": ({"measures": {"words": F}}, "has a meaning already"),
-    "measures.m-1: 9": ({"measures": {"m-1": F}}, "no name that a rule can use"),
+    "measures.words: 8": ({"measures": {"words": F}}, "is already taken"),
+    "measures.m-1: 9": ({"measures": {"m-1": F}}, "rules cannot use the name"),
     "filters.rules.0.keep": ({"filters": {"rules": [{"keep": "mm > 1", "name": "a"}]}}, "no measure or column 'mm'"),
     "filters.rules.0.name": ({"filters": {"rules": [{"keep": "True", "name": "max_line"}]}}, "is taken"),
     "filters.rules.1.name": ({"filters": {"rules": [{"keep": "True", "name": "a"}] * 2}}, "is taken"),
     "documents.map.0.sources.0: 1": ({"documents": {"map": [{**F, "sources": ["x"]}]}}, "no source 'x'"),
-    "documents.map.0.sources.0: 2": ({"documents": {"map": [{**F, "sources": "talk"}]}}, "are not text to be changed"),
+    "documents.map.0.sources.0: 2": ({"documents": {"map": [{**F, "sources": "talk"}]}}, "maps cannot change"),
 }
 
 
@@ -90,10 +90,10 @@ def test_filters_as_functions(m: Path) -> None:
     def keep(document: headrace.Document) -> bool:
         return True
 
-    with pytest.raises(UserError, match="not at the top level"):
+    with pytest.raises(UserError, match="not defined at the top level"):
         with_filters(recipe(), [keep])
     made = with_filters(recipe(measures={"test_refused": F}), [])
-    with pytest.raises(UserError, match="There is a measure 'test_refused' already"):
+    with pytest.raises(UserError, match="There is already a measure 'test_refused'"):
         with_filters(made, [test_refused])
     made = with_filters(recipe(), [test_refused])
     assert (made.measures["test_refused"].type, made.filters.rules[0].keep) == ("bool", "test_refused")

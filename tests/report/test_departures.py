@@ -86,7 +86,7 @@ def test_the_sentences() -> None:
     source = facts("a", 1000, kept=688, removed={"duplicate": 312}, tokens=30, stored_bytes=100)
     assert departures(recipe, [source]) == [
         "expect.removed.duplicate: 31.2 % of the documents are removed as duplicate, expected 5 % to 20 %.",
-        "expect.tokens_per_byte: 0.3 tokens to a byte of text, expected 0.2 to 0.25.",
+        "expect.tokens_per_byte: 0.3 tokens per byte of text, expected 0.2 to 0.25.",
     ]
 
 
@@ -160,7 +160,7 @@ def test_a_run_says_where_it_departs(write: Callable[..., Path], tmp_path: Path)
     assert "expected 20 % to 30 %" in page(known)
     told = CliRunner().invoke(app, ["status", str(out), "--json"])
     assert json.loads(told.stdout)["departures"] == SAID
-    assert "Not as the recipe expects" in CliRunner().invoke(app, ["status", str(out)]).stdout
+    assert "Departures from the recipe's expectations" in CliRunner().invoke(app, ["status", str(out)]).stdout
 
 
 def test_a_run_stops_where_it_departs_if_it_is_to(write: Callable[..., Path], tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_lengths_are_as_high_as_their_counts():
         "a, 4 to less than 8 bytes: 8 read, 0 kept": [("outline", 90)],
         "b, 8 to less than 16 bytes: 1 read, 1 kept": [("fill c1", 90), ("outline", 90)],
     }
-    assert "the middle one of 4 to less than 8 bytes" in root.find(f"{SVG}desc").text
+    assert "median 4 to less than 8 bytes" in root.find(f"{SVG}desc").text
 
 
 def test_empty_charts():

@@ -140,7 +140,7 @@ def test_bad_benchmark_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not JSON"):
         items_of(files=str(tmp_path / "a.jsonl"))
     (tmp_path / "a.jsonl").write_text("")
-    with pytest.raises(UserError, match="holds no item"):
+    with pytest.raises(UserError, match="has no items"):
         items_of(files=str(tmp_path / "a.jsonl"))
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match="jsonl"):

@@ -284,7 +284,7 @@ def test_a_row_of_one_target(tmp_path: Path) -> None:
 
 
 def test_too_little_for_a_row_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="fill no row") as caught:
+    with pytest.raises(UserError, match="too few for one row") as caught:
         build(tmp_path, of_stage(stage(sources={"b": {}}, sequence_length=1_000_000)))
     assert "sequence_length" in caught.value.mend
 

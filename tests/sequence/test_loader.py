@@ -155,7 +155,7 @@ def test_a_changed_sequence_is_refused_with_what_differs(sequence: SequenceReade
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"batch": 6, "world_size": 4}, "shared evenly"),
+        ({"batch": 6, "world_size": 4}, "divided evenly"),
         ({"batch": 4, "rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"batch": 0}, "batch of 0"),
         ({"batch": 4, "start": 10**9}, "no row"),
@@ -227,9 +227,9 @@ def test_kernels_equal_plain_loops(rows: list, restart: bool, first: int) -> Non
 @pytest.mark.parametrize("row", [-1, 10**9, 1.5, "3", None, True, [0]])
 def test_a_row_outside_is_refused_wherever_it_stands(sequence: SequenceReader, row: object) -> None:
     state = Loader(sequence, 4).state_dict() | {"rows": row}
-    with pytest.raises(UserError, match="There is no row"):
+    with pytest.raises(UserError, match="has no row"):
         Loader(sequence, 4, state=state)
-    with pytest.raises(UserError, match="There is no row"):
+    with pytest.raises(UserError, match="has no row"):
         Loader(sequence, 4, start=row)  # type: ignore[arg-type]
     loader = Loader(sequence, 4, start=8)
     with pytest.raises(UserError):
@@ -239,7 +239,7 @@ def test_a_row_outside_is_refused_wherever_it_stands(sequence: SequenceReader, r
 
 @pytest.mark.parametrize("state", [{}, {"rows": 0}, {"rows": 0, "fingerprint": {}}, {"rows": 0, "fingerprint": 1}, 7])
 def test_what_is_no_state_is_refused(sequence: SequenceReader, state: object) -> None:
-    with pytest.raises(UserError, match="not the state of a loader"):
+    with pytest.raises(UserError, match="not a loader state"):
         Loader(sequence, 4).load_state_dict(state)  # type: ignore[arg-type]
 
 

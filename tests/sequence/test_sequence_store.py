@@ -79,7 +79,7 @@ def test_a_shard_that_becomes_shorter_is_told(sequence: SequenceReader) -> None:
     assert (wide == shard.tokens[1:]).all()
     with open(shard.path, "r+b") as file:
         file.truncate(shard.first + out.nbytes - 1)
-    with pytest.raises(UserError, match="become shorter"):
+    with pytest.raises(UserError, match="been truncated"):
         shard.copy(0, n, out)
 
 

@@ -153,7 +153,7 @@ def test_sources_with_epochs_want_no_total(run: Path) -> None:
 
 def test_a_slice_without_documents_is_told(run: Path) -> None:
     config = stage(sources={"b": {"weight": 1, "slice": [0.5, 0.50001]}}, tokens=1000)
-    with pytest.raises(UserError, match="holds no document"):
+    with pytest.raises(UserError, match="has no documents"):
         build(run, of_stage(config))
 
 

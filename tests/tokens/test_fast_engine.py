@@ -176,7 +176,7 @@ def test_text_that_is_not_utf8_is_refused(trained):
 
 def test_what_is_not_covered_runs_on_the_library_and_is_said(trained_definition):
     definition = {**trained_definition, "normalizer": {"type": "NFKC"}}
-    with pytest.warns(UserWarning, match="it loses text by NFKC"):
+    with pytest.warns(UserWarning, match="it loses text through NFKC"):
         engine = engine_from(definition, {})
     assert isinstance(engine, LibraryEngine)
     text = "e\u0301\ufb01"

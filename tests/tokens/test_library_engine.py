@@ -108,7 +108,7 @@ def test_a_special_token_that_is_a_word_is_refused(trained):
     definition = byte_level_definition(vocab, [["h", "e"]])
     token = {"id": 256, "content": "he", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     definition["added_tokens"] = [{**token, "special": True}]
-    with pytest.raises(UserError, match="'he' also comes out of ordinary text"):
+    with pytest.raises(UserError, match="'he' also occurs as a token of ordinary text"):
         LibraryEngine(definition, {"eod": 256})
 
 
@@ -238,7 +238,7 @@ def test_files_that_are_no_tokenizer_are_told(tmp_path, shared):
         with pytest.raises(UserError):
             open_file(path)
     (tmp_path / "sub").mkdir()
-    with pytest.raises(UserError, match="holds no tokenizer"):
+    with pytest.raises(UserError, match="contains no tokenizer"):
         open_file(tmp_path / "sub")
     (tmp_path / "sub" / "tokenizer.model").write_bytes(model)
     assert open_file(tmp_path / "sub", SpecialTokens(eod="</s>")).vocab_size == 32_000

@@ -111,15 +111,15 @@ def test_the_template_says_what_ends_and_begins_texts():
 
 
 def test_several_ends_and_none_are_refu_with_what_to_write():
-    with pytest.raises(UserError, match="several tokens that may be eod: </s>, <eos>") as several:
+    with pytest.raises(UserError, match="several candidates for eod: </s>, <eos>") as several:
         own_roles(definition("</s>", "<eos>"), SpecialTokens(), {}, ("eod",))
     assert 'special: {eod: "</s>"}' in str(several.value)
-    with pytest.raises(UserError, match="no token to end documents with") as none:
+    with pytest.raises(UserError, match="no token to end documents") as none:
         own_roles(definition("<x>"), SpecialTokens(), {}, ("eod",))
     assert 'special: {add: ["<|endoftext|>"]}' in str(none.value)
     with pytest.raises(UserError, match=r"Did you mean '<fim_prefix>'\\?"):
         own_roles(definition("</s>", *FAMILIES["starcoder"]), SpecialTokens(fim_prefix="<|fim_prefix|>"), {}, ())
-    with pytest.raises(UserError, match="several tokens that may be fim_prefix"):
+    with pytest.raises(UserError, match="several candidates for fim_prefix"):
         own_roles(definition("</s>", *FAMILIES["starcoder"], *FAMILIES["qwen"]), SpecialTokens(), {}, FIM)
 
 
@@ -159,12 +159,12 @@ def test_a_recipe_says_what_it_takes_and_what_it_adds(tmp_path):
     size, notes = look_at_file(Recipe.model_validate(data))
     assert size == 260
     assert notes == [
-        "The tokenizer's own control tokens are taken: eod </s> (known to end documents); bos <s> (goes with </s>).",
-        "Tokens are added to the tokenizer's 258, which are then 260.",
+        "Using the tokenizer's own control tokens: eod </s> (known to end documents); bos <s> (goes with </s>).",
+        "Tokens were added to the tokenizer: it had 258 and now has 260.",
     ]
     data = json.loads(json.dumps(data))
     del data["tokenizer"]["special"]
-    with pytest.raises(UserError, match="for the conversations"):
+    with pytest.raises(UserError, match="for conversations"):
         look_at_file(Recipe.model_validate(data))
 
 
@@ -182,7 +182,7 @@ def test_a_tokenizer_is_looked_at_before_any_work_that_needs_it(tmp_path):
             look_at_tokenizer(recipe, until)
     write(tmp_path, "absent.json", definition("</s>", "<s>"))
     model = Recipe.model_validate({**data, "model": {"vocab_size": 100}})
-    with pytest.raises(UserError, match="The model has 100 tokens and the tokenizer 258"):
+    with pytest.raises(UserError, match="The model has 100 tokens, but the tokenizer has 258"):
         look_at_tokenizer(model)
 
 

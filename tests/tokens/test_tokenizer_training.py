@@ -108,7 +108,7 @@ def test_the_sample_does_not_depend_on_how_documents_are_sharded(tmp_path):
 
 
 def test_a_vocabulary_too_small_is_told():
-    with pytest.raises(UserError, match="no room for 256 bytes and 100 special tokens"):
+    with pytest.raises(UserError, match="too small for 256 bytes and 100 special tokens"):
         train(["a"], TokenizerTrain(vocab_size=300), [f"<|{i}|>" for i in range(100)], 1)
 
 

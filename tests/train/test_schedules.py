@@ -90,14 +90,14 @@ def test_constant_and_degenerate_lengths():
                 "schedule": {"shape": "pieces", "pieces": [{"start": 0, "end": 1, "steps": 2}]},
                 "optimizer": {"learning_rate": 1},
             },
-            "`schedule: pieces` states every rate itself",
+            "`schedule: pieces` sets every rate itself",
         ),
         (
             {"schedule": {"shape": "pieces", "warmup": 3, "pieces": [{"start": 0, "end": 1, "steps": 2}]}},
-            "`shape: pieces` states every rate itself",
+            "`shape: pieces` sets every rate itself",
         ),
         ({"batch": 10, "micro_batch": 4}, "not a multiple of micro_batch"),
-        ({"optimizer": {"betas": [0.9, 1.0]}}, "not from 0 to below 1"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, "at least 0 and below 1"),
     ],
 )
 def test_sections_that_contradict_themselves_are_refused(values, message):

@@ -163,7 +163,7 @@ def whole_totals(whole: Stage) -> dict:
 def test_a_changed_sequence_is_refused(tmp_path, sequence, finished):
     train(stage(tmp_path, sequence, 2, checkpoint_every=1), {}, lambda step, loss: None)
     other = open_sequence(finished / "artifacts" / TinySequence("two", 60, seed=2).name)
-    with pytest.raises(UserError, match="not the one that this state was taken from"):
+    with pytest.raises(UserError, match="belongs to another sequence"):
         train(stage(tmp_path, other, 3), {}, lambda step, loss: None)
 
 
@@ -236,7 +236,10 @@ def test_the_optimizer_is_carried_over_only_when_asked(tmp_path, finished):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"batch": 128, "micro_batch": None}, "fill no batch of 128"), ({"steps": 26}, "26 steps, but.* 25 batches")],
+    [
+        ({"batch": 128, "micro_batch": None}, "too few for one batch of 128"),
+        ({"steps": 26}, "26 steps, but.* 25 batches"),
+    ],
 )
 def test_stages_too_short_are_refused(tmp_path, changes, message):
     run = prepare(tmp_path / "run", **changes)

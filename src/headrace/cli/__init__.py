@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a defect, 2 something the user can mend, 130 stopped by Ctrl-C."""
+    """Run the command line and exit: 0 done, 1 a bug, 2 something the user can fix, 130 stopped by Ctrl-C."""
     from headrace.cli.app import app
     from headrace.cli.terminal import say, show_what_cannot_be_encoded
 
@@ -34,5 +34,5 @@ def _tell(error: Exception) -> int:
         error.show(file=text)
         say(text.getvalue().rstrip(), err=True)
         return 2
-    say(f"{''.join(traceback.format_exception(error))}This is a defect of headrace.", err=True)
+    say(f"{''.join(traceback.format_exception(error))}This is a bug in headrace.", err=True)
     return 1

@@ -20,7 +20,7 @@ from headrace.errors import UserError
 # Plain help: rich would cost a third of the time in which `headrace --help` is to answer.
 app = typer.Typer(
     name="headrace",
-    help="Raw corpora to the exact token sequence a language model trains on, and the staged training itself.",
+    help="Turn raw corpora into the exact token sequence a language model trains on, and train it stage by stage.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -43,7 +43,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             say(str(error), err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            more = " What is finished is kept: run the same command again to go on." if command is run.run else ""
+            more = " Finished work is kept: run the same command again to resume." if command is run.run else ""
             say(f"Stopped.{more}", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:

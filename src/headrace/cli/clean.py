@@ -14,15 +14,15 @@ from headrace.cli.terminal import say, say_json
 def clean(
     run: RunFolder,
     checkpoints: Annotated[
-        bool, typer.Option("--checkpoints", help="Also checkpoints of training that the recipe does not describe.")
+        bool, typer.Option("--checkpoints", help="Also delete checkpoints that the recipe does not describe.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove what a run's recipe does not need.
+    """Delete what a run's recipe no longer needs.
 
-    Artifacts of earlier versions of the recipe, and damaged ones that were set aside; it says what, and asks first.
+    That is artifacts of earlier versions of the recipe, and damaged ones. Lists them and asks first.
     """
     from headrace.errors import UserError
     from headrace.leftovers import find, remove
@@ -39,10 +39,12 @@ def clean(
         say("\n".join([*lines, f"{counted(len(leftovers), 'folder')} not needed by the recipe, {size(total)}"]))
     if leftovers and not dry_run:
         if not yes and (json or not sys.stdin.isatty()):
-            raise UserError("Nothing was removed.", str(run), "Say --yes to remove these, or --dry-run to look only.")
-        if not yes and not typer.confirm("Remove them?"):
+            raise UserError(
+                "Nothing was deleted.", str(run), "Add --yes to delete these, or --dry-run to only list them."
+            )
+        if not yes and not typer.confirm("Delete them?"):
             dry_run = True
-            say("Nothing was removed.")
+            say("Nothing was deleted.")
         else:
             remove(run, leftovers)
     if json:
@@ -51,4 +53,4 @@ def clean(
         ]
         say_json({"removed": bool(leftovers) and not dry_run, "bytes": total, "leftovers": listed})
     elif leftovers and not dry_run:
-        say(f"Removed: {size(total)} freed.")
+        say(f"Deleted: {size(total)} freed.")

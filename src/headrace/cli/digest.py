@@ -9,7 +9,7 @@ from headrace.cli.terminal import say, say_json
 def digest(run: RunFolder, json: Json = False) -> None:
     """Print the digests of a run's artifacts.
 
-    Runs of one recipe on the same input agree in all of them but those of models.
+    Two runs of the same recipe on the same input have equal digests, except for models.
     """
     from headrace import run_folder
 
@@ -19,4 +19,4 @@ def digest(run: RunFolder, json: Json = False) -> None:
     else:
         for name, value in told["artifacts"].items():
             say(f"{value}  {name}")
-        say(f"{told['total']}  all, models aside")
+        say(f"{told['total']}  all except models")

@@ -12,12 +12,12 @@ from headrace.cli.terminal import say, say_json
 
 
 def doctor(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs will be written.")] = Path(),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder that runs will be written to.")] = Path(),
     json: Json = False,
 ) -> None:
-    """Check the environment and say how to mend it.
+    """Check this machine and say how to fix problems.
 
-    Looks at versions, cores, memory, disk, caches, limits and PyTorch.
+    Checks versions, cores, memory, disk, caches, limits and PyTorch.
     """
     from headrace.doctor import examine
 

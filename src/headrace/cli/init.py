@@ -10,11 +10,11 @@ import typer
 from headrace.cli.terminal import say
 
 
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write recipe.yaml.")] = Path()) -> None:
-    """Write a commented recipe to start from."""
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for recipe.yaml.")] = Path()) -> None:
+    """Write a commented starter recipe."""
     from headrace.recipe.starter import write_starter
 
     path = write_starter(folder)
-    say(f"{path} written.")
-    say(f"See what it will do with: headrace plan {path}")
-    say(f"Do it with:               headrace run {path}")
+    say(f"Wrote {path}.")
+    say(f"Preview it: headrace plan {path}")
+    say(f"Run it:     headrace run {path}")

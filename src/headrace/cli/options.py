@@ -11,10 +11,10 @@ import typer
 # A task holds a row group of 8 MB of text in a few forms at once.
 LEAST_MEMORY = 64_000_000
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as split.test=0.01.")
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as split.test=0.01.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -32,9 +32,9 @@ def parse_memory(text: str) -> int:
     try:
         size = parse_size(text)
     except PydanticCustomError as error:
-        raise typer.BadParameter(f"{error.message()}; write for example 4GB") from None
+        raise typer.BadParameter(f"{error.message()}; use a size such as 4GB") from None
     if not isinstance(size, int) or size < LEAST_MEMORY:
-        raise typer.BadParameter(f"{text} is less than {LEAST_MEMORY // 10**6} MB, the least a run can work with")
+        raise typer.BadParameter(f"{text} is less than {LEAST_MEMORY // 10**6} MB, the minimum for a run")
     return size
 
 
@@ -45,7 +45,7 @@ def whole(least: int) -> Callable[[str], int]:
         # Typer hands a default over as it is.
         number = int(text) if str(text).lstrip("-").isdecimal() and len(str(text)) < 19 else least - 1
         if number < least:
-            raise typer.BadParameter(f"{text!r} is no whole number from {least} on")
+            raise typer.BadParameter(f"{text!r} is not a whole number of at least {least}")
         return number
 
     return parse

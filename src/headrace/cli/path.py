@@ -12,11 +12,13 @@ from headrace.cli.terminal import say
 
 def path(
     run: RunFolder,
-    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Such as verdicts, or sequence-stage1.")],
+    artifact: Annotated[
+        str, typer.Argument(metavar="ARTIFACT", help="Artifact name, such as verdicts or sequence-stage1.")
+    ],
 ) -> None:
     """Print the folder of an artifact.
 
-    The one that the run's recipe describes as it is now: older versions may lie beside it.
+    Prints the version that matches the run's current recipe; older versions may exist next to it.
     """
     from headrace import run_folder
     from headrace.errors import UserError
@@ -24,5 +26,7 @@ def path(
     for step in run_folder.read_graph(run).named(artifact, "ARTIFACT"):
         folder = run / "artifacts" / step.name
         if not folder.is_dir():
-            raise UserError(f"The run has not made {step.name} yet.", str(run), f"Run it --until {artifact} first.")
+            raise UserError(
+                f"The run has not built {step.name} yet.", str(run), f"Run the recipe with --until {artifact} first."
+            )
         say(str(folder))

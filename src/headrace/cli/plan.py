@@ -16,7 +16,7 @@ def plan(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="The run's folder; what it holds is told exactly. runs/NAME if not given."
+            "--out", metavar="DIR", help="Run folder; finished work in it is counted exactly. Default: runs/NAME."
         ),
     ] = None,
     workers: Annotated[
@@ -25,7 +25,7 @@ def plan(
             "--workers",
             metavar="N",
             parser=whole(1),
-            help="Plan for so many cores like this machine's; all it has if not given.",
+            help="Plan for this many cores like this machine's. Default: all of them.",
         ),
     ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
@@ -33,8 +33,8 @@ def plan(
 ) -> None:
     """Show what a run will do, before any work.
 
-    Graph, documents, tokens, epochs, steps, disk, memory and time: from counts under `expect:` or estimated from the
-    files, and from the rates that were measured for each step.
+    Shows graph, documents, tokens, epochs, steps, disk, memory and time, based on counts under `expect:` or a sample of
+    the files, and on the measured rate of each step.
     """
     from headrace.flow.notices import notices_to
     from headrace.planning.forecast import plan as forecast

@@ -41,7 +41,7 @@ class Training:
         parts = [] if self.loss is None else [f"loss {self.loss:.2f}"]
         seconds, done = time.monotonic() - self.began, self.step - self.first
         if done and seconds > 0:
-            parts.append(f"{done / seconds:.3g} steps/s" if done > seconds else f"{seconds / done:.3g} s a step")
+            parts.append(f"{done / seconds:.3g} steps/s" if done > seconds else f"{seconds / done:.3g} s/step")
         if done and self.step < self.steps:
             parts.append(f"{duration(seconds / done * (self.steps - self.step))} left")
         return ", ".join(parts)
@@ -95,16 +95,16 @@ def notice(event: dict[str, Any]) -> str | None:
         what = f"{event['rows']:,} rows, {size(event['bytes'])}" if event["rows"] else size(event["bytes"])
         return f"{artifact:<28} {what}, {duration(event['seconds'])}"
     if kind == "artifact" and event["state"] == "present":
-        return f"{artifact:<28} there already"
+        return f"{artifact:<28} up to date"
     if kind == "artifact" and event["state"] == "stored":
-        return f"{artifact:<28} taken from the store"
+        return f"{artifact:<28} linked from the store"
     if kind == "phase" and event.get("taken"):
-        return f"{artifact:<28} {event['phase']}: {event['taken']} of {event['tasks']} tasks taken over"
+        return f"{artifact:<28} {event['phase']}: {event['taken']} of {event['tasks']} tasks reused"
     if kind == "notice":
         return str(event["text"])
     if kind == "died":
         at = f" at {event['at']}" if event.get("at") else ""
-        return f"a worker died ({event['reason']}) in {artifact} {event['phase']}{at}; its task is done again"
+        return f"a worker died ({event['reason']}) in {artifact} {event['phase']}{at}; retrying its task"
     return None
 
 
@@ -118,7 +118,7 @@ class Notices:
         """The line that an event leaves, if any."""
         if event["event"] == "compiling" and not self._compiling:
             self._compiling = True
-            return "compiling kernels, once for this version of headrace; later runs find them in the cache"
+            return "compiling kernels, once per version of headrace; later runs load them from the cache"
         return notice(event)
 
 

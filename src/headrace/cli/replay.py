@@ -19,17 +19,18 @@ SHOWN = 400
 
 def replay(
     run: RunFolder,
-    stage: Annotated[str, typer.Option("--stage", help="The stage.")],
-    step: Annotated[int, typer.Option("--step", metavar="N", parser=whole(0), help="The step, counted from 0.")],
+    stage: Annotated[str, typer.Option("--stage", help="Stage name.")],
+    step: Annotated[int, typer.Option("--step", metavar="N", parser=whole(0), help="Step, counted from 0.")],
     row: Annotated[
-        int | None, typer.Option("--row", metavar="N", parser=whole(0), help="Only this row of the batch, from 0.")
+        int | None,
+        typer.Option("--row", metavar="N", parser=whole(0), help="Only this row of the batch, counted from 0."),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show all of the text.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show the full text.")] = False,
     json: Json = False,
 ) -> None:
     """Show what the model saw at a step.
 
-    Decoded text, the document and licence behind each piece, and where the loss was.
+    Shows the decoded text, the document and license of each segment, and which tokens carried loss.
     """
     from headrace import run_folder
     from headrace.errors import UserError
@@ -43,9 +44,7 @@ def replay(
     rows = replayed(sequence, beside(sequence, "documents"), open_decoder(beside(sequence, "tokenizer")), step, batch)
     if row is not None:
         if row >= len(rows):
-            raise UserError(
-                f"There is no row {row} in a batch of {len(rows)}.", "--row", f"Name one below {len(rows)}."
-            )
+            raise UserError(f"A batch of {len(rows)} has no row {row}.", "--row", f"Choose a row below {len(rows)}.")
         rows = rows[row : row + 1]
     if json:
         say_json({"stage": stage, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
@@ -72,7 +71,7 @@ def _facts(segment: ReplayedSegment) -> str:
         parts += [
             f"{segment.source}:{one_line(segment.origin)}",
             f"document {segment.id}",
-            one_line(segment.license or "licence unknown"),
+            one_line(segment.license or "license unknown"),
         ]
         parts += [f"token {segment.offset}", f"epoch {segment.epoch}"]
     spans = ", ".join(f"[{first}, {stop})" for first, stop in segment.loss)

@@ -15,16 +15,14 @@ from headrace.cli.terminal import say, say_json, screen
 
 def run(
     recipe: RecipeFile,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The run's folder; runs/NAME if not given.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="ARTIFACT", help="Stop at this artifact, such as verdicts.")
+        str | None, typer.Option("--until", metavar="ARTIFACT", help="Stop after this artifact, such as verdicts.")
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", metavar="N", parser=whole(0), help="Worker processes; all cores if not given, 0 for none."
+            "--workers", metavar="N", parser=whole(0), help="Worker processes; 0 for none. Default: one per core."
         ),
     ] = None,
     memory: Annotated[
@@ -33,23 +31,26 @@ def run(
             "--memory",
             metavar="SIZE",
             parser=parse_memory,
-            help="Memory for data, such as 4GB; half of what is free if not given.",
+            help="Memory for data, such as 4GB. Default: half of what is free.",
         ),
     ] = None,
     check_input: Annotated[
-        bool, typer.Option("--check-input", help="Read all input again, also files of known size and time of change.")
+        bool,
+        typer.Option("--check-input", help="Re-read all input, including files whose size and change time are known."),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all finished artifacts too, and make anew those that are damaged.")
+        bool, typer.Option("--verify", help="Also read all finished artifacts, and rebuild damaged ones.")
     ] = False,
     store: Annotated[
         Path | None,
-        typer.Option("--store", metavar="DIR", help="A folder that runs share: what others made is taken from there."),
+        typer.Option(
+            "--store", metavar="DIR", help="Folder shared by runs: artifacts that other runs built are reused."
+        ),
     ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
-    """Do what a recipe describes, and only what is missing."""
+    """Build everything a recipe describes, skipping what is already done."""
     # A scheduler's request to end is met as Ctrl-C is: workers are let go, and what is finished is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from headrace import pipeline, run_folder
@@ -73,7 +74,7 @@ def run(
                 store=store,
             )
     except TaskFailed as failure:
-        say(f"{failure}\nThis is a defect of headrace. What is finished is kept.", err=True)
+        say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)
         raise typer.Exit(1) from None
     if report is None:
         if json:
@@ -86,7 +87,7 @@ def run(
             sources = records(folder)
             said = departure_lines(departures(loaded, sources), screen())
             say("\n".join([*corpus_lines(sources, screen()), *said]))
-            say(f"{folder} is done until {until}. Go on with the same command without --until.")
+            say(f"{folder} is done up to {until}. To continue, run the same command without --until.")
     else:
         _close(folder, report, json)
 

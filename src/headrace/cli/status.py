@@ -95,7 +95,7 @@ def _standing(state: dict[str, Any], done: int, run: Path) -> str:
         return "running"
     if done == len(state["artifacts"]):
         return "finished"
-    again = f"go on with the same `headrace run ... --out {run}`"
+    again = f"resume with the same `headrace run ... --out {run}`"
     if last is not None and last["event"] == "failed":
         return f"failed: {last['message']}\n{again}"
     if last is not None and last["event"] == "stopped":

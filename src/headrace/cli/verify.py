@@ -9,9 +9,9 @@ from headrace.cli.terminal import say, say_json
 
 
 def verify(run: RunFolder, json: Json = False) -> None:
-    """Read a run in full and compare it with its digests.
+    """Read a whole run and check it against its digests.
 
-    Exit code 1 if something is damaged. `headrace run --verify` makes that anew.
+    Exit code 1 if anything is damaged; `headrace run --verify` rebuilds that.
     """
     from headrace.report.numbers import size
     from headrace.soundness import examine
@@ -25,7 +25,7 @@ def verify(run: RunFolder, json: Json = False) -> None:
         for note in found.notes:
             say(f"note     {note}")
         read = f"{found.files:,} files, {size(found.bytes)} read"
-        again = "Run the recipe again with --verify: what is damaged is set aside and made anew."
-        say(f"{read}: {len(found.damaged)} damaged. {again}" if found.damaged else f"{read}: all as written")
+        again = "Run the recipe again with --verify to set damaged files aside and rebuild them."
+        say(f"{read}: {len(found.damaged)} damaged. {again}" if found.damaged else f"{read}: all intact")
     if found.damaged:
         raise typer.Exit(1)

@@ -20,16 +20,18 @@ SHOWN = 6
 def why(
     run: RunFolder,
     document: Annotated[
-        str | None, typer.Argument(metavar="[DOCUMENT]", help="Its id, or source:file:row with the row from 0.")
+        str | None, typer.Argument(metavar="[DOCUMENT]", help="Document id, or source:file:row (rows count from 0).")
     ] = None,
     text_file: Annotated[
-        Path | None, typer.Option("--text-file", metavar="FILE", help="Ask about the text in this file instead.")
+        Path | None, typer.Option("--text-file", metavar="FILE", help="Check the text in this file instead.")
     ] = None,
-    source: Annotated[str, typer.Option("--source", help="With --text-file: judge it as of this source.")] = "",
-    full: Annotated[bool, typer.Option("--full", help="Show the whole of a pair of duplicates.")] = False,
+    source: Annotated[
+        str, typer.Option("--source", help="With --text-file: treat it as a document of this source.")
+    ] = "",
+    full: Annotated[bool, typer.Option("--full", help="Show both duplicates in full.")] = False,
     json: Json = False,
 ) -> None:
-    """Tell what happened to a document, with the evidence."""
+    """Explain what happened to a document, with evidence."""
     from headrace import inquiry
     from headrace.errors import UserError
 
@@ -69,12 +71,12 @@ def render(told: dict[str, Any], width: int) -> str:
         facts = [f"{key} {one_line(about[key])}" for key in ("license", "repo", "path", "language") if about.get(key)]
         lines += [f"  {', '.join(facts)}"] if facts else []
     if told.get("copies"):
-        lines.append(f"  the same text stands in {len(told['copies'])} more rows: {_some(told['copies'])}")
+        lines.append(f"  {len(told['copies'])} more rows have the same text: {_some(told['copies'])}")
     lines += ["", *_decisions(told["decisions"])]
     lines += _verdict(told["verdict"])
     for near in told.get("nearest") or []:
         same = "the same text" if near["exact"] else f"Jaccard {near['jaccard']:.3f}"
-        found = "a candidate pair" if near["agrees"] or near["exact"] else "no candidate pair"
+        found = "a candidate pair" if near["agrees"] or near["exact"] else "not a candidate pair"
         lines.append(
             f"near     {near['id']}  {near['source']}:{one_line(near['origin_file'])}:{near['origin_row']}"
             f"  {same}, {found}"
@@ -84,8 +86,8 @@ def render(told: dict[str, Any], width: int) -> str:
         from headrace.select.why.side_by_side import render as side_by_side
 
         pair = told["pair"]
-        same = ", the same once cleaned" if pair["same_cleaned"] else ""
-        lines += ["", f"this document | the one that is kept: true Jaccard {pair['jaccard']:.3f}{same}"]
+        same = ", equal after cleaning" if pair["same_cleaned"] else ""
+        lines += ["", f"this document | the kept one: true Jaccard {pair['jaccard']:.3f}{same}"]
         lines.append(side_by_side([Row(**row) for row in pair["rows"]], width))
     for stage, places in told.get("stages", {}).items():
         lines.append(f"{stage:<8} {_places(places)}")

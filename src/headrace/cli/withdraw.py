@@ -20,20 +20,24 @@ def withdraw(
     run: RunFolder,
     documents: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DOCUMENT...", help="Ids or their first digits, source:file:row, or row:NUMBER."),
+        typer.Argument(
+            metavar="DOCUMENT...", help="Document ids (or their first digits), source:file:row, or row:NUMBER."
+        ),
     ] = None,
     repo: Annotated[list[str] | None, typer.Option("--repo", help="All documents of this repository.")] = None,
-    license: Annotated[list[str] | None, typer.Option("--license", help="All documents under this licence.")] = None,
+    license: Annotated[list[str] | None, typer.Option("--license", help="All documents under this license.")] = None,
     listed: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="A file that names a document on each line.")
+        Path | None, typer.Option("--from", metavar="FILE", help="File with one document per line.")
     ] = None,
-    copies: Annotated[bool, typer.Option("--copies", help="Also what was removed as a copy of these.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list; take nothing out.")] = False,
+    copies: Annotated[
+        bool, typer.Option("--copies", help="Also withdraw documents removed as copies of these.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the documents.")] = False,
     json: Json = False,
 ) -> None:
-    """Take documents out of a run, and list the steps of training that saw them.
+    """Remove documents from a run, and list the training steps that saw them.
 
-    The next `headrace run` into this folder leaves them out; verdicts and what follows are made anew.
+    The next `headrace run` into this folder leaves them out and rebuilds verdicts and everything after them.
     """
     from headrace import withdrawal
 
@@ -51,7 +55,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The list cannot be read: {error}.", str(path), "Write one document on a line.") from None
+        raise UserError(f"The list cannot be read: {error}.", str(path), "Write one document per line.") from None
 
 
 def render(told: Withdrawal, dry_run: bool) -> str:
@@ -74,14 +78,14 @@ def render(told: Withdrawal, dry_run: bool) -> str:
         trained = f"; {counted(len(steps), 'step')} {seen} them: {_spans(steps)}" if steps else ""
         lines.append(f"stage {use.stage}: {what}{trained}")
     if not told.stages:
-        lines.append("no stage's sequence holds any of them")
+        lines.append("no stage's sequence contains any of them")
     if told.copies:
         lines.append(
-            f"{counted(len(told.copies), 'document')} removed as copies of them may take their place; "
-            "--copies withdraws these too"
+            f"{counted(len(told.copies), 'document')} removed as copies of them may replace them; "
+            "--copies withdraws those too"
         )
     if not dry_run:
-        lines.append("Run the recipe again with the same --out to make what follows without them.")
+        lines.append("Run the recipe again with the same --out to rebuild without them.")
     return "\n".join(lines)
 
 

@@ -42,14 +42,14 @@ def no_text(taken: SourceFiles, seen: list[str]) -> UserError:
     where = f"sources.{taken.name}"
     if taken.source.is_chat:
         return UserError(
-            f"The source {taken.name!r} yields no document: its rows hold no conversation, but {', '.join(seen)}.",
+            f"The source {taken.name!r} yields no documents: its rows hold no conversation, but {', '.join(seen)}.",
             where,
-            "Chat rows have `conversations`, `messages`, or `instruction` and `output`; text takes another format.",
+            "Chat rows have `conversations`, `messages`, or `instruction` and `output`; text needs another format.",
         )
     return UserError(
-        f"The source {taken.name!r} yields no document: its rows have no field {taken.source.text!r}.",
+        f"The source {taken.name!r} yields no documents: its rows have no field {taken.source.text!r}.",
         f"{where}.text",
-        f"Set it to the field that holds the text; the rows have: {', '.join(seen)}.",
+        f"Set it to the field that holds the text. The rows have: {', '.join(seen)}.",
     )
 
 
@@ -103,13 +103,13 @@ def check_source(
     if not counts["documents"] and seen:
         raise no_text(taken, seen)
     if not counts["documents"]:
-        why = f"its {counts['files']} files hold nothing"
+        why = f"its {counts['files']} files are empty"
         if losses:
             why = f"its files are damaged: {_told(losses)}"
         if bad:
             why = f"all {rows:,} rows are bad: {_told(bad)}"
         raise UserError(
-            f"The source {taken.name!r} yields no document: {why}.",
+            f"The source {taken.name!r} yields no documents: {why}.",
             quarantines[0] if quarantines else f"sources.{taken.name}",
             "Check its files and its format.",
         )
@@ -121,10 +121,10 @@ def check_source(
     share = (counts["quarantined"] + counts["lost_rows"]) / rows + counts["lost_bytes"] / max(taken.bytes, 1)
     if share > max_quarantined:
         raise UserError(
-            f"The source {taken.name!r} has {' and '.join(said)}, {share:.2%}, where {max_quarantined:.2%} are "
+            f"The source {taken.name!r} has {' and '.join(said)}, {share:.2%}, but only {max_quarantined:.2%} is "
             f"allowed. The first: {_told(losses + bad)}.",
             quarantines[0],
-            "Mend or exclude those files, or raise documents.max_quarantined.",
+            "Fix or exclude those files, or raise documents.max_quarantined.",
         )
     if losses:
         warnings.warn(f"source {taken.name}: {said[-1]}: {_told(losses)}", Notice, stacklevel=2)

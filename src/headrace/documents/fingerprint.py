@@ -70,7 +70,7 @@ def fingerprint(files: Sequence[InputFile], cache_path: Path, read_all: bool = F
                 entry = [*key, *fingerprint_file(file.url)]
         except OSError as error:
             raise UserError(
-                f"The file cannot be read: {error.strerror}.", file.url, "Mend it, or exclude it from its source."
+                f"The file cannot be read: {error.strerror}.", file.url, "Fix it, or exclude it from its source."
             ) from None
         if max(key[1:]) < began - RACY:
             known[file.url] = entry

@@ -45,7 +45,7 @@ def expand(pattern: str, base: Path, where: str, within: bool = False) -> str:
         if name in os.environ:
             return os.environ[name]
         raise UserError(
-            f"The variable ${{{name}}} is not known.",
+            f"The variable ${{{name}}} is not defined.",
             f"{where}: {pattern}",
             "Use ${stdlib}, ${site} or ${recipe}, or set it in the environment.",
         )

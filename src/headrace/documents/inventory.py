@@ -98,8 +98,7 @@ def as_before(count: int, size: int) -> str:
     """What a run takes for granted, in words."""
     files = "1 input file" if count == 1 else f"{count:,} input files"
     return (
-        f"{files} ({size / 1e6:,.1f} MB) of a known fingerprint, size and time of change are not read again for it; "
-        "--check-input reads them"
+        f"{files} ({size / 1e6:,.1f} MB) assumed unchanged (same size and change time); --check-input reads them again"
     )
 
 
@@ -115,9 +114,9 @@ def read_inventory(sources: Mapping[str, Source], run: Path) -> tuple[SourceFile
         value = {}
     if list(value) != list(sources):
         raise UserError(
-            "The run folder holds no inventory of this recipe's input.",
+            "The run folder has no inventory of this recipe's input.",
             str(run / INVENTORY),
-            "Run `headrace run` again: that takes it anew.",
+            "Run `headrace run` again to create it.",
         )
     return tuple(
         SourceFiles(name, sources[name], tuple(InputFile(**entry) for entry in entries))

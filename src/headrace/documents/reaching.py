@@ -21,12 +21,12 @@ def reaching(url: str) -> Iterator[None]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError("The file does not exist.", url, "Mend the path or the rights to it.") from None
+        raise UserError("The file does not exist.", url, "Fix the path or its permissions.") from None
     except ImportError as error:
         name = getattr(error.__cause__, "name", None) or error.name
-        mend = f"{sys.executable} -m pip install {name}" if name else "Install what it names."
+        mend = f"{sys.executable} -m pip install {name}" if name else "Install the library it names."
         raise UserError(f"The URL needs a library that is not installed: {error}.", url, mend) from None
     except Exception as error:
         told = f"{type(error).__name__}: {error}".splitlines()[0]
-        mend = "Check the address, the network and the credentials, or name local files."
+        mend = "Check the address, the network and the credentials, or use local files."
         raise UserError(f"The URL cannot be reached: {told[:300]}", url, mend) from error

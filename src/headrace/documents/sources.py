@@ -101,22 +101,23 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
         candidates += found
         if not count:
             raise UserError(
-                "The glob matches no file.", f"{where}: {files.glob}", "Check its spelling; `**` crosses folders."
+                "The glob matches no files.", f"{where}: {files.glob}", "Check its spelling; `**` crosses folders."
             )
     chosen = _once(candidates)
     told = ", ".join(f"{n} {what}" for what, n in left_out.most_common(8))
     if not chosen and left_out:
         raise UserError(
-            f"The source {name!r} has no file whose name tells that it is read: {told}.",
+            f"The source {name!r} has no files with a recognized name: {told}.",
             where,
-            "If they are text, say `format: text`.",
+            "If they are text, set `format: text`.",
         )
     if not chosen:
         raise UserError(
-            f"The source {name!r} has no file left after the excludes.", f"sources.{name}.exclude", "Exclude less."
+            f"The source {name!r} has no files left after `exclude`.", f"sources.{name}.exclude", "Exclude less."
         )
     if left_out:
-        text = f"source {name}: {left_out.total():,} files left out by their names ({told}); `format: text` reads text"
+        skipped = f"{left_out.total():,} files skipped by name ({told})"
+        text = f"source {name}: {skipped}; to read them as text, set `format: text`"
         warnings.warn(text, Notice, stacklevel=2)
     listing = _distinct(chosen, [label(files.glob) for files in source.files])
     return listing if source.limit is None else _limited(listing, source.limit, seed, name)
@@ -124,8 +125,8 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
 
 def _refused(path: str, name: str) -> UserError:
     if what := unread(name):
-        return UserError(f"The file is {what}.", path, "Unpack it; .gz, .zst, .xz and .bz2 are read as they are.")
-    return UserError("Nothing in its name says that the file is text.", path, "If it is, say `format: text`.")
+        return UserError(f"The file is {what}.", path, "Unpack it; .gz, .zst, .xz and .bz2 are read directly.")
+    return UserError("The file's name does not identify it as text.", path, "If it is text, set `format: text`.")
 
 
 def _named_in_unicode(path: str) -> None:
@@ -155,7 +156,7 @@ def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int
         root, below = globs.expand(prefix, base, where).removeprefix("file://"), globs.expand(below, base, where, True)
         root, below = _by_their_names(root, below)
     else:
-        raise UserError("The file does not exist.", f"{where}: {full}", "Mend the path, or leave the source out.")
+        raise UserError("The file does not exist.", f"{where}: {full}", "Fix the path, or remove the source.")
     matches = globs.matcher(below)
     depth = None if "**" in below else below.count("/")
     for path, relative in _walk(os.path.abspath(root), depth):
@@ -278,7 +279,7 @@ def _limited(listing: list[InputFile], limit: int, seed: int, name: str) -> list
             break
     if not chosen:
         raise UserError(
-            f"No file of the source {name!r} fits in its limit of {limit} bytes.",
+            f"No file of the source {name!r} fits within its limit of {limit} bytes.",
             f"sources.{name}.limit",
             f"Raise it: the smallest file has {min(file.size for file in listing)} bytes.",
         )

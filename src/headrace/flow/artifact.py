@@ -32,7 +32,7 @@ class DamagedArtifact(UserError):  # noqa: N818 - a state of the files, not of t
     """
 
     def __init__(self, what: str, where: str, mend: str = "", artifact: str = "") -> None:
-        super().__init__(what, where, mend or "Run the recipe again with --verify: it is set aside and made anew.")
+        super().__init__(what, where, mend or "Run the recipe again with --verify to set it aside and rebuild it.")
         self.artifact = artifact
 
 
@@ -110,11 +110,11 @@ class Artifact:
             raise UserError(
                 "This folder is not a finished artifact: it has no manifest.json.",
                 str(path),
-                "Give a folder under RUN/artifacts; `headrace status RUN` lists the finished ones.",
+                "Choose a folder under RUN/artifacts; `headrace status RUN` lists the finished ones.",
             ) from None
         except (Spoilt, KeyError, TypeError):
             raise DamagedArtifact(
-                "The artifact's manifest is not as it was written.", str(path / MANIFEST), artifact=path.name
+                "The artifact's manifest has changed since it was written.", str(path / MANIFEST), artifact=path.name
             ) from None
         return Artifact(path, manifest, Once() if verify else None)
 

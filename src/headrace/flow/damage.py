@@ -49,7 +49,7 @@ def sound(artifact: Artifact, read: bool) -> None:
 def set_aside(artifact: Path, damage: UserError, log: EventLog) -> None:
     """Move a damaged artifact out of the way, and say so."""
     target = move_away(artifact, artifact.parent.parent)
-    log.notice(f"{damage.what} {artifact.name} is set aside in {target} and made anew.")
+    log.notice(f"{damage.what} {artifact.name} has been moved to {target} and will be rebuilt.")
 
 
 def move_away(folder: Path, run: Path) -> Path:
@@ -121,7 +121,7 @@ def left_behind(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Calla
         done = ctx.folder / "done" / phase.name
         spoilt = [path for path in (ctx.plan(phase.name), *sorted(done.glob("*.json"))) if _spoilt(path)]
         for path in spoilt:
-            yield path, "is not as it was written", path.unlink
+            yield path, "has changed since it was written", path.unlink
         taken = {} if done / TAKEN in spoilt else ctx.taken(phase.name)
         for task in sorted({int(path.stem) for path in done.glob("*.json") if path.stem.isdigit()} | set(taken)):
             if done / f"{task:05d}.json" not in spoilt:

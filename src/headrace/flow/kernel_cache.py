@@ -58,12 +58,12 @@ def objection(folder: Path) -> str | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = os.stat(folder)
     except OSError as error:
-        return f"{folder} cannot be made: {error.strerror}"
+        return f"{folder} cannot be created: {error.strerror}"
     if status.st_uid != os.geteuid():
         return f"{folder} belongs to another user"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"{folder} can be written by others"
-    return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written"
+        return f"{folder} is writable by others"
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
 
 
 def state(kernel: Dispatcher) -> str:
@@ -251,8 +251,8 @@ def _private(folder: str) -> bool:
         against = objection(Path(folder))
         if against:
             warnings.warn(
-                f"Kernels are compiled anew by each process, since they cannot be kept: {against}. "
-                "Set NUMBA_CACHE_DIR to a folder of yours that nobody else can write.",
+                f"Every process recompiles its kernels because they cannot be cached: {against}. "
+                "Set NUMBA_CACHE_DIR to a folder that only you can write to.",
                 Notice,
                 stacklevel=2,
             )

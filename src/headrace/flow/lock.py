@@ -30,9 +30,9 @@ def lock(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        mend = "Choose another --out or mend its permissions."
+        mend = "Choose another --out or fix its permissions."
         raise refusal(error, run) or UserError(
-            f"The run folder cannot be made: {error.strerror}.", str(run), mend
+            f"The run folder cannot be created: {error.strerror}.", str(run), mend
         ) from None
     try:
         if not _take(handle):
@@ -40,7 +40,7 @@ def lock(run: Path) -> Iterator[None]:
             raise UserError(
                 f"Another headrace run (process {other}) is using this folder.",
                 str(run),
-                "Wait for it, or stop it first.",
+                "Wait for it to finish, or stop it first.",
             )
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)

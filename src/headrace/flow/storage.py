@@ -30,7 +30,7 @@ def local(path: Path | str) -> Path:
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise UserError(
-            "Runs are written to local folders, and this is a URL.", str(path), "Name a local folder, and copy it then."
+            "Runs are written to local folders; this is a URL.", str(path), "Use a local folder, then copy it."
         )
     return Path(path).absolute()
 
@@ -73,19 +73,19 @@ _SHORT_WRITE = -1
 _GO_ON = "then run the same command again: finished tasks are kept."
 _REFUSALS = {
     errno.ENOSPC: ("The disk is full.", f"Free some space, {_GO_ON}"),
-    errno.EDQUOT: ("The disk quota is used up.", f"Free some space or have the quota raised, {_GO_ON}"),
-    errno.EFBIG: ("A file may not become so large here.", f"Raise the limit (`ulimit -f`) or move the run, {_GO_ON}"),
-    errno.EROFS: ("The file system is read-only.", "Choose another --out, or mount it so that it can be written."),
-    errno.EACCES: ("Access is denied.", "Choose another --out or mend its permissions."),
-    errno.EPERM: ("Access is denied.", "Choose another --out or mend its permissions."),
-    errno.EIO: ("The disk reports an error (EIO).", f"Look at the system's log and mend the disk, {_GO_ON}"),
+    errno.EDQUOT: ("The disk quota is used up.", f"Free some space or ask for a larger quota, {_GO_ON}"),
+    errno.EFBIG: ("The file would exceed the size limit.", f"Raise the limit (`ulimit -f`) or move the run, {_GO_ON}"),
+    errno.EROFS: ("The file system is read-only.", "Choose another --out, or remount it as writable."),
+    errno.EACCES: ("Permission denied.", "Choose another --out or fix its permissions."),
+    errno.EPERM: ("Permission denied.", "Choose another --out or fix its permissions."),
+    errno.EIO: ("The disk reports an error (EIO).", f"Check the system log and the disk, {_GO_ON}"),
     errno.ESTALE: ("The network file system has lost the file (ESTALE).", f"Mount it again, {_GO_ON}"),
-    errno.EMFILE: ("Too many files are open in one process.", f"Raise the limit (`ulimit -n`), {_GO_ON}"),
+    errno.EMFILE: ("This process has too many open files.", f"Raise the limit (`ulimit -n`), {_GO_ON}"),
     _SHORT_WRITE: (
-        "A file could not be written in full: the disk is full, or a quota or a limit of sizes is reached.",
+        "A file could not be written in full: the disk is full, or a quota or size limit was reached.",
         f"Free some space or raise the limit, {_GO_ON}",
     ),
-    errno.ENFILE: ("Too many files are open on this machine.", f"Close some, {_GO_ON}"),
+    errno.ENFILE: ("This machine has too many open files.", f"Close some, {_GO_ON}"),
 }
 # Libraries that are not written in Python put the number into their text: "(os error 28)", "errno = 28", "[errno 28]".
 _NUMBER = re.compile(r"(?:os error|errno)\W{0,3}(\d+)", re.IGNORECASE)
@@ -166,7 +166,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     except (IsADirectoryError, NotADirectoryError):
         raise Spoilt(f"{path} is not a file") from None
     if not isinstance(value, dict) or value.pop("seal", None) != _seal(value):
-        raise Spoilt(f"{path} is not as it was written")
+        raise Spoilt(f"{path} has changed since it was written")
     return value
 
 

@@ -36,9 +36,9 @@ class Store:
         try:
             self.artifacts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            mend = "Choose another --store or mend its permissions."
+            mend = "Choose another --store or fix its permissions."
             raise refusal(error, folder) or UserError(
-                f"The store cannot be made: {error}.", str(folder), mend
+                f"The store cannot be created: {error}.", str(folder), mend
             ) from None
 
     def take(self, step: Step, final: Path) -> bool:

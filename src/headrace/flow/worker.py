@@ -131,8 +131,8 @@ def work(
 
 def _another_graph(artifact: str, run: Path) -> UserError:
     return UserError(
-        f"What {artifact} is made from has changed since the run began: a tokenizer, a benchmark or another file that "
-        "the recipe names.",
+        f"An input of {artifact} has changed since the run began: a tokenizer, a benchmark or another file named in "
+        "the recipe.",
         str(run),
         "Run again: only what depends on it is redone.",
     )
@@ -142,7 +142,9 @@ def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
     """An exception as the coordinator needs it: the user's own, or an unexpected one with its traceback in the log."""
     user = error if isinstance(error, UserError) else refusal(error, ctx.folder)
     if user is None and isinstance(error, MemoryError):
-        user = UserError("There was not enough memory.", ctx.step.name, "Use fewer --workers or a larger machine.")
+        user = UserError(
+            "There was not enough memory.", ctx.step.name, "Use fewer --workers or a machine with more memory."
+        )
     if user is not None:
         return told(user)
     print(visible(traceback.format_exc()), file=sys.stderr, flush=True)

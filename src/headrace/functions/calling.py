@@ -44,12 +44,12 @@ class Function:
             try:
                 self._call = target(**parameters)
             except (Exception, SystemExit) as error:
-                raise UserError(f"{failure(label, error)}.", label, "Its instance could not be made.") from None
+                raise UserError(f"{failure(label, error)}.", label, "The class could not be instantiated.") from None
             self._parameters: dict[str, Any] = {}
         else:
             self._call, self._parameters = target, parameters
         if not callable(self._call):
-            raise UserError(f"{label} is no function.", label, "Write `def __call__(self, document)` in the class.")
+            raise UserError(f"{label} is not a function.", label, "Write `def __call__(self, document)` in the class.")
         self._bind(self._call, None, **self._parameters)
 
     def _bind(self, target: Callable[..., Any], *args: Any, **parameters: Any) -> None:
@@ -58,9 +58,9 @@ class Function:
         except TypeError as error:
             what = "the document, " if args else ""
             raise UserError(
-                f"{self.label} cannot be called with {what}{', '.join(parameters) or 'nothing more'}: {error}.",
+                f"{self.label} cannot be called with {what}{', '.join(parameters) or 'no arguments'}: {error}.",
                 self.label,
-                "A function takes the document (batch, stream) and what `with` names.",
+                "A function takes the document (or batch, or stream) and the arguments under `with`.",
             ) from None
         except ValueError:  # it does not say what it takes
             pass
@@ -114,7 +114,7 @@ class Function:
             raise UserError(
                 f"{error}{lines}",
                 f"document {document}",
-                "Mend the function; `on_error: quarantine` sets such documents aside instead.",
+                "Fix the function, or set `on_error: quarantine` to set such documents aside.",
             )
         return str(error)
 

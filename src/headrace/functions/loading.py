@@ -62,7 +62,7 @@ def load_package(entry: EntryPoint) -> Callable[..., Any]:
         raise UserError(
             f"The package's {entry.value} cannot be imported: {type(error).__name__}: {error}.",
             f"package: {entry.name}",
-            "Install it again, or another version of it.",
+            "Reinstall it, or install another version.",
         ) from None
     return found
 
@@ -86,7 +86,7 @@ def _module(name: str, path: str, data: bytes) -> ModuleType:
         raise UserError(
             f"{Path(path).name} cannot be run: {type(error).__name__}: {error}.",
             last_line(error) or path,
-            "Mend it, or install what it imports. It is run once in each worker, before the function is called.",
+            "Fix it, or install what it imports. Each worker runs the file once before calling the function.",
         ) from None
     return module
 
@@ -94,7 +94,7 @@ def _module(name: str, path: str, data: bytes) -> ModuleType:
 def _attribute(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
     found = getattr(module, name, None)
     if not callable(found):
-        raise UserError(f"There is no function {name!r}.", where, "Mend the name behind the colon.")
+        raise UserError(f"There is no function {name!r}.", where, "Fix the name after the colon.")
     called: Callable[..., Any] = found
     return called
 
@@ -135,7 +135,7 @@ class _Local(importlib.abc.MetaPathFinder):
         known = self._known.get(name)
         if known is None and name in sys.modules:
             raise UserError(
-                f"The helper {relative} has the name of an installed module.", path, "Give it another name."
+                f"The helper {relative} has the same name as an installed module.", path, "Give it another name."
             )
         if known is not None and known.path != path:
             raise UserError(

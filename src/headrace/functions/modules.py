@@ -40,7 +40,7 @@ def read_modules(file: Path) -> Files:
             raise UserError(
                 f"The code that {file.name} imports from its folder is larger than {MOST_BYTES >> 20} MiB.",
                 str(path),
-                "Install what is large as a package, or move the file into a folder with its helpers only.",
+                "Install large code as a package, or move the file into a folder that holds only its helpers.",
             )
         for module in sorted(_imported(parse(files[name], str(path)))):
             if module not in sys.stdlib_module_names:
@@ -58,7 +58,7 @@ def parse(source: bytes, name: str) -> ast.Module:
         return ast.parse(source, name)
     except SyntaxError as error:
         where = f"{name}, line {error.lineno}" if error.lineno else name
-        raise UserError(f"The file is not valid Python: {error.msg}.", where, "Mend the line.") from None
+        raise UserError(f"The file is not valid Python: {error.msg}.", where, "Fix that line.") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"The file is not valid Python: {error}.", name) from None
 
@@ -79,9 +79,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError("The file of the function does not exist.", str(path), "Mend the path.") from None
+        raise UserError("The function's file does not exist.", str(path), "Fix the path.") from None
     except OSError as error:
-        raise UserError(f"The file of the function cannot be read: {error.strerror}.", str(path)) from None
+        raise UserError(f"The function's file cannot be read: {error.strerror}.", str(path)) from None
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

@@ -24,12 +24,12 @@ def find(group: str, name: str) -> EntryPoint:
     found = {(entry.value, release(entry)): entry for entry in entry_points(group=group, name=name)}
     if not found:
         known = sorted({entry.name for entry in entry_points(group=group)})
-        mend = f"Those installed are {', '.join(known)}." if known else "Install the package that brings it."
-        raise UserError(f"No installed package has {name!r} among its {group}.", f"package: {name}", mend)
+        mend = f"Installed: {', '.join(known)}." if known else "Install the package that provides it."
+        raise UserError(f"No installed package provides {name!r} in {group}.", f"package: {name}", mend)
     if len(found) > 1:
         several = ", ".join(sorted(release for _, release in found))
         raise UserError(
-            f"Several installed packages have {name!r} among their {group}: {several}.",
+            f"Several installed packages provide {name!r} in {group}: {several}.",
             f"package: {name}",
             "Uninstall all but one.",
         )
@@ -59,7 +59,7 @@ def _tree(entry: EntryPoint) -> ast.Module | None:
     top, *rest = entry.module.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None:
-        raise UserError(f"The package has no module {entry.module}.", f"package: {entry.name}", "Install it again.")
+        raise UserError(f"The package has no module {entry.module}.", f"package: {entry.name}", "Reinstall it.")
     below = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]
     candidates = [file for path in below for file in (path / "__init__.py", path.with_suffix(".py"))]
     for file in candidates if rest else [Path(spec.origin or "")]:

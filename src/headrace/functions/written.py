@@ -20,7 +20,7 @@ from typing import Any
 
 from headrace.errors import UserError
 
-_FILE = "Write it at the top level of a file and name it `FILE:FUNCTION`."
+_FILE = "Define it at the top level of a file and name it as `FILE:FUNCTION`."
 
 
 def reference(function: Any) -> dict[str, str]:
@@ -32,15 +32,15 @@ def reference(function: Any) -> dict[str, str]:
     name, home = getattr(function, "__name__", ""), getattr(function, "__module__", "") or ""
     code = _code(function)
     if code is None:
-        raise UserError(f"{function!r} has no text in Python.", "", f"Wrap it in a function. {_FILE}")
+        raise UserError(f"{function!r} has no Python source.", "", f"Wrap it in a function. {_FILE}")
     if home == "__main__":
         return {"python": name, "code": _written(name, function)}
     path = Path(code.co_filename)
     if "." in home or not path.is_file() or getattr(sys.modules.get(home), name, None) is not function:
         raise UserError(
-            f"The function {name!r} of {home} is not at the top level of a file of its own.",
+            f"The function {name!r} of {home} is not defined at the top level of a file.",
             "",
-            "Wrap it in a function of your script, notebook or file.",
+            "Wrap it in a function in your script, notebook or file.",
         )
     return {"python": f"{path.absolute()}:{name}"}
 
@@ -77,7 +77,7 @@ def _write(name: str, value: Any, known: dict[str, Any], pieces: dict[str, str])
 def _statement(name: str, value: Any) -> str:
     if isinstance(value, ModuleType):
         if _is_own(value.__name__):
-            raise UserError(f"The function uses {value.__name__}, a module of your own.", "", _FILE)
+            raise UserError(f"The function uses your own module {value.__name__}.", "", _FILE)
         return f"import {value.__name__}" + ("" if value.__name__ == name else f" as {name}")
     home = getattr(value, "__module__", None)
     if home == "__main__" and _code(value) is not None:
@@ -92,12 +92,12 @@ def _statement(name: str, value: Any) -> str:
     called = getattr(value, "__name__", None) or getattr(value, "_name", None)
     if isinstance(home, str) and home != "__main__" and getattr(sys.modules.get(home), str(called), None) is value:
         if _is_own(home):
-            raise UserError(f"The function uses {called} of {home}, a module of your own.", "", _FILE)
+            raise UserError(f"The function uses {called} from your own module {home}.", "", _FILE)
         return f"from {home} import {called}" + ("" if called == name else f" as {name}")
     raise UserError(
-        f"The function uses {name!r}, a {type(value).__name__} that cannot be written down.",
+        f"The function uses {name!r}, a {type(value).__name__} that cannot be saved with it.",
         "",
-        f"Make it inside of the function, or in a class's `__init__`. {_FILE}",
+        f"Create it inside the function, or in a class's `__init__`. {_FILE}",
     )
 
 
@@ -121,7 +121,9 @@ def _text(name: str, value: Any) -> str:
                 if first <= code.co_firstlineno <= (node.end_lineno or first):
                     return "".join(lines[first - 1 : node.end_lineno]).rstrip()
     raise UserError(
-        f"The text of the function {name!r} is not known, or it is not at the top level of its script.", "", _FILE
+        f"The source of the function {name!r} is not available, or it is not defined at the top level of its script.",
+        "",
+        _FILE,
     )
 
 

@@ -95,9 +95,9 @@ def resolve(section: ModelSection, tokenizer_size: int | None) -> ModelConfig:
         config = ModelConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(
-            f"The model's keys do not fit its preset: {error.errors()[0]['msg']}.",
+            f"The model's keys conflict with its preset: {error.errors()[0]['msg']}.",
             "model",
-            "State the key that conflicts too.",
+            "Set the conflicting key too.",
         ) from None
     if tokenizer_size is None:
         return config
@@ -106,8 +106,8 @@ def resolve(section: ModelSection, tokenizer_size: int | None) -> ModelConfig:
         return config.model_copy(update={"vocab_size": rounded})
     if config.vocab_size < tokenizer_size:
         raise UserError(
-            f"The model has {config.vocab_size} tokens and the tokenizer {tokenizer_size}.",
+            f"The model has {config.vocab_size} tokens, but the tokenizer has {tokenizer_size}.",
             "model.vocab_size",
-            "Set `vocab_size: null` to take the tokenizer's size.",
+            "Set `vocab_size: null` to use the tokenizer's size.",
         )
     return config

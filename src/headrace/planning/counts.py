@@ -101,7 +101,7 @@ def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     tokens = round(text / _bytes_per_token(recipe, texts)) + counted
     # The user's own formats are not read for a plan: they have a size, and no documents that it knows of.
     nothing = not documents and not size
-    doubt = f"Source {name!r} has no document in what was looked at{wrong or ': it is empty'}." if nothing else ""
+    doubt = f"Source {name!r} has no documents in the sample{wrong or ': it is empty'}." if nothing else ""
     return SourceCounts(name, "estimated", len(files), expected or counted or None, text, tokens, doubt)
 
 
@@ -138,7 +138,7 @@ def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
             done += 1
     except Died as death:
         raise UserError(
-            f"Reading the file ends the process: {death}.", files[done].url, "It is damaged: mend or exclude it."
+            f"Reading the file crashes the process: {death}.", files[done].url, "It is damaged: fix or exclude it."
         ) from None
 
 

@@ -111,7 +111,7 @@ def _benchmarks(recipe: Recipe) -> list[str]:
     except UserError as error:
         if not all(source.is_counted for source in recipe.sources.values()):
             raise
-        return [f"A benchmark is not there: {error.where}."]
+        return [f"A benchmark is missing: {error.where}."]
     return []
 
 
@@ -121,7 +121,7 @@ def _vocabulary(recipe: Recipe) -> tuple[int, list[str]]:
     if tokenizer is None or tokenizer.train is not None:
         return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000, []
     if not Path(str(tokenizer.file)).exists():
-        return 32_000, [f"The tokenizer is not there: {tokenizer.file}. Its size is taken to be LLaMA's, 32,000."]
+        return 32_000, [f"The tokenizer is missing: {tokenizer.file}. Assuming LLaMA's size, 32,000."]
     from headrace.tokens.training import look_at_file
 
     return look_at_file(recipe)

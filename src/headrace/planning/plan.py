@@ -173,7 +173,7 @@ def _stage(stage: StagePlan) -> list[str]:
         f"{stage.steps:,} steps of {stage.batch:,} x {stage.sequence_length:,}"
     )
     if stage.steps < stage.rows // stage.batch:
-        head += f" ({tokens_text(stage.trained)} of them trained on)"
+        head += f" ({tokens_text(stage.trained)} trained on)"
     return [head, *table(["source", "slice", "epochs", "documents", "tokens", "share"], rows)]
 
 
@@ -194,16 +194,14 @@ def _graph(plan: Plan) -> list[str]:
     total = f"all: ~{size(plan.disk)} on disk, ~{span(plan.seconds)} {left}on {cores} like this machine's"
     if plan.parameters is not None:
         flops = sum(stage.flops or 0 for stage in plan.stages)
-        total += (
-            f"\nmodel: {tokens_text(plan.parameters)} parameters, {flops:.2g} floating-point operations of training"
-        )
+        total += f"\nmodel: {tokens_text(plan.parameters)} parameters, {flops:.2g} training FLOPs"
     return [head, *made, total]
 
 
 def _code(plan: Plan) -> list[str]:
     """The functions of the user's own, whose time nobody has measured."""
     lines = [f"  {place}: {label}, {origin}" for place, label, origin in plan.code]
-    return ["code of yours that the run will execute (its time is in none of the estimates):", *lines]
+    return ["your code that the run will execute (not included in the time estimates):", *lines]
 
 
 _UNITS_OF = {
@@ -233,11 +231,11 @@ def _arithmetic(plan: Plan) -> list[str]:
     largest = max(plan.graph, key=lambda node: node.scratch)
     memory = plan.memory
     return [
-        "arithmetic: amount / rate = core-hours; the rates are a core's as measured, see docs/planning.md",
+        "arithmetic: amount / rate = core-hours; rates are measured per core, see docs/planning.md",
         *table(["step", "amount", "rate", "core-hours", on], rows),
         *counted,
-        f"disk: ~{size(plan.disk_peak)} at once at most beside the input, of it at most {size(largest.scratch)} of "
+        f"disk: ~{size(plan.disk_peak)} at peak, not counting the input, including up to {size(largest.scratch)} of "
         f"intermediate files ({largest.name})",
         f"memory: ~{size(memory.total)} = {memory.workers + 1} processes x {size(memory.base)} + "
-        f"{size(memory.data)} for data (--memory; less is enough, more slowly)",
+        f"{size(memory.data)} for data (--memory; less works but is slower)",
     ]

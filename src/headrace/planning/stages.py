@@ -107,11 +107,13 @@ def doubts(plan: StagePlan, stage: Stage) -> list[str]:
     batches, name = plan.rows // plan.batch, f"Stage {stage.name!r}"
     said = []
     if plan.rows == 0:
-        said.append(f"{name} has {about}{plan.tokens:,} tokens, which fill no row of {plan.sequence_length:,}.")
+        said.append(f"{name} has {about}{plan.tokens:,} tokens, too few for one row of {plan.sequence_length:,}.")
     elif batches == 0 and plan.flops is not None:
-        said.append(f"{name} has {about}{plan.rows:,} rows, which fill no batch of {plan.batch:,}.")
+        said.append(f"{name} has {about}{plan.rows:,} rows, too few for one batch of {plan.batch:,}.")
     elif stage.train.steps is not None and stage.train.steps > batches and plan.flops is not None:
-        said.append(f"{name} asks for {stage.train.steps:,} steps; its sequence has {about}{batches:,} batches.")
+        said.append(
+            f"{name} asks for {stage.train.steps:,} steps, but its sequence has only {about}{batches:,} batches."
+        )
     return [*said, *repeated(stage, {share.source: share.epochs for share in plan.sources})]
 
 

@@ -69,7 +69,7 @@ def row_bytes(documents: int) -> int:
     return 4 if documents <= 1 << 32 else 8
 
 
-_READING = {"documents": "read, write", "documents-ftfy": "read, mend with ftfy, write", "syntax": "parse Python"}
+_READING = {"documents": "read, write", "documents-ftfy": "read, fix with ftfy, write", "syntax": "parse Python"}
 
 
 def _read(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> dict[str, int]:
@@ -102,7 +102,7 @@ def selection(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
     out.append(work("verdicts", "filter", "verdicts", documents))
     if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
         # At most: as if every document had a candidate.
-        out.append(work("verdicts", "verify, at most", "verify", text))
+        out.append(work("verdicts", "verify (upper bound)", "verify", text))
     return out
 
 

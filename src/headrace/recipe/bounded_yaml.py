@@ -34,9 +34,9 @@ def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise UserError(f"This is not valid YAML: {error.problem}.", place, "Mind indentation and colons.") from None
+        raise UserError(f"This is not valid YAML: {error.problem}.", place, "Check indentation and colons.") from None
     except yaml.reader.ReaderError as error:
-        what = f"This is not valid YAML: it holds the character U+{int(error.character):04X}."
+        what = f"This is not valid YAML: it contains the character U+{int(error.character):04X}."
         raise UserError(what, f"{where}, character {error.position}", "Save it as plain UTF-8 text.") from None
     except (ValueError, OverflowError) as error:  # what looks like a number or a date, and is none
         raise UserError(f"This is not valid YAML: {error}.", where, "Quote the value.") from None
@@ -68,7 +68,7 @@ class _Size:
         if id(node) in self._known:
             known = self._known[id(node)]
             if known is None:
-                raise self._refused("An alias names the section that it stands in", node)
+                raise self._refused("An alias refers to a section that contains it", node)
             return known
         if depth > DEEPEST:
             raise self._refused(f"Sections nest deeper than {DEEPEST} with aliases followed", node)
@@ -79,9 +79,9 @@ class _Size:
                 for child in item if isinstance(item, tuple) else (item,):
                     total += self.of(child, depth + 1)
         if total > MOST_NODES:
-            raise self._refused(f"It stands for more than {MOST_NODES:,} values", node)
+            raise self._refused(f"It expands to more than {MOST_NODES:,} values", node)
         self._known[id(node)] = total
         return total
 
     def _refused(self, what: str, node: yaml.Node) -> UserError:
-        return UserError(f"{what}.", f"{self._where}, line {node.start_mark.line + 1}", "Write out what is meant.")
+        return UserError(f"{what}.", f"{self._where}, line {node.start_mark.line + 1}", "Write the values out.")

@@ -85,7 +85,7 @@ class CodeFilter(Section):
     @model_validator(mode="after")
     def _ordered(self) -> CodeFilter:
         if self.data_characters is not None and not 0 <= self.data_characters[0] <= self.data_characters[1]:
-            raise wrong("data_characters is reversed", "write [fewest, most], such as [50, 5000]", "data_characters")
+            raise wrong("data_characters is reversed", "write [min, max], such as [50, 5000]", "data_characters")
         return self
 
 
@@ -105,7 +105,7 @@ class Filters(Section):
         seen: set[str] = set()
         for i, rule in enumerate(self.rules):
             if rule.name in seen or rule.name in CodeFilter.model_fields:
-                raise wrong(f"the name {rule.name!r} of the rule is taken", "give it another", f"rules.{i}.name")
+                raise wrong(f"the rule name {rule.name!r} is taken", "choose another", f"rules.{i}.name")
             seen.add(rule.name)
         return self
 
@@ -145,12 +145,10 @@ class Near(Section):
     def _fits(self) -> Near:
         if (self.bands is None) != (self.rows is None):
             missing = "rows" if self.rows is None else "bands"
-            raise wrong(
-                f"bands and rows go together, {missing} is missing", f"add {missing}, or leave both out", missing
-            )
+            raise wrong(f"bands and rows go together; {missing} is missing", f"add {missing}, or remove both", missing)
         if self.bands is not None and self.rows is not None and self.bands * self.rows > self.values:
             raise wrong(
-                f"{self.bands} bands of {self.rows} rows need {self.bands * self.rows} values, there are {self.values}",
+                f"{self.bands} bands of {self.rows} rows need {self.bands * self.rows} values; there are {self.values}",
                 "lower bands or rows, or raise values",
                 "bands",
             )
@@ -177,7 +175,7 @@ class Deduplicate(Section):
     @model_validator(mode="after")
     def _unique(self) -> Deduplicate:
         if len(set(self.priority)) < len(self.priority):
-            raise wrong("a source stands twice in the priority list", "name each source once", "priority")
+            raise wrong("a source appears twice in the priority list", "name each source once", "priority")
         return self
 
 
@@ -222,8 +220,8 @@ class Split(Section):
     def _leaves_something(self) -> Split:
         if self.validation + self.test >= 1:
             raise wrong(
-                f"validation and test take {self.validation + self.test:g} of all documents: none are left to train on",
-                "choose shares whose sum is below 1, such as 0.01",
+                f"validation and test take {self.validation + self.test:g} of all documents, leaving none to train on",
+                "choose shares that sum to less than 1, such as 0.01",
             )
         return self
 

@@ -76,13 +76,13 @@ def parse(text: str, types: Mapping[str, str]) -> Node:
         Mistake: it is not of the language, names what is not there, or mixes types.
     """
     if len(text) > MOST_CHARACTERS:
-        raise Mistake(f"the expression is longer than {MOST_CHARACTERS} characters", "make several rules of it")
+        raise Mistake(f"the expression is longer than {MOST_CHARACTERS} characters", "split it into several rules")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise Mistake(f"{text!r} is no expression: {error.msg}", f"write with {SYNTAX}") from None
+        raise Mistake(f"{text!r} is not an expression: {error.msg}", f"use {SYNTAX}") from None
     except (ValueError, RecursionError, MemoryError):
-        raise Mistake("the expression cannot be parsed", f"write with {SYNTAX}") from None
+        raise Mistake("the expression cannot be parsed", f"use {SYNTAX}") from None
     node = _Parser(types).parse(tree)
     if node.type != "bool":
         raise Mistake(f"{text!r} is {_KINDS[node.type]}, not true or false", "compare it, as in `words > 100`")
@@ -104,7 +104,7 @@ class _Parser:
     def parse(self, node: ast.expr) -> Node:
         self._depth += 1
         if self._depth > MOST_DEPTH:
-            raise Mistake("the expression is nested too deeply", "make several rules of it")
+            raise Mistake("the expression is nested too deeply", "split it into several rules")
         made = self._parse(node)
         self._depth -= 1
         return made
@@ -137,36 +137,38 @@ class _Parser:
             case ast.Call():
                 return self._call(node)
             case _:
-                raise Mistake(f"{ast.unparse(node)!r} is not of the language of rules", f"write with {SYNTAX}")
+                raise Mistake(f"{ast.unparse(node)!r} is not supported in rules", f"use {SYNTAX}")
 
     def _column(self, name: str) -> Column:
         if name not in self._types:
             if name == "text":
-                raise Mistake("rules do not read texts", "write a measure that does, and speak of its value")
+                raise Mistake("rules cannot read texts", "write a measure that does, and use its value")
             known = ", ".join(self._types)
-            raise Mistake(f"there is no measure or column {name!r}", suggest(name, self._types) or f"there are {known}")
+            raise Mistake(
+                f"there is no measure or column {name!r}", suggest(name, self._types) or f"known names: {known}"
+            )
         return Column(name, self._types[name])
 
     def _several(self, items: list[ast.expr]) -> Literal:
         values = [self.parse(item) for item in items]
         kinds = {_family(value.type) for value in values}
         if not values or not all(isinstance(value, Literal) for value in values) or len(kinds) > 1 or "null" in kinds:
-            raise Mistake("a list holds plain values of one type", "write for example `['python', 'c']`")
+            raise Mistake("a list must contain plain values of one type", "write a list such as `['python', 'c']`")
         kind = "float" if any(value.type == "float" for value in values) else values[0].type
         return Literal(tuple(value.value for value in values if isinstance(value, Literal)), f"list of {kind}")
 
     def _typed(self, node: ast.expr, wanted: str, what: str) -> Node:
         made = self.parse(node)
         if _family(made.type) != wanted:
-            needs = {"bool": "what is true or false", "number": "numbers", "text": "text"}[wanted]
-            raise Mistake(f"`{what}` needs {needs}, and {ast.unparse(node)!r} is {_kind(made.type)}")
+            needs = {"bool": "true or false", "number": "numbers", "text": "text"}[wanted]
+            raise Mistake(f"`{what}` needs {needs}, but {ast.unparse(node)!r} is {_kind(made.type)}")
         return made
 
     def _compared(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Node:
         if isinstance(operator, ast.Is | ast.IsNot):
             value, none = self.parse(left), self.parse(right)
             if none.type != "null" or not isinstance(value, Column | Call):
-                raise Mistake("`is` compares a measure or column with None only", "write `==`, or `x is None`")
+                raise Mistake("`is` only compares a measure or column with None", "write `==`, or `x is None`")
             missing = Call("is_null", (value,), "bool")
             return missing if isinstance(operator, ast.Is) else Call("not", (missing,), "bool")
         if isinstance(operator, ast.In | ast.NotIn):
@@ -177,8 +179,8 @@ class _Parser:
             raise Mistake("nothing is equal to None", f"write `{ast.unparse(left)} is None`")
         if _family(a.type) != _family(b.type):
             raise Mistake(
-                f"{ast.unparse(left)!r} is {_kind(a.type)} and {ast.unparse(right)!r} is {_kind(b.type)}",
-                "compare what is of one type",
+                f"{ast.unparse(left)!r} is {_kind(a.type)}, but {ast.unparse(right)!r} is {_kind(b.type)}",
+                "compare values of the same type",
             )
         if type(operator) in _ORDER and _family(a.type) not in ("number", "text"):
             raise Mistake(f"{_kind(a.type)} has no order", "write `==` or `!=`")
@@ -188,20 +190,23 @@ class _Parser:
         item, whole = self.parse(left), self.parse(right)
         if whole.type.startswith("list of "):
             if _family(whole.type.removeprefix("list of ")) != _family(item.type):
-                raise Mistake(f"{ast.unparse(left)!r} is {_kind(item.type)}, the items of the list are not")
+                raise Mistake(f"{ast.unparse(left)!r} is {_kind(item.type)}, but the items of the list are not")
             return Call("is_in", (item, whole), "bool")
         if whole.type == "str" and item.type == "str" and isinstance(item, Literal):
             return Call("contains", (whole, item), "bool")
-        raise Mistake("`in` needs a list, or plain text in text", "write `language in ['c', 'c++']` or `'a' in path`")
+        raise Mistake(
+            "`in` needs a list, or plain text on the left and text on the right",
+            "write `language in ['c', 'c++']` or `'a' in path`",
+        )
 
     def _call(self, node: ast.Call) -> Node:
         spelt = ast.unparse(node)
         if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
-            raise Mistake(f"{spelt!r} has arguments by name", f"write with {SYNTAX}")
+            raise Mistake(f"{spelt!r} has keyword arguments", f"use {SYNTAX}")
         if isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS:
             name, arguments = node.func.attr, [node.func.value, *node.args]
             if len(node.args) != _METHODS[name]:
-                raise Mistake(f"{spelt!r} has another number of arguments", f"write with {SYNTAX}")
+                raise Mistake(f"{spelt!r} has the wrong number of arguments", f"use {SYNTAX}")
             subject = self._typed(arguments[0], "text", name)
             if not node.args:
                 return Call(name, (subject,), "str")
@@ -209,7 +214,7 @@ class _Parser:
         if isinstance(node.func, ast.Name) and node.func.id in ("len", "abs", "matches"):
             name = node.func.id
             if len(node.args) != (2 if name == "matches" else 1):
-                raise Mistake(f"{spelt!r} has another number of arguments", f"write with {SYNTAX}")
+                raise Mistake(f"{spelt!r} has the wrong number of arguments", f"use {SYNTAX}")
             if name == "abs":
                 return Call("abs", (self._typed(node.args[0], "number", name),), "float")
             subject = self._typed(node.args[0], "text", name)
@@ -218,7 +223,7 @@ class _Parser:
             pattern = self._plain_text(node.args[1], name)
             _check_regex(str(pattern.value))
             return Call("matches", (subject, pattern), "bool")
-        raise Mistake(f"{ast.unparse(node.func)!r} is no function of the language of rules", f"write with {SYNTAX}")
+        raise Mistake(f"{ast.unparse(node.func)!r} is not a function that rules support", f"use {SYNTAX}")
 
     def _plain_text(self, node: ast.expr, what: str) -> Literal:
         made = self._typed(node, "text", what)
@@ -234,7 +239,7 @@ def _literal(value: Any) -> Literal:
         return Literal(value, type(value).__name__)
     if isinstance(value, int) and -(2**63) < value < 2**63:
         return Literal(value, "int")
-    raise Mistake(f"{str(value)[:40]} is no number, text, True, False or None that a column can hold")
+    raise Mistake(f"{str(value)[:40]} is not a number, text, True, False or None that a column can hold")
 
 
 def _joined(operation: str, values: list[Node]) -> Node:
@@ -261,4 +266,4 @@ def _check_regex(pattern: str) -> None:
         pc.match_substring_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
         reason = str(error).partition(": ")[2] or str(error)
-        raise Mistake(f"{pattern!r} is no regular expression: {reason}", "write it in RE2's syntax") from None
+        raise Mistake(f"{pattern!r} is not a regular expression: {reason}", "use RE2 syntax") from None

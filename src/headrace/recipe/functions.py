@@ -60,13 +60,13 @@ class FunctionSection(Section):
         if isinstance(data, cls):
             return data
         if not isinstance(data, dict):
-            raise wrong(f"{data!r} is no function", "write `{python: FILE:FUNCTION}`")
+            raise wrong(f"{data!r} is not a function", "write `{python: FILE:FUNCTION}`")
         if callable(data.get("python")):
             data = {**data, **_from_python(data["python"])}
         ways = [key for key in ("python", "package") if isinstance(data.get(key), str)]
         if len(ways) != 1:
-            mend = "write `python: FILE:FUNCTION`, or `package: NAME` for one that an installed package brings"
-            raise wrong("a function has its code in one place" if ways else "the function has no code", mend)
+            mend = "write `python: FILE:FUNCTION`, or `package: NAME` for one from an installed package"
+            raise wrong("the function has its code in two places" if ways else "the function has no code", mend)
         _check_parameters(data.get("with", {}))
         if data.get("digest") is not None and not cls._lacks(data):
             return data
@@ -165,9 +165,9 @@ def read_copy(function: FunctionSection, run: Path) -> modules.Files:
 def _same(digest: str, function: FunctionSection, where: str) -> None:
     if digest != function.digest:
         raise UserError(
-            f"The code of {function.label} is not that which the recipe was read with.",
+            f"The code of {function.label} has changed since the recipe was read.",
             where,
-            "Run again, without the `digest` if the recipe states it: what depends on the code is redone.",
+            "Run again, without `digest` if the recipe sets it: only what depends on the code is redone.",
         )
 
 
@@ -189,12 +189,12 @@ def _code(group: str, data: dict[str, Any]) -> tuple[str, Signature | None]:
     else:
         path, colon, name = python.rpartition(":")
         if not colon or not path.endswith(".py") or "://" in path:
-            raise UserError(f"{python!r} is no FILE:FUNCTION.", "", "Write for example `measures.py:fertility`.")
+            raise UserError(f"{python!r} is not FILE:FUNCTION.", "", "Write a value such as `measures.py:fertility`.")
         where = path
         files = modules.read_modules(Path(path).absolute())
     known = signatures(modules.parse(next(iter(files.values())), where))
     if name not in known:
-        mend = suggest(name, known) or f"Those at its top level are {', '.join(known) or 'none'}."
+        mend = suggest(name, known) or f"At its top level: {', '.join(known) or 'none'}."
         raise UserError(f"There is no function or class {name!r} in the file.", where, mend)
     return modules.digest_of(files), known[name]
 
@@ -211,13 +211,15 @@ def _check_parameters(parameters: Any) -> None:
         return
     for name in parameters:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-            raise wrong(f"{name!r} is no name of a parameter", "write `with: {level: 2}`", "with")
+            raise wrong(f"{name!r} is not a parameter name", "write `with: {level: 2}`", "with")
     try:
         same = orjson.loads(orjson.dumps(parameters)) == parameters
     except TypeError:
         same = False
     if not same:
-        raise wrong("a parameter is no plain value", "use text, numbers, true, false, null, lists and mappings", "with")
+        raise wrong(
+            "a parameter is not a plain value", "use text, numbers, true, false, null, lists and mappings", "with"
+        )
 
 
 class Reader(FunctionSection):
@@ -267,7 +269,7 @@ class Measure(FunctionSection):
             return {}
         if signature is None or signature.returns is None:
             raise wrong(
-                "the function does not say of what type its values are",
+                "the function does not declare the type of its values",
                 "annotate it, as in `def fertility(document) -> float:`, or add `type: float`",
                 "type",
             )
@@ -276,7 +278,7 @@ class Measure(FunctionSection):
 
 def _named(name: str) -> str:
     if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii():
-        raise wrong(f"{name!r} is no name that a rule can use", "use letters, digits and _, beginning with a letter")
+        raise wrong(f"rules cannot use the name {name!r}", "use letters, digits and _, starting with a letter")
     return name
 
 

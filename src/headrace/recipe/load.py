@@ -73,7 +73,7 @@ def with_filters(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Rec
     for function in functions:
         name = getattr(function, "__name__", "")
         if name in measures:
-            raise UserError(f"There is a measure {name!r} already.", f"measures.{name}", "Rename the function.")
+            raise UserError(f"There is already a measure {name!r}.", f"measures.{name}", "Rename the function.")
         measures[name] = {"python": function, "type": "bool"}
         rules.append({"keep": name, "name": name})
     filters = {**data.get("filters", {}), "rules": rules}
@@ -122,9 +122,9 @@ def load_sealed(path: Path) -> Recipe:
         raise UserError(f"The run's recipe cannot be read: {error.strerror}.", str(path), "Run it again.") from None
     if seal != f"{xxhash.xxh3_128_hexdigest(text)}\n".encode():
         raise UserError(
-            "The recipe that the run keeps is not as it was written.",
+            "The run's copy of the recipe has changed since it was written.",
             str(path),
-            "Run your own recipe again with the same --out: that writes it anew, and nothing else.",
+            "Run your own recipe again with the same --out: that rewrites it and nothing else.",
         )
     return load_recipe(path)
 
@@ -145,31 +145,33 @@ def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[st
     path = path.resolve()
     if path in chain:
         raise UserError(
-            "A recipe extends itself.", " -> ".join(str(link) for link in (*chain, path)), "Break the circle."
+            "A recipe extends itself.",
+            " -> ".join(str(link) for link in (*chain, path)),
+            "Remove one of these `extends`.",
         )
     try:
         with open(path, "rb") as file:
             held = file.read(MOST_BYTES + 1)
         if len(held) > MOST_BYTES:
             what = f"The recipe has more than {MOST_BYTES / 1e6:g} MB."
-            raise UserError(what, str(path), "Name a recipe; data files stand in it, under `sources`.")
+            raise UserError(what, str(path), "Give a recipe; data files belong in it, under `sources`.")
         text = held.decode("utf-8")
     except FileNotFoundError:
         raise UserError(
-            "The recipe does not exist.", str(path), "Check the path, or write a first recipe with `headrace init`."
+            "The recipe does not exist.", str(path), "Check the path, or create a recipe with `headrace init`."
         ) from None
     except UnicodeDecodeError as error:
         raise UserError("The recipe is not UTF-8 text.", f"{path}, byte {error.start}", "Save it as UTF-8.") from None
     except OSError as error:
         raise UserError(
-            f"The recipe cannot be read: {error.strerror}.", str(path), "Name a readable YAML file."
+            f"The recipe cannot be read: {error.strerror}.", str(path), "Give a readable YAML file."
         ) from None
     try:
         data = _parse(text, str(path), origins)
     except UserError as error:
         if path.suffix in (".yaml", ".yml"):
             raise
-        raise UserError(error.what, error.where, "Is it a recipe? Data files stand in one, under `sources`.") from None
+        raise UserError(error.what, error.where, "Is it a recipe? Data files belong in one, under `sources`.") from None
     return _extend(paths.anchor(data, path.parent), path.parent, origins, (*chain, path))
 
 
@@ -180,11 +182,11 @@ def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tu
     data = dict(data)
     base = data.pop("extends")
     if not isinstance(base, str):
-        raise UserError("`extends` names a preset or a file.", "extends", f"Write one of {', '.join(presets())}.")
+        raise UserError("`extends` must name a preset or a file.", "extends", f"Write one of {', '.join(presets())}.")
     if base.endswith((".yaml", ".yml")):
         return merge(_read(folder / base, origins, chain), data, Recipe)
     if base not in presets():
-        mend = suggest(base, presets()) or f"The presets are {', '.join(presets())}; a file's name ends in .yaml."
+        mend = suggest(base, presets()) or f"The presets are {', '.join(presets())}; a file name ends in .yaml."
         raise UserError(f"There is no preset {base!r}.", "extends", mend)
     return merge(_extend(_parse(preset_text(base), f"preset {base}", origins), folder, origins, chain), data, Recipe)
 
@@ -194,7 +196,7 @@ def _parse(text: str, name: str, origins: list[Origin]) -> dict[str, Any]:
     node, data = parse(text, name)
     if not isinstance(data, dict):
         what = "The recipe is empty." if data is None else "A recipe is a mapping of keys to values."
-        raise UserError(what, name, "Begin with `name:` and `sources:`, or write a first recipe with `headrace init`.")
+        raise UserError(what, name, "Start with `name:` and `sources:`, or create a recipe with `headrace init`.")
     lines: dict[tuple[str | int, ...], int] = {}
     for place, line in _lines(node, (), name):
         lines[place] = line
@@ -212,7 +214,7 @@ def _lines(
             text, line = str(key.value), key.start_mark.line + 1
             if text in seen:
                 raise UserError(
-                    f"The key {text!r} stands twice.", f"{name}, lines {seen[text]} and {line}", "Keep one of them."
+                    f"The key {text!r} appears twice.", f"{name}, lines {seen[text]} and {line}", "Keep one of them."
                 )
             seen[text] = line
             yield (*place, text), line
@@ -229,7 +231,7 @@ def _override(override: str) -> tuple[list[str], Any]:
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise UserError(
-            "An override is KEY=VALUE.", f"--set {override}", "Write for example --set split.validation=0.02."
+            "An override must be KEY=VALUE.", f"--set {override}", "Write it like --set split.validation=0.02."
         )
     if len(keys) > DEEPEST:
         raise UserError(f"No key has more than {DEEPEST} parts.", f"--set {dotted[:40]}...", "Shorten the key.")

@@ -77,27 +77,29 @@ def _mistake(
         mend = suggest(str(place[-1]), known) or (f"the keys here are {', '.join(known)}" if known else "")
         return f"unknown key {str(place[-1])!r}", where, mend
     if kind == "missing" and isinstance(place[-1], int):
-        return f"item {place[-1] + 1} of the list is missing", where, "give as many as stand in docs/recipe.md"
+        return f"item {place[-1] + 1} of the list is missing", where, "see docs/recipe.md for how many it needs"
     if kind == "missing":
         return f"the key {str(place[-1])!r} is missing", where, f"add `{place[-1]}:`"
     if kind == "literal_error":
         allowed = [word.strip("'\"") for word in context["expected"].replace(" or ", ", ").split(", ")]
         guess = suggest(str(detail["input"]), allowed)
         return (
-            f"{_shown(detail['input'])} is not possible here",
+            f"{_shown(detail['input'])} is not allowed here",
             where,
             f"{guess} Use {', '.join(allowed)}".strip(),
         )
     if kind in _SECTION:
         section = section_at(Recipe, place)
-        what = "the section is empty" if detail["input"] is None else f"{_shown(detail['input'])} is no section of keys"
+        what = (
+            "the section is empty" if detail["input"] is None else f"{_shown(detail['input'])} is not a section of keys"
+        )
         keys = ", ".join(field.alias or name for name, field in section.model_fields.items()) if section else ""
         return what, where, f"its keys are {keys}" if keys else "write names, each with a section of keys"
     if kind == "string_pattern_mismatch":
         return (
-            f"{_shown(detail['input'])} is no name",
+            f"{_shown(detail['input'])} is not a valid name",
             where,
-            "use letters, digits, _ and -, at most 64, beginning with a letter or digit",
+            "use letters, digits, _ and -, at most 64, starting with a letter or digit",
         )
     return _unfit(kind, detail["input"], context), where, _remedy(kind, context)
 
@@ -105,7 +107,7 @@ def _mistake(
 # What pydantic calls a value of the wrong type, in a recipe's words: what it is not, and what to write.
 _SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type", "dataclass_type")
 _TYPES = {
-    "string": ("text", "write text, in quotes where it looks like something else"),
+    "string": ("text", "write text, in quotes if it looks like something else"),
     "int": ("a whole number", "write a whole number, such as 8"),
     "float": ("a number", "write a number, such as 0.5"),
     "finite": ("a number", "write a number, such as 0.5"),
@@ -129,10 +131,12 @@ def _unfit(kind: str, value: Any, context: dict[str, Any]) -> str:
     if kind == "string_too_short":
         return "the text is empty"
     if kind in ("too_short", "too_long"):
-        return "there is no entry" if context["actual_length"] == 0 else f"there are {context['actual_length']} entries"
+        return (
+            "there are no entries" if context["actual_length"] == 0 else f"there are {context['actual_length']} entries"
+        )
     if kind == "int_parsing_size":
         return "the number is too large"
-    return f"{_shown(value)} is not {_TYPES.get(kind.partition('_')[0], ('possible here', ''))[0]}"
+    return f"{_shown(value)} is not {_TYPES.get(kind.partition('_')[0], ('allowed here', ''))[0]}"
 
 
 def _remedy(kind: str, context: dict[str, Any]) -> str:
@@ -141,10 +145,10 @@ def _remedy(kind: str, context: dict[str, Any]) -> str:
         key, words = _LIMITS[kind]
         return f"write a number {'of ' if words.startswith('at') else ''}{words} {context[key]}"
     if kind == "string_too_short":
-        return "write some text, or leave the key out"
+        return "write some text, or remove the key"
     if kind in ("too_short", "too_long"):
         return f"give at least {context['min_length']}" if kind == "too_short" else f"give {context['max_length']}"
-    return _TYPES.get(kind.partition("_")[0], ("", "see docs/recipe.md for what stands here"))[1]
+    return _TYPES.get(kind.partition("_")[0], ("", "see docs/recipe.md for what belongs here"))[1]
 
 
 def _shown(value: Any) -> str:

@@ -104,6 +104,6 @@ def _put(tree: Any, keys: list[str], value: Any, override: str) -> Any:
         index = names.index(head) if head in names else int(head) if head.isdigit() else len(tree)
         if index >= len(tree):
             known = ", ".join(str(name if name is not None else i) for i, name in enumerate(names))
-            raise UserError(f"There is no item {head!r} in the list.", override, f"The items are {known}.")
+            raise UserError(f"The list has no item {head!r}.", override, f"The items are {known}.")
         return [_put(item, rest, value, override) if i == index else item for i, item in enumerate(tree)]
-    raise UserError(f"{head!r} cannot be set inside {tree!r}, which is no section.", override, "Shorten the key.")
+    raise UserError(f"{head!r} cannot be set inside {tree!r}, which is not a section.", override, "Shorten the key.")

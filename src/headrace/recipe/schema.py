@@ -142,7 +142,7 @@ class Recipe(Section):
         for key in data["defaults"]:
             if key not in Stage.model_fields or key in ("name", "sources"):
                 allowed = ", ".join(name for name in Stage.model_fields if name not in ("name", "sources"))
-                raise wrong(f"{key!r} is no key that stages share", f"use one of {allowed}", f"defaults.{key}")
+                raise wrong(f"{key!r} is not a key that stages share", f"use one of {allowed}", f"defaults.{key}")
         stages = data.get("stages")
         if isinstance(stages, list | tuple):
             merged = [merge(data["defaults"], stage, Stage) if isinstance(stage, dict) else stage for stage in stages]
@@ -169,7 +169,7 @@ class Recipe(Section):
             if name not in self.sources:
                 raise wrong(f"there is no source {name!r}", f"the sources are {', '.join(self.sources)}", place)
             if place.startswith("documents.map") and self.sources[name].is_chat:
-                raise wrong(f"the turns of the conversations of {name!r} are not text to be changed", "", place)
+                raise wrong(f"maps cannot change the conversations of {name!r}", "remove it here", place)
         return self
 
     @model_validator(mode="after")
@@ -196,11 +196,11 @@ class Recipe(Section):
         for i, stage in enumerate(self.stages):
             if stage.name in seen or stage.name in RESERVED:
                 twice = f"two stages are called {stage.name!r}"
-                what = twice if stage.name in seen else f"a stage cannot be called {stage.name!r}, which has a meaning"
+                what = twice if stage.name in seen else f"a stage cannot be called {stage.name!r}, a reserved name"
                 raise wrong(what, "give every stage its own name", f"stages.{i}.name")
             if stage.start is not None and stage.start not in (*seen, "scratch"):
                 raise wrong(
-                    f"stage {stage.name!r} starts from {stage.start!r}, which is no earlier stage",
+                    f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage",
                     f"use one of {', '.join([*seen, 'scratch'])}",
                     f"stages.{i}.start",
                 )
@@ -210,13 +210,13 @@ class Recipe(Section):
                     continue
                 if take.fim is not None:
                     raise wrong(
-                        f"source {name!r} is made of conversations, which fill-in-the-middle would tear apart",
-                        "leave `fim` out for it",
+                        f"source {name!r} contains conversations, which fill-in-the-middle would tear apart",
+                        "remove `fim` for it",
                         f"stages.{i}.sources.{name}.fim",
                     )
                 if stage.chat is None:
                     raise wrong(
-                        f"source {name!r} is made of conversations, and the stage names no template for them",
+                        f"source {name!r} contains conversations, but the stage has no chat template",
                         "add `chat: chatml` or `chat: crystalchat` to the stage",
                         f"stages.{i}.chat",
                     )
@@ -226,9 +226,7 @@ class Recipe(Section):
     def _rules_speak_of_what_there_is(self) -> Recipe:
         for name in self.measures:
             if name in (*DOCUMENT, *MEASURES, "text", "meta", "error", "limit"):
-                raise wrong(
-                    f"the name {name!r} has a meaning already", "call the measure otherwise", f"measures.{name}"
-                )
+                raise wrong(f"the name {name!r} is already taken", "rename the measure", f"measures.{name}")
         for i, rule in enumerate(self.filters.rules):
             try:
                 self.expression(rule)

@@ -113,12 +113,12 @@ class Source(Section):
         kinds = {self.format_of(files) in CHAT_FORMATS for files in self.files}
         if len(kinds) > 1:
             raise wrong(
-                "a source holds either conversations or plain documents, this one has both",
-                "make two sources of it",
+                "a source contains either conversations or plain documents, but this one has both",
+                "split it into two sources",
                 "files",
             )
         if self.limit == 0:
-            raise wrong("a limit of 0 bytes takes nothing", "leave the source out, or raise the limit", "limit")
+            raise wrong("a limit of 0 bytes reads nothing", "remove the source, or raise the limit", "limit")
         return self
 
 

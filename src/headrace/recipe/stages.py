@@ -87,10 +87,10 @@ class TokenizerConfig(Section):
         if (self.train is None) == (self.file is None):
             raise wrong(
                 "a tokenizer is either trained or read from a file",
-                "give one of `train: {vocab_size: 32000}` and `file: tokenizer.json`",
+                "set one of `train: {vocab_size: 32000}` and `file: tokenizer.json`",
             )
         if self.train is not None and self.loses:
-            raise wrong("a tokenizer trained here loses nothing", "leave `loses` out", "loses")
+            raise wrong("a tokenizer trained here loses nothing", "remove `loses`", "loses")
         return self
 
 
@@ -152,11 +152,11 @@ class StageSource(Section):
             value = getattr(self, key)
             if value is not None and value <= 0:
                 raise wrong(
-                    f"{key} is {value:g}, it must be above 0", "leave the source out of the stage to take nothing", key
+                    f"{key} is {value:g} but must be above 0", "to take nothing, remove the source from the stage", key
                 )
         if self.epochs is not None and self.epochs > 65_535:
             # Segments store the epoch as uint16.
-            raise wrong(f"{self.epochs:g} epochs are more than 65,535", "write fewer epochs", "epochs")
+            raise wrong(f"{self.epochs:g} epochs is more than 65,535", "write fewer epochs", "epochs")
         return self
 
 
@@ -211,13 +211,13 @@ class Stage(Section):
             other = next(name for name in self.sources if name not in weighted)
             raise wrong(
                 f"source {weighted[0]!r} has a weight but {other!r} has none",
-                "give every source of a stage a weight, or every one epochs",
+                "give every source of the stage a weight, or give every one epochs",
                 f"sources.{other}",
             )
         if self.tokens is not None and not weighted:
             raise wrong(
                 "the stage has a token total but its sources have epochs",
-                "give the sources weights, or leave `tokens` out",
+                "give the sources weights, or remove `tokens`",
                 "tokens",
             )
         if self.tokens is not None and self.tokens < self.sequence_length:

@@ -24,8 +24,10 @@ def write_starter(folder: Path) -> Path:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        what = "There is a recipe already." if path.exists() else "The folder's name is taken by a file."
-        raise UserError(what, str(path), "Move it away, or name another folder: headrace init DIR.") from None
+        what = "There is already a recipe here." if path.exists() else "A file already has the folder's name."
+        raise UserError(what, str(path), "Move it, or choose another folder: headrace init DIR.") from None
     except OSError as error:
-        raise UserError(f"The recipe cannot be written: {error.strerror}.", str(path), "Name another folder.") from None
+        raise UserError(
+            f"The recipe cannot be written: {error.strerror}.", str(path), "Choose another folder."
+        ) from None
     return path

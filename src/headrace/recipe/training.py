@@ -31,7 +31,9 @@ class OptimizerSection(Section):
     @model_validator(mode="after")
     def _betas_below_one(self) -> OptimizerSection:
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise wrong(f"betas {list(self.betas)} are not from 0 to below 1", "write for example [0.9, 0.95]", "betas")
+            raise wrong(
+                f"betas {list(self.betas)} must be at least 0 and below 1", "write values such as [0.9, 0.95]", "betas"
+            )
         return self
 
 
@@ -73,9 +75,9 @@ class ScheduleSection(Section):
     @model_validator(mode="after")
     def _pieces_belong_to_their_shape(self) -> ScheduleSection:
         if (self.shape == "pieces") != bool(self.pieces):
-            raise wrong("`pieces` and `shape: pieces` belong together", "give both, or neither", "pieces")
+            raise wrong("`pieces` and `shape: pieces` belong together", "set both, or neither", "pieces")
         if self.shape == "pieces" and self.model_fields_set & {"warmup", "decay", "end"}:
-            raise wrong("`shape: pieces` states every rate itself", "leave out warmup, decay and end")
+            raise wrong("`shape: pieces` sets every rate itself", "remove warmup, decay and end")
         return self
 
 
@@ -171,5 +173,5 @@ class TrainSection(Section):
                 "micro_batch",
             )
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
-            raise wrong("`schedule: pieces` states every rate itself", "leave out optimizer.learning_rate")
+            raise wrong("`schedule: pieces` sets every rate itself", "remove optimizer.learning_rate")
         return self

@@ -64,7 +64,7 @@ def _compared(rates: Rates, sources: list[SourceFacts]) -> Iterator[tuple[str, s
     if rates.tokens_per_byte is not None and all(source.tokens is not None for source in sources):
         tokens = sum(source.tokens or 0 for source in sources)
         text = sum(source.stored_bytes or 0 for source in sources)
-        yield "tokens_per_byte", "tokens to a byte of text", tokens, text, rates.tokens_per_byte
+        yield "tokens_per_byte", "tokens per byte of text", tokens, text, rates.tokens_per_byte
 
 
 def _percent(share: float) -> str:

@@ -22,8 +22,8 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def page(facts: RunFacts) -> str:
     """The whole page as HTML."""
     sections = [
-        ("sources", "What went in", went_in(facts)),
-        ("departures", "Not as the recipe expects", _departures(facts)),
+        ("sources", "Input", went_in(facts)),
+        ("departures", "Departures from expectations", _departures(facts)),
         ("removed", "What was removed, and why", removed(facts)),
         ("lengths", "Lengths before and after cleaning", lengths(facts)),
         ("splits", "Splits", splits(facts)),
@@ -31,7 +31,7 @@ def page(facts: RunFacts) -> str:
         ("training", "Training", training(facts)),
         ("samples", "Samples", samples(facts)),
         ("work", "Time and memory", work(facts)),
-        ("recipe", "Recipe", details("The recipe as resolved", element("pre", facts.recipe, class_="text"))),
+        ("recipe", "Recipe", details("Resolved recipe", element("pre", facts.recipe, class_="text"))),
     ]
     present = [(name, title, body) for name, title, body in sections if body is not None]
     nav = element("nav", [element("a", title, href=f"#{name}") for name, title, _ in present], aria_label="Sections")
@@ -43,7 +43,7 @@ def page(facts: RunFacts) -> str:
         element("main", [element("section", element("h2", title), part, id=name) for name, title, part in present]),
         element(
             "footer",
-            f"Made by headrace from {facts.run}. Every figure was measured in this run, or is said to be an estimate.",
+            f"Built by headrace from {facts.run}. Every figure was measured in this run or is labeled an estimate.",
         ),
     )
     head = element(
@@ -95,9 +95,9 @@ def _tiles(facts: RunFacts) -> Markup:
         tiles.append(("tokens trained on", short(sum(t.tokens for t in trained)), counted(steps, "step")))
         first, last = trained[0].first, trained[-1].last
         if first is not None and last is not None:
-            tiles.append(("training loss", f"{first:.2f} → {last:.2f}", "first step, end of the last stage"))
+            tiles.append(("training loss", f"{first:.2f} → {last:.2f}", "first step → end of last stage"))
     if facts.making is not None:
-        tiles.append(("time", duration(facts.making), "to make all artifacts"))
+        tiles.append(("time", duration(facts.making), "to build all artifacts"))
     drawn = [
         element(
             "div", element("dt", name), element("dd", value, element("small", note) if note else None), class_="tile"

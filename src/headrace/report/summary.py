@@ -135,7 +135,7 @@ def corpus_lines(sources: list[SourceFacts], width: int = WIDTH) -> list[str]:
     lines = _wrapped(head, parts, width)
     if any(s.lost_rows or s.lost_bytes for s in sources):
         gone = lost(sum(s.lost_rows for s in sources), sum(s.lost_bytes for s in sources))
-        lines.append(f"  beside these, {gone} lost in damaged files")
+        lines.append(f"  plus {gone} lost in damaged files")
     columns: dict[str, list[int]] = {"read": [s.read for s in sources]}
     columns |= {"kept": [s.kept or 0 for s in sources]} if judged else {"documents": [s.documents for s in sources]}
     columns |= {"quarantined": [s.quarantined for s in sources]} if quarantined else {}
@@ -155,7 +155,7 @@ def departure_lines(departures: list[str], width: int = WIDTH) -> list[str]:
     if not departures:
         return []
     lines = (wrap(text, width, initial_indent="  ", subsequent_indent="    ") for text in departures)
-    return ["Not as the recipe expects", *(line for some in lines for line in some)]
+    return ["Departures from the recipe's expectations", *(line for some in lines for line in some)]
 
 
 def _stages(facts: RunFacts, width: int) -> list[str]:
@@ -200,7 +200,7 @@ def _losses(facts: RunFacts, width: int) -> list[str]:
         cells = (f"{points[0][1]:.2f} → {points[-1][1]:.2f}" if points else "–" for points in held)
         columns.append([stage, whole(t.steps), loss, *cells])
     rows = list(zip(["", "steps", "training", *(f"held-out {name}" for name in names)], *columns, strict=True))
-    return ["Loss in nats per token, at the start → end of each stage", *_grid(rows, width)]
+    return ["Loss in nats per token, start → end of each stage", *_grid(rows, width)]
 
 
 def _samples(facts: RunFacts, width: int) -> list[str]:
@@ -244,10 +244,10 @@ def _visible_lines(text: str) -> list[str]:
 def _end(facts: RunFacts) -> list[str]:
     said = []
     if facts.making is not None:
-        said.append(f"Time: {duration(facts.making)} to make all artifacts")
+        said.append(f"Time: {duration(facts.making)} to build all artifacts")
     peak = max((work.peak or 0 for work in facts.work), default=0)
     if peak:
-        said.append(f"peak memory of a worker: {size(peak)}")
+        said.append(f"peak memory per worker: {size(peak)}")
     lines = ["; ".join(said)] if said else []
     if facts.report is not None:
         lines.append(f"Report: {facts.report}")

@@ -147,7 +147,9 @@ def _said(data: bytes, turns: list[Turn] | None) -> list[_Said] | None:
     for turn in turns:
         role, content = turn["role"], text[turn["start"] : turn["end"]]
         if role not in ("system", "user", "assistant"):
-            raise UserError(f"A conversation has a turn by {role!r}.", "turns", "Roles are system, user and assistant.")
+            raise UserError(
+                f"A conversation has a turn with the role {role!r}.", "turns", "Roles are system, user and assistant."
+            )
         said.append(_Said(role, content, turn.get("loss", role == "assistant") and bool(content.strip())))
     return said
 

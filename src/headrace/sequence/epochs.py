@@ -143,7 +143,7 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
             raise UserError(
                 f"Source {name!r} has no tokens for stage {stage.name!r}.",
                 where,
-                "See `headrace status` for what was read and removed; leave the source out of the stage, or mend it.",
+                "Check `headrace status` for what was read and removed; fix the source, or remove it from the stage.",
             )
         if name in weights and stage.tokens is not None:
             share = stage.tokens * weights[name] / whole
@@ -153,9 +153,9 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
             epochs = 1.0 if take.epochs is None else take.epochs
         if not 0 < epochs <= MOST_EPOCHS:
             raise UserError(
-                f"{epochs:g} epochs of source {name!r} cannot be taken.",
+                f"Source {name!r} cannot have {epochs:g} epochs.",
                 where,
-                f"Epochs lie above 0 and not above {MOST_EPOCHS}: change `epochs`, or `weight` and `tokens`.",
+                f"Epochs must be above 0 and at most {MOST_EPOCHS}: change `epochs`, or `weight` and `tokens`.",
             )
         times = (high - low) * epochs
         resolved.append(
@@ -178,8 +178,8 @@ def repeated(stage: Stage, epochs: Mapping[str, float]) -> Iterator[str]:
             times = f"{passes:.3g}" if passes < 100 else f"{passes:,.0f}"
             by = " by its weight" if stage.sources[name].weight is not None else ""
             yield (
-                f"Stage {stage.name!r} reads source {name!r} {times} times{by}. Up to {MANY_EPOCHS} passes teach "
-                f"nearly as much as new text; what further ones teach decays, to a third by about the {SPENT_EPOCHS}th "
+                f"Stage {stage.name!r} reads source {name!r} {times} times{by}. Up to {MANY_EPOCHS} passes are "
+                f"nearly as good as new text; the value of more decays, to a third by about the {SPENT_EPOCHS}th "
                 "(Muennighoff et al. 2023, 2305.16264)."
             )
 

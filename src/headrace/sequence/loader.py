@@ -69,15 +69,15 @@ class Loader:
         self.dtype = np.dtype(dtype) if dtype is not None else self.sequence.dtype
         if batch < 1 or world_size < 1 or not 0 <= rank < world_size:
             raise UserError(
-                f"A batch of {batch} rows cannot be read by rank {rank} of {world_size}.",
+                f"Invalid batch of {batch} rows for rank {rank} of {world_size}.",
                 str(self.sequence.artifact.path),
-                "Give a batch of 1 or more and a rank from 0 to world_size - 1.",
+                "Use a batch of at least 1 and a rank from 0 to world_size - 1.",
             )
         if batch % world_size:
             raise UserError(
-                f"A batch of {batch} rows cannot be shared evenly by {world_size} ranks.",
+                f"A batch of {batch} rows cannot be divided evenly among {world_size} ranks.",
                 str(self.sequence.artifact.path),
-                f"Make the batch a multiple of {world_size}.",
+                f"Use a batch that is a multiple of {world_size}.",
             )
         self.consumed = self._row(start)
         if state is not None:
@@ -103,16 +103,16 @@ class Loader:
         theirs = state.get("fingerprint") if isinstance(state, Mapping) else None
         if not isinstance(theirs, Mapping) or not isinstance(theirs.get("digest"), str) or "rows" not in state:
             raise UserError(
-                "This is not the state of a loader: that has `rows` and the `fingerprint` of its sequence.",
+                "This is not a loader state: it needs `rows` and the `fingerprint` of its sequence.",
                 str(self.sequence.artifact.path),
-                "Give what `state_dict()` returned, whole.",
+                "Pass exactly what `state_dict()` returned.",
             )
         if theirs["digest"] != mine["digest"]:
             differences = differing(dict(theirs), mine)
             raise UserError(
-                "The sequence is not the one that this state was taken from: " + "; ".join(differences) + ".",
+                "This state belongs to another sequence: " + "; ".join(differences) + ".",
                 str(self.sequence.artifact.path),
-                "Go on with the sequence of before, or begin the stage anew without the state.",
+                "Use the original sequence, or restart the stage without the state.",
             )
         self.consumed = self._row(state["rows"])
 
@@ -121,9 +121,9 @@ class Loader:
         whole = isinstance(row, int | np.integer) and not isinstance(row, bool)
         if not whole or not 0 <= row <= len(self.sequence):
             raise UserError(
-                f"There is no row {row!r} in a sequence of {len(self.sequence)} rows.",
+                f"A sequence of {len(self.sequence)} rows has no row {row!r}.",
                 str(self.sequence.artifact.path),
-                f"Begin at a whole number from 0 to {len(self.sequence)}.",
+                f"Start at a whole number from 0 to {len(self.sequence)}.",
             )
         return int(row)
 

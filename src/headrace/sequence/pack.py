@@ -45,7 +45,7 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
         row += rows
     if sequence.split == "train" and row == 0:
         raise UserError(
-            f"Stage {sequence.stage!r} has {int(tokens.sum())} tokens, which fill no row of {sequence.seq_len + 1}.",
+            f"Stage {sequence.stage!r} has {int(tokens.sum())} tokens, too few for one row of {sequence.seq_len + 1}.",
             f"stages.{sequence.stage}",
             "Shorten sequence_length, add epochs or sources, or let sources share rows (pack.mix_sources).",
         )

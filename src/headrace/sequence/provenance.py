@@ -126,7 +126,7 @@ def replay(
             f"There is no step {step}: the sequence has {len(sequence)} rows, {len(sequence) // max(1, batch)} "
             f"batches of {batch}.",
             str(sequence.artifact.path),
-            "Name an earlier step.",
+            "Choose an earlier step.",
         )
     return replay_rows(sequence, documents, decoder, first, min(first + batch, len(sequence)))
 

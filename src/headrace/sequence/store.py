@@ -87,9 +87,7 @@ class Shard(NamedTuple):
         while done < out.nbytes:
             count = os.preadv(self.file.fileno(), [out.reshape(-1).view(np.uint8)[done:].data], at + done)
             if count == 0:
-                raise UserError(
-                    "A shard of the sequence has become shorter.", str(self.path), "Build the sequence again."
-                )
+                raise UserError("A shard of the sequence has been truncated.", str(self.path), "Rebuild the sequence.")
             done += count
 
 
@@ -106,7 +104,7 @@ def open_shard(path: Path, seq_len: int) -> Shard:
         batch = pa.ipc.open_file(pa.BufferReader(mapped)).get_batch(0)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         raise UserError(
-            f"A shard of the sequence cannot be read: {error}", str(path), "Build the sequence again, or copy it again."
+            f"A shard of the sequence cannot be read: {error}", str(path), "Rebuild the sequence, or copy it again."
         ) from None
     tokens, loss, segments = (batch.column(name) for name in ("tokens", "loss", "segments"))
     n = batch.num_rows
@@ -142,9 +140,9 @@ class SequenceReader:
     def __init__(self, artifact: Artifact) -> None:
         if artifact.manifest.kind != "sequence":
             raise UserError(
-                f"This folder holds {artifact.manifest.kind}, not a sequence.",
+                f"This folder contains {artifact.manifest.kind}, not a sequence.",
                 str(artifact.path),
-                "Give one of the folders RUN/artifacts/sequence-*.",
+                "Choose one of the folders RUN/artifacts/sequence-*.",
             )
         extra = artifact.manifest.extra
         self.artifact = artifact

@@ -96,7 +96,7 @@ def end_of(
     by_copy = [sum(totals[copy] for totals in by_task) for copy in range(len(by_task[0]))]
     where = f"stages.{sequence.stage}.sources.{take.name}"
     if not by_copy[0]:
-        raise UserError(f"The slice of source {take.name!r} holds no document.", where, "Widen the slice.")
+        raise UserError(f"The slice of source {take.name!r} has no documents.", where, "Widen the slice.")
     copy, left = 0, take.wanted
     if phase == "weigh" or take.name in sequence.chat_sources:
         whole, left = divmod(take.wanted - 1, by_copy[0])
@@ -110,7 +110,7 @@ def end_of(
             return End(whole, _LAST, _LAST)
     if whole >= MOST_EPOCHS:
         raise UserError(
-            f"Source {take.name!r} would be taken {whole + 1} times.", where, "Lower its weight, or widen its slice."
+            f"Source {take.name!r} would be repeated {whole + 1} times.", where, "Lower its weight, or widen its slice."
         )
     paths = (ctx.scratch(phase, _name(take.name, copy, task)) for task, t in enumerate(by_task) if t[copy])
     return End(whole + 1, *reached([np.load(path, mmap_mode="r") for path in paths], left))

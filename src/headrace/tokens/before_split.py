@@ -45,7 +45,7 @@ def changes_before(definition: dict[str, Any]) -> Changes:
     if not byte_level:
         kinds = []  # its rules for spaces are part of the tables
     elif set(kinds) - {"NFC"}:
-        raise NotCoveredError(f"it changes text before it splits it, by {' and '.join(kinds)}")
+        raise NotCoveredError(f"it changes text before splitting it, with {' and '.join(kinds)}")
     if any(not token.get("special") for token in added):
         _require_plain(definition, added, bool(kinds))
     first = _cuts([token for token in added if not token.get("normalized")])
@@ -63,12 +63,12 @@ def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc:
     """Raise unless added tokens are found wherever they are spelled, keep all bytes, and have the ids that they say."""
     flags = ("lstrip", "rstrip", "single_word")
     if any(token.get(flag) for token in added if not token.get("special") for flag in flags):
-        raise NotCoveredError("it has added tokens that are not special and look at the text around them")
+        raise NotCoveredError("it has added tokens that are not special and depend on the text around them")
     told = {(token["content"], token["id"], token.get("normalized"), token.get("special")) for token in added}
     spaces = is_meta_space(definition)
     contents = {_spaced(token["content"]) if spaces else token["content"] for token in added}
     if len(contents) < len(told) or "" in contents:
-        raise NotCoveredError("two of its added tokens are spelled alike, or one is empty")
+        raise NotCoveredError("two of its added tokens are equal, or one is empty")
     normal = [token["content"] for token in added if token.get("normalized")]
     if nfc and any(NFC().normalize_str(content) != content for content in normal):
         raise NotCoveredError("it has added tokens that are not in its own normal form")
@@ -77,7 +77,7 @@ def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc:
     for token in added:
         # The library numbers them itself: as in the vocabulary, or on from the largest.
         if token["id"] != vocab.get(token["content"], following):
-            raise NotCoveredError("it has added tokens with other ids than the library gives them")
+            raise NotCoveredError("it has added tokens whose ids differ from those the library assigns")
         following = max(following, token["id"] + 1)
 
 

@@ -45,7 +45,7 @@ def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
         if model.get(key):
             raise NotCoveredError(f"its model has {key}")
     if len(set(model["vocab"].values())) < len(model["vocab"]):
-        raise NotCoveredError("two of its tokens have one id")
+        raise NotCoveredError("two of its tokens have the same id")
     if len(lengths) > 1 << TOKEN_BITS or len(model["merges"]) >= MOST_RANKS:
         raise NotCoveredError(f"it has more than {1 << TOKEN_BITS} tokens or {MOST_RANKS} merges")
     if parts(definition, "pre_tokenizer") and parts(definition, "pre_tokenizer")[-1]["type"] == "ByteLevel":
@@ -89,7 +89,7 @@ def _merges(model: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         # One side after the other, by maps: a third of the time of a loop over 50,000 merges.
         sides = [np.fromiter(map(vocab.__getitem__, side), np.int64, len(pairs)) for side in (left, right, made)]
     except (KeyError, ValueError):
-        raise NotCoveredError("some merges are of no tokens") from None
+        raise NotCoveredError("some merges refer to missing tokens") from None
     return sides[0], sides[1], sides[2]
 
 
@@ -100,7 +100,7 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     _require_plain_spaces(definition)
     pieces = byte_pieces()
     if not model.get("byte_fallback") or any(piece not in vocab for piece in pieces):
-        raise NotCoveredError("it has no tokens for bytes to fall back to")
+        raise NotCoveredError("it has no byte fallback tokens")
     if META_SPACE not in vocab:
         raise NotCoveredError("it has no token for a space")
     if model.get("ignore_merges"):
@@ -136,7 +136,7 @@ def _require_plain_spaces(definition: dict[str, Any]) -> None:
     metaspace = {"type": "Metaspace", "replacement": META_SPACE, "split": False}
     if not normalizers and len(splits) == 1 and metaspace.items() <= splits[0].items():
         return
-    raise NotCoveredError("its rules for spaces are not those of SentencePiece's BPE models")
+    raise NotCoveredError("it treats spaces differently from SentencePiece's BPE models")
 
 
 def _joined(flat: np.ndarray) -> np.ndarray:

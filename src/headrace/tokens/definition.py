@@ -15,7 +15,7 @@ from headrace.tokens.fidelity import canonical
 from headrace.tokens.sentencepiece import definition_of_model
 from headrace.tokens.vocabulary import added_tokens, parts, vocabulary
 
-_LEFT_OUT = "it must hold tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
+_LEFT_OUT = "it must contain tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
 _NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 # What transformers reads of GPT-2's two files, and splits text by GPT-2's pattern.
 _GPT2_CLASSES = {"GPT2Tokenizer", "CodeGenTokenizer", "RobertaTokenizer", "BartTokenizer", "LongformerTokenizer"}
@@ -56,7 +56,7 @@ def read_tokenizer(path: Path) -> TokenizerFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"The tokenizer cannot be read: {error.strerror}.", str(path), "Mend tokenizer.file.") from None
+        raise UserError(f"The tokenizer cannot be read: {error.strerror}.", str(path), "Fix tokenizer.file.") from None
     beside = _beside(path) if path.name in _NAMES else {}
     config = beside.get("tokenizer_config.json", {})
     own: dict[str, str] = {}
@@ -70,7 +70,7 @@ def read_tokenizer(path: Path) -> TokenizerFile:
             definition = _gpt2(value, path, config)
         else:
             raise UserError(
-                "This JSON file is not a tokenizer.", str(path), "Give a tokenizer.json or GPT-2's vocab.json."
+                "This JSON file is not a tokenizer.", str(path), "Use a tokenizer.json or GPT-2's vocab.json."
             )
     definition = _with_decoder_of(config, definition)
     declared = {role: (text, "the template of the tokenizer") for role, text in _templated(definition).items()}
@@ -84,7 +84,7 @@ def _within(folder: Path) -> Path:
     for name in _NAMES:
         if (folder / name).is_file():
             return folder / name
-    raise UserError("The folder holds no tokenizer.", str(folder), f"Give another folder or a file: {_LEFT_OUT}.")
+    raise UserError("The folder contains no tokenizer.", str(folder), f"Use another folder or a file: {_LEFT_OUT}.")
 
 
 @lru_cache(maxsize=1)  # a run reads its tokenizer several times, 0.25 s each with 32,000 tokens
@@ -102,9 +102,9 @@ def _json(data: bytes, path: Path) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise UserError(f"The tokenizer file is not JSON: {error}.", str(path), "Give a tokenizer.json.") from None
+        raise UserError(f"The tokenizer file is not JSON: {error}.", str(path), "Use a tokenizer.json.") from None
     if not isinstance(value, dict):
-        raise UserError("This JSON file is not a tokenizer.", str(path), "Give a tokenizer.json.")
+        raise UserError("This JSON file is not a tokenizer.", str(path), "Use a tokenizer.json.")
     return value
 
 
@@ -178,9 +178,9 @@ def _checked(value: dict[str, Any], path: Path) -> dict[str, Any]:
     # Ids are stored in 32 bits; a vocabulary with one far beyond its size would take memory for the gap.
     if not sound or not all(type(index) is int and 0 <= index < 2 * len(vocab) + 65_536 for index in ids):
         raise UserError(
-            "The tokenizer is damaged: its vocabulary, merges or added tokens are not as they should be.",
+            "The tokenizer is damaged: its vocabulary, merges or added tokens are invalid.",
             str(path),
-            "Give a tokenizer.json that the tokenizers library reads.",
+            "Use a tokenizer.json that the tokenizers library can read.",
         )
     return {**value, "added_tokens": [{**token, "special": bool(token.get("special"))} for token in added]}
 
@@ -193,14 +193,14 @@ def _gpt2(vocab: dict[str, int], path: Path, config: dict[str, Any]) -> dict[str
     merges_path = path.with_name(path.name.replace("vocab.json", "merges.txt"))
     if merges_path == path or not merges_path.is_file():
         raise UserError(
-            "A vocabulary without its merges is no tokenizer.",
+            "A vocabulary without merges is not a tokenizer.",
             str(path),
-            "Name it like vocab.json and put merges.txt beside it.",
+            "Name it vocab.json and put merges.txt next to it.",
         )
     kind = str(config.get("tokenizer_class", "GPT2Tokenizer"))
     if kind.removesuffix("Fast") not in _GPT2_CLASSES:
         raise UserError(
-            f"vocab.json and merges.txt do not say how {kind} splits text.", str(path), "Give its tokenizer.json."
+            f"vocab.json and merges.txt do not say how {kind} splits text.", str(path), "Use its tokenizer.json."
         )
     lines = merges_path.read_text(encoding="utf-8").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]

@@ -147,7 +147,7 @@ def special_id(engine: Engine, role: str) -> int:
         raise UserError(
             f"The tokenizer has no special token for {role!r}.",
             f"it has {', '.join(engine.special) or 'none'}",
-            f"Name one under tokenizer.special.{role}, or leave out what needs it.",
+            f"Name one under tokenizer.special.{role}, or remove what needs it.",
         )
     return engine.special[role]
 

@@ -40,7 +40,7 @@ class FastEngine(TableEngine):
     def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
         lost = losses(definition)
         if lost:
-            raise NotCoveredError(f"it loses text by {' and '.join(lost)}")
+            raise NotCoveredError(f"it loses text through {' and '.join(lost)}")
         super().__init__(definition, special)
         self._tables = fast_tables(definition, self.lengths)
         self._changes = changes_before(definition)

@@ -25,24 +25,24 @@ from headrace.tokens.vocabulary import (
 )
 
 _NORMALIZERS = {
-    "Lowercase": "makes capital letters small",
-    "Strip": "takes white space off the ends of texts",
-    "StripAccents": "takes accents off letters",
-    "NFD": "takes characters apart",
-    "NFKC": "writes characters that look alike in one way",
-    "NFKD": "writes characters that look alike in one way, and takes them apart",
-    "Nmt": "removes control characters and makes line ends spaces",
-    "Precompiled": "replaces characters by the table of a SentencePiece model",
+    "Lowercase": "lowercases letters",
+    "Strip": "strips whitespace from the ends of texts",
+    "StripAccents": "strips accents",
+    "NFD": "decomposes characters",
+    "NFKC": "merges compatible characters",
+    "NFKD": "merges compatible characters and decomposes them",
+    "Nmt": "removes control characters and turns line endings into spaces",
+    "Precompiled": "replaces characters using a SentencePiece model's table",
     "BertNormalizer": "cleans text as BERT does",
     "Replace": "replaces parts of the text",
-    "ByteLevel": "spells text in bytes twice",
+    "ByteLevel": "byte-encodes text twice",
 }
 _SPLITS = {
-    "Whitespace": "drops white space",
-    "WhitespaceSplit": "drops white space",
-    "BertPreTokenizer": "drops white space",
-    "CharDelimiterSplit": "drops the character that it splits at",
-    "Split": "drops what it splits at",
+    "Whitespace": "drops whitespace",
+    "WhitespaceSplit": "drops whitespace",
+    "BertPreTokenizer": "drops whitespace",
+    "CharDelimiterSplit": "drops the character it splits on",
+    "Split": "drops what it splits on",
     "Punctuation": "drops punctuation",
 }
 
@@ -62,7 +62,7 @@ def losses(definition: dict[str, Any]) -> dict[str, str]:
         spaces = kind == "Replace" and part["pattern"] == {"String": " "} and part["content"] == META_SPACE
         once = kind == "ByteLevel" and not spelled
         if kind not in ("NFC", "Prepend") and not once and not (spaces and not byte_level):
-            out[kind] = _NORMALIZERS.get(kind, "is of a kind that is not known here")
+            out[kind] = _NORMALIZERS.get(kind, "is of an unknown kind")
     prepended = [part["prepend"] for part in normalizers if part["type"] == "Prepend"]
     if prepended not in ([], [" " if byte_level else META_SPACE]):
         out["Prepend"] = f"puts {''.join(reversed(prepended))!r} before every text"
@@ -70,17 +70,17 @@ def losses(definition: dict[str, Any]) -> dict[str, str]:
         if _drops(part):
             out[part["type"]] = _SPLITS[part["type"]]
         elif i > 0 and prefixes(part):
-            out[part["type"]] = "puts a space before every piece that a text is split into"
+            out[part["type"]] = "puts a space before every piece of a split text"
     loose = [token for token in added_tokens(definition) if not token.get("special")]
     if (prepended or any(map(prefixes, splits))) and any(not token.get("user_defined") for token in loose):
         out["added_tokens"] = (
-            f"have a space put after each of them too, such as {loose[0]['content']!r} (named under `special.add`, "
-            "they are special, and not looked for in text)"
+            f"also get a space after each of them, such as {loose[0]['content']!r} (named under `special.add`, "
+            "they become special and are not matched in text)"
         )
     for flag in ("lstrip", "rstrip"):
         for token in loose:
             if token.get(flag):
-                out[flag] = f"drops white space beside added tokens, such as {token['content']!r}"
+                out[flag] = f"drops whitespace next to added tokens, such as {token['content']!r}"
     return out
 
 
@@ -115,16 +115,16 @@ def require_asked(definition: dict[str, Any], asked: Collection[str]) -> None:
     if missing:
         does = "; ".join(f"{name} {found[name]}" for name in missing)
         raise UserError(
-            f"The tokenizer's tokens do not give a text back: {does}.",
+            f"The tokenizer's tokens do not reproduce every text: {does}.",
             "tokenizer.file",
-            f"Use another one, or accept it by `tokenizer: {{loses: [{', '.join(found)}]}}`.",
+            f"Use another one, or accept this with `tokenizer: {{loses: [{', '.join(found)}]}}`.",
         )
     idle = [name for name in asked if name not in found]
     if idle:
         raise UserError(
-            f"The tokenizer has no {idle[0]} that would lose text.",
+            f"The tokenizer has no {idle[0]} that loses text.",
             "tokenizer.loses",
-            f"Write [{', '.join(found)}]." if found else "Leave the key out.",
+            f"Write [{', '.join(found)}]." if found else "Remove the key.",
         )
 
 
@@ -137,24 +137,24 @@ def require_usable(definition: dict[str, Any]) -> None:
     model, vocab = definition["model"], vocabulary(definition)
     kind = model.get("type")
     if kind not in ("BPE", "Unigram"):
-        raise _refused(f"a {kind} model drops or replaces what it has no piece for")
+        raise _refused(f"a {kind} model drops or replaces text that it has no piece for")
     if model.get("dropout"):
         raise _refused(
-            f"dropout of {model['dropout']:g} gives other tokens on every run", "Set `dropout` to null in the file."
+            f"dropout of {model['dropout']:g} gives different tokens on every run", "Set `dropout` to null in the file."
         )
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
-            raise _refused(f"its tokens are spelled with {key} {model[key]!r}, which is not undone")
+            raise _refused(f"its tokens use {key} {model[key]!r}, which decoding does not undo")
     byte_level, meta_space = is_byte_level(definition), is_meta_space(definition)
     written = [part["replacement"] for part in parts(definition, "pre_tokenizer") if part["type"] == "Metaspace"]
     if set(written) - {META_SPACE}:
-        raise _refused(f"it writes {written[0]!r} for spaces, and then knows no difference between the two")
+        raise _refused(f"it writes {written[0]!r} for spaces and cannot tell the two apart")
     if byte_level and meta_space:
         raise _refused("it writes U+2581 for spaces and spells text in bytes")
     if not byte_level and not meta_space:
-        raise _refused("it keeps neither bytes nor spaces: text cannot be had back from its tokens")
+        raise _refused("it preserves neither bytes nor spaces: its tokens cannot reproduce the text")
     if len(set(vocab.values())) < len(vocab):
-        raise _refused("two of its tokens have one id")
+        raise _refused("two of its tokens have the same id")
     if byte_level:
         missing = [byte for char, byte in byte_alphabet().items() if char not in vocab]
         if missing:
@@ -162,8 +162,8 @@ def require_usable(definition: dict[str, Any]) -> None:
         return
     missing = [byte for byte, piece in enumerate(byte_pieces()) if piece not in vocab]
     if not model.get("byte_fallback") or missing:
-        what = "falls back to no bytes" if not model.get("byte_fallback") else f"has no {byte_pieces()[missing[0]]}"
-        raise _refused(f"characters that it has no token for are lost, as it {what}")
+        what = "has no byte fallback" if not model.get("byte_fallback") else f"has no {byte_pieces()[missing[0]]}"
+        raise _refused(f"characters without a token are lost, because it {what}")
     if META_SPACE not in vocab:
         raise _refused("it has no token for a space, U+2581")
 
@@ -190,7 +190,7 @@ def require_valid(definition: dict[str, Any]) -> None:
         if given.get(piece) != index:
             raise _refused(
                 f"{piece!r} has the id {index} in it, and {given.get(piece)} when the tokenizers library reads it",
-                "Number the added tokens on from the vocabulary's last id.",
+                "Number the added tokens consecutively after the vocabulary's last id.",
             )
 
 
@@ -203,7 +203,7 @@ def library_errors() -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise _refused(
-            f"the tokenizers library says: {error}", "Give a tokenizer.json that the library reads and can use."
+            f"the tokenizers library says: {error}", "Use a tokenizer.json that the library can read and use."
         ) from None
 
 

@@ -105,7 +105,7 @@ class LibraryEngine(TableEngine):
             if back != text and not (self._nfc and _nfc(back) == _nfc(text)):
                 shown, other = (value[:60].decode("utf-8", "replace") for value in (batch.bytes_of(i), back))
                 raise UserError(
-                    f"The tokenizer does not give text back: {shown!r} comes back as {other!r}.",
+                    f"The tokenizer does not reproduce text: {shown!r} decodes to {other!r}.",
                     "tokenizer.file",
                     MEND,
                 )

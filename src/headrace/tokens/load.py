@@ -53,7 +53,7 @@ def _with_special(definition: dict[str, Any], special: Mapping[str, int]) -> dic
 
 @cache
 def _say_once(reason: str) -> None:
-    text = f"The tokenizer runs on the tokenizers library, some 20 times slower than headrace's own engine: {reason}."
+    text = f"The tokenizer runs on the tokenizers library, about 20 times slower than headrace's own engine: {reason}."
     warnings.warn(text, Notice, stacklevel=3)
 
 

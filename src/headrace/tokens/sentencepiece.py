@@ -84,13 +84,13 @@ def definition_of_model(data: bytes, where: str) -> tuple[dict[str, Any], dict[s
     try:
         pieces, trainer, normalizer = _read(data)
     except (ValueError, IndexError, KeyError, struct.error, TypeError, AttributeError) as error:
-        raise UserError(f"This is not a SentencePiece model: {error}.", where, "Give another tokenizer.file.") from None
+        raise UserError(f"This is not a SentencePiece model: {error}.", where, "Use another tokenizer.file.") from None
     reason = _not_read(pieces, trainer, normalizer)
     if reason:
         raise UserError(
             f"This SentencePiece model cannot be used: {reason}.",
             where,
-            "Models of the kinds of LLaMA's and Gemma's are read: BPE with byte fallback that changes no text.",
+            "Supported: models like LLaMA's and Gemma's, that is, BPE with byte fallback that does not change text.",
         )
     vocab = {piece: index for index, (piece, _, _) in enumerate(pieces)}
     dummy = [{"type": "Prepend", "prepend": META_SPACE}] if normalizer.get(3, 1) else []
@@ -133,12 +133,12 @@ def _not_read(pieces: list[tuple[str, float, int]], trainer: dict[int, Any], nor
     """
     kinds = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
     if trainer.get(3, 1) != _BPE:
-        return f"it is of the kind {kinds.get(trainer.get(3, 1), 'unknown')}"
+        return f"its type is {kinds.get(trainer.get(3, 1), 'unknown')}"
     if not trainer.get(35) or sum(kind == _BYTE for _, _, kind in pieces) != 256:
-        return "it has no byte fallback, so that characters without a piece are lost"
+        return "it has no byte fallback, so characters without a piece are lost"
     if normalizer.get(2):
         name = normalizer.get(1, b"")
-        return f"it normalises text ({name.decode('utf-8', 'replace') if isinstance(name, bytes) else 'by a table'})"
+        return f"it normalizes text ({name.decode('utf-8', 'replace') if isinstance(name, bytes) else 'by a table'})"
     if normalizer.get(4, 1):
         return "it removes spaces (remove_extra_whitespaces)"
     if not normalizer.get(5, 1):
@@ -149,12 +149,12 @@ def _not_read(pieces: list[tuple[str, float, int]], trainer: dict[int, Any], nor
     if len(set(names)) < len(names) or "" in names:
         return "two of its pieces are the same, or one is empty"
     if any(kind == _UNUSED for _, _, kind in pieces):
-        return "it has pieces of the kind UNUSED"
+        return "it has pieces of type UNUSED"
     if META_SPACE not in {piece for piece, _, kind in pieces if kind in (_NORMAL, _USER_DEFINED)}:
         return "it has no piece for a space, U+2581"
     tied = _tied(pieces)
     if tied:
-        return f"{tied[0]!r} and {tied[1]!r} have the same score, so that places decide which is merged first"
+        return f"{tied[0]!r} and {tied[1]!r} have the same score, so their order decides which is merged first"
     return None
 
 

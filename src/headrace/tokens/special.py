@@ -196,21 +196,21 @@ def _absent(role: str, text: str, origin: str, control: list[str]) -> UserError:
     return UserError(
         f"The tokenizer has no token {text!r}, which {origin} names as {role}.",
         f"tokenizer.special.{role}; {_have(control)}",
-        f"{guess} Name one that it has, or add this one: `special: {{add: [{_quoted([text])}]}}`.".strip(),
+        f"{guess} Name one it has, or add this one: `special: {{add: [{_quoted([text])}]}}`.".strip(),
     )
 
 
 def _several(role: str, texts: list[str]) -> UserError:
     return UserError(
-        f"The tokenizer has several tokens that may be {role}: {', '.join(texts)}.",
+        f"The tokenizer has several candidates for {role}: {', '.join(texts)}.",
         f"tokenizer.special.{role}",
-        f"Say which, such as `special: {{{role}: {_quoted(texts[:1])}}}`.",
+        f"Choose one, such as `special: {{{role}: {_quoted(texts[:1])}}}`.",
     )
 
 
 def _missing(role: str, needed: Collection[str], control: list[str]) -> UserError:
-    uses = {"eod": "to end documents with", "pad": "to fill rows with"}
-    use = uses.get(role, "for the conversations" if role in CHAT_MARKERS else "for fill-in-the-middle")
+    uses = {"eod": "to end documents", "pad": "to pad rows"}
+    use = uses.get(role, "for conversations" if role in CHAT_MARKERS else "for fill-in-the-middle")
     if role in CHAT_MARKERS:
         texts = [CHAT_MARKERS[name] for name in CHAT_MARKERS if name in needed]
     elif role in FIM_ROLES:

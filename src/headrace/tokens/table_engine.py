@@ -72,9 +72,9 @@ class TableEngine(Decoder, ABC):
         if spoken.any():
             which = int(np.searchsorted(spelled.offsets, np.argmax(spoken), side="right")) - 1
             raise UserError(
-                f"The special token {self.spellings()[which]!r} also comes out of ordinary text.",
+                f"The special token {self.spellings()[which]!r} also occurs as a token of ordinary text.",
                 "tokenizer.special",
-                "Spell it so that it is no word, such as <|name|>.",
+                "Choose a spelling that is not a word, such as <|name|>.",
             )
 
     def count(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> np.ndarray:

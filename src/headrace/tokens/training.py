@@ -64,13 +64,13 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     size = len(token_bytes(definition))
     notes = []
     if not losses(definition) and dummy_rule(definition) == "unless there is one":
-        notes.append("The tokenizer puts a space before a text only if it begins with none, and so loses one there.")
+        notes.append("The tokenizer inserts a space before a text only if there is none, so a leading space is lost.")
     taken = roles.said({*needed, "bos"} if any(stage.chat for stage in recipe.stages) else needed)
     if taken:
-        notes.append(f"The tokenizer's own control tokens are taken: {taken}.")
+        notes.append(f"Using the tokenizer's own control tokens: {taken}.")
     before = vocabulary_size(read_definition(Path(str(recipe.tokenizer.file))))
     if size > before:
-        notes.append(f"Tokens are added to the tokenizer's {before:,}, which are then {size:,}.")
+        notes.append(f"Tokens were added to the tokenizer: it had {before:,} and now has {size:,}.")
     return size, notes
 
 
@@ -145,7 +145,7 @@ class Tokenizer(Step):
             raise UserError(
                 "There is no text to train a tokenizer on: no document of the training split was kept.",
                 "tokenizer.train",
-                "Look at `headrace why` for some documents, and loosen what removes them.",
+                "Check some documents with `headrace why`, and loosen what removes them.",
             )
         assert self.config.train is not None
         limit = total if self.config.train.sample is None else self.config.train.sample
@@ -246,9 +246,9 @@ def train(texts: Iterable[str], config: TokenizerTrain, special: list[str], thre
 
     if config.vocab_size < 256 + len(special):
         raise UserError(
-            f"A vocabulary of {config.vocab_size} has no room for 256 bytes and {len(special)} special tokens.",
+            f"A vocabulary of {config.vocab_size} is too small for 256 bytes and {len(special)} special tokens.",
             "tokenizer.train.vocab_size",
-            f"Write at least {256 + len(special)}.",
+            f"Use at least {256 + len(special)}.",
         )
     set_threads(threads)
     tokenizer = Tokenizer(models.BPE())

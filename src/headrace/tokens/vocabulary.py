@@ -84,7 +84,7 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
     byte_level, meta_space = is_byte_level(definition), is_meta_space(definition)
     if definition["model"].get("type") not in ("BPE", "Unigram") or not (byte_level or meta_space):
         raise UserError(
-            f"This {definition['model'].get('type', 'unknown')} tokenizer does not keep every byte of the text.",
+            f"This {definition['model'].get('type', 'unknown')} tokenizer does not preserve every byte of the text.",
             "tokenizer.file",
             "Use a byte-level BPE tokenizer, or a SentencePiece model with byte fallback.",
         )

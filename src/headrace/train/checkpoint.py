@@ -151,8 +151,8 @@ def newest(folder: Path, identity: str) -> Checkpoint | None:
             return found
         target = move_away(found.path, folder.parent.parent)
         warnings.warn(
-            f"The checkpoint of step {found.step} is damaged: {wrong[0]}. It is set aside in {target}; training goes "
-            "on from the one before, or from the beginning of the stage.",
+            f"The checkpoint of step {found.step} is damaged: {wrong[0]}. It has been moved to {target}; training "
+            "resumes from the previous one, or from the start of the stage.",
             Notice,
             stacklevel=2,
         )

@@ -200,7 +200,7 @@ def lost(stage: Stage, step: int, sums: SourceTotals) -> UserError:
     first = (step + 1 - MOST_SKIPPED_IN_A_ROW) * stage.section.batch
     losses = ", ".join(f"{name} {values['loss']:.4g}" for name, values in sums.by_source().items())
     return UserError(
-        f"Loss or gradient was not finite for {MOST_SKIPPED_IN_A_ROW} steps in a row.",
+        f"The loss or gradient was not finite for {MOST_SKIPPED_IN_A_ROW} steps in a row.",
         f"stage {stage.name}, up to step {step + 1}, rows {first} to {(step + 1) * stage.section.batch} ({losses})",
-        "Lower train.optimizer.learning_rate, lengthen the warm-up, or look at the batch with `headrace replay`.",
+        "Lower train.optimizer.learning_rate, lengthen the warmup, or inspect the batch with `headrace replay`.",
     )

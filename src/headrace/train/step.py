@@ -160,14 +160,14 @@ class Model(Step):
         where = f"stages.{self.stage}.train"
         if batches == 0:
             raise UserError(
-                f"The sequence of stage {self.stage!r} has {len(sequence)} rows, which fill no batch of"
+                f"The sequence of stage {self.stage!r} has {len(sequence)} rows, too few for one batch of"
                 f" {self.train.batch}.",
                 f"{where}.batch",
-                "Make the batch or the sequence length smaller, or give the stage more text.",
+                "Reduce the batch or the sequence length, or give the stage more text.",
             )
         if self.train.steps is not None and self.train.steps > batches:
             raise UserError(
-                f"Stage {self.stage!r} asks for {self.train.steps} steps, but its sequence has {batches} batches.",
+                f"Stage {self.stage!r} asks for {self.train.steps} steps, but its sequence has only {batches} batches.",
                 f"{where}.steps",
                 f"Ask for at most {batches}, or give the stage's sources more epochs.",
             )

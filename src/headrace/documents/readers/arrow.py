@@ -40,7 +40,9 @@ def arrow_items(
 ) -> Iterator[Item]:
     """Items of all record batches; damaged ones are lost, and the others are read."""
     if file.compression is not None:
-        raise UserError("Compressed Arrow files are not read.", file.url, "Decompress it, or write it as Parquet.")
+        raise UserError(
+            "Compressed Arrow files are not supported.", file.url, "Decompress it, or convert it to Parquet."
+        )
     with open_file(file) as stream:
         found, damage = _survey(stream, file.size)
         try:

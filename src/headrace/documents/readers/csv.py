@@ -64,7 +64,7 @@ def _header(record: list[str], text: str, file: InputFile) -> list[str]:
         named = ", ".join(record)
         raise UserError(f"There is no column {text!r}.", file.url, f"Set `text:` of the source to one of: {named}.")
     if len(set(record)) < len(record):
-        raise UserError("Two columns have one name.", file.url, "Rename one of them.")
+        raise UserError("Two columns have the same name.", file.url, "Rename one of them.")
     return record
 
 

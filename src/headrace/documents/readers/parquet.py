@@ -71,7 +71,7 @@ def parquet_items(
 ) -> Iterator[Item]:
     """Items of the row groups of a part; damaged ones are lost, from the first row that cannot be read."""
     if file.compression is not None:
-        raise UserError("A Parquet file is compressed inside, not as a whole.", file.url, "Decompress it first.")
+        raise UserError("Parquet files are compressed internally, not as a whole.", file.url, "Decompress it first.")
     row = part.row or 0
     with open_file(file) as stream:
         try:

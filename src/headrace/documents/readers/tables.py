@@ -95,7 +95,7 @@ def need_memory(tally: Tally, size: int, what: str) -> None:
     """
     if size > max(8 * ORDINARY, tally.memory - TASK_MEMORY):
         raise MemoryShareError(
-            f"To unpack {what} takes {size:,} bytes, and a task may use {tally.memory:,} bytes of memory.",
+            f"Decompressing {what} takes {size:,} bytes, but a task may use only {tally.memory:,} bytes of memory.",
             "",
             "Raise --memory, or write the table in smaller pieces.",
         )

@@ -188,7 +188,7 @@ class LocalExecutor:
                 self._server = ForkServer(self.run, self.graph, environment, path, self.workers)
             if forked := self._server.start(cores, log):
                 return forked
-        raise TaskFailed(f"workers cannot be started; the reason is in {path}")
+        raise TaskFailed(f"workers cannot be started; see {path}")
 
     def _spawned(self, cores: dict[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -273,7 +273,7 @@ class LocalExecutor:
                 UserError(
                     f"A task killed its worker twice: {reason}.",
                     f"{request.artifact}, phase {request.phase}, task {request.task}" + (f", at {at}" if at else ""),
-                    f"Leave that document out, or use fewer --workers if memory ran out; its log: {worker.log}",
+                    f"Exclude that document, or use fewer --workers if memory ran out; log: {worker.log}",
                 )
             )
 

@@ -43,7 +43,7 @@ def lengths_chart(sources: list[Lengths], width: float = WIDTH) -> Chart:
             top += PLOT + 64
     entries = [Entry("read", "outline")]
     if any(s.kept is not None for s in sources):
-        entries.append(Entry("kept, in the colour of the source", "kept"))
+        entries.append(Entry("kept, in the color of the source", "kept"))
     legend, tall = flow(entries, EDGE, top + 8, width - 2 * EDGE)
     said = "; ".join(_said(source) for source in sources)
     return Chart("Lengths of documents, by source", f"{said}.", width, top + tall, join([*parts, legend]))
@@ -53,7 +53,7 @@ def _panel(source: Lengths, index: int, left: float, top: float, span: float, fi
     most = max(source.read, default=0) or 1
     wide = span / (last - first + 1)
     base = top + 20 + PLOT
-    peak = f"{whole(max(source.read, default=0))} at most"
+    peak = f"max {whole(max(source.read, default=0))}"
     parts = [
         label(fitted(source.source, span - text_width(peak) - 12, BOLD), left, top + 12, "strong"),
         label(peak, left + span, top + 12, "end muted"),
@@ -78,7 +78,7 @@ def _panel(source: Lengths, index: int, left: float, top: float, span: float, fi
         if (k - first) % every == 0:
             x = left + (k - first) * wide
             parts += [line(x, base, x, base + 4, "axis"), label(_edge(k), x, base + 17, "middle muted")]
-    parts.append(label("bytes of text, bins of a factor of two", left + span / 2, base + 33, "middle muted"))
+    parts.append(label("bytes of text, bins double in width", left + span / 2, base + 33, "middle muted"))
     return parts
 
 
@@ -107,5 +107,5 @@ def _middle(counts: list[int]) -> str:
     for k, n in enumerate(counts):
         seen += n
         if n and 2 * seen >= sum(counts):
-            return f", the middle one of {_span(k)}"
+            return f", median {_span(k)}"
     return ""

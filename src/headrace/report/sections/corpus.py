@@ -39,8 +39,8 @@ def went_in(facts: RunFacts) -> Markup:
         lost(sum(s.lost_rows for s in facts.sources), sum(s.lost_bytes for s in facts.sources)),
         whole(sum(s.skipped for s in facts.sources)),
     )
-    note = "Quarantined are records that could not be read; each is listed with its file, line and error beside the "
-    note += "documents. Lost is what damaged files promised and did not give. Empty are records that held no text."
+    note = "Quarantined: records that could not be read, listed with file, line and error next to the documents. "
+    note += "Lost: what damaged files promised but did not deliver. Empty: records without text."
     return join([table(columns, rows, total=total), element("p", note, class_="note"), _licences(facts)])
 
 
@@ -57,9 +57,9 @@ def _licences(facts: RunFacts) -> Markup | None:
         )
         for licence in facts.licences
     ]
-    columns = [text("licence"), *map(Column, ("documents", "tokens", "share of tokens"))]
-    caption = "Kept documents by licence, all splits; tokens are counted once, however many epochs a stage takes."
-    return join([element("h3", "Licences"), table(columns, rows, caption)])
+    columns = [text("license"), *map(Column, ("documents", "tokens", "share of tokens"))]
+    caption = "Kept documents by license, over all splits; tokens are counted once, regardless of epochs."
+    return join([element("h3", "Licenses"), table(columns, rows, caption)])
 
 
 def splits(facts: RunFacts) -> Markup | None:

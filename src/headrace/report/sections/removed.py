@@ -48,7 +48,7 @@ def _table(facts: RunFacts) -> Markup:
         percent(kept, facts.documents),
         *(whole(facts.removed[reason]) for reason in reasons),
     )
-    caption = "Each removed document has one reason: the first that applies, in the order in which verdicts are taken."
+    caption = "Each removed document has one reason: the first that applies, in verdict order."
     return table(columns, rows, caption, total)
 
 
@@ -56,7 +56,7 @@ def _tokens(facts: RunFacts) -> Markup | None:
     if not any(s.tokens and s.removed_bytes for s in facts.sources):
         return None
     reasons = list(facts.removed)
-    columns = [text("source"), *map(Column, ("tokens kept", "bytes a token", "removed, about", *reasons))]
+    columns = [text("source"), *map(Column, ("tokens kept", "bytes per token", "removed (estimate)", *reasons))]
     rows = [
         (
             key(s.name, i),
@@ -72,8 +72,8 @@ def _tokens(facts: RunFacts) -> Markup | None:
         None,
         *(_about(_sum([s.removed_tokens(reason) for s in facts.sources])) for reason in (None, *reasons)),
     )
-    caption = "Tokens kept are counted. What was removed is an estimate, since it is never tokenised: the bytes of the "
-    caption += "removed documents, divided by the bytes a token that were measured on the source's kept documents."
+    caption = "Kept tokens are counted. Removed text is never tokenized, so its tokens are estimated: the bytes of the "
+    caption += "removed documents divided by the bytes per token of the source's kept documents."
     return join([element("h3", "Tokens removed (estimate)"), table(columns, rows, caption, total)])
 
 
@@ -102,11 +102,11 @@ def _duplicates(facts: RunFacts) -> Markup | None:
     between = sum(n for (a, b), n in facts.duplicates.items() if a != b)
     note = f"{counted(within, 'document')} removed as a copy of one in the same source, {whole(between)} as a copy of "
     note += "one in another source."
-    caption = "Rows: the source a document was removed from. Columns: the source of the copy that stays."
+    caption = "Rows: the source a document was removed from. Columns: the source of the kept copy."
     matrix = heat_table(names, names, facts.duplicates, "removed from ↓  kept in →", caption)
     return join(
         [
-            element("h3", "Duplicates within and between sources"),
+            element("h3", "Duplicates within and across sources"),
             element("p", note),
             element("div", matrix, class_="scroll", tabindex=0),
         ]
@@ -136,8 +136,8 @@ def _contamination(facts: RunFacts) -> Markup | None:
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in facts.contamination))
     heading = element("h3", "Benchmark items found")
     if not benchmarks:
-        return join([heading, element("p", "No document held an item of a benchmark.")])
-    caption = "Documents removed because they hold an item of a benchmark, by benchmark and source."
+        return join([heading, element("p", "No document contained a benchmark item.")])
+    caption = "Documents removed because they contain a benchmark item, by benchmark and source."
     matrix = heat_table(benchmarks, names, facts.contamination, "benchmark ↓  source →", caption)
     return join([heading, element("div", matrix, class_="scroll", tabindex=0)])
 
@@ -145,7 +145,7 @@ def _contamination(facts: RunFacts) -> Markup | None:
 def _examples(facts: RunFacts) -> Markup | None:
     if not facts.examples:
         return None
-    drawn = [element("h3", "Examples"), element("p", "A few removed documents of each reason, with the evidence.")]
+    drawn = [element("h3", "Examples"), element("p", "A few removed documents per reason, with evidence.")]
     for reason in facts.removed:
         some = [_example(example) for example in facts.examples if example.reason == reason]
         total = whole(facts.removed.get(reason, 0))

@@ -30,8 +30,8 @@ def stages(facts: RunFacts) -> Markup | None:
     parts = [figure("Tokens by stage and source", drawn), _overview(facts), _ledger(facts, names)]
     rows = [_rows(stage, names) for stage in facts.stages if stage.samples]
     if rows:
-        about = "Rows as the model sees them: segments in the colour of their source, special tokens in grey boxes, "
-        about += "tokens without loss pale. "
+        about = "Rows as the model sees them: segments in the color of their source, special tokens in gray boxes, "
+        about += "tokens without loss dimmed. "
         rows = [element("h3", "Sample rows"), element("p", about), *rows]
     return join([*parts, *rows])
 
@@ -55,7 +55,7 @@ def _overview(facts: RunFacts) -> Markup:
         for stage in facts.stages
     ]
     caption = (
-        "Tokens are the targets of all rows. Left over is what fills no whole row, or goes beyond the stage's total."
+        "Tokens are the targets of all rows. Left over: tokens that do not fill a row, or exceed the stage's total."
     )
     return table(columns, rows, caption)
 
@@ -117,7 +117,7 @@ def _rows(stage: StageFacts, names: list[str]) -> Markup:
 def _row(stage: StageFacts, sample: SampleRow, names: list[str]) -> Markup:
     title = f"{stage.name}, row {whole(sample.row)}: {counted(sample.segments, 'segment')}"
     pieces = [_piece(piece, names) for piece in sample.pieces]
-    rest = element("p", "The row goes on; `headrace replay` shows all of it.", class_="note") if sample.cut else None
+    rest = element("p", "Truncated; `headrace replay` shows the whole row.", class_="note") if sample.cut else None
     return details(title, element("div", pieces, class_="row"), rest)
 
 

@@ -86,7 +86,7 @@ def _stages(facts: RunFacts) -> Markup:
             )
         )
     return table(
-        columns, rows, "Training loss in nats per token: of the first logged step, and the mean of the last tenth."
+        columns, rows, "Training loss in nats per token: the first logged step, and the mean of the last tenth."
     )
 
 
@@ -118,7 +118,7 @@ def samples(facts: RunFacts) -> Markup | None:
     ]
     if not written:
         return None
-    note = "The model's words are shaded. An infilling is given what stands before and after the hole."
+    note = "Generated text is shaded. For infilling, the model sees the text before and after the hole."
     last = len(written) - 1
     return join(
         [

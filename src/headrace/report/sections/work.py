@@ -19,7 +19,7 @@ def work(facts: RunFacts) -> Markup | None:
         text("artifact"),
         Column("time"),
         text(""),
-        *map(Column, ("tasks", "work of all tasks", "rows", "size on disk", "peak memory")),
+        *map(Column, ("tasks", "total task time", "rows", "size on disk", "peak memory")),
     ]
     rows = [
         (
@@ -39,8 +39,8 @@ def work(facts: RunFacts) -> Markup | None:
              size(max((w.peak or 0 for w in facts.work), default=0)))  # fmt: skip
     lead = ""
     if facts.base is not None:
-        lead += f"A worker holds {size(facts.base)} before it does anything. "
-    lead += "Peak memory is the highest resident memory that any worker had reached by the end of the artifact's tasks."
+        lead += f"A worker uses {size(facts.base)} before it starts any task. "
+    lead += "Peak memory is the highest resident memory of any worker up to the end of the artifact's tasks."
     return join([element("p", lead), table(columns, rows, total=total), _environments(facts)])
 
 
@@ -50,7 +50,7 @@ def _environments(facts: RunFacts) -> Markup | None:
         return None
     told = [
         {
-            "artifacts made": whole(e.artifacts),
+            "artifacts built": whole(e.artifacts),
             "processor": e.processor,
             "cores": None if e.cores is None else f"{e.cores} of {e.cores_in_all}",
             "memory": None if e.machine_memory is None else size(e.machine_memory),
@@ -63,7 +63,7 @@ def _environments(facts: RunFacts) -> Markup | None:
     ]
     names = [name for name in dict.fromkeys(name for column in told for name in column) if _any(told, name)]
     columns = [text(""), *(text(_runs(e.runs)) for e in facts.environments)]
-    caption = "Recorded by the runs of this folder that made its artifacts."
+    caption = "Recorded by the runs that built the artifacts in this folder."
     drawn = table(columns, [(name, *(column.get(name) for column in told)) for name in names], caption)
     return join([element("h3", "Hardware and versions"), drawn])
 

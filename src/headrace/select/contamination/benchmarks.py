@@ -87,7 +87,7 @@ def read_items(
         rows = list(_rows(file.file))
         confirm(file.file)
         if not rows:
-            raise UserError("The benchmark file holds no item.", file.file.url, "Mend it, or leave it out.")
+            raise UserError("The benchmark file has no items.", file.file.url, "Fix it, or remove it.")
         items += [_item(file, row, normal) for row in rows]
     return items
 
@@ -97,7 +97,7 @@ def _rows(file: InputFile) -> Iterator[Row]:
     tally = Tally()
 
     def shape(row: int, value: Any) -> Row:
-        return Record(row, "", value) if isinstance(value, dict) else Bad(row, "the row is no object with fields")
+        return Record(row, "", value) if isinstance(value, dict) else Bad(row, "the row is not an object with fields")
 
     if file.format == "parquet":
         from headrace.documents.readers.parquet import parquet_items
@@ -111,14 +111,14 @@ def _rows(file: InputFile) -> Iterator[Row]:
         from headrace.documents.readers.jsonl import line_items
 
         return line_items(file, Part(), tally, shape)
-    raise UserError("Benchmarks are .jsonl, .json or .parquet files (.gz, .zst).", file.url, "Convert it.")
+    raise UserError("Benchmarks must be .jsonl, .json or .parquet files (or .gz, .zst).", file.url, "Convert it.")
 
 
 def _item(file: BenchmarkFile, row: Row, normal: Normaliser) -> Item:
     where = f"{file.file.url}, row {row.row + 1}"
     if not isinstance(row, Record):
         what = row.error if isinstance(row, Bad) else "the line is blank"
-        raise UserError(f"A row of the benchmark {file.benchmark!r} cannot be used: {what}.", where, "Mend the file.")
+        raise UserError(f"A row of the benchmark {file.benchmark!r} cannot be used: {what}.", where, "Fix the file.")
     texts = {}
     for field in file.fields:
         value = find(row.fields, field)
@@ -128,7 +128,7 @@ def _item(file: BenchmarkFile, row: Row, normal: Normaliser) -> Item:
             raise UserError(
                 f"An item of the benchmark {file.benchmark!r} has no text in the field {field!r}.",
                 where,
-                f"Its fields are {', '.join(row.fields)}: mend `decontaminate.benchmarks.{file.benchmark}.fields`.",
+                f"Its fields are {', '.join(row.fields)}: fix `decontaminate.benchmarks.{file.benchmark}.fields`.",
             )
         texts[field] = normal(value)
     named = next((row.fields[key] for key in ID_FIELDS if isinstance(row.fields.get(key), str | int)), None)

@@ -117,7 +117,7 @@ class Signatures(Step):
             raise UserError(
                 f"A signature of {self.near.values} values is too long.",
                 "deduplicate.near.values",
-                f"Use at most {MOST_VALUES}; 128 is usual.",
+                f"Use at most {MOST_VALUES}; 128 is typical.",
             )
 
     def bands(self) -> tuple[int, int]:

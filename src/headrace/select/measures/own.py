@@ -97,7 +97,7 @@ class OwnMeasure(Step):
                     f"The measure {self.stage!r} failed on {failed:,} of the {told['documents']:,} documents of "
                     f"{source!r}, where {self.max_failed:.2%} are allowed. The first: {'; '.join(examples)}.",
                     f"measures.{self.stage}",
-                    "Mend the function, or raise documents.max_quarantined.",
+                    "Fix the function, or raise documents.max_quarantined.",
                 )
         return {"counts": counts, "schema": {field.name: str(field.type) for field in self.schema()}}
 

@@ -27,9 +27,7 @@ def locate(documents: Artifact, document: str) -> list[int]:
     """
     if dense := re.fullmatch(r"row:(\d+)", document):
         if int(dense[1]) >= documents.rows:
-            raise UserError(
-                f"There is no document in row {dense[1]}.", document, f"The rows go from 0 to {documents.rows - 1}."
-            )
+            raise UserError(f"No document has row {dense[1]}.", document, f"Rows range from 0 to {documents.rows - 1}.")
         return [int(dense[1])]
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},{ID_DIGITS}}}", document):
         rows = _rows(documents, ["id"], {"id": document})
@@ -38,15 +36,15 @@ def locate(documents: Artifact, document: str) -> list[int]:
         rows = _rows(documents, list(wanted), wanted)
     else:
         raise UserError(
-            f"{document!r} names no document.",
+            f"{document!r} does not name a document.",
             "DOCUMENT",
-            "Give an id (or its first six digits or more), source:file:row, or row:NUMBER.",
+            "Give an id (or at least its first six digits), source:file:row, or row:NUMBER.",
         )
     if not rows:
         raise UserError(
             f"The run has no document {document!r}.",
             str(documents.path),
-            "Rows of a file count from 0, and empty ones are no documents; ids stand in the column `id`.",
+            "Rows count from 0, and empty rows are not documents; ids are in the column `id`.",
         )
     return rows
 
