@@ -178,14 +178,14 @@ def test_plain_progress_is_a_line_for_what_matters():
     assert "signal 9" in said[0]
     assert "a:3" in said[0]
     assert said[1].split() == ["documents-1", "1,500", "rows,", "2.00", "MB,", "1", "min", "01", "s"]
-    assert said[2].split() == ["verdicts-2", "there", "already"]
+    assert said[2].split() == ["verdicts-2", "up", "to", "date"]
 
 
 def test_what_was_taken_over_is_told():
     stream = io.StringIO()
     with Lines(stream) as lines:
         lines(EVENTS[2] | {"taken": 1})
-    assert stream.getvalue().split() == ["documents-1", *["read:", "1", "of", "3", "tasks", "taken", "over"]]
+    assert stream.getvalue().split() == ["documents-1", *["read:", "1", "of", "3", "tasks", "reused"]]
 
 
 def test_long_phases_are_heard_of():

@@ -272,7 +272,7 @@ def test_what_is_not_known_to_be_text_is_refused_or_left_out_and_said(tmp_path):
         ("b.tar", "an archive"),
         ("c.png", "does not identify it as text"),
         ("d.jsonl.lz4", "compressed"),
-        ("e", "N"),
+        ("e", "does not identify it as text"),
     ):
         with pytest.raises(UserError, match=said):
             names({"files": f"{tmp_path}/{name}"})

@@ -37,7 +37,7 @@ def test_understood(text: str) -> None:
         ("wrods > 3", "no measure or column 'wrods'"),
         ("text == 'a'", "cannot read texts"),
         ("words", "not true or false"),
-        ("words > 'a'", "'words' is a number and \"'a'\" is text"),
+        ("words > 'a'", "'words' is a number, but \"'a'\" is text"),
         ("language == None", "nothing is equal to None"),
         ("good < good", "has no order"),
         ("words and good", "`and` needs true or false"),
@@ -65,11 +65,11 @@ def test_understood(text: str) -> None:
         ("path == b'a'", "that a column can hold"),
         ("good = True", "not an expression"),
         ("", "not an expression"),
-        ("(" * 300 + "good" + ")" * 300, "no expression|cannot be parsed"),
+        ("(" * 300 + "good" + ")" * 300, "not an expression|cannot be parsed"),
         ("not " * 500 + "good", "nested too deeply"),
         ("-" * 3000 + "words > 1", "nested too deeply|cannot be parsed"),
         ("words > 1 " * 1000, "longer than"),
-        ("words > \0", "no expression|cannot be parsed"),
+        ("words > \0", "not an expression|cannot be parsed"),
     ],
 )
 def test_refused(text: str, what: str) -> None:

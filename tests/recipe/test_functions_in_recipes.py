@@ -36,12 +36,12 @@ WRONG = {
     "measures.m: 6": ({"measures": {"m": {**F, "with": {"a": {1, 2}}}}}, "not a plain value"),
     "measures.m: 7": ({"measures": {"m": {"code": "def f(d) -> int: ...", "python": "g"}}}, "no function or class 'g'"),
     "measures.words: 8": ({"measures": {"words": F}}, "is already taken"),
-    "measures.m-1: 9": ({"measures": {"m-1": F}}, "rules cannot use the name"),
+    "measures.m-1: 9": ({"measures": {"m-1": F}}, "cannot use the name"),
     "filters.rules.0.keep": ({"filters": {"rules": [{"keep": "mm > 1", "name": "a"}]}}, "no measure or column 'mm'"),
     "filters.rules.0.name": ({"filters": {"rules": [{"keep": "True", "name": "max_line"}]}}, "is taken"),
     "filters.rules.1.name": ({"filters": {"rules": [{"keep": "True", "name": "a"}] * 2}}, "is taken"),
     "documents.map.0.sources.0: 1": ({"documents": {"map": [{**F, "sources": ["x"]}]}}, "no source 'x'"),
-    "documents.map.0.sources.0: 2": ({"documents": {"map": [{**F, "sources": "talk"}]}}, "maps cannot change"),
+    "documents.map.0.sources.0: 2": ({"documents": {"map": [{**F, "sources": "talk"}]}}, "cannot change the conversations"),
 }
 
 

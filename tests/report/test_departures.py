@@ -101,8 +101,8 @@ def test_what_is_not_known_yet_departs_from_nothing() -> None:
 @pytest.mark.parametrize(
     ("expect", "message"),
     [
-        ({"kept": [0.5, 0.2]}, "is no range"),
-        ({"kept": [-0.5, 0.2]}, "is no range"),
+        ({"kept": [0.5, 0.2]}, "is not a range"),
+        ({"kept": [-0.5, 0.2]}, "is not a range"),
         ({"quarantined": [0, 5]}, "is not a share"),
         ({"removed": {"duplicates": [0, 1]}}, "never removed as 'duplicates'"),
         ({"removed": {"filter:max_lin": [0, 1]}}, "Did you mean 'filter:max_line'"),

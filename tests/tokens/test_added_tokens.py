@@ -72,7 +72,7 @@ def test_runs_of_spaces(trained_definition):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"lstrip": True}, "loses text by lstrip"),
+        ({"lstrip": True}, "loses text through lstrip"),
         ({"single_word": True}, "depend on the text around them"),
         ({"id": 9999}, "ids differ"),
         ({"content": ""}, "one is empty"),
@@ -111,7 +111,7 @@ def test_tokens_with_a_duty_are_special_whatever_the_definition_says(letters):
     stripping["added_tokens"][1]["lstrip"] = True
     ours = engine_from(definition, {"fim_prefix": fim})
     _say_once.cache_clear()
-    with pytest.warns(UserWarning, match="loses text by lstrip"):
+    with pytest.warns(UserWarning, match="loses text through lstrip"):
         library = engine_from(stripping, {"fim_prefix": fim})
     assert isinstance(ours, FastEngine)
     assert isinstance(library, LibraryEngine)

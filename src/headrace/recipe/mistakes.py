@@ -97,7 +97,7 @@ def _mistake(
         return what, where, f"its keys are {keys}" if keys else "write names, each with a section of keys"
     if kind == "string_pattern_mismatch":
         return (
-            f"{_shown(detail['input'])} is not a valid name",
+            f"{_shown(detail['input'])} is not allowed as a name",
             where,
             "use letters, digits, _ and -, at most 64, starting with a letter or digit",
         )
