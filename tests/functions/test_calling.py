@@ -47,7 +47,7 @@ def test_parameters_and_instances() -> None:
     assert Function(load_text(text, "f"), "f", {"level": 3}, False)(2) == 7
     assert Function(load_text(text, "K"), "K", {"by": 3}, False)(2) == 5
     for name, parameters in (("f", {}), ("f", {"level": 1, "nope": 2}), ("K", {}), ("N", {})):
-        with pytest.raises(UserError, match=r"cannot be called with|is no function"):
+        with pytest.raises(UserError, match=r"cannot be called with|is not a function"):
             Function(load_text(text, name), name, parameters, False)
 
 
