@@ -41,7 +41,7 @@ WRONG = {
     "filters.rules.0.name": ({"filters": {"rules": [{"keep": "True", "name": "max_line"}]}}, "is taken"),
     "filters.rules.1.name": ({"filters": {"rules": [{"keep": "True", "name": "a"}] * 2}}, "is taken"),
     "documents.map.0.sources.0: 1": ({"documents": {"map": [{**F, "sources": ["x"]}]}}, "no source 'x'"),
-    "documents.map.0.sources.0: 2": ({"documents": {"map": [{**F, "sources": "talk"}]}}, "cannot change the conversations"),
+    "documents.map.0.sources.0: 2": ({"documents": {"map": [{**F, "sources": "talk"}]}}, "cannot change"),
 }
 
 
