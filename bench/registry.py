@@ -28,7 +28,7 @@ class Benchmark:
 BENCHMARKS = {
     "signature": Benchmark("bench.signature", True),
     "signature-datasketch": Benchmark("bench.signature_datasketch", True),
-    "exact-dedup": Benchmark("bench.exact_dedup", False),
+    "exact-dedup": Benchmark("bench.exact_dedup", False, 300),
     "sort": Benchmark("bench.sort", True, 400),
     "tokenise": Benchmark("bench.tokenise", True),
     "decode": Benchmark("bench.decode", False),
