@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,14 +232,14 @@ def fingerprint(definition: dict[str, Any]) -> str:
     model = {key: value for key, value in definition["model"].items() if value not in (None, False, "")}
     if model.get("type") == "BPE":
         # Two spellings of the same merges are in use: "a b" and ["a", "b"].
-        model["merges"] = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
+        model["merges"] = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     added = [
         [token["id"], token["content"], bool(token.get("special")), *_found_by(token)]
         for token in definition["added_tokens"] or []
     ]
     what = [sorted(added), parts(definition, "normalizer"), parts(definition, "pre_tokenizer"), model]
-    canonical = json.dumps(what, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+    canonical = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def _found_by(token: dict[str, Any]) -> list[str]:
