@@ -45,10 +45,14 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success fsync it and rename it to ``path``.
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success rename it to ``path``.
 
     The temporary name carries the process id, so that a task that runs twice at once does no harm.
+
+    Args:
+        path: the file.
+        durable: whether it outlives a loss of power, and not the death of processes alone: it and its folder are synced.
 
     Raises:
         UserError: the system refused for a reason that the user can mend, such as a full disk.
@@ -58,10 +62,12 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            with open(temporary, "rb+") as f:
-                os.fsync(f.fileno())
+            if durable:
+                with open(temporary, "rb+") as f:
+                    os.fsync(f.fileno())
             os.replace(temporary, path)
-            fsync_folder(path.parent)
+            if durable:
+                fsync_folder(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -204,7 +204,8 @@ class TaskContext:
     def _writing(self, pattern: str, published: bool) -> Iterator[Out]:
         name = pattern.replace("{task}", f"{self.task:05d}")
         path = self.folder / name
-        with replacing(path) as temporary:
+        # What a loss of power leaves of an intermediate file is told by its digest, and its task done again.
+        with replacing(path, durable=published) as temporary:
             out = Out(temporary)
             yield out
         entry = {"name": name, "rows": out.rows, "bytes": path.stat().st_size, "digest": digest_file(path)}
