@@ -52,7 +52,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
     Args:
         path: the file.
-        durable: whether it outlives a loss of power, and not the death of processes alone: it and its folder are synced.
+        durable: whether it is to outlive a loss of power too: it and its folder are synced.
 
     Raises:
         UserError: the system refused for a reason that the user can mend, such as a full disk.
