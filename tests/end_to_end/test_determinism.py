@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -48,25 +46,20 @@ def events_since(run: Path, seen: int) -> list[dict]:
     return list(read_events(run))[seen:]
 
 
-# A run that kills itself: a moment after some events of an artifact, or as soon as that is published.
+# A run that kills itself at an event: so many of an artifact, or that it is published.
 SUICIDE = """
-import os, signal, sys, threading
+import os, signal, sys
 from headrace import pipeline
 from headrace.recipe.load import load_recipe
 
-recipe, run, name, left, moment = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+recipe, run, name, left = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 def listen(event):
     global left
     if event.get("artifact") == name:
         left -= 1
-        if event.get("state") in ("published", "present"):
-            kill()
-        elif left == 0:
-            threading.Timer(moment, kill).start()
+        if left == 0 or event.get("state") in ("published", "present"):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 pipeline.run(load_recipe(recipe), run, workers=2, listener=listen)
 """
@@ -74,67 +67,76 @@ pipeline.run(load_recipe(recipe), run, workers=2, listener=listen)
 
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finished, tmp_path, times):
-    """SIGKILL of the coordinator at a random moment of each artifact, each time followed by a new run."""
+    """SIGKILL of the coordinator at some event of each artifact, each time followed by a new run."""
     rng, run = random.Random(0), tmp_path / "run"
     names = [e["artifact"] for e in read_events(finished) if e["event"] == "artifact" and e["state"] == "published"]
     assert len(names) == 12
     for name in names:
         for _ in range(times):
-            after, moment = rng.choice([1, 1, 2, 3, 5, 8]), rng.uniform(0.0, 0.15)
-            command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(after), str(moment)]
+            left = rng.choice([1, 2, 3, 5, 8])
+            command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(left)]
             assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name
     headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
     assert published(run) == published(finished)
     assert not list((run / "artifacts").glob("*.partial"))
 
 
-def works_for(coordinator: int, pid: int) -> bool:
-    """Whether the process lives and was forked by a server that this coordinator started."""
-    try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[:2]
-        parents_parent = Path(f"/proc/{parent}/stat").read_text().rpartition(") ")[2].split()[1]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z" and coordinator in (int(parent), int(parents_parent))
+# A run that kills one of its workers at every third event, until eight have died.
+MURDER = """
+import os, random, signal, sys
+from contextlib import suppress
+from headrace import pipeline
+from pathlib import Path
+from headrace.errors import UserError
+from headrace.flow.events import read_events
+from headrace.recipe.load import load_recipe
+
+recipe, run, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
+rng, workers, seen = random.Random(seed), [], 0
+deaths = sum(event["event"] == "died" for event in read_events(Path(run)))
+
+def listen(event):
+    global seen, deaths
+    seen += 1
+    if event["event"] == "worker":
+        workers.append(event["pid"])
+    elif event["event"] == "died":
+        deaths += 1
+    if workers and seen % 3 == 0 and deaths < 8:
+        with suppress(ProcessLookupError):
+            os.kill(workers.pop(rng.randrange(len(workers))), signal.SIGKILL)
+
+try:
+    pipeline.run(load_recipe(recipe), run, workers=2, listener=listen)
+except UserError as error:
+    sys.exit(str(error))
+"""
 
 
-def deaths(events: Iterable[dict]) -> int:
-    """How many workers are reported to have died at a task."""
-    return sum(e["event"] == "died" for e in events)
-
-
-def test_workers_killed_at_random_cost_nothing(corpus, finished, tmp_path):
+def test_workers_killed_cost_nothing(corpus, finished, tmp_path):
     """SIGKILL of single workers while the run goes on: each death is reported, its task done again.
 
     When chance hits one task twice, the run stops and says so; the same command then goes on.
     """
-    rng, run = random.Random(3), tmp_path / "run"
-    while True:
-        process = start(corpus / "recipe.yaml", run)
-        while process.poll() is None:
-            time.sleep(rng.uniform(0.05, 0.4))
-            events = list(read_events(run))
-            workers = [e["pid"] for e in events if e["event"] == "worker" and works_for(process.pid, e["pid"])]
-            # Shots at a worker between two tasks cost nothing and are not reported: deaths are counted, not shots.
-            if workers and deaths(events) < 8:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(rng.choice(workers), signal.SIGKILL)
-        said = process.stderr.read().decode()
-        if process.returncode == 0:
+    run = tmp_path / "run"
+    for seed in range(9):
+        command = [sys.executable, "-c", MURDER, corpus / "recipe.yaml", run, str(seed)]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        if done.returncode == 0:
             break
-        assert process.returncode == 2
-        assert "killed its worker twice: signal 9" in said
-    assert deaths(read_events(run)) >= 3
+        assert "killed its worker twice: signal 9" in done.stderr
+    assert done.returncode == 0
+    # A worker that is killed between two tasks costs nothing and is not reported.
+    assert sum(e["event"] == "died" for e in read_events(run)) >= 3
     assert published(run) == published(finished)
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(corpus, finished, tmp_path):
     run = tmp_path / "run"
     process = start(corpus / "recipe.yaml", run)
-    while not any(e["event"] == "artifact" for e in read_events(run)):
+    while not any(e["event"] == "task" for e in read_events(run)):
         assert process.poll() is None
         time.sleep(0.005)
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

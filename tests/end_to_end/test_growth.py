@@ -92,7 +92,7 @@ def test_killed_while_it_grows_the_bytes_are_the_same(grown, tmp_path, events):
     names = json.loads(headrace("digest", tmp_path / "anew", "--json").stdout)["artifacts"]
     for name in names:
         for left in events:
-            command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(left), "0"]
+            command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(left)]
             assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name
     headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
     assert latest(run) == published(tmp_path / "anew")

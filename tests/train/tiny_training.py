@@ -1,10 +1,13 @@
 """A tiny sequence, tokenizer and model as a graph of real steps, and a coordinator to kill.
 
-Run as a program: ``python tiny_training.py RUN``. The file RUN/tiny.json holds the training section.
+Run as a program, ``python tiny_training.py RUN STAGE STEP``, it kills itself at that step. The file RUN/tiny.json holds
+the training section.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +16,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from headrace.flow.events import EventLog
+from headrace.flow.events import Event, EventLog, Listener
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.keys import keyed, salt
 from headrace.flow.lock import lock
@@ -160,10 +163,10 @@ def targets(run: Path) -> list[Model]:
     return graph(orjson.loads((run / "tiny.json").read_bytes()))
 
 
-def coordinate(run: Path, workers: int = 1) -> None:
+def coordinate(run: Path, workers: int = 1, listener: Listener | None = None) -> None:
     """Make everything."""
     with lock(run):
-        log = EventLog(run)
+        log = EventLog(run, listener)
         executor = LocalExecutor(run, "tiny_training:targets", workers, 1 << 28, log)
         try:
             make(topological(targets(run)), run, executor, log, 1 << 28)
@@ -172,5 +175,15 @@ def coordinate(run: Path, workers: int = 1) -> None:
             log.close()
 
 
+def kill_at(stage: str, step: int) -> Listener:
+    """What ends the process when it first hears of that step of a stage, or of a later one."""
+
+    def listen(event: Event) -> None:
+        if event.get("artifact", "").startswith(f"model-{stage}-") and event.get("step", 0) >= step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return listen
+
+
 if __name__ == "__main__":
-    coordinate(Path(sys.argv[1]))
+    coordinate(Path(sys.argv[1]), listener=kill_at(sys.argv[2], int(sys.argv[3])))
