@@ -96,7 +96,9 @@ def ours_in_memory(texts: Texts) -> list[int]:
     repeats.see(records)
     records = sort_by(repeats.pick(records), ("high", "low"))
     edges = np.empty((len(records), 2), dtype=np.uint64)
-    count = star_edges(records["high"], records["low"], records["row"], np.zeros(4, dtype=np.uint64), edges)
+    count = star_edges(
+        records["high"], records["low"], records["row"], np.uint64(len(halves)), np.zeros(4, dtype=np.uint64), edges
+    )
     return sorted(edges[:count, 1].tolist())
 
 

@@ -28,6 +28,7 @@ ROOMS = [
     "report",
     "graph",
     "run_folder",
+    "references",
     "rehearsal",
     "pipeline",
     "planning",

@@ -12,6 +12,7 @@ from headrace.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
+    from headrace.select.duplicates.reference import EarlierRun
 
 HELD_OUT = "heldout"  # the sequence that measures held-out loss; also the name of its stage
 # Of each source: a standard error of 0.001 nats where single tokens spread by 1 nat.
@@ -58,10 +59,19 @@ class Graph:
         return chosen
 
 
-def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
-    """The graph of a recipe over an inventory of its input."""
+def build_graph(
+    recipe: Recipe, sources: tuple[SourceFiles, ...], against: tuple[EarlierRun | SourceFiles, ...] = ()
+) -> Graph:
+    """The graph of a recipe over an inventory of its input.
+
+    Args:
+        recipe: the recipe.
+        sources: its sources, with their files.
+        against: what ``deduplicate.against`` names, in its order.
+    """
     from headrace.documents.step import Documents
     from headrace.select.contamination.step import Contamination
+    from headrace.select.duplicates.reference import Reference
     from headrace.select.duplicates.step import Duplicates
     from headrace.select.measures.own import OwnMeasure
     from headrace.select.measures.step import Measures
@@ -75,15 +85,37 @@ def build_graph(recipe: Recipe, sources: tuple[SourceFiles, ...]) -> Graph:
         name: OwnMeasure(documents, measure, recipe.documents.max_quarantined, name)
         for name, measure in recipe.measures.items()
     }
+    references = reference_steps(recipe, against)
+    duplicates = None
     if recipe.deduplicate or recipe.split.check:
-        steps["duplicates"] = Duplicates.of(recipe, documents)
+        sets = tuple(step for step in references.values() if isinstance(step, Reference))
+        steps["duplicates"] = duplicates = Duplicates.of(recipe, documents, sets)
     if recipe.decontaminate:
         steps["contamination"] = Contamination.of(recipe, documents)
-    steps["verdicts"] = Verdicts.of(recipe, **steps, own=own)
-    graph = Graph(steps)
+    steps["verdicts"] = Verdicts.of(
+        recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own
+    )
+    graph = Graph(steps | references)
     if recipe.stages:
         add_stages(graph, recipe)
     return graph
+
+
+def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...]) -> dict[str, Step]:
+    """What is made of reference documents, by kind and place in ``deduplicate.against``."""
+    from headrace.documents.inventory import SourceFiles
+    from headrace.documents.step import ReferenceDocuments
+    from headrace.select.duplicates.reference import Reference
+
+    near = recipe.deduplicate.near if recipe.deduplicate is not None else None
+    steps: list[Step] = []
+    for k, entry in enumerate(against):
+        if isinstance(entry, SourceFiles):
+            read = ReferenceDocuments((entry,), recipe.documents, str(k))
+            steps += [read, Reference(near, read, None, (entry.name,), str(k))]
+        else:
+            steps.append(Reference(near, None, entry, entry.sources, str(k)))
+    return {f"{step.kind}-{step.stage}": step for step in steps}
 
 
 def add_stages(graph: Graph, recipe: Recipe) -> None:

@@ -9,11 +9,11 @@ from headrace import run_folder
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.recipe.schema import Near
+from headrace.recipe.schema import Near, Recipe
 from headrace.select.why.locate import locate
 from headrace.select.why.unread import find_unread
 
-# Reasons whose evidence names another document, to be shown beside this one.
+# Reasons whose evidence names another document of the run, to be shown beside this one.
 PAIRED = ("duplicate", "holdout")
 
 
@@ -28,8 +28,9 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
     Returns:
         Of a row that could not be read ``{"quarantined": its entry}``. Of others as
         :func:`headrace.select.why.explain.explain_row`, and ``"copies"``: the other rows with this id; ``"pair"``:
-        the document that this one is a copy of, side by side, or None; ``"stages"``: stage -> stretches of its
-        sequence.
+        the document that this one is a copy of, side by side, or None; ``"stages"``: stage ->
+        stretches of its sequence. Of a copy of a reference document also ``"reference"``, where the recipe says that
+        is; ``"pair"`` is None if its text is gone.
 
     Raises:
         UserError: it is no run, it has no documents yet, or no such document.
@@ -52,9 +53,28 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
     if verdict is not None and verdict["reason"] in PAIRED and verdict["evidence"].get("kept_row") is not None:
         near = (recipe.deduplicate.near if recipe.deduplicate else None) or Near()
         told["pair"] = explain_pair(documents, row, verdict["evidence"]["kept_row"], near, context)
+    if verdict is not None and verdict["reason"] == "reference":
+        told["reference"], told["pair"] = _reference(run, recipe, documents, row, verdict["evidence"], context)
     for stage, artifact in sequences.items():
         told["stages"][stage] = _placements(artifact, row)
     return told
+
+
+def _reference(
+    run: Path, recipe: Recipe, documents: Artifact, row: int, evidence: dict[str, Any], context: int | None
+) -> tuple[str, dict[str, Any] | None]:
+    """Where the reference document is that a document is a copy of, and both side by side if its text is at hand."""
+    from headrace.select.why.explain import compare_texts
+
+    number = int(evidence["against"])
+    place = recipe.against[number].files[0].glob
+    near = (recipe.deduplicate.near if recipe.deduplicate else None) or Near()
+    try:
+        other = fetch(run_folder.reference_documents(run, number), [evidence["kept_row"]], ["text"])
+    except (UserError, OSError, IndexError):  # the earlier run is gone, or another
+        return place, None
+    texts = [table.column("text")[0].as_py() for table in (fetch(documents, [row], ["text"]), other)]
+    return place, compare_texts(texts[0], texts[1], near, context)
 
 
 def ask_text(run: Path, text: str, source: str = "", path: str | None = None) -> dict[str, Any]:

@@ -136,12 +136,11 @@ def _run(
 
 def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool) -> list[Step]:
     """Write what the workers rebuild the graph from; the steps that are wanted."""
-    from headrace.documents.inventory import take_inventory
+    from headrace.references import take_input
     from headrace.rehearsal import rehearse
 
     recipe = with_withdrawn(recipe, folder)
-    sources = take_inventory(recipe.sources, recipe.seed, Path.cwd(), folder, check_input)
-    graph = build_graph(recipe, sources)
+    graph = build_graph(recipe, *take_input(recipe, folder, check_input))
     wanted = graph.until(until) if until else graph.all()
     for _, function in recipe.functions():
         keep_copy(function, folder)

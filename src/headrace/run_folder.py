@@ -5,7 +5,9 @@ The coordinator, its workers and every command that asks about a run build the s
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +21,17 @@ from headrace.flow.storage import Spoilt, digest_file, read_sealed, write_sealed
 from headrace.graph import Graph, build_graph
 from headrace.recipe.load import load_sealed
 from headrace.recipe.mistakes import suggest
-from headrace.recipe.schema import Recipe, Withdrawn
+from headrace.recipe.schema import Recipe, Source, Withdrawn
 
 if TYPE_CHECKING:
+    from headrace.documents.inventory import SourceFiles
+    from headrace.select.duplicates.reference import EarlierRun
     from headrace.sequence.store import SequenceReader
 
 RECIPE = "recipe.yaml"
 WITHDRAWN = "withdrawn.json"  # documents taken out of this run, beside those that its recipe names
+AGAINST = "deduplicate.against"
+REFERENCES = "references.json"  # what of `deduplicate.against` is a run
 GRAPH = "headrace.run_folder:targets"
 
 
@@ -66,10 +72,64 @@ def read_graph(run: Path) -> Graph:
     Raises:
         UserError: it is no run folder.
     """
+    recipe = read_recipe(run)
+    return build_graph(recipe, *read_input(recipe, run))
+
+
+Input = tuple["tuple[SourceFiles, ...]", "tuple[EarlierRun | SourceFiles, ...]"]
+"""The sources of a recipe with their files, and what ``deduplicate.against`` names."""
+
+
+def read_input(recipe: Recipe, run: Path) -> Input:
+    """What the coordinator found of a recipe's input.
+
+    Raises:
+        UserError: it has found nothing, or of another recipe, or what it kept is not as it was written.
+    """
     from headrace.documents.inventory import read_inventory
+    from headrace.select.duplicates.reference import EarlierRun
+
+    runs: dict[int, EarlierRun] = {}
+    if recipe.against:
+        try:
+            told = read_sealed(run / REFERENCES)["runs"]
+            runs = {int(k): EarlierRun(**{**value, "sources": tuple(value["sources"])}) for k, value in told.items()}
+        except (FileNotFoundError, Spoilt):
+            raise UserError(
+                "What deduplicate.against names is not known, or not as it was written.",
+                str(run / REFERENCES),
+                "Run `headrace run` again: that finds it anew.",
+            ) from None
+    return with_references(recipe, runs, read_inventory(listed(recipe, runs), run))
+
+
+def listed(recipe: Recipe, runs: Container[int]) -> dict[str, Source]:
+    """The sources of a recipe, and those among ``deduplicate.against`` that are no runs, under their place there."""
+    files = {f"{AGAINST}.{k}": source for k, source in enumerate(recipe.against) if k not in runs}
+    return {**recipe.sources, **files}
+
+
+def with_references(recipe: Recipe, runs: Mapping[int, EarlierRun], taken: tuple[SourceFiles, ...]) -> Input:
+    """The inventory of :func:`listed` and the runs, put together. Where a reference stands shows in no document."""
+    files = iter(taken[len(recipe.sources) :])
+    against = tuple(runs[k] if k in runs else replace(next(files), name=AGAINST) for k in range(len(recipe.against)))
+    return taken[: len(recipe.sources)], against
+
+
+def reference_documents(run: Path, number: int) -> Artifact:
+    """The documents of one set of references.
+
+    Raises:
+        UserError: they are gone, or the run does not have them.
+    """
+    from headrace.select.duplicates.reference import EarlierRun
 
     recipe = read_recipe(run)
-    return build_graph(recipe, read_inventory(recipe.sources, run))
+    entry = read_input(recipe, run)[1][number]
+    if isinstance(entry, EarlierRun):
+        return entry.open("documents")
+    step = read_graph(run).steps[f"reference-documents-{number}"]
+    return Artifact.open(run / "artifacts" / step.name, verify=True)
 
 
 def read_withdrawn(run: Path) -> Withdrawn:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace import run_folder
-from headrace.documents.inventory import FINGERPRINTS, read_inventory
+from headrace.documents.inventory import FINGERPRINTS
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, Entry
 from headrace.flow.damage import flaws, left_behind
@@ -95,7 +95,7 @@ def _kept(run: Path, found: Soundness) -> list[Any]:
         found.add(run / run_folder.RECIPE, error.what)
         return []
     try:
-        read_inventory(recipe.sources, run)
+        run_folder.read_input(recipe, run)
         return run_folder.targets(run)
     except UserError as error:
         found.damaged.append({"file": error.where, "what": error.what})

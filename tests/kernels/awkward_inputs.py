@@ -156,7 +156,10 @@ def components() -> Made:
     for n in (0, 1, 50):
         keys = np.sort(rng.integers(0, 1 + n // 3, n, dtype=np.uint64))
         state, edges = np.zeros(4, dtype=np.uint64), np.zeros((n, 2), dtype=np.uint64)
-        yield f"stars {n}", [star_edges(keys, keys, np.arange(n, dtype=np.uint64), state, edges), state, edges]
+        yield (
+            f"stars {n}",
+            [star_edges(keys, keys, np.arange(n, dtype=np.uint64), np.uint64(n), state, edges), state, edges],
+        )
         pairs = np.unique(rng.integers(0, 1 + n, (n, 2), dtype=np.uint64), axis=0)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)

@@ -165,6 +165,7 @@ def facts(trained: bool = True) -> RunFacts:
         sources=sources,
         duplicates={("docs", "docs"): 1_900, ("docs", "python"): 100, ("python", "python"): 120, ("web", "web"): 40},
         holdout={("docs", "docs"): 7},
+        references=None,
         contamination={("humaneval", "python"): 2},
         examples=examples,
         vocabulary=8192,

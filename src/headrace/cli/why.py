@@ -74,6 +74,8 @@ def render(told: dict[str, Any], width: int) -> str:
         lines.append(f"  {len(told['copies'])} more rows have the same text: {_some(told['copies'])}")
     lines += ["", *_decisions(told["decisions"])]
     lines += _verdict(told["verdict"])
+    if told.get("reference"):
+        lines.append(f"         like a document of {one_line(told['reference'])}")
     for near in told.get("nearest") or []:
         same = "the same text" if near["exact"] else f"Jaccard {near['jaccard']:.3f}"
         found = "a candidate pair" if near["agrees"] or near["exact"] else "not a candidate pair"
@@ -87,7 +89,8 @@ def render(told: dict[str, Any], width: int) -> str:
 
         pair = told["pair"]
         same = ", equal after cleaning" if pair["same_cleaned"] else ""
-        lines += ["", f"this document | the kept one: true Jaccard {pair['jaccard']:.3f}{same}"]
+        other = "the reference document" if told.get("reference") else "the kept one"
+        lines += ["", f"this document | {other}: true Jaccard {pair['jaccard']:.3f}{same}"]
         lines.append(side_by_side([Row(**row) for row in pair["rows"]], width))
     for stage, places in told.get("stages", {}).items():
         lines.append(f"{stage:<8} {_places(places)}")

@@ -53,6 +53,11 @@ class InputFile:
         return globs.is_remote(self.url)
 
 
+def place_of(name: str) -> str:
+    """Where a source stands in its recipe: those of references have their place for a name, which has a dot."""
+    return name if "." in name else f"sources.{name}"
+
+
 def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFile]:
     """The input files of a source, each real file once.
 
@@ -69,9 +74,9 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
     Raises:
         UserError: a file is missing, a glob matches nothing, or nothing is left.
     """
-    where = f"sources.{name}.files"
+    where = f"{place_of(name)}.files"
     excluded = globs.excluder(
-        tuple(globs.expand(p, base, f"sources.{name}.exclude", within=True) for p in source.exclude)
+        tuple(globs.expand(p, base, f"{place_of(name)}.exclude", within=True) for p in source.exclude)
     )
     candidates: list[tuple[bool, int, str, InputFile, str]] = []
     left_out: Counter[str] = Counter()
@@ -113,7 +118,7 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
         )
     if not chosen:
         raise UserError(
-            f"The source {name!r} has no files left after `exclude`.", f"sources.{name}.exclude", "Exclude less."
+            f"The source {name!r} has no files left after `exclude`.", f"{place_of(name)}.exclude", "Exclude less."
         )
     if left_out:
         skipped = f"{left_out.total():,} files skipped by name ({told})"
@@ -280,7 +285,7 @@ def _limited(listing: list[InputFile], limit: int, seed: int, name: str) -> list
     if not chosen:
         raise UserError(
             f"No file of the source {name!r} fits within its limit of {limit} bytes.",
-            f"sources.{name}.limit",
+            f"{place_of(name)}.limit",
             f"Raise it: the smallest file has {min(file.size for file in listing)} bytes.",
         )
     return [chosen[i] for i in sorted(chosen)]

@@ -204,6 +204,19 @@ class Documents(Step):
         return {"counts": counts, "schema": schema, "sources": [source.name for source in self.sources]}
 
 
+@dataclass(frozen=True)
+class ReferenceDocuments(Documents):
+    """Documents that the corpus is compared with and that are no part of it.
+
+    Attributes:
+        stage: where ``deduplicate.against`` names them.
+    """
+
+    stage: str = ""
+
+    kind: ClassVar[str] = "reference-documents"
+
+
 def _conserved(name: str, count: dict[str, int], written: int) -> None:
     """Compare what the readers' containers said they hold with what lies in the shards' footers and the quarantine."""
     if written != count["documents"] or count["read"] != written + count["quarantined"] + count["skipped"]:

@@ -111,25 +111,36 @@ def fetch(artifact: Artifact, rows: np.ndarray | Sequence[int], columns: Sequenc
     Raises:
         IndexError: a row does not exist.
     """
-    import pyarrow.parquet as pq
-
     wanted = np.asarray(rows, dtype=np.int64)
     if len(wanted) and (wanted.min() < 0 or wanted.max() >= artifact.rows):
         raise IndexError(f"rows {wanted.min()} to {wanted.max()} of an artifact of {artifact.rows} rows")
-    names = list(columns) if columns is not None else None
     unique, back = np.unique(wanted, return_inverse=True)
-    pieces = []
+    pieces: list[pa.Table] = []
     shards = np.searchsorted(artifact.row_offsets, unique, side="right") - 1
     for shard in np.unique(shards).tolist():
         inside = unique[shards == shard] - artifact.row_offsets[shard]
-        with pq.ParquetFile(artifact.shard_path(shard), pre_buffer=False) as file:
-            counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            starts = np.cumsum([0, *counts])
-            groups = np.searchsorted(starts, inside, side="right") - 1
-            for group in np.unique(groups).tolist():
-                table = file.read_row_group(group, columns=names, use_threads=False)
-                pieces.append(table.take(pa.array(inside[groups == group] - starts[group])))
+        pieces += read_rows(artifact.shard_path(shard), inside, columns)
     if not pieces:
-        schema = SCHEMA if names is None else pa.schema([SCHEMA.field(n) for n in names if n in SCHEMA.names])
+        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(n) for n in columns if n in SCHEMA.names])
         return schema.empty_table()
     return pa.concat_tables(pieces).take(pa.array(back.reshape(-1))).combine_chunks()
+
+
+def read_rows(path: Path, rows: np.ndarray, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """Some rows of a shard, from one row group at a time; others are not read.
+
+    Args:
+        path: a Parquet shard.
+        rows: int64[n] in it, ascending.
+        columns: names of the columns, None for all.
+    """
+    import pyarrow.parquet as pq
+
+    names = list(columns) if columns is not None else None
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        starts = np.cumsum([0, *counts])
+        groups = np.searchsorted(starts, rows, side="right") - 1
+        for group in np.unique(groups).tolist():
+            table = file.read_row_group(group, columns=names, use_threads=False)
+            yield table.take(pa.array(rows[groups == group] - starts[group]))

@@ -69,15 +69,18 @@ def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
         size = round(tokens * BYTES_PER_TOKEN) if expect.bytes is None else expect.bytes
         basis: Basis = "estimated" if expect.tokens is None and recipe.stages else "expected"
         return SourceCounts(name, basis, None, expect.documents, size, tokens)
-    return _estimate(name, recipe, base)
+    return estimate(name, source, recipe, base)
 
 
-def _estimate(name: str, recipe: Recipe, base: Path) -> SourceCounts:
-    """Scale what a keyed sample of the files holds up to all of them."""
+def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCounts:
+    """Scale what a keyed sample of a source's files holds up to all of them.
+
+    Raises:
+        UserError: they cannot be found or read.
+    """
     from headrace.documents.sources import WHOLE, list_files
     from headrace.flow.keys import salt
 
-    source = recipe.sources[name]
     files = list_files(name, source, recipe.seed, base)
     order = sorted(files, key=lambda file: (salt(recipe.seed, "plan", name, file.name), file.name))
     read, opened, documents, size = 0.0, 0, 0, 0

@@ -11,8 +11,9 @@ from headrace.planning.machine import Machine
 from headrace.planning.measured import Measured, measured
 from headrace.planning.plan import Memory, Plan
 from headrace.planning.rates import value
+from headrace.planning.references import count_references
 from headrace.planning.stages import doubts, resolve_stage
-from headrace.planning.work import documents_of, row_bytes
+from headrace.planning.work import compared, row_bytes
 from headrace.recipe.schema import Recipe
 
 # The share of the budget that union-find's arrays may fill: ``labels.UNION_SHARE``, whose module would compile kernels.
@@ -35,6 +36,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     sources = tuple(
         known.source(name, recipe) or count_source(name, recipe, base or Path.cwd()) for name in recipe.sources
     )
+    references = count_references(recipe, run, base or Path.cwd())
     machine = Machine.here(workers)
     vocabulary, notes = _vocabulary(recipe)
     config = None
@@ -58,15 +60,15 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         from headrace.model.config import parameter_count
 
         parameters = parameter_count(config)
-    graph = graph_of(recipe, sources, stages, parameters, vocabulary, machine)
+    graph = graph_of(recipe, sources, stages, parameters, vocabulary, machine, references)
     nodes = tuple(_as_made(node, known) for node in graph.nodes)
     done = {node.name for node in nodes if node.done}
     work = tuple(entry for entry in graph.work if entry.artifact not in done)
-    memory = _memory(recipe, documents_of(sources), machine.cores)
+    memory = _memory(recipe, compared(sources, references), machine.cores)
     if run is not None:
         notes = [*notes, *_as_before(recipe, run, base or Path.cwd())]
     code = tuple((place, function.label, function.origin) for place, function in recipe.functions())
-    return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine, tuple(notes), code)
+    return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine, tuple(notes), code, references)
 
 
 def _as_before(recipe: Recipe, run: Path, base: Path) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from headrace.planning.counts import SourceCounts
 from headrace.planning.machine import START, Machine
 from headrace.planning.rates import value
+from headrace.planning.references import ReferenceCounts
 from headrace.planning.stages import StagePlan
-from headrace.planning.work import Work, documents_of, near_of, row_bytes, selection, sequence, tokenising
+from headrace.planning.work import Work, compared, documents_of, near_of, row_bytes, selection, sequence, tokenising
 from headrace.recipe.schema import Recipe, Stage
 
 # Zstandard at Parquet's default level on SlimPajama, as published: about 895 GB for 2,567 GB of text.
@@ -62,6 +63,7 @@ def graph_of(
     parameters: int | None,
     vocabulary: int,
     machine: Machine,
+    references: tuple[ReferenceCounts, ...] = (),
 ) -> Graph:
     """The graph of a recipe.
 
@@ -72,13 +74,14 @@ def graph_of(
         parameters: those of the model; None without one.
         vocabulary: tokens of the tokenizer.
         machine: what times are estimated for.
+        references: what there is of reference documents.
     """
-    works = selection(recipe, sources)
+    works = selection(recipe, sources, references)
     if stages:
         works += tokenising(recipe, sources)
     for stage, section in zip(stages, recipe.stages, strict=True):
         works += sequence(stage, section)
-    nodes = _selected(recipe, sources, works, machine)
+    nodes = _selected(recipe, sources, references, works, machine)
     if not stages:
         return Graph(tuple(nodes), tuple(works))
     assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
@@ -100,23 +103,51 @@ def _seconds(name: str, works: list[Work], machine: Machine) -> float:
     return START + sum(work.seconds(machine.cores) for work in works if work.artifact == name)
 
 
-def _selected(recipe: Recipe, sources: tuple[SourceCounts, ...], works: list[Work], machine: Machine) -> list[Node]:
+def _selected(
+    recipe: Recipe,
+    sources: tuple[SourceCounts, ...],
+    references: tuple[ReferenceCounts, ...],
+    works: list[Work],
+    machine: Machine,
+) -> list[Node]:
     """The nodes from the documents to the verdicts."""
     text, documents = sum(source.bytes for source in sources), documents_of(sources)
     verify = any(work.figure == "verify" for work in works)
     nodes = [Node("documents", (), round(text * COMPRESSED), _seconds("documents", works, machine))]
     sidecars = [kind for kind in ("measures", "duplicates", "contamination") if any(w.artifact == kind for w in works)]
-    scratch = {"duplicates": _duplicates_scratch(recipe, documents), "verdicts": text if verify else 0}
+    scratch = {
+        "duplicates": _duplicates_scratch(recipe, compared(sources, references)),
+        "verdicts": text if verify else 0,
+    }
     own = [f"measure-{name}" for name in recipe.measures]
     nodes += [Node(name, ("documents",), documents * OWN_BYTES, START) for name in own]
-    needs = {"duplicates": ("documents", "signatures"), "verdicts": ("documents", *sidecars, *own)}
+    signed, read = _references(recipe, references, works, machine)
+    names = tuple(node.name for node in (*signed, *read))
+    needs = {"duplicates": ("documents", "signatures", *names)}
+    needs["verdicts"] = ("documents", *sidecars, *own, *(node.name for node in read))
     for kind in [*sidecars, "verdicts"]:
         if kind == "duplicates":
             disk = documents * (_SIGNED + 8 * _bands(recipe))
             nodes.append(Node("signatures", ("documents",), disk, _seconds("signatures", works, machine)))
+            nodes += [*read, *signed]
         disk, seconds = round(documents * value(f"disk-{kind}")), _seconds(kind, works, machine)
         nodes.append(Node(kind, needs.get(kind, ("documents",)), disk, seconds, scratch=scratch.get(kind, 0)))
     return nodes
+
+
+def _references(
+    recipe: Recipe, references: tuple[ReferenceCounts, ...], works: list[Work], machine: Machine
+) -> tuple[list[Node], list[Node]]:
+    """The nodes of reference documents: their signatures, and what is read from files."""
+    signed, read = [], []
+    for k, reference in enumerate(references):
+        needs: tuple[str, ...] = ()
+        if not reference.run:
+            needs = (f"reference-documents-{k}",)
+            read.append(Node(needs[0], (), round(reference.bytes * COMPRESSED), _seconds(needs[0], works, machine)))
+        name, disk = f"reference-signatures-{k}", reference.documents * (_SIGNED + 8 * _bands(recipe) + 8)
+        signed.append(Node(name, needs, disk, _seconds(name, works, machine)))
+    return signed, read
 
 
 def _bands(recipe: Recipe) -> int:

@@ -56,16 +56,21 @@ def measured(recipe: Recipe, run: Path) -> Measured:
         recipe: the recipe.
         run: a run folder, which need not exist.
     """
-    from headrace.documents.inventory import read_inventory
+    from headrace.documents.inventory import SourceFiles
     from headrace.documents.sources import list_files
     from headrace.graph import build_graph
-    from headrace.run_folder import with_withdrawn
+    from headrace.references import find_runs
+    from headrace.run_folder import read_input, with_withdrawn
 
     if not (run / "artifacts").is_dir():
         return Measured()
     try:
-        sources = read_inventory(recipe.sources, run)
-        if any(tuple(list_files(s.name, s.source, recipe.seed, Path.cwd())) != s.files for s in sources):
+        sources, against = read_input(recipe, run)
+        read = [*sources, *(entry for entry in against if isinstance(entry, SourceFiles))]
+        if any(tuple(list_files(s.name, s.source, recipe.seed, Path.cwd())) != s.files for s in read):
+            return Measured()
+        runs = find_runs(recipe, run)
+        if any(entry != runs.get(k) for k, entry in enumerate(against) if not isinstance(entry, SourceFiles)):
             return Measured()
     except UserError:
         # Another recipe's run, or input that is gone: nothing in it says anything about this plan.
@@ -76,7 +81,7 @@ def measured(recipe: Recipe, run: Path) -> Measured:
         if event["event"] == "artifact" and event["state"] == "published"
     }
     found = Measured()
-    for step in build_graph(with_withdrawn(recipe, run), sources).all():
+    for step in build_graph(with_withdrawn(recipe, run), sources, against).all():
         folder = run / "artifacts" / step.name
         if folder.is_dir():
             name = f"{step.kind}-{step.stage}" if step.stage else step.kind

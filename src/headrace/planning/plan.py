@@ -10,6 +10,7 @@ from headrace.planning.counts import SourceCounts
 from headrace.planning.graph import Node
 from headrace.planning.machine import EFFICIENCY, Machine
 from headrace.planning.rates import figures
+from headrace.planning.references import ReferenceCounts
 from headrace.planning.stages import StagePlan
 from headrace.planning.text import span, table, tokens_text
 from headrace.planning.work import Work
@@ -54,6 +55,7 @@ class Plan:
         machine: what times are estimated for.
         notes: what a user should know before a run, in sentences.
         code: the functions of the user's own that will be run: (place in the recipe, function, where its code is).
+        references: what there is of reference documents.
     """
 
     recipe: str
@@ -66,6 +68,7 @@ class Plan:
     machine: Machine
     notes: tuple[str, ...] = ()
     code: tuple[tuple[str, str, str], ...] = ()
+    references: tuple[ReferenceCounts, ...] = ()
 
     @property
     def disk(self) -> int:
@@ -101,6 +104,7 @@ class Plan:
             "recipe": self.recipe,
             "notes": list(self.notes),
             "sources": [source.to_json() for source in self.sources],
+            "references": [asdict(reference) for reference in self.references],
             "graph": [{**asdict(node), "inputs": list(node.inputs)} for node in self.graph],
             "stages": stages,
             "parameters": self.parameters,
@@ -149,6 +153,12 @@ def _sources(plan: Plan) -> list[str]:
     note = []
     if any(source.basis == "estimated" for source in plan.sources):
         note = ["  ~ estimated from a sample of the files, before filters and deduplication remove any"]
+    for reference in plan.references:
+        about, of = ("", "an earlier run's") if reference.run else ("~", "files")
+        note.append(
+            f"  compared with {about}{reference.documents:,} reference documents, ~{size(reference.bytes)} "
+            f"({reference.place}, {of}: {reference.path})"
+        )
     return table(header, rows) + note
 
 

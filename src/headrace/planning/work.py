@@ -8,13 +8,12 @@ from typing import Any
 from headrace.planning.counts import BYTES_PER_TOKEN, SourceCounts
 from headrace.planning.machine import EFFICIENCY
 from headrace.planning.rates import figures
+from headrace.planning.references import DOCUMENT_BYTES, ReferenceCounts
 from headrace.planning.stages import StagePlan
 from headrace.recipe.schema import Recipe, Stage
 
 # Formats whose files are parsed as Python.
 PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
-# Bytes of text of a document where the number of documents is not known.
-DOCUMENT_BYTES = 4000
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,14 @@ def _read(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> dict[str, int]:
     return sizes
 
 
-def selection(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
+def compared(sources: tuple[SourceCounts, ...], references: tuple[ReferenceCounts, ...]) -> int:
+    """Documents that are looked at for copies."""
+    return documents_of(sources) + sum(reference.documents for reference in references)
+
+
+def selection(
+    recipe: Recipe, sources: tuple[SourceCounts, ...], references: tuple[ReferenceCounts, ...] = ()
+) -> list[Work]:
     """The work from the sources to the verdicts."""
     text, documents = sum(source.bytes for source in sources), documents_of(sources)
     out = [work("documents", _READING[figure], figure, size) for figure, size in _read(recipe, sources).items()]
@@ -94,9 +100,17 @@ def selection(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
     if near is not None:
         figure = "signatures" if near.signature == "fast" else "signatures-datasketch"
         out.append(work("signatures", f"sign ({near.signature})", figure, text))
+    for k, reference in enumerate(references):
+        figure = "documents-ftfy" if recipe.documents.normalise == "ftfy" else "documents"
+        if not reference.run:
+            out.append(work(f"reference-documents-{k}", _READING[figure], figure, reference.bytes))
+        if near is not None and reference.signed:
+            figure = "signatures" if near.signature == "fast" else "signatures-datasketch"
+            out.append(work(f"reference-signatures-{k}", f"sign ({near.signature})", figure, reference.signed))
     if recipe.deduplicate is not None or recipe.split.check is not None:
-        out.append(work("duplicates", "candidates", "candidates", documents))
-        out.append(work("duplicates", "components", "components", documents, serial=True))
+        looked_at = compared(sources, references)
+        out.append(work("duplicates", "candidates", "candidates", looked_at))
+        out.append(work("duplicates", "components", "components", looked_at, serial=True))
     if recipe.decontaminate is not None:
         out.append(work("contamination", "search", "contamination", text))
     out.append(work("verdicts", "filter", "verdicts", documents))

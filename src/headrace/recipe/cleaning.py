@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.recipe.base import Count, Name, Section, listed, wrong
 from headrace.recipe.functions import Rule
+from headrace.recipe.sources import Source
 
 
 class ShortOverride(Section):
@@ -155,10 +156,17 @@ class Near(Section):
         return self
 
 
-class Deduplicate(Section):
-    """Remove duplicates within and across all sources.
+def _references(value: object) -> object:
+    return [{"files": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
-    Each group keeps one document that no other verdict removes: from the source that comes first, then the longest.
+
+class Deduplicate(Section):
+    """Remove duplicates within and across all sources, and copies of reference documents outside the corpus.
+
+    Each group keeps one document that no other verdict removes: from the source that comes first, then the longest. A
+    group with a reference document keeps none: all its documents are removed as `reference`, held-out ones included,
+    whatever `keep` and `priority` say, even those that resemble the reference only through others. With `near.verify`,
+    only documents that match a reference document themselves are removed for it.
     """
 
     exact: bool = Field(default=True, description="Find documents whose normalized text is identical.")
@@ -171,11 +179,23 @@ class Deduplicate(Section):
         default=(),
         description="Sources in order of preference for the copy to keep; the others follow in recipe order.",
     )
+    against: Annotated[tuple[Source, ...], BeforeValidator(_references), BeforeValidator(listed)] = Field(
+        default=(),
+        description="Reference documents: documents like them are removed, never the other way round. Each entry is "
+        "the folder of a finished run, for the documents it kept (their text is not read again if that run used the "
+        "same `near`), or other documents: a path, or the keys of a source. `documents` applies to these too.",
+    )
 
     @model_validator(mode="after")
-    def _unique(self) -> Deduplicate:
+    def _agrees(self) -> Deduplicate:
         if len(set(self.priority)) < len(self.priority):
             raise wrong("a source appears twice in the priority list", "name each source once", "priority")
+        if self.against and self.near is None and not self.exact:
+            mend = "set `exact: true`, or give `near`"
+            raise wrong("nothing says what is like a reference document", mend, "against")
+        for i, reference in enumerate(self.against):
+            if reference in self.against[:i]:
+                raise wrong("a reference appears twice in the list", "name each once", f"against.{i}")
         return self
 
 

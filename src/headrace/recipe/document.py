@@ -39,7 +39,11 @@ from the schema by `python -m headrace.recipe.document`.
 def document() -> str:
     """The page as Markdown: a table for every section, in the order in which they are met."""
     parts = [_HEAD.format(presets=", ".join(f"`{name}`" for name in presets()))]
-    for place, section in _sections(Recipe, ""):
+    met: dict[type[BaseModel], str] = {}
+    for place, section in _sections(Recipe, "", met):
+        if met[section] != place:
+            parts.append(f"\n## `{place}`\n\nThe keys of `{met[section]}`.")
+            continue
         parts.append(f"\n## {f'`{place}`' if place else 'The recipe'}\n")
         parts.append(f"{_sentence(inspect.cleandoc(section.__doc__ or ''))}\n")
         parts.append("| key | value | default | meaning |\n|---|---|---|---|")
@@ -52,14 +56,22 @@ def document() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _sections(section: type[BaseModel], place: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every section below one, with its dotted place; ``NAME`` stands for a name that the user chooses."""
+def _sections(
+    section: type[BaseModel], place: str, met: dict[type[BaseModel], str]
+) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section below one, with its dotted place; ``NAME`` stands for a name that the user chooses.
+
+    What stands below a section is met once; ``met`` receives where each section is first met.
+    """
+    first = met.setdefault(section, place)
     yield place, section
+    if first != place:
+        return
     for name, field in section.model_fields.items():
         inner = section_of(field.annotation)
         if inner is not None:
             many = {"mapping": ".NAME", "list": "[]", None: ""}[container_of(field.annotation)]
-            yield from _sections(inner, f"{place}{'.' if place else ''}{name}{many}")
+            yield from _sections(inner, f"{place}{'.' if place else ''}{name}{many}", met)
 
 
 def _kind(field: FieldInfo) -> str:

@@ -14,8 +14,8 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a recipe's raw data whose paths are absolute.
 
     Handles ``sources.*.files``, ``sources.*.exclude`` (the variable only: its patterns match anywhere),
-    ``decontaminate.benchmarks.*.files``, ``tokenizer.file`` and the ``python`` of functions. URLs and paths that begin
-    with a variable stay.
+    ``decontaminate.benchmarks.*.files``, ``tokenizer.file`` and the ``python`` of functions; ``deduplicate.against`` as
+    sources. URLs and paths that begin with a variable stay.
 
     Args:
         data: as parsed from YAML; parts of an unexpected shape are left for validation to name.
@@ -24,6 +24,9 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     data = dict(data)
     if isinstance(sources := data.get("sources"), dict):
         data["sources"] = {name: _source(source, folder) for name, source in sources.items()}
+    deduplicate = data.get("deduplicate")
+    if isinstance(deduplicate, dict) and "against" in deduplicate:
+        data["deduplicate"] = {**deduplicate, "against": _references(deduplicate["against"], folder)}
     decontaminate = data.get("decontaminate")
     if isinstance(decontaminate, dict) and isinstance(benchmarks := decontaminate.get("benchmarks"), dict):
         named = {name: _files(benchmark, folder) for name, benchmark in benchmarks.items()}
@@ -48,6 +51,13 @@ def _source(source: Any, folder: Path) -> Any:
     if isinstance(source, dict) and "exclude" in source:
         source["exclude"] = _each(source["exclude"], lambda text: text.replace(_RECIPE, literal(str(folder))))
     return source
+
+
+def _references(against: Any, folder: Path) -> Any:
+    """A path or a source, or a list of them."""
+    if isinstance(against, list):
+        return [_references(item, folder) for item in against]
+    return _source({"files": against}, folder) if isinstance(against, str) else _source(against, folder)
 
 
 def _files(section: Any, folder: Path) -> Any:

@@ -178,7 +178,7 @@ class Recipe(Section):
             rule.name for rule in self.filters.rules
         ]
         known = ["all", "short", *(f"filter:{name}" for name in rules), *(f"failed:{name}" for name in self.measures)]
-        known += ["contaminated", "duplicate", "holdout"]
+        known += ["contaminated", "reference", "duplicate", "holdout"]
         sections: list[tuple[str, Rates]] = [("expect", self.expect)]
         sections += [(f"sources.{name}.expect", s.expect) for name, s in self.sources.items() if s.expect is not None]
         for place, section in sections:
@@ -252,11 +252,18 @@ class Recipe(Section):
         """Whether filters or rules ask for any of headrace's own measures."""
         return bool(self.filters.short or self.filters.code) or not set(MEASURES).isdisjoint(self.speaks_of())
 
+    @property
+    def against(self) -> tuple[Source, ...]:
+        """What names reference documents."""
+        return self.deduplicate.against if self.deduplicate is not None else ()
+
     def functions(self) -> list[tuple[str, FunctionSection]]:
         """Every function of the user's own, with what it is for, in the order of the flow."""
         found: list[tuple[str, FunctionSection]] = []
         for name, source in self.sources.items():
             found += [(f"sources.{name}.format", reader) for reader in source.readers.values()]
+        for i, reference in enumerate(self.against):
+            found += [(f"deduplicate.against.{i}.format", reader) for reader in reference.readers.values()]
         found += [(f"documents.map.{i}", change) for i, change in enumerate(self.documents.map)]
         return found + [(f"measures.{name}", measure) for name, measure in self.measures.items()]
 

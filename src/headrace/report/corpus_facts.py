@@ -29,6 +29,7 @@ class CorpusFacts:
     sources: list[SourceFacts] = field(default_factory=list)
     duplicates: Pairs | None = None
     holdout: Pairs | None = None
+    references: Pairs | None = None
     contamination: Pairs | None = None
     examples: list[Example] = field(default_factory=list)
 
@@ -50,6 +51,7 @@ def corpus_facts(
     if verdicts is not None:
         extra = verdicts.manifest.extra
         facts.duplicates, facts.holdout = _pairs(extra.get("duplicates")), _pairs(extra.get("holdout"))
+        facts.references = _pairs(extra.get("references"), "against")
         if "contamination" in verdicts.manifest.inputs:
             facts.contamination = _contamination(documents, verdicts)
         facts.examples = _examples(documents, _some(documents, verdicts))
@@ -82,8 +84,8 @@ def source_facts(
     return facts
 
 
-def _pairs(told: list[dict[str, Any]] | None) -> Pairs | None:
-    return None if told is None else {(pair["removed"], pair["kept"]): pair["documents"] for pair in told}
+def _pairs(told: list[dict[str, Any]] | None, other: str = "kept") -> Pairs | None:
+    return None if told is None else {(pair["removed"], str(pair[other])): pair["documents"] for pair in told}
 
 
 def _contamination(documents: Artifact, verdicts: Artifact) -> Pairs:
@@ -149,13 +151,15 @@ def _examples(documents: Artifact, found: Found) -> list[Example]:
                     picked += 1
     if not taken:
         return []
-    rows = [row for _, row, _ in taken] + [evidence["kept_row"] for _, _, evidence in taken if "kept_row" in evidence]
+    rows = [row for _, row, _ in taken] + [_beside(evidence) for _, _, evidence in taken if _beside(evidence) >= 0]
     columns = ["id", "source", "origin_file", "origin_row", "text"]
     texts = dict(zip(rows, fetch(documents, rows, columns).to_pylist(), strict=True))
-    return [
-        _example(reason, texts[row], evidence, texts.get(evidence.get("kept_row", -1)))
-        for reason, row, evidence in taken
-    ]
+    return [_example(reason, texts[row], evidence, texts.get(_beside(evidence))) for reason, row, evidence in taken]
+
+
+def _beside(evidence: dict[str, Any]) -> int:
+    """The row of the document that evidence names, if it is one of the run; otherwise -1."""
+    return -1 if "against" in evidence else int(evidence.get("kept_row", -1))
 
 
 def _example(reason: str, document: dict[str, Any], evidence: dict[str, Any], other: dict[str, Any] | None) -> Example:

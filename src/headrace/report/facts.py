@@ -332,6 +332,8 @@ class RunFacts:
         duplicates: (source of the removed, source of the kept) -> documents removed; None without deduplication.
         holdout: (source of the removed, source of the held-out document that it is a copy of) -> documents removed;
             None without that check.
+        references: (source of the removed, what of ``deduplicate.against`` it is a copy of) -> documents removed; None
+            without that.
         contamination: (benchmark, source) -> documents removed; None without decontamination.
         examples: a few removed documents of each reason.
         vocabulary: tokens that the tokenizer knows.
@@ -351,6 +353,7 @@ class RunFacts:
     sources: list[SourceFacts]
     duplicates: Pairs | None
     holdout: Pairs | None
+    references: Pairs | None
     contamination: Pairs | None
     examples: list[Example]
     vocabulary: int | None
@@ -389,7 +392,12 @@ class RunFacts:
         """For programs: the same fields; pairs of names become lists of ``{..., "documents"}``."""
         value = asdict(self)
         copies = ("removed", "kept")
-        told = {"duplicates": copies, "holdout": copies, "contamination": ("benchmark", "source")}
+        told = {
+            "duplicates": copies,
+            "holdout": copies,
+            "references": ("removed", "against"),
+            "contamination": ("benchmark", "source"),
+        }
         for key, names in told.items():
             pairs = value[key]
             if pairs is not None:

@@ -11,7 +11,7 @@ from headrace.recipe.schema import Recipe
 from headrace.report.chosen import Key, chosen
 from headrace.report.corpus_facts import corpus_facts, source_facts
 from headrace.report.departures import departures
-from headrace.report.facts import RunFacts, SourceFacts, StageFacts
+from headrace.report.facts import Pairs, RunFacts, SourceFacts, StageFacts
 from headrace.report.length_facts import with_lengths
 from headrace.report.licence_facts import licence_facts
 from headrace.report.stage_facts import stage_facts
@@ -44,6 +44,7 @@ def gather(run: Path | str) -> RunFacts:
         sources=sources,
         duplicates=corpus.duplicates,
         holdout=corpus.holdout,
+        references=_named(corpus.references, recipe),
         contamination=corpus.contamination,
         examples=corpus.examples,
         vocabulary=None if tokenizer is None else tokenizer.manifest.extra["vocab_size"],
@@ -70,11 +71,20 @@ def records(run: Path) -> list[SourceFacts]:
     return [source_facts(name, documents, verdicts, tokens) for name in names]
 
 
+def _named(references: Pairs | None, recipe: Recipe) -> Pairs | None:
+    """Sets of references by what the recipe says where they are instead of their number."""
+    if references is None or not recipe.against:
+        return None
+    return {(source, recipe.against[int(k)].files[0].glob): n for (source, k), n in references.items()}
+
+
 def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifact]:
     """Without what an earlier version of the recipe made: stages that are gone, sidecars that no verdict looked at."""
     names = {stage.name for stage in recipe.stages}
     verdicts = artifacts.get(("verdicts", None))
     judged = None if verdicts is None else set(verdicts.manifest.inputs.values())
+    duplicates = artifacts.get(("duplicates", None))
+    compared = set() if duplicates is None else set(duplicates.manifest.inputs.values())
     held_out = {
         identity
         for (kind, stage), artifact in artifacts.items()
@@ -84,6 +94,10 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
     wanted = {}
     for (kind, stage), artifact in artifacts.items():
         identity = artifact.manifest.identity
+        if kind.startswith("reference-"):
+            if identity in compared:
+                wanted[kind, stage] = artifact
+            continue
         if stage is not None and kind != "measure" and stage not in names and identity not in held_out:
             continue
         if (

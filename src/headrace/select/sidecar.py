@@ -6,12 +6,12 @@ that phase but for the looking. Row groups follow those of the documents, so byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from headrace.flow.artifact import ConservationError
+from headrace.flow.artifact import Artifact, ConservationError
 from headrace.flow.reuse import task_key
 from headrace.flow.task import TaskContext
 
@@ -26,9 +26,13 @@ Look = Callable[[pa.RecordBatch], pa.Table]
 
 def plan(ctx: TaskContext) -> list[dict[str, Any]]:
     """One task for each shard of the input ``documents``, with the bytes of its largest row group."""
+    return groups(ctx.input("documents"))
+
+
+def groups(documents: Artifact) -> list[dict[str, Any]]:
+    """For each shard ``{"shard", "bytes": of its largest row group, "size": of all}``."""
     import pyarrow.parquet as pq
 
-    documents = ctx.input("documents")
     specs = []
     for shard in range(len(documents.shards)):
         metadata = pq.read_metadata(documents.shard_path(shard))
@@ -80,6 +84,35 @@ def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema
             ctx.progress(batch.num_rows, batch.column("text").nbytes)
         rows = out.rows
     return rows
+
+
+def rows_beside(
+    ctx: TaskContext, roles: Sequence[str], shard: int, columns: Sequence[str], max_bytes: int
+) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Table]]]:
+    """The documents of a shard, batch by batch, with the rows of some sidecars beside them.
+
+    Args:
+        ctx: the task.
+        roles: the sidecars among its inputs.
+        shard: the shard.
+        columns: columns of documents.
+        max_bytes: a batch holds at most this many, unless a single row is larger.
+
+    Raises:
+        ConservationError: a sidecar has another number of rows.
+    """
+    import pyarrow.parquet as pq
+
+    from headrace.documents.store import read_batches
+
+    sidecars = {role: pq.read_table(ctx.input(role).shard_path(shard)) for role in roles}
+    at = 0
+    for batch in read_batches(ctx.input("documents").shard_path(shard), columns, max_bytes):
+        yield batch, {role: table.slice(at, batch.num_rows) for role, table in sidecars.items()}
+        at += batch.num_rows
+    for role, table in sidecars.items():
+        if table.num_rows != at:
+            raise ConservationError(f"{role} shard {shard}: {table.num_rows} rows beside {at} documents")
 
 
 def memory(spec: dict[str, Any]) -> int:

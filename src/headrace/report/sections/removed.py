@@ -23,6 +23,7 @@ def removed(facts: RunFacts) -> Markup | None:
         _tokens(facts),
         _duplicates(facts),
         _holdout(facts),
+        _references(facts),
     ]
     return join([*parts, _contamination(facts), _examples(facts)])
 
@@ -123,6 +124,24 @@ def _holdout(facts: RunFacts) -> Markup | None:
     return join(
         [
             element("h3", "Copies of held-out documents"),
+            element("p", note),
+            element("div", matrix, class_="scroll", tabindex=0),
+        ]
+    )
+
+
+def _references(facts: RunFacts) -> Markup | None:
+    if not facts.references:
+        return None
+    sets = list(dict.fromkeys(place for _, place in facts.references))
+    caption = "Rows: the source a document was removed from. Columns: where the reference document is that it is like."
+    matrix = heat_table(
+        [s.name for s in facts.sources], sets, facts.references, "removed from ↓  like one of →", caption
+    )
+    note = f"{counted(sum(facts.references.values()), 'document')} removed as a copy of a reference document."
+    return join(
+        [
+            element("h3", "Copies of reference documents"),
             element("p", note),
             element("div", matrix, class_="scroll", tabindex=0),
         ]

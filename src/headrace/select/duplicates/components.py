@@ -86,16 +86,19 @@ def star_edges(
     high: npt.NDArray[np.uint64],
     low: npt.NDArray[np.uint64],
     rows: npt.NDArray[np.uint64],
+    own: np.uint64,
     state: npt.NDArray[np.uint64],
     edges: npt.NDArray[np.unsignedinteger],
 ) -> int:
     """Edges from each member of a bucket to its smallest row: n - 1 edges for a bucket of n, never n * (n - 1) / 2.
 
-    The records come in ascending order of (high, low, row), in as many chunks as memory demands.
+    The records come in ascending order of (high, low, row), in as many chunks as memory demands. A bucket of reference
+    documents only has no edges: they join nothing that is asked about.
 
     Args:
         high, low: uint64[n], the two halves of a bucket's key.
         rows: uint64[n].
+        own: the rows below this one are the corpus's, the others reference documents.
         state: uint64[4], the bucket that is open at a chunk's start: high, low, smallest row, and 1 if there is one.
             Updated.
         edges: unsigned[n, 2]; receives (smallest row, member).
@@ -106,7 +109,7 @@ def star_edges(
     count = 0
     for i in range(len(rows)):
         if state[3] == 1 and high[i] == state[0] and low[i] == state[1]:
-            if rows[i] != state[2]:
+            if rows[i] != state[2] and state[2] < own:
                 edges[count, 0] = state[2]
                 edges[count, 1] = rows[i]
                 count += 1

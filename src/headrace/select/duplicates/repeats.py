@@ -8,15 +8,22 @@ missed; of keys that occur once a fifth at most comes along, and makes no edge.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
+from headrace.flow.exchange import partition_size, read_partition
 from headrace.flow.kernels import inlined, kernel
+from headrace.flow.task import TaskContext
 
 # Slots for each record, before rounding up to a power of two: 4 let 12 to 22 % of the lone keys through, and 4 million
 # records take 4 MB. Twice as many let half as many of those keys through, but seeing a record took 7.3 ns and picking
 # 7.2, instead of 3.9 and 5.2.
 SLOTS = 4
+
+# A partition of at most this share of the budget is held between its two passes; a larger one is read twice.
+HELD_SHARE = 0.2
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -41,6 +48,23 @@ class Repeats:
         """The records, in their order, whose key may have been seen more than once."""
         out = np.empty(len(records) + 1, dtype=np.int64)
         return records[out[: _pick(_words(records), np.uint64(64 - self._bits), self._slots, out)]]
+
+
+def repeated(ctx: TaskContext, name: str, partition: int, dtype: np.dtype) -> Iterator[npt.NDArray[np.void]]:
+    """The records of a partition, in their order, whose key may be that of another record; all such are there."""
+    count = partition_size(ctx, "partition", name, partition)
+    repeats = Repeats(count, ctx.memory // 8)
+    held: list[npt.NDArray[np.void]] = []
+    small = count * dtype.itemsize <= ctx.memory * HELD_SHARE
+    for records, _ in read_partition(ctx, "partition", name, partition, dtype):
+        repeats.see(records)
+        if small:
+            held.append(records)
+    while held:
+        yield repeats.pick(held.pop(0))
+    if not small:
+        for records, _ in read_partition(ctx, "partition", name, partition, dtype):
+            yield repeats.pick(records)
 
 
 def _words(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:

@@ -122,22 +122,11 @@ class Signatures(Step):
 
     def bands(self) -> tuple[int, int]:
         """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""
-        if self.near is None:
-            return 0, 0
-        from headrace.select.duplicates.fingerprints import bands_of
-
-        return bands_of(self.near)
+        return bands(self.near)
 
     def params(self) -> dict[str, Any]:
-        """The signature's shape and the tables of Unicode; the threshold only through the bands that it gives."""
-        if self.near is None:
-            return {"near": None}
-        bands, rows = self.bands()
-        shape = {"unit": self.near.unit, "ngram": self.near.ngram, "values": self.near.values}
-        near = {**shape, "bands": bands, "rows": rows, "unicode": unicodedata.unidata_version}
-        if self.near.signature != "fast":
-            near["signature"] = self.near.signature
-        return {"near": near}
+        """The signature's shape."""
+        return shape(self.near)
 
     def inputs(self) -> dict[str, Step]:
         """The documents."""
@@ -145,7 +134,7 @@ class Signatures(Step):
 
     def phases(self) -> list[Phase]:
         """One map over the shards of documents."""
-        return [Phase("sign", sidecar.plan_apart, self.work, _memory)]
+        return [Phase("sign", sidecar.plan_apart, self.work, memory)]
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         """Sign the documents of one shard."""
@@ -153,34 +142,16 @@ class Signatures(Step):
 
         documents = ctx.input("documents")
         path, row = documents.shard_path(spec["shard"]), int(documents.row_offsets[spec["shard"]])
-        held: list[pa.RecordBatch] = []
-        with ctx.shard(".arrow") as out:
-            with pa.OSFile(str(out.path), "wb") as sink, pa.ipc.new_file(sink, schema(self.bands()[0])) as writer:
-                columns = ["id", "bytes", *(["text"] if self.near is not None else [])]
-                for batch in _batches(ctx, read_batches(path, columns, BATCH_BYTES)):
-                    ctx.at(f"document rows {row + out.rows} to {row + out.rows + batch.num_rows - 1}")
-                    signed = self._sign(batch)
-                    held.append(batch_of(signed, self.bands()[0]))
-                    out.rows += batch.num_rows
-                    if sum(map(len, held)) >= ROW_GROUP:
-                        held = _write_whole(writer, held)
-                    ctx.progress(batch.num_rows, int(signed.bytes.sum()))
-                for left in _joined(held) if held else ():
-                    writer.write_batch(left)
-            rows = out.rows
-        return {"documents": rows}
 
-    def _sign(self, batch: pa.RecordBatch) -> Signed:
-        from headrace.documents.store import text_buffers
-        from headrace.flow.keys import parse_ids
+        def signed() -> Iterator[pa.RecordBatch]:
+            nonlocal row
+            for batch in carefully(ctx, read_batches(path, columns(self.near), BATCH_BYTES)):
+                ctx.at(f"document rows {row} to {row + batch.num_rows - 1}")
+                yield batch_of(found := sign(self.near, batch), self.bands()[0])
+                row += batch.num_rows
+                ctx.progress(batch.num_rows, int(found.bytes.sum()))
 
-        halves = parse_ids(batch.column("id"))
-        which, found = np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.uint64)
-        if self.near is not None:
-            from headrace.select.duplicates.fingerprints import fingerprints
-
-            which, found = fingerprints(self.near, *text_buffers(batch.column("text")))
-        return Signed(halves[:, 0], halves[:, 1], batch.column("bytes").to_numpy(), which, found)
+        return {"documents": write(ctx, schema(self.bands()[0]), signed())}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
         """Count the rows.
@@ -194,12 +165,65 @@ class Signatures(Step):
         return {"counts": {"documents": rows}, "schema": told}
 
 
-def _memory(spec: dict[str, Any]) -> int:
+def bands(near: Near | None) -> tuple[int, int]:
+    """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""
+    if near is None:
+        return 0, 0
+    from headrace.select.duplicates.fingerprints import bands_of
+
+    return bands_of(near)
+
+
+def shape(near: Near | None) -> dict[str, Any]:
+    """The signature's shape and the tables of Unicode; the threshold only through the bands that it gives."""
+    if near is None:
+        return {"near": None}
+    count, rows = bands(near)
+    told: dict[str, Any] = {"unit": near.unit, "ngram": near.ngram, "values": near.values}
+    told |= {"bands": count, "rows": rows, "unicode": unicodedata.unidata_version}
+    return {"near": told if near.signature == "fast" else {**told, "signature": near.signature}}
+
+
+def columns(near: Near | None) -> list[str]:
+    """The columns of documents that :func:`sign` needs."""
+    return ["id", "bytes", *(["text"] if near is not None else [])]
+
+
+def sign(near: Near | None, batch: pa.RecordBatch) -> Signed:
+    """Sign documents, given with the columns that it needs."""
+    from headrace.documents.store import text_buffers
+    from headrace.flow.keys import parse_ids
+
+    halves = parse_ids(batch.column("id"))
+    which, found = np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.uint64)
+    if near is not None:
+        from headrace.select.duplicates.fingerprints import fingerprints
+
+        which, found = fingerprints(near, *text_buffers(batch.column("text")))
+    return Signed(halves[:, 0], halves[:, 1], batch.column("bytes").to_numpy(), which, found)
+
+
+def write(ctx: TaskContext, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
+    """Write a shard whose bytes do not depend on how many rows come at a time; how many there are."""
+    held: list[pa.RecordBatch] = []
+    with ctx.shard(".arrow") as out:
+        with pa.OSFile(str(out.path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in batches:
+                held.append(batch)
+                out.rows += batch.num_rows
+                if sum(map(len, held)) >= ROW_GROUP:
+                    held = _write_whole(writer, held)
+            for left in _joined(held) if held else ():
+                writer.write_batch(left)
+        return out.rows
+
+
+def memory(spec: dict[str, Any]) -> int:
     """A row group as it is read and decoded, and code points of four bytes for its largest document."""
     return (24 << 20) + 6 * int(spec["bytes"])
 
 
-def _batches(ctx: TaskContext, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def carefully(ctx: TaskContext, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The batches; one document at a time if a worker died here."""
     for batch in batches:
         if ctx.careful:

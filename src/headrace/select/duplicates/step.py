@@ -5,7 +5,8 @@
                         with none and are filtered out (:mod:`headrace.select.duplicates.repeats`) before the sort
     exact       reduce  the same for equal content ids
     components  fold    union-find over all edges, or star contraction; the label is the smallest row
-    publish     map     the sidecar, row by row beside the documents
+    publish     map     the sidecar, row by row beside the documents; for each shard of reference documents a file of
+                        those that are in one component with any of the corpus
 
 What documents are compared by was worked out before (:mod:`headrace.select.duplicates.signatures`), so that these
 global phases read no text. Nothing is decided here: :mod:`headrace.select.verdicts` says which document is kept. No
@@ -15,6 +16,10 @@ document while the budget holds them, and by sorting edges on disk beyond (:mod:
 A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One of fewer
 units than a shingle is a single shingle, its whole cleaned text. With ``signature: datasketch`` it is as SlimPajama has
 it: neither has a shingle, and all of them are candidates of each other.
+
+Reference documents (:mod:`headrace.select.duplicates.reference`) are numbered behind the corpus, each set by the rows
+of its documents, and take part in buckets as any document does, except that buckets without any of the corpus are
+left out. So the smallest row of a component is the corpus's.
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ import pyarrow as pa
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
-from headrace.select.duplicates.signatures import Signatures
+from headrace.select.duplicates.reference import Reference, rows_of
+from headrace.select.duplicates.signatures import Signatures, Signed
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Recipe
@@ -44,6 +50,19 @@ SCHEMA = pa.schema(
     ]
 )
 
+REFERENCE = pa.schema(
+    [
+        ("row", pa.uint64()),  # as reference documents are numbered behind the corpus
+        ("component", pa.uint64()),
+        ("exact_of", pa.uint64()),  # smallest row of the same content id
+        ("size", pa.uint64()),
+        ("bytes", pa.int64()),
+        ("high", pa.uint64()),  # the content id
+        ("low", pa.uint64()),
+    ]
+)
+"""A reference document that is in one component with documents of the corpus."""
+
 BAND = np.dtype([("fingerprint", "<u8"), ("row", "<u8")])
 ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
 """As they are sorted; they travel with rows no wider than need be (:func:`narrow`)."""
@@ -54,15 +73,24 @@ PARTITION_BYTES = 64 << 20
 # Beyond this many the slices that a map task writes get too small to read well; larger partitions are sorted on disk.
 MOST_PARTITIONS = 2048
 
-# A partition of at most this share of the budget is held between its two passes; a larger one is read twice.
-HELD_SHARE = 0.2
-
 # Edges that the fold reads at a time.
 EDGE_CHUNK = 1 << 18
 
 ROW_GROUP = 1 << 16
 
 _NONE = np.empty(0, dtype=np.int64)
+
+
+def files_of(references: tuple[Reference, ...]) -> dict[str, Step]:
+    """The steps that read reference documents from files, by role."""
+    return {
+        f"reference-documents-{k}": step.documents for k, step in enumerate(references) if step.documents is not None
+    }
+
+
+def reference_file(reference: int, shard: int) -> str:
+    """The file of a shard of reference documents, of :data:`REFERENCE`."""
+    return f"references/{reference}-{shard:05d}.parquet"
 
 
 def narrow(dtype: np.dtype, rows: int) -> np.dtype:
@@ -98,16 +126,18 @@ class Duplicates(Step):
     Attributes:
         signatures: the step that makes the signatures, with or without bands.
         exact: whether equal content ids are found.
+        references: sets of reference documents.
     """
 
     signatures: Signatures
     exact: bool
+    references: tuple[Reference, ...] = ()
 
     kind: ClassVar[str] = "duplicates"
     VERSION: ClassVar[int] = 3
 
     @staticmethod
-    def of(recipe: Recipe, documents: Step) -> Duplicates:
+    def of(recipe: Recipe, documents: Step, references: tuple[Reference, ...] = ()) -> Duplicates:
         """The step for a recipe: what it deduplicates, and what its check of held-out documents needs to know."""
         from headrace.recipe.schema import Near
 
@@ -116,57 +146,99 @@ class Duplicates(Step):
         if near is None and check == "near":
             near = Near()
         exact = check is not None or (wanted is not None and wanted.exact)
-        return Duplicates(Signatures(documents, near), exact)
+        return Duplicates(Signatures(documents, near), exact, references)
 
     def params(self) -> dict[str, Any]:
         """Whether copies are found, and the signatures' shape."""
         return {"exact": self.exact, **self.signatures.params()}
 
     def inputs(self) -> dict[str, Step]:
-        """The documents and their signatures."""
-        return {"documents": self.signatures.documents, "signatures": self.signatures}
+        """The documents and their signatures, those of reference documents, and where these come from files they."""
+        references = {f"reference-{k}": step for k, step in enumerate(self.references)}
+        return {
+            "documents": self.signatures.documents,
+            "signatures": self.signatures,
+            **references,
+            **files_of(self.references),
+        }
 
     def phases(self) -> list[Phase]:
         """Partition, edges, exact, components, publish."""
         return [
-            Phase("partition", _plan_shards, self._partition),
+            Phase("partition", self._plan_shards, self._partition),
             Phase("edges", self._plan_edges, self._edges),
             Phase("exact", self._plan_exact, self._exact),
             Phase("components", self._plan_components, self._components, most=_components_memory),
-            Phase("publish", _plan_shards, self._publish),
+            Phase("publish", self._plan_shards, self._publish),
         ]
+
+    # Numbers.
+
+    def firsts(self, ctx: TaskContext) -> list[int]:
+        """The number of the first document of the corpus, of each set of references, and how many there are in all."""
+        sizes = [ctx.input("documents").rows]
+        sizes += [step.opened(ctx, f"reference-documents-{k}").rows for k, step in enumerate(self.references)]
+        return np.cumsum([0, *sizes]).tolist()
+
+    def _rows(self, ctx: TaskContext) -> int:
+        return self.firsts(ctx)[-1]
+
+    def _plan_shards(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        """One task for each shard of the corpus and then of each set of references."""
+        firsts, specs = self.firsts(ctx), list[dict[str, Any]]()
+        for k in range(-1, len(self.references)):
+            documents = ctx.input("documents")
+            if k >= 0:
+                documents = self.references[k].opened(ctx, f"reference-documents-{k}")
+            first = firsts[k + 1] + documents.row_offsets
+            specs += [
+                {"reference": k, "shard": shard, "rows": [int(first[shard]), int(first[shard + 1])]}
+                for shard in range(len(documents.shards))
+            ]
+        return [{**spec, "size": spec["rows"][1] - spec["rows"][0]} for spec in specs]
+
+    def _signed(self, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[tuple[Signed, npt.NDArray[np.int64]]]:
+        """The signatures of a shard of :meth:`_plan_shards`, with the numbers of their documents."""
+        from headrace.select.duplicates.signatures import read
+
+        row = spec["rows"][0]
+        if spec["reference"] >= 0:
+            reference = ctx.input(f"reference-{spec['reference']}")
+            pieces = zip(read(reference, spec["shard"]), rows_of(reference, spec["shard"]), strict=True)
+            yield from ((signed, row + rows) for signed, rows in pieces)
+            return
+        for signed in read(ctx.input("signatures"), spec["shard"]):
+            yield signed, np.arange(row, row + len(signed.high))
+            row += len(signed.high)
 
     # Phase "partition".
 
     def _band_partitions(self, ctx: TaskContext) -> int:
-        rows = ctx.input("documents").rows
+        rows = self._rows(ctx)
         bands = self.signatures.bands()[0]
         return partitions(rows * bands, narrow(BAND, rows)) if bands else 0
 
     def _id_partitions(self, ctx: TaskContext) -> int:
-        rows = ctx.input("documents").rows
+        rows = self._rows(ctx)
         return partitions(rows, narrow(ID, rows)) if self.exact else 0
 
     def _partition(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.flow.exchange import Spill
-        from headrace.select.duplicates.signatures import read
 
-        rows, row = ctx.input("documents").rows, int(ctx.input("documents").row_offsets[spec["shard"]])
+        rows = self._rows(ctx)
         with (
             Spill(ctx, "bands", narrow(BAND, rows), max(1, self._band_partitions(ctx))) as bands,
             Spill(ctx, "ids", narrow(ID, rows), max(1, self._id_partitions(ctx))) as ids,
         ):
-            for signed in read(ctx.input("signatures"), spec["shard"]):
+            for signed, numbers in self._signed(ctx, spec):
                 found = np.empty(signed.fingerprints.size, dtype=bands.dtype)
                 found["fingerprint"] = signed.fingerprints.ravel()
-                found["row"] = np.repeat(row + signed.which, signed.fingerprints.shape[1])
+                found["row"] = np.repeat(numbers[signed.which], signed.fingerprints.shape[1])
                 bands.add(high_bits(found["fingerprint"], bands.partitions), found)
                 if self.exact:
                     records = np.empty(len(signed.high), dtype=ids.dtype)
-                    records["high"], records["low"] = signed.high, signed.low
-                    records["row"] = np.arange(row, row + len(records))
+                    records["high"], records["low"], records["row"] = signed.high, signed.low, numbers
                     ids.add(high_bits(records["high"], ids.partitions), records)
-                row += len(signed.high)
                 ctx.progress(len(signed.high))
         return {}
 
@@ -179,42 +251,70 @@ class Duplicates(Step):
         return [{"partition": p} for p in range(self._id_partitions(ctx))]
 
     def _edges(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        return _stars(ctx, "bands", BAND, spec["partition"], ("fingerprint", "fingerprint"))
+        return self._stars(ctx, "bands", BAND, spec["partition"], ("fingerprint", "fingerprint"))
 
     def _exact(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        return _stars(ctx, "ids", ID, spec["partition"], ("high", "low"))
+        return self._stars(ctx, "ids", ID, spec["partition"], ("high", "low"))
+
+    def _stars(
+        self, ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]
+    ) -> dict[str, Any]:
+        """Write the star edges of one partition as pairs (smallest row, member) of row numbers.
+
+        Records come in ascending order of row, and the sort is stable, so the first of a bucket is its smallest row.
+        """
+        from headrace.flow.external_sort import ExternalSort
+        from headrace.select.duplicates.components import row_dtype, star_edges
+        from headrace.select.duplicates.repeats import repeated
+
+        rows, own = self._rows(ctx), np.uint64(ctx.input("documents").rows)
+        sort = ExternalSort(ctx.folder / "scratch" / ctx.phase, dtype, tuple(dict.fromkeys(key)), ctx.memory)
+        for records in repeated(ctx, name, partition, narrow(dtype, rows)):
+            sort.add(records.astype(dtype))
+        state = np.zeros(4, dtype=np.uint64)
+        count = 0
+        with ctx.intermediate(f"{partition:05d}.pairs") as out, open(out.path, "wb") as f:
+            for records in sort.chunks():
+                edges = np.empty((len(records), 2), dtype=row_dtype(rows))
+                found = star_edges(records[key[0]], records[key[1]], records["row"], own, state, edges)
+                edges[:found].tofile(f)
+                count += found
+                ctx.progress(len(records))
+        return {"edges": count}
+
+    def _read_edges(self, ctx: TaskContext, phase: str) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+        """The edges of all partitions of a phase, in order: unsigned[n, 2]."""
+        from headrace.select.duplicates.components import row_dtype
+
+        dtype = row_dtype(self._rows(ctx))
+        for task in range(ctx.tasks(phase)):
+            with open(ctx.scratch(phase, f"{task:05d}.pairs"), "rb") as f:
+                while len(edges := np.fromfile(f, dtype=dtype, count=2 * EDGE_CHUNK)):
+                    yield edges.reshape(-1, 2)
 
     # Phase "components".
 
     def _plan_components(self, ctx: TaskContext) -> list[dict[str, Any]]:
         from headrace.select.duplicates.labels import needed
 
-        return [{"arrays": needed(ctx.input("documents").rows)}]
+        return [{"arrays": needed(self._rows(ctx))}]
 
     def _components(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.select.duplicates.labels import label
 
-        rows = ctx.input("documents").rows
-        return label(ctx, rows, lambda: _read_edges(ctx, "edges"), lambda: _read_edges(ctx, "exact"))
+        near, exact = (lambda: self._read_edges(ctx, "edges")), (lambda: self._read_edges(ctx, "exact"))
+        return label(ctx, self._rows(ctx), near, exact)
 
     # Phase "publish".
 
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
-        from headrace.select.duplicates.components import row_dtype
-        from headrace.select.duplicates.signatures import read
-
-        documents = ctx.input("documents")
-        start, stop = documents.row_offsets[spec["shard"] : spec["shard"] + 2].tolist()
-        dtype = row_dtype(documents.rows)
-
-        def found(name: str) -> npt.NDArray[np.uint64]:
-            path = ctx.scratch("components", f"{name}.bin")
-            return np.fromfile(path, dtype, stop - start, offset=start * dtype.itemsize).astype(np.uint64)
-
-        component, size, first = found("labels"), found("sizes"), found("exact")
-        lengths = np.concatenate([_NONE, *(signed.bytes for signed in read(ctx.input("signatures"), spec["shard"]))])
+        start, stop = spec["rows"]
+        component, size, first = (self._found(ctx, name, start, stop) for name in ("labels", "sizes", "exact"))
+        if spec["reference"] >= 0:
+            return self._publish_references(ctx, spec, component, size, first)
+        lengths = np.concatenate([_NONE, *(signed.bytes for signed, _ in self._signed(ctx, spec))])
         table = pa.table(
             [
                 pa.array(component, mask=size == 1),
@@ -229,6 +329,38 @@ class Duplicates(Step):
             out.rows = table.num_rows
         exact_copies = len(table) - table.column("exact_of").null_count
         return {"documents": len(table), "exact": exact_copies, "bytes": int(lengths[size > 1].sum())}
+
+    def _found(self, ctx: TaskContext, name: str, start: int, stop: int) -> npt.NDArray[np.uint64]:
+        from headrace.select.duplicates.components import row_dtype
+
+        dtype = row_dtype(self._rows(ctx))
+        path = ctx.scratch("components", f"{name}.bin")
+        return np.fromfile(path, dtype, stop - start, offset=start * dtype.itemsize).astype(np.uint64)
+
+    def _publish_references(
+        self,
+        ctx: TaskContext,
+        spec: dict[str, Any],
+        component: npt.NDArray[np.uint64],
+        size: npt.NDArray[np.uint64],
+        first: npt.NDArray[np.uint64],
+    ) -> dict[str, Any]:
+        import pyarrow.parquet as pq
+
+        count = 0
+        with (
+            ctx.file(reference_file(spec["reference"], spec["shard"])) as out,
+            pq.ParquetWriter(out.path, REFERENCE, compression=sidecar.COMPRESSION) as writer,
+        ):
+            for signed, numbers in self._signed(ctx, spec):
+                at = numbers - spec["rows"][0]
+                mine = np.flatnonzero(size[at] > 1)
+                at = at[mine]
+                found = [numbers[mine].astype(np.uint64), component[at], first[at], size[at]]
+                found += [signed.bytes[mine], signed.high[mine], signed.low[mine]]
+                writer.write_table(pa.table(found, schema=REFERENCE))
+                count += int(signed.bytes[mine].sum())
+        return {"documents": 0, "exact": 0, "bytes": count}
 
     # The end.
 
@@ -257,63 +389,3 @@ class Duplicates(Step):
 
             value["candidate_probability"] = curve(*self.signatures.bands())
         return value
-
-
-def _plan_shards(ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task for each shard."""
-    return [{"shard": shard, "size": entry["rows"]} for shard, entry in enumerate(ctx.input("documents").shards)]
-
-
-def _stars(ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]) -> dict[str, Any]:
-    """Write the star edges of one partition as pairs (smallest row, member) of row numbers.
-
-    Records come in ascending order of row, and the sort is stable, so the first of a bucket is its smallest row.
-    """
-    from headrace.flow.external_sort import ExternalSort
-    from headrace.select.duplicates.components import row_dtype, star_edges
-
-    rows = ctx.input("documents").rows
-    sort = ExternalSort(ctx.folder / "scratch" / ctx.phase, dtype, tuple(dict.fromkeys(key)), ctx.memory)
-    for records in _repeated(ctx, name, partition, narrow(dtype, rows)):
-        sort.add(records.astype(dtype))
-    state = np.zeros(4, dtype=np.uint64)
-    count = 0
-    with ctx.intermediate(f"{partition:05d}.pairs") as out, open(out.path, "wb") as f:
-        for records in sort.chunks():
-            edges = np.empty((len(records), 2), dtype=row_dtype(rows))
-            found = star_edges(records[key[0]], records[key[1]], records["row"], state, edges)
-            edges[:found].tofile(f)
-            count += found
-            ctx.progress(len(records))
-    return {"edges": count}
-
-
-def _repeated(ctx: TaskContext, name: str, partition: int, dtype: np.dtype) -> Iterator[npt.NDArray[np.void]]:
-    """The records of a partition, in their order, whose key may be that of another record; all such are there."""
-    from headrace.flow.exchange import partition_size, read_partition
-    from headrace.select.duplicates.repeats import Repeats
-
-    count = partition_size(ctx, "partition", name, partition)
-    repeats = Repeats(count, ctx.memory // 8)
-    held: list[npt.NDArray[np.void]] = []
-    small = count * dtype.itemsize <= ctx.memory * HELD_SHARE
-    for records, _ in read_partition(ctx, "partition", name, partition, dtype):
-        repeats.see(records)
-        if small:
-            held.append(records)
-    while held:
-        yield repeats.pick(held.pop(0))
-    if not small:
-        for records, _ in read_partition(ctx, "partition", name, partition, dtype):
-            yield repeats.pick(records)
-
-
-def _read_edges(ctx: TaskContext, phase: str) -> Iterator[npt.NDArray[np.unsignedinteger]]:
-    """The edges of all partitions of a phase, in order: unsigned[n, 2]."""
-    from headrace.select.duplicates.components import row_dtype
-
-    dtype = row_dtype(ctx.input("documents").rows)
-    for task in range(ctx.tasks(phase)):
-        with open(ctx.scratch(phase, f"{task:05d}.pairs"), "rb") as f:
-            while len(edges := np.fromfile(f, dtype=dtype, count=2 * EDGE_CHUNK)):
-                yield edges.reshape(-1, 2)

@@ -15,7 +15,12 @@ from headrace.select.verdicts.splits import SPLITS
 
 
 def columns(
-    filtered: pa.Table, records: npt.NDArray[np.void], names: npt.NDArray[np.uint8], start: int, sources: Sequence[str]
+    filtered: pa.Table,
+    records: npt.NDArray[np.void],
+    names: npt.NDArray[np.uint8],
+    start: int,
+    sources: Sequence[str],
+    against: Sequence[int] = (),
 ) -> list[pa.Array]:
     """The columns of a shard: keep, reason, evidence, split.
 
@@ -24,7 +29,7 @@ def columns(
         records: DECISION[n] of documents of the shard.
         names: their payload.
         start: dense row id of the shard's first document.
-        sources: the names of sources.
+        sources, against: as :func:`headrace.select.verdicts.evidence.write_evidence` takes them.
 
     Raises:
         ConservationError: a document is removed twice.
@@ -34,7 +39,7 @@ def columns(
     removed = at >= 0
     if np.any(removed & reason.is_valid().to_numpy(zero_copy_only=False)):
         raise ConservationError(f"rows {start} to {start + filtered.num_rows - 1}: a document was removed twice")
-    told = write_evidence(records, names, at, sources)
+    told = write_evidence(records, names, at, sources, against)
     codes = np.zeros(len(at), dtype=np.uint8)
     codes[removed] = records["reason"][at[removed]]
     copies = pa.DictionaryArray.from_arrays(pa.array(codes, mask=~removed), pa.array(REASONS)).cast(pa.string())

@@ -64,7 +64,11 @@ def add_up(
 
 
 def pairs(
-    matrices: Iterable[list[list[int]]], reason: str, counts: Mapping[str, Mapping[str, Any]]
+    matrices: Iterable[list[list[int]]],
+    reason: str,
+    counts: Mapping[str, Mapping[str, Any]],
+    others: Sequence[str | int] | None = None,
+    name: str = "kept",
 ) -> list[dict[str, Any]]:
     """The matrix of removals as a list of ``{"removed", "kept", "documents"}``, by source of either document.
 
@@ -72,16 +76,18 @@ def pairs(
         matrices: one a partition, from :func:`headrace.select.verdicts.deduplication.deduplicate`.
         reason: what they count.
         counts: from :func:`add_up`, whose sources are those of the matrices.
+        others: what the columns of the matrices stand for, if it is not the sources.
+        name: what ``others`` is called instead of "kept".
 
     Raises:
         ConservationError: another number was removed than the shards say.
     """
     sources = list(counts)
-    total = np.sum([np.zeros((len(sources),) * 2, dtype=np.int64), *map(np.asarray, matrices)], axis=0)
+    columns = sources if others is None else others
+    total = np.sum([np.zeros((len(sources), len(columns)), dtype=np.int64), *map(np.asarray, matrices)], axis=0)
     for source, row in zip(sources, total, strict=True):
         if int(row.sum()) != counts[source]["removed"].get(reason, 0):
             raise ConservationError(f"{source}: {int(row.sum())} removed as {reason}, counted otherwise elsewhere")
     return [
-        {"removed": sources[i], "kept": sources[j], "documents": int(total[i, j])}
-        for i, j in np.argwhere(total).tolist()
+        {"removed": sources[i], name: columns[j], "documents": int(total[i, j])} for i, j in np.argwhere(total).tolist()
     ]

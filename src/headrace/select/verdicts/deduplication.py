@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.flow.stretches import gather
-from headrace.select.verdicts.evidence import DECISION, HOLDOUT, REASONS
+from headrace.select.verdicts.evidence import COPY_OF_REFERENCE, DECISION, DUPLICATE, HOLDOUT, REASONS
 from headrace.select.verdicts.greedy import decide_greedily
 from headrace.select.verdicts.representatives import (
+    REFERENCE,
     Chunks,
     Members,
     Removed,
@@ -45,6 +46,8 @@ class Policy:
             ("exact"), or None.
         sources: their names, in the recipe's order.
         keeps_one: whether one of a group of copies stays; otherwise none does.
+        against: of which set of references each source is that comes after those of the recipe.
+        firsts: the number of the first document of each set.
     """
 
     remove: Literal["component", "exact"] | None
@@ -52,6 +55,8 @@ class Policy:
     check: Literal["exact", "near"] | None
     sources: tuple[str, ...]
     keeps_one: bool = True
+    against: tuple[int, ...] = ()
+    firsts: tuple[int, ...] = ()
 
     @property
     def compares_texts(self) -> bool:
@@ -77,38 +82,38 @@ def deduplicate(
 
     Returns:
         For each of :data:`REASONS` the number of documents removed, by source and by the source of the document kept:
-        int[sources][sources].
+        int[sources][sources]; of copies of references by source and by set of references.
 
     Where one document is kept of a component, no training document can meet a held-out one; nor where candidates are
     verified, since of two that reach the threshold the greedy rule removed one.
     """
-    matrices = {reason: np.zeros((len(policy.sources),) * 2, dtype=np.int64) for reason in REASONS}
+    tally = Tally(policy, decide)
     if policy.verify is not None:
         decided = decide_greedily(members, texts, policy.verify, block_bytes)
-        _report(0, decided.removed, decided.kept, decided.jaccard, matrices, decide)
+        tally.report(DUPLICATE, decided.removed, decided.kept, decided.jaccard)
         if not policy.keeps_one:
             first_copies = FirstCopies.none(len(decided.kept.records))
             first_copies.see(decided.removed, decided.jaccard)
             removed, others, jaccard = first_copies.turned(decided.kept, members())
-            _report(0, removed, others, jaccard, matrices, decide)
+            tally.report(DUPLICATE, removed, others, jaccard)
     elif policy.remove is not None:
         representatives = find_representatives(members())
         gone = [np.empty(0, dtype=np.uint64)]
         first_copies = FirstCopies.none(len(representatives.records))
         for removed in find_copies(members(), representatives):
-            _report(0, removed, representatives, None, matrices, decide)
+            tally.report(DUPLICATE, removed, representatives)
             first_copies.see(removed)
             if policy.remove == "exact" and policy.check is not None:
                 gone.append(removed.row)
         if not policy.keeps_one:
             removed, others, _ = first_copies.turned(representatives, members())
-            _report(0, removed, others, None, matrices, decide)
+            tally.report(DUPLICATE, removed, others)
             gone.append(removed.row)
         if policy.remove == "exact" and policy.check is not None:
-            _check(members, policy.check, np.sort(np.concatenate(gone)), matrices, decide)
+            _check(members, policy.check, np.sort(np.concatenate(gone)), tally)
     elif policy.check is not None:
-        _check(members, policy.check, np.empty(0, dtype=np.uint64), matrices, decide)
-    return {reason: matrix.tolist() for reason, matrix in matrices.items()}
+        _check(members, policy.check, np.empty(0, dtype=np.uint64), tally)
+    return {reason: matrix.tolist() for reason, matrix in tally.matrices.items()}
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class FirstCopies:
 
     def turned(self, kept: Members, members: Chunks) -> tuple[Removed, Members, npt.NDArray[np.float64]]:
         """Those who were kept before others, as removed for them; the others; and how similar they are."""
-        which = np.flatnonzero(self.row != _NONE)
+        which = np.flatnonzero((self.row != _NONE) & (kept.records["split"] != REFERENCE))
         which = which[np.argsort(self.row[which])]
         records = kept.records[which]
         removed = Removed(records["row"], records["source"], np.arange(len(which)), self.exact[which])
@@ -154,8 +159,7 @@ def _check(
     members: Callable[[], Chunks],
     check: Literal["exact", "near"],
     gone: npt.NDArray[np.uint64],
-    matrices: dict[str, npt.NDArray[np.int64]],
-    decide: Decide,
+    tally: Tally,
 ) -> None:
     """Take the training documents that meet a held-out one out of training, each because of the one of smallest row."""
     field = "component" if check == "near" else "low"
@@ -166,34 +170,49 @@ def _check(
         positions, others = meetings(records, gone, held, field)
         exact = np.full(len(positions), check == "exact")
         removed = Removed(records["row"][positions], records["source"][positions], others, exact)
-        _report(HOLDOUT, removed, held, None, matrices, decide)
+        tally.report(HOLDOUT, removed, held)
 
 
-def _report(
-    reason: int,
-    removed: Removed,
-    kept: Members,
-    jaccard: npt.NDArray[np.float64] | None,
-    matrices: dict[str, npt.NDArray[np.int64]],
-    decide: Decide,
-) -> None:
-    """Pass the decisions on, and count them."""
-    lengths = kept.records["length"].astype(np.int64)
-    starts = np.cumsum(lengths) - lengths
-    sources = len(matrices[REASONS[reason]])
-    for start in range(0, len(removed.row), CHUNK):
-        some = slice(start, start + CHUNK)
-        representative = removed.representative[some]
-        others = kept.records[representative]
-        records = np.empty(len(representative), dtype=DECISION)
-        records["row"], records["reason"] = removed.row[some], reason
-        for field, of in _OF_THE_KEPT:
-            records[field] = others[of]
-        records["how"] = removed.exact[some] + 2 * others["split"]
-        records["jaccard"] = np.nan if jaccard is None else np.round(jaccard[some], 6)
-        decide(records, gather(kept.files, starts[representative], lengths[representative]))
-        pairs = removed.source[some].astype(np.int64) * sources + others["source"]
-        matrices[REASONS[reason]] += np.bincount(pairs, minlength=sources * sources).reshape(sources, sources)
+class Tally:
+    """Passes decisions on, and counts them.
+
+    Args:
+        policy: the recipe's.
+        decide: receives the decisions.
+    """
+
+    def __init__(self, policy: Policy, decide: Decide) -> None:
+        self._decide = decide
+        own, sets = len(policy.sources), len(policy.firsts)
+        self.matrices = {reason: np.zeros((own, own), dtype=np.int64) for reason in REASONS}
+        self.matrices[REASONS[COPY_OF_REFERENCE]] = np.zeros((own, sets), dtype=np.int64)
+        # What the source of a document kept says: its column in a matrix, and the number of its set's first document.
+        self._column = np.array([*range(own), *policy.against], dtype=np.int64)
+        self._first = np.array([*[0] * own, *(policy.firsts[k] for k in policy.against)], dtype=np.uint64)
+
+    def report(
+        self, reason: int, removed: Removed, kept: Members, jaccard: npt.NDArray[np.float64] | None = None
+    ) -> None:
+        """Pass on which documents are removed, and why: as copies of references where the others are such."""
+        lengths = kept.records["length"].astype(np.int64)
+        starts = np.cumsum(lengths) - lengths
+        for start in range(0, len(removed.row), CHUNK):
+            some = slice(start, start + CHUNK)
+            representative = removed.representative[some]
+            others = kept.records[representative]
+            records = np.empty(len(representative), dtype=DECISION)
+            records["row"] = removed.row[some]
+            records["reason"] = np.where(others["split"] == REFERENCE, COPY_OF_REFERENCE, reason)
+            for field, of in _OF_THE_KEPT:
+                records[field] = others[of]
+            records["kept_row"] -= self._first[others["source"]]
+            records["how"] = removed.exact[some] + 2 * others["split"]
+            records["jaccard"] = np.nan if jaccard is None else np.round(jaccard[some], 6)
+            self._decide(records, gather(kept.files, starts[representative], lengths[representative]))
+            for code in np.unique(records["reason"]).tolist():
+                mine = records["reason"] == code
+                places = (removed.source[some][mine].astype(np.int64), self._column[others["source"][mine]])
+                np.add.at(self.matrices[REASONS[code]], places, 1)
 
 
 _OF_THE_KEPT = (

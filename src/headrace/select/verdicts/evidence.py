@@ -2,7 +2,8 @@
 
     {"kept_id": 32 hex digits, "kept_row": dense row, "kept_source", "kept_file", "kept_origin_row",
      "method": "exact" or "minhash", "jaccard" (of verified candidates), "component_size",
-     "kept_split" (where the other document is held out)}
+     "kept_split" (where the other document is held out),
+     "against" (where it is a reference document: of which set, from 0; the row, source and file are those there)}
 
 Decisions travel as records, a third of the evidence's size; the text is made where it is published.
 """
@@ -37,10 +38,10 @@ DECISION = np.dtype(
 )
 """One document removed by deduplication."""
 
-REASONS = ("duplicate", "holdout")
-HOLDOUT = 1
+REASONS = ("duplicate", "holdout", "reference")
+DUPLICATE, HOLDOUT, COPY_OF_REFERENCE = 0, 1, 2
 
-_OPEN, _ROW, _SOURCE, _FILE, _ORIGIN, _EXACT, _MINHASH, _JACCARD, _SIZE, _SPLIT, _CLOSE = (
+_OPEN, _ROW, _SOURCE, _FILE, _ORIGIN, _EXACT, _MINHASH, _JACCARD, _SIZE, _SPLIT, _AGAINST, _CLOSE = (
     np.frombuffer(piece, dtype=np.uint8)
     for piece in (
         b'{"kept_id":"',
@@ -53,6 +54,7 @@ _OPEN, _ROW, _SOURCE, _FILE, _ORIGIN, _EXACT, _MINHASH, _JACCARD, _SIZE, _SPLIT,
         b',"jaccard":',
         b',"component_size":',
         b',"kept_split":',
+        b',"against":',
         b"}",
     )
 )
@@ -85,7 +87,11 @@ def place(records: npt.NDArray[np.void], start: int, rows: int) -> npt.NDArray[n
 
 
 def write_evidence(
-    records: npt.NDArray[np.void], names: npt.NDArray[np.uint8], at: npt.NDArray[np.int32], sources: Sequence[str]
+    records: npt.NDArray[np.void],
+    names: npt.NDArray[np.uint8],
+    at: npt.NDArray[np.int32],
+    sources: Sequence[str],
+    against: Sequence[int] = (),
 ) -> pa.Array:
     """The evidence of each row, null where there is no decision.
 
@@ -93,7 +99,8 @@ def write_evidence(
         records: DECISION[n].
         names: their payload.
         at: from :func:`place`.
-        sources: the names of sources.
+        sources: the names of sources, those of reference documents last.
+        against: of which set of references each of these last is.
 
     Returns:
         pa.string() [len(at)].
@@ -110,6 +117,7 @@ def write_evidence(
     data = np.empty(room, dtype=np.uint8)  # pages that are not written to take no memory
     offsets = np.zeros(len(at) + 1, dtype=np.int64)
     source_names, source_ends = _joined([orjson.dumps(name) for name in sources])
+    sets = np.array([0] * (len(sources) - len(against)) + list(against), dtype=np.uint64)
     split_names, split_ends = _joined([orjson.dumps(split) for split in SPLITS])
     _write(
         at,
@@ -126,6 +134,7 @@ def write_evidence(
         lengths,
         source_names,
         source_ends,
+        sets,
         split_names,
         split_ends,
         similar,
@@ -161,6 +170,7 @@ def _write(
     lengths: npt.NDArray[np.int64],
     sources: npt.NDArray[np.uint8],
     source_ends: npt.NDArray[np.int64],
+    sets: npt.NDArray[np.uint64],
     splits: npt.NDArray[np.uint8],
     split_ends: npt.NDArray[np.int64],
     similar: npt.NDArray[np.uint8],
@@ -196,6 +206,9 @@ def _write(
             if reason[i] == HOLDOUT:
                 to = _put(out, to, _SPLIT, 0, len(_SPLIT))
                 to = _put(out, to, splits, split_ends[how[i] >> 1], split_ends[(how[i] >> 1) + 1])
+            if reason[i] == COPY_OF_REFERENCE:
+                to = _put(out, to, _AGAINST, 0, len(_AGAINST))
+                to = _decimal(out, to, sets[kept_source[i]])
             to = _put(out, to, _CLOSE, 0, len(_CLOSE))
         offsets[row + 1] = to
 

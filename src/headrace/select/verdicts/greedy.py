@@ -6,8 +6,9 @@ length, key, row) a document is removed if and only if an earlier document that 
     (a) shares a band fingerprint with it, or is its exact copy, and
     (b) has a true Jaccard similarity of at least the threshold with it,
 
-and the first such document is the one that the evidence names. Everything else is kept. So among the documents kept no
-candidates reach the threshold, and no document is removed below it. This is the rule of greedy leader clustering
+and the first such document is the one that the evidence names. Everything else is kept. Reference documents come first
+and are kept whatever they are like; a copy of the same text names that one. So among the documents kept no candidates
+of the corpus reach the threshold, and no document is removed below it. This is the rule of greedy leader clustering
 (Hartigan 1975, chapter 3), applied to the candidates of locality-sensitive hashing.
 
 Memory: one record and the bucket numbers of each document of the partition, and the cleaned texts of a *block* of
@@ -28,7 +29,7 @@ import numpy.typing as npt
 
 from headrace.flow.kernels import kernel
 from headrace.select.duplicates.jaccard_bound import Sketches, jaccard_at_most
-from headrace.select.verdicts.representatives import Chunks, Members, Removed, by_row, free_in_order
+from headrace.select.verdicts.representatives import REFERENCE, Chunks, Members, Removed, by_row, free_in_order
 from headrace.select.verdicts.verification import Texts, buckets, load, stream
 
 if TYPE_CHECKING:
@@ -182,7 +183,8 @@ def decide_greedily(members: Callable[[], Chunks], texts: Callable[[], Texts], n
     # An exact copy fares as the first document of its content does; if that one is kept, it is the representative.
     copies = np.flatnonzero(leader != np.arange(len(documents)))
     representative[copies], jaccard[copies] = representative[leader[copies]], jaccard[leader[copies]]
-    removed = np.flatnonzero(representative != np.arange(len(documents)))
+    removed = (representative != np.arange(len(documents))) & (documents["split"] != REFERENCE)
+    removed = np.flatnonzero(removed)
     removed = removed[np.argsort(documents["row"][removed])]
     rows = np.unique(documents["row"][representative[removed]])
     kept = by_row(members(), rows)
@@ -224,12 +226,14 @@ def _decide(
         held = load(texts(), documents["row"][block], documents["bytes"][block], near)
         kept = Kept(near, held, numbers[block], most)
         for d, document in enumerate(block.tolist()):
-            like = kept.first_like(numbers[document], held, d)
+            reference = documents["split"][document] == REFERENCE
+            like = None if reference else kept.first_like(numbers[document], held, d)
             if like is None:
                 kept.add(d)
             else:
                 representative[document], jaccard[document] = block[like[0]], like[1]
         same = later[documents["group"][later] == documents["group"][block[-1]]]
+        same = same[documents["split"][same] != REFERENCE]
         if len(same):
             _pass(same, documents, texts, near, (kept, block, numbers), representative, jaccard)
         undecided = later[representative[later] < 0]

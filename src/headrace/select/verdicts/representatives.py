@@ -34,12 +34,15 @@ _FIELDS = [
     ("origin_row", "<i8"),
     ("source", "<u2"),
     ("priority", "<u2"),
-    ("split", "u1"),
+    ("split", "u1"),  # REFERENCE of a reference document
     ("barred", "u1"),  # whether another verdict removes it
     ("length", "<u4"),  # of the payload: the name of the file it came from
 ]
 MEMBER = np.dtype({"names": [n for n, _ in _FIELDS], "formats": [f for _, f in _FIELDS], "itemsize": 88})
 """A document that has duplicates, as it goes to the partition of its component, in eleven words."""
+
+REFERENCE = 3
+"""The split of a reference document, which is no part of the corpus: it comes first, and is never removed."""
 
 Chunks = Iterable[tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]]
 """Records of :data:`MEMBER` with their payload."""
@@ -218,7 +221,7 @@ def find_copies(chunks: Chunks, representatives: Members) -> Iterator[Removed]:
     groups = np.ascontiguousarray(best["group"])
     slots = index_groups(groups)
     for records, _ in gathered(chunks):
-        free = np.flatnonzero(records["barred"] == 0)
+        free = np.flatnonzero((records["barred"] == 0) & (records["split"] != REFERENCE))
         representative = find_groups(records["group"][free], groups, slots)
         others = best["row"][representative] != records["row"][free]
         copies, representative = free[others], representative[others]

@@ -53,7 +53,7 @@ def held_out(chunks: Chunks, removed: npt.NDArray[np.uint64], field: str) -> Mem
     """
     found = Members.none()
     for records, files in chunks:
-        kept = _kept(records, removed) & (records["split"] != TRAIN)
+        kept = _kept(records, removed) & np.isin(records["split"], (VALIDATION, TEST))
         found = found.join(Members(records, files).take(np.flatnonzero(kept)))
     return found.take(np.lexsort([found.records["row"], found.records[field]]))
 

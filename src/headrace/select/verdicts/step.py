@@ -2,7 +2,7 @@
 
     filter       map     what removes a document by itself (:mod:`headrace.select.verdicts.document_filters`); documents
                          that have duplicates go to the partition of their component, with their text if candidates are
-                         verified
+                         verified; reference documents that have any in the corpus too
     deduplicate  reduce  among those that the filters leave, one document kept of each group, or, if candidates are
                          verified, by the greedy rule (:mod:`headrace.select.verdicts.greedy`); then the check of
                          training against held-out documents (:mod:`headrace.select.verdicts.deduplication`)
@@ -15,7 +15,6 @@ A document has one reason, the first of :meth:`Verdicts.precedence`. To add a ve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,18 +22,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.columns import DOCUMENT
 from headrace.recipe.expressions import columns as names_in
 from headrace.select import sidecar
-from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, partition_sizes, partitions_for
+from headrace.select.duplicates.step import files_of
+from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, partition_sizes, partitions_for, spread
 
 if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
     from headrace.recipe.expressions import Node
     from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Rule, Split, Withdrawn
+    from headrace.select.duplicates.reference import Reference
+    from headrace.select.duplicates.step import Duplicates
     from headrace.select.verdicts.deduplication import Policy
 
 SCHEMA = pa.schema(
@@ -62,7 +63,7 @@ class Verdicts(Step):
     Attributes:
         documents: the step that makes the documents.
         measures: their measures, if there are filters.
-        duplicates: their duplicates, if copies are removed or held-out documents are checked.
+        duplicates: their duplicates, if copies are removed or held-out documents are checked; it knows the references.
         contamination: their contamination, if there are benchmarks.
         own: the user's own measures, by name.
         filters: the recipe's section.
@@ -81,7 +82,7 @@ class Verdicts(Step):
 
     documents: Step
     measures: Step | None
-    duplicates: Step | None
+    duplicates: Duplicates | None
     contamination: Step | None
     own: dict[str, Step]
     filters: Filters
@@ -105,7 +106,7 @@ class Verdicts(Step):
         recipe: Recipe,
         documents: Step,
         measures: Step | None = None,
-        duplicates: Step | None = None,
+        duplicates: Duplicates | None = None,
         contamination: Step | None = None,
         own: dict[str, Step] | None = None,
     ) -> Verdicts:
@@ -166,33 +167,58 @@ class Verdicts(Step):
         """The documents and the sidecars that the recipe asks for."""
         sidecars = {"measures": self.measures, "duplicates": self.duplicates, "contamination": self.contamination}
         sidecars |= {f"measure-{name}": step for name, step in self.own.items()}
-        return {"documents": self.documents, **{role: step for role, step in sidecars.items() if step is not None}}
+        beside = {role: step for role, step in sidecars.items() if step is not None}
+        return {"documents": self.documents, **beside, **files_of(self.references)}
 
     def phases(self) -> list[Phase]:
         """Filter, deduplicate, publish."""
         return [
-            Phase("filter", sidecar.plan, self._filter, self._filter_memory),
+            Phase("filter", self._plan_filter, self._filter, self._filter_memory),
             Phase("deduplicate", self._plan_deduplicate, self._deduplicate, lambda spec: int(spec["least"])),
             Phase("publish", sidecar.plan, self._publish),
         ]
 
-    def policy(self) -> Policy:
-        """How copies are removed."""
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Sets of reference documents, whose copies are removed."""
+        return self.duplicates.references if self.duplicates is not None else ()
+
+    @property
+    def against(self) -> tuple[int, ...]:
+        """Of which set of references each of their sources is: these are numbered behind the recipe's."""
+        return tuple(k for k, step in enumerate(self.references) for _ in step.sources)
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """The names of the sources of whatever is kept."""
+        return (*self.sources, *(name for step in self.references for name in step.sources))
+
+    def policy(self, firsts: tuple[int, ...] = ()) -> Policy:
+        """How copies are removed, given the number of the first document of each set of references."""
         from headrace.select.verdicts.deduplication import Policy
 
-        return Policy(self.remove, self.near, self.split.check, self.sources, self.keeps_one)
+        return Policy(self.remove, self.near, self.split.check, self.sources, self.keeps_one, self.against, firsts)
 
     def precedence(self) -> list[str]:
         """Every reason, the one that counts first where several apply."""
         from headrace.select.verdicts.filters import reasons
 
         own = [*(f"failed:{name}" for name in self.own), *(f"filter:{rule.name}" for rule, _ in self.expressions)]
-        return ["withdrawn", "empty", *reasons(), *own, "contaminated", "duplicate", "holdout"]
+        return ["withdrawn", "empty", *reasons(), *own, "contaminated", "reference", "duplicate", "holdout"]
 
     # Phase "filter".
 
     def _filter_memory(self, spec: dict[str, Any]) -> int:
         return (48 << 20) + (3 * int(spec["bytes"]) if self.policy().compares_texts else 0)
+
+    def _plan_filter(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        """One task for each shard of documents, then for each of reference documents."""
+        specs = [
+            {**spec, "reference": k}
+            for k, step in enumerate(self.references)
+            for spec in step.groups(ctx, f"reference-documents-{k}")
+        ]
+        return [*sidecar.plan(ctx), *specs]
 
     def _partitions(self, ctx: TaskContext) -> int:
         """Partitions of members, from content only; 0 if no document can have copies."""
@@ -209,6 +235,8 @@ class Verdicts(Step):
         from headrace.select.verdicts.representatives import MEMBER
         from headrace.select.verdicts.verification import TEXT
 
+        if "reference" in spec:
+            return self._send_references(ctx, spec["reference"], spec["shard"])
         filters = DocumentFilters(
             self.filters,
             self.code_in,
@@ -220,7 +248,8 @@ class Verdicts(Step):
             self.seed,
             self.withdrawn,
         )
-        partitions, with_text = self._partitions(ctx), self.policy().compares_texts
+        partitions = self._partitions(ctx)
+        roles = [role for role in self.inputs() if role != "documents" and not role.startswith("reference-")]
         rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
         with (
             Spill(ctx, "members", MEMBER, max(1, partitions), payload=True) as members,
@@ -228,7 +257,7 @@ class Verdicts(Step):
             ctx.intermediate(f"filtered-{ctx.task:05d}.parquet") as out,
             pq.ParquetWriter(out.path, FILTERED) as writer,
         ):
-            for batch, beside in self._rows(ctx, spec["shard"], with_text):
+            for batch, beside in sidecar.rows_beside(ctx, roles, spec["shard"], self._columns(), BATCH_BYTES):
                 ids = parse_ids(batch.column("id"))
                 filtered = filters.apply(batch, ids, beside)
                 writer.write_batch(filtered)
@@ -239,29 +268,12 @@ class Verdicts(Step):
                 ctx.progress(batch.num_rows)
         return {"documents": rows, "longest": longest}
 
-    def _rows(
-        self, ctx: TaskContext, shard: int, with_text: bool
-    ) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Table]]]:
-        """The documents of a shard, batch by batch, with the rows of each sidecar beside them."""
-        import pyarrow.parquet as pq
-
-        from headrace.documents.store import read_batches
-
-        sidecars = {}
-        for role in self.inputs():
-            if role != "documents":
-                sidecars[role] = pq.read_table(ctx.input(role).shard_path(shard))
+    def _columns(self) -> list[str]:
+        """The columns of documents that filters and rules speak of, and what travels."""
+        columns = ["id", "source", "origin_file", "origin_row", *(["text"] if self.policy().compares_texts else [])]
         spoken_of = {name for _, node in self.expressions for name in names_in(node)} & set(DOCUMENT)
-        columns = ["id", "source", "origin_file", "origin_row", *(["text"] if with_text else [])]
         spoken_of |= {"repo", "license"} if self.withdrawn else set()
-        columns += sorted(spoken_of - set(columns))
-        at = 0
-        for batch in read_batches(ctx.input("documents").shard_path(shard), columns, BATCH_BYTES):
-            yield batch, {role: table.slice(at, batch.num_rows) for role, table in sidecars.items()}
-            at += batch.num_rows
-        for role, table in sidecars.items():
-            if table.num_rows != at:
-                raise ConservationError(f"{role} shard {shard}: {table.num_rows} rows beside {at} documents")
+        return columns + sorted(spoken_of - set(columns))
 
     def _send(
         self,
@@ -277,25 +289,27 @@ class Verdicts(Step):
         Returns:
             The bytes of the longest text among them.
         """
-        from headrace.documents.store import text_buffers
-        from headrace.flow.keys import keyed, salt
-        from headrace.select.duplicates.step import high_bits
         from headrace.select.verdicts.representatives import describe
 
-        rank = np.array([self.priority.index(source) for source in self.sources], dtype=np.uint16)
-        have, found_members = describe(*documents, found, filtered, row, rank, self.remove == "component", self.seed)
-        records = found_members.records
-        partition = high_bits(keyed(salt(0, "component"), records["component"]), members.partitions)
-        members.add(partition, records, found_members.files)
-        if self.policy().compares_texts:
-            free = np.flatnonzero(records["barred"] == 0)
-            data, offsets = text_buffers(documents[0].column("text").take(pa.array(have[free])))
-            told = np.empty(len(free), dtype=texts.dtype)
-            told["row"] = records["row"][free]
-            told["length"] = np.diff(offsets)
-            texts.add(partition[free], told, data)
-            return int(told["length"].max(initial=0))
-        return 0
+        rank = len(self.references) + np.array([self.priority.index(source) for source in self.sources])
+        have, some = describe(*documents, found, filtered, row, rank, self.remove == "component", self.seed)
+        free = np.flatnonzero(some.records["barred"] == 0)
+        text = documents[0].column("text").take(pa.array(have[free])) if self.policy().compares_texts else None
+        return spread(some, free, text, members, texts)
+
+    def _send_references(self, ctx: TaskContext, reference: int, shard: int) -> dict[str, Any]:
+        """Send the reference documents of a shard that have any of the corpus in their component there."""
+        from headrace.select.duplicates.step import reference_file
+        from headrace.select.verdicts.references import Place, send
+
+        assert self.duplicates is not None
+        step, partitions = self.references[reference], max(1, self._partitions(ctx))
+        documents = step.opened(ctx, f"reference-documents-{reference}")
+        found = ctx.input("duplicates").file_path(reference_file(reference, shard))
+        first = self.duplicates.firsts(ctx)[reference + 1] + int(documents.row_offsets[shard])
+        place = Place(first, len(self.sources) + self.against.index(reference), step.sources, reference)
+        rules = (self.remove == "component", self.seed, self.policy().compares_texts)
+        return {"documents": 0, "longest": send(ctx, found, documents.shard_path(shard), place, *rules, partitions)}
 
     # Phase "deduplicate".
 
@@ -346,7 +360,8 @@ class Verdicts(Step):
                 spill.add(np.asarray(destinations)[shard], records, evidence)
                 ctx.progress(len(records))
 
-            return deduplicate(members, texts, self.policy(), int(ctx.memory * BLOCK_SHARE), decide)
+            firsts = () if self.duplicates is None else tuple(self.duplicates.firsts(ctx)[1:-1])
+            return deduplicate(members, texts, self.policy(firsts), int(ctx.memory * BLOCK_SHARE), decide)
 
     # Phase "publish".
 
@@ -359,7 +374,7 @@ class Verdicts(Step):
         filtered = pq.read_table(ctx.scratch("filter", f"filtered-{spec['shard']:05d}.parquet"), use_threads=False)
         records, names = self._decisions(ctx, spec["shard"])
         start = int(ctx.input("documents").row_offsets[spec["shard"]])
-        table = pa.table(columns(filtered, records, names, start, self.sources), schema=SCHEMA)
+        table = pa.table(columns(filtered, records, names, start, self.all_sources, self.against), schema=SCHEMA)
         with ctx.shard() as out:
             pq.write_table(
                 table,
@@ -405,4 +420,9 @@ class Verdicts(Step):
         ):
             if on:
                 value[name] = pairs([result[reason] for result in removed], reason, counts)
+        if self.references:
+            sets = range(len(self.references))
+            value["references"] = pairs(
+                [result["reference"] for result in removed], "reference", counts, sets, "against"
+            )
         return value

@@ -70,7 +70,7 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
         verdict["evidence"] = None if verdict["evidence"] is None else orjson.loads(verdict["evidence"])
     if "duplicates" in artifacts:
         group = fetch(artifacts["duplicates"], [row]).to_pylist()[0]
-        removes = verdict["reason"] == "duplicate" if verdict else None
+        removes = verdict["reason"] in ("duplicate", "reference") if verdict else None
         decisions.append({"reason": "duplicate", "measured": group, "limit": None, "removes": removes})
     for name in ("meta", "turns"):
         document[name] = None if document[name] is None else orjson.loads(document[name])

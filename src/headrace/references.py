@@ -1,0 +1,128 @@
+"""What `deduplicate.against` names, found once by the coordinator: finished runs, and documents in files."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+from headrace import run_folder
+from headrace.documents import globs
+from headrace.documents.inventory import INVENTORY, SourceFiles, take_inventory
+from headrace.errors import UserError
+from headrace.flow.artifact import MANIFEST, Artifact
+from headrace.flow.damage import sound
+from headrace.flow.notices import Notice
+from headrace.flow.step import Step
+from headrace.flow.storage import write_sealed
+from headrace.recipe.schema import Recipe
+from headrace.run_folder import AGAINST, RECIPE, REFERENCES
+from headrace.select.duplicates.reference import EarlierRun
+from headrace.select.duplicates.signatures import shape
+from headrace.select.duplicates.step import Duplicates
+
+
+def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Input:
+    """List and fingerprint the files of a recipe's sources and references, find the runs among these, and leave what
+    was found in the run folder for the workers.
+
+    Args:
+        recipe: the recipe.
+        run: the run folder.
+        check: read all files, also those that are known by size and time of change.
+
+    Raises:
+        UserError: a file is missing or cannot be read, a glob matches nothing, an earlier run is not finished or not
+            sound, or the run is to be compared with itself.
+    """
+    runs = find_runs(recipe, run)
+    taken = take_inventory(run_folder.listed(recipe, runs), recipe.seed, Path.cwd(), run, check)
+    if recipe.against:
+        write_sealed(run / REFERENCES, {"runs": {str(k): asdict(earlier) for k, earlier in runs.items()}})
+    found = run_folder.with_references(recipe, runs, taken)
+    for k, entry in enumerate(found[1]):
+        if isinstance(entry, SourceFiles):
+            for file in entry.files:
+                if not file.remote and _inside(Path(file.url), run):
+                    raise _itself(f"{AGAINST}.{k}: {file.url}")
+    return found
+
+
+def find_runs(recipe: Recipe, run: Path | None = None) -> dict[int, EarlierRun]:
+    """The finished runs among ``deduplicate.against``, by their place in it.
+
+    Args:
+        recipe: the recipe.
+        run: the run folder, which may not be compared with itself.
+
+    Raises:
+        UserError: one is not finished or not sound, is an artifact of a run, or is this run itself.
+    """
+    found = {}
+    for k, reference in enumerate(recipe.against):
+        [first, *more] = reference.files
+        where = f"{AGAINST}.{k}"
+        path = Path(globs.plain(globs.expand(first.glob, Path.cwd(), where).removeprefix("file://")))
+        if more or globs.is_remote(first.glob) or not path.is_dir():
+            continue
+        where = f"{where}: {path}"
+        if run is not None and _inside(path, run):
+            raise _itself(where)
+        if (path / MANIFEST).is_file() and (path.parent.parent / RECIPE).is_file():
+            raise UserError("This is an artifact of a run.", where, f"Name the run: {path.parent.parent}")
+        if (path / RECIPE).is_file() and ((path / "artifacts").is_dir() or (path / INVENTORY).is_file()):
+            found[k] = _earlier(recipe, path, where)
+    return found
+
+
+def _inside(path: Path, run: Path) -> bool:
+    return path.resolve().is_relative_to(run.resolve())
+
+
+def _itself(where: str) -> UserError:
+    return UserError(
+        "A run cannot be compared with itself.", where, "Name an earlier run, or give this one another --out."
+    )
+
+
+def _earlier(recipe: Recipe, path: Path, where: str) -> EarlierRun:
+    try:
+        steps = run_folder.read_graph(path).steps
+        documents, verdicts = (_made(path, steps[kind], where) for kind in ("documents", "verdicts"))
+    except UserError as error:
+        if error.where.startswith(where):
+            raise
+        raise UserError(
+            f"The earlier run cannot be read: {error.what}", f"{where} ({error.where})", error.mend
+        ) from None
+    method, theirs = recipe.documents.normalise, documents.manifest.params["normalise"]["method"]
+    if method != theirs:
+        text = f"{where}: its text is normalised by {theirs!r}, this recipe's by {method!r}: equal texts may differ"
+        warnings.warn(text, Notice, stacklevel=2)
+    near = recipe.deduplicate.near if recipe.deduplicate is not None else None
+    signatures, duplicates = None, steps.get("duplicates")
+    if isinstance(duplicates, Duplicates) and (near is None or duplicates.signatures.params() == shape(near)):
+        step = duplicates.signatures
+        if (path / "artifacts" / step.name).is_dir():
+            signatures = _made(path, step, where).manifest.identity
+    identities = (documents.manifest.identity, verdicts.manifest.identity)
+    return EarlierRun(str(path.absolute()), *identities, signatures, tuple(documents.manifest.extra["sources"]))
+
+
+def _made(path: Path, step: Step, where: str) -> Artifact:
+    """A finished artifact of an earlier run, of which no file is missing or too short.
+
+    Raises:
+        UserError: it is not finished, or by another version.
+        DamagedArtifact: it is damaged.
+    """
+    folder = path / "artifacts" / step.name
+    if not folder.is_dir():
+        raise UserError(
+            f"The earlier run has not made its {step.kind} yet, or another version of headrace made them.",
+            where,
+            f"Run its recipe again with --out {path}.",
+        )
+    artifact = Artifact.open(folder)
+    sound(artifact, read=False)
+    return artifact
