@@ -8,12 +8,14 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from headrace.flow.artifact import Artifact
 from headrace.flow.notices import Notice
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
-from headrace.tokens.definition import read_definition, read_tokenizer
+from headrace.tokens.definition import read_tokenizer
 from headrace.tokens.engine import Engine
-from headrace.tokens.fidelity import require_asked, require_usable, require_valid
+from headrace.tokens.fidelity import canonical, require_asked, require_usable, require_valid
 from headrace.tokens.special import Roles, own_roles, special_ids, with_special
 from headrace.tokens.table_engine import Decoder
 
@@ -128,4 +130,5 @@ def _opened(path: Path, identity: str, threads: int) -> Engine:
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The definition of a run's tokenizer, and its tokens with a duty."""
     tokenizer = Artifact.open(path)
-    return read_definition(tokenizer.file_path("tokenizer.json")), tokenizer.manifest.extra["special"]
+    definition = orjson.loads(tokenizer.file_path("tokenizer.json").read_bytes())  # checked before it was written
+    return canonical(definition), tokenizer.manifest.extra["special"]
