@@ -69,16 +69,17 @@ def lower_case() -> npt.NDArray[np.int32]:
 @inlined
 def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[np.int64, int]:
     """The code point that starts at byte ``i`` of valid UTF-8, and the byte after it."""
-    first = np.int64(data[i])
+    at = np.uint64(i)  # signed places are tested for negative ones
+    first = np.int64(data[at])
     if first < 0x80:
         return first, i + 1
     if first < 0xE0:
-        return (first & 0x1F) << 6 | np.int64(data[i + 1]) & 0x3F, i + 2
-    second = np.int64(data[i + 1]) & 0x3F
-    third = np.int64(data[i + 2]) & 0x3F
+        return (first & 0x1F) << 6 | np.int64(data[at + np.uint64(1)]) & 0x3F, i + 2
+    second = np.int64(data[at + np.uint64(1)]) & 0x3F
+    third = np.int64(data[at + np.uint64(2)]) & 0x3F
     if first < 0xF0:
         return (first & 0x0F) << 12 | second << 6 | third, i + 3
-    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[i + 3]) & 0x3F, i + 4
+    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[at + np.uint64(3)]) & 0x3F, i + 4
 
 
 @kernel

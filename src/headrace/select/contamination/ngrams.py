@@ -128,7 +128,7 @@ def _next_word(data: Bytes, i: int, end: int, classes: Bytes, lower: Points) -> 
     value, start, stop = _BASIS, -1, -1
     while i < end:
         point, after = decode(data, i)
-        flags = classes[point]
+        flags = classes[np.uint64(point)]
         if flags & SPACE:
             if start >= 0:
                 return mix(value), start, stop, after
@@ -136,7 +136,7 @@ def _next_word(data: Bytes, i: int, end: int, classes: Bytes, lower: Points) -> 
             if start < 0:
                 start = i
             stop = after
-            value = (value ^ np.uint64(lower[point])) * _PRIME
+            value = (value ^ np.uint64(lower[np.uint64(point)])) * _PRIME
             if flags & WIDENS:
                 value = (value ^ np.uint64(DOT_ABOVE)) * _PRIME
         i = after
@@ -149,7 +149,7 @@ def _next_token(data: Bytes, i: int, end: int, classes: Bytes) -> tuple[np.uint6
     value, start, stop = _BASIS, -1, -1
     while i < end:
         point, after = decode(data, i)
-        flags = classes[point]
+        flags = classes[np.uint64(point)]
         if flags & ALPHANUMERIC or point == _UNDERSCORE:
             if start < 0:
                 start = i
@@ -268,7 +268,7 @@ def _normal(
     i = start
     while i < stop:
         point, i = decode(data, i)
-        flags = classes[point]
+        flags = classes[np.uint64(point)]
         if flags & SPACE:
             gap = True
             continue
@@ -280,7 +280,7 @@ def _normal(
         elif flags & PUNCTUATION:
             continue
         else:
-            point = np.int64(lower[point])
+            point = np.int64(lower[np.uint64(point)])
         for k in range(3):
             if k == 0 and not (gap and count > 0):
                 continue

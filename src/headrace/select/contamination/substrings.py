@@ -199,9 +199,9 @@ def _likely(
                     after_blank = blank
                     continue
                 point, i = decode(data, i)
-                flags = classes[point]
+                flags = classes[np.uint64(point)]
                 blank = np.uint64((flags >> 2) & 1)
-                held[size] = _BLANK if blank else lower[point]
+                held[size] = _BLANK if blank else lower[np.uint64(point)]
                 size += _ONE - (blank & after_blank)
                 after_blank = blank
                 if flags & WIDENS:
@@ -240,7 +240,7 @@ def _find(
         while i < end:
             here = i
             point, i = decode(data, i)
-            flags = classes[point]
+            flags = classes[np.uint64(point)]
             if flags & SPACE:
                 if blank < 0:
                     blank = here
@@ -251,7 +251,7 @@ def _find(
                 if filled >= LEAST and _marked(marks, rolling):
                     count = _compare(data, offsets, d, starts[at], rolling, table, classes, lower, out, count)
             blank = np.int64(-1)
-            rolling, at = _push(window, starts, rolling, at, oldest, int(np.int64(lower[point])), here)
+            rolling, at = _push(window, starts, rolling, at, oldest, int(np.int64(lower[np.uint64(point)])), here)
             filled += 1
             if filled >= LEAST and _marked(marks, rolling):
                 count = _compare(data, offsets, d, starts[at], rolling, table, classes, lower, out, count)
@@ -308,7 +308,7 @@ def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, points: 
     blank = False
     while i < end:
         point, i = decode(data, i)
-        flags = classes[point]
+        flags = classes[np.uint64(point)]
         if flags & SPACE:
             blank = True
             continue
@@ -318,7 +318,7 @@ def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, points: 
             matched += 1
             blank = False
         # A form ends in no blank, so there is a point to compare with.
-        if points[matched] != lower[point]:
+        if points[matched] != lower[np.uint64(point)]:
             return -1
         matched += 1
         if flags & WIDENS and matched < last:

@@ -76,7 +76,7 @@ def _statistics(
         after_space, gap, started, after_return = np.int64(1), np.int64(0), np.int64(0), False
         while i < end:
             point, i = decode(data, i)
-            flags = np.int64(classes[point])
+            flags = np.int64(classes[np.uint64(point)])
             space = (flags >> 2) & 1
             alphanumeric += flags & 1
             alphabetic += (flags >> 1) & 1
