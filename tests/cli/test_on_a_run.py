@@ -65,7 +65,7 @@ def test_status(folder):
     assert (states["sequence-one"], states["sequence-two"], told["running"]) == ("done", "missing", False)
     text = headrace("status", folder / "run").stdout
     assert "tiny: 8 of 9 artifacts done" in text
-    assert text.rstrip().splitlines()[-1].startswith("not finished; go on")
+    assert text.rstrip().splitlines()[-1].startswith("not finished; resume")
 
 
 def test_plan_tells_what_was_measured_and_what_is_left(folder):

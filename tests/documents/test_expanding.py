@@ -79,7 +79,7 @@ def compressed_batch(path: Path) -> None:
         (dictionary, "parquet", 6000, ""),
         (one_text, "parquet", 0, ""),
         (list_of_nulls, "parquet", 0, ""),
-        (compressed_batch, "arrow", 0, "To unpack a batch takes"),
+        (compressed_batch, "arrow", 0, "Decompressing a batch takes"),
     ],
 )
 def test_memory_follows_what_is_decoded(tmp_path, make: Callable[[Path], None], suffix, documents, told):

@@ -37,8 +37,8 @@ def stage(**changes):
     ("changes", "words"),
     [
         ({"model": MODEL, "stages": stage(train={"batch": 4, "steps": 10_000})}, ["10,000 steps", "batches"]),
-        ({"model": MODEL, "stages": stage(train={"batch": 100_000})}, ["no batch of 100,000"]),
-        ({"stages": stage(sequence_length=1_000_000)}, ["no row of 1,000,000"]),
+        ({"model": MODEL, "stages": stage(train={"batch": 100_000})}, ["too few for one batch of 100,000"]),
+        ({"stages": stage(sequence_length=1_000_000)}, ["too few for one row of 1,000,000"]),
         ({"stages": stage(tokens="300k", sources={"a": {"weight": 1}})}, ["passes", "'a'"]),
     ],
 )

@@ -41,7 +41,7 @@ def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int,
         except Died as death:
             if death.signal == signal.SIGKILL:  # the system's lack of memory, which says nothing of the file
                 return found
-            found[at] = f"reading it crashes the process: {death}"
+            found[at] = f"reading it ends the process: {death}"
             begin = at + 1
         else:
             return found
