@@ -108,7 +108,7 @@ WITHOUT_SPACE = [piece for piece in SOUND if piece[0] != "\u2581"]
         (SOUND, {35: 0}, {}, "no byte fallback"),
         (SOUND[:100] + SOUND[101:], {}, {}, "no byte fallback"),
         (SOUND, {24: 1}, {}, "treat_whitespace_as_suffix"),
-        (SOUND, {}, {1: b"nmt_nfkc", 2: b"table"}, r"normalises text \(nmt_nfkc\)"),
+        (SOUND, {}, {1: b"nmt_nfkc", 2: b"table"}, r"normalizes text \(nmt_nfkc\)"),
         (SOUND, {}, {4: 1}, "remove_extra_whitespaces"),
         (SOUND, {}, {5: 0}, "escape_whitespaces"),
         ([*SOUND, ("b", -4.0, UNUSED)], {}, {}, "UNUSED"),
