@@ -64,7 +64,7 @@ def test_damage_is_told(sequence: SequenceReader, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a finished artifact"):
         open_sequence(tmp_path)
     documents = next((tmp_path / "artifacts").glob("documents-*"))
-    with pytest.raises(UserError, match="holds documents, not a sequence"):
+    with pytest.raises(UserError, match="contains documents, not a sequence"):
         open_sequence(documents)
 
 

@@ -102,9 +102,9 @@ WITHOUT_SPACE = [piece for piece in SOUND if piece[0] != "\u2581"]
 @pytest.mark.parametrize(
     ("pieces", "trainer", "normalizer", "why"),
     [
-        (SOUND, {3: 1}, {}, "kind unigram"),
-        (SOUND, {3: 3}, {}, "kind word"),
-        (SOUND, {3: 4}, {}, "kind char"),
+        (SOUND, {3: 1}, {}, "type is unigram"),
+        (SOUND, {3: 3}, {}, "type is word"),
+        (SOUND, {3: 4}, {}, "type is char"),
         (SOUND, {35: 0}, {}, "no byte fallback"),
         (SOUND[:100] + SOUND[101:], {}, {}, "no byte fallback"),
         (SOUND, {24: 1}, {}, "treat_whitespace_as_suffix"),
