@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from headrace import run_folder
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.flow.damage import blaming
 from headrace.recipe.schema import Near, Recipe
 from headrace.select.why.locate import locate
 from headrace.select.why.unread import find_unread
@@ -99,7 +101,9 @@ def ask_text(run: Path, text: str, source: str = "", path: str | None = None) ->
 
 
 def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
-    """The finished artifacts by kind, and the finished sequences by stage."""
+    """The finished artifacts by kind, and the finished sequences by stage; their files are compared with their digests
+    when they are read.
+    """
     single: dict[str, Artifact] = {}
     sequences: dict[str, Artifact] = {}
     for step in run_folder.read_graph(run).all():
@@ -107,9 +111,9 @@ def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
         if not folder.is_dir():
             continue
         if step.kind == "sequence" and step.stage is not None:
-            sequences[step.stage] = Artifact.open(folder)
+            sequences[step.stage] = Artifact.open(folder, verify=True)
         elif step.kind == "measure" or step.stage is None:
-            single[f"measure-{step.stage}" if step.stage else step.kind] = Artifact.open(folder)
+            single[f"measure-{step.stage}" if step.stage else step.kind] = Artifact.open(folder, verify=True)
     return single, sequences
 
 
@@ -119,7 +123,8 @@ def _find(documents: Artifact, document: str) -> list[int]:
     Raises:
         UserError: there is none, or the beginning of an id fits several.
     """
-    rows = locate(documents, document.lower() if ":" not in document else document)
+    with blaming(lambda: [documents]):  # only the columns that name documents are read of all shards: that is no digest
+        rows = locate(replace(documents, check=None), document.lower() if ":" not in document else document)
     ids = set(fetch(documents, rows, ["id"]).column("id").to_pylist())
     if len(ids) > 1 and ":" not in document:
         raise UserError(f"{len(ids)} documents have ids that start like this.", document, "Give more digits.")
@@ -131,4 +136,5 @@ def _placements(artifact: Artifact, row: int) -> list[dict[str, Any]]:
     from headrace.sequence.provenance import find_rows
     from headrace.sequence.store import open_sequence
 
-    return [placement.to_json() for placement in find_rows(open_sequence(artifact.path), row)]
+    with blaming(lambda: [artifact]):  # only the segments are read
+        return [placement.to_json() for placement in find_rows(open_sequence(artifact.path), row)]

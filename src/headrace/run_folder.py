@@ -182,19 +182,20 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
     raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
 
 
-def open_sequence(run: Path | str, stage: str) -> SequenceReader:
+def open_sequence(run: Path | str, stage: str, verify: bool = False) -> SequenceReader:
     """A stage's sequence, opened for reading.
 
     Args:
         run: the run folder.
         stage: the stage's name.
+        verify: compare each shard with its digest when it is first mapped.
 
     Raises:
         UserError: there is no such stage, or its sequence is not finished.
     """
     from headrace.sequence.store import open_sequence as open_folder
 
-    return open_folder(artifact(Path(run), "sequence", stage).path)
+    return open_folder(artifact(Path(run), "sequence", stage).path, verify)
 
 
 def status(run: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import struct
 import subprocess
 import sys
 from decimal import Decimal
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading_helpers import items, texts
 
 from headrace.documents.readers.side_fields import distinct, json_values
 from headrace.documents.readers.tables import validate
@@ -195,3 +197,37 @@ def test_the_same_with_pandas_installed(tmp_path):
         found.append(json.loads(done.stdout))
     assert found[0] == found[1]
     assert found[0][3] == ["1970-01-01T00:00:00.000000001", "2001-09-09T01:46:40.000000001"]
+
+
+def interval_file(path, unit: int, nested: bool) -> None:
+    """An Arrow file with a column of intervals of a unit that pyarrow cannot write: one that it can, with another unit
+    in its schema (Schema.fbs: table Interval { unit: IntervalUnit }, 2 being months, days and nanoseconds)."""
+    column = pa.array([(1, 2, 3), None], pa.month_day_nano_interval())
+    column = pa.StructArray.from_arrays([column], ["inner"]) if nested else column
+    table = pa.table({"text": ["a", "b"], "side": column, "n": [1, 2]})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = bytearray(path.read_bytes())
+    changed = 0
+    for vtable in range(0, len(data) - 72, 2):
+        size, room, field = struct.unpack_from("<HHH", data, vtable)
+        for at in range(vtable + 4, vtable + 64) if size == 6 and room in (6, 8) and field in (4, 6) else ():
+            if struct.unpack_from("<i", data, at)[0] == at - vtable and data[at + field : at + field + 2] == b"\2\0":
+                data[at + field] = unit
+                changed += 1
+    assert changed == 2, "the schema stands in the file twice"
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("unit", [0, 1])
+def test_a_type_that_pyarrow_cannot_convert_costs_no_document(tmp_path, unit, nested):
+    interval_file(tmp_path / "a.arrow", unit, nested)
+    found = items(tmp_path / "a.arrow")
+    assert texts(found) == ["a", "b"]
+    assert [item.fields["n"] for item in found] == [1, 2]
+    kind = ("month_interval", "day_time_interval")[unit]
+    assert all(kind in str(item.fields["side"]) for item in found[: 1 if nested else 2])
+    orjson.dumps([item.fields for item in found])
+    # As the text itself it is none.
+    assert not texts(items(tmp_path / "a.arrow", text="side.inner" if nested else "side"))

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -81,9 +81,18 @@ def mending(attempt: Callable[[], None], run: Path, log: EventLog) -> None:
             set_aside(run / "artifacts" / damage.artifact, damage, log)
 
 
-@contextmanager
-def blaming_inputs(ctx: TaskContext) -> Iterator[None]:
+def blaming_inputs(ctx: TaskContext) -> AbstractContextManager[None]:
     """When the coordinator meets something unexpected in the body, look first whether the inputs are as they were made.
+
+    Raises:
+        DamagedArtifact: one is not. Otherwise what was met is raised.
+    """
+    return blaming(lambda: map(ctx.input, ctx.step.inputs()))
+
+
+@contextmanager
+def blaming(artifacts: Callable[[], Iterable[Artifact]]) -> Iterator[None]:
+    """When something unexpected is met in the body, look first whether some artifacts are as they were made.
 
     Raises:
         DamagedArtifact: one is not. Otherwise what was met is raised.
@@ -93,8 +102,8 @@ def blaming_inputs(ctx: TaskContext) -> Iterator[None]:
     except UserError:
         raise
     except Exception:
-        for role in ctx.step.inputs():
-            sound(ctx.input(role), read=True)
+        for artifact in artifacts():
+            sound(artifact, read=True)
         raise
 
 

@@ -92,7 +92,7 @@ class Placement:
 
 
 def beside(sequence: SequenceReader, role: str) -> Artifact:
-    """The artifact that a sequence was built from, in the same run folder.
+    """The artifact that a sequence was built from, in the same run folder; its files are compared with their digests.
 
     Args:
         sequence: the opened sequence.
@@ -101,7 +101,8 @@ def beside(sequence: SequenceReader, role: str) -> Artifact:
     Raises:
         UserError: it is not there.
     """
-    return Artifact.open(sequence.artifact.path.parent / f"{role}-{sequence.artifact.manifest.inputs[role][:8]}")
+    folder = sequence.artifact.path.parent / f"{role}-{sequence.artifact.manifest.inputs[role][:8]}"
+    return Artifact.open(folder, verify=True)
 
 
 def replay(

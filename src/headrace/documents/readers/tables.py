@@ -45,13 +45,35 @@ def validate(batch: pa.RecordBatch) -> None:
     Raises:
         pa.ArrowInvalid: it is not so.
     """
-    for column in batch.columns:
+    for column in columns_of(batch):
+        if column is None:
+            continue
         try:
             column.validate(full=True)
         except pa.ArrowInvalid:
             column.validate()
             # Of unions and runs there are no views: in them every value must be right.
             column.view(_unrestricted(column.type)).validate(full=True)
+
+
+def columns_of(batch: pa.RecordBatch) -> list[pa.Array | None]:
+    """The columns of a batch; None for those of a type that pyarrow has no class for (intervals of months, of days)."""
+    found: list[pa.Array | None] = []
+    for i in range(batch.num_columns):
+        try:
+            found.append(batch.column(i))
+        except KeyError:
+            found.append(None)
+    return found
+
+
+def _values(batch: pa.RecordBatch, names: list[str], text: str | None) -> list[list[Any]]:
+    """The columns of a batch as JSON values; what cannot be converted says so, and is no text of a document."""
+    found = []
+    for name, field, column in zip(names, batch.schema, columns_of(batch), strict=True):
+        unknown = None if name == text else f"({field.type}: pyarrow cannot convert it)"
+        found.append([unknown] * batch.num_rows if column is None else json_values(column))
+    return found
 
 
 def _unrestricted(kind: pa.DataType) -> pa.DataType:
@@ -115,7 +137,7 @@ def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, tex
     tally.advance(batch.nbytes)
     names = distinct(batch.schema.names)
     nulls = 0  # rows before the slice, not told yet
-    for start, part in _slices(batch, 0, batch.column(names.index(text)) if text in names else None):
+    for start, part in _slices(batch, 0, columns_of(batch)[names.index(text)] if text in names else None):
         if part is None:
             nulls += start
             continue
@@ -125,7 +147,7 @@ def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, tex
         if part.num_rows == 1 and (size := _weight(part) - ROW_BYTES) > tally.room():
             yield tally.too_large(row + start, size)
             continue
-        columns = [json_values(column) for column in part.columns]
+        columns = _values(part, names, text)
         values = zip(*columns, strict=True) if columns else [()] * part.num_rows
         for i, value in enumerate(values, row + start):
             yield shape(i, dict(zip(names, value, strict=True)))
@@ -148,17 +170,26 @@ def _slices(batch: pa.RecordBatch, start: int, text: pa.Array | None) -> Iterato
 
 
 def _weight(batch: pa.RecordBatch) -> int:
-    return batch.num_rows * ROW_BYTES + sum(map(_column_weight, batch.columns))
+    return batch.num_rows * ROW_BYTES + sum(map(_column_weight, columns_of(batch)))
 
 
-def _column_weight(column: pa.Array) -> int:
+def _column_weight(column: pa.Array | None) -> int:
     """Bytes of a column; values of a dictionary or run are made once for all that share them."""
+    if column is None:
+        return 0
     if is_.is_dictionary(column.type):
         entries = column.dictionary
         return int(column.indices.nbytes) + entries.nbytes * min(len(column), len(entries)) // max(len(entries), 1)
     if is_.is_struct(column.type):
-        return len(column) + sum(_column_weight(column.field(i)) for i in range(column.type.num_fields))
+        return len(column) + sum(_column_weight(_child(column, i)) for i in range(column.type.num_fields))
     return int(column.nbytes)
+
+
+def _child(column: pa.StructArray, number: int) -> pa.Array | None:
+    try:
+        return column.field(number)
+    except KeyError:
+        return None
 
 
 def require(schema: pa.Schema, name: str, url: str) -> None:

@@ -1,4 +1,4 @@
-"""Text and code trees: one document a file."""
+"""Text and code trees: one document a file. What holds a NUL byte is no text, as grep and git have it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ class Text(Reader):
             line = data.count(b"\n", 0, error.start)
             begin = data.rfind(b"\n", 0, error.start) + 1
             yield Bad(line, not_utf8(error), excerpt(data[begin : begin + 800]))
+            return
+        if (nul := data.find(b"\0")) >= 0:
+            yield Bad(data.count(b"\n", 0, nul), f"binary data: a NUL byte at byte {nul}", excerpt(data[:800]))
             return
         del data  # a big document lies in memory often enough
         yield Record(0, text, named(file))
