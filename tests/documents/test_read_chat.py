@@ -305,3 +305,14 @@ def test_real_instructions(shared):
     assert len(found) == 2017
     silent = "the conversation has no turn of the assistant that says anything"
     assert bads(found) == [(237, silent), (1859, silent)]
+
+
+def test_chat_over_csv(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('instruction,output,n\n"Say, please","Yes\nand no",1\nAgain,,2\n')
+    told, empty = items(path, format="chat")
+    assert [message.content for message in told.turns] == ["Say, please", "Yes\nand no"]
+    assert told.fields == {"n": "1"}
+    assert "turn of the assistant" in empty.error
+    (tmp_path / "b.tsv").write_text("prompt\tanswer\na\tb\n")
+    assert [message.content for message in items(tmp_path / "b.tsv", format="chat")[0].turns] == ["a", "b"]

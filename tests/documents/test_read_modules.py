@@ -8,6 +8,7 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
+import pytest
 from reading_helpers import bads, items, skips, texts, write
 
 from headrace.documents.readers.docstring_chat import REQUEST
@@ -49,12 +50,20 @@ def bare(): return 1
 
 
 def test_text(tmp_path):
-    assert texts(items(write(tmp_path / "a.txt", "a\r\nb\0\u2028"))) == ["a\r\nb\0\u2028"]
+    assert texts(items(write(tmp_path / "a.txt", "a\r\nb\1\u2028"))) == ["a\r\nb\1\u2028"]
     assert texts(items(write(tmp_path / "b.txt", b"\xef\xbb\xbfa"))) == ["a"]
     assert texts(items(write(tmp_path / "c.py.gz", gzip.compress(b"x = 1")))) == ["x = 1"]
     assert items(tmp_path / "c.py.gz")[0].fields == {"path": "c.py.gz", "language": "python"}
     assert skips(items(write(tmp_path / "d.txt", ""))) == [0]
-    assert texts(items(write(tmp_path / "e.txt", b"\0" * 1_000_000))) == ["\0" * 1_000_000]
+    assert texts(items(write(tmp_path / "e.txt", b"\1" * 1_000_000))) == ["\1" * 1_000_000]
+
+
+@pytest.mark.parametrize("data", [b"\0" * 1_000_000, b"a\nb\0c", "no mark".encode("utf-16-le"), b"\x7fELF\2\1\1\0"])
+def test_what_holds_a_nul_byte_is_no_text(tmp_path, data):
+    path = write(tmp_path / "a.txt", data)
+    nul = data.index(b"\0")
+    said = f"a NUL byte at byte {nul}: binary data, or text that is not UTF-8"
+    assert bads(items(path)) == [(data.count(b"\n", 0, nul), said)]
 
 
 def test_text_that_is_not_utf8_names_the_line(tmp_path):

@@ -103,6 +103,24 @@ def test_a_text_is_judged_as_its_row_was(made: tuple[Recipe, dict[str, Any]]) ->
     assert {d["reason"] for d in unnamed["decisions"]} >= {"short", "filter:max_line"}
 
 
+def test_a_text_is_changed_by_maps_as_it_would_be_when_it_is_read(tmp_path: Path) -> None:
+    code = """
+def shorter(document):
+    if "bad" in document.text:
+        raise ValueError("no such text")
+    return document.text.removeprefix("HEADER ")
+"""
+    own = {"python": "shorter", "code": code}
+    recipe = recipe_of(filters={"short": {}}, documents={"map": [{**own, "sources": ["s"]}]})
+    assert explain_text(recipe, "HEADER text", "s", run=tmp_path)["document"]["characters"] == 4
+    assert explain_text(recipe, "HEADER text", run=tmp_path)["document"]["characters"] == 11
+    everywhere = recipe_of(documents={"map": [own]})
+    assert explain_text(everywhere, "HEADER text", run=tmp_path)["document"]["characters"] == 4
+    told = explain_text(recipe, "a bad text", "s", "a.txt", run=tmp_path)["quarantined"]
+    assert "no such text" in told["error"]
+    assert (told["file"], told["line"], told["excerpt"]) == ("a.txt", 1, "a bad text")
+
+
 def test_a_text_finds_its_nearest_documents(made: tuple[Recipe, dict[str, Any]]) -> None:
     recipe, artifacts = made
     told = explain_text(recipe, ROWS[1]["text"], documents=artifacts["documents"])

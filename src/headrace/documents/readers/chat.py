@@ -1,4 +1,4 @@
-"""Chat files: conversations in JSON, JSON lines, Parquet or Arrow, told by the suffix."""
+"""Chat files: conversations in JSON, JSON lines, CSV, Parquet or Arrow, told by the suffix."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class Chat(Reader):
             from headrace.documents.readers.arrow import arrow_items
 
             return arrow_items(file, tally, shape, lambda schema: None)
+        if container == "csv":
+            from headrace.documents.readers.csv import csv_items
+
+            return csv_items(file, tally, shape, lambda header: None)
         if container == "jsonl":
             return line_items(file, part, tally, shape)
         return json_items(file, tally, shape)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from headrace.documents.file_names import suffixes
 from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Skipped, Tally, document, excerpt
-from headrace.documents.readers.jsonl import BOM, broken_off
+from headrace.documents.readers.jsonl import BOM, Shape, broken_off
 from headrace.documents.readers.streams import Damaged, Overlong, blocks, split_lines
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
@@ -19,53 +20,59 @@ class Csv(Reader):
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item a record."""
-        csv.field_size_limit(tally.limit)
-        lines = _Lines(file, tally)
-        comma = "\t" if suffixes(file.name)[0] == ".tsv" else ","
-        records = csv.reader(lines, delimiter=comma, strict=True)
-        names: list[str] = []
-        while True:
-            lines.begin()
-            try:
-                record = next(records)
-            except StopIteration:
-                return
-            except Damaged as error:
-                yield broken_off(lines.first, error)
-                return
-            except _TooLarge:
-                tally.read += 1
-                yield tally.too_large(lines.first, lines.size)
-                records = csv.reader(lines, delimiter=comma, strict=True)
-                continue
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    lost = file.size * lines.size // max(lines.total, 1)
-                    yield Lost(lines.first, "a quoted value is not closed", bytes=max(lost, 1))
-                    return
-                tally.read += 1
-                yield Bad(lines.first, f"not CSV: {error}")
-                continue
-            if not names:
-                names = _header(record, source.text, file)
-                continue
+        shape = partial(document, name=source.text, tally=tally)
+        return csv_items(file, tally, shape, lambda header: _require(header, source.text, file))
+
+
+def csv_items(file: InputFile, tally: Tally, shape: Shape, check: Callable[[list[str]], None]) -> Iterator[Item]:
+    """Items of all records; ``check`` is given the header."""
+    csv.field_size_limit(tally.limit)
+    lines = _Lines(file, tally)
+    comma = "\t" if suffixes(file.name)[0] == ".tsv" else ","
+    records = csv.reader(lines, delimiter=comma, strict=True)
+    names: list[str] = []
+    while True:
+        lines.begin()
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except Damaged as error:
+            yield broken_off(lines.first, error)
+            return
+        except _TooLarge:
             tally.read += 1
-            if not record:
-                yield Skipped(lines.first)
-            elif len(record) != len(names):
-                told = f"{len(record)} values, where the header names {len(names)}"
-                yield Bad(lines.first, told, excerpt(comma.join(record)))
-            else:
-                yield document(lines.first, dict(zip(names, record, strict=True)), source.text, tally)
+            yield tally.too_large(lines.first, lines.size)
+            records = csv.reader(lines, delimiter=comma, strict=True)
+            continue
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                lost = file.size * lines.size // max(lines.total, 1)
+                yield Lost(lines.first, "a quoted value is not closed", bytes=max(lost, 1))
+                return
+            tally.read += 1
+            yield Bad(lines.first, f"not CSV: {error}")
+            continue
+        if not names:
+            if len(set(record)) < len(record):
+                raise UserError("Two columns have the same name.", file.url, "Rename one of them.")
+            check(record)
+            names = record
+            continue
+        tally.read += 1
+        if not record:
+            yield Skipped(lines.first)
+        elif len(record) != len(names):
+            told = f"{len(record)} values, where the header names {len(names)}"
+            yield Bad(lines.first, told, excerpt(comma.join(record)))
+        else:
+            yield shape(lines.first, dict(zip(names, record, strict=True)))
 
 
-def _header(record: list[str], text: str, file: InputFile) -> list[str]:
-    if text not in record:
-        named = ", ".join(record)
+def _require(header: list[str], text: str, file: InputFile) -> None:
+    if text not in header:
+        named = ", ".join(header)
         raise UserError(f"There is no column {text!r}.", file.url, f"Set `text:` of the source to one of: {named}.")
-    if len(set(record)) < len(record):
-        raise UserError("Two columns have the same name.", file.url, "Rename one of them.")
-    return record
 
 
 class _TooLarge(Exception):  # noqa: N818 - it never leaves this file

@@ -38,7 +38,8 @@ class Text(Reader):
             yield Bad(line, not_utf8(error), excerpt(data[begin : begin + 800]))
             return
         if (nul := data.find(b"\0")) >= 0:
-            yield Bad(data.count(b"\n", 0, nul), f"binary data: a NUL byte at byte {nul}", excerpt(data[:800]))
+            told = f"a NUL byte at byte {nul}: binary data, or text that is not UTF-8"
+            yield Bad(data.count(b"\n", 0, nul), told, excerpt(data[:800]))
             return
         del data  # a big document lies in memory often enough
         yield Record(0, text, named(file))

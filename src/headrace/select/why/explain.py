@@ -15,7 +15,10 @@ import orjson
 import pyarrow as pa
 
 from headrace.documents.ids import content_id
+from headrace.documents.maps import Maps
 from headrace.documents.normalise import normaliser
+from headrace.documents.readers.base import Bad
+from headrace.documents.sink import Row
 from headrace.documents.store import GIVEN, documents_of, fetch
 from headrace.flow.artifact import Artifact
 from headrace.recipe.columns import DOCUMENT
@@ -94,22 +97,25 @@ def explain_text(
 
     Args:
         recipe: the recipe to judge by.
-        text: the text, as its file holds it; it is normalised here.
-        source: the source whose overrides count; without one the filters' own limits do.
+        text: the text, as its file holds it; it is normalised here, and changed by the user's own maps.
+        source: the source whose overrides and maps count; without one the filters' own limits and the maps of all.
         path: the file's path: its suffix tells the format.
         language: the text's language, where the path does not tell it.
         documents: the documents to look for duplicates in; all are read.
-        run: the run folder, which holds the code of the user's own measures.
+        run: the run folder, which holds the code of the user's own functions.
 
     Returns:
         As :func:`explain_row`, with ``"nearest"``: the documents most similar to the text, nearest first, each with
-        ``row, id, source, origin_file, origin_row, exact, jaccard, estimate, agrees``; null without documents.
+        ``row, id, source, origin_file, origin_row, exact, jaccard, estimate, agrees``; null without documents. If a map
+        fails on the text, ``{"quarantined": the entry}``.
     """
-    normal = normaliser(recipe.documents.normalise)(text)
-    identity = content_id(normal.encode())
-    told: dict[str, Any] = {"id": identity, "text": normal, "source": source, "path": path, "language": language}
-    told |= {"origin_file": path or "", "origin_row": 0}
-    batch = documents_of(pa.RecordBatch.from_pylist([told], schema=GIVEN))
+    told = _read(recipe, text, source, path, language, run)
+    if isinstance(told, Bad):
+        entry = {"source": source, "file": path or "", "line": told.row + 1}
+        return {"quarantined": {**entry, "error": told.error, "excerpt": told.excerpt}}
+    identity, normal = told[0], told[1].decode()
+    given = dict(zip(GIVEN.names, [[value] for value in told], strict=True))
+    batch = documents_of(pa.RecordBatch.from_pydict(given, schema=GIVEN))
     beside = {"measures": measure(batch)}
     for name, own in recipe.measures.items():
         schema = pa.schema([(name, ARROW[str(own.type)]), ("error", pa.string())])
@@ -123,6 +129,21 @@ def explain_text(
     about = {"row": None, "id": identity, "source": source or None, "path": path, "characters": len(normal)}
     neighbours = None if documents is None else _neighbours(normal, identity, documents, _near(recipe))
     return {"document": about, "decisions": decisions, "verdict": None, "pair": None, "nearest": neighbours}
+
+
+def _read(recipe: Recipe, text: str, source: str, path: str | None, language: str | None, run: Path) -> Row | Bad:
+    """The document that a text becomes when it is read, or what is wrong with it."""
+    normalise, config = normaliser(recipe.documents.normalise), recipe.documents
+    data = normalise(text).encode()
+    row: Row = (content_id(data), data, source, path or "", 0, None, None, path, language, None, None)
+    chat = bool(source) and recipe.sources[source].is_chat
+    maps = Maps([m.load(run) for m in config.map if m.of(source, chat)], normalise, None, config.max_document)
+    for first, second in [*maps.add(row), *maps.end()]:
+        if isinstance(second, Bad):
+            return second
+        assert not isinstance(first, str)  # it is the file's name of what is bad
+        row = first
+    return row
 
 
 def explain_pair(documents: Artifact, row: int, other: int, near: Near, context: int | None = 3) -> dict[str, Any]:
