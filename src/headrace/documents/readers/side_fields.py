@@ -20,8 +20,8 @@ extension                              what it is stored as
 =====================================  =================================================================================
 
 Seconds have 3, 6 or 9 decimals by the type's unit, and none if they are whole. Dates follow the Gregorian calendar
-backwards too (ISO 8601). A value that still does not convert becomes a text that says so, as do the values of a type that
-pyarrow cannot convert (``tables.columns_of``).
+backwards too (ISO 8601). A value that still does not convert becomes a text that says so, as do those of a type that
+pyarrow has no class for (:func:`headrace.documents.readers.tables.columns_of`).
 """
 
 from __future__ import annotations
