@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from headrace.documents.store import GIVEN, documents_of
 from headrace.errors import UserError
-from headrace.functions.calling import Function, value_of
+from headrace.functions.calling import Function, results, value_of
 from headrace.functions.failures import Failed
 from headrace.functions.loading import load_text
 
@@ -76,3 +77,25 @@ def test_values_of_types() -> None:
     ):
         with pytest.raises(ValueError):
             value_of(value, kind)
+
+
+def rows(*texts: str) -> pa.RecordBatch:
+    told = {"id": "0" * 32, "source": "s", "origin_file": "f"}
+    given = [{**told, "text": text, "origin_row": row} for row, text in enumerate(texts)]
+    return documents_of(pa.RecordBatch.from_pylist(given, schema=GIVEN))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(d):\n  if d.text == 'big': raise MemoryError\n  return 1",
+        "import headrace\n@headrace.per_batch\ndef f(b):\n"
+        "  if 'big' in b.column('text').to_pylist(): raise MemoryError\n  return [1] * b.num_rows",
+    ],
+)
+def test_a_document_for_which_there_is_no_memory_is_named_and_stops_the_run(text: str) -> None:
+    function = Function(load_text(text, "f"), "m.py:f", {}, stop=False)
+    assert results(function, rows("a", "b"), lambda made: made) == [1, 1]
+    with pytest.raises(UserError, match=r"m\.py:f ran out of memory") as told:
+        results(function, rows("a", "b", "big", "c"), lambda made: made)
+    assert told.value.where == "document s:f:2"

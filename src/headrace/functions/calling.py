@@ -103,6 +103,14 @@ class Function:
         """The failure of giving something else than it must."""
         return Failed(f"{self.label} {what}")
 
+    def out_of_memory(self, document: str) -> UserError:
+        """What stops the run where a call finds no memory: whether it does depends on the machine."""
+        return UserError(
+            f"{self.label} ran out of memory.",
+            f"document {document}",
+            "Let the function take less, use fewer --workers, or a machine with more memory.",
+        )
+
     def failed(self, error: Failed, document: str) -> str:
         """The words that go to quarantine with a document.
 
@@ -128,13 +136,17 @@ def results(
 ) -> list[Any | Failed]:
     """What a function gives for each document of a batch, or how it failed on it.
 
-    Where a call with a whole batch fails, its halves are tried, down to the document that it fails on.
+    Where a call with a whole batch fails, its halves are tried, down to the document that it fails on. One for which
+    there is no memory stops the run.
 
     Args:
         function: the function.
         batch: documents with :data:`headrace.functions.document.COLUMNS`.
         read: makes a value of a result; raises TypeError or ValueError if it is none.
         note: is told each document, or of a batch the first.
+
+    Raises:
+        UserError: there was no memory for a document.
     """
     if not function.batches:
         made: list[Any] = []
@@ -145,13 +157,17 @@ def results(
                 made.append(_read(function, read, function(document)))
             except Failed as failed:
                 made.append(failed)
+            except MemoryError:
+                raise function.out_of_memory(place_in(batch, row)) from None
         return made
     if note is not None:
         note(f"document {place_in(batch, 0)}, in {function.label}")
     try:
         several = _several(function, batch)
-    except Failed as failed:
+    except (Failed, MemoryError) as failed:
         if batch.num_rows == 1:
+            if isinstance(failed, MemoryError):
+                raise function.out_of_memory(place_in(batch, 0)) from None
             return [failed]
         half = batch.num_rows // 2
         return [r for part in (batch.slice(0, half), batch.slice(half)) for r in results(function, part, read, note)]

@@ -43,6 +43,8 @@ class Own(Reader):
                     yield self._item(file, row, made, source, tally)
                     row += 1
                     self._note(f"document {place(self._name, file.name, row)}, in {label}")
+            except MemoryError:
+                raise self._function.out_of_memory(place(self._name, file.name, row)) from None
             except Failed as failed:
                 if isinstance(failed.__cause__, Damaged):
                     yield broken_off(row, failed.__cause__)
