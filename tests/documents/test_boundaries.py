@@ -49,6 +49,13 @@ def test_one_file_changes_few_runs(seed, what):
     assert len(named(files) - before) < len(before) / 2
 
 
+def test_a_file_beside_larger_ones_is_a_task_of_its_own():
+    files = listing([LEAST] * 10)
+    before = named(files)
+    files.insert(4, InputFile("/x/new", "000003-new.txt", "text", None, 1000))
+    assert named(files) == before | {("000003-new.txt",)}
+
+
 def test_runs_are_of_even_size():
     rng = random.Random(0)
     files = listing([rng.randint(1000, 30_000) for _ in range(100_000)])
