@@ -150,7 +150,7 @@ def _mark(
             whether it is of a word.
         marks: uint8[_CHUNK]: gets 0 or 1 for each byte, 0 behind the chunk.
     """
-    before = np.uint8(chunk > start)
+    before = min(1, chunk - start)
     after = min(2, end - chunk - size)
     text, digits, words = room[0, : size + 3], room[1, : size + 3], room[2, : size + 3]
     text[0] = text[size + 1] = text[size + 2] = 0x20
