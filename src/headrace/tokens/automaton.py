@@ -18,8 +18,8 @@ from headrace.tokens.regex import Ahead, Chars, Choice, Node, NotReadError, Repe
 from headrace.tokens.unicode_sets import CODE_POINTS
 
 MOST_INSTRUCTIONS = 1 << 16
-MOST_STEPS = 1 << 22
-"""Entries of a table, 16 MB. GPT-4o's pattern has 33 states of 28 kinds of characters, so 26,000 steps of two."""
+MOST_STEPS = 1 << 17
+"""Entries of a table, half a megabyte. GPT-4o's pattern has 33 states of 28 kinds of characters."""
 
 
 class Automata(NamedTuple):
@@ -29,18 +29,12 @@ class Automata(NamedTuple):
         classes: uint8[0x110000], the class of each code point: those of one class are alike to all patterns.
         steps: uint32[states * width]: for a state and a class (or the end, the last one) twice the place where the
             next state's row begins, 0 if no match is possible any more, and 1 more if a match ends before the step.
-        onward: uint32[states * width * width]: the steps of the last pattern for two characters at once, or for one
-            where the class of the second is the end; they go on with the next word where one has ended for good. From
-            the lowest bit on: whether it has ended before the first character; whether a match ends there; the same
-            two of the second character; and, from bit 4 on, the next state's number times width * width. 0 if a step of
-            the two leads nowhere.
         width: the number of classes and the end.
         starts: int64[patterns]: where the row of each pattern's first state begins in ``steps``.
     """
 
     classes: np.ndarray
     steps: np.ndarray
-    onward: np.ndarray
     width: int
     starts: np.ndarray
 
@@ -126,8 +120,7 @@ def compile_patterns(trees: list[Node]) -> Automata:
     _require_linear(steps, starts)
     width = steps.shape[1]
     rows = ((steps >> 1) * width << 1 | (steps & 1)).astype(np.uint32)
-    onward = _onward(steps, starts[-1]).astype(np.uint32)
-    return Automata(classes, rows.reshape(-1), onward.reshape(-1), width, np.array(starts, dtype=np.int64) * width)
+    return Automata(classes, rows.reshape(-1), width, np.array(starts, dtype=np.int64) * width)
 
 
 def matches_all(tree: Node) -> bool:
@@ -151,18 +144,6 @@ def _steps(trees: list[Node]) -> tuple[np.ndarray, list[int], np.ndarray]:
     starts = [table.number((first,)) for first in firsts]
     table.fill()
     return np.array(table.rows, dtype=np.int64), starts, classes
-
-
-def _onward(steps: np.ndarray, start: int) -> np.ndarray:
-    """int64[states, width, width]: see :class:`Automata`."""
-    to, ended = steps >> 1, steps & 1
-    over = (to == 0) & (ended == 1)
-    to, bits = np.where(over, to[start], to), ended << 1 | over
-    width = steps.shape[1]
-    out = (to[to] * width * width) << 4 | bits[to] << 2 | bits[:, :, None]
-    out[(to[to] == 0) | (to[:, :, None] == 0)] = 0
-    out[:, :, -1] = (to * width * width) << 4 | bits
-    return out
 
 
 def _partition(sets: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +175,7 @@ class _Table:
 
     def number(self, state: tuple[int, ...]) -> int:
         if state not in self.numbers:
-            if (len(self.states) + 1) * self.width**2 > MOST_STEPS:
+            if (len(self.states) + 1) * self.width > MOST_STEPS:
                 raise NotReadError("too many states for so many kinds of characters")
             self.numbers[state] = len(self.states)
             self.states.append(state)

@@ -1,12 +1,63 @@
-"""Words by automata: pattern after pattern, each within the pieces that the one before it leaves."""
+"""Words by patterns, each within the pieces that the one before it leaves: by windows, else by automata."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from headrace.flow.kernels import borrowing
+from headrace.flow.kernels import borrowing, kernel
 from headrace.tokens.automaton import Automata
+from headrace.tokens.boundaries import ALONE, BEFORE, BEGINS, OPEN, Windows
 from headrace.tokens.utf8 import code_point
+
+_ZERO, _ONE, _TWO, _THREE, _SEVEN, _EIGHT, _TOP = map(np.uint64, (0, 1, 2, 3, 7, 8, 56))
+_BEFORE, _AFTER = np.uint64(BEFORE), np.uint64(BEFORE + 1)
+_END, _BEFORE_TEXT = -2, -1
+_FIRSTS = np.uint64(0x0101010101010101)
+_OPENS = _FIRSTS * np.uint64(OPEN)
+_PACK = np.uint64(0x0102040810204080)
+"""Times eight bytes of 0 or 1 it has them as bits in its highest byte; times ``_FIRSTS``, their sum."""
+_PLACES = np.array(
+    [[k for k in range(8) if which >> k & 1] + [0] * (8 - which.bit_count()) for which in range(256)], dtype=np.int32
+)
+"""int32[256, 8]: which bits are set, the lowest first."""
+
+
+class Room(NamedTuple):
+    """Room for the words of one buffer's stretches.
+
+    Attributes:
+        limits: int64[patterns]: where the pieces of all but the last end in which the word before ended.
+        codes: uint32: what is before a text, then the bits of a stretch's characters and of the one after them.
+        numbers: uint32[stretch]: the numbers of their windows.
+        flags: uint8[stretch + 8 or more]: the flags of these.
+        eights: uint64: the same memory.
+        indices: int32[stretch + 1]: 0, 1, 2 and on.
+        places: int32[stretch + 1]: where characters begin, counted from the stretch's first byte.
+    """
+
+    limits: np.ndarray
+    codes: np.ndarray
+    numbers: np.ndarray
+    flags: np.ndarray
+    eights: np.ndarray
+    indices: np.ndarray
+    places: np.ndarray
+
+
+@kernel
+def new_room(automata: Automata, windows: Windows, stretch: int) -> Room:
+    """Room for a buffer that begins with a text."""
+    eights = np.zeros(stretch // 8 + 2, np.uint64)
+    room = Room(
+        np.zeros(automata.starts.size, np.int64), np.empty(stretch + BEFORE + 1, np.uint32),
+        np.empty(stretch, np.uint32), eights.view(np.uint8), eights,
+        np.arange(stretch + 1).astype(np.int32), np.empty(stretch + 1, np.int32),
+    )  # fmt: skip
+    if windows.codes.size:
+        room.codes[:BEFORE] = windows.codes[_BEFORE_TEXT]
+    return room
 
 
 @borrowing
@@ -58,73 +109,147 @@ def piece_end(data: np.ndarray, at: int, end: int, automata: Automata, start: in
 
 
 @borrowing
-def _last_words(
-    data: np.ndarray, begin: int, end: int, stop: int, automata: Automata, origin: int, starts: np.ndarray, count: int
-) -> tuple[int, int]:  # fmt: skip
-    """Find the words of the last pattern that begin in a piece before ``stop``.
+def _word_end(data: np.ndarray, at: int, end: int, automata: Automata, limits: np.ndarray) -> int:
+    """Where the word that begins at a byte ends; pieces of outer patterns that end there or before begin anew."""
+    limit, last = end, automata.starts.size - 1
+    for level in range(last):
+        if limits[level] <= at:
+            limits[level] = piece_end(data, at, limit, automata, int(automata.starts[level]))
+        limit = int(limits[level])
+    return piece_end(data, at, limit, automata, int(automata.starts[last]))
 
-    The automaton goes on from one word to the next without a branch, as nearly every word is known to have ended by the
-    character after it. Where one is not, or where no match begins, it stops and that word is looked at by itself. What
-    takes time is to wait for the next state, so two characters of ASCII are one step.
 
-    Args:
-        data: uint8, valid UTF-8.
-        begin: where the first word begins.
-        end: where the piece ends.
-        stop: where no word is to begin any more.
-        automata: the patterns.
-        origin: what places are counted from.
-        starts: gets where words begin, from ``count`` on.
-        count: how many words there are already.
+@borrowing
+def _alone(limits: np.ndarray, at: int) -> bool:
+    """Whether no piece that began before a byte goes on there."""
+    alone = True
+    for level in range(limits.size):
+        alone &= limits[level] <= at
+    return alone
+
+
+@borrowing
+def _read_ascii(data: np.ndarray, start: int, size: int, ascii_: np.ndarray, codes: np.ndarray) -> bool:
+    """Read characters that are all ASCII; False if they are not."""
+    first, high = np.uint64(start), np.uint8(0)
+    for i in range(np.uint64(size)):
+        high |= data[first + i]
+    if high >= 0x80:
+        return False
+    for i in range(np.uint64(size)):
+        codes[i + _BEFORE] = ascii_[data[first + i]]
+    return True
+
+
+@borrowing
+def _read(
+    data: np.ndarray, start: int, size: int, end: int, automata: Automata, windows: Windows, room: Room
+) -> tuple[int, int, bool]:  # fmt: skip
+    """Read the characters that begin in a stretch, and look at the one after them.
 
     Returns:
-        Where the last of them ends, and how many words there are now.
+        How many, where the one after them begins, and whether all are ASCII.
     """
-    start, width = int(automata.starts[-1]), automata.width
-    classes, onward = automata.classes, automata.onward
-    high = min(end, stop)
-    while begin < high:
-        starts[count] = begin - origin
-        count += 1
-        first = count
-        at, found, row = begin, begin, start * width
-        while at < high:
-            if at + 1 < high and data[at] | data[at + 1] < 0x80:
-                two = int(np.int64(classes[data[at]])) * width + int(np.int64(classes[data[at + 1]]))
-                step = int(np.int64(onward[row + two]))
-                if step:
-                    found = at if step & 2 else found
-                    found = at + 1 if step & 8 else found
-                    starts[count] = at - origin
-                    count += step & 1
-                    starts[count] = at + 1 - origin
-                    count += (step >> 2) & 1
-                    row = step >> 4
-                    at += 2
-                    continue
-            kind, size = _kind(data, at, automata)
-            step = int(np.int64(onward[row + (kind + 1) * width - 1]))
-            found = at if step & 2 else found
-            starts[count] = at - origin
-            count += step & 1
-            row = step >> 4
-            if row == 0:
-                break
-            at += size
-        if count > first:
-            begin = origin + int(starts[count - 1])
-        if row and at == end and automata.steps[row // width + width - 1] & 1:
-            return end, count
-        known = found > begin and (row == 0 or at == end)
-        begin = found if known else piece_end(data, begin, end, automata, start)
-    return begin, count
+    codes = room.codes
+    plain = _read_ascii(data, start, size, windows.ascii, codes)
+    if plain:
+        count, at = size, start + size
+    else:
+        at, count = start, 0
+        while at < start + size:
+            kind, width = _kind(data, at, automata)
+            codes[count + BEFORE] = windows.codes[kind]
+            room.places[count] = at - start
+            at, count = at + width, count + 1
+        room.places[count] = at - start
+    last = _kind(data, at, automata)[0] if at < end else windows.codes.size + _END
+    codes[count + BEFORE] = windows.codes[last]
+    return count, at, plain
+
+
+@borrowing
+def _look(count: int, windows: Windows, room: Room) -> None:
+    """Look the windows of characters up."""
+    codes, numbers, flags, known = room.codes, room.numbers, room.flags, windows.flags
+    a, b, c, d, e = windows.masks[0], windows.masks[1], windows.masks[2], windows.masks[3], windows.masks[4]
+    for i in range(np.uint64(count)):
+        numbers[i] = (
+            (codes[i] & a)
+            | (codes[i + _ONE] & b)
+            | (codes[i + _TWO] & c)
+            | (codes[i + _BEFORE] & d)
+            | (codes[i + _AFTER] & e)
+        )
+    for i in range(np.uint64(count)):
+        flags[i] = known[numbers[i]]
+    for i in range(count, count + 8):
+        flags[i] = 0
+
+
+@borrowing
+def _settle(
+    data: np.ndarray, start: int, end: int, count: int, places: np.ndarray, automata: Automata, room: Room
+) -> None:  # fmt: skip
+    """Have the automata say what windows leave open."""
+    flags, limits, eights = room.flags, room.limits, room.eights
+    at, blocks, either = start, (np.uint64(count) + _SEVEN) >> _THREE, _ZERO
+    for block in range(blocks):
+        either |= eights[block]
+    if either & _OPENS == 0:
+        return
+    for block in range(blocks):
+        if eights[block] & _OPENS == 0:
+            continue
+        for i in range(8 * int(np.int64(block)), 8 * int(np.int64(block)) + 8):
+            if flags[i] & OPEN == 0:
+                continue
+            here = start + places[i]
+            k = i
+            while start + places[k] > at and flags[k] & ALONE == 0:
+                k -= 1
+            if start + places[k] > at:
+                at = start + places[k]
+                limits[:] = at
+            while at < here:
+                at = _word_end(data, at, end, automata, limits)
+            flags[i] = 0
+            if at == here:
+                flags[i] = BEGINS | ALONE if _alone(limits, at) else BEGINS
+
+
+@borrowing
+def _gather(eights: np.ndarray, count: int, starts: np.ndarray) -> int:
+    """Which characters begin words, eight flags at a time; returns how many."""
+    found, first = _ZERO, np.int32(0)
+    for block in range((np.uint64(count) + _SEVEN) >> _THREE):
+        begins = eights[block] & _FIRSTS
+        which = (begins * _PACK) >> _TOP
+        for k in range(_EIGHT):
+            starts[found + k] = first + _PLACES[which, k]
+        found += (begins * _FIRSTS) >> _TOP
+        first += np.int32(8)
+    return int(np.int64(found))
+
+
+@borrowing
+def _plain_words(
+    data: np.ndarray, start: int, size: int, end: int, automata: Automata, limits: np.ndarray, starts: np.ndarray
+) -> int:  # fmt: skip
+    """Words one by one: at least one, and on while they are in a piece that began before them."""
+    at, count = start, 0
+    while count == 0 or (at < start + size and not _alone(limits, at)):
+        starts[count] = at - start
+        at, count = _word_end(data, at, end, automata, limits), count + 1
+    starts[count] = at - start
+    return count
 
 
 @borrowing
 def automaton_words(
-    data: np.ndarray, start: int, size: int, end: int, automata: Automata, limits: np.ndarray, starts: np.ndarray
-) -> int:
-    """Find the words that begin in a stretch.
+    data: np.ndarray, start: int, size: int, end: int, automata: Automata, windows: Windows, room: Room,
+    starts: np.ndarray,
+) -> int:  # fmt: skip
+    """Find words at the beginning of a stretch.
 
     Args:
         data: uint8, valid UTF-8.
@@ -132,20 +257,32 @@ def automaton_words(
         size: bytes of the stretch.
         end: where the text ends.
         automata: the patterns.
-        limits: int64[patterns], where the piece of each pattern but the last ends in which the word before ended;
-            changes.
+        windows: what characters around a place tell.
+        room: what was used for the stretch before, or new.
         starts: int32[size + 1]: gets where words begin, counted from ``start``, and where the last of them ends.
 
     Returns:
-        How many words.
+        How many words, at least one.
     """
-    at, count = start, 0
-    while at < start + size:
-        limit = end
-        for level in range(automata.starts.size - 1):
-            if limits[level] <= at:
-                limits[level] = piece_end(data, at, limit, automata, int(automata.starts[level]))
-            limit = int(limits[level])
-        at, count = _last_words(data, at, limit, start + size, automata, start, starts, count)
-    starts[count] = at - start
-    return count
+    if not _alone(room.limits, start):
+        return _plain_words(data, start, size, end, automata, room.limits, starts)
+    count, after, ascii_ = _read(data, start, size, end, automata, windows, room)
+    places = room.indices if ascii_ else room.places
+    _look(count, windows, room)
+    _settle(data, start, end, count, places, automata, room)
+    if after < end:
+        count -= 1  # the last word may go on
+        while count > 0 and room.flags[count] & ALONE == 0:
+            count -= 1
+        if count == 0:
+            room.limits[:] = start
+            return _plain_words(data, start, size, end, automata, room.limits, starts)
+    for i in range(count, count + 8):
+        room.flags[i] = 0  # no word begins beyond
+    found = _gather(room.eights, count, starts)
+    if not ascii_:
+        for i in range(found):
+            starts[i] = places[starts[i]]
+    starts[found] = places[count]
+    room.limits[:] = start
+    return found

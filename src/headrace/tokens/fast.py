@@ -17,12 +17,12 @@ from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.fidelity import losses
 from headrace.tokens.pieces import Pieces, whole
 from headrace.tokens.table_engine import TableEngine
-from headrace.tokens.word_cache import new_cache
+from headrace.tokens.word_cache import eights_of, new_cache
 
 # Texts are copied to a buffer of about this size, which stays in the second-level cache while it is read.
 _BLOCK = 1 << 18
-# Kernels look at the 32 bytes from a word's beginning on, and write 8 tokens where there may be one.
-_PADDING = 48
+# Kernels look at the 88 bytes from a word's beginning on, and write 8 tokens where there may be one.
+_PADDING = 96
 
 
 class FastEngine(TableEngine):
@@ -59,9 +59,9 @@ class FastEngine(TableEngine):
         # Taken and put back, so that two threads never write to one cache.
         cache = self._caches.pop() if self._caches else new_cache()
         for low, high in _blocks(pieces.bounds):
-            words, bounds = _copied(pieces, leads, low, high, self._tables.scanner.cuts)
+            data, bounds = _copied(pieces, leads, low, high, self._tables.scanner.cuts)
             ids, some = pieces.ids[low:high], ends[low + 1 : high + 1]
-            encode_texts(words.view(np.uint8), words, bounds, ids, *self._tables, cache, out, int(ends[low]), some)
+            encode_texts(data, eights_of(data), bounds, ids, *self._tables, cache, out, int(ends[low]), some)
         self._caches.append(cache)
         return Encoded(out[: ends[-1]], ends[pieces.firsts])
 
@@ -75,8 +75,8 @@ class FastEngine(TableEngine):
         if not self._changes.spaced:
             return pieces, leads
         # A tokenizer that puts a space before texts cuts nothing out of them first: a piece is a text.
-        words, bounds = _copied(pieces, leads, 0, len(pieces.ids), meta_space=True)
-        pieces = pieces._replace(data=words.view(np.uint8), bounds=bounds)
+        data, bounds = _copied(pieces, leads, 0, len(pieces.ids), meta_space=True)
+        pieces = pieces._replace(data=data, bounds=bounds)
         for change in self._changes.spaced:
             pieces = change(pieces)
         return pieces, np.zeros(len(pieces.ids), dtype=bool)
@@ -111,10 +111,10 @@ def _copied(pieces: Pieces, leads: np.ndarray, low: int, high: int, meta_space: 
         meta_space: whether U+2581 is a space.
 
     Returns:
-        uint64[words] and int64[high - low + 1], the bytes where pieces begin and end.
+        uint8[bytes] and int64[high - low + 1], the bytes where pieces begin and end.
     """
     size = int(pieces.bounds[high] - pieces.bounds[low]) + int(np.count_nonzero(leads[low:high]))
-    words = np.empty(size // 8 + _PADDING // 8 + 1, dtype=np.uint64)
+    data = np.empty(size + _PADDING, dtype=np.uint8)
     bounds = np.empty(high - low + 1, dtype=np.int64)
-    copy_pieces(pieces.data, pieces.bounds[low : high + 1], leads[low:high], meta_space, words.view(np.uint8), bounds)
-    return words, bounds
+    copy_pieces(pieces.data, pieces.bounds[low : high + 1], leads[low:high], meta_space, data, bounds)
+    return data, bounds

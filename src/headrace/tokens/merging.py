@@ -1,7 +1,7 @@
 """Byte-pair merging of one piece of text (Sennrich et al. 2016, 1508.07909): always the best rank, the leftmost first.
 
 Short pieces take the plain way, a search for the best pair before each merge, by the vector unit over all places
-whether they are taken or not, which for some thirty symbols beats any queue. Longer ones take a heap of pairs with a
+whether they are taken or not, which for some sixty symbols beats any queue. Longer ones take a heap of pairs with a
 linked list of symbols: n log n. A piece beyond the size of the cache is merged window by window, and the windows are
 joined where that is exact.
 
@@ -24,17 +24,17 @@ from headrace.tokens.merge_table import ASCII, NONE, MergeTable, merge_of
 from headrace.tokens.utf8 import code_point
 from headrace.tokens.word_cache import TOKEN_BITS
 
-SHORT = 32
-"""Symbols up to which the plain way is taken: two vectors of ranks."""
+SHORT = 64
+"""Symbols up to which the plain way is taken: four vectors of ranks."""
 
-ROOM = 48
+ROOM = 80
 """Places that :func:`merge_short` needs: ``SHORT``, one that stands for what is outside, and whole vectors."""
 
 _LANES = 16
 _OUTSIDE = SHORT + 1
 _NO_TOKEN = np.uint32((1 << TOKEN_BITS) - 1)
 _INDEX = np.uint32(SHORT - 1)
-_INDEX_BITS = np.uint32(5)
+_INDEX_BITS = np.uint32(6)
 _NO_KEY = np.uint32(NONE)
 
 # Bytes of a window: its arrays (some 40 bytes a symbol) stay in the second-level cache.
@@ -70,7 +70,7 @@ class Places(NamedTuple):
 
     Attributes:
         symbols: uint32[ROOM].
-        keys: uint32[ROOM]: ``rank << 5 | i`` of the pair that begins at place i, all ones if it does not merge.
+        keys: uint32[ROOM]: ``rank << 6 | i`` of the pair that begins at place i, all ones if it does not merge.
         after: int32[ROOM], the place of the next symbol.
         before: int32[ROOM], of the one before.
     """
@@ -131,6 +131,9 @@ def _least(keys: np.ndarray, size: int) -> np.uint32:
         best = min(best, keys[i])
     if size > _LANES:
         for i in range(_LANES, 2 * _LANES):
+            best = min(best, keys[i])
+    if size > 2 * _LANES:
+        for i in range(2 * _LANES, 4 * _LANES):
             best = min(best, keys[i])
     return best
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from headrace.flow.kernels import borrowing, kernel
 from headrace.tokens.automaton import Automata
-from headrace.tokens.automaton_words import automaton_words
+from headrace.tokens.automaton_words import Room, automaton_words, new_room
+from headrace.tokens.boundaries import Windows, no_windows, windows_of
 
 
 class Scanner(NamedTuple):
@@ -18,46 +19,50 @@ class Scanner(NamedTuple):
         cuts: whether they are cut between bytes (SentencePiece), and not by patterns.
         joined: uint8[65536], 0 or 1: whether bytes ``a << 8 | b`` stand side by side in some token or character.
         automata: the patterns.
+        windows: what they say of places by the characters around them.
         stretch: bytes that are looked at together.
     """
 
     cuts: bool
     joined: np.ndarray
     automata: Automata
+    windows: Windows
     stretch: int
 
 
 # Bytes whose words are found together; what that takes stays in the first-level cache.
-_STRETCH = 4096
+_STRETCH = 2048
 
 
 def pattern_scanner(automata: Automata) -> Scanner:
     """The scanner of split patterns."""
-    return Scanner(False, np.zeros(0, dtype=np.uint8), automata, _STRETCH)
+    return Scanner(False, np.zeros(0, dtype=np.uint8), automata, windows_of(automata), _STRETCH)
 
 
 def cuts_scanner(joined: np.ndarray) -> Scanner:
     """The scanner that cuts between bytes; ``joined`` as in :class:`Scanner`."""
     bytes_, steps = np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.uint32)
-    return Scanner(True, joined, Automata(bytes_, steps, steps, 1, np.zeros(0, dtype=np.int64)), _STRETCH)
+    automata = Automata(bytes_, steps, 1, np.zeros(0, dtype=np.int64))
+    return Scanner(True, joined, automata, no_windows(), _STRETCH)
 
 
 class Scratch(NamedTuple):
     """Room for the words of one buffer's stretches.
 
     Attributes:
-        starts: int32[stretch + 1]: where words begin and, after them, where the last one ends.
-        limits: int64[patterns]: where the pieces end that a later pattern takes apart.
+        starts: int32[stretch + 8]: where words begin and, after them, where the last one ends.
+        room: for the patterns.
     """
 
     starts: np.ndarray
-    limits: np.ndarray
+    room: Room
 
 
 @kernel
 def new_scratch(scanner: Scanner) -> Scratch:
     """Room for a buffer that begins with a text."""
-    return Scratch(np.empty(scanner.stretch + 1, np.int32), np.zeros(scanner.automata.starts.size, np.int64))
+    room = new_room(scanner.automata, scanner.windows, scanner.stretch)
+    return Scratch(np.empty(scanner.stretch + 8, np.int32), room)
 
 
 @borrowing
@@ -76,7 +81,8 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
     """
     size = min(end - start, scanner.stretch)
     if not scanner.cuts:
-        return automaton_words(data, start, size, end, scanner.automata, scratch.limits, scratch.starts)
+        room, starts = scratch.room, scratch.starts
+        return automaton_words(data, start, size, end, scanner.automata, scanner.windows, room, starts)
     starts = scratch.starts
     count = _cut_words(data, start, size, scanner.joined, starts)
     if start + size < end:
