@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,7 +71,7 @@ class EarlierRun:
         """
         identity = getattr(self, kind)
         with self.reading():
-            artifact = Artifact.open(Path(self.path) / "artifacts" / f"{kind}-{identity[:8]}")
+            artifact = _opened(Path(self.path) / "artifacts" / f"{kind}-{identity[:8]}", identity)
         if artifact.manifest.identity != identity:
             raise UserError("An earlier run has changed since this one began.", self.path, "Run this recipe again.")
         once = Once()
@@ -94,6 +95,12 @@ class EarlierRun:
             raise _damaged(self, error.what, error.where) from None
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self, f"{error}.", self.path) from None
+
+
+@lru_cache(maxsize=64)
+def _opened(folder: Path, identity: str) -> Artifact:
+    """A worker reads a manifest once, however many tasks ask for it: that of an identity does not change."""
+    return Artifact.open(folder)
 
 
 def _damaged(run: EarlierRun, what: str, where: str) -> UserError:
