@@ -20,7 +20,7 @@ GOOD: dict[str, Any] = {
         "talk": {"files": "talk.json", "format": "chat"},
     },
     "filters": {"short": {"sources": {"code": {"min_characters": 50}}}, "code": {"sources": ["code"]}},
-    "deduplicate": {"priority": ["code"], "against": ["earlier", {"files": ["known/*.jsonl"]}]},
+    "deduplicate": {"priority": ["code"], "against": [{"files": ["known/*.jsonl"]}, "earlier"]},
     "tokenizer": {"train": {"vocab_size": 1000}},
     "stages": [
         {"name": "one", "sources": {"code": {}, "prose": {}}},
