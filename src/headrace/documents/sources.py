@@ -161,7 +161,7 @@ def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int
         root, below = globs.expand(prefix, base, where).removeprefix("file://"), globs.expand(below, base, where, True)
         root, below = _by_their_names(root, below)
     else:
-        raise UserError("The file does not exist.", f"{where}: {full}", "Fix the path, or remove the source.")
+        raise UserError("The file does not exist.", f"{where}: {full}", "Fix the path, or remove it from the recipe.")
     matches = globs.matcher(below)
     depth = None if "**" in below else below.count("/")
     for path, relative in _walk(os.path.abspath(root), depth):
