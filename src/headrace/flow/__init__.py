@@ -1,1 +1,1 @@
-"""How work is done: steps make artifacts from artifacts, by tasks that exchange files and may die at any point."""
+"""The engine: steps build artifacts from artifacts in tasks that exchange files and may die at any point."""

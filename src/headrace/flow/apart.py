@@ -1,4 +1,4 @@
-"""A function run in a process of its own, which it may end: for what libraries in C do with damaged bytes."""
+"""Run a function in a separate process, which it may crash: C libraries do so on damaged bytes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import orjson
 from headrace.errors import UserError
 
 
-class Died(Exception):  # noqa: N818 - what became of the process, not of this one
+class Died(Exception):  # noqa: N818 - what happened to the process, not to this one
     """The process was ended by a signal.
 
     Attributes:
-        signal: which.
+        signal: the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -28,15 +28,15 @@ class Died(Exception):  # noqa: N818 - what became of the process, not of this o
 
 
 def apart(call: str, *arguments: Any) -> Iterator[Any]:
-    """Run a generator function in another process, and give what it yields as it does.
+    """Run a generator function in another process, and yield what it yields as it arrives.
 
     Args:
         call: ``module:function``.
-        arguments: its arguments; they and what it yields are JSON.
+        arguments: its arguments; they and what it yields must be JSON values.
 
     Raises:
         UserError: raised by the function.
-        RuntimeError: it raised something else; its message is the traceback.
+        RuntimeError: the function raised something else; the message is its traceback.
         Died: the process was ended by a signal.
     """
     command = [sys.executable, "-m", "headrace.flow.apart", call]
@@ -61,7 +61,7 @@ def apart(call: str, *arguments: Any) -> Iterator[Any]:
 
 
 def main() -> None:
-    """``python -m headrace.flow.apart MODULE:FUNCTION``, the arguments on standard input."""
+    """``python -m headrace.flow.apart MODULE:FUNCTION``, with the arguments on standard input."""
     module, _, function = sys.argv[1].partition(":")
 
     def say(kind: str, value: Any) -> None:

@@ -14,18 +14,18 @@ from headrace.errors import UserError
 from headrace.flow.storage import Spoilt, digest_file, read_sealed
 
 MANIFEST = "manifest.json"
-TASKS = "tasks.json"  # the tasks that other artifacts may take over (:mod:`headrace.flow.reuse`)
+TASKS = "tasks.json"  # tasks that other artifacts can reuse (:mod:`headrace.flow.reuse`)
 
 Entry = dict[str, Any]
 """A file in a manifest: ``name``, ``bytes``, ``digest``, and ``rows`` of a shard."""
 
 
 class ConservationError(RuntimeError):
-    """Counts do not add up: in = kept + removed + quarantined does not hold. Always a defect of headrace."""
+    """Counts do not add up: read = kept + removed + quarantined does not hold. Always a bug in headrace."""
 
 
 class DamagedArtifact(UserError):  # noqa: N818 - a state of the files, not of the program
-    """A published artifact is not as it was made. `headrace run` sets it aside and makes it anew.
+    """A published artifact has changed since it was written. `headrace run` sets it aside and rebuilds it.
 
     Attributes:
         artifact: the name of its folder.
@@ -38,18 +38,18 @@ class DamagedArtifact(UserError):  # noqa: N818 - a state of the files, not of t
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is and holds.
+    """What an artifact is and contains.
 
     Attributes:
-        kind: what sort of artifact, such as ``documents``.
-        version: the ``VERSION`` of the step class that made it.
-        identity: the hash of what determines the artifact's bytes.
-        params: the parameters that determined it.
+        kind: the kind of artifact, such as ``documents``.
+        version: the ``VERSION`` of the step class that built it.
+        identity: the hash of everything that determines the artifact's bytes.
+        params: the step's parameters.
         inputs: role -> identity of each input artifact.
-        shards: one ``{"name", "rows", "bytes", "digest"}`` a shard, in order.
+        shards: one ``{"name", "rows", "bytes", "digest"}`` per shard, in order.
         files: the same for further files.
-        counts: the conserved counts, per source where that makes sense.
-        extra: what only this kind has to say (ledger, schema, special ids, ...).
+        counts: the conserved counts, per source where that applies.
+        extra: fields specific to the kind (ledger, schema, special ids, ...).
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as it is written: the fields above, with ``extra`` spread beside them."""
+        """The manifest as it is written: the fields above, with those of ``extra`` at the top level."""
         head = {"kind": self.kind, "stage": self.stage, "version": self.version, "identity": self.identity}
         body = {"params": self.params, "inputs": self.inputs, "counts": self.counts, **self.extra}
         return {**head, **body, "files": self.files, "shards": self.shards}
@@ -79,12 +79,12 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact, opened for reading. Nothing but the manifest is read until it is asked for.
+    """A published artifact, opened for reading. Only the manifest is read at first.
 
     Attributes:
         path: its folder.
-        manifest: what it is and holds.
-        check: called with a file's entry before its path is given out; None trusts the files.
+        manifest: what it is and contains.
+        check: called with a file's entry before its path is returned; None trusts the files.
     """
 
     path: Path
@@ -100,8 +100,8 @@ class Artifact:
             verify: compare each file with its digest when its path is first asked for.
 
         Raises:
-            DamagedArtifact: the manifest is not as it was written.
-            UserError: there is no manifest in the folder.
+            DamagedArtifact: the manifest has changed since it was written.
+            UserError: the folder has no manifest.
         """
         path = Path(path)
         try:
@@ -127,15 +127,15 @@ class Artifact:
         """The file of a shard.
 
         Raises:
-            DamagedArtifact: the artifact is checked, and the file is not as it was written.
+            DamagedArtifact: files are being checked, and this one has changed since it was written.
         """
         return self._checked(self.manifest.shards[index])
 
     def file_path(self, name: str) -> Path:
-        """A further file of the artifact, such as ``tokenizer.json``.
+        """Another file of the artifact, such as ``tokenizer.json``.
 
         Raises:
-            DamagedArtifact: the artifact is checked, and the file is not as it was written.
+            DamagedArtifact: files are being checked, and this one has changed since it was written.
         """
         entry = next((entry for entry in self.manifest.files if entry["name"] == name), None)
         return self.path / name if entry is None else self._checked(entry)
@@ -147,12 +147,12 @@ class Artifact:
 
     @property
     def entries(self) -> list[Entry]:
-        """All files of the manifest."""
+        """All files listed in the manifest."""
         return [*self.manifest.shards, *self.manifest.files]
 
     @cached_property
     def row_offsets(self) -> np.ndarray:
-        """int64[n_shards + 1]: the dense row id of each shard's first row, and the total."""
+        """int64[n_shards + 1]: the global row number of each shard's first row, and the total."""
         return np.cumsum([0] + [s["rows"] for s in self.manifest.shards], dtype=np.int64)
 
     @cached_property
@@ -166,7 +166,7 @@ class Artifact:
         return sum(int(entry["bytes"]) for entry in self.entries)
 
     def locate(self, row: int) -> tuple[int, int]:
-        """The shard and the row within it of a dense row id."""
+        """The shard that holds a global row number, and the row within it."""
         if not 0 <= row < self.rows:
             raise IndexError(f"row {row} of an artifact of {self.rows} rows")
         shard = int(np.searchsorted(self.row_offsets, row, side="right")) - 1
@@ -174,12 +174,12 @@ class Artifact:
 
 
 def flaw(path: Path, entry: Entry, read: bool = True) -> str | None:
-    """What is wrong with a file that was recorded with its size and digest, in words; None if nothing is.
+    """What is wrong with a recorded file, in words; None if it matches its size and digest.
 
     Args:
         path: the file.
-        entry: with ``bytes`` and ``digest``.
-        read: whether to read it; without, only its size is compared.
+        entry: its ``bytes`` and ``digest``.
+        read: read it and compare its digest; otherwise only its size is compared.
     """
     try:
         size = path.stat().st_size
@@ -197,10 +197,10 @@ def flaw(path: Path, entry: Entry, read: bool = True) -> str | None:
 
 
 def verify(artifact: Artifact, entry: Entry, read: bool = True) -> None:
-    """Compare a file of an artifact with what its manifest says.
+    """Compare a file of an artifact with its manifest entry.
 
     Raises:
-        DamagedArtifact: it is not as it was written.
+        DamagedArtifact: they differ.
     """
     wrong = flaw(artifact.path / entry["name"], entry, read)
     if wrong is not None:
@@ -212,7 +212,7 @@ def verify(artifact: Artifact, entry: Entry, read: bool = True) -> None:
 
 
 class Once:
-    """A check that compares each file the first time that this process asks for it."""
+    """A check that compares each file once per process, the first time it is asked for."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -221,7 +221,7 @@ class Once:
         """Check a file.
 
         Raises:
-            DamagedArtifact: it is not as it was written.
+            DamagedArtifact: the file differs from its entry.
         """
         if entry["name"] not in self._seen:
             verify(artifact, entry)

@@ -1,4 +1,4 @@
-"""Noticing that Numba compiles a kernel, so that a first run can say what it waits for."""
+"""Detect that Numba is compiling a kernel, so that a first run can say what it is waiting for."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numba.core.event import Event, Listener, register
 
 
 class CompileWatch(Listener):
-    """Sums the time that compilation takes.
+    """Sums the time spent compiling.
 
     Attributes:
-        seconds: time spent since it was last taken.
+        seconds: time spent since the last :meth:`take`.
 
     Args:
-        began: called when a kernel that is not in the cache begins to be compiled.
+        began: called when compilation of an uncached kernel begins.
     """
 
     def __init__(self, began: Callable[[], None]) -> None:
@@ -24,14 +24,14 @@ class CompileWatch(Listener):
         register("numba:compile", self)
 
     def on_start(self, event: Event) -> None:
-        """A kernel begins; one that is compiled into another is part of that other's time."""
+        """Compilation begins; a kernel compiled into another is part of that one's time."""
         if self._depth == 0:
             self._start = time.monotonic()
             self._began()
         self._depth += 1
 
     def on_end(self, event: Event) -> None:
-        """A kernel is done."""
+        """Compilation ends."""
         self._depth -= 1
         if self._depth == 0:
             self.seconds += time.monotonic() - self._start

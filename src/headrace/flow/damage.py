@@ -1,7 +1,7 @@
-"""What became of files after they were written: found by their digests, and mended by doing that work again.
+"""Find files that changed after they were written, by their digests, and rebuild them.
 
-A damaged artifact is set aside in ``RUN/damaged`` and made anew. In an artifact in the making, a task whose marker or
-files are not as it left them counts as not done.
+A damaged artifact is moved to ``RUN/damaged`` and rebuilt. In an unfinished artifact, a task whose marker or files have
+changed counts as not done.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from headrace.flow.storage import Spoilt, fsync_folder, read_sealed
 from headrace.flow.task import TAKEN, TaskContext, final_names
 
 DAMAGED = "damaged"
-THREADS = 8  # hashing and reading release the GIL; as many hide the seeks of small files
+THREADS = 8  # hashing and reading release the GIL; eight threads hide the seeks of small files
 
 
 def flaws(files: Iterable[tuple[Path, Entry]], read: bool = True) -> list[tuple[Path, str]]:
-    """What is wrong with recorded files, as :func:`headrace.flow.artifact.flaw` says it, in their order."""
+    """What is wrong with recorded files, in words (see :func:`headrace.flow.artifact.flaw`), in their order."""
     listed = list(files)
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda one: flaw(one[0], one[1], read), listed)
@@ -34,10 +34,10 @@ def flaws(files: Iterable[tuple[Path, Entry]], read: bool = True) -> list[tuple[
 
 
 def sound(artifact: Artifact, read: bool) -> None:
-    """See that all files of an artifact are there, as long as recorded and, with ``read``, of the recorded bytes.
+    """Check that all files of an artifact exist with the recorded sizes and, with ``read``, the recorded bytes.
 
     Raises:
-        DamagedArtifact: they are not.
+        DamagedArtifact: one does not.
     """
     found = flaws(((artifact.path / entry["name"], entry) for entry in artifact.entries), read)
     for path, wrong in found:
@@ -47,13 +47,13 @@ def sound(artifact: Artifact, read: bool) -> None:
 
 
 def set_aside(artifact: Path, damage: UserError, log: EventLog) -> None:
-    """Move a damaged artifact out of the way, and say so."""
+    """Move a damaged artifact out of the way, and report it."""
     target = move_away(artifact, artifact.parent.parent)
     log.notice(f"{damage.what} {artifact.name} has been moved to {target} and will be rebuilt.")
 
 
 def move_away(folder: Path, run: Path) -> Path:
-    """Move a folder to ``RUN/damaged`` under a name of its own there, which is returned."""
+    """Move a folder into ``RUN/damaged`` under a name unused there; returns its new path."""
     away = run / DAMAGED
     away.mkdir(exist_ok=True)
     number = 1
@@ -65,10 +65,10 @@ def move_away(folder: Path, run: Path) -> Path:
 
 
 def mending(attempt: Callable[[], None], run: Path, log: EventLog) -> None:
-    """Do something that makes artifacts, and again when one turns out to be damaged, which is set aside before.
+    """Call ``attempt`` until it succeeds, setting aside each artifact that turns out to be damaged.
 
     Raises:
-        DamagedArtifact: one is damaged once more after it was made anew.
+        DamagedArtifact: an artifact is damaged again after it was rebuilt.
     """
     mended: set[str] = set()
     while True:
@@ -82,20 +82,20 @@ def mending(attempt: Callable[[], None], run: Path, log: EventLog) -> None:
 
 
 def blaming_inputs(ctx: TaskContext) -> AbstractContextManager[None]:
-    """When the coordinator meets something unexpected in the body, look first whether the inputs are as they were made.
+    """When the coordinator hits an unexpected error in the body, check first whether the inputs are damaged.
 
     Raises:
-        DamagedArtifact: one is not. Otherwise what was met is raised.
+        DamagedArtifact: an input is damaged; otherwise the original error is raised.
     """
     return blaming(lambda: map(ctx.input, ctx.step.inputs()))
 
 
 @contextmanager
 def blaming(artifacts: Callable[[], Iterable[Artifact]]) -> Iterator[None]:
-    """When something unexpected is met in the body, look first whether some artifacts are as they were made.
+    """When the body raises an unexpected error, check first whether some artifacts are damaged.
 
     Raises:
-        DamagedArtifact: one is not. Otherwise what was met is raised.
+        DamagedArtifact: one is damaged; otherwise the original error is raised.
     """
     try:
         yield
@@ -108,18 +108,18 @@ def blaming(artifacts: Callable[[], Iterable[Artifact]]) -> Iterator[None]:
 
 
 def take_back(step: Step, ctx: TaskContext) -> None:
-    """Of an artifact in the making, take back each plan and each task whose files are not as they were left."""
+    """In an unfinished artifact, discard each plan and task whose files have changed."""
     for _, _, mend in list(left_behind(step, ctx)):
         mend()
 
 
 def left_behind(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None]]]:
-    """What is not as it was left in the folder of an artifact in the making.
+    """Find what has changed in the folder of an unfinished artifact.
 
     Yields:
-        A file, what is wrong with it in words, and what has it made again by the next run.
+        The file, what is wrong with it in words, and a function that makes the next run rebuild it.
     """
-    if (ctx.folder / MANIFEST).exists():  # killed on its way out: the rest may be gone
+    if (ctx.folder / MANIFEST).exists():  # killed while publishing: the rest may be gone
         try:
             sound(Artifact.open(ctx.folder), read=True)
         except UserError as damage:
@@ -136,7 +136,7 @@ def left_behind(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Calla
             if done / f"{task:05d}.json" not in spoilt:
                 marker = taken.get(task) or ctx.marker(phase.name, task)
                 recorded += [(entry, partial(ctx.take_back, phase.name, task)) for entry in marker["files"]]
-    # A kill may have come when some were given their final names.
+    # A kill may have come after some had been given their final names.
     names = final_names(entry for entry, _ in recorded)
 
     def lies(entry: Entry) -> Path:

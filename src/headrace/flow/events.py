@@ -1,7 +1,7 @@
-"""The event log of a run: one JSON object a line, appended by the coordinator, read by ``status`` and the report.
+"""The event log of a run: one JSON object per line, appended by the coordinator, read by ``status`` and the report.
 
-Each line ends in ``sum``, 8 hexadecimal digits of the XXH3-64 of its other fields: a line that a kill cut short or that
-something damaged is left out by whoever reads, and nothing else depends on it.
+Each line ends in ``sum``, 8 hexadecimal digits of the XXH3-64 of its other fields. Readers skip lines that a kill cut
+short or that are damaged; nothing else depends on the log.
 
 ========== =====================================================================================
 event      fields besides ``time`` (seconds since 1970)
@@ -10,13 +10,13 @@ run        recipe, workers, memory (the budget in bytes), version (of headrace),
            hardware (processor, cores, cores_in_all, memory in bytes, gpus)
 worker     pid, base (resident bytes once everything is imported)
 artifact   artifact, state: started | published | present | stored (in the --store); seconds, rows, bytes when published
-phase      artifact, phase, tasks, done (found done from before), taken (of these: from another artifact)
+phase      artifact, phase, tasks, done (already done before), taken (how many of these came from another artifact)
 progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
 task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
-           of it that went into compiling kernels)
-notice     text: what a user is to hear once in a run
-died       artifact, phase, task, signal or exit code, at (the document it was handling)
+           of it spent compiling kernels)
+notice     text: something the user should be told once per run
+died       artifact, phase, task, signal or exit code, at (the document it was processing)
 failed     artifact, phase, message
 stopped    reason
 finished   seconds
@@ -47,12 +47,12 @@ class EventLog:
     def __init__(self, run: Path, listener: Listener | None = None) -> None:
         self._file = open(run / LOG, "a+b", buffering=0)  # noqa: SIM115 - closed in close()
         if self._file.tell() and os.pread(self._file.fileno(), 1, self._file.tell() - 1) != b"\n":
-            self._file.write(b"\n")  # behind a line that was cut short
+            self._file.write(b"\n")  # after a line that was cut short
         self._listener = listener
         self._noticed: set[str] = set()
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Record an event. Progress is passed on but not written: it would dwarf the rest."""
+        """Record an event. Progress goes to the listener only: it would swamp the file."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
         if event not in ("progress", "compiling") and not self._file.closed:
             line = orjson.dumps({**entry, "sum": _sum(entry)})
@@ -61,7 +61,7 @@ class EventLog:
             self._listener(entry)
 
     def notice(self, text: str) -> None:
-        """Record what a user is to hear, unless it was said before. May come after the end of the log."""
+        """Record something the user should be told, unless it was said before. May be called after :meth:`close`."""
         if text not in self._noticed:
             self._noticed.add(text)
             self.emit("notice", text=text)
@@ -76,7 +76,7 @@ def _sum(entry: Event) -> str:
 
 
 def read_events(run: Path) -> Iterator[Event]:
-    """The events of a run, oldest first; lines that are not as they were written are left out."""
+    """The events of a run, oldest first, without damaged lines."""
     try:
         file = open(run / LOG, "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:

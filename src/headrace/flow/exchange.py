@@ -1,12 +1,12 @@
-"""Partition, spill, reduce: the external sort under a byte budget that every global operation is made of.
+"""Partition, spill, reduce: the external sort under a byte budget that all global operations are built from.
 
-A map task adds fixed-width records, each to a partition, through a :class:`Spill`. Records are held until the budget
-is met, then written as one *run*, ordered by partition. A reduce task reads the slices of its partition from every
-run of every map task. Nothing but files passes between them, so either side may die and be done again.
+A map task assigns fixed-width records to partitions through a :class:`Spill`. Records are held until the budget is
+reached, then written as one *run*, ordered by partition. A reduce task reads its partition's slice of every run of
+every map task. Only files pass between them, so either side may die and run again.
 
-Spill file: run after run; a run is, for each partition in order, its records and then its payload bytes.
-Index file: the numbers of partitions and of runs, then [partitions, runs, 3], of each slice the records, the payload
-bytes and where it begins, all int64; a reduce task reads its own partition's entries only.
+Spill file: the runs one after another; a run has, for each partition in order, its records and then its payload bytes.
+Index file, all int64: the numbers of partitions and of runs, then [partitions, runs, 3]: records, payload bytes and
+start of each slice. A reduce task reads only its own partition's entries.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from headrace.flow.kernels import kernel
 from headrace.flow.stretches import copy_stretch
 from headrace.flow.task import TaskContext
 
-# A run is held twice while it is put in order (records and the ordered copy), and a task has other data too, such as a
-# second spill.
+# While a run is put in order it is held twice (the records and the ordered copy), and a task has other data too, such
+# as a second spill.
 SPILL_SHARE = 0.125
 
-# Runs are no larger than it takes for slices of this size: what is written in order stays in the third-level cache, and
-# the memory is used again for the next run (new pages cost more than the sort: 25 ns a record of 12 bytes against 6).
+# Runs are only as large as slices of this size require: then what is written in order stays in the L3 cache, and its
+# memory is reused for the next run (new pages cost more than the sort: 25 ns per 12-byte record versus 6).
 SLICE_BYTES = 1 << 16
 LEAST_RUN = 1 << 24
 
@@ -37,15 +37,15 @@ _NONE = np.empty(0, dtype=np.int64)
 
 
 class Spill:
-    """Writes the records of one map task, each to a partition.
+    """Writes the records of one map task to partitions.
 
     Args:
         ctx: the map task.
-        name: names the exchange within the phase.
-        dtype: a structured dtype of fixed width. With ``payload`` it has an integer field ``length``: the number of
-            payload bytes that go with the record.
-        partitions: how many partitions; depends on content only.
-        payload: whether records carry bytes.
+        name: the name of the exchange within the phase.
+        dtype: a structured dtype of fixed width. With ``payload`` it has an integer field ``length``, the number of
+            payload bytes that belong to the record.
+        partitions: the number of partitions; depends on content only.
+        payload: whether records carry payload bytes.
     """
 
     def __init__(self, ctx: TaskContext, name: str, dtype: np.dtype, partitions: int, payload: bool = False) -> None:
@@ -68,10 +68,10 @@ class Spill:
         Args:
             partition: integers[n] in [0, partitions).
             records: dtype[n]. The array is kept until it is written: do not reuse it.
-            payload: uint8[sum of records["length"]], the records' bytes one after the other.
+            payload: uint8[sum of records["length"]], the records' bytes, concatenated.
         """
         if len(records):
-            # They are held with the records.
+            # These are held along with the records.
             narrow = np.uint16 if self.partitions <= 1 << 16 else np.int64
             self._held.append((np.asarray(partition).astype(narrow), records, payload))
             self._size += records.nbytes + (0 if payload is None else payload.nbytes)
@@ -125,7 +125,7 @@ class Spill:
 
 
 def _words(records: np.ndarray) -> np.ndarray:
-    """Records as [n, w] of the widest words that their size is a multiple of."""
+    """Records as [n, w] of the widest words whose size divides theirs."""
     size = records.dtype.itemsize
     word = next(word for word in (np.uint64, np.uint32, np.uint16, np.uint8) if size % np.dtype(word).itemsize == 0)
     return np.ascontiguousarray(records).view(word).reshape(len(records), size // np.dtype(word).itemsize)
@@ -133,7 +133,7 @@ def _words(records: np.ndarray) -> np.ndarray:
 
 @kernel
 def _count(partition: np.ndarray, lengths: np.ndarray, index: np.ndarray) -> None:
-    """Add up the records of each partition in column 0 of ``index``, and their payload bytes in column 1."""
+    """Add each partition's number of records to column 0 of ``index``, and its payload bytes to column 1."""
     for i in range(len(partition)):
         index[partition[i], 0] += 1
     for i in range(len(lengths)):
@@ -142,7 +142,7 @@ def _count(partition: np.ndarray, lengths: np.ndarray, index: np.ndarray) -> Non
 
 @kernel
 def _spread(partition: np.ndarray, words: np.ndarray, at: np.ndarray, out: np.ndarray) -> None:
-    """Copy each record to the next place of its partition; ``at`` holds these places and is updated."""
+    """Copy each record to the next position of its partition; ``at`` holds those positions and is updated."""
     width = words.shape[1]
     if width == 2:
         for i in range(len(partition)):
@@ -167,7 +167,7 @@ def _spread(partition: np.ndarray, words: np.ndarray, at: np.ndarray, out: np.nd
 def _spread_bytes(
     partition: np.ndarray, payload: np.ndarray, lengths: np.ndarray, at: np.ndarray, out: np.ndarray
 ) -> None:
-    """The same for the bytes that go with each record."""
+    """The same for the payload bytes of each record."""
     start = 0
     for i in range(len(partition)):
         to = at[partition[i]]
@@ -177,7 +177,7 @@ def _spread_bytes(
 
 
 def _index(ctx: TaskContext, phase: str, name: str, task: int, partition: int | None = None) -> np.ndarray:
-    """The index of one map task, int64[partitions, runs, 3], or of one partition in it, int64[runs, 3]."""
+    """The index of one map task, int64[partitions, runs, 3], or one partition's part of it, int64[runs, 3]."""
     with open(ctx.scratch(phase, f"{name}-{task:05d}.index"), "rb", buffering=0) as f:
         partitions, runs = np.fromfile(f, dtype=np.int64, count=2).tolist()
         if partition is None:
@@ -192,7 +192,7 @@ def _totals(ctx: TaskContext, phase: str, name: str, column: int) -> np.ndarray:
 
 
 def partition_counts(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
-    """Records in each partition of a finished exchange: int64[partitions], or int64[0] if it had no task."""
+    """Records in each partition of a finished exchange: int64[partitions], or int64[0] if it had no tasks."""
     return _totals(ctx, phase, name, 0)
 
 
@@ -202,18 +202,18 @@ def partition_size(ctx: TaskContext, phase: str, name: str, partition: int) -> i
 
 
 def partition_bytes(ctx: TaskContext, phase: str, name: str) -> np.ndarray:
-    """Payload bytes in each partition of a finished exchange: int64[partitions], or int64[0] if it had no task."""
+    """Payload bytes in each partition of a finished exchange: int64[partitions], or int64[0] if it had no tasks."""
     return _totals(ctx, phase, name, 1)
 
 
 def read_partition(
     ctx: TaskContext, phase: str, name: str, partition: int, dtype: np.dtype, payload: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The records of a partition, run by run in a fixed order (by map task, then by when they were added).
+    """The records of a partition, run by run in a fixed order: by map task, then in the order they were added.
 
     Yields:
-        (records dtype[n], payload uint8[m]); payload is empty without ``payload``. A run's slice is never larger than
-        the budget of the map task that wrote it.
+        (records dtype[n], payload uint8[m]); payload is empty without ``payload``. A slice is never larger than the
+        budget of the map task that wrote it.
     """
     dtype = np.dtype(dtype)
     for task in range(ctx.tasks(phase)):
@@ -230,10 +230,10 @@ def read_partition(
 def sorted_partition(
     ctx: TaskContext, phase: str, name: str, partition: int, dtype: np.dtype, by: tuple[str, ...]
 ) -> Iterator[np.ndarray]:
-    """The records of a partition in ascending order of the fields, in chunks that respect ``ctx.memory``.
+    """The records of a partition in ascending order of some fields, in chunks that respect ``ctx.memory``.
 
-    What fits is sorted in memory and comes as one chunk; what does not by :class:`ExternalSort`. Records with equal
-    fields keep the order in which they were read, whatever the budget.
+    A partition that fits is sorted in memory and comes as one chunk; others go through :class:`ExternalSort`. Records
+    with equal fields keep the order in which they were read, whatever the budget.
     """
     sort = ExternalSort(ctx.folder / "scratch" / ctx.phase, np.dtype(dtype), by, ctx.memory)
     for records, _ in read_partition(ctx, phase, name, partition, dtype):

@@ -1,7 +1,7 @@
-"""Sorting more records than memory holds: sorted runs on disk, cut at common splitters and merged range by range.
+"""Sort more records than fit in memory: sorted runs on disk, cut at common splitters and merged range by range.
 
-The classic external sort, with the ranges' bounds taken from a sample of the runs: each range is read whole and sorted
-in memory, which is quicker than a heap that looks at one record at a time.
+The classic external sort, with range bounds taken from a sample of the runs: each range is read whole and sorted in
+memory, which is faster than a heap that compares one record at a time.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import numpy.typing as npt
 
 from headrace.flow.sorting import sort_by
 
-# Sorting holds a chunk, a copy of it as it is put together, and what the sort needs besides.
+# Sorting holds a chunk, a copy of it while it is assembled, and the sort's own working memory.
 SORT_SHARE = 0.15
 
-# Runs merged at once. The bounds of ranges come from 2 * runs samples of each run, read one by one.
+# Runs merged at once. Range bounds come from 2 * runs samples of each run, read one by one.
 MOST_RUNS = 256
 
 
 class ExternalSort:
-    """Takes records in any number of pieces and gives them back in order.
+    """Takes records in any number of pieces and returns them in order.
 
     Records with equal fields keep the order in which they were added, whatever the budget.
 
     Args:
-        folder: where runs are written, in a file that has no name, so that nothing is left behind; made if missing.
-        dtype: of the records, structured.
-        by: the fields to sort by, the first field first; they must be integers.
-        memory: budget in bytes. Chunks of at most ``SORT_SHARE`` of it (or 4096 records) are held and given back,
-            unless more records than that have equal fields.
+        folder: where runs are written, in an unnamed file, so that nothing is left behind; created if missing.
+        dtype: a structured dtype.
+        by: the fields to sort by, most significant first; they must be integers.
+        memory: budget in bytes. Chunks held and returned are at most ``SORT_SHARE`` of it (or 4096 records), unless
+            more records than that have equal fields.
         most_runs: runs merged at once.
     """
 
@@ -48,7 +48,7 @@ class ExternalSort:
         self._runs: list[_Run] = []
 
     def add(self, records: npt.NDArray[np.void]) -> None:
-        """Take records. The array is kept for a while: do not reuse it."""
+        """Add records. The array is kept for a while: do not reuse it."""
         for start in range(0, len(records), self._limit):
             piece = records[start : start + self._limit]
             if self._held and self._size + len(piece) > self._limit:
@@ -65,7 +65,7 @@ class ExternalSort:
         self._runs.append(_write(self._file.fileno(), [sort_by(records, self._by)], self._dtype))
 
     def chunks(self) -> Iterator[npt.NDArray[np.void]]:
-        """All records in ascending order, in chunks; once."""
+        """All records in ascending order, in chunks. Can be called once."""
         if not self._held:
             return
         if not self._runs:
@@ -86,8 +86,8 @@ class ExternalSort:
     def _merge(self, runs: list[_Run]) -> Iterator[npt.NDArray[np.void]]:
         """Merge sorted runs range by range.
 
-        Every ``step``-th record of each run is a candidate splitter. Between two chosen splitters lie at most about
-        ``limit`` records, unless more than that have equal fields.
+        Every ``step``-th record of each run is a candidate splitter. Between two chosen splitters there are at most
+        about ``limit`` records, unless more than that have equal fields.
         """
         step = max(1, self._limit // (2 * len(runs)))
         candidates = sort_by(np.concatenate([run.every(step) for run in runs]), self._by)
@@ -106,7 +106,7 @@ class ExternalSort:
 
 @dataclass(frozen=True)
 class _Run:
-    """A sorted run: ``size`` records of a file from byte ``begin`` on."""
+    """A sorted run: ``size`` records of a file, starting at byte ``begin``."""
 
     descriptor: int
     begin: int
@@ -116,7 +116,7 @@ class _Run:
     def read(self, start: int, stop: int) -> npt.NDArray[np.void]:
         records = np.empty(stop - start, dtype=self.dtype)
         into, at = records.view(np.uint8).data, self.begin + start * self.dtype.itemsize
-        while len(into):  # one read gives 2 GiB at most
+        while len(into):  # one read returns at most 2 GiB
             got = os.preadv(self.descriptor, [into], at)
             if not got:
                 raise EOFError(f"a run of the external sort ends at byte {at}")
@@ -128,7 +128,7 @@ class _Run:
         return np.concatenate([self.read(i, i + 1) for i in range(step - 1, self.size, step)] or [self.read(0, 0)])
 
     def upper(self, by: tuple[str, ...], bound: tuple[int, ...], low: int) -> int:
-        """The first index from ``low`` whose record is greater than ``bound`` in the fields."""
+        """The first index from ``low`` on whose record is greater than ``bound`` in the fields."""
         high = self.size
         while low < high:
             middle = (low + high) // 2

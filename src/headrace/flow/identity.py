@@ -1,4 +1,4 @@
-"""What an artifact is: the hash of what determines its bytes names it."""
+"""An artifact's identity: the hash of everything that determines its bytes, which also names it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import xxhash
 
 
 class Identified(ABC):
-    """Something whose bytes follow from its kind, its class's version, its parameters and its inputs."""
+    """Something whose bytes are determined by its kind, its class's version, its parameters and its inputs."""
 
     kind: ClassVar[str]
     VERSION: ClassVar[int]
@@ -20,11 +20,11 @@ class Identified(ABC):
 
     @abstractmethod
     def params(self) -> dict[str, Any]:
-        """What determines the artifact's bytes besides its inputs: JSON values only, no paths, no host, no time."""
+        """What determines the artifact's bytes besides its inputs: JSON values only; no paths, hosts or times."""
 
     @abstractmethod
     def inputs(self) -> Mapping[str, Identified]:
-        """What this is made from, by role."""
+        """What this is built from, by role."""
 
     @cached_property
     def identity(self) -> str:

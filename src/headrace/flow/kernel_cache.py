@@ -1,13 +1,13 @@
-"""Where compiled kernels are kept, and under which name: a hash of everything that is compiled into them.
+"""The cache of compiled kernels. An entry is named by a hash of everything compiled into the kernel.
 
-Numba looks only at the file of the kernel itself to tell whether a cached one is out of date. A kernel has others
-compiled into it, often from other files, and the values of the globals that it names, so after an update of headrace
-it could go on computing what the old ones did; and any edit in its own file compiles it anew. Here an entry is named by
-the kernel's byte code, its options and, in turn, what its globals hold: it is out of date exactly when it would be
-compiled to something else. Checkouts and versions share one folder.
+To decide whether a cached kernel is out of date, Numba looks only at the file that defines it. But other kernels are
+compiled into it, often from other files, and so are the values of globals. After an update of headrace it could
+therefore keep running old code, while any edit to its own file recompiles it. Here an entry is named by the kernel's
+byte code, its options and, recursively, what its globals hold, so it is out of date exactly when it would compile to
+something else. Checkouts and versions can share one folder.
 
-What Numba keeps it unpickles, so the folder must belong to this user, and nobody else may write in it; otherwise
-nothing is read from it or written to it, and a notice says so.
+Numba unpickles its cache, so the folder must belong to this user and be writable by nobody else; otherwise it is
+neither read nor written, and a notice says so.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from numba.core.runtime import rtsys
 
 from headrace.flow.notices import Notice
 
-# Entries not used for so long are removed when a kernel is compiled.
+# Entries unused for this long are removed when a kernel is compiled.
 KEPT_SECONDS = 30 * 86_400
-# An entry's time of use is renewed once it is older than this: a system call a kernel and day, not a process.
+# The time of last use is updated only once it is older than this: one system call per kernel and day.
 RENEWED_SECONDS = 86_400
-# Of Numba's switches those that change the code and are not in its own index (which has the processor's features).
+# Numba's switches that change the code but are not in its own index (which has the processor's features).
 SWITCHES = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
 
 
 def place() -> Path:
-    """The folder of compiled kernels: ``NUMBA_CACHE_DIR`` if that is set, else one in the user's cache."""
+    """The folder of compiled kernels: ``NUMBA_CACHE_DIR`` if set, otherwise one in the user's cache."""
     if stated := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(stated)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace" / "kernels"
 
 
 def objection(folder: Path) -> str | None:
-    """Why compiled kernels cannot be kept in a folder, which is made if it is not there; None if they can."""
+    """Why compiled kernels cannot be cached in a folder, which is created if missing; None if they can."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = os.stat(folder)
@@ -67,7 +67,7 @@ def objection(folder: Path) -> str | None:
 
 
 def state(kernel: Dispatcher) -> str:
-    """32 hexadecimal digits that change with anything that is compiled into a kernel."""
+    """32 hexadecimal digits that change with anything compiled into a kernel."""
     taken = hashlib.sha256(repr([getattr(config, name, None) for name in SWITCHES]).encode())
     _take_kernel(taken, kernel, set())
     return taken.hexdigest()[:32]
@@ -110,10 +110,10 @@ def _take_code(taken: Any, code: CodeType, names: dict[str, Any], seen: set[str]
 
 
 def _take(taken: Any, value: Any, seen: set[str]) -> None:
-    """Take in a constant or what a global holds.
+    """Hash a constant or the value of a global.
 
     Raises:
-        TypeError: it is of a type that no kernel has used before; say here what identifies it.
+        TypeError: no kernel has used a value of this type before; add a rule that identifies it here.
     """
     if isinstance(value, Dispatcher):
         _take_kernel(taken, value, seen)
@@ -141,10 +141,10 @@ def _take(taken: Any, value: Any, seen: set[str]) -> None:
 
 
 class KernelCache(FunctionCache):
-    """The cache of one kernel's compiled forms, as Numba asks for it.
+    """The cache of one kernel's compiled versions, with the interface that Numba expects.
 
     Args:
-        kernel: looked at when it is first compiled, since kernels may call what is defined after them.
+        kernel: hashed when it is first compiled, since kernels may call others that are defined after them.
     """
 
     def __init__(self, kernel: Dispatcher) -> None:
@@ -154,7 +154,7 @@ class KernelCache(FunctionCache):
 
     @property
     def cache_path(self) -> str:
-        """The folder."""
+        """The cache folder."""
         return str(place())
 
     @cached_property
@@ -165,16 +165,16 @@ class KernelCache(FunctionCache):
         return OneAtATime(self.cache_path, f"{name}-{state(self._kernel)}.{python}", "")
 
     def signatures(self, codegen: Any) -> list[Any]:
-        """The types of arguments that the kernel is kept compiled for on this processor."""
+        """The argument types for which the kernel is cached on this processor."""
         if not _private(self.cache_path):
             return []
         return [key[0] for key in self._cache_file.entries() if key[1] == codegen.magic_tuple()]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The kept form for some types of arguments, or None.
+        """The cached version for some argument types, or None.
 
-        Numba would first make ready to compile: import all that it has a translation for, SciPy too, 0.4 s in each
-        process. What is compiled already needs its runtime only, and compiling makes ready by itself.
+        Numba would first prepare to compile: import everything it can translate, SciPy included, 0.4 s in each process.
+        Compiled code needs only its runtime, and compilation prepares by itself.
         """
         rtsys.initialize(target_context)
         target_context.codegen()._library_class = Library
@@ -190,13 +190,13 @@ class KernelCache(FunctionCache):
 
 
 class _Reduced(CompileResultCacheImpl):
-    """How a compiled kernel is written, without Numba's own choice of a folder."""
+    """How a compiled kernel is serialized, without Numba's own choice of folder."""
 
     def __init__(self, function: Any) -> None:
         self._lineno, self._locator = function.__code__.co_firstlineno, _Source(function.__code__.co_filename)
 
     def rebuild(self, target_context: Any, payload: Any) -> Any:
-        """What Numba calls, from an entry."""
+        """Called by Numba with an entry's contents."""
         descriptor = payload[1]
         target_context.codegen()._engine._defined_symbols.add(descriptor.llvm_cpython_wrapper_name)
         return super().rebuild(target_context, payload)
@@ -205,8 +205,8 @@ class _Reduced(CompileResultCacheImpl):
 class Library(JITCodeLibrary):
     """The code of a compiled kernel.
 
-    An entry holds it twice: as machine code, and in LLVM's form for others to compile in. Reading the second takes more
-    than half of the time to load an entry, and only compiling another kernel needs it.
+    An entry holds it twice: as machine code, and as LLVM IR for compilation into other kernels. Reading the IR takes
+    more than half the time of loading an entry, and only compiling another kernel needs it.
     """
 
     _others: bytes | None = None
@@ -222,7 +222,7 @@ class Library(JITCodeLibrary):
         return library
 
     def get_pointer_to_function(self, name: str) -> int:
-        """The address of a function that this defines, or 0."""
+        """The address of a function defined here, or 0."""
         if not self._codegen._engine.is_symbol_defined(name):
             self._read_others()
         return int(super().get_pointer_to_function(name))
@@ -239,14 +239,14 @@ class Library(JITCodeLibrary):
 
 class _Source:
     def __init__(self, file: str) -> None:
-        self._py_file = file  # what a warning of Numba's about this kernel names
+        self._py_file = file  # the name in Numba's warnings about this kernel
 
 
 _judged: dict[str, bool] = {}
 
 
 def _private(folder: str) -> bool:
-    """Whether a folder may be used; asked once a process, since a library of kernels is loaded one by one."""
+    """Whether a folder may be used; checked once per process, since kernels are loaded one by one."""
     if folder not in _judged:
         against = objection(Path(folder))
         if against:
@@ -261,22 +261,22 @@ def _private(folder: str) -> bool:
 
 
 class OneAtATime(IndexDataCacheFile):
-    """Numba's files of one kernel, which one process at a time changes while no other reads them.
+    """Numba's cache files for one kernel, changed by one process at a time while no other reads them.
 
-    Numba lets several processes write one cache, but not safely: a new entry takes the next free number from an index
-    file, and two processes that compile one kernel for different types at once take the same. Whoever reads the index
-    of one with the code of the other runs a kernel on data of other types: a crash, or wrong numbers. The workers of a
-    first run compile side by side, so entries are saved here one at a time.
+    Numba lets several processes write to one cache, but not safely: a new entry takes the next free number from an
+    index file, and two processes that compile a kernel for different types at the same time take the same number. A
+    process that reads the index of one and the code of the other runs a kernel on data of the wrong types: a crash, or
+    wrong numbers. The workers of a first run compile concurrently, so entries are saved one at a time here.
     """
 
     def save(self, key: Any, data: Any) -> None:
-        """Add an entry; what others added meanwhile is in the index that this reads."""
+        """Add an entry, next to those that other processes have added."""
         with self._locked(fcntl.LOCK_EX):
             self._remove_old()
             super().save(key, data)
 
     def load(self, key: Any) -> Any:
-        """The entry of a key, or None."""
+        """The entry for a key, or None."""
         with self._locked(fcntl.LOCK_SH):
             found = super().load(key)
             if found is not None:
@@ -295,7 +295,7 @@ class OneAtATime(IndexDataCacheFile):
                     os.utime(path)
 
     def _remove_old(self) -> None:
-        """Remove what no process has used for long, at most once a day."""
+        """Remove entries that no process has used for long, at most once a day."""
         with suppress(OSError):
             marker = Path(self._cache_path) / ".cleaned"
             if marker.exists() and marker.stat().st_mtime > time.time() - RENEWED_SECONDS:

@@ -1,4 +1,4 @@
-"""How hot kernels are compiled; :mod:`headrace.flow.kernel_cache` keeps them."""
+"""Decorators that compile hot kernels; :mod:`headrace.flow.kernel_cache` caches them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a small kernel into each of those that call it, where their types are known."""
+    """Compile a small kernel into each of its callers, where the types are known."""
     return _compiled(function, inline="always")
 
 
 def borrowing(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a kernel that makes no arrays and only borrows those it is given.
+    """Compile a kernel that creates no arrays and only borrows those it is given.
 
-    Numba counts the references to arrays, also where a kernel only takes one out of a tuple or a slice of it, with two
-    atomic instructions each time: they were half of the time that merging a word took. A kernel whose callers keep the
-    arrays needs none of it. What it calls must be of the same kind.
+    Numba counts references to arrays, even where a kernel only takes one from a tuple or slices it, with two atomic
+    instructions each time: half the time of merging a word. A kernel whose callers hold the arrays needs none of this.
+    Whatever it calls must be compiled the same way.
     """
     return _compiled(function, _nrt=False)
 
@@ -38,7 +38,7 @@ _made: list[Any] = []
 
 
 def load_compiled() -> None:
-    """Load what the cache holds of every kernel that has been imported, so that processes forked from here share it."""
+    """Load every imported kernel from the cache, so that processes forked from this one share them."""
     for dispatcher in _made:
         for signature in dispatcher._cache.signatures(dispatcher.targetctx.codegen()):
             dispatcher.compile(signature)

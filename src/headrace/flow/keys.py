@@ -1,11 +1,10 @@
-"""The keyed hash that decides everything random: ``key = hash64(seed, purpose, ..., document id)``.
+"""The keyed hash behind every random choice: ``key = hash64(seed, purpose, ..., document id)``.
 
-No random-number generator holds state in the data path, so a draw depends on what is drawn for and on nothing else:
-not on order, not on the number of workers, not on what was drawn before.
+There is no random number generator with state in the data path. A draw depends only on what it is for: not on order,
+the number of workers, or earlier draws.
 
-The mixer is the finaliser of MurmurHash3 with Stafford's constants ("Mix13", as in SplitMix64: Steele, Lea and
-Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a bijection of 64 bits whose avalanche is
-within 1 % of ideal.
+The mixer is MurmurHash3's finalizer with Stafford's constants ("Mix13", as in SplitMix64: Steele, Lea and Flood, "Fast
+splittable pseudorandom number generators", OOPSLA 2014): a bijection of 64 bits whose avalanche is within 1 % of ideal.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def _keyed_words(salt: np.uint64, ids: np.ndarray, out: np.ndarray) -> None:
 
 
 def salt(seed: int, *purpose: str | int) -> int:
-    """The 64-bit salt of a purpose, such as ``salt(seed, "fim", "stage2", 1)``.
+    """The 64-bit salt for a purpose, such as ``salt(seed, "fim", "stage2", 1)``.
 
     The encoding is canonical JSON, so ``("a", "b")`` and ``("ab",)`` differ and so do ``1`` and ``"1"``.
     """
@@ -79,7 +78,7 @@ def parse_ids(ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
     """Document ids of 32 hexadecimal digits as uint64[n, 2], the high half first.
 
     Raises:
-        ValueError: an id is something else.
+        ValueError: an id is anything else.
     """
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
@@ -92,7 +91,7 @@ def parse_ids(ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
 
 
 def _digits(ids: pa.Array) -> np.ndarray:
-    """The digits of all ids, one after the other: uint8[...], from the array's buffer and not string by string."""
+    """The digits of all ids, concatenated: uint8[...], taken from the array's buffer rather than string by string."""
     if not len(ids):
         return np.empty(0, dtype=np.uint8)
     wide = pa.types.is_large_string(ids.type)
@@ -114,15 +113,15 @@ def _all_hexadecimal(digits: np.ndarray) -> bool:
 
 @kernel
 def _parse(eights: np.ndarray, out: np.ndarray) -> None:
-    """Words of eight digits each, two by two, as numbers: all digits of a word at once."""
+    """Parse words of eight digits, two per number, all digits of a word at once."""
     for i in range(len(out)):
         value = np.uint64(0)
         for k in range(2):
             word = eights[2 * i + k]
-            # Each byte its digit's value: the low four bits, and 9 more for a letter.
+            # Turn each byte into its digit's value: the low four bits, plus 9 for a letter.
             letters = (word >> np.uint64(6)) & np.uint64(0x0101010101010101)
             word = (word & np.uint64(0x0F0F0F0F0F0F0F0F)) + np.uint64(9) * letters
-            # Neighbours joined, the first digit the higher: to bytes, to halves, to 32 bits.
+            # Join neighbors, with the first digit as the higher: into bytes, halves, then 32 bits.
             word = ((word << np.uint64(4)) | (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
             word = ((word << np.uint64(8)) | (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
             word = ((word << np.uint64(16)) | (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""The run's lock: one coordinator at a time. Asking who holds it never takes it, so that asking refuses nobody."""
+"""The run's lock: one coordinator at a time. Asking whether it is held never takes it, so asking cannot block a run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from headrace.errors import UserError
 from headrace.flow.storage import refusal
 
 LOCK = ".lock"
-# Locks of an open file description (fcntl(2)) end with their process, and another's can be asked about through a handle
-# that may only read. Where the system has none, flock holds and the process id in the file answers.
+# Open file description locks (fcntl(2)) end with their process, and can be queried through a read-only handle. Where
+# the system has none, flock is used, and the process id in the file is the answer.
 _BY_DESCRIPTION = hasattr(fcntl, "F_OFD_SETLK")
 _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, process
 
 
 @contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Hold the run folder: two coordinators at once would undo each other's work.
+    """Hold the run folder, because two coordinators at once would undo each other's work.
 
     Raises:
-        UserError: the folder cannot be made or written, or another run holds it.
+        UserError: the folder cannot be created or written, or another run holds it.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def _take(handle: int) -> bool:
 
 
 def locked(run: Path) -> bool:
-    """Whether a coordinator is at work in the folder now. Takes no lock and writes nothing."""
+    """Whether a coordinator is using the folder now. Takes no lock and writes nothing."""
     try:
         handle = os.open(run / LOCK, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a user is to hear once in a run, whichever process finds it out: warnings of one kind, passed on as events."""
+"""What a user should be told once per run, whichever process finds it: warnings of one class, forwarded as events."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TextIO
 
 
 class Notice(UserWarning):
-    """Something that works, but otherwise than the user may think. Given by ``warnings.warn(text, Notice)``."""
+    """Something works, but not as the user may expect. Raise with ``warnings.warn(text, Notice)``."""
 
 
 @contextmanager
 def notices_to(say: Callable[[str], None]) -> Iterator[None]:
-    """Pass notices to ``say`` instead of standard error; other warnings go where they went."""
+    """Send notices to ``say`` instead of standard error; other warnings are unaffected."""
     show = warnings.showwarning
 
     def pass_on(

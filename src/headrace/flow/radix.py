@@ -1,13 +1,13 @@
-"""A stable radix sort of fixed-width records by unsigned 64-bit columns, from the most significant digit down.
+"""A stable radix sort of fixed-width records by unsigned 64-bit columns, most significant digit first.
 
-The first pass spreads the records over so many buckets that each fits the cache; the passes within a bucket then run
-at the cache's speed, and a handful of records are put in order by insertion. Digits are taken where keys differ:
-bits that all keys of a bucket share cost nothing, so partitions by high bits, row numbers and hashes sort alike well,
-and a bucket that is in order already is left as it is. Memory beyond the records: as much again, and the stack.
+The first pass spreads the records over enough buckets that each fits in the cache; passes within a bucket then run at
+cache speed, and insertion sort handles the last few records. Digits are taken where keys differ: bits that all keys of
+a bucket share cost nothing, so partitions by high bits, row numbers and hashes all sort well, and a bucket already in
+order is left alone. Extra memory: as much again, and the stack.
 
-Measured on one core for records of two words, in ns a record: 20 for 65 thousand, 23 to 43 for 4 million, 41 to 57
-for 16 million. NumPy's lexsort took 160 to 180 of the last two, and the gather after it comes on top; passes from the
-least significant digit up, each of which moves every record across the memory, took 55 to 105 of 4 million.
+Measured on one core for two-word records, in ns per record: 20 for 65 thousand, 23 to 43 for 4 million, 41 to 57 for 16
+million. NumPy's lexsort took 160 to 180 for the last two, before gathering; passes from the least significant digit up,
+each of which moves every record through memory, took 55 to 105 for 4 million.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from headrace.flow.kernels import kernel
 
-# Buckets of a pass: more than this many streams of writes overflow the second-level TLB.
+# Buckets per pass: more streams of writes than this overflow the second-level TLB.
 _MOST_BITS = 11
 
-# Records put in order by insertion; a pass aims at buckets of 2**_AIM_BITS.
+# Up to this many records are sorted by insertion; a pass aims at buckets of 2**_AIM_BITS.
 _FEW = 16
 _AIM_BITS = 2
 
@@ -29,8 +29,8 @@ def sort_words(words: npt.NDArray[np.uint64], columns: tuple[int, ...]) -> npt.N
     """Sort rows by columns, the first column first; rows with equal columns keep their order.
 
     Args:
-        words: uint64[n, w], C-contiguous; left in order.
-        columns: which of the w columns are compared.
+        words: uint64[n, w], C-contiguous; sorted in place.
+        columns: which of the w columns to compare.
 
     Returns:
         ``words``.
@@ -42,8 +42,8 @@ def sort_words(words: npt.NDArray[np.uint64], columns: tuple[int, ...]) -> npt.N
 
 @kernel
 def _sort(words: npt.NDArray[np.uint64], spare: npt.NDArray[np.uint64], columns: npt.NDArray[np.int64]) -> None:
-    """Sort ``words``. A bucket on the stack is (start, stop, key, side): it is equal in the keys before ``key`` and in
-    the bits of that key above those that still differ, and lies in ``words`` (side 0) or in ``spare`` (1)."""
+    """Sort ``words``. A bucket on the stack is (start, stop, key, side): its records are equal in the keys before
+    ``key`` and in that key's bits above those that still differ; it lies in ``words`` (side 0) or ``spare`` (1)."""
     ends = np.empty(1 << _MOST_BITS, np.int64)
     stack = np.empty((1 << _MOST_BITS, 4), np.int64)
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = 0, len(words), 0, 0
@@ -87,7 +87,7 @@ def _sort(words: npt.NDArray[np.uint64], spare: npt.NDArray[np.uint64], columns:
 
 @kernel
 def _in_order(words: npt.NDArray[np.uint64], start: int, stop: int, columns: npt.NDArray[np.int64], key: int) -> bool:
-    """Whether a bucket is sorted by the keys from ``key`` on. Ends at the first descent."""
+    """Whether a bucket is sorted by the keys from ``key`` on. Stops at the first descent."""
     for i in range(start + 1, stop):
         for k in range(key, len(columns)):
             before, now = words[i - 1, columns[k]], words[i, columns[k]]
@@ -100,7 +100,7 @@ def _in_order(words: npt.NDArray[np.uint64], start: int, stop: int, columns: npt
 
 @kernel
 def _differing(words: npt.NDArray[np.uint64], start: int, stop: int, column: int) -> int:
-    """How many of the low bits of a column hold all bits in which a bucket's records differ."""
+    """How many low bits of a column cover all bits in which a bucket's records differ."""
     differ = np.uint64(0)
     first = words[start, column]
     for i in range(start, stop):
@@ -123,7 +123,7 @@ def _spread(
     bits: int,
     ends: npt.NDArray[np.int64],
 ) -> None:
-    """Move a bucket from ``source`` to ``target`` in order of a digit; ``ends`` receives each digit's end."""
+    """Move a bucket from ``source`` to ``target`` in order of a digit; ``ends`` receives the end of each digit."""
     low, mask = np.uint64(shift), np.uint64((1 << bits) - 1)
     ends[: 1 << bits] = 0
     for i in range(start, stop):

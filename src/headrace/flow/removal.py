@@ -1,4 +1,4 @@
-"""Folders that are no longer needed are removed beside the work: a million scratch files take minutes."""
+"""Delete folders in the background: a million scratch files take minutes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ REMOVING = ".removing"
 
 
 class Removal:
-    """Removes folders in a thread; a context manager that waits for the end of it.
+    """Deletes folders in a thread; a context manager that waits for it to finish.
 
-    What a killed run had still to remove goes first.
+    Whatever a killed run had left to delete goes first.
 
     Args:
-        run: the run folder. Folders are moved into one of it, so that they are gone at once from where they were.
+        run: the run folder. Folders are first moved into one of its own, so that they disappear from their place at
+            once.
     """
 
     def __init__(self, run: Path) -> None:
@@ -28,7 +29,7 @@ class Removal:
         self._thread = threading.Thread(target=self._remove, daemon=True)
 
     def take(self, path: Path) -> None:
-        """Have a folder removed, if there is one."""
+        """Delete a folder, if it exists."""
         aside = self._folder / f"{path.parent.name}-{path.name}-{os.getpid()}"
         try:
             os.replace(path, aside)

@@ -1,13 +1,13 @@
-"""Taking over finished tasks of other artifacts: a task's key covers all that determines its bytes.
+"""Reuse finished tasks of other artifacts: a task's key covers everything that determines its bytes.
 
-A task that leaves published files only may state its ``key`` in its spec (:func:`task_key`). When the same was done
-before, for an artifact of the same kind but another identity, the files are linked and only tasks with new keys are
-worked on: a source that was added or changed redoes itself and nothing else. What is found is checked against its
-digest first: no damage is taken over. A task may also state what it is ``like``: where its key is new, the file of a
-task that stated the same is lent to it, to take from it what it can use (:meth:`TaskContext.like`).
+A task that writes only published files may state its ``key`` in its spec (:func:`task_key`). If the same task was done
+before, for an artifact of the same kind with another identity, its files are linked, so only tasks with new keys run:
+adding or changing a source redoes that source and nothing else. Files are checked against their digests first, so no
+damage is copied. A task may also state what it is ``like``: if its key is new, a file of a task that stated the same is
+lent to it, and it takes from that what it can use (:meth:`TaskContext.like`).
 
 Each artifact lists its keyed tasks in ``tasks.json``: ``[{"key", "like", "result", "files": [{"as", "name", "rows",
-"bytes", "digest"}]}]``, where ``as`` is the name that the task gave the file, with ``{task}`` for its number.
+"bytes", "digest"}]}]``, where ``as`` is the name the task gave the file, with ``{task}`` for its number.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from headrace.flow.identity import Identified
     from headrace.flow.task import TaskContext
 
-THREADS = 4  # hashing and reading release the GIL; more wait for memory
+THREADS = 4  # hashing and reading release the GIL; more threads only wait for memory
 
 
 class Finished(NamedTuple):
     """A finished task.
 
     Attributes:
-        folder: the artifact's, or that in which it is being made.
-        marker: what it left, but for its files.
-        files: its published files; ``name`` is where one lies in the folder.
+        folder: the artifact's folder, finished or not.
+        marker: the task's marker, without its files.
+        files: its published files; ``name`` is the path within the folder.
     """
 
     folder: Path
@@ -51,29 +51,29 @@ def task_key(step: Identified, *what: Any) -> str:
     """The key of a task: 32 hexadecimal digits.
 
     Args:
-        step: whose task it is; its kind and version are part of the key, its parameters are not.
-        what: JSON values, everything else that determines the task's files and its result. Digests of what is read,
-            never row or shard numbers: these change when something is added before.
+        step: the task's step; its kind and version are part of the key, its parameters are not.
+        what: JSON values: everything else that determines the task's files and result. Use digests of what is read,
+            never row or shard numbers, which change when something is added before.
     """
     return xxhash.xxh3_128_hexdigest(orjson.dumps([step.kind, step.VERSION, what], option=orjson.OPT_SORT_KEYS))
 
 
 def take_over(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) -> dict[int, dict[str, Any]]:
-    """Take over what was done before.
+    """Reuse tasks that were done before.
 
     Args:
-        ctx: of the phase.
-        keys: task number -> key, of the tasks that are missing.
-        places: folders of artifacts.
+        ctx: the context of the phase.
+        keys: task number -> key, for the tasks that are missing.
+        places: folders of artifacts to search.
 
     Returns:
-        Task number -> its marker, of those whose files are now in the folder of ``ctx``.
+        Task number -> marker, for tasks whose files are now in the folder of ``ctx``.
     """
     known = _finished(places, ctx, "key", keys.values())
 
     def one(task: int) -> dict[str, Any] | None:
         for finished in known.get(keys[task], ()):
-            with suppress(FileNotFoundError):  # it is being removed, or published
+            with suppress(FileNotFoundError):  # it is being removed or published
                 files = [_take(finished.folder, entry, ctx.folder, task) for entry in finished.files]
                 if None not in files:
                     return {**finished.marker, "files": files}
@@ -88,12 +88,12 @@ def take_over(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) ->
 
 
 def lend(ctx: TaskContext, likes: dict[int, str], places: Sequence[Path]) -> None:
-    """Put beside each task a file of a finished task that is like it: of the newest, if there are several.
+    """Put next to each task a file of a finished task that is like it; the newest, if there are several.
 
     Args:
-        ctx: of the phase.
-        likes: task number -> what it is like, of tasks that leave one file.
-        places: folders of artifacts.
+        ctx: the context of the phase.
+        likes: task number -> what it is like, for tasks that write one file.
+        places: folders of artifacts to search.
     """
     known = _finished(places, ctx, "like", likes.values())
     for task, like in likes.items():
@@ -105,7 +105,7 @@ def lend(ctx: TaskContext, likes: dict[int, str], places: Sequence[Path]) -> Non
 
 
 def _finished(places: Sequence[Path], ctx: TaskContext, by: str, wanted: Iterable[str]) -> dict[str, list[Finished]]:
-    """Who has done tasks with one of the wanted values in a field, oldest first."""
+    """Finished tasks that have one of the wanted values in a field, oldest first."""
     found: dict[str, list[Finished]] = {value: [] for value in wanted}
     folders = []
     for folder in (folder for place in places if found for folder in place.glob(f"{ctx.step.kind}-*")):
@@ -120,7 +120,7 @@ def _finished(places: Sequence[Path], ctx: TaskContext, by: str, wanted: Iterabl
 
 
 def _tasks_of(folder: Path) -> Iterator[Finished]:
-    """The keyed tasks of an artifact, finished or not; of one that cannot be trusted, none."""
+    """The keyed tasks of an artifact, finished or not; none if it cannot be trusted."""
     with suppress(FileNotFoundError, Spoilt, orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
         if folder.suffix == ".partial":
             markers: Any = [read_sealed(path) for path in folder.glob("done/*/*.json")]
@@ -136,7 +136,7 @@ def _tasks_of(folder: Path) -> Iterator[Finished]:
 
 
 def _take(folder: Path, entry: dict[str, Any], into: Path, task: int) -> dict[str, Any] | None:
-    """Link a file under the name that the task gives it; its entry, or None if the bytes are not those recorded."""
+    """Link a file under the name that the task gives it; returns its entry, or None if its bytes have changed."""
     name = entry["as"].replace("{task}", f"{task:05d}")
     place(folder / entry["name"], into / name)
     if digest_file(into / name) != entry["digest"]:
@@ -146,7 +146,7 @@ def _take(folder: Path, entry: dict[str, Any], into: Path, task: int) -> dict[st
 
 
 def place(source: Path, target: Path) -> None:
-    """Have a finished file at a second place: by a hard link, or as a copy where the file system has none.
+    """Make a finished file appear at a second path: as a hard link, or as a copy where links are not supported.
 
     Raises:
         FileNotFoundError: the source is gone.

@@ -1,8 +1,8 @@
-"""The coordinator: makes artifacts, phase after phase, doing only what is missing.
+"""The coordinator: builds artifacts phase by phase, doing only what is missing.
 
-Artifacts are begun in the order of the flow, and the next one as soon as a worker has nothing to do: what does not
-need each other fills each other's gaps, such as the last tasks of a phase and phases of a single task. No more are
-begun than that, so that no more scratch lies on disk at once than must.
+Artifacts are started in the order of the flow, and the next one as soon as a worker is idle: independent artifacts fill
+each other's gaps, such as the last tasks of a phase, or phases with a single task. No more are started than that, to
+keep the scratch on disk at any time small.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def make(
     verify: bool = False,
     store: Store | None = None,
 ) -> list[Artifact]:
-    """Make artifacts, or open those that are there already.
+    """Build artifacts, or open those that exist.
 
     Args:
         steps: each after its inputs.
         run: the run folder.
-        executor: does the tasks.
-        log: hears of everything.
-        memory: bytes for the coordinator's own data, as it plans and finishes.
-        verify: read what is there already and compare its digests, instead of only looking for its files.
-        store: what other runs have made is taken from there, and what is made is given to it.
+        executor: runs the tasks.
+        log: receives all events.
+        memory: bytes for the coordinator's own data while planning and finishing.
+        verify: read existing artifacts and compare their digests, instead of only checking that the files exist.
+        store: artifacts of other runs are taken from it, and new ones are added to it.
 
     Returns:
         The artifacts, in the order of the steps.
@@ -55,11 +55,11 @@ def make(
     """
     waiting = list(steps)
     making: dict[str, Iterator[list[Request]]] = {}
-    at_work: dict[str, int] = {}  # tasks of the phase at work
+    at_work: dict[str, int] = {}  # tasks of the running phase
     made: dict[str, Artifact] = {}
 
     def advance(name: str) -> None:
-        """Go on with an artifact until it has tasks to wait for, or is published."""
+        """Continue an artifact until it has tasks to wait for, or is published."""
         for requests in making[name]:
             if requests:
                 at_work[name] = len(requests)
@@ -87,13 +87,13 @@ def make(
 
 
 def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
-    """Whether the step's artifact is published and sound. A damaged one is set aside.
+    """Whether the step's artifact is published and intact. A damaged one is set aside.
 
     Args:
-        step: whose artifact.
+        step: the step that builds the artifact.
         run: the run folder.
-        log: is told.
-        verify: read the files and compare their digests; otherwise only their sizes are.
+        log: receives what was found.
+        verify: read the files and compare their digests; otherwise only their sizes are compared.
     """
     final = run / "artifacts" / step.name
     if not os.path.lexists(final):
@@ -109,7 +109,7 @@ def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
 def _make(
     step: Step, run: Path, log: EventLog, memory: int, removal: Removal, verify: bool, store: Store | None
 ) -> Iterator[list[Request]]:
-    """Make one artifact whose inputs are published: yields the tasks of a phase, and goes on when they are done."""
+    """Build one artifact whose inputs are published: yields the tasks of a phase, and continues when they are done."""
     if present(step, run, log, verify):
         log.emit("artifact", artifact=step.name, state="present")
         if store is not None:
@@ -141,7 +141,7 @@ def _make(
 
 
 def begin(phase: Phase, ctx: TaskContext, log: EventLog, store: Store | None = None) -> list[Request]:
-    """Plan a phase unless that was done before; the requests for the tasks that have left no marker."""
+    """Plan a phase if it has not been planned; returns requests for the tasks without a marker."""
     ctx.phase = phase.name
     if not ctx.plan(phase.name).exists():
         with blaming_inputs(ctx):
@@ -175,7 +175,7 @@ def begin(phase: Phase, ctx: TaskContext, log: EventLog, store: Store | None = N
 
 
 def collect(step: Step, ctx: TaskContext, manifest: dict[str, Any]) -> None:
-    """Give the shards their final names and write the manifest. May be repeated after a kill at any point."""
+    """Give the shards their final names and write the manifest. Can be repeated after a kill at any point."""
     markers = [marker for phase in step.phases() for marker in ctx.markers(phase.name)]
     written = sorted((entry for marker in markers for entry in marker["files"]), key=lambda entry: entry["name"])
     names = final_names(written)
@@ -209,7 +209,7 @@ def _listed(entry: dict[str, Any], names: dict[str, str], *more: str) -> dict[st
 
 
 def _write_tasks(ctx: TaskContext, markers: list[dict[str, Any]], names: dict[str, str]) -> list[dict[str, Any]]:
-    """List the keyed tasks for other artifacts to take over; the entry of the list, if there are any."""
+    """List the keyed tasks for other artifacts to reuse; returns the entry of the list, if there are any."""
 
     def published(marker: dict[str, Any]) -> list[dict[str, Any]]:
         return [{**entry, "name": names[entry["name"]]} for entry in marker["files"] if entry["name"] in names]

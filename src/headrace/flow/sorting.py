@@ -1,4 +1,4 @@
-"""The stable order of structured records by some of their fields: what every sort of the exchange rests on."""
+"""The stable order of structured records by some of their fields, on which every sort of the exchange is built."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _SIGN = np.uint64(1 << 63)
 
 
 def sort_by(records: npt.NDArray[np.void], by: tuple[str, ...]) -> npt.NDArray[np.void]:
-    """Sort records by fields, the first field first; records with equal fields keep their order.
+    """Sort records by fields, most significant first; records with equal fields keep their order.
 
     Args:
-        records: contiguous, of a structured dtype; it may be overwritten.
+        records: contiguous, with a structured dtype; may be overwritten.
         by: names of integer fields.
 
     Returns:
-        The records in order: the same array if all fields of its dtype are words of 64 bits, else a new one.
+        The records in order: the same array if all fields of its dtype are 64-bit words, otherwise a new one.
     """
     columns = _word_columns(records.dtype, by)
     if columns is None or not records.flags.c_contiguous or not records.flags.writeable:
@@ -28,10 +28,10 @@ def sort_by(records: npt.NDArray[np.void], by: tuple[str, ...]) -> npt.NDArray[n
 
 
 def order_by(records: npt.NDArray[np.void], by: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    """The stable order of records by fields, the first field first: int64[n].
+    """The stable order of records by fields, most significant first: int64[n].
 
-    The first field is sorted with each record's number beside it; the further fields are looked at only where
-    records agree in the first.
+    The first field is sorted together with record numbers; the other fields are compared only where records agree in
+    the first.
     """
     words = np.empty((len(records), 2), dtype=np.uint64)
     words[:, 0] = _unsigned(records[by[0]])
@@ -42,7 +42,7 @@ def order_by(records: npt.NDArray[np.void], by: tuple[str, ...]) -> npt.NDArray[
         return order
     same = words[1:, 0] == words[:-1, 0]
     del words
-    group = np.cumsum(~same, dtype=np.int64)  # of each record but the first: how many changes came before it
+    group = np.cumsum(~same, dtype=np.int64)  # for each record but the first: the number of changes before it
     tied = np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
     if len(tied):
         groups = np.concatenate([[0], group])[tied]
@@ -52,7 +52,7 @@ def order_by(records: npt.NDArray[np.void], by: tuple[str, ...]) -> npt.NDArray[
 
 
 def _unsigned(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
-    """Integers as uint64 in the same order."""
+    """Map integers to uint64, preserving their order."""
     if np.issubdtype(values.dtype, np.signedinteger):
         return values.astype(np.int64).view(np.uint64) ^ _SIGN
     return values.astype(np.uint64, copy=False)

@@ -1,8 +1,8 @@
-"""A step: parameters, a version and phases of tasks; the class of an artifact kind.
+"""A step builds one kind of artifact: parameters, a version, and phases of tasks.
 
-To add a kind of artifact, subclass :class:`Step` as a frozen dataclass whose fields are parameters and input steps,
-give it ``kind`` and ``VERSION``, and say in ``params`` exactly what determines the bytes. Raise ``VERSION`` when the
-bytes change for the same parameters; a golden digest test fails until you do.
+To add a kind of artifact, subclass :class:`Step` as a frozen dataclass whose fields are parameters and input steps, set
+``kind`` and ``VERSION``, and return in ``params`` exactly what determines the bytes. Raise ``VERSION`` when the bytes
+change for the same parameters; a golden digest test fails until you do.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class Phase:
     """One of a step's rounds of independent tasks.
 
     Attributes:
-        name: unique in the step; also the folder of the phase's scratch files.
-        plan: run by the coordinator when all earlier phases are done; gives the task specs, which are JSON and
-            depend on content only, never on workers or memory. A spec may say its ``size``, in any unit: the largest
-            go first, so that none begins when the others are nearly done (longest processing time first, Graham 1969).
-            It may also say its ``key`` (:func:`headrace.flow.reuse.task_key`): a task of that key which another
-            artifact has done is taken over; and what it is ``like``, another key: a task like it lends its file.
-        work: run in a worker process for one spec; writes files through the context and returns counts as JSON.
-            A task may run twice; its files appear once.
-        memory: the least bytes that a spec's task needs. The scheduler runs fewer at once if the budget is small.
-        most: bytes beyond which more is of no use to a spec's task. Without it a phase of few tasks gets all there is,
-            and nothing runs beside it.
-        exclusive: the task uses all cores itself (training), so nothing runs beside it.
+        name: unique within the step; also the folder of the phase's scratch files.
+        plan: run by the coordinator when all earlier phases are done; returns the task specs, which are JSON and depend
+            on content only, never on workers or memory. A spec may state its ``size``, in any unit: the largest tasks
+            go first, so that none starts when the others are nearly done (longest processing time first, Graham 1969).
+            It may state its ``key`` (:func:`headrace.flow.reuse.task_key`): a finished task with that key of another
+            artifact is reused; and what it is ``like``, another key: a finished task like it lends its file.
+        work: run in a worker process for one spec; writes files through the context and returns counts as JSON. A task
+            may run twice; its files appear once.
+        memory: the least bytes that a spec's task needs. If the budget is small, fewer tasks run at once.
+        most: the most bytes that a spec's task can use. Without it, a phase of few tasks gets the whole budget, and
+            nothing runs at the same time.
+        exclusive: the task uses all cores itself (training), so nothing runs at the same time.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Phase:
 
 
 class Step(Identified):
-    """What makes one artifact. Subclasses are frozen dataclasses."""
+    """Builds one artifact. Subclasses are frozen dataclasses."""
 
     @abstractmethod
     def inputs(self) -> dict[str, Step]:
@@ -56,11 +56,11 @@ class Step(Identified):
 
     @abstractmethod
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Check that counts are conserved and say what goes into the manifest: ``{"counts": ..., further fields}``."""
+        """Check that counts are conserved and return manifest fields: ``{"counts": ..., further fields}``."""
 
 
 def execute(step: Step, ctx: TaskContext) -> None:
-    """Do a task of a step and leave its marker. Called in a worker process."""
+    """Run a task of a step and write its marker. Called in a worker process."""
     phase = next(phase for phase in step.phases() if phase.name == ctx.phase)
     spec = ctx.specs(ctx.phase)[ctx.task]
     with ctx.at_work():
@@ -68,7 +68,7 @@ def execute(step: Step, ctx: TaskContext) -> None:
 
 
 def topological(targets: list[Step]) -> list[Step]:
-    """All steps that the targets need, each after its inputs, without repeats (same name, same step)."""
+    """All steps that the targets need, each after its inputs, without repeats (steps of the same name are the same)."""
     done: dict[str, Step] = {}
 
     def visit(step: Step) -> None:

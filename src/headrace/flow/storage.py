@@ -1,4 +1,4 @@
-"""Publishing files so that a reader sees either nothing or the whole, and so that damage done later is seen."""
+"""Publish files so that a reader sees all of a file or nothing, and later damage is detected."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BLOCK = 1 << 20
 
 
 class Spoilt(ValueError):  # noqa: N818 - a state of the file, not of the program
-    """A sealed file is not as it was written."""
+    """A sealed file has changed since it was written."""
 
 
 def local(path: Path | str) -> Path:
-    """A path to write to, absolute.
+    """An absolute path to write to.
 
     Raises:
         UserError: it is a URL; runs are written to local disks only.
@@ -46,16 +46,16 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success rename it to ``path``.
+    """Yield a temporary path next to ``path``; on success, rename it to ``path``.
 
-    The temporary name carries the process id, so that a task that runs twice at once does no harm.
+    The temporary name includes the process id, so that a task running twice at once does no harm.
 
     Args:
         path: the file.
-        durable: whether it is to outlive a loss of power too: it and its folder are synced.
+        durable: whether the file must survive a loss of power: it and its folder are then synced.
 
     Raises:
-        UserError: the system refused for a reason that the user can mend, such as a full disk.
+        UserError: the system refused for a reason that the user can fix, such as a full disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with plainly(path):
@@ -73,8 +73,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
             raise
 
 
-# What the system may refuse: what it means, and what helps. EIO is not among what a user mends in headrace, but no
-# defect of it either.
+# What the system may refuse: what it means, and what helps. EIO is not something a user fixes in headrace, but it is no
+# bug in headrace either.
 _SHORT_WRITE = -1
 _GO_ON = "then run the same command again: finished tasks are kept."
 _REFUSALS = {
@@ -93,17 +93,17 @@ _REFUSALS = {
     ),
     errno.ENFILE: ("This machine has too many open files.", f"Close some, {_GO_ON}"),
 }
-# Libraries that are not written in Python put the number into their text: "(os error 28)", "errno = 28", "[errno 28]".
+# Libraries not written in Python put the error number in their text: "(os error 28)", "errno = 28", "[errno 28]".
 _NUMBER = re.compile(r"(?:os error|errno)\W{0,3}(\d+)", re.IGNORECASE)
-_SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's tofile, which does not say why
+_SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's tofile, which does not give the reason
 
 
 def refusal(error: BaseException, path: Path | str = "") -> UserError | None:
-    """The user's error for what the operating system refused, or None if that is not what went wrong.
+    """The user-facing error for something the operating system refused, or None if that is not the cause.
 
     Args:
-        error: an exception, from whatever library; what it arose from is looked at too.
-        path: what was being written, where the exception does not say.
+        error: an exception from any library; its causes are examined too.
+        path: what was being written, if the exception does not say.
     """
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, UserError):
@@ -115,7 +115,7 @@ def refusal(error: BaseException, path: Path | str = "") -> UserError | None:
 
 
 def _code(error: BaseException) -> int | None:
-    """The system's error number behind an exception, from its field or its text."""
+    """The system's error number behind an exception, from its field or text."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     text = str(error)
@@ -128,10 +128,10 @@ def _code(error: BaseException) -> int | None:
 
 @contextmanager
 def plainly(path: Path | str = "") -> Iterator[None]:
-    """Tell what the operating system refuses in the body as the user's error.
+    """Turn what the operating system refuses in the body into a user-facing error.
 
     Raises:
-        UserError: as :func:`refusal`; other exceptions pass.
+        UserError: see :func:`refusal`; other exceptions pass through.
     """
     try:
         yield
@@ -154,16 +154,16 @@ def read_json(path: Path) -> object:
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object atomically with a last field ``seal``: the XXH3-128 of the others."""
+    """Write a JSON object atomically with a last field ``seal``, the XXH3-128 of the others."""
     write_json(path, {**value, "seal": _seal(value)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_sealed` wrote, without the seal.
+    """Read a file written by :func:`write_sealed`, without the seal.
 
     Raises:
         FileNotFoundError: there is no such file.
-        Spoilt: it is not as it was written.
+        Spoilt: it has changed since it was written.
     """
     try:
         value: Any = read_json(path)

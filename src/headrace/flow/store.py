@@ -1,9 +1,9 @@
-"""A store: a folder of artifacts that runs share, so that variants of a recipe make together what does not differ.
+"""A store: a folder of artifacts shared by runs, so that variants of a recipe build only what differs.
 
-Artifacts are given to it when they are published and taken from it by their identity; where the identity is new,
-finished tasks are taken over by their keys, as from the run's own earlier artifacts (:mod:`headrace.flow.reuse`). Files
-are hard links where the file system has them. A folder appears whole or not at all, so that any number of runs may
-share one; what is taken is checked against its digests first.
+Published artifacts are added to it and found there by identity; if an identity is new, finished tasks are reused by
+their keys, as from the run's own earlier artifacts (:mod:`headrace.flow.reuse`). Files are hard links where the file
+system supports them. A folder appears whole or not at all, so any number of runs can share a store; what is taken from
+it is checked against its digests first.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """The store in a folder; made if it is not there.
+    """The store in a folder, which is created if missing.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,24 +42,24 @@ class Store:
             ) from None
 
     def take(self, step: Step, final: Path) -> bool:
-        """Put the artifact of a step into a run, if the store has it whole; one that is damaged is set aside.
+        """Link a step's artifact into a run, if the store holds it intact; a damaged one is set aside.
 
         Args:
-            step: whose artifact is wanted.
-            final: the folder that it gets.
+            step: the step whose artifact is wanted.
+            final: the folder to create.
         """
         held = self.artifacts / step.name
         incoming = final.with_name(f".{final.name}.incoming")
         shutil.rmtree(incoming, ignore_errors=True)
         try:
             manifest = Artifact.open(held).manifest
-            if manifest.identity != step.identity:  # the first digits of two may be the same
+            if manifest.identity != step.identity:  # two identities may share their first digits
                 return False
             with ThreadPoolExecutor(THREADS) as pool:
                 whole = all(pool.map(lambda entry: _link(held, entry, incoming), [*manifest.shards, *manifest.files]))
             if whole:
                 place(held / MANIFEST, incoming / MANIFEST)
-        except (UserError, FileNotFoundError):  # it is not there, or has no readable manifest
+        except (UserError, FileNotFoundError):  # it does not exist, or has no readable manifest
             whole = False
         if not whole:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -73,7 +73,7 @@ class Store:
         return True
 
     def give(self, artifact: Path) -> None:
-        """Have an artifact of a run in the store too, unless it is there."""
+        """Add an artifact of a run to the store, unless it is there already."""
         held = self.artifacts / artifact.name
         if held.exists():
             return
@@ -90,6 +90,6 @@ class Store:
 
 
 def _link(held: Path, entry: dict[str, Any], incoming: Path) -> bool:
-    """Link a file of an artifact; whether its bytes are those that the manifest names."""
+    """Link a file of an artifact; returns whether its bytes match the manifest."""
     place(held / entry["name"], incoming / entry["name"])
     return digest_file(incoming / entry["name"]) == entry["digest"]

@@ -1,7 +1,7 @@
-"""Stretches of arrays copied from here to there.
+"""Copy slices of arrays.
 
-Places are unsigned: with signed ones Numba tests each element's for being negative, and 188 MB in stretches of some
-6 kB took 380 ms instead of 31, as long as `memcpy` takes.
+Positions are unsigned: Numba checks signed ones for being negative, and 188 MB in slices of about 6 kB took 380 ms
+instead of 31, which is the speed of `memcpy`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ def copy_stretch(data: np.ndarray, start: int, count: int, out: np.ndarray, at: 
 
 @kernel
 def copy(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
-    """Copy stretches.
+    """Copy slices of an array.
 
     Args:
-        data: flat, of any dtype that Numba knows.
-        starts: int64[n], where each stretch begins in ``data``.
+        data: 1-D, of any dtype that Numba supports.
+        starts: int64[n], the start of each slice in ``data``.
         lengths: int64[n].
-        out: flat, of the same dtype, filled where stretches go.
-        at: int64[n], where each goes in ``out``.
+        out: 1-D, of the same dtype; filled where slices go.
+        at: int64[n], the position of each slice in ``out``.
     """
     for i in range(starts.size):
         copy_stretch(data, starts[i], lengths[i], out, at[i])
 
 
 def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Stretches of an array, one after another.
+    """Concatenate slices of an array.
 
     Args:
-        data: any 1-D dtype that Numba knows.
-        starts: int64[n], where each stretch begins.
+        data: 1-D, of any dtype that Numba supports.
+        starts: int64[n], the start of each slice.
         lengths: int64[n].
 
     Returns:

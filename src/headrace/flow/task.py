@@ -1,15 +1,15 @@
-"""What a task sees: its inputs, its budget, and the only ways to write a file.
+"""What a task sees: its inputs, its budget, and the only ways to write files.
 
-While an artifact is being made, its folder is ``<name>.partial``::
+While an artifact is being built, its folder is ``<name>.partial``::
 
     plan/<phase>.json         the task specs of a phase
     done/<phase>/00007.json   written when task 7 is done: its counts and its files
-    done/<phase>/taken.json   the same of tasks that were taken over from another artifact, by number
+    done/<phase>/taken.json   the same for tasks reused from another artifact, by number
     scratch/<phase>/...       intermediate files
     shards/00007-000.parquet  published shards by (task, part)
     files/...                 further published files
-    at/<process>              which document a worker is handling
-    verified/<artifact>/...   an empty file for each file of an input that was compared with its digest
+    at/<process>              the document that a worker is processing
+    verified/<artifact>/...   an empty file for each input file that was compared with its digest
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from headrace.flow.identity import Identified
 from headrace.flow.storage import digest_file, read_sealed, replacing, write_sealed
 
 TAKEN = "taken.json"
-AT_BYTES = 512  # room for the note of which document a worker is handling
+AT_BYTES = 512  # room for the name of the document being processed
 
 
 @dataclass
 class Out:
-    """A file being written: write to ``path``, set ``rows`` if it is a shard."""
+    """A file being written: write to ``path``; set ``rows`` if it is a shard."""
 
     path: Path
     rows: int = 0
@@ -40,16 +40,16 @@ class Out:
 
 @dataclass
 class TaskContext:
-    """The surroundings of one task (or, with ``task`` -1, of the coordinator when it plans or finishes).
+    """The context of one task (or, with ``task`` -1, of the coordinator while planning or finishing).
 
     Attributes:
         run: the run folder.
-        step: whose artifact is being made.
+        step: the step whose artifact is being built.
         phase: the phase's name.
         task: the task's number in the phase.
         memory: bytes that the task may use for data.
-        threads: processor threads that the task may use.
-        careful: this is the retry of a task that killed its worker: handle one document at a time.
+        threads: CPU threads that the task may use.
+        careful: this is the retry of a task that killed its worker: process one document at a time.
         report: receives ``{"rows": ..., "bytes": ...}`` as work proceeds.
     """
 
@@ -70,18 +70,18 @@ class TaskContext:
 
     @property
     def folder(self) -> Path:
-        """The folder in which this artifact is being made."""
+        """The folder in which this artifact is being built."""
         return self.artifacts / f"{self.step.name}.partial"
 
     def input(self, role: str) -> Artifact:
-        """The opened artifact of an input step. In a task each file is compared with its digest before it is read.
+        """The opened artifact of an input step. In a task, each file is compared with its digest before it is read.
 
-        The first task that asks for a file checks it for all of them. The coordinator reads footers at most, so it is
-        left to the tasks.
+        The first task that asks for a file checks it for all tasks. The coordinator reads only footers, so it leaves
+        the check to them.
 
         Raises:
             KeyError: the step has no such input.
-            DamagedArtifact: the manifest is not as it was written.
+            DamagedArtifact: the manifest has changed since it was written.
         """
         name = self.step.inputs()[role].name
         if name not in self._opened:
@@ -100,18 +100,18 @@ class TaskContext:
     def _opened(self) -> dict[str, Artifact]:
         return {}
 
-    # What earlier phases left behind.
+    # Results of earlier phases.
 
     def tasks(self, phase: str) -> int:
         """The number of tasks of an earlier phase."""
         return len(self.specs(phase))
 
     def specs(self, phase: str) -> list[dict[str, Any]]:
-        """The task specs of a phase that is planned.
+        """The task specs of a planned phase.
 
         Raises:
-            FileNotFoundError: it is not planned.
-            Spoilt: the plan is not as it was written.
+            FileNotFoundError: the phase has not been planned.
+            Spoilt: the plan has changed since it was written.
         """
         return list(read_sealed(self.plan(phase))["tasks"])
 
@@ -125,14 +125,14 @@ class TaskContext:
         return [taken.get(task) or self.marker(phase, task) for task in range(self.tasks(phase))]
 
     def marker(self, phase: str, task: int) -> dict[str, Any]:
-        """The marker that a task left which was not taken over."""
+        """The marker of a task that ran here rather than being reused."""
         return read_sealed(self._marker(phase, task))
 
     def _marker(self, phase: str, task: int) -> Path:
         return self.folder / "done" / phase / f"{task:05d}.json"
 
     def taken(self, phase: str) -> dict[int, dict[str, Any]]:
-        """The markers of the tasks that were taken over from other artifacts, by number."""
+        """The markers of tasks reused from other artifacts, by number."""
         try:
             value = read_sealed(self.folder / "done" / phase / TAKEN)
         except FileNotFoundError:
@@ -140,19 +140,19 @@ class TaskContext:
         return {int(task): marker for task, marker in value["tasks"].items()}
 
     def take(self, phase: str, markers: dict[int, dict[str, Any]]) -> None:
-        """Record the tasks that :meth:`taken` gives."""
+        """Record reused tasks, for :meth:`taken`."""
         tasks = {str(task): marker for task, marker in markers.items()}
         write_sealed(self.folder / "done" / phase / TAKEN, {"tasks": tasks})
 
     def take_back(self, phase: str, task: int) -> None:
-        """Have a task count as not done."""
+        """Mark a task as not done."""
         self._marker(phase, task).unlink(missing_ok=True)
         taken = self.taken(phase)
         if taken.pop(task, None) is not None:
             self.take(phase, taken)
 
     def done(self, phase: str) -> set[int]:
-        """The numbers of the tasks of a phase that are done."""
+        """The numbers of the phase's finished tasks."""
         folder = self.folder / "done" / phase
         names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
         return {int(name[:-5]) for name in names if name[:-5].isdigit()} | set(self.taken(phase))
@@ -171,31 +171,31 @@ class TaskContext:
         return path if path.exists() else None
 
     def like_file(self, task: int) -> Path:
-        """Where that file lies, below the folder."""
+        """The path of that file within the folder."""
         return Path("scratch", self.phase, f"like-{task:05d}")
 
-    # Ways to write.
+    # Writing.
 
     @contextmanager
     def shard(self, suffix: str = ".parquet", part: int = 0) -> Iterator[Out]:
-        """Write a shard of the artifact. Shards are ordered by (task, part) when they are published."""
+        """Write a shard of the artifact. Shards are ordered by (task, part) when published."""
         with self._writing(f"shards/{{task}}-{part:05d}{suffix}", published=True) as out:
             yield out
 
     @contextmanager
     def file(self, name: str) -> Iterator[Out]:
-        """Write a further file of the artifact under its final name, in which ``{task}`` is the task's number."""
+        """Write another file of the artifact under its final name, in which ``{task}`` is the task's number."""
         with self._writing(f"files/{name}", published=True) as out:
             yield out
 
     @contextmanager
     def intermediate(self, name: str) -> Iterator[Out]:
-        """Write a scratch file of this phase; it goes when the artifact is published."""
+        """Write a scratch file of this phase; it is deleted when the artifact is published."""
         with self._writing(f"scratch/{self.phase}/{name}", published=False) as out:
             yield out
 
     def discard(self, path: Path) -> None:
-        """Remove an intermediate file that the task needs no more: it is not missed when the run goes on."""
+        """Delete an intermediate file that is no longer needed; it will not be missed on resume."""
         path.unlink()
         name = str(path.relative_to(self.folder))
         self.files[:] = [entry for entry in self.files if entry["name"] != name]
@@ -204,7 +204,7 @@ class TaskContext:
     def _writing(self, pattern: str, published: bool) -> Iterator[Out]:
         name = pattern.replace("{task}", f"{self.task:05d}")
         path = self.folder / name
-        # What a loss of power leaves of an intermediate file is told by its digest, and its task done again.
+        # An intermediate file damaged by a power loss is found by its digest, and its task runs again.
         with replacing(path, durable=published) as temporary:
             out = Out(temporary)
             yield out
@@ -214,7 +214,7 @@ class TaskContext:
     # Signs of life.
 
     def at(self, where: str) -> None:
-        """Note which document is being handled: it is what is reported if the worker dies."""
+        """Record which document is being processed, to be reported if the worker dies."""
         os.pwrite(self._at, where.encode("utf-8", "replace")[:AT_BYTES].ljust(AT_BYTES), 0)
 
     @cached_property
@@ -224,17 +224,17 @@ class TaskContext:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def progress(self, rows: int = 0, bytes: int = 0, **within: float) -> None:
-        """Report work done since the last report, for the eyes of whoever waits.
+        """Report work done since the last report, for progress displays.
 
         Args:
-            rows, bytes: how much of it.
-            within: of a task that is a phase by itself: ``step``, of ``steps``, and ``loss``.
+            rows, bytes: the amount done.
+            within: for a phase with a single task: ``step`` of ``steps``, and ``loss``.
         """
         if self.report is not None:
             self.report({"rows": rows, "bytes": bytes, **within})
 
     def close(self) -> None:
-        """Release the note of which document is being handled."""
+        """Close the file of :meth:`at`."""
         if "_at" in self.__dict__:
             os.close(self.__dict__.pop("_at"))
             (self.folder / "at" / str(os.getpid())).unlink(missing_ok=True)
@@ -243,7 +243,7 @@ class TaskContext:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Around the work of the task."""
+        """Wraps the work of the task."""
         self.files.clear()
         try:
             yield
@@ -251,13 +251,13 @@ class TaskContext:
             self.close()
 
     def leave_marker(self, spec: dict[str, Any], result: dict[str, Any]) -> None:
-        """Say that the task is done: what it returned, what it wrote, and under which keys others may take it over."""
+        """Record that the task is done: what it returned and wrote, and the keys under which it can be reused."""
         keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
         write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **keys})
 
 
 def final_names(files: Iterable[Entry]) -> dict[str, str]:
-    """What the published files that tasks wrote are called in the artifact: shards are numbered by (task, part)."""
+    """The final names of the published files that tasks wrote: shards are numbered by (task, part)."""
     names = sorted(entry["name"] for entry in files)
     shards = [name for name in names if name.startswith("shards/")]
     numbered = {name: f"{number:05d}{Path(name).suffix}" for number, name in enumerate(shards)}

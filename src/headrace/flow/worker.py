@@ -1,8 +1,9 @@
-"""A worker process: reads task requests as JSON lines on standard input, does them, answers on standard output.
+"""A worker process: reads task requests as JSON lines on standard input, runs them, answers on standard output.
 
-It rebuilds the graph from the run folder, so nothing but names and numbers passes between processes. It ends when
-its standard input ends, whether the coordinator closed it or was killed; on Linux the kernel kills it at once with the
-coordinator, since a thread that listens may wait for a kernel of ours, while another run goes on in the same folder.
+It rebuilds the graph from the run folder, so only names and numbers pass between processes. It ends when its standard
+input closes, whether the coordinator closed it or was killed. On Linux the kernel also kills it at once with the
+coordinator, since the listening thread may be waiting for a compiled kernel while another run starts in the same
+folder.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from headrace.visible import visible
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-REPORT_SECONDS = 0.2  # how often progress is sent at most
+REPORT_SECONDS = 0.2  # minimum interval between progress messages
 
 
 def load_graph(graph: str, run: Path) -> dict[str, Step]:
-    """The steps of a run by name, from ``module:function``, which takes the run folder and gives the targets."""
+    """The steps of a run by name, from ``module:function``, which takes the run folder and returns the targets."""
     module, _, function = graph.partition(":")
     targets = getattr(importlib.import_module(module), function)(run)
     return {step.name: step for step in topological(targets)}
@@ -72,14 +73,14 @@ def send(out: BinaryIO, message: dict[str, Any]) -> None:
 
 
 def serve(run: Path, steps: dict[str, Step], requests: BinaryIO, out: BinaryIO) -> None:
-    """Do requests until there are no more."""
+    """Serve requests until there are no more."""
     send(out, {"message": "ready", "pid": os.getpid(), "base": resident_bytes()})
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def listen() -> None:
         for line in requests:
             lines.put(line)
-        os._exit(0)  # the coordinator is gone or done with us: whatever runs now will be done again by another
+        os._exit(0)  # the coordinator is gone or done with us: whatever is running will be done again elsewhere
 
     threading.Thread(target=listen, daemon=True).start()
     compiling = CompileWatch(lambda: send(out, {"message": "compiling"}))
@@ -90,7 +91,7 @@ def serve(run: Path, steps: dict[str, Step], requests: BinaryIO, out: BinaryIO) 
 def work(
     run: Path, steps: dict[str, Step], lines: queue.SimpleQueue[bytes], out: BinaryIO, compiling: CompileWatch
 ) -> None:
-    """Do one request after another; never returns."""
+    """Serve one request after another; never returns."""
     while True:
         request = orjson.loads(lines.get())
         reporter = _Reporter(out)
@@ -139,7 +140,7 @@ def _another_graph(artifact: str, run: Path) -> UserError:
 
 
 def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
-    """An exception as the coordinator needs it: the user's own, or an unexpected one with its traceback in the log."""
+    """An exception as a message to the coordinator; a traceback goes to the log if it was unexpected."""
     user = error if isinstance(error, UserError) else refusal(error, ctx.folder)
     if user is None and isinstance(error, MemoryError):
         user = UserError(
@@ -152,7 +153,7 @@ def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
 
 
 def told(error: UserError) -> dict[str, Any]:
-    """A user's error as a message."""
+    """A user-facing error as a message."""
     damaged = error.artifact if isinstance(error, DamagedArtifact) else ""
     more = isinstance(error, MemoryShareError)
     return {
@@ -161,14 +162,14 @@ def told(error: UserError) -> dict[str, Any]:
 
 
 def give_back() -> None:
-    """Return freed memory to the system, so that one task's leavings do not count against the next one's budget."""
+    """Return freed memory to the system, so that one task's leftovers do not count against the next one's budget."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)
 
 
 def resident_bytes() -> int:
-    """The resident set of this process now, in bytes."""
+    """The current resident set of this process, in bytes."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
@@ -177,7 +178,7 @@ def resident_bytes() -> int:
 def peak_bytes() -> int:
     """The largest resident set of this process so far, in bytes.
 
-    From the kernel's VmHWM where there is one: ru_maxrss can hold the parent's peak from before exec.
+    Read from the kernel's VmHWM where available: ru_maxrss can include the parent's peak from before exec.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -187,26 +188,26 @@ def peak_bytes() -> int:
 
 
 def die_with(parent: int) -> None:
-    """Have this process killed when the one that started it ends, where the system can do that."""
+    """Have this process killed when its parent ends, where the system supports that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before
+        if os.getppid() != parent:  # it had already ended
             os._exit(0)
 
 
 def take_over(
     run: Path, graph: str, parent: int, requests: int, answers: int, log: int, steps: dict[str, Step] | None = None
 ) -> NoReturn:
-    """Make this process a worker; it ends here.
+    """Turn this process into a worker; never returns.
 
     Args:
         run: the run folder.
         graph: ``module:function`` that rebuilds the graph.
-        parent: the process that has started this one, with which it ends.
-        requests: the descriptor of the pipe that requests come by.
-        answers: that of the pipe that answers go by.
-        log: that of the file for whatever is printed: what a library prints must not mix with the answers.
-        steps: the graph's, if they are known already.
+        parent: the parent process, with which it ends.
+        requests: the descriptor of the pipe for requests.
+        answers: the descriptor of the pipe for answers.
+        log: the descriptor of the file for printed output: what a library prints must not mix with the answers.
+        steps: the graph's steps, if already known.
     """
     die_with(parent)
     channel = os.fdopen(os.dup(answers), "wb", buffering=0)
@@ -217,7 +218,7 @@ def take_over(
         os.close(descriptor)
     import pyarrow as pa
 
-    pa.set_cpu_count(1)  # the cores belong to the workers, and one thread keeps memory predictable
+    pa.set_cpu_count(1)  # the cores belong to the workers, and single threads keep memory predictable
     pa.set_io_thread_count(1)
     try:
         steps = load_graph(graph, run) if steps is None else steps

@@ -1,4 +1,4 @@
-"""Who does the tasks. An executor takes requests; storage is the only state it shares with workers."""
+"""Executors run tasks. Storage is the only state that an executor shares with its workers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Request:
-    """One task to be done: names and numbers only.
+    """One task to run: names and numbers only.
 
     Attributes:
         artifact: the step's name.
         phase: the phase's name.
         task: the task's number.
-        least: the least bytes of memory it needs.
-        most: bytes beyond which more memory is of no use to it; None if it uses whatever it gets.
-        exclusive: it uses all cores itself, so nothing may run beside it.
+        least: the bytes of memory it needs at least.
+        most: the bytes of memory it can use at most; None if it uses whatever it gets.
+        exclusive: it uses all cores itself, so nothing may run at the same time.
     """
 
     artifact: str
@@ -28,26 +28,26 @@ class Request:
 
 
 class Executor(Protocol):
-    """Does tasks, each at least once, in about the order in which they were submitted."""
+    """Runs tasks, each at least once, roughly in the order in which they were submitted."""
 
     def submit(self, requests: list[Request]) -> None:
-        """Take the tasks of a phase."""
+        """Submit the tasks of a phase."""
 
     def wait(self) -> Request:
         """Wait until any task is done.
 
         Raises:
-            UserError: a task met something that a user can mend.
-            TaskFailed: a defect.
+            UserError: a task failed for a reason that the user can fix.
+            TaskFailed: a task failed because of a bug.
         """
 
     @property
     def idle(self) -> bool:
-        """Whether a worker has nothing to do, so that the tasks of another artifact are welcome."""
+        """Whether a worker has nothing to do, so that tasks of another artifact are welcome."""
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Stop the workers."""
 
 
 class TaskFailed(RuntimeError):  # noqa: N818 - it tells a state, as in concurrent.futures
-    """A task raised something unexpected; the traceback is in the log."""
+    """A task raised an unexpected error; the traceback is in the log."""

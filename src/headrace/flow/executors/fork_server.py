@@ -1,12 +1,13 @@
 """A process that has imported everything and built the graph, from which workers are forked: they share its memory and
 start at once.
 
-Libraries and our modules take some 160 MB and most of a second in each process that imports them for itself. A forked
-worker shares those pages until it writes to them. The server is a single thread that does nothing but fork and wait,
-so no lock can be held when it forks. Only Linux has it: on macOS the system's own libraries do not survive a fork.
+Libraries and our modules take about 160 MB and most of a second in every process that imports them itself. A forked
+worker shares those pages until it writes to them. The server is a single thread that does nothing but fork and wait, so
+no lock can be held when it forks. It runs on Linux only: on macOS the system's libraries do not survive a fork.
 
-The coordinator sends one packet for each wish, JSON, and gets one in return: ``{"start": environment}`` with the
-descriptors of the worker's requests, answers and log, for ``{"pid": ...}``; ``{"wait": pid}`` for ``{"code": ...}``.
+For each request the coordinator sends one packet of JSON and gets one in return: ``{"start": environment}``, with the
+descriptors of the worker's requests, answers and log, returns ``{"pid": ...}``; ``{"wait": pid}`` returns ``{"code":
+...}``.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ import orjson
 from headrace.flow import worker
 from headrace.flow.step import Step
 
-PACKET = 1 << 16  # the names of a worker's environment are far below it
-# From so many workers on their kernels are loaded once, before they are forked, instead of by each as it needs them:
-# all of them take 2 s and 120 MB (the 219 compiled forms that the steps use).
+PACKET = 1 << 16  # the names in a worker's environment are far smaller
+# From this many workers on, kernels are loaded once, before forking, rather than by each worker as needed: all of them
+# take 2 s and 120 MB (the 219 compiled versions that the steps use).
 MANY = 8
 
 
 class Forked:
-    """A worker that the server forked, with what :class:`subprocess.Popen` has of it.
+    """A forked worker, with the part of :class:`subprocess.Popen`'s interface that the executor uses.
 
     Attributes:
         pid: its process id.
@@ -46,12 +47,12 @@ class Forked:
         self._server, self.pid, self.stdin, self.stdout = server, pid, stdin, stdout
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Its exit code once it has ended, negative for a signal."""
+        """Wait until it ends; its exit code, negative for a signal."""
         return self._server.wait(self.pid)
 
 
@@ -61,12 +62,12 @@ class ForkServer:
     Args:
         run: the run folder.
         graph: ``module:function`` that rebuilds the graph from the run folder.
-        environment: of the server, and so of every worker.
-        log: the file of what the server itself prints.
-        workers: how many will be asked for.
+        environment: the environment of the server, and so of every worker.
+        log: the file for the server's own output.
+        workers: how many workers will be started.
 
     Attributes:
-        gone: the server has died or was closed, and with it all of its workers.
+        gone: the server has died or was closed, and all of its workers with it.
     """
 
     def __init__(self, run: Path, graph: str, environment: dict[str, str], log: Path, workers: int) -> None:
@@ -88,8 +89,8 @@ class ForkServer:
         """Fork a worker.
 
         Args:
-            environment: what it has besides the server's.
-            log: the descriptor of the file that it prints to.
+            environment: variables to set in addition to the server's.
+            log: the descriptor of the file for its output.
 
         Returns:
             The worker, or None if the server is gone.
@@ -106,12 +107,12 @@ class ForkServer:
         return Forked(self, reply["pid"], os.fdopen(stdin, "wb", 0), os.fdopen(stdout, "rb", 0))
 
     def wait(self, pid: int) -> int:
-        """The exit code of a worker that has ended or is ending; that of the server's death if it is gone too."""
+        """The exit code of a worker that has ended or is ending; the server's own if the server is gone too."""
         reply = self._ask({"wait": pid}, [])
         return -signal.SIGKILL if reply is None else int(reply["code"])
 
     def close(self) -> None:
-        """End the server, and with it every worker that is left."""
+        """Stop the server and all remaining workers."""
         if self.gone:
             return
         self.gone = True
@@ -164,14 +165,14 @@ def main() -> None:
     """``python -m headrace.flow.executors.fork_server RUN MODULE:FUNCTION COORDINATOR SOCKET [kernels]``."""
     run, graph, coordinator, descriptor, *kernels = sys.argv[1:]
     worker.die_with(int(coordinator))
-    gc.disable()  # imports make no garbage, and looking for it is a sixth of their time
+    gc.disable()  # imports create no garbage, and looking for it takes a sixth of their time
     module = importlib.import_module(graph.partition(":")[0])
     if preload := getattr(module, "preload", None):
         preload()
     steps = None
-    with suppress(Exception):  # a worker tries again, and says what is wrong
+    with suppress(Exception):  # a worker tries again, and reports what is wrong
         steps = worker.load_graph(graph, Path(run))
-    worker.resident_bytes()  # which imports what it asks
+    worker.resident_bytes()  # this imports what it needs
     if kernels:
         from headrace.flow.kernels import load_compiled
 

@@ -1,4 +1,4 @@
-"""Tasks one after another in this process, for a debugger: ``headrace run --workers 0``."""
+"""Run tasks one after another in this process, for a debugger: ``headrace run --workers 0``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from headrace.flow.task import TaskContext
 
 
 class InlineExecutor:
-    """Does each task when it is waited for; an exception keeps its traceback, and a crash ends the run.
+    """Runs each task when it is waited for; an exception keeps its traceback, and a crash ends the run.
 
     Args:
         run: the run folder.
-        targets: the steps whose tasks may come; their inputs are added.
-        memory: bytes for the data of a task.
-        careful: whether tasks handle one document at a time, as after a worker's death.
+        targets: the steps whose tasks may be submitted; their inputs are added.
+        memory: bytes of data that a task may hold.
+        careful: whether tasks process one document at a time, as after a worker's death.
     """
 
     def __init__(self, run: Path, targets: list[Step], memory: int, careful: bool = False) -> None:
@@ -26,24 +26,24 @@ class InlineExecutor:
         self._waiting: deque[Request] = deque()
 
     def submit(self, requests: list[Request]) -> None:
-        """Take the tasks of a phase."""
+        """Submit the tasks of a phase."""
         self._waiting += requests
 
     def wait(self) -> Request:
-        """Do the next task."""
+        """Run the next task."""
         request = self._waiting.popleft()
         self.execute(request)
         return request
 
     def execute(self, request: Request) -> None:
-        """Do a task."""
+        """Run a task."""
         step, memory = self._steps[request.artifact], max(self._memory, request.least)
         execute(step, TaskContext(self._run, step, request.phase, request.task, memory, careful=self._careful))
 
     @property
     def idle(self) -> bool:
-        """Whether no task waits."""
+        """Whether no task is waiting."""
         return not self._waiting
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""

@@ -1,12 +1,12 @@
 """Worker processes on this machine, watched through their pipes.
 
-A dead worker is seen at once, because its pipe ends: nothing is decided by a time-out. Its task is tried once more,
-in a new worker and one document at a time; if that dies too, the run stops and names the document.
+A dead worker is noticed at once, because its pipe closes: nothing depends on a timeout. Its task is retried once, in a
+new worker and one document at a time; if that dies too, the run stops and names the document.
 
-Memory is handed out with the tasks: each gets an equal share of the budget, or the share of its phase if that has fewer
-tasks than there are workers, or the least that it needs; the sum of what runs never exceeds the budget, unless a single
-task needs more than all of it. Tasks begin in the order in which they came: one that must wait for memory, or for the
-others to end because it is exclusive, holds up those behind it, so that none waits for ever.
+Memory is assigned with the tasks. Each gets an equal share of the budget, a larger share if its phase has fewer tasks
+than there are workers, or the least it needs; running tasks never exceed the budget together, unless a single task
+needs more than all of it. Tasks start in the order they were submitted: one that must wait for memory, or for others to
+end because it is exclusive, holds up those behind it, so none starves.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from headrace.flow.events import EventLog
 from headrace.flow.executors import Request, TaskFailed
 from headrace.flow.executors.fork_server import Forked, ForkServer
 
-# Fixed thresholds make glibc give large blocks back at once instead of learning to keep them, and Arrow's own pools
-# keep more still: reading and writing documents peaked 101 MB above the base with them, 49 MB with the system's. Blocks
-# below 16 MB are used again, as new pages cost more than what is done with them: with a threshold of 1 MB documents
-# took a fifth longer and all steps to the sequences a tenth (200 MB of the corpus), for 14 to 48 MB less a worker.
+# With fixed thresholds, glibc returns large blocks at once instead of learning to keep them. Arrow's own pools keep
+# even more: reading and writing documents peaked 101 MB above the base with them, 49 MB with the system allocator.
+# Blocks below 16 MB are reused, because new pages cost more than the work done in them: with a threshold of 1 MB,
+# documents took a fifth longer and all steps up to the sequences a tenth (200 MB of the corpus), for 14 to 48 MB less
+# per worker.
 _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "16777216",
     "MALLOC_TRIM_THRESHOLD_": "33554432",
     "MALLOC_ARENA_MAX": "2",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow starts it unused; the server that forks has one thread
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # unused; forking needs a single thread
 }
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 FORKS = sys.platform == "linux"
@@ -66,7 +67,7 @@ class _Worker:
             "threads": self.threads,
             "careful": careful,
         }
-        with contextlib.suppress(BrokenPipeError):  # it died before the request came: its other pipe says so
+        with contextlib.suppress(BrokenPipeError):  # it died before the request arrived: its other pipe will say so
             self.stdin.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
             self.stdin.flush()
 
@@ -78,8 +79,8 @@ class LocalExecutor:
         run: the run folder.
         graph: ``module:function`` that rebuilds the graph from the run folder.
         workers: how many processes at most.
-        memory: bytes for data in all of them together.
-        log: hears of everything.
+        memory: bytes of data that all of them may hold together.
+        log: receives all events.
     """
 
     def __init__(self, run: Path, graph: str, workers: int, memory: int, log: EventLog) -> None:
@@ -94,10 +95,10 @@ class LocalExecutor:
         self._selector = selectors.DefaultSelector()
         self._server: ForkServer | None = None
 
-    # What the coordinator asks for.
+    # The executor's interface.
 
     def submit(self, requests: list[Request]) -> None:
-        """Take the tasks of a phase."""
+        """Submit the tasks of a phase."""
         share = self.memory // max(1, min(self.workers, len(requests)))
         self._waiting += [(request, min(share, request.most or share)) for request in requests]
         self._hand_out()
@@ -106,8 +107,8 @@ class LocalExecutor:
         """Wait until any task is done.
 
         Raises:
-            UserError: a task met something the user can mend, or killed its worker twice.
-            TaskFailed: a task raised something unexpected. In both cases the tasks at work have ended.
+            UserError: a task failed for a reason that the user can fix, or killed its worker twice.
+            TaskFailed: a task raised an unexpected error. In both cases the other running tasks have ended.
         """
         while not self._done and (self._error is None or self._running):
             for key, _ in self._selector.select():
@@ -118,18 +119,18 @@ class LocalExecutor:
 
     @property
     def idle(self) -> bool:
-        """Whether a worker has nothing to do and no task waits."""
+        """Whether a worker has nothing to do and no task is waiting."""
         return not self._waiting and len(self._running) < self.workers and not self._exclusive
 
     def close(self) -> None:
-        """End all workers: they leave at once, and whatever they were doing is done again next time."""
+        """Kill all workers; whatever they were doing is done again next time."""
         for worker in list(self._pool):
             worker.process.kill()
             self._discard(worker)
         if self._server is not None:
             self._server.close()
 
-    # Handing out.
+    # Assigning tasks.
 
     @property
     def _running(self) -> list[_Worker]:
@@ -152,11 +153,11 @@ class LocalExecutor:
                 return
             self._waiting.popleft()
             threads, again = self.workers if request.exclusive else 1, request in self._deaths
-            worker = self._start(threads) if again else self._worker(threads)  # an idle one may be dying of the same
+            worker = self._start(threads) if again else self._worker(threads)  # an idle one may be dying too
             worker.ask(request, min(max(wanted, request.least), free), careful=again)
 
     def _worker(self, threads: int) -> _Worker:
-        """A worker with nothing to do. Those for one core and those for all of them are not kept beside each other."""
+        """An idle worker. Single-core and all-core workers do not coexist."""
         for worker in [worker for worker in self._pool if worker.request is None]:
             if worker.threads == threads:
                 return worker
@@ -182,7 +183,7 @@ class LocalExecutor:
 
     def _forked(self, cores: dict[str, str], log: int) -> Forked:
         path = self.run / "logs" / f"fork-server-{os.getpid()}.log"
-        for _ in range(2):  # a server that was killed since it started the last worker is replaced
+        for _ in range(2):  # replace a server that was killed after it started the last worker
             if self._server is None or self._server.gone:
                 environment = {**os.environ, **_ALLOCATOR, **dict.fromkeys(_THREADS, "1")}
                 self._server = ForkServer(self.run, self.graph, environment, path, self.workers)
@@ -197,11 +198,11 @@ class LocalExecutor:
             stdout=subprocess.PIPE,
             stderr=log,
             env={**os.environ, **_ALLOCATOR, **cores},
-            process_group=0,  # Ctrl-C goes to the coordinator, which ends the workers in order
+            process_group=0,  # Ctrl-C goes to the coordinator, which stops the workers in order
         )
 
     def _discard(self, worker: _Worker) -> int:
-        """Forget a dead worker; its exit code, negative for a signal."""
+        """Forget a dead worker; returns its exit code, negative for a signal."""
         self._pool.remove(worker)
         code = worker.process.wait()
         for pipe in (worker.stdin, worker.stdout):
@@ -211,7 +212,7 @@ class LocalExecutor:
             worker.log.unlink()
         return code
 
-    # Listening.
+    # Receiving messages.
 
     def _hear(self, worker: _Worker) -> None:
         data = os.read(worker.stdout.fileno(), 1 << 16)
@@ -255,7 +256,7 @@ class LocalExecutor:
         self._error = self._error or error
 
     def _bury(self, worker: _Worker) -> None:
-        """A worker's pipe has ended: it is dead, whatever the reason."""
+        """A worker's pipe has closed: it is dead, whatever the reason."""
         self._selector.unregister(worker.stdout)
         request, memory, at = worker.request, worker.memory, self._last_words(worker)
         code = self._discard(worker)
@@ -278,7 +279,7 @@ class LocalExecutor:
             )
 
     def _last_words(self, worker: _Worker) -> str:
-        """Which document the worker was handling."""
+        """The document that the worker was processing."""
         if worker.request is None:
             return ""
         folder = self.run / "artifacts" / f"{worker.request.artifact}.partial" / "at"
