@@ -1,1 +1,1 @@
-"""Functions of the user's own: which code they are, how they are loaded from a run's copy of it, and how called."""
+"""User-defined functions: identifying their code, loading it from a run's copy, and calling it safely."""

@@ -1,4 +1,4 @@
-"""Call a function of the user's own, whatever it does."""
+"""Call a user-defined function, whatever it may do."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# A result must not depend on how much memory there is, and a file that has changed is no fault of its reader.
+# A result must not depend on how much memory there is, and a file that changed is not its reader's fault.
 _NOT_ITS_OWN = (KeyboardInterrupt, MemoryError, UserError)
 
 
 class Function:
-    """A function of the user's own, loaded, with its parameters.
+    """A user-defined function, loaded, with its parameters.
 
     Args:
-        target: the function, or a class whose instances are called; one is made here, with the parameters.
-        label: how it is named to a person, such as ``measures.py:fertility``.
-        parameters: what it is called with besides the document.
-        stop: whether what it raises ends the run, instead of its document's part in it.
+        target: the function, or a class, which is instantiated here with the parameters.
+        label: its name in messages, such as ``measures.py:fertility``.
+        parameters: keyword arguments in addition to the document.
+        stop: whether an exception it raises stops the run, rather than affecting only its document.
 
     Attributes:
-        batches: whether it is called with batches.
+        batches: whether it takes batches.
 
     Raises:
-        UserError: it cannot be called so, or its instance cannot be made.
+        UserError: it does not take these arguments, or the class cannot be instantiated.
     """
 
     def __init__(self, target: Callable[..., Any], label: str, parameters: dict[str, Any], stop: bool) -> None:
@@ -62,11 +62,11 @@ class Function:
                 self.label,
                 "A function takes the document (or batch, or stream) and the arguments under `with`.",
             ) from None
-        except ValueError:  # it does not say what it takes
+        except ValueError:  # its signature is not known
             pass
 
     def __call__(self, argument: Any) -> Any:
-        """What the function gives.
+        """Call the function and return its result.
 
         Raises:
             Failed: it raised, or asked to exit.
@@ -79,10 +79,10 @@ class Function:
             raise failure(self.label, error) from error
 
     def each(self, argument: Any) -> Iterator[Any]:
-        """What the function yields.
+        """Call the function and yield what it yields.
 
         Raises:
-            Failed: it raised, asked to exit, or is no generator.
+            Failed: it raised, asked to exit, or is not a generator.
         """
         made = self(argument)
         if isinstance(made, str | bytes | dict) or not hasattr(made, "__iter__"):
@@ -100,11 +100,11 @@ class Function:
             yield item
 
     def wrong(self, what: str) -> Failed:
-        """The failure of giving something else than it must."""
+        """The failure of returning something it must not."""
         return Failed(f"{self.label} {what}")
 
     def out_of_memory(self, document: str) -> UserError:
-        """What stops the run where a call finds no memory: whether it does depends on the machine."""
+        """The error that stops the run if a call runs out of memory, since that depends on the machine."""
         return UserError(
             f"{self.label} ran out of memory.",
             f"document {document}",
@@ -112,10 +112,10 @@ class Function:
         )
 
     def failed(self, error: Failed, document: str) -> str:
-        """The words that go to quarantine with a document.
+        """The text that goes to quarantine with a document.
 
         Raises:
-            UserError: the recipe asks to stop.
+            UserError: the recipe asks to stop on errors.
         """
         if self._stop:
             lines = "".join(f"\n  {line}" for line in error.trace)
@@ -134,19 +134,19 @@ Note = Callable[[str], None]
 def results(
     function: Function, batch: pa.RecordBatch, read: Callable[[Any], Any], note: Note | None = None
 ) -> list[Any | Failed]:
-    """What a function gives for each document of a batch, or how it failed on it.
+    """Call a function on each document of a batch: its results, or how it failed.
 
-    Where a call with a whole batch fails, its halves are tried, down to the document that it fails on. One for which
-    there is no memory stops the run.
+    If a call with a whole batch fails, its halves are tried, down to the document that fails. Running out of memory on
+    a single document stops the run.
 
     Args:
         function: the function.
         batch: documents with :data:`headrace.functions.document.COLUMNS`.
-        read: makes a value of a result; raises TypeError or ValueError if it is none.
-        note: is told each document, or of a batch the first.
+        read: converts a result to a value; raises TypeError or ValueError if it cannot.
+        note: called with each document or, for a batch, its first.
 
     Raises:
-        UserError: there was no memory for a document.
+        UserError: a document took more memory than there is.
     """
     if not function.batches:
         made: list[Any] = []
@@ -197,14 +197,14 @@ def _several(function: Function, batch: pa.RecordBatch) -> Iterator[Any]:
 
 
 def value_of(value: Any, kind: str) -> bool | int | float | str | None:
-    """A result as a value of a column.
+    """Convert a result to a value of a column.
 
     Args:
-        value: what a function gave; NumPy's and Arrow's scalars count as Python's.
-        kind: ``bool``, ``int``, ``float`` (which takes whole numbers too) or ``str``.
+        value: what a function returned; NumPy and Arrow scalars count as Python's.
+        kind: ``bool``, ``int``, ``float`` (which also takes integers) or ``str``.
 
     Raises:
-        TypeError: it is of another type.
+        TypeError: it has another type.
         ValueError: the column cannot hold it.
     """
     for unpack in ("as_py", "item"):

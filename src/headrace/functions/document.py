@@ -1,4 +1,4 @@
-"""A document as functions of the user's own see it."""
+"""A document as user-defined functions see it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Document:
     """One document: the columns of the Documents artifact.
 
     Attributes:
-        text: its text, normalised.
+        text: its normalized text.
         source: the source's name.
-        origin_file, origin_row: where it was read, the row from 0.
-        license, repo, path, language: as far as they are known.
+        origin_file, origin_row: where it was read; rows count from 0.
+        license, repo, path, language: None if unknown.
         meta: the other fields of its record, as JSON values.
     """
 
@@ -37,7 +37,7 @@ class Document:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Document:
-        """The document with other values, such as ``document.replace(text=..., language="python")``."""
+        """A copy with some values changed, such as ``document.replace(text=..., language="python")``."""
         return dataclasses.replace(self, **changes)
 
 
@@ -45,14 +45,14 @@ COLUMNS = tuple(f.name for f in dataclasses.fields(Document))
 
 
 def documents_of(batch: pa.RecordBatch) -> Iterator[Document]:
-    """The documents of a batch that has :data:`COLUMNS`, in order."""
+    """The documents of a batch with the columns :data:`COLUMNS`, in order."""
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
     columns[-1] = [_parsed(meta) if meta else {} for meta in columns[-1]]
     return map(Document, *columns)
 
 
 def _parsed(meta: str) -> Any:
-    """JSON as Python's own parser reads it, where numbers or nesting are beyond what the fast one takes."""
+    """Parse JSON with Python's parser if its numbers or nesting are beyond the fast one."""
     try:
         return orjson.loads(meta)
     except orjson.JSONDecodeError:
@@ -60,10 +60,10 @@ def _parsed(meta: str) -> Any:
 
 
 def place_in(batch: pa.RecordBatch, row: int) -> str:
-    """How a document of a batch is named."""
+    """The name of a document of a batch in messages."""
     return place(*(batch.column(name)[row].as_py() for name in ("source", "origin_file", "origin_row")))
 
 
 def place(source: str, file: str, row: int) -> str:
-    """How a document is named to a person, and to ``headrace why``."""
+    """A document's name in messages and for ``headrace why``."""
     return f"{source}:{file}:{row}"

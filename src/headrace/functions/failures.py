@@ -1,4 +1,4 @@
-"""What went wrong in a function of the user's own, in its own lines."""
+"""Describe what went wrong in a user-defined function, with its own lines of code."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-MESSAGE = 300  # characters of an exception's message that are kept
-FRAMES = 4  # lines of the traceback that are shown, the innermost
+MESSAGE = 300  # characters kept of an exception's message
+FRAMES = 4  # innermost traceback lines shown
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 _HOUSE = (str(Path(__file__).parent.parent), "<frozen")
 _LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
 class Failed(Exception):  # noqa: N818 - it says what another's function did
-    """A function of the user's own raised, or gave something else than it must. Its text is one line.
+    """A user-defined function raised, or returned something it must not. The message is one line.
 
     Attributes:
-        trace: lines of the user's code that led there, outermost first.
+        trace: the lines of the user's code that led there, outermost first.
     """
 
     def __init__(self, what: str, trace: tuple[str, ...] = ()) -> None:
@@ -27,9 +27,9 @@ class Failed(Exception):  # noqa: N818 - it says what another's function did
 
 
 def failure(label: str, error: BaseException) -> Failed:
-    """An exception of the function called ``label`` as one line, with the lines that led to it.
+    """Describe an exception of the function called ``label`` in one line, with the lines that led to it.
 
-    The line is kept with documents, so it names files without their folders and no addresses in memory.
+    The line is stored with documents, so it gives file names without folders and no memory addresses.
     """
     try:
         message = " ".join(str(error).split())
@@ -42,13 +42,13 @@ def failure(label: str, error: BaseException) -> Failed:
 
 
 def _short(line: str) -> str:
-    """A line of a traceback whose file has lost its folders."""
+    """A traceback line with its file's folders removed."""
     file, comma, rest = line.partition(", line ")
     return f"{file.rpartition('/')[2]}{comma}{rest}"
 
 
 def last_line(error: BaseException) -> str:
-    """The innermost line of the user's own code that an exception came through, or nothing."""
+    """The innermost line of the user's own code that an exception passed through, or ''."""
     trace = _trace(error)
     return trace[-1] if trace else ""
 

@@ -1,7 +1,7 @@
 """Load functions from code: a run's copy of the user's files, text in the recipe, or an installed package.
 
-A file is run under a name of its own, with the bytes of the copy and the path of the original, so that what is beside
-it on disk is found and tracebacks name the user's file. Its helpers are modules by their plain names.
+A file runs under a module name of its own, with the bytes of the copy and the path of the original, so that it finds
+the files next to it and tracebacks name the user's file. Its helper modules are imported by their plain names.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from headrace.functions.modules import Files, digest_of, module_name
 
 
 def load_file(file: Path, name: str, files: Files) -> Callable[..., Any]:
-    """A function of a file.
+    """Load a function from a file.
 
     Args:
-        file: where the original is.
+        file: the original's path.
         name: the function's name.
-        files: the file's and its helpers' contents, from :func:`headrace.functions.modules.read_modules`.
+        files: contents of the file and its helpers, from :func:`headrace.functions.modules.read_modules`.
 
     Raises:
         UserError: the file cannot be run, or has no such function.
@@ -40,7 +40,7 @@ def load_file(file: Path, name: str, files: Files) -> Callable[..., Any]:
 
 
 def load_text(text: str, name: str) -> Callable[..., Any]:
-    """A function of a text.
+    """Load a function from source text.
 
     Raises:
         UserError: the text cannot be run, or has no such function.
@@ -51,7 +51,7 @@ def load_text(text: str, name: str) -> Callable[..., Any]:
 
 
 def load_package(entry: EntryPoint) -> Callable[..., Any]:
-    """A function of an installed package.
+    """Load a function from an installed package.
 
     Raises:
         UserError: it cannot be imported.
@@ -109,7 +109,7 @@ class _Loader(importlib.abc.InspectLoader):
         return importlib.util.decode_source(self.data)
 
     def get_code(self, fullname: str) -> CodeType:
-        # Tracebacks show lines of what runs, also when the file has changed since.
+        # Tracebacks then show the lines that ran, even if the file has changed since.
         lines = self.get_source(fullname).splitlines(keepends=True)
         linecache.cache[self.path] = (len(self.data), None, lines, self.path)
         code: CodeType = compile(self.data, self.path, "exec", dont_inherit=True)
@@ -120,16 +120,16 @@ class _Loader(importlib.abc.InspectLoader):
 
 
 class _Local(importlib.abc.MetaPathFinder):
-    """Finds the helpers of the user's files, before anything that is installed under the same name."""
+    """Finds the helpers of the user's files before any installed module of the same name."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Loader] = {}
 
     def offer(self, folder: Path, relative: str, data: bytes) -> None:
-        """Make a helper importable.
+        """Make a helper module importable.
 
         Raises:
-            UserError: its name is that of another helper, or of a module that is in use.
+            UserError: another helper, or a module already imported, has the same name.
         """
         name, path = module_name(relative), str(folder / relative)
         known = self._known.get(name)
@@ -141,7 +141,7 @@ class _Local(importlib.abc.MetaPathFinder):
             raise UserError(
                 f"Two helpers are imported as {name!r}: {known.path} and {path}.", path, "Rename one of them."
             )
-        if known is None or known.data != data:  # a process may run a recipe again after its code has changed
+        if known is None or known.data != data:  # a process may run a recipe again after the code has changed
             self._known[name] = _Loader(path, data, relative.endswith("__init__.py"))
             sys.modules.pop(name, None)
         for parent in _parents(name):

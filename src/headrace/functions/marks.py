@@ -1,4 +1,4 @@
-"""Decorators that say what a function of the user's own is called with."""
+"""Decorators that declare what a user-defined function takes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ _MARK = "__headrace_takes__"
 
 
 def per_document(function: Marked) -> Marked:
-    """Call the function with one :class:`headrace.Document` at a time. Functions without a decorator are called so."""
+    """Call the function with one :class:`headrace.Document` at a time, as for functions without a decorator."""
     setattr(function, _MARK, "document")
     return function
 
 
 def per_batch(function: Marked) -> Marked:
-    """Call the function with a batch of documents, a `pyarrow.RecordBatch`, for an array or list of as many results.
+    """Call the function with a batch of documents, a `pyarrow.RecordBatch`; it returns as many results, as an array or
+    list.
 
-    Where one batch ends and the next begins is not promised, so each result must depend on its own row only.
+    Batch boundaries are not guaranteed, so each result must depend on its own row only.
     """
     setattr(function, _MARK, "batch")
     return function
 
 
 def takes_batches(function: Callable[..., Any]) -> bool:
-    """Whether a function is to be called with batches."""
+    """Whether a function takes batches."""
     return getattr(function, _MARK, "document") == "batch"

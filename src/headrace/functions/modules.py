@@ -1,4 +1,4 @@
-"""The code of a function: its file, and what that imports from its own folder."""
+"""The code of a function: its file, and what that file imports from its own folder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from headrace.errors import UserError
 Files = dict[str, bytes]
 """The files of some code: name relative to their folder, with ``/`` -> contents. The function's own comes first."""
 
-MOST_BYTES = 16 << 20  # a folder of more is no helper of a filter, but something imported by mistake
+MOST_BYTES = 16 << 20  # a larger folder is no filter's helper, but was imported by mistake
 
 
 def read_modules(file: Path) -> Files:
-    """A file of Python and the modules beside it that it imports, they in turn too.
+    """Read a Python file and, recursively, the modules next to it that it imports.
 
-    An import of ``words`` takes ``words.py``, or every ``.py`` file of the folder ``words``, if they lie in the file's
-    folder. Names of the standard library are never taken from there. What is imported by a computed name is not seen.
+    An import of ``words`` includes ``words.py``, or every ``.py`` file of the folder ``words``, if they lie in the
+    file's folder. Standard library names are never taken from there. Imports by computed name are not seen.
 
     Raises:
-        UserError: a file cannot be read or is not Python, or they are larger than ``MOST_BYTES`` in all.
+        UserError: a file cannot be read or is not valid Python, or together they are larger than ``MOST_BYTES``.
     """
     folder = file.parent
     files: Files = {}
@@ -52,7 +52,7 @@ def parse(source: bytes, name: str) -> ast.Module:
     """The syntax tree of a file.
 
     Raises:
-        UserError: it is not Python.
+        UserError: it is not valid Python.
     """
     try:
         return ast.parse(source, name)
@@ -64,13 +64,13 @@ def parse(source: bytes, name: str) -> ast.Module:
 
 
 def digest_of(files: Files) -> str:
-    """The hash of code, by the files' relative names and contents: 32 hexadecimal digits."""
+    """The hash of code, from the files' relative names and contents: 32 hexadecimal digits."""
     listed = [[name, xxhash.xxh3_128_hexdigest(data)] for name, data in files.items()]
     return xxhash.xxh3_128_hexdigest(orjson.dumps(listed))
 
 
 def module_name(file: str) -> str:
-    """What a relative file is imported as: ``lib/words.py`` is ``lib.words``, ``lib/__init__.py`` is ``lib``."""
+    """The module name of a relative file: ``lib/words.py`` is ``lib.words``, ``lib/__init__.py`` is ``lib``."""
     parts = PurePosixPath(file).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -85,7 +85,7 @@ def _read(path: Path) -> bytes:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """The first names of what is imported."""
+    """The top-level names of all imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)

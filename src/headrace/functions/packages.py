@@ -1,4 +1,4 @@
-"""Functions that installed packages bring, by the entry points of their distributions."""
+"""Functions from installed packages, found through entry points."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from headrace.functions.signature import Signature, signatures, version
 
 
 def find(group: str, name: str) -> EntryPoint:
-    """The entry point of a name.
+    """Find an entry point.
 
     Raises:
-        UserError: no installed package has it, or several have.
+        UserError: no installed package has it, or several do.
     """
     found = {(entry.value, release(entry)): entry for entry in entry_points(group=group, name=name)}
     if not found:
@@ -37,14 +37,14 @@ def find(group: str, name: str) -> EntryPoint:
 
 
 def digest_of(entry: EntryPoint) -> str:
-    """The hash of what names the code: distribution and version, module and function, and the module's ``VERSION``."""
+    """The hash of what identifies the code: distribution, version, module, function, and the module's ``VERSION``."""
     tree = _tree(entry)
     told = [release(entry), entry.value, None if tree is None else version(tree)]
     return xxhash.xxh3_128_hexdigest(orjson.dumps(told))
 
 
 def signature_of(entry: EntryPoint) -> Signature | None:
-    """What the source of the function says, where there is one."""
+    """The function's signature according to its source, if there is one."""
     tree = _tree(entry)
     return None if tree is None else signatures(tree).get(entry.attr)
 

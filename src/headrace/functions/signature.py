@@ -1,4 +1,4 @@
-"""What the text of a function says about it: that it is there, and of what type its results are. Nothing is run."""
+"""What source text says about a function: that it exists, and the type of its results. Nothing is run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Signature:
     """A function or class at the top level of a file.
 
     Attributes:
-        returns: the type of its results in its annotation (of a class, that of ``__call__``), one of :data:`TYPES`;
-            None if it has none or another.
+        returns: the annotated type of its results (for a class, those of ``__call__``), one of :data:`TYPES`; None if
+            there is none or another.
     """
 
     returns: str | None
@@ -33,7 +33,7 @@ def signatures(tree: ast.Module) -> dict[str, Signature]:
 
 
 def version(tree: ast.Module) -> str | None:
-    """The plain value of ``VERSION = ...`` at the top level, as text."""
+    """The literal value of a top-level ``VERSION = ...``, as text."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "VERSION" for t in node.targets):
             return ast.unparse(node.value)
@@ -41,7 +41,7 @@ def version(tree: ast.Module) -> str | None:
 
 
 def _type(annotation: ast.expr | None) -> str | None:
-    """``float`` of ``float``, ``float | None``, ``Optional[float]`` and of any of them in quotes."""
+    """``float`` for ``float``, ``float | None``, ``Optional[float]``, or any of these in quotes."""
     if annotation is None:
         return None
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):

@@ -1,8 +1,8 @@
-"""A function object as a recipe can name it: by its file, or, from a notebook or script, by its text.
+"""Refer to a function object from a recipe: by its file or, if it comes from a notebook or script, by its source.
 
-A function of a script or notebook is written down with what it uses of that module: other functions and classes,
-imports, plain values and compiled expressions. So it is the same in a worker, and its identity covers all of it; the
-script itself is never run again.
+A function from a script or notebook is saved with what it uses from that module: other functions and classes, imports,
+plain values and compiled expressions. So it is the same in a worker, and its identity covers all of it; the script
+itself does not run again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _FILE = "Define it at the top level of a file and name it as `FILE:FUNCTION`."
 
 
 def reference(function: Any) -> dict[str, str]:
-    """The keys of a recipe that name a function or class: ``python``, and ``code`` if it has no file to be read from.
+    """The recipe keys that refer to a function or class: ``python``, and ``code`` if there is no file to read it from.
 
     Raises:
-        UserError: it has no text of its own, or uses a value that cannot be written down.
+        UserError: it has no source, or uses a value that cannot be saved.
     """
     name, home = getattr(function, "__name__", ""), getattr(function, "__module__", "") or ""
     code = _code(function)
@@ -46,14 +46,14 @@ def reference(function: Any) -> dict[str, str]:
 
 
 def _code(function: Any) -> Any:
-    """The code of a function, or of the first method of a class."""
+    """The code object of a function, or of a class's first method."""
     if isinstance(function, type):
         return next((code for part in vars(function).values() if (code := _code(part)) is not None), None)
     return getattr(function, "__code__", None)
 
 
 def _written(name: str, function: Any) -> str:
-    """A module that holds a function and what it uses, each before what needs it."""
+    """The source of a module with a function and what it uses, each before what needs it."""
     pieces: dict[str, str] = {}
     some = function if not isinstance(function, type) else next(p for p in vars(function).values() if _code(p))
     _write(name, function, some.__globals__, pieces)
@@ -62,7 +62,7 @@ def _written(name: str, function: Any) -> str:
 
 
 def _write(name: str, value: Any, known: dict[str, Any], pieces: dict[str, str]) -> None:
-    """Add the statement that gives a name its value, after those that it needs."""
+    """Add the statement that defines a name, after those it needs."""
     if name in pieces:
         return
     pieces[name] = ""  # so that two functions may call each other
@@ -102,7 +102,7 @@ def _statement(name: str, value: Any) -> str:
 
 
 def _is_own(module: str) -> bool:
-    """Whether a module lies in the working folder, where its changes would go unseen."""
+    """Whether a module lies in the working folder, where changes would go unnoticed."""
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)
     return (
@@ -111,9 +111,9 @@ def _is_own(module: str) -> bool:
 
 
 def _text(name: str, value: Any) -> str:
-    """The text of a function or class at the top level of a script or cell, with its decorators."""
+    """The source of a function or class at the top level of a script or cell, with its decorators."""
     methods = vars(value).values() if isinstance(value, type) else [value]
-    for code in filter(None, map(_code, methods)):  # those that a decorator makes have no text
+    for code in filter(None, map(_code, methods)):  # methods created by a decorator have no source
         lines = linecache.getlines(code.co_filename)
         for node in ast.parse("".join(lines)).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == getattr(value, "__name__", name):
@@ -128,7 +128,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _globals_of(text: str) -> list[str]:
-    """The names that a statement takes from its module, sorted."""
+    """The global names that a statement uses, sorted."""
 
     def visit(table: symtable.SymbolTable, top: bool) -> Iterator[str]:
         for symbol in table.get_symbols():

@@ -1,4 +1,5 @@
-"""What every section of a recipe shares: strictness, human counts and sizes, and errors that say how to mend."""
+"""What all sections of a recipe share: strictness, human-readable counts and sizes, and errors that say what to
+write."""
 
 from __future__ import annotations
 
@@ -17,18 +18,19 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    # A key -> the keys that give way to it where one recipe is laid over another: a section may hold one or the other.
+    # Key -> the keys it displaces when one recipe is laid over another, because a section may hold only one or the
+    # other.
     alternatives: ClassVar[dict[str, tuple[str, ...]]] = {}
-    # Keys that hold a section the schema does not show, because it is not whole.
+    # Keys whose section the schema does not show, because it is not complete.
     inner: ClassVar[dict[str, type[Section]]] = {}
 
     @classmethod
     def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-        """What of this section's settings stays when others are laid over it.
+        """This section's settings that remain when others are laid over it.
 
         Args:
             below: raw settings, such as a preset's.
-            above: what is stated above them; null states nothing and is left out.
+            above: the settings laid over them; null means not set, and is left out.
         """
         others = [cls.alternatives.get(key, ()) for key in above]
         return without(below, {key for keys in others if not set(keys) & set(above) for key in keys})
@@ -40,19 +42,19 @@ def without(settings: dict[str, Any], keys: Container[str]) -> dict[str, Any]:
 
 
 def wrong(what: str, mend: str = "", place: str = "") -> PydanticCustomError:
-    """A validation error with its remedy.
+    """A validation error that says what to write.
 
     Args:
         what: what is wrong, in one sentence.
         mend: what to write instead.
-        place: dotted key below the section that raises it, when the error is about a part of that section.
+        place: dotted key below the section that raises it, if the error is about part of that section.
     """
-    # A template holding only a field keeps braces in the sentence from being read as fields.
+    # A template with only a field, so that braces in the sentence are not read as fields.
     return PydanticCustomError("recipe", "{what}", {"what": what, "mend": mend, "place": place})
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """``Did you mean 'x'?`` for the nearest known word, or nothing."""
+    """``Did you mean 'x'?`` for the closest known word, or ''."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"Did you mean {near[0]!r}?" if near else ""
 
@@ -82,12 +84,13 @@ def _parse(value: Any, units: dict[str, int], example: str) -> Any:
 
 
 def parse_count(value: Any) -> Any:
-    """Read ``3e9``, ``"3B"``, ``"500M"`` or ``1_000`` as a whole number; anything but text or a number is handed on."""
+    """Parse ``3e9``, ``"3B"``, ``"500M"`` or ``1_000`` as an integer; anything but text or a number is returned as
+    is."""
     return _parse(value, _COUNTS, "3e9, 3B or 500M")
 
 
 def parse_size(value: Any) -> Any:
-    """Read ``"8MB"`` (10^6 bytes), ``"8MiB"`` (2^20) or a plain number as bytes; anything else is handed on."""
+    """Parse ``"8MB"`` (10^6 bytes), ``"8MiB"`` (2^20) or a number as bytes; anything else is returned as is."""
     return _parse(value, _SIZES, "8MB, 500kB or 4GiB")
 
 
@@ -97,11 +100,11 @@ Count = Annotated[int, BeforeValidator(parse_count)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 """A number of bytes."""
 
-# Names become parts of file names and of dotted keys, so they are plain and hold no dot.
+# Names become parts of file names and dotted keys, so they are plain and contain no dot.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 """A name: letters, digits, ``_`` and ``-``, at most 64 of them."""
 
 
 def listed(value: Any) -> Any:
-    """Let a single item stand for a list of one."""
+    """Wrap a single item in a list."""
     return [value] if isinstance(value, str | dict) else value

@@ -1,4 +1,4 @@
-"""YAML read within bounds: a few lines may stand for billions of nodes, or nest deeper than Python can follow."""
+"""Parse YAML within limits: a few lines can stand for billions of nodes, or nest deeper than Python can follow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 
 from headrace.errors import UserError
 
-# A recipe of 5,000 sources, each of ten lines, has 110 thousand nodes in 1.1 MB and is read in four seconds.
+# A recipe of 5,000 sources with ten lines each has 110 thousand nodes in 1.1 MB and is parsed in four seconds.
 MOST_NODES = 200_000
 MOST_BYTES = 2_000_000
 DEEPEST = 64
@@ -18,11 +18,11 @@ def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of a YAML text, which know their lines, and its value.
 
     Args:
-        text: of one document.
+        text: one YAML document.
         where: its name, for errors.
 
     Raises:
-        UserError: it is no YAML, or goes beyond the bounds with its aliases followed.
+        UserError: it is not valid YAML, or exceeds the limits once aliases are expanded.
     """
     try:
         loader = _Loader(text)
@@ -38,7 +38,7 @@ def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
     except yaml.reader.ReaderError as error:
         what = f"This is not valid YAML: it contains the character U+{int(error.character):04X}."
         raise UserError(what, f"{where}, character {error.position}", "Save it as plain UTF-8 text.") from None
-    except (ValueError, OverflowError) as error:  # what looks like a number or a date, and is none
+    except (ValueError, OverflowError) as error:  # looks like a number or date, but is not one
         raise UserError(f"This is not valid YAML: {error}.", where, "Quote the value.") from None
 
 
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As PyYAML does, no deeper than ``DEEPEST``."""
+        """As in PyYAML, but no deeper than ``DEEPEST``."""
         self.depth += 1
         if self.depth > DEEPEST:
             problem = f"sections nest deeper than {DEEPEST}"
@@ -64,7 +64,7 @@ class _Size:
         self._known: dict[int, int | None] = {}
 
     def of(self, node: yaml.Node, depth: int) -> int:
-        """Nodes of the tree below and with this one."""
+        """The number of nodes in a tree, including its root."""
         if id(node) in self._known:
             known = self._known[id(node)]
             if known is None:

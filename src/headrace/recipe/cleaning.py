@@ -1,4 +1,4 @@
-"""The recipe's second part: what is removed before tokenising, and which split a document is in."""
+"""The recipe's second part: what to remove before tokenizing, and which split a document belongs to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ShortFilter(Section):
     )
 
     def of(self, source: str) -> tuple[int, bool]:
-        """The fewest characters and whether spaces count, for one source."""
+        """The minimum characters for a source, and whether spaces count."""
         override = self.sources.get(source, ShortOverride())
         least = self.min_characters if override.min_characters is None else override.min_characters
         spaces = self.count_spaces if override.count_spaces is None else override.count_spaces
@@ -114,7 +114,7 @@ class Filters(Section):
 class Near(Section):
     """Near-duplicates by MinHash and banded locality-sensitive hashing (Broder 1997; Leskovec et al., ch. 3)."""
 
-    # Bands are made for a threshold and a size of signature.
+    # Bands are chosen for a threshold and a signature size.
     alternatives: ClassVar = {"threshold": ("bands", "rows"), "values": ("bands", "rows")}
 
     unit: Literal["characters", "words"] = Field(default="characters", description="Unit of a shingle.")
@@ -263,11 +263,11 @@ class Withdrawn(Section):
         return bool(self.ids or self.repos or self.licenses)
 
     def in_order(self) -> Withdrawn:
-        """The same, sorted and each once."""
+        """The same entries, sorted and without repeats."""
         return self.and_also(Withdrawn())
 
     def and_also(self, other: Withdrawn) -> Withdrawn:
-        """What either withdraws, sorted."""
+        """Both lists combined, sorted."""
         return Withdrawn(
             ids=tuple(sorted({*self.ids, *other.ids})),
             repos=tuple(sorted({*self.repos, *other.repos})),

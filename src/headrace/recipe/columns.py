@@ -1,4 +1,4 @@
-"""The columns that a rule can speak of, with their types."""
+"""The columns that rules can use, with their types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEASURES = {
     "bytes": "int",
     "words": "int",  # len(text.split())
     "lines": "int",  # len(text.splitlines())
-    "clean_length": "int",  # lower case, no ASCII punctuation, white space collapsed and stripped
+    "clean_length": "int",  # lowercased, without ASCII punctuation, whitespace collapsed and stripped
     "clean_length_no_spaces": "int",
     "max_line_length": "int",  # characters; 0 for an empty text
     "mean_line_length": "float",
@@ -28,7 +28,7 @@ MEASURES = {
     "encoded_share": "float",  # base64, hexadecimal and escapes, see encoded_data
     "generated_mark": "str",  # the first of GENERATED_MARKS found in the first five lines, or null
     "xml_header": "bool",  # whether an XML declaration begins in the first 100 characters
-    "format": "str",  # html, json, python, ...; null where nothing tells it
+    "format": "str",  # html, json, python, ...; null if unknown
     "visible_characters": "int",  # HTML only, else null
     "visible_share": "float",  # HTML only, else null
 }

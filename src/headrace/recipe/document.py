@@ -37,7 +37,7 @@ from the schema by `python -m headrace.recipe.document`.
 
 
 def document() -> str:
-    """The page as Markdown: a table for every section, in the order in which they are met."""
+    """The page as Markdown: one table per section, in the order in which they are first reached."""
     parts = [_HEAD.format(presets=", ".join(f"`{name}`" for name in presets()))]
     met: dict[type[BaseModel], str] = {}
     for place, section in _sections(Recipe, "", met):
@@ -59,9 +59,9 @@ def document() -> str:
 def _sections(
     section: type[BaseModel], place: str, met: dict[type[BaseModel], str]
 ) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every section below one, with its dotted place; ``NAME`` stands for a name that the user chooses.
+    """Every section below one, with its dotted place; ``NAME`` stands for a name chosen by the user.
 
-    What stands below a section is met once; ``met`` receives where each section is first met.
+    A section's subsections are listed once; ``met`` receives where each section first appears.
     """
     first = met.setdefault(section, place)
     yield place, section
@@ -75,7 +75,7 @@ def _sections(
 
 
 def _kind(field: FieldInfo) -> str:
-    """What a key's value is, in words, with its limits."""
+    """A key's type in words, with its limits."""
     words = _of_parser(field.metadata) or _type(field.annotation)
     limits = [
         f"{sign} {getattr(item, name):g}" for item in field.metadata for name, sign in _LIMITS if hasattr(item, name)
@@ -87,7 +87,7 @@ _LIMITS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 
 
 def _of_parser(metadata: Sequence[Any]) -> str | None:
-    """The name of what a parser of the schema reads."""
+    """The name of what one of the schema's parsers reads."""
     parsers = {item.func for item in metadata if isinstance(item, BeforeValidator)}
     return "size" if parse_size in parsers else "count" if parse_count in parsers else None
 
@@ -115,7 +115,7 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    """A key's default as YAML; an empty section or list shows as its empty brackets."""
+    """A key's default as YAML; an empty section or list appears as empty brackets."""
     value = field.default if field.default_factory is None else field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "required"
@@ -133,7 +133,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _sentence(text: str) -> str:
-    """One paragraph that begins with a capital and ends with a full stop."""
+    """One paragraph that starts with a capital letter and ends with a period."""
     text = re.sub(r"\s+", " ", text).strip()
     if not text:
         return ""

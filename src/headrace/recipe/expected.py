@@ -1,4 +1,4 @@
-"""The recipe's `expect`: what its author knows beforehand, so that a run can say where it came out otherwise."""
+"""The recipe's `expect`: what its author knows in advance, so that a run can report where it differs."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ class Expect(Rates):
 
     @property
     def counts(self) -> bool:
-        """Whether a plan can do without the files."""
+        """Whether a plan can do without reading the files."""
         return self.tokens is not None or self.bytes is not None

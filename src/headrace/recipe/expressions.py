@@ -1,8 +1,8 @@
-"""The language of rules: expressions in Python's syntax over measures and columns, parsed and typed, never evaluated.
+"""The language of rules: expressions in Python syntax over measures and columns, parsed and typed, never evaluated.
 
-An expression becomes a tree of :class:`Column`, :class:`Literal` and :class:`Call`, whose operations are a fixed
-list; :mod:`headrace.select.verdicts.rules` computes them with Arrow. There is nothing in it that could loop, and
-regular expressions are RE2's, whose time is linear.
+An expression becomes a tree of :class:`Column`, :class:`Literal` and :class:`Call` with a fixed list of operations,
+computed with Arrow by :mod:`headrace.select.verdicts.rules`. Nothing in it can loop, and regular expressions are RE2's,
+which take linear time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace.recipe.base import suggest
 
-MOST_CHARACTERS = 4000  # of an expression: what a person would read
+MOST_CHARACTERS = 4000  # length of an expression: what a person would still read
 MOST_DEPTH = 100
 
 SYNTAX = (
@@ -24,7 +24,7 @@ SYNTAX = (
 
 
 class Mistake(Exception):  # noqa: N818 - the user's, in an expression
-    """An expression cannot be understood: what is wrong, and what to write."""
+    """An expression is not valid: what is wrong, and what to write."""
 
     def __init__(self, what: str, mend: str = "") -> None:
         super().__init__(what)
@@ -66,14 +66,14 @@ _KINDS = {"bool": "true or false", "int": "a number", "float": "a number", "str"
 
 
 def parse(text: str, types: Mapping[str, str]) -> Node:
-    """The tree of an expression that is true or false.
+    """Parse an expression that is true or false.
 
     Args:
         text: the expression.
         types: the type of each name: ``bool``, ``int``, ``float`` or ``str``.
 
     Raises:
-        Mistake: it is not of the language, names what is not there, or mixes types.
+        Mistake: it is not a valid expression, uses an unknown name, or mixes types.
     """
     if len(text) > MOST_CHARACTERS:
         raise Mistake(f"the expression is longer than {MOST_CHARACTERS} characters", "split it into several rules")
@@ -90,7 +90,7 @@ def parse(text: str, types: Mapping[str, str]) -> Node:
 
 
 def columns(node: Node) -> list[str]:
-    """The names that an expression uses, in the order in which they stand."""
+    """The names that an expression uses, in order of appearance."""
     if isinstance(node, Column):
         return [node.name]
     arguments = node.arguments if isinstance(node, Call) else ()
@@ -243,7 +243,7 @@ def _literal(value: Any) -> Literal:
 
 
 def _joined(operation: str, values: list[Node]) -> Node:
-    """Halved and halved again, so that a long chain is no deep tree."""
+    """Combine as a balanced tree, so that a long chain does not nest deeply."""
     if len(values) == 1:
         return values[0]
     half = len(values) // 2

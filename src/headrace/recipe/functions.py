@@ -1,4 +1,4 @@
-"""Functions of the user's own in a recipe: where their code is, what they are called with, what follows an error."""
+"""User-defined functions in a recipe: where their code is, their parameters, and what happens on errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.functions.signature import Signature, signatures
 from headrace.functions.written import reference
 from headrace.recipe.base import Section, listed, suggest, wrong
 
-CODE = "code"  # the folder of a run that holds copies of the user's files
+CODE = "code"  # the run's folder of copies of user code
 
 
 class FunctionSection(Section):
@@ -54,7 +54,7 @@ class FunctionSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _read_code(cls, data: Any) -> Any:
-        """Fill in what the code says, unless a run's recipe holds that already."""
+        """Fill in what the code says, unless this is a run's recipe, which holds it already."""
         if callable(data):
             data = {"python": data}
         if isinstance(data, cls):
@@ -80,7 +80,7 @@ class FunctionSection(Section):
 
     @classmethod
     def _lacks(cls, data: dict[str, Any]) -> bool:
-        """Whether something else must be read in the code."""
+        """Whether something else must be read from the code."""
         return False
 
     @classmethod
@@ -90,22 +90,22 @@ class FunctionSection(Section):
 
     @property
     def label(self) -> str:
-        """How the function is named to a person: file and function, without folders."""
+        """The function's name in messages: file and function, without folders."""
         return str(self.package) if self.python is None else self.python.rpartition("/")[2]
 
     @property
     def origin(self) -> str:
-        """Where the code is, for a person."""
+        """Where the code is, for messages."""
         if self.package is not None:
             entry = packages.find(self.group, self.package)
             return f"{entry.value} of {packages.release(entry)}"
         return "in the recipe" if self.code is not None else str(locate(self)[0])
 
     def load(self, run: Path) -> Function:
-        """The function, from the copy of its code that a run folder holds.
+        """Load the function from the run folder's copy of its code.
 
         Raises:
-            UserError: it cannot be loaded, or is not the code that the recipe was read with.
+            UserError: it cannot be loaded, or its code differs from what the recipe was read with.
         """
         return _loaded(type(self), self.model_dump_json(by_alias=True), run)
 
@@ -122,19 +122,19 @@ class FunctionSection(Section):
         return Function(target, self.label, self.parameters, self.on_error == "stop")
 
     def identity(self) -> dict[str, Any]:
-        """What decides the function's results: JSON values, no path."""
+        """What determines the function's results: JSON values, no paths."""
         told = {"function": self.label.rpartition(":")[2], "code": self.digest, "with": self.parameters}
         return told if self.version is None else {**told, "version": self.version}
 
 
 @cache
 def _loaded(kind: type[FunctionSection], section: str, run: Path) -> Function:
-    """A worker loads a function once, however many tasks call it."""
+    """Load a function once per worker, however many tasks call it."""
     return kind.model_validate_json(section)._load(run)
 
 
 def keep_copy(function: FunctionSection, run: Path) -> None:
-    """Copy the code of a function's file into a run folder, ``code/<digest>``, from which workers load it.
+    """Copy the code of a function's file into a run folder, ``code/<digest>``, where workers load it from.
 
     Raises:
         UserError: the file has changed since the recipe was read.
@@ -150,10 +150,10 @@ def keep_copy(function: FunctionSection, run: Path) -> None:
 
 
 def read_copy(function: FunctionSection, run: Path) -> modules.Files:
-    """The code of a function's file as a run folder holds it.
+    """Read a run folder's copy of a function's code.
 
     Raises:
-        UserError: it is not there, or was changed.
+        UserError: it is missing or has changed.
     """
     folder, (path, _) = run / CODE / str(function.digest), locate(function)
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.py"))
@@ -172,14 +172,14 @@ def _same(digest: str, function: FunctionSection, where: str) -> None:
 
 
 def locate(function: FunctionSection) -> tuple[Path, str]:
-    """The file and the name of a function that is in a file."""
+    """The file and name of a function that is defined in a file."""
     assert function.python is not None
     path, _, name = function.python.rpartition(":")
     return Path(path), name
 
 
 def _code(group: str, data: dict[str, Any]) -> tuple[str, Signature | None]:
-    """The digest of the code, and what it says of the function."""
+    """The digest of the code, and the function's signature."""
     if data.get("package") is not None:
         entry = packages.find(group, data["package"])
         return packages.digest_of(entry), packages.signature_of(entry)
@@ -229,7 +229,7 @@ class Reader(FunctionSection):
 
     @property
     def key(self) -> str:
-        """The name of the format of its files: the function with its parameters, no path."""
+        """The name used for this format: the function and its parameters, no path."""
         return f"own:{self.label}" + (f" {orjson.dumps(self.parameters).decode()}" if self.parameters else "")
 
 
@@ -243,7 +243,7 @@ class Map(FunctionSection):
     )
 
     def of(self, name: str, conversations: bool) -> bool:
-        """Whether it changes the documents of a source."""
+        """Whether it applies to the documents of a source."""
         return not conversations if self.sources is None else name in self.sources
 
 

@@ -1,4 +1,4 @@
-"""Read a recipe file, lay it over what it extends, apply overrides, validate it; and write a recipe out again."""
+"""Read a recipe file, merge it over what it extends, apply overrides and validate it; and write a recipe out again."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from headrace.recipe.schema import Recipe, ValidationError
 def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """Read and validate a recipe.
 
-    Relative paths in a file are relative to that file's folder, those in overrides and dicts to the working folder;
-    both are absolute in the recipe that is returned, as is ``${recipe}``. Other ``${...}`` stay as they are.
+    Relative paths in a file are relative to that file's folder, those in overrides and dicts to the working folder.
+    Both are absolute in the returned recipe, as is ``${recipe}``. Other ``${...}`` are kept as written.
 
     Args:
         source: path of a YAML file, or the recipe as a dict.
-        overrides: ``"a.b.c=value"`` with the value in YAML. A part may be a list's index or, in a list of named
+        overrides: ``"a.b.c=value"``, with the value in YAML. A part may be a list index or, in a list of named
             sections, a name: ``stages.stage2.sources.python.epochs=3``.
 
     Raises:
-        UserError: for a missing or unreadable file, bad YAML, unknown keys, values that make no sense.
+        UserError: the file is missing or unreadable, the YAML is invalid, or a key or value is.
     """
     origins: list[Origin] = []
     data = _in_code(source, origins) if isinstance(source, dict) else _read(Path(source), origins, ())
@@ -44,7 +44,7 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = 
 
 
 def from_code(sections: dict[str, Any], make: Callable[..., None]) -> None:
-    """Call ``make`` with a recipe's sections as :func:`load_recipe` takes a dict.
+    """Call ``make`` with a recipe's sections, prepared as :func:`load_recipe` prepares a dict.
 
     Raises:
         UserError: as :func:`load_recipe`.
@@ -58,15 +58,16 @@ def from_code(sections: dict[str, Any], make: Callable[..., None]) -> None:
 
 
 def _in_code(sections: dict[str, Any], origins: list[Origin]) -> dict[str, Any]:
-    """A recipe that is a dict with everything that it extends below it."""
+    """A recipe given as a dict, merged over everything it extends."""
     return _extend(paths.anchor(sections, Path.cwd()), Path.cwd(), origins, ())
 
 
 def with_filters(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Recipe:
-    """The recipe with functions that say of each document whether to keep it: each a measure, and a rule of its name.
+    """Add filters given as functions that return whether to keep a document: each becomes a measure and a rule of its
+    name.
 
     Raises:
-        UserError: as :func:`load_recipe`; above all where a name is taken.
+        UserError: as for :func:`load_recipe`, in particular if a name is taken.
     """
     data = recipe.model_dump(mode="json", exclude_unset=True, by_alias=True)
     measures, rules = dict(data.get("measures", {})), list(data.get("filters", {}).get("rules", []))
@@ -81,17 +82,17 @@ def with_filters(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Rec
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML that reads back equal: what was stated, with nothing left to extend or override.
+    """The recipe as YAML that reads back equal: the keys that were set, with nothing left to extend or override.
 
-    Keys that were not stated keep their defaults on reading, because a stated key can mean more than its value: a
-    key of ``model`` replaces the preset's.
+    Keys that were not set keep their defaults on reading, because setting a key can mean more than its value: a key of
+    ``model`` replaces the preset's.
     """
     data = recipe.model_dump(mode="json", exclude_unset=True, by_alias=True)
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines, such as code, as it is read."""
+    """Writes multi-line text, such as code, as a block."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
@@ -105,16 +106,16 @@ _SEAL = "# Written by the run; read back only as it was written. Seal: "
 
 
 def sealed(recipe: Recipe) -> bytes:
-    """:func:`dump` as a run keeps it, closed by a comment with the XXH3-128 of the lines before it."""
+    """:func:`dump` as a run stores it, ending in a comment with the XXH3-128 of the lines before it."""
     text = dump(recipe).encode()
     return text + f"{_SEAL}{xxhash.xxh3_128_hexdigest(text)}\n".encode()
 
 
 def load_sealed(path: Path) -> Recipe:
-    """The recipe that a run keeps.
+    """Read the recipe stored in a run.
 
     Raises:
-        UserError: it is missing or is not as it was written.
+        UserError: it is missing or has changed since it was written.
     """
     try:
         text, _, seal = path.read_bytes().rpartition(_SEAL.encode())
@@ -141,7 +142,7 @@ def preset_text(name: str) -> str:
 
 
 def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[str, Any]:
-    """A recipe file with everything that it extends below it."""
+    """Read a recipe file, merged over everything it extends."""
     path = path.resolve()
     if path in chain:
         raise UserError(
@@ -176,7 +177,7 @@ def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[st
 
 
 def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[str, Any]:
-    """Lay a recipe over the preset or file that its ``extends`` names."""
+    """Merge a recipe over the preset or file named by its ``extends``."""
     if "extends" not in data:
         return data
     data = dict(data)
@@ -192,7 +193,7 @@ def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tu
 
 
 def _parse(text: str, name: str, origins: list[Origin]) -> dict[str, Any]:
-    """YAML text as a dict; notes on which line each key stands."""
+    """Parse YAML text to a dict, recording the line of each key."""
     node, data = parse(text, name)
     if not isinstance(data, dict):
         what = "The recipe is empty." if data is None else "A recipe is a mapping of keys to values."

@@ -1,4 +1,4 @@
-"""Turn what validation found into one message: the dotted place, the line of the file, and what to write instead."""
+"""Turn validation errors into one message: the dotted place, the line of the file, and what to write instead."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from headrace.recipe.structure import section_at
 
 Place = tuple[str | int, ...]
 
-# What a union's alternatives are told apart by, which is no part of a place.
+# Tags that pydantic adds to tell a union's alternatives apart; they are not part of a place.
 TAGS = ("[name]", "[function]")
 
-# One screen: more mistakes than this are counted, not listed.
+# One screen: further mistakes are counted, not listed.
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A file (or preset) that a recipe was read from, and the line of each key in it."""
+    """A file (or preset) that a recipe was read from, with the line of each of its keys."""
 
     name: str
     lines: dict[Place, int]
@@ -34,18 +34,18 @@ class Origin:
 def explain(
     error: ValidationError, data: dict[str, Any], origins: Sequence[Origin], overrides: Sequence[str]
 ) -> UserError:
-    """One message for everything that validation found.
+    """One message for all validation errors.
 
     Args:
-        error: what pydantic raised for the recipe.
+        error: raised by pydantic for the recipe.
         data: the raw recipe that was validated.
         origins: the files it was read from, the recipe itself first.
-        overrides: the ``--set`` texts, named when they hold the mistake.
+        overrides: the ``--set`` texts, named if one caused a mistake.
     """
     found: dict[str, tuple[str, str, str]] = {}
     for detail in error.errors(include_url=False):
         mistake = _mistake(detail, data, origins, overrides)
-        # Where one of several types may stand, the first speaks for all.
+        # Where several types are allowed, report only the first's error.
         found.setdefault(mistake[1] if detail["type"] != "recipe" else str(mistake), mistake)
     mistakes = list(found.values())
     if len(mistakes) == 1:
@@ -64,7 +64,7 @@ def _sentence(text: str) -> str:
 def _mistake(
     detail: ErrorDetails, data: dict[str, Any], origins: Sequence[Origin], overrides: Sequence[str]
 ) -> tuple[str, str, str]:
-    """What, where and how to mend, for one finding."""
+    """What is wrong, where, and what to write, for one error."""
     kind, context = detail["type"], detail.get("ctx", {})
     place = _place(detail["loc"], data)
     if kind == "recipe":
@@ -104,7 +104,7 @@ def _mistake(
     return _unfit(kind, detail["input"], context), where, _remedy(kind, context)
 
 
-# What pydantic calls a value of the wrong type, in a recipe's words: what it is not, and what to write.
+# For pydantic's type errors: what the value is not, and what to write, in a recipe's terms.
 _SECTION = ("model_type", "model_attributes_type", "dict_type", "mapping_type", "dataclass_type")
 _TYPES = {
     "string": ("text", "write text, in quotes if it looks like something else"),
@@ -124,7 +124,7 @@ _LIMITS = {
 
 
 def _unfit(kind: str, value: Any, context: dict[str, Any]) -> str:
-    """What is wrong with a plain value."""
+    """What is wrong with a scalar value."""
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
         return f"{_shown(value)} is not {words} {context[key]}"
@@ -140,7 +140,7 @@ def _unfit(kind: str, value: Any, context: dict[str, Any]) -> str:
 
 
 def _remedy(kind: str, context: dict[str, Any]) -> str:
-    """What to write instead of a plain value."""
+    """What to write instead of a scalar value."""
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
         return f"write a number {'of ' if words.startswith('at') else ''}{words} {context[key]}"
@@ -152,16 +152,16 @@ def _remedy(kind: str, context: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it may stand in a sentence."""
+    """A value as shown in a sentence."""
     try:
         text = repr(value)
-    except ValueError:  # a whole number with more digits than Python prints
+    except ValueError:  # an integer with more digits than Python prints
         return "the number"
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _place(loc: Place, data: Any) -> Place:
-    """Where in the recipe a finding is: without the types that pydantic tried there, which end its own places."""
+    """Where in the recipe an error is, without the type names that pydantic appends."""
     place: Place = ()
     for part in loc:
         if part in TAGS:
@@ -180,11 +180,11 @@ def _place(loc: Place, data: Any) -> Place:
 
 
 def _where(place: Place, data: dict[str, Any], origins: Sequence[Origin], overrides: Sequence[str]) -> str:
-    """The dotted place, and the line of the file or the override that holds it."""
+    """The dotted place, with the line of the file or the override it comes from."""
     dotted = ".".join(str(part) for part in place) or "the recipe"
     spelt = {dotted}
     if len(place) > 1 and place[0] == "stages" and isinstance(place[1], int):
-        # An override may call a stage by its name.
+        # An override may refer to a stage by name.
         name = data["stages"][place[1]].get("name") if isinstance(data["stages"][place[1]], dict) else None
         spelt.add(".".join(str(part) for part in ("stages", name, *place[2:])))
     for override in overrides:

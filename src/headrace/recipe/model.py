@@ -1,4 +1,4 @@
-"""The `model:` section of a recipe: the architecture of a decoder, in the field's usual names."""
+"""The `model:` section of a recipe: a decoder's architecture, in the usual terms."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class ModelConfig(Section):
 
     @property
     def key_value_heads(self) -> int:
-        """Heads of keys and values."""
+        """Number of key and value heads."""
         return self.kv_heads or self.heads
 
     @property
@@ -136,5 +136,5 @@ class ModelSection(ModelConfig):
 
     @classmethod
     def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-        """Another preset begins anew."""
+        """Another preset discards all settings."""
         return below if above.get("preset", below.get("preset")) == below.get("preset") else {}

@@ -1,4 +1,4 @@
-"""Lay settings over others: what is stated above replaces what lies below, and what it excludes gives way."""
+"""Merge settings: those above replace those below, along with whatever they exclude."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from headrace.recipe.structure import container_of, section_of
 
 
 class _Kind:
-    """What the schema says of a place: a section, many of one kind by name or number, or nothing known."""
+    """What the schema knows about a place: a section, a collection of one kind, or nothing."""
 
     def __init__(self, section: type[Section] | None, many: bool = False) -> None:
         self.section, self.many = section, many
 
     def of(self, key: str | int) -> _Kind:
-        """The kind of what stands under a key."""
+        """The kind of the value under a key."""
         if self.many or self.section is None:
             return _Kind(self.section)
         if str(key) in self.section.inner:
@@ -28,19 +28,19 @@ class _Kind:
         return _Kind(inner, container_of(field.annotation) is not None)
 
     def without(self, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-        """What lies below without what gives way to the keys stated above; a key that is null above states nothing."""
+        """The settings below, without those displaced by keys above; a key that is null above counts as not set."""
         if self.section is None or self.many:
             return below
         return self.section.giving_way(below, {key: value for key, value in above.items() if value is not None})
 
 
 def merge(below: Any, above: Any, section: type[Section] | None) -> Any:
-    """Lay one tree of settings over another: sections merge key by key, everything else is replaced.
+    """Merge one tree of settings over another: sections merge key by key, everything else is replaced.
 
     Args:
         below: raw settings, such as a preset's.
         above: raw settings.
-        section: the section of the schema that both are, which knows what excludes what.
+        section: the schema section of both, which knows which keys exclude each other.
     """
     return _merge(below, above, _Kind(section))
 
@@ -53,13 +53,13 @@ def _merge(below: Any, above: Any, kind: _Kind) -> Any:
 
 
 def put_all(tree: dict[str, Any], values: dict[str, tuple[list[str], Any]], section: type[Section]) -> dict[str, Any]:
-    """A copy of the tree with values at their places; missing sections are made, what they exclude gives way.
+    """A copy of the tree with values set; missing sections are created, and what the values exclude is dropped.
 
     Args:
         tree: raw settings.
-        values: how the user wrote it, for messages -> the keys of the place and the value. An item of a list goes by
-            number, or by name if it has one. The later holds.
-        section: the section that the tree is.
+        values: what the user wrote, for messages -> the keys of the place, and the value. List items are given by
+            number, or by name if they have one. The last value wins.
+        section: the schema section of the tree.
 
     Raises:
         UserError: there is no such place.
@@ -77,7 +77,7 @@ def put_all(tree: dict[str, Any], values: dict[str, tuple[list[str], Any]], sect
 
 
 def _cleared(tree: Any, stated: Any, kind: _Kind) -> Any:
-    """The tree without what gives way to what is stated, whose keys may number or name the items of a list."""
+    """The tree without what the stated settings displace; their keys may give list items by number or name."""
     if isinstance(tree, list) and isinstance(stated, dict):
         return [
             _cleared(item, stated.get(_name(item)) or stated.get(str(i)), kind.of(i)) for i, item in enumerate(tree)

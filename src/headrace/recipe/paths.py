@@ -1,4 +1,4 @@
-"""Make the paths that a recipe names absolute, so that it means the same when it is read from a run's folder."""
+"""Make the paths in a recipe absolute, so that it means the same when read from a run's folder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _RECIPE = "${recipe}"
 
 
 def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A copy of a recipe's raw data whose paths are absolute.
+    """A copy of a recipe's raw data with absolute paths.
 
-    Handles ``sources.*.files``, ``sources.*.exclude`` (the variable only: its patterns match anywhere),
-    ``decontaminate.benchmarks.*.files``, ``tokenizer.file`` and the ``python`` of functions; ``deduplicate.against`` as
-    sources. URLs and paths that begin with a variable stay.
+    Handles ``sources.*.files``, ``sources.*.exclude`` (only the variable: its patterns match anywhere),
+    ``decontaminate.benchmarks.*.files``, ``tokenizer.file``, the ``python`` of functions, and ``deduplicate.against``
+    like sources. URLs and paths that start with a variable are kept.
 
     Args:
-        data: as parsed from YAML; parts of an unexpected shape are left for validation to name.
-        folder: what relative paths are relative to, and the value of ``${recipe}``.
+        data: as parsed from YAML; parts of an unexpected shape are left for validation to report.
+        folder: the folder that relative paths refer to, and the value of ``${recipe}``.
     """
     data = dict(data)
     if isinstance(sources := data.get("sources"), dict):
@@ -54,7 +54,7 @@ def _source(source: Any, folder: Path) -> Any:
 
 
 def _references(against: Any, folder: Path) -> Any:
-    """A path or a source, or a list of them."""
+    """A path, a source, or a list of these."""
     if isinstance(against, list):
         return [_references(item, folder) for item in against]
     return _source({"files": against}, folder) if isinstance(against, str) else _source(against, folder)
@@ -70,7 +70,7 @@ def _files(section: Any, folder: Path) -> Any:
 
 
 def _formats(files: Any, folder: Path) -> Any:
-    """Files, or a list of them, with the readers that some name."""
+    """Files, or a list of them, along with any readers they name."""
     if isinstance(files, list):
         return [_formats(item, folder) for item in files]
     return (
@@ -81,14 +81,14 @@ def _formats(files: Any, folder: Path) -> Any:
 
 
 def _function(section: Any, folder: Path) -> Any:
-    """A function's file; without one the name stands for itself."""
+    """A function's file; a name without a file is kept."""
     if not isinstance(section, dict) or not isinstance(section.get("python"), str) or "code" in section:
         return section
     return {**section, "python": _absolute(section["python"], str(folder))}
 
 
 def _each(value: Any, change: Any) -> Any:
-    """Change a text, the ``glob`` of a mapping, or every one of a list of them."""
+    """Change a text, a mapping's ``glob``, or each of a list of these."""
     if isinstance(value, list):
         return [_each(item, change) for item in value]
     if isinstance(value, dict) and isinstance(value.get("glob"), str):
@@ -97,7 +97,7 @@ def _each(value: Any, change: Any) -> Any:
 
 
 def literal(path: str) -> str:
-    """A path as a pattern that matches nothing but itself."""
+    """A path as a pattern that matches only itself."""
     return re.sub(r"([*?\[{])", r"[\1]", path)
 
 

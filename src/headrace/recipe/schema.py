@@ -1,4 +1,4 @@
-"""The recipe: one file that names the sources, how they are cleaned, the stages and the model."""
+"""The recipe: one file that names the sources, how to clean them, the stages and the model."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ __all__ = [
 ]
 
 
-# `start: scratch` begins with new weights; `heldout` is the sequence on which loss is measured.
+# `start: scratch` starts with new weights; `heldout` is the sequence on which loss is measured.
 RESERVED = ("scratch", "heldout")
 
 
@@ -120,13 +120,13 @@ class Recipe(Section):
     expect: Expected = Field(default=Expected(), description="Rates to compare the run with.")
 
     def __init__(self, /, **sections: Any) -> None:
-        """A recipe built in code: its sections by name, as a file states them (``extends`` too).
+        """A recipe built in code: its sections by name, as in a file (``extends`` included).
 
-        Paths are relative to the working folder. Where a file names a function, the function itself may stand; that
-        of a script or notebook is written down with what it uses.
+        Paths are relative to the working folder. A function may be given wherever a file would name one; a function
+        from a script or notebook is saved along with what it uses.
 
         Raises:
-            UserError: as :func:`headrace.load_recipe`.
+            UserError: as for :func:`headrace.load_recipe`.
         """
         from headrace.recipe.load import from_code
 
@@ -146,7 +146,7 @@ class Recipe(Section):
         stages = data.get("stages")
         if isinstance(stages, list | tuple):
             merged = [merge(data["defaults"], stage, Stage) if isinstance(stage, dict) else stage for stage in stages]
-            # The stages hold all of it now, so that a recipe that was written out reads back the same.
+            # Stages now hold all defaults themselves, so that a recipe that was written out reads back equal.
             data = {key: value for key, value in data.items() if key != "defaults"} | {"stages": merged}
         return data
 
@@ -235,10 +235,10 @@ class Recipe(Section):
         return self
 
     def expression(self, rule: Rule) -> Node:
-        """What a rule keeps, as a tree.
+        """The condition of a rule, as a tree.
 
         Raises:
-            Mistake: it is not of the language, or names what is not there.
+            Mistake: it is not a valid expression, or uses an unknown name.
         """
         own = {name: str(measure.type) for name, measure in self.measures.items()}
         return parse(rule.keep, {**own, **MEASURES, **DOCUMENT})
@@ -249,16 +249,16 @@ class Recipe(Section):
 
     @property
     def measures_texts(self) -> bool:
-        """Whether filters or rules ask for any of headrace's own measures."""
+        """Whether filters or rules use any of headrace's own measures."""
         return bool(self.filters.short or self.filters.code) or not set(MEASURES).isdisjoint(self.speaks_of())
 
     @property
     def against(self) -> tuple[Source, ...]:
-        """What names reference documents."""
+        """The entries that name reference documents."""
         return self.deduplicate.against if self.deduplicate is not None else ()
 
     def functions(self) -> list[tuple[str, FunctionSection]]:
-        """Every function of the user's own, with what it is for, in the order of the flow."""
+        """All user-defined functions with their purpose, in the order of the flow."""
         found: list[tuple[str, FunctionSection]] = []
         for name, source in self.sources.items():
             found += [(f"sources.{name}.format", reader) for reader in source.readers.values()]
@@ -268,10 +268,10 @@ class Recipe(Section):
         return found + [(f"measures.{name}", measure) for name, measure in self.measures.items()]
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name.
+        """The stage with a name.
 
         Raises:
-            KeyError: when there is none.
+            KeyError: there is none.
         """
         for stage in self.stages:
             if stage.name == name:

@@ -1,4 +1,4 @@
-"""The recipe's first part: where documents come from and how they are read."""
+"""The recipe's first part: where documents come from and how to read them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Source(Section):
 
     @property
     def is_counted(self) -> bool:
-        """Whether the recipe states how much there is, so that a plan needs no files."""
+        """Whether the recipe states how much text there is, so that a plan needs no files."""
         return self.expect is not None and self.expect.counts
 
     @property
@@ -98,13 +98,13 @@ class Source(Section):
         return any(self.format_of(files) in CHAT_FORMATS for files in self.files)
 
     def format_of(self, files: FileSet) -> str:
-        """The name of the reader of some files: a format, or the key of a function of the user's own."""
+        """The name of the reader for some files: a format, or the key of a user-defined reader."""
         asked = files.format or self.format
         return asked.key if isinstance(asked, Reader) else asked
 
     @property
     def readers(self) -> dict[str, Reader]:
-        """The readers of the user's own, by key."""
+        """User-defined readers, by key."""
         asked = [files.format or self.format for files in self.files]
         return {reader.key: reader for reader in asked if isinstance(reader, Reader)}
 
@@ -122,9 +122,9 @@ class Source(Section):
         return self
 
 
-# No file of code is larger where GitHub keeps it (100 MiB); the rest is for how JSON writes it.
+# GitHub accepts no larger file (100 MiB); the rest allows for JSON escapes.
 MAX_DOCUMENT = 128 << 20
-# Parquet counts the bytes of a value in int32, and its pages with it.
+# Parquet stores the size of a value, and of its pages, as int32.
 LARGEST_VALUE = (1 << 31) - (1 << 20)
 
 

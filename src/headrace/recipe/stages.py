@@ -132,7 +132,7 @@ class StageSource(Section):
 
     @property
     def passes(self) -> float | None:
-        """Passes over the slice; None when a weight decides."""
+        """Passes over the slice; None if a weight decides."""
         return (1.0 if self.epochs is None else self.epochs) if self.weight is None else None
 
     @model_validator(mode="after")

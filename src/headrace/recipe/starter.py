@@ -9,13 +9,13 @@ from headrace.errors import UserError
 
 
 def write_starter(folder: Path) -> Path:
-    """Write ``recipe.yaml`` into a folder, which is made if it is not there.
+    """Write ``recipe.yaml`` into a folder, which is created if missing.
 
     Returns:
         The path of the recipe.
 
     Raises:
-        UserError: there is a recipe already, or the folder cannot be written.
+        UserError: there is already a recipe, or the folder cannot be written.
     """
     path = folder / "recipe.yaml"
     text = (resources.files("headrace.recipe") / "starter.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Walk the recipe's schema: which section stands at a dotted place, and how a field's type reads to a person."""
+"""Walk the recipe's schema: which section is at a dotted place, and how a field's type reads in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, itself or in a list, a mapping or beside plain values; None if it holds none."""
+    """The section in a field: directly, in a list or mapping, or as one of several types; None if there is none."""
     bare = _bare(annotation)
     origin = typing.get_origin(bare)
     if origin in (tuple, list):
@@ -35,14 +35,14 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def container_of(annotation: Any) -> str | None:
-    """``"list"`` or ``"mapping"`` when a field holds many of something, else None."""
+    """``"list"`` or ``"mapping"`` if a field holds a collection, else None."""
     return {tuple: "list", list: "list", dict: "mapping"}.get(typing.get_origin(_bare(annotation)))
 
 
 def section_at(root: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The section at a place such as ``("stages", 0, "train")``; None where there is a plain value or nothing."""
+    """The section at a place such as ``("stages", 0, "train")``; None for a scalar or nothing."""
     section: type[BaseModel] | None = root
-    inside = False  # whether the next part picks an item of a list or mapping
+    inside = False  # whether the next part selects an item of a list or mapping
     for part in place:
         if inside:
             inside = False

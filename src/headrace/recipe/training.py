@@ -1,4 +1,4 @@
-"""The `train:` section of a recipe's stage: optimiser, schedule, precision, checkpoints, held-out loss, samples."""
+"""The `train:` section of a stage: optimizer, schedule, precision, checkpoints, held-out loss, samples."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ScheduleSection(Section):
 
     @classmethod
     def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-        """Pieces state every rate, so either they give way or what else states one."""
+        """Pieces state every rate, so they displace the other keys that do, and are displaced by them."""
         others = {"shape", "warmup", "decay", "end"}
         if "pieces" in above or above.get("shape") == "pieces":
             return without(below, others)
@@ -156,7 +156,7 @@ class TrainSection(Section):
 
     @classmethod
     def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-        """The peak gives way to a schedule of pieces, and such a schedule to a peak."""
+        """A schedule of pieces displaces a peak, and a peak such a schedule."""
         optimizer, schedule = below.get("optimizer"), below.get("schedule")
         if isinstance(optimizer, dict) and "pieces" in _keys(above.get("schedule")):
             return {**below, "optimizer": without(optimizer, {"learning_rate"})}
