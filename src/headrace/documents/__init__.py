@@ -1,1 +1,1 @@
-"""Documents: raw files read, normalised, named by content and written once, in shards of even size."""
+"""Documents: raw files are read, normalized, named by their content and written once, in evenly sized shards."""

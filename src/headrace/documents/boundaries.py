@@ -1,7 +1,8 @@
-"""Where a listing of files is cut into tasks: by the files' own names, so that a file more or less changes one task.
+"""Cut a list of files into tasks by the files' own names, so that adding or removing a file changes only one task.
 
-Content-defined chunking (Muthitacharoen, Chen and Mazieres 2001) with a least and a most (as FastCDC, Xia et al. 2016),
-over names instead of bytes: a cut falls before a file when the hash of its name is below its share of :data:`MEAN`.
+Content-defined chunking (Muthitacharoen, Chen and Mazieres 2001) with a minimum and maximum size (as in FastCDC, Xia et
+al. 2016), over names instead of bytes: a cut comes before a file if the hash of its name is below its share of
+:data:`MEAN`.
 """
 
 from __future__ import annotations
@@ -12,27 +13,27 @@ import xxhash
 
 from headrace.documents.sources import InputFile
 
-# Bytes of text, as far as sizes tell. A task should outlast its start, code trees hold millions of files, and what a
-# file more costs is what its task holds: on the average some 20 MB.
+# Bytes of text, as estimated from file sizes. A task should outlast its startup, code trees hold millions of files, and
+# adding a file costs whatever its task holds: about 20 MB on average.
 LEAST, MEAN, MOST = 4 << 20, 16 << 20, 32 << 20
-# Bytes of text in a byte on disk. Zstandard makes 3.5 to 4 of text and code.
+# Bytes of text per byte on disk. Zstandard compresses text and code by 3.5 to 4.
 EXPANSION = 4
-PACKED = frozenset({"parquet"})  # formats that are compressed inside
+PACKED = frozenset({"parquet"})  # formats with compression built in
 
 
 def text_bytes(file: InputFile) -> int:
-    """The text that a file holds, by its size and whether it is compressed."""
+    """The text in a file, estimated from its size and compression."""
     return file.size * (EXPANSION if file.compression or file.format in PACKED else 1)
 
 
 def runs(files: Sequence[InputFile]) -> Iterator[range]:
-    """Cut a listing into tasks.
+    """Cut a list of files into tasks.
 
     Args:
         files: the files of a source, in reading order.
 
     Yields:
-        The positions of each run's files: one of at least :data:`LEAST` bytes of text, or several smaller ones.
+        The positions of each task's files: one file of at least :data:`LEAST` bytes of text, or several smaller ones.
     """
     start, size = 0, 0
     for at, file in enumerate(files):

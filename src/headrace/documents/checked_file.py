@@ -1,8 +1,8 @@
-"""Input files as streams whose every byte is compared with the fingerprint before anyone sees it.
+"""Open input files as streams in which every byte is checked against the fingerprint before anyone sees it.
 
-A file may be rewritten in place while a run reads it, with its size and times put back. So a block of a file is read
-into memory, hashed, compared with what was hashed when the inventory was taken, and only then given out: what becomes a
-document is what the identity was made of, in any format and in any part of a file.
+A file may be rewritten in place while a run reads it, and have its size and times restored. So each block is read into
+memory, hashed, compared with the hash in the inventory, and only then returned: what becomes a document is what the
+identity was computed from, in every format and every part of a file.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from headrace.documents.reaching import reaching
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 
-# 16 hexadecimal digits of the inventory for each MiB, 16 MB a terabyte. XXH3 takes some 60 microseconds for it.
+# 16 hexadecimal digits in the inventory per MiB, 16 MB per terabyte. XXH3 takes about 60 microseconds per block.
 BLOCK = 1 << 20
 
 
 class ChangedInput(UserError):  # noqa: N818 - a state of the file, not of the program
-    """An input file does not hold what was fingerprinted."""
+    """An input file's content differs from its fingerprint."""
 
     def __init__(self, url: str) -> None:
         super().__init__(
@@ -32,11 +32,11 @@ class ChangedInput(UserError):  # noqa: N818 - a state of the file, not of the p
 
 
 def fingerprint_file(path: Path | str) -> tuple[str, str]:
-    """The fingerprint of a local file in one reading.
+    """The fingerprint of a local file, in one read.
 
     Returns:
-        The XXH3-128 of its bytes, 32 hexadecimal digits; and 16 for each block of 1 MiB, the XXH3-64 of the block, or
-        nothing if there is but one.
+        The XXH3-128 of its bytes as 32 hexadecimal digits; and 16 digits per block of 1 MiB, the block's XXH3-64, or ''
+        if there is only one block.
     """
     whole, blocks = xxhash.xxh3_128(), []
     with open(path, "rb", buffering=0) as f:
@@ -50,10 +50,10 @@ def open_file(file: InputFile) -> IO[bytes]:
     """Open an input file, unbuffered.
 
     Raises:
-        UserError: it cannot be opened.
-        ChangedInput: it is not the file that was fingerprinted; also when it is read.
+        UserError: the file cannot be opened.
+        ChangedInput: it is not the file that was fingerprinted; also raised while reading.
     """
-    stream: Any  # IO[bytes] by what it can do
+    stream: Any  # quacks like IO[bytes]
     if file.remote:
         confirm(file)
         with reaching(file.url):
@@ -74,22 +74,22 @@ def open_file(file: InputFile) -> IO[bytes]:
 
 
 def confirm(file: InputFile) -> None:
-    """See that a remote file is still the one that was fingerprinted, by what its store says of it.
+    """Check that a remote file is still the one that was fingerprinted, according to its store.
 
     Raises:
         UserError: it cannot be reached.
-        ChangedInput: it is not.
+        ChangedInput: it is another one.
     """
     if file.remote and file.digest and remote_key(file.url, fresh=True) != file.digest:
         raise ChangedInput(file.url)
 
 
 def remote_key(url: str, fresh: bool = False) -> str:
-    """What the store of a remote file tells versions of it apart by: its own key, and what HTTP servers say.
+    """What a remote file's store uses to tell its versions apart: its own key, and what HTTP servers say.
 
     Args:
-        url: of the file.
-        fresh: ask the store, whatever a listing said before.
+        url: the file's URL.
+        fresh: ask the store, whatever an earlier listing said.
 
     Raises:
         UserError: the file is gone or cannot be reached.
@@ -106,7 +106,7 @@ def remote_key(url: str, fresh: bool = False) -> str:
 
 
 class _RemoteFile(io.RawIOBase):
-    """A remote file whose troubles are the user's errors."""
+    """A remote file whose failures are user-facing errors."""
 
     def __init__(self, stream: Any, url: str) -> None:
         self._stream, self._url = stream, url
@@ -134,12 +134,12 @@ class _RemoteFile(io.RawIOBase):
 
 
 class _CheckedFile(io.RawIOBase):
-    """A local file that is read by whole blocks and checks each."""
+    """A local file that is read in whole blocks, each of them checked."""
 
     def __init__(self, stream: io.FileIO, file: InputFile) -> None:
         self._stream, self._file = stream, file
         self._at = 0
-        self._held, self._block = -1, b""  # the block that was read last: short reads mostly stay within it
+        self._held, self._block = -1, b""  # the block read last: most short reads stay within it
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self._file.size - self._at)
@@ -166,7 +166,7 @@ class _CheckedFile(io.RawIOBase):
                 if not more:
                     raise ChangedInput(file.url)
                 block = block + more if block else more
-        except OSError as error:  # the disk's, which must not be taken for damage of the format
+        except OSError as error:  # the disk's error, which must not be taken for damage to the format
             raise UserError(f"The input file cannot be read: {error.strerror}.", file.url) from None
         if file.blocks:
             same = xxhash.xxh3_64_hexdigest(block) == file.blocks[16 * number : 16 * number + 16]

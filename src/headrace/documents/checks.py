@@ -1,4 +1,4 @@
-"""What is said of a source that is not as the recipe takes it to be: early where a look tells, else at the end."""
+"""Check that a source is what the recipe takes it for: early where a look is enough, otherwise at the end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PROBED_FILES, PROBED_ROWS = 3, 100
 
 
 def probe(taken: SourceFiles, ctx: TaskContext) -> None:
-    """Look at the first rows of a source, so that a wrong field name costs a moment and not a run.
+    """Look at the first rows of a source, so that a wrong field name costs a moment rather than a run.
 
     Raises:
-        UserError: none of the first rows has the text, and some have other fields instead.
+        UserError: none of the first rows has the text, and some have other fields.
     """
     tally = Tally()
     for file in taken.files[:PROBED_FILES]:
@@ -38,7 +38,7 @@ def probe(taken: SourceFiles, ctx: TaskContext) -> None:
 
 
 def no_text(taken: SourceFiles, seen: list[str]) -> UserError:
-    """The error of a source whose rows lack their text."""
+    """The error for a source whose rows lack their text."""
     where = place_of(taken.name)
     if taken.source.is_chat:
         return UserError(
@@ -54,15 +54,15 @@ def no_text(taken: SourceFiles, seen: list[str]) -> UserError:
 
 
 def require_named(taken: SourceFiles, named: dict[str, int], seen: list[str]) -> None:
-    """See that some row has each field that fills a column: a name that none has is a mistake, not a null.
+    """Check that some row has each field that fills a column: a name that no row has is a mistake, not a null.
 
     Args:
         taken: the source.
-        named: for each field that the recipe names, how many rows have it.
+        named: field named in the recipe -> number of rows that have it.
         seen: the fields of a row that lacks one.
 
     Raises:
-        UserError: no row has a field.
+        UserError: no row has the field.
     """
     for column, name in taken.source.fields.model_dump().items():
         if name is not None and not named[name]:
@@ -84,20 +84,20 @@ def check_source(
     seen: list[str],
     max_quarantined: float,
 ) -> None:
-    """See that a source has documents, and that not too much of it is bad or lost; a loss is always said.
+    """Check that a source has documents and that not too much of it is bad or lost; every loss is reported.
 
     Args:
         taken: the source.
         counts: its counts.
-        bad: the first entries of bad rows in its quarantine.
-        losses: the first entries of damaged files.
+        bad: the first quarantine entries for bad rows.
+        losses: the first quarantine entries for damaged files.
         quarantines: its quarantine files.
-        seen: the fields of a row that lacked its text.
-        max_quarantined: the largest share in [0, 1] of bad and lost rows in all rows, and of lost bytes in all bytes of
-            the files, added up.
+        seen: the fields of a row without text.
+        max_quarantined: the maximum share in [0, 1]: bad and lost rows of all rows, plus lost bytes of all bytes of the
+            files.
 
     Raises:
-        UserError: it has not.
+        UserError: it has none, or too much is bad or lost.
     """
     rows = counts["documents"] + counts["quarantined"] + counts["lost_rows"]
     if not counts["documents"] and seen:
@@ -131,5 +131,5 @@ def check_source(
 
 
 def _told(entries: list[dict[str, Any]]) -> str:
-    """The first entries of a quarantine in words."""
+    """The first quarantine entries, in words."""
     return "; ".join(f"{e['file']} line {e['line']}: {e['error']}" for e in entries[:EXAMPLES])

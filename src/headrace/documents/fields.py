@@ -1,6 +1,6 @@
-"""Fields of a record by the names that a recipe gives them: ``license``, or ``meta.license`` for one inside another.
+"""Find a record's fields by the names in a recipe: ``license``, or ``meta.license`` for a nested field.
 
-A field whose own name has a dot in it comes before what the dot leads to.
+A field whose own name contains a dot takes precedence over a nested one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def find(fields: Mapping[str, Any], name: str) -> Any:
 
 
 def take(fields: dict[str, Any], name: str) -> Any:
-    """Remove a field from a record, and what becomes empty by that; its value, or ``MISSING``.
+    """Remove a field from a record, along with any objects this leaves empty; returns its value, or ``MISSING``.
 
     Objects on the way are replaced by copies, since rows may share them.
     """
@@ -37,7 +37,7 @@ def take(fields: dict[str, Any], name: str) -> Any:
 
 
 def paths(fields: Mapping[str, Any], depth: int = 2) -> list[str]:
-    """The names of a record's fields, sorted, with those inside others down to a depth."""
+    """The names of a record's fields, sorted, including nested ones down to a depth."""
     found = []
     for key, value in fields.items():
         found.append(str(key))

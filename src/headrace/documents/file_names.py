@@ -1,4 +1,4 @@
-"""What a file is by its name: records of a format, text of a language, or something that is not read."""
+"""What a file's name says about it: records in some format, text in some language, or something that is not read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNREAD = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".7z", ".rar", ".jar", ".whl"), "an archive"),
     **dict.fromkeys((".lz4", ".br", ".lz", ".lzma", ".lzo", ".sz", ".z"), "compressed in a way that is not read"),
 }
-# Names as in the file names of The Stack (StarCoder's corpus); a source's own `language` comes first.
+# Language names as in The Stack (StarCoder's corpus); a source's own `language` takes precedence.
 LANGUAGES = {
     ".c": "c", ".h": "c", ".cc": "c++", ".cpp": "c++", ".hpp": "c++", ".cu": "cuda", ".cs": "c-sharp", ".css": "css",
     ".go": "go", ".htm": "html", ".html": "html", ".java": "java", ".js": "javascript", ".mjs": "javascript",
@@ -31,7 +31,7 @@ LANGUAGES = {
     ".sh": "shell", ".sql": "sql", ".swift": "swift", ".tex": "tex", ".ts": "typescript", ".tsx": "typescript",
     ".xml": "xml", ".yaml": "yaml", ".yml": "yaml",
 }  # fmt: skip
-# Further text, by the suffixes of GitHub's linguist that belong to text alone.
+# Other text files: suffixes from GitHub's linguist that are only used for text.
 _TEXT = frozenset({
     ".adb", ".ads", ".ada", ".asciidoc", ".adoc", ".asm", ".s", ".awk", ".bas", ".bash", ".zsh", ".fish", ".bat",
     ".cmd", ".ps1", ".bib", ".cfg", ".conf", ".ini", ".toml", ".clj", ".cljs", ".cmake", ".coffee", ".cxx", ".c++",
@@ -49,12 +49,13 @@ _NAMES = frozenset({
 })  # fmt: skip
 
 
-# What tells of the records that lie beside it.
+# Files that describe the records next to them.
 _ABOUT = frozenset({"readme", "license", "licence", "notice", "citation", "changelog", "contributing"})
 
 
 def suffixes(name: str) -> tuple[str, str | None]:
-    """The suffix under the compression's, lower case, and the compression: ``a.jsonl.gz`` -> (``.jsonl``, ``gzip``)."""
+    """The suffix without that of the compression, in lower case, and the compression: ``a.jsonl.gz`` -> (``.jsonl``,
+    ``gzip``)."""
     stem, last = os.path.splitext(name)
     compression = COMPRESSIONS.get(last.lower())
     if compression is None:
@@ -63,21 +64,21 @@ def suffixes(name: str) -> tuple[str, str | None]:
 
 
 def unread(name: str) -> str:
-    """What a file is that no reader takes, such as an archive; empty for others."""
+    """What kind of unreadable file this is, such as an archive; '' for other files."""
     return UNREAD.get(os.path.splitext(name)[1].lower(), UNREAD.get(suffixes(name)[0], ""))
 
 
 def about(name: str) -> bool:
-    """Whether a file tells of the files beside it."""
+    """Whether a file describes the files next to it."""
     return os.path.basename(name).partition(".")[0].lower() in _ABOUT
 
 
 def format_of(name: str, url: str) -> str | None:
-    """The format of a file, None if nothing says that it is text.
+    """The format of a file; None if nothing says that it is text.
 
     Args:
         name: its name.
-        url: where it lies, since of ``.jl`` the first byte decides whether it is JSON lines or Julia.
+        url: where it is, because for ``.jl`` the first byte decides between JSON Lines and Julia.
     """
     suffix, compression = suffixes(name)
     if suffix == ".jl":

@@ -1,6 +1,6 @@
-"""Fingerprints of input files: XXH3-128 of the bytes, remembered by path, size and time of change.
+"""Fingerprints of input files: XXH3-128 of their bytes, cached by path, size and change time.
 
-XXH3 (Collet, xxHash 0.8) reads faster than the page cache delivers, so a first run pays one reading of its input.
+XXH3 (Collet, xxHash 0.8) is faster than reads from the page cache, so a first run pays for reading its input once.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from headrace.errors import UserError
 from headrace.flow.storage import Spoilt, read_sealed, write_sealed
 
 THREADS = 8  # enough to hide the seeks of many small files; hashing and reading release the GIL
-# A file that was changed this shortly before it was read may be changed again without its times telling: they count in
-# steps of up to 2 s (FAT), so its fingerprint is not remembered. Git calls such entries racy.
+# A file changed this shortly before it was read could change again with the same times, which have a resolution of up
+# to 2 s (FAT), so its fingerprint is not cached. Git calls such entries racy.
 RACY = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What was found.
+    """The result of :func:`fingerprint`.
 
     Attributes:
-        files: the input files with their fingerprints: 32 hexadecimal digits, or ``remote:<key>`` by what their store
-            says of them.
-        trusted: of these, files that were not read: their size and times are those of a run before.
-        trusted_bytes: their size.
+        files: the input files with their fingerprints: 32 hexadecimal digits, or ``remote:<key>`` from their store.
+        trusted: the number of files that were not read, because size and times match an earlier run.
+        trusted_bytes: the size of those files.
     """
 
     files: tuple[InputFile, ...]
@@ -43,13 +42,13 @@ class Fingerprints:
 def fingerprint(files: Sequence[InputFile], cache_path: Path, read_all: bool = False) -> Fingerprints:
     """Fingerprint files.
 
-    A file is known again by size, time of modification and time of change of its inode: the last cannot be put back.
+    A file is recognized by its size, modification time and inode change time; the last cannot be set back.
 
     Args:
         files: input files.
-        cache_path: a JSON file of the run folder, ``{path: [size, mtime, ctime, digest, blocks]}``, times in ns; used
-            if there, then replaced.
-        read_all: trust nothing in it.
+        cache_path: a JSON file in the run folder, ``{path: [size, mtime, ctime, digest, blocks]}`` with times in ns;
+            used if it exists, then replaced.
+        read_all: ignore the cache.
 
     Raises:
         UserError: a file cannot be read or is gone.
@@ -85,7 +84,7 @@ def fingerprint(files: Sequence[InputFile], cache_path: Path, read_all: bool = F
 
 
 def fingerprinted(file: InputFile) -> InputFile:
-    """A file with its fingerprint, taken now.
+    """A file with its fingerprint, computed now.
 
     Raises:
         OSError: it cannot be read.
@@ -98,7 +97,7 @@ def fingerprinted(file: InputFile) -> InputFile:
 
 
 def trusted(files: Sequence[InputFile], cache_path: Path) -> tuple[int, int]:
-    """How many files, and of how many bytes, :func:`fingerprint` would not read: for a plan."""
+    """The number and bytes of the files that :func:`fingerprint` would not read: for a plan."""
     cache = _read_cache(cache_path)
     count = size = 0
     for file in files:
@@ -110,7 +109,7 @@ def trusted(files: Sequence[InputFile], cache_path: Path) -> tuple[int, int]:
 
 
 def _read_cache(path: Path) -> dict[str, list[Any]]:
-    """The cache, or nothing if it is absent or spoilt: it only saves time."""
+    """The cache, or an empty one if it is missing or damaged: it only saves time."""
     try:
         return dict(read_sealed(path)["files"])
     except (FileNotFoundError, Spoilt, KeyError):

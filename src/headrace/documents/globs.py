@@ -1,7 +1,7 @@
-"""Globs of a recipe: variables, the fixed part before the first wildcard, and a matcher that knows no file system.
+"""Globs in a recipe: variables, the fixed part before the first wildcard, and a matcher independent of file systems.
 
 ``*`` and ``?`` stay within a folder, ``**`` crosses folders, ``[abc]`` and ``{html,css}`` give alternatives.
-One matcher serves local disks and every fsspec file system, so that a source means the same wherever it lies.
+One matcher serves local disks and every fsspec file system, so that a source means the same wherever it is.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _ESCAPED = re.compile(r"\[([*?\[{])\]")
 
 
 def expand(pattern: str, base: Path, where: str, within: bool = False) -> str:
-    """Fill in ``${stdlib}``, ``${site}``, ``${recipe}`` and, for other names, the environment.
+    """Replace ``${stdlib}``, ``${site}``, ``${recipe}`` and, for other names, environment variables.
 
     Args:
         pattern: a glob, path or URL.
         base: the recipe's folder.
-        where: the recipe key, for the error.
-        within: the result is a pattern, in which values stand for themselves.
+        where: the recipe key, for errors.
+        within: the result is a pattern, in which the variables' values match literally.
 
     Raises:
         UserError: a variable is unknown.
@@ -54,14 +54,14 @@ def expand(pattern: str, base: Path, where: str, within: bool = False) -> str:
 
 
 def is_remote(pattern: str) -> bool:
-    """Whether a path is an fsspec URL such as ``s3://bucket/key`` and not a local path."""
+    """Whether a path is an fsspec URL such as ``s3://bucket/key`` rather than a local path."""
     return "://" in pattern and not pattern.startswith("file://")
 
 
 def split(pattern: str) -> tuple[str, str]:
-    """Part a glob at its first wildcard: (fixed folder, pattern below it). Variables count as fixed.
+    """Split a glob at its first wildcard: (fixed folder, pattern below it). Variables count as fixed.
 
-    Without a wildcard the pattern is the last component, so that names are relative to the file's folder.
+    Without a wildcard, the pattern is the last component, so that names are relative to the file's folder.
     """
     parts = pattern.split("/")
     magic = next((i for i, part in enumerate(parts) if has_magic(part)), len(parts) - 1)
@@ -70,7 +70,7 @@ def split(pattern: str) -> tuple[str, str]:
 
 
 def has_magic(pattern: str) -> bool:
-    """Whether the pattern holds a wildcard, variables aside."""
+    """Whether the pattern contains a wildcard, variables aside."""
     return _MAGIC.search(_ESCAPED.sub("", _VARIABLE.sub("", pattern))) is not None
 
 
@@ -80,7 +80,7 @@ def plain(pattern: str) -> str:
 
 
 def translate(pattern: str) -> str:
-    """The regular expression of a glob over ``/``-separated relative names, without anchors."""
+    """The regular expression for a glob over ``/``-separated relative names, without anchors."""
     parts = pattern.split("/")
     out = []
     for i, part in enumerate(parts):
@@ -101,7 +101,7 @@ def _component(part: str) -> str:
         elif char == "?":
             out.append("[^/]")
         elif char == "[" and (close := part.find("]", i + 2)) > 0:
-            inside = re.sub(r"([\\\[&|~])", r"\\\1", part[i + 1 : close])  # what sets of Python's re mean more by
+            inside = re.sub(r"([\\\[&|~])", r"\\\1", part[i + 1 : close])  # special in sets of re
             out.append("[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]")
             i = close
         elif char == "{" and "}" in part[i:]:
@@ -119,7 +119,8 @@ def _component(part: str) -> str:
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a relative name matches a glob. Hidden files match only a pattern that names a hidden component."""
+    """A function that tells whether a relative name matches a glob. Hidden files match only patterns with a hidden
+    component."""
     matches = re.compile(translate(pattern), re.DOTALL).fullmatch
     if any(part.startswith(".") for part in pattern.split("/")):
         return lambda name: matches(name) is not None
@@ -127,10 +128,10 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def excluder(patterns: tuple[str, ...]) -> Callable[[str, str], bool]:
-    """Whether (relative name, full path) is excluded, in the manner of ``.gitignore``.
+    """A function that tells whether (relative name, full path) is excluded, as in ``.gitignore``.
 
-    A pattern without a slash matches any single component; one with a slash matches the name or the full path, or
-    a folder on the way to it.
+    A pattern without a slash matches any single component; one with a slash matches the name, the full path, or a
+    folder above it.
     """
     single = [translate(p.rstrip("/")) for p in patterns if "/" not in p.rstrip("/")]
     whole = [translate(p.rstrip("/")) for p in patterns if "/" in p.rstrip("/")]

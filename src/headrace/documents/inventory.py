@@ -1,7 +1,7 @@
 """The inventory of a run: the files of all its sources with their fingerprints, taken once by the coordinator.
 
 Workers rebuild the graph from ``RUN/inventory.json`` instead of listing and hashing the input again, so that all of
-them see one and the same input.
+them see the same input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FINGERPRINTS = "fingerprints.json"
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """A source with its input.
+    """A source with its input files.
 
     Attributes:
         name: the source's name.
@@ -47,21 +47,21 @@ class SourceFiles:
 
     @property
     def bytes(self) -> int:
-        """Size of the input on disk."""
+        """The size of the input on disk."""
         return sum(file.size for file in self.files)
 
     @cached_property
     def digest(self) -> str:
-        """The hash of everything about the files that can show in a document: no path, no time, no host."""
+        """The hash of everything about the files that can affect a document: no paths, times or hosts."""
         listed = [[file.name, file.format, file.take, file.digest] for file in self.files]
         return xxhash.xxh3_128_hexdigest(orjson.dumps(listed))
 
 
 def list_sources(sources: Mapping[str, Source], seed: int, base: Path) -> dict[str, list[InputFile]]:
-    """The input files of each source, for ``plan``: nothing is read.
+    """The input files of each source, for ``plan``: no file is read.
 
     Raises:
-        UserError: as :func:`headrace.documents.sources.list_files`.
+        UserError: see :func:`headrace.documents.sources.list_files`.
     """
     return {name: list_files(name, source, seed, base) for name, source in sources.items()}
 
@@ -69,16 +69,16 @@ def list_sources(sources: Mapping[str, Source], seed: int, base: Path) -> dict[s
 def take_inventory(
     sources: Mapping[str, Source], seed: int, base: Path, run: Path, check: bool = False
 ) -> tuple[SourceFiles, ...]:
-    """List and fingerprint the input of all sources, and leave it in ``RUN/inventory.json`` for the workers.
+    """List and fingerprint the input of all sources, and write ``RUN/inventory.json`` for the workers.
 
-    Says in a notice what is taken as unchanged since an earlier run.
+    A notice says what is assumed to be unchanged since an earlier run.
 
     Args:
         sources: the recipe's sources, in its order.
         seed: the recipe's seed.
         base: the recipe's folder.
         run: the run folder.
-        check: read all files, also those that are known by size and time of change.
+        check: read all files, including those recognized by size and change time.
 
     Raises:
         UserError: a file is missing or cannot be read, or a glob matches nothing.
@@ -95,7 +95,7 @@ def take_inventory(
 
 
 def as_before(count: int, size: int) -> str:
-    """What a run takes for granted, in words."""
+    """What a run assumes to be unchanged, in words."""
     files = "1 input file" if count == 1 else f"{count:,} input files"
     return (
         f"{files} ({size / 1e6:,.1f} MB) assumed unchanged (same size and change time); --check-input reads them again"
@@ -103,10 +103,10 @@ def as_before(count: int, size: int) -> str:
 
 
 def read_inventory(sources: Mapping[str, Source], run: Path) -> tuple[SourceFiles, ...]:
-    """The inventory that the coordinator took.
+    """Read the inventory that the coordinator took.
 
     Raises:
-        UserError: there is none, it is of other sources, or it is not as it was written.
+        UserError: there is none, it lists other sources, or it has changed since it was written.
     """
     try:
         value = read_sealed(run / INVENTORY)["sources"]
@@ -128,8 +128,8 @@ Work = TypeVar("Work", bound=Callable[..., Any])
 
 
 def distrusting(work: Work) -> Work:
-    """A method of a step that reads input and is given the context first: when a file is not what was fingerprinted,
-    no fingerprint that was remembered for its times is trusted any more.
+    """Decorate a step's method that reads input and takes the context first: if a file differs from its fingerprint,
+    discard the cache of fingerprints.
     """
 
     @functools.wraps(work)

@@ -1,4 +1,4 @@
-"""Changes of the user's own to the documents of a source, between reading and writing them."""
+"""Apply user-defined maps to the documents of a source, between reading and writing them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from headrace.functions.calling import Function, Note, results
 from headrace.functions.document import Document, place
 from headrace.functions.failures import Failed
 
-# What a function is called with at once, if it takes batches: enough that calls cost nothing, few enough to hold.
+# Documents per call of a function that takes batches: enough to make calls cheap, few enough to hold.
 BATCH_ROWS, BATCH_BYTES = 1024, 4 << 20
 
 
 class Maps:
-    """Takes rows, gives them back changed: all functions in turn, on a batch of rows at a time.
+    """Takes rows and returns them changed: all functions in turn, one batch of rows at a time.
 
     Args:
         functions: the functions, in the recipe's order.
-        normalise: the normalisation, which changed texts pass through again.
-        note: is told each document before a function is called with it; batches are of one document then.
-        limit: bytes of the largest document.
+        normalise: the normalization, which changed texts go through again.
+        note: called with each document before a function is; batches then hold one document.
+        limit: maximum bytes of a document.
     """
 
     def __init__(self, functions: Sequence[Function], normalise: Normaliser, note: Note | None, limit: int) -> None:
@@ -37,17 +37,17 @@ class Maps:
         self._bytes = 0
 
     def add(self, row: Row) -> Iterator[tuple[Row, int] | tuple[str, Bad]]:
-        """Take a row; yield those that are ready, as :meth:`end` does."""
+        """Add a row; yield those that are ready, as :meth:`end` does."""
         self._held.append(row)
         self._bytes += len(row[1])
         if self._note is not None or len(self._held) >= BATCH_ROWS or self._bytes >= BATCH_BYTES:
             yield from self.end()
 
     def end(self) -> Iterator[tuple[Row, int] | tuple[str, Bad]]:
-        """Yield all that was taken: a row with its length in characters, or a file's name and what is bad in it.
+        """Yield all rows so far: each with its length in characters, or a file's name and what is bad in it.
 
         Raises:
-            UserError: a function failed, and the recipe asks to stop.
+            UserError: a function failed, and the recipe asks to stop on errors.
         """
         rows, self._held, self._bytes = self._held, [], 0
         for function in self._functions:
@@ -92,7 +92,7 @@ class Maps:
 
 
 def _text_of(made: Any) -> str | Document:
-    """A result of a map.
+    """Check the result of a map.
 
     Raises:
         TypeError: it is neither text nor a document with text.

@@ -1,4 +1,4 @@
-"""Unicode normalisation of document text."""
+"""Unicode normalization of document text."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Normaliser = Callable[[str], str]
 
 
 def nfc(text: str) -> str:
-    """Normalisation form C (Unicode Standard Annex 15).
+    """Normalization form C (Unicode Standard Annex 15).
 
-    ASCII is told in constant time, and `unicodedata.normalize` itself returns text that passes the quick check as
-    it is; a call of `is_normalized` before it would only check twice.
+    ASCII is detected in constant time, and `unicodedata.normalize` itself returns text that passes the quick check
+    unchanged; calling `is_normalized` first would only check twice.
     """
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def normaliser(method: str) -> Normaliser:
-    """The function for ``nfc``, ``ftfy`` (as SlimPajama: ``ftfy.fix_text(text, normalization="NFC")``) or ``none``.
+    """The function for ``nfc``, ``ftfy`` (as in SlimPajama: ``ftfy.fix_text(text, normalization="NFC")``) or ``none``.
 
     Raises:
-        UserError: ftfy is asked for and not installed.
+        UserError: ftfy is requested but not installed.
     """
     if method == "nfc":
         return nfc
@@ -34,7 +34,7 @@ def normaliser(method: str) -> Normaliser:
 
 
 def versions(method: str) -> dict[str, str]:
-    """Versions of the tables that decide the normalised text; part of the documents' identity."""
+    """Versions of the tables that determine the normalized text; part of the documents' identity."""
     if method == "nfc":
         return {"unicode": unicodedata.unidata_version}
     if method == "ftfy":

@@ -1,4 +1,4 @@
-"""The way to remote files, where each file system fails with exceptions of its own."""
+"""Access to remote files, where each file system raises exceptions of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.errors import UserError
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Tell what goes wrong on the way to a remote file as the user's error: each file system has exceptions of its own.
+    """Turn any exception while accessing a remote file into a user-facing error.
 
     Raises:
         UserError: for any exception.

@@ -1,4 +1,4 @@
-"""One task of reading: parts of files of one source into a sink and a quarantine, with every row accounted for."""
+"""One read task: parts of files of one source into a sink and a quarantine, with every row accounted for."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from headrace.recipe.schema import DocumentsConfig
 
 
 class Reading:
-    """Reads, normalises, identifies and writes; a context manager whose files are whole when it is left.
+    """Reads, normalizes, identifies and writes; a context manager whose files are complete on exit.
 
     Args:
         ctx: the task.
-        source: the source that the files are of.
-        config: the recipe's ``documents`` section; of its maps those are applied that are for this source.
+        source: the source the files belong to.
+        config: the recipe's ``documents`` section; only its maps for this source are applied.
     """
 
     def __init__(self, ctx: TaskContext, source: SourceFiles, config: DocumentsConfig) -> None:
@@ -48,8 +48,8 @@ class Reading:
         """Read a part of a file.
 
         Raises:
-            UserError: the file is gone, has changed, or lacks the column of the text.
-            MemoryShareError: it holds a document that the task has no memory for.
+            UserError: the file is gone, has changed, or lacks the text column.
+            MemoryShareError: it contains a document that does not fit in the task's memory.
         """
         try:
             self._read(file, part)
@@ -59,7 +59,7 @@ class Reading:
 
     def _read(self, file: InputFile, part: Part) -> None:
         self._ctx.at(f"{self._source.name}:{file.name}")
-        # A file that is cut short by its byte ranges has the limit in them.
+        # For a file split into byte ranges, the limit is in the ranges.
         left = file.take if file.take is not None and part.end is None else None
         before, consumed = self._tally.read, 0
         reading = reader_of(file, self._source.name, self._source.source, self._ctx.run, self._note)
@@ -79,7 +79,7 @@ class Reading:
             size = len(row[1])
             if left is not None:
                 left -= size
-                if left < 0:  # the reader has counted ahead of what is taken
+                if left < 0:  # the reader counts ahead of what is consumed
                     self._tally.read = before + consumed
                     break
             consumed += 1
@@ -103,12 +103,12 @@ class Reading:
                 self._keep(first, second)  # type: ignore[arg-type]
 
     def lose(self, file: InputFile, part: Part, why: str) -> None:
-        """Count a part of a file as lost, unread."""
+        """Count a part of a file as lost, without reading it."""
         size = file.size if part.end is None or file.format != "jsonl" else part.end - part.begin
         self._quarantine.add(file.name, Lost(part.row or 0, why, bytes=max(size, 1)))
 
     def result(self) -> dict[str, Any]:
-        """What the task returns, once the context is left: counts, and the first bad rows and losses."""
+        """What the task returns, after the context exits: counts, and the first bad rows and losses."""
         counts = {
             "documents": self._sink.rows,
             "bytes": self._bytes,

@@ -1,4 +1,4 @@
-"""From a record as read to the row that is written: normalised text, content id, provenance, the rest in meta."""
+"""From a record to the row that is written: normalized text, content id, provenance, and the rest in meta."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COLUMNS = ("license", "repo", "path", "language")
 
 
 class RowMaker:
-    """Makes rows of the records of one source.
+    """Creates rows from the records of one source.
 
     Args:
         name: the source's name.
         source: its section of the recipe: which fields fill which columns, and the constants.
-        normalise: the method of normalisation.
-        limit: bytes of the largest document.
+        normalise: the normalization method.
+        limit: maximum bytes of a document.
 
     Attributes:
-        named: for each field that the recipe names, how many records have it.
+        named: field named in the recipe -> number of records that have it.
         unnamed: the fields of the first record that lacks one of them.
     """
 
@@ -67,9 +67,9 @@ class RowMaker:
         return (content_id(data), data, self._name, file, record.row, *columns, meta, turns), len(text)  # type: ignore[return-value]
 
     def _joined(self, messages: list[Message]) -> tuple[str, list[dict[str, Any]]]:
-        """The text of a conversation, and its turns: where in it each lies, in code points, and what is said of it.
+        """The text of a conversation, and its turns: the position of each in code points, and its other keys.
 
-        Turns are normalised one by one, so that their places hold in the joined text.
+        Turns are normalized separately, so that their positions hold in the joined text.
         """
         pieces: list[str] = []
         spans: list[dict[str, Any]] = []
@@ -83,10 +83,10 @@ class RowMaker:
         return JOIN.join(pieces), spans
 
     def _column(self, fields: dict[str, Any], key: str, mapped: bool, constant: str | None) -> str | None:
-        """A column's value: the data's own field if it has one, else the source's constant.
+        """A column's value: the data's own field if present, otherwise the source's constant.
 
-        A field that the recipe names may hold a number or a list of names; one that only happens to be called like
-        the column counts if it is text.
+        A field named in the recipe may hold a number or a list of names; one that merely has the column's name counts
+        only if it is text.
         """
         value = find(fields, key) if mapped else fields.get(key)
         if mapped and value is not MISSING:
@@ -106,7 +106,7 @@ class RowMaker:
 
 
 def _plain(value: Any) -> Any:
-    """Bytes as text: as it is if they are UTF-8, else hexadecimal digits."""
+    """Bytes as text: unchanged if they are UTF-8, otherwise hexadecimal digits."""
     if not isinstance(value, bytes):
         raise TypeError(f"{kind(value)} in a field")
     try:

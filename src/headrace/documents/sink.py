@@ -1,4 +1,4 @@
-"""Writing documents: even Parquet shards of small row groups, and the quarantine beside them."""
+"""Write documents as even Parquet shards of small row groups, and the quarantine next to them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from headrace.documents.readers.base import Bad, Lost, lost
 from headrace.documents.store import GIVEN, SCHEMA, documents_of
 from headrace.flow.task import Out, TaskContext
 
-SHARD_BYTES = 32 << 20  # text and fields of a shard: the unit of work of every later step
+SHARD_BYTES = 32 << 20  # text and fields of a shard: the unit of work of all later steps
 GROUP_BYTES = 8 << 20  # text and fields of a row group: the unit that readers hold in memory
-GROUP_ROWS = 1 << 15  # a document of one byte takes 400 of them while it waits
-# On 69 MB of the corpus level 1 takes 283 ms and 18.3 MB, level 3 402 ms and 15.8 MB, LZ4 218 ms and 27.2 MB; to read
+GROUP_ROWS = 1 << 15  # a one-byte document takes 400 bytes while it waits
+# On 69 MB of the corpus, level 1 takes 283 ms and 18.3 MB, level 3 402 ms and 15.8 MB, LZ4 218 ms and 27.2 MB; reading
 # the texts takes 80 ms, with LZ4 46.
 COMPRESSION_LEVEL = 1
 _DICTIONARY = ["source", "origin_file", "license", "repo", "language"]
-EXAMPLES = 3  # entries of the quarantine that a message shows
-_STATISTICS = ["id", "source", "origin_file", "origin_row"]  # of texts they would only cost time
+EXAMPLES = 3  # quarantine entries shown in messages
+_STATISTICS = ["id", "source", "origin_file", "origin_row"]  # for texts they would only cost time
 
 Row = tuple[str, bytes, str, str, int, str | None, str | None, str | None, str | None, bytes | None, bytes | None]
 """A document in the order of the columns that it is given; text, meta and turns as UTF-8."""
 
 
 class Sink:
-    """Collects documents and writes them: at most one row group is held in memory.
+    """Collects documents and writes them, holding at most one row group in memory.
 
     Attributes:
-        rows: documents that are in finished row groups.
+        rows: documents in finished row groups.
     """
 
     def __init__(self, ctx: TaskContext) -> None:
@@ -46,7 +46,7 @@ class Sink:
         self.rows = 0
 
     def add(self, row: Row) -> None:
-        """Take a document."""
+        """Add a document."""
         size = len(row[1]) + len(row[-2] or b"") + len(row[-1] or b"")
         if self._held and (self._held_bytes + size > GROUP_BYTES or len(self._held) == GROUP_ROWS):
             self._write_group()
@@ -100,16 +100,16 @@ class Sink:
 
 
 class Quarantine:
-    """Bad rows and losses, as JSON lines ``{"source", "file", "line", "error", "excerpt"}``; no file without any.
+    """Bad rows and losses, as JSON Lines ``{"source", "file", "line", "error", "excerpt"}``; no file if there are none.
 
-    ``line`` counts from 1, as editors do; in formats without lines it is the number of the record.
+    ``line`` counts from 1, as in editors; in formats without lines it is the number of the record.
 
     Attributes:
         rows: bad rows.
-        first: the entries of the first few of them.
-        lost_rows: rows that damaged files promised and did not give.
-        lost_bytes: bytes of damaged files that were not read, where rows are not told.
-        losses: the entries of the first few damaged files.
+        first: the first few entries for bad rows.
+        lost_rows: rows that damaged files promised but did not deliver.
+        lost_bytes: bytes of damaged files that were not read, if rows are not known.
+        losses: the first few entries for damaged files.
     """
 
     def __init__(self, ctx: TaskContext, source: str) -> None:
@@ -121,7 +121,7 @@ class Quarantine:
         self.losses: list[dict[str, Any]] = []
 
     def add(self, file: str, bad: Bad | Lost) -> None:
-        """Write down a bad row or a loss."""
+        """Write an entry for a bad row or a loss."""
         if self._file is None:
             out = self._stack.enter_context(self._ctx.file("quarantine/{task}.jsonl"))
             self._file = self._stack.enter_context(out.path.open("wb"))
@@ -151,5 +151,5 @@ class Quarantine:
 
 
 def _clean(value: Any) -> Any:
-    """Text without lone surrogates, which JSON in UTF-8 cannot hold."""
+    """Text without lone surrogates, which JSON in UTF-8 cannot represent."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Listing: from a source of the recipe to its input files, in an order that depends on names only."""
+"""List a source's input files, in an order that depends only on names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.errors import UserError
 from headrace.flow.notices import Notice
 from headrace.recipe.schema import Source
 
-# Formats of which a file is one unit: a limit takes such a file whole or not at all.
+# Formats in which a file is one unit: a limit includes the whole file or none of it.
 RECORDS = frozenset({"jsonl", "parquet", "arrow"})
 WHOLE = frozenset({"text", "docstrings", "docstring_chat", "pydoc_topics"})
 
@@ -28,14 +28,14 @@ class InputFile:
     """One input file of a source.
 
     Attributes:
-        url: where it is opened: an absolute path or an fsspec URL. Never part of an identity.
-        name: what it is called in ``origin_file``: relative to the fixed part of its glob.
+        url: where to open it: an absolute path or an fsspec URL. Never part of an identity.
+        name: its name in ``origin_file``: relative to the fixed part of its glob.
         format: the reader's name, never ``auto``.
         compression: ``gzip``, ``zstd``, ``xz``, ``bzip2`` or None.
         size: bytes on disk.
-        take: bytes of text after which reading stops (the file at which the source's limit is reached), or None.
-        digest: its fingerprint (:mod:`headrace.documents.fingerprint`), empty while it has not been taken.
-        blocks: fingerprints of its parts (:func:`headrace.documents.checked_file.fingerprint_file`).
+        take: bytes of text after which reading stops (for the file that reaches the source's limit), or None.
+        digest: its fingerprint (:mod:`headrace.documents.fingerprint`), '' until it has been taken.
+        blocks: fingerprints of its blocks (:func:`headrace.documents.checked_file.fingerprint_file`).
     """
 
     url: str
@@ -54,7 +54,7 @@ class InputFile:
 
 
 def place_of(name: str) -> str:
-    """Where a source stands in its recipe: those of references have their place for a name, which has a dot."""
+    """A source's key in its recipe; the name of a reference source is already its key, and contains a dot."""
     return name if "." in name else f"sources.{name}"
 
 
@@ -64,15 +64,15 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
     Args:
         name: the source's name.
         source: its section of the recipe.
-        seed: the recipe's seed; with a ``limit`` it orders the files.
+        seed: the recipe's seed, which orders the files if there is a ``limit``.
         base: the recipe's folder, ``${recipe}``.
 
     Returns:
-        Files in the order of the recipe's globs, then by name. With a limit: the first files by keyed hash of the
-        name whose sizes on disk stay within it, and the file that crosses it with ``take`` set.
+        Files in the order of the recipe's globs, then by name. With a limit: the first files, by keyed hash of their
+        names, whose sizes on disk stay within it, and the file that crosses it with ``take`` set.
 
     Raises:
-        UserError: a file is missing, a glob matches nothing, or nothing is left.
+        UserError: a file is missing, a glob matches nothing, or no file is left.
     """
     where = f"{place_of(name)}.files"
     excluded = globs.excluder(
@@ -98,7 +98,7 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
             real = path if globs.is_remote(path) else os.path.realpath(path)
             found.append((linked, number, relative, InputFile(path, relative, form, compression, size), real))
         if asked == "auto" and any(file.format in RECORDS for _, _, _, file, _ in found):
-            # The card and the licence of a data set, unless they were asked for by their suffix.
+            # Skip a data set's card and license, unless the glob names their suffix.
             asked_for = re.findall(r"\w+", os.path.basename(files.glob))
             cards = [c for c in found if about(c[2]) and (suffixes(c[2])[0][1:] or c[2]) not in asked_for]
             left_out.update(os.path.basename(relative) for _, _, relative, _, _ in cards)
@@ -144,14 +144,14 @@ def _named_in_unicode(path: str) -> None:
 
 
 def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:
-    """Yield (path, relative name, size, is a link) of the files that a glob, path or URL names."""
+    """Yield (path, relative name, size, is a link) for the files that a glob, path or URL matches."""
     full = globs.expand(pattern, base, where).removeprefix("file://")
     if globs.is_remote(full):
         yield from _match_remote(pattern, full, base, where)
         return
     if not os.path.exists(full) and not globs.has_magic(pattern):
         full = globs.plain(full)
-    if os.path.isfile(full):  # also a file whose name holds wildcard characters
+    if os.path.isfile(full):  # including files whose names contain wildcard characters
         yield os.path.abspath(full), os.path.basename(full), os.path.getsize(full), os.path.islink(full)
         return
     if os.path.isdir(full):
@@ -170,7 +170,8 @@ def _match(pattern: str, base: Path, where: str) -> Iterator[tuple[str, str, int
 
 
 def _by_their_names(root: str, below: str) -> tuple[str, str]:
-    """The folder and the pattern below it, where folders on the way are called like patterns, such as ``[DATA]``."""
+    """The folder and the pattern below it, if folders on the way have names that look like patterns, such as
+    ``[DATA]``."""
     while "/" in below:
         first, _, rest = below.partition("/")
         if first == "**" or not os.path.isdir(os.path.join(root, first)):
@@ -245,13 +246,14 @@ def _once(candidates: list[tuple[bool, int, str, InputFile, str]]) -> list[tuple
 
 
 def label(pattern: str) -> str:
-    """What distinguishes the files of a glob from another's: its variable or the last fixed folder."""
+    """What distinguishes the files of one glob from another's: its variable, or the last fixed folder."""
     last = globs.split(pattern)[0].rstrip("/").rpartition("/")[2]
     return last.strip("${}") or "root"
 
 
 def _distinct(chosen: list[tuple[int, InputFile]], labels: list[str]) -> list[InputFile]:
-    """Tell files of different globs with one relative name apart: ``<label>/<name>``, then ``<label>-2/<name>``."""
+    """Tell files of different globs with the same relative name apart: ``<label>/<name>``, then
+    ``<label>-2/<name>``."""
     taken: set[str] = set()
     listing = []
     for number, file in chosen:

@@ -1,9 +1,9 @@
-"""The Documents step: raw files become one artifact of normalised, identified, evenly sharded documents.
+"""The Documents step: raw files become one artifact of normalized, identified, evenly sharded documents.
 
-Work is planned in rounds. ``look`` reads the first rows of each source and the parts of each big file: what is in files
-is read by workers only, which it may end. ``lines`` counts the lines of each byte range of the big plain JSON lines
-files, since only then is it known which row a range begins with. ``read`` does the rest: a task is a run of small
-files, a whole compressed file, a byte range, or a run of row groups.
+There are three phases. ``look`` reads the first rows of each source and splits each large file into parts; only workers
+look into files, because files can crash the process. ``lines`` counts the lines in each byte range of large plain JSON
+Lines files, to know the row number at which each range starts. ``read`` does the rest: a task is a run of small files,
+a compressed file, a byte range, or a run of row groups.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import DocumentsConfig, Map
 
-# A file of more bytes on disk is read in parts if its format allows.
+# Files larger than this on disk are read in parts if their format allows.
 TASK_BYTES = 16 << 20
 # Formats whose result depends on the grammar of the running Python.
 SYNTAX = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
@@ -54,7 +54,7 @@ class Documents(Step):
     config: DocumentsConfig
 
     def params(self) -> dict[str, Any]:
-        """Normalisation with its tables' versions, and for each source how it is read and what its files hold."""
+        """Normalization with its tables' versions, and for each source how it is read and what its files contain."""
         return {
             **self._shared(),
             "sources": [
@@ -64,16 +64,16 @@ class Documents(Step):
         }
 
     def _shared(self) -> dict[str, Any]:
-        """Of the parameters those of all sources."""
+        """The parameters common to all sources."""
         normalise = {"method": self.config.normalise, **versions(self.config.normalise)}
         return {"normalise": normalise, "max_document": self.config.max_document}
 
     def inputs(self) -> dict[str, Step]:
-        """None: documents begin the flow."""
+        """None: documents start the flow."""
         return {}
 
     def phases(self) -> list[Phase]:
-        """Look, count lines where that is needed, then read."""
+        """Look, count lines if needed, then read."""
         return [
             Phase("look", self._plan_look, self._look),
             Phase("lines", self._plan_lines, self._count_lines),
@@ -92,9 +92,7 @@ class Documents(Step):
             key = task_key(self, "look", _source_params(source, self.config.map), first)
             specs.append({"source": source.name, "file": None, "key": key})
             for number, file in enumerate(source.files):
-                if (
-                    file.size > TASK_BYTES and file.format in READERS
-                ):  # one that the user's own reader reads is one part
+                if file.size > TASK_BYTES and file.format in READERS:  # a user-defined reader takes a file as one part
                     about = [file.name, file.format, file.compression, file.size, file.take]
                     key = task_key(self, "look", file.digest, about)
                     specs.append({"source": source.name, "file": number, "key": key})
@@ -104,7 +102,7 @@ class Documents(Step):
     def _look(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
         if spec["file"] is None:
-            if not ctx.careful:  # a file that ended a worker is told by the phase that reads it
+            if not ctx.careful:  # a file that crashes a worker is reported by the phase that reads it
                 probe(source, ctx)
             return {}
         file = source.files[spec["file"]]
@@ -113,7 +111,7 @@ class Documents(Step):
         return {"parts": [asdict(part) for part in ([Part()] if whole else reader(file.format).split(file))]}
 
     def _parts(self, ctx: TaskContext) -> dict[tuple[str, int], list[Part]]:
-        """The parts of the big files, by source and number; every other file is one part."""
+        """The parts of large files, by source and number; every other file is one part."""
         return {
             (spec["source"], spec["file"]): [Part(**part) for part in result["parts"]]
             for spec, result in zip(ctx.specs("look"), ctx.results("look"), strict=True)
@@ -125,7 +123,7 @@ class Documents(Step):
     def _plan_lines(self, ctx: TaskContext) -> list[dict[str, Any]]:
         specs = []
         for (name, number), parts in self._parts(ctx).items():
-            if any(part.row is None for part in parts):  # nothing begins behind the last: it needs no count
+            if any(part.row is None for part in parts):  # nothing starts after the last one, so it needs no count
                 for part in map(asdict, parts[:-1]):
                     key = task_key(self, "lines", self._named(name).files[number].digest, part)
                     specs.append({"source": name, "file": number, "part": part, "key": key})
@@ -168,13 +166,13 @@ class Documents(Step):
                     reading.part(file, part)
         return reading.result()
 
-    # The end.
+    # Finish.
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
         """Counts per source, checked: rows read = documents + quarantined + skipped.
 
         Raises:
-            UserError: a source yields no document, too much of it is bad or lost, or no row has a field that is named.
+            UserError: a source yields no documents, too much of it is bad or lost, or no row has a field that is named.
             ConservationError: rows are unaccounted for.
         """
         counts: dict[str, dict[str, int]] = {}
@@ -206,10 +204,10 @@ class Documents(Step):
 
 @dataclass(frozen=True)
 class ReferenceDocuments(Documents):
-    """Documents that the corpus is compared with and that are no part of it.
+    """Documents that the corpus is compared with but that are not part of it.
 
     Attributes:
-        stage: where ``deduplicate.against`` names them.
+        stage: where in ``deduplicate.against`` they are named.
     """
 
     stage: str = ""
@@ -218,7 +216,7 @@ class ReferenceDocuments(Documents):
 
 
 def _conserved(name: str, count: dict[str, int], written: int) -> None:
-    """Compare what the readers' containers said they hold with what lies in the shards' footers and the quarantine."""
+    """Compare what the files' containers say they hold with what is in the shards' footers and the quarantine."""
     if written != count["documents"] or count["read"] != written + count["quarantined"] + count["skipped"]:
         raise ConservationError(
             f"source {name}: {count['read']} rows read, but {written} documents written, "
@@ -246,13 +244,13 @@ def _source_params(taken: SourceFiles, maps: Sequence[Map]) -> dict[str, Any]:
 def _tasks(
     source: SourceFiles, lines: Iterator[int], split: dict[tuple[str, int], list[Part]], limit: int
 ) -> Iterator[dict[str, Any]]:
-    """The read tasks of a source: small files together, each part of a big one for itself.
+    """The read tasks of a source: small files together, each part of a large one by itself.
 
     Args:
         source: the source.
-        lines: the results of the phase ``lines``, in its order; as many are taken as this source has.
-        split: the parts of big files, by source and number.
-        limit: bytes of the largest document.
+        lines: the results of the phase ``lines``, in its order; this source's are consumed.
+        split: the parts of large files, by source and number.
+        limit: maximum bytes of a document.
     """
     for run in runs(source.files):
         files = [source.files[number] for number in run]
@@ -262,7 +260,7 @@ def _tasks(
             for number in run
             for part in _numbered(split.get((source.name, number), [Part()]), lines)
         ]
-        # A run of several files has no large one: its parts are whole files.
+        # A run of several files has no large ones: its parts are whole files.
         tasks = [entries] if len(files) > 1 else [[entry] for entry in entries]
         for parts in tasks:
             size = sum(file.size for file in files) // len(tasks)
@@ -270,14 +268,14 @@ def _tasks(
 
 
 def _document_memory(file: InputFile, limit: int) -> int:
-    """Bytes that the file's one document takes; of files with rows, whose documents are not known, nothing."""
+    """Bytes of a file's single document; 0 for files with rows, whose documents are not known."""
     if file.format not in WHOLE:
         return 0
     return min(file.size, limit) * (TREE_COPIES if file.format in SYNTAX else COPIES)
 
 
 def _numbered(parts: list[Part], lines: Iterator[int]) -> list[Part]:
-    """Give the parts whose first row is unknown the number that the counted lines say."""
+    """Number the parts whose first row is unknown, using the counted lines."""
     if all(part.row is not None for part in parts):
         return parts
     row, numbered = 0, []

@@ -1,4 +1,4 @@
-"""Reading the documents artifact: in order with bounded memory, or any rows at all."""
+"""Read the documents artifact: in order with bounded memory, or arbitrary rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GIVEN = SCHEMA.remove(SCHEMA.get_field_index("bytes"))
 
 
 def documents_of(table: pa.Table) -> pa.Table:
-    """A table (or record batch) of :data:`SCHEMA` from one of :data:`GIVEN`."""
+    """A table (or record batch) with :data:`SCHEMA`, from one with :data:`GIVEN`."""
     import pyarrow.compute as pc
 
     at = SCHEMA.get_field_index("bytes")
@@ -44,7 +44,7 @@ def documents_of(table: pa.Table) -> pa.Table:
 def read_batches(path: Path, columns: Sequence[str] | None, max_bytes: int) -> Iterator[pa.RecordBatch]:
     """Stream a documents shard (or a sidecar's) as record batches in row order.
 
-    One row group is decoded at a time (at most 8 MB of text, or one larger document), so memory does not follow the
+    One row group is decoded at a time (at most 8 MB of text, or one larger document), so memory does not depend on the
     shard's size.
 
     Args:
@@ -74,14 +74,14 @@ def _within(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
 
 
 def text_buffers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The text of an array as flat buffers, without copying it.
+    """The text of an array as flat buffers, without a copy.
 
     Args:
-        array: large_string or large_binary without nulls; slices too.
+        array: large_string or large_binary without nulls, possibly a slice.
 
     Returns:
-        data: uint8[n_bytes], read-only, of exactly these documents.
-        offsets: int64[n_docs + 1] into ``data``, beginning at 0.
+        data: uint8[n_bytes], read-only, exactly the text of these documents.
+        offsets: int64[n_docs + 1] into ``data``, starting at 0.
 
     Raises:
         TypeError: the array's offsets are not int64.
@@ -99,13 +99,13 @@ def text_buffers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fetch(artifact: Artifact, rows: np.ndarray | Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
-    """Any rows of a documents artifact (or a sidecar), in the order asked for; rows may repeat.
+    """Arbitrary rows of a documents artifact (or a sidecar), in the order requested; rows may repeat.
 
-    Only the row groups that hold them are read, each once.
+    Only the row groups that contain them are read, each once.
 
     Args:
         artifact: a published artifact of Parquet shards.
-        rows: dense row ids, int64[n].
+        rows: global row numbers, int64[n].
         columns: names of the columns, None for all.
 
     Raises:
@@ -127,11 +127,11 @@ def fetch(artifact: Artifact, rows: np.ndarray | Sequence[int], columns: Sequenc
 
 
 def read_rows(path: Path, rows: np.ndarray, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    """Some rows of a shard, from one row group at a time; others are not read.
+    """Some rows of a shard, one row group at a time; other row groups are not read.
 
     Args:
         path: a Parquet shard.
-        rows: int64[n] in it, ascending.
+        rows: int64[n], rows of the shard, ascending.
         columns: names of the columns, None for all.
     """
     import pyarrow.parquet as pq

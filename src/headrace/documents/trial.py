@@ -1,8 +1,8 @@
-"""Files that end the process which reads them, found by reading in another one.
+"""Find files that crash the process reading them, by reading them in another process.
 
-pyarrow ends its process at some damaged files (an exception in a function that is declared to raise none). A worker
-that died at one is seen, and its task is tried again: then this tells which parts of files must not be read at all.
-What it says depends on the files alone, so that every run sets the same ones aside.
+pyarrow kills its process on some damaged files (an exception in a function declared not to raise any). When a worker
+dies and its task is retried, this tells which parts of files must not be read at all. The answer depends only on the
+files, so every run sets the same ones aside.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from headrace.recipe.schema import Source
 
 
 def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int, str]:
-    """Which parts end the process that splits or reads their files, and how.
+    """Which parts kill the process that splits or reads their files, and how.
 
     Args:
-        source: the source that they are of.
+        source: the source they belong to.
         parts: files and parts of them.
 
     Returns:
-        number of the part -> what became of the process.
+        Part number -> what happened to the process.
     """
     given = [[asdict(file), asdict(part)] for file, part in parts]
     found: dict[int, str] = {}
@@ -39,7 +39,7 @@ def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int,
             for at in apart(f"{__name__}:read", source.model_dump(mode="json", by_alias=True), given, begin):  # noqa: B007
                 pass
         except Died as death:
-            if death.signal == signal.SIGKILL:  # the system's lack of memory, which says nothing of the file
+            if death.signal == signal.SIGKILL:  # out of memory, which says nothing about the file
                 return found
             found[at] = f"reading it ends the process: {death}"
             begin = at + 1
@@ -49,16 +49,16 @@ def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int,
 
 
 def read(source: dict[str, Any], parts: list[list[dict[str, Any]]], begin: int) -> Iterator[int]:
-    """Read parts for nothing, saying the number of each before."""
+    """Read parts and discard the result, yielding the number of each before it is read."""
     taken = Source.model_validate(source)
     for number in range(begin, len(parts)):
         yield number
         file, part = InputFile(**parts[number][0]), Part(**parts[number][1])
-        if file.format not in READERS:  # the user's own, which runs where the rest of the run does
+        if file.format not in READERS:  # user-defined, which runs wherever the rest of the run does
             continue
         try:
             reader(file.format).split(file)
             for _ in reader(file.format).read(file, part, taken, Tally()):
                 pass
         except UserError:
-            pass  # it is met again by whoever reads the part in earnest
+            pass  # whoever reads the part for real will hit it again

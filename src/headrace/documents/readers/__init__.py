@@ -1,4 +1,4 @@
-"""Readers: one file for each format."""
+"""Readers: one file per format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.documents.sources import InputFile
 from headrace.functions.calling import Note
 from headrace.recipe.schema import Source
 
-# Imported when first used: some need heavy libraries.
+# Imported on first use: some need heavy libraries.
 READERS = {
     "jsonl": "jsonl:JsonLines",
     "json": "json:Json",
@@ -28,10 +28,10 @@ READERS = {
 
 
 def reader_of(file: InputFile, name: str, source: Source, run: Path, note: Note | None) -> Reader:
-    """The reader of a file of a source: one of headrace's, or of the user's own from a run's copy of its code.
+    """The reader for a file of a source: one of headrace's, or a user-defined one from the run's copy of its code.
 
     Raises:
-        UserError: the user's cannot be loaded.
+        UserError: the user-defined reader cannot be loaded.
     """
     own = source.readers.get(file.format)
     return reader(file.format) if own is None else Own(own.load(run), name, note)
@@ -39,7 +39,7 @@ def reader_of(file: InputFile, name: str, source: Source, run: Path, note: Note 
 
 @cache
 def reader(format: str) -> Reader:
-    """The reader of a format of the recipe, other than ``auto``."""
+    """The reader for a format of the recipe, other than ``auto``."""
     module, _, name = READERS[format].partition(":")
     made: Reader = getattr(importlib.import_module(f"headrace.documents.readers.{module}"), name)()
     return made

@@ -1,6 +1,6 @@
-"""Arrow IPC, as a file or as a stream (the form that Hugging Face datasets keeps): one document a row.
+"""Arrow IPC, as a file or a stream (which is what Hugging Face datasets saves): one document per row.
 
-A file is read as the stream that it holds, so that one cut short still gives what it has.
+A file is read as the stream that it contains, so that a truncated one still yields what it has.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from headrace.errors import UserError
 from headrace.recipe.schema import Source
 
 MAGIC = b"ARROW1"
-HEAD = 8  # the mark, padded
-TAIL = 4 + len(MAGIC)  # the footer's length, and the mark again
-SLACK = 64  # behind the last message: the mark of the stream's end, padded
+HEAD = 8  # the magic bytes, padded
+TAIL = 4 + len(MAGIC)  # the footer's length, and the magic bytes again
+SLACK = 64  # after the last message: the end-of-stream marker, padded
 
 
 class Arrow(Reader):
-    """One document a row."""
+    """One document per row."""
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item a row."""
+        """One item per row."""
         shape = partial(document, name=source.text, tally=tally)
         yield from arrow_items(file, tally, shape, lambda schema: require(schema, source.text, file.url), source.text)
 
@@ -38,7 +38,7 @@ class Arrow(Reader):
 def arrow_items(
     file: InputFile, tally: Tally, shape: Shape, check: Callable[[pa.Schema], None], text: str | None = None
 ) -> Iterator[Item]:
-    """Items of all record batches; damaged ones are lost, and the others are read."""
+    """Items of all record batches; damaged batches are lost, the others are read."""
     if file.compression is not None:
         raise UserError(
             "Compressed Arrow files are not supported.", file.url, "Decompress it, or convert it to Parquet."
@@ -70,7 +70,7 @@ def arrow_items(
 
 
 def _survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
-    """The messages of a file or stream, and what is lost behind them."""
+    """The messages of a file or stream, and what is lost after them."""
     head = stream.read(len(MAGIC))
     begin, end, whole = 0, size, True
     if head == MAGIC:
@@ -87,7 +87,7 @@ def _survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
     except MessageError as error:
         reason = str(error)
     at = found[-1].end if found else begin
-    if not whole:  # it does not say how much is missing: as much as there is
+    if not whole:  # how much is missing is unknown: assume as much as there is
         return found, Lost(
             0, f"the Arrow file is corrupt: cut short, {reason or 'it has no footer'}", bytes=max(size, 1)
         )
@@ -98,7 +98,7 @@ def _survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
 
 
 def _batches(stream: IO[bytes], found: list[Message], tally: Tally) -> Iterator[pa.RecordBatch | Bad | Lost]:
-    """The batches in order; of those that cannot be read, what is lost."""
+    """The batches in order, with what is lost of those that cannot be read."""
     before = [message for message in found if message.kind != BATCH and not message.fault]
     reader: pa.RecordBatchStreamReader | None = None
     broken, large = "", False
@@ -138,12 +138,13 @@ def _batches(stream: IO[bytes], found: list[Message], tally: Tally) -> Iterator[
 
 
 def _open(stream: IO[bytes], wanted: Sequence[Message]) -> pa.RecordBatchStreamReader:
-    """A reader of some messages of the file as one stream. Not of a memory map: its bytes may change once checked."""
+    """A reader of some messages of the file as one stream. Not memory-mapped: bytes could change after they are
+    checked."""
     return pa.ipc.open_stream(pa.PythonFile(_Stitched(stream, wanted), mode="r"))
 
 
 class _Stitched(io.RawIOBase):
-    """Some messages of a file, one behind another."""
+    """Some messages of a file, concatenated."""
 
     def __init__(self, stream: IO[bytes], wanted: Sequence[Message]) -> None:
         self._stream = stream

@@ -1,7 +1,7 @@
-"""The messages of an Arrow stream, read and checked by their metadata before Arrow allocates or follows anything.
+"""Read and check the messages of an Arrow stream by their metadata, before Arrow allocates or follows anything.
 
-A file is a stream between two marks, with a footer that repeats where its batches lie. Metadata are flatbuffers
-(``Message.fbs`` and ``Schema.fbs`` of the Arrow format); the few fields that matter are read here.
+A file is a stream between two magic marks, with a footer that repeats the positions of its batches. Metadata are
+flatbuffers (``Message.fbs`` and ``Schema.fbs`` of the Arrow format); the few fields that matter are read here.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import IO
 
 SCHEMA, DICTIONARY, BATCH = 1, 2, 3
-MAX_METADATA = 256 << 20  # of a message; that of 100,000 columns has 8 MB
+MAX_METADATA = 256 << 20  # of one message; 100,000 columns take 8 MB
 _CONTINUATION = 0xFFFFFFFF
 
 
 class MessageError(ValueError):
-    """A message that cannot be: the file is damaged."""
+    """An invalid message: the file is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Message:
     Attributes:
         kind: ``SCHEMA``, ``DICTIONARY`` or ``BATCH``.
         begin: its first byte in the file.
-        end: behind its last one.
-        rows: rows of its batch.
+        end: the position after its last byte.
+        rows: rows in its batch.
         unpacked: bytes that a reader allocates for its compressed buffers; 0 if they are not compressed.
-        fault: why it must not be read, though what follows may be.
+        fault: why it must not be read, though later messages may be.
     """
 
     kind: int
@@ -42,15 +42,15 @@ class Message:
 
 
 def messages(stream: IO[bytes], at: int, end: int) -> Iterator[Message]:
-    """The messages between two places of a file, until its end or the mark of one.
+    """The messages between two positions of a file, up to its end or its end-of-stream marker.
 
     Args:
         stream: the file; its position is moved.
-        at: where the first message begins.
-        end: behind the last byte that may be part of one.
+        at: the start of the first message.
+        end: the position after the last byte that may belong to one.
 
     Raises:
-        MessageError: a message lies outside, or its metadata contradict themselves; those before it were given out.
+        MessageError: a message lies outside, or its metadata are inconsistent; those before it have been yielded.
     """
     while at < end:
         stream.seek(at)
@@ -99,7 +99,7 @@ def _message(stream: IO[bytes], metadata: bytes, begin: int, body: int, end: int
 
 
 def _buffers(stream: IO[bytes], batch: _Table, body: int, size: int) -> tuple[int, str]:
-    """The bytes of a batch's buffers once they are decompressed, and what is wrong with them."""
+    """The size of a batch's buffers after decompression, and what is wrong with them."""
     if not all(0 <= nulls <= length for length, nulls in batch.pairs(1)):
         return 0, "a column's length or count of nulls is impossible"
     compressed = batch.table(3) is not None
@@ -110,7 +110,7 @@ def _buffers(stream: IO[bytes], batch: _Table, body: int, size: int) -> tuple[in
         if compressed and length:
             stream.seek(body + offset)
             (whole,) = struct.unpack("<q", stream.read(8)) if length >= 8 else (-2,)
-            if whole < -1:  # -1 marks a buffer that is stored as it is
+            if whole < -1:  # -1 marks a buffer that is not compressed
                 return 0, "a compressed buffer has no size"
             unpacked += max(whole, 0)
     return unpacked, ""
@@ -121,10 +121,10 @@ def _u32(data: bytes, at: int) -> int:
 
 
 class _Table:
-    """A table of a flatbuffer: fields are found through its vtable.
+    """A flatbuffer table: fields are found through its vtable.
 
     Raises:
-        struct.error: a place lies outside the buffer.
+        struct.error: a position lies outside the buffer.
     """
 
     def __init__(self, data: bytes, at: int) -> None:
@@ -135,7 +135,7 @@ class _Table:
         (self._size,) = struct.unpack_from("<H", data, self._vtable)
 
     def _field(self, number: int) -> int:
-        """Where a field lies, 0 if it is not there."""
+        """The position of a field, 0 if it is absent."""
         place = 4 + 2 * number
         if place + 2 > self._size:
             return 0
@@ -155,7 +155,7 @@ class _Table:
         return _Table(self._data, at + _u32(self._data, at)) if at else None
 
     def pairs(self, number: int) -> list[tuple[int, int]]:
-        """A vector of structures of two int64."""
+        """A vector of structs of two int64."""
         at = self._field(number)
         if not at:
             return []

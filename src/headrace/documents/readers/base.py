@@ -1,7 +1,7 @@
-"""What a reader is: a file in, records out, and an account of everything that is no record.
+"""What a reader is: a file in, records out, and an account of everything that is not a record.
 
-To add a format, subclass :class:`Reader` in a file of its own, override ``read`` (and ``split`` if a big file can be
-read in parts), and name it in ``readers/__init__.py``.
+To add a format, subclass :class:`Reader` in a new file, override ``read`` (and ``split`` if a large file can be read in
+parts), and register it in ``readers/__init__.py``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from headrace.documents.sources import InputFile
 from headrace.errors import MemoryShareError
 from headrace.recipe.schema import MAX_DOCUMENT, Source
 
-EXCERPT = 200  # characters of a bad line that go to quarantine
-# A row group as Python objects, Arrow arrays and encoded pages, and the compressors of ten columns. Over 140 MB of JSON
-# lines a worker peaked 49 MB above its base with the system's allocator, 101 MB with Arrow's own (mimalloc).
+EXCERPT = 200  # characters of a bad row that go to quarantine
+# A row group as Python objects, Arrow arrays and encoded pages, plus the compressors of ten columns. Over 140 MB of
+# JSON Lines, a worker peaked 49 MB above its base with the system allocator, 101 MB with Arrow's own (mimalloc).
 TASK_MEMORY = 112 << 20
-# The memory of a task has room for documents of this size besides: a row group of them is written at once.
+# On top of that, a task's memory has room for documents of this size: a row group of them is written at once.
 ORDINARY = 8 << 20
-# A document of 95 MB peaked at 5.8 times its size: one emoji makes each character take four bytes in memory.
+# A document of 95 MB peaked at 5.8 times its size: one emoji makes every character take four bytes in memory.
 COPIES = 6
 _SURROGATES = re.compile("[\ud800-\udfff]")
-PART_BYTES = 32 << 20  # a shard holds 32 MB of text, so that a part of this size makes about one
+PART_BYTES = 32 << 20  # a shard holds 32 MB of text, so a part of this size makes about one
 
 
 class Mended(str):
-    """Text that stands for something that is no text, or not quite: enough for a side field, but no document.
+    """Text standing in for something that is not quite text: good enough for a side field, but not for a document.
 
     Attributes:
         error: what is wrong with it.
@@ -40,19 +40,19 @@ class Mended(str):
 
     @classmethod
     def of(cls, text: str, error: str) -> Mended:
-        """The text with what is wrong."""
+        """The text, with what is wrong with it."""
         made = cls(unicode(text))
         made.error = error
         return made
 
 
 class Message(NamedTuple):
-    """A turn of a conversation as read.
+    """A turn of a conversation, as read.
 
     Attributes:
         role: ``system``, ``user`` or ``assistant``.
-        content: what is said.
-        loss: whether it is learned, where the data say so; None leaves that to the role.
+        content: the text.
+        loss: whether to learn it, if the data say so; None leaves that to the role.
         fields: the turn's other keys.
     """
 
@@ -64,11 +64,11 @@ class Message(NamedTuple):
 
 @dataclass(slots=True)
 class Record:
-    """One document as read.
+    """One document, as read.
 
     Attributes:
         row: 0-based row or line in the file.
-        text: the text; for conversations empty, because their turns are normalised before they are joined.
+        text: the text; empty for conversations, because their turns are normalized before they are joined.
         fields: the other fields.
         turns: the messages of a conversation, or None.
     """
@@ -81,10 +81,10 @@ class Record:
 
 @dataclass(slots=True)
 class Bad:
-    """A row that cannot be a document: what is wrong, and how it begins.
+    """A row that cannot be a document: what is wrong, and how it starts.
 
     Attributes:
-        rows: how many rows it stands for, all alike, of which ``row`` is the first.
+        rows: how many rows it stands for, all alike, starting at ``row``.
     """
 
     row: int
@@ -95,7 +95,7 @@ class Bad:
 
 @dataclass(slots=True)
 class Skipped:
-    """Rows that hold nothing and are no error, such as blank lines: the first, and how many."""
+    """Rows that are empty but no error, such as blank lines: the first, and how many."""
 
     row: int
     rows: int = 1
@@ -103,15 +103,15 @@ class Skipped:
 
 @dataclass(slots=True)
 class Lost:
-    """What a damaged container promised and did not give: it goes to quarantine, but is no row.
+    """What a damaged container promised but did not deliver: it goes to quarantine, but is not a row.
 
     Attributes:
-        row: the number of the first row that is missing.
+        row: the number of the first missing row.
         error: what is wrong with the container.
-        rows: rows that the container says it holds and that were not read.
-        bytes: where it counts no rows, the bytes of the file that were not read; a stream that is cut short does not
-            say how much is missing, which is taken to be as much as there is.
-        excerpt: how the row begins that it broke off in.
+        rows: rows that the container claims to hold and that were not read.
+        bytes: if rows are not known, the bytes of the file that were not read; a truncated stream does not say how much
+            is missing, so it counts as many as there are.
+        excerpt: the beginning of the row in which it broke off.
     """
 
     row: int
@@ -126,12 +126,12 @@ Item = Record | Bad | Skipped | Lost
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a file: bytes or row groups [begin, end); the whole by default.
+    """A part of a file: bytes or row groups [begin, end); by default all of it.
 
     Attributes:
         begin: first byte or row group.
-        end: behind the last one; None reads to the end.
-        row: the number of its first row, or None while it is not known.
+        end: the position after the last one; None reads to the end.
+        row: the number of its first row, or None if not known yet.
     """
 
     begin: int = 0
@@ -141,14 +141,14 @@ class Part:
 
 @dataclass
 class Tally:
-    """What a reading may take, and what the container of the records says, apart from the records themselves.
+    """The limits of reading, and what is known about the container apart from its records.
 
     Attributes:
-        limit: bytes of the largest document, as it lies in its file; a larger one is no document.
-        memory: bytes that the task may use for data.
-        advance: told how many bytes of content were read, as they are read.
+        limit: maximum size of a document in bytes, as stored in its file.
+        memory: bytes of data that the task may hold.
+        advance: called with the number of bytes of content read so far since the last call.
         read: rows read.
-        seen: the field names of the first row that lacked its text.
+        seen: the field names of the first row without text.
     """
 
     limit: int = MAX_DOCUMENT
@@ -158,14 +158,14 @@ class Tally:
     seen: list[str] = field(default_factory=list)
 
     def room(self, copies: int = COPIES) -> int:
-        """Bytes of the largest document that there is room for, where its making takes so many times its size."""
+        """The largest document, in bytes, that fits in memory if processing it takes so many times its size."""
         return min(self.limit, max(ORDINARY, (self.memory - TASK_MEMORY) // copies))
 
     def too_large(self, row: int, size: int, begins: bytes = b"") -> Bad:
-        """What a row of more bytes than there is room for is: bad if it is above the limit, which all runs agree on.
+        """What a row with more bytes than fit is: bad if above the limit, on which all runs agree.
 
         Raises:
-            MemoryShareError: it is within the limit, so that only this run lacks the memory for it.
+            MemoryShareError: it is within the limit, so only this run lacks the memory for it.
         """
         if size > self.limit:
             return Bad(row, too_large(size, self.limit), excerpt(begins))
@@ -180,22 +180,22 @@ class Reader(ABC):
     """Reads one format, streaming: at most one document and one block of the file are in memory."""
 
     def split(self, file: InputFile) -> list[Part]:
-        """Parts of about ``PART_BYTES`` that can be read apart; the default is one, the whole file."""
+        """Parts of about ``PART_BYTES`` that can be read independently; by default one, the whole file."""
         return [Part()]
 
     @abstractmethod
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """Yield one item for each row of the part, in order, and count each row in ``tally.read``.
+        """Yield one item for each row of the part, in order, and count the rows in ``tally.read``.
 
-        Where the file is damaged a :class:`Lost` comes last, which is no row.
+        If the file is damaged, the last item is a :class:`Lost`, which is not a row.
 
         Raises:
-            UserError: the file is gone, or has no such field at all.
+            UserError: the file is gone, or no row can have such a field.
         """
 
 
 def excerpt(data: bytes | str) -> str:
-    """The beginning of a bad line, fit to be shown."""
+    """The beginning of a bad row, for display."""
     if isinstance(data, bytes):
         data = data[: 4 * EXCERPT].decode("utf-8", "replace")
     return data[:EXCERPT]
@@ -207,17 +207,17 @@ def lost(rows: int, bytes: int) -> str:
 
 
 def too_large(size: int, limit: int) -> str:
-    """What is wrong with a document of more bytes than the limit."""
+    """What is wrong with a document larger than the limit."""
     return f"too large: {size:,} bytes, limit {limit:,} (documents.max_document)"
 
 
 def unicode(text: str) -> str:
-    """Text without lone surrogates, which UTF-8 cannot hold: U+FFFD stands in their places."""
+    """Text with lone surrogates, which UTF-8 cannot represent, replaced by U+FFFD."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """One phrase for bytes that are not UTF-8; lone surrogates, as CESU-8 writes them, are named as such."""
+    """A phrase for bytes that are not UTF-8; lone surrogates, as in CESU-8, are named as such."""
     byte = error.object[error.start]
     after = error.object[error.start + 1 : error.start + 2]
     if byte == 0xED and after >= b"\xa0":
@@ -226,7 +226,7 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
-    """The record in a parsed row: the field ``name``, or the one that it leads to, is the text; the others stay."""
+    """The record in a parsed row: the field ``name`` (possibly nested) is the text; the other fields are kept."""
     if not isinstance(value, dict):
         return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(str(value)))
     text = take(value, name)
@@ -258,5 +258,5 @@ _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a li
 
 
 def kind(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """The kind of a JSON value, in words."""
     return "null" if value is None else _KINDS.get(type(value), type(value).__name__)

@@ -1,4 +1,4 @@
-"""Chat files: conversations in JSON, JSON lines, CSV, Parquet or Arrow, told by the suffix."""
+"""Chat files: conversations in JSON, JSON Lines, CSV, Parquet or Arrow, chosen by suffix."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from headrace.recipe.schema import Source
 
 
 class Chat(Reader):
-    """One conversation a row. Fields that are no part of it go to ``meta``."""
+    """One conversation per row. Fields that are not part of it go to ``meta``."""
 
     def split(self, file: InputFile) -> list[Part]:
-        """Byte ranges of JSON lines, row groups of Parquet."""
+        """Byte ranges of JSON Lines, row groups of Parquet."""
         container = _container(file)
         if container == "jsonl":
             return byte_ranges(file)
@@ -29,7 +29,7 @@ class Chat(Reader):
         return [Part()]
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item a row."""
+        """One item per row."""
         shape = partial(conversation, tally=tally)
         container = _container(file)
         if container == "parquet":

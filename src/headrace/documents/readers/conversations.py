@@ -1,11 +1,11 @@
-"""Conversations: the shapes in which instruction data come, as messages.
+"""Turn the common shapes of instruction data into conversations.
 
 ShareGPT: ``conversations: [{from, value}]``. OpenAI: ``messages: [{role, content}]``. Alpaca (Taori et al., 2023):
 ``instruction``, ``input``, ``output``. CrystalChat was trained on the first and the last.
 
-Nothing in a record is dropped unsaid. A message keeps its further keys and a record its further fields; what a model
-would have to see and no template shows, such as tools, images and reasoning, makes the row bad, with the name of the
-field as the reason.
+Nothing in a record is dropped silently. A message keeps its other keys and a record its other fields. Anything that the
+model would have to see but no template renders, such as tools, images and reasoning, makes the row bad, with the
+field's name as the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROLES = {
     "bard": "assistant",
     "model": "assistant",
 }
-# Some ShareGPT files use the other's keys for the turns.
+# Some ShareGPT files use OpenAI's keys for the turns.
 LISTS = {
     "conversations": (("from", "role"), ("value", "content")),
     "messages": (("role", "from"), ("content", "value")),
@@ -42,9 +42,9 @@ JOIN = "\n\n"
 
 # OpenAI's content parts (chat completions, responses).
 TEXT_PARTS = ("text", "input_text", "output_text")
-# Whether a message is learned: `loss` (ms-swift), `weight` (OpenAI), `train` and `training` (Axolotl).
+# Whether to learn a message: `loss` (ms-swift), `weight` (OpenAI), `train` and `training` (Axolotl).
 LOSS_MARKS = ("loss", "weight", "train", "training")
-# Part of what is said, in lower case without `_` and `-`; of a message, and of a whole record.
+# Content that no template renders, in lower case without `_` and `-`: in a message, and in a whole record.
 _EVERYWHERE = frozenset({
     "tools", "functions", "toolcalls", "functioncall", "image", "images", "audio", "audios", "video", "videos",
     "trainoninput", "trainoninputs",
@@ -54,17 +54,17 @@ UNSHOWN_MESSAGE = _EVERYWHERE | {
     "functionresponse", "reasoning", "reasoningcontent", "reasoningdetails", "thinking", "thinkingblocks", "thought",
     "thoughts", "refusal", "channel", "recipient", "imageurl", "inputaudio", "file", "files", "attachments",
 }  # fmt: skip
-UNSHOWN_RECORD = _EVERYWHERE | {"history"}  # earlier turns, beside Alpaca's three fields
-# What those keys hold in messages that are plain all the same (OpenAI's harmony and ChatGPT's exports).
+UNSHOWN_RECORD = _EVERYWHERE | {"history"}  # earlier turns, next to Alpaca's three fields
+# Values of those keys that still mean a plain message (OpenAI's harmony and ChatGPT's exports).
 PLAIN = {"channel": "final", "recipient": "all"}
 
 
 class _Unfit(Exception):  # noqa: N818 - it never leaves this file
-    """Why a row is no conversation."""
+    """Why a row is not a conversation."""
 
 
 def conversation(row: int, value: Any, tally: Tally) -> Record | Bad:
-    """The record in a parsed row: its messages, and the fields that are no part of them."""
+    """The record in a parsed row: its messages, and the fields that are not part of them."""
     if not isinstance(value, dict):
         return Bad(row, f"the row holds {kind(value)}, not an object with fields", shown(value))
     fields = dict(value)
@@ -80,7 +80,7 @@ def conversation(row: int, value: Any, tally: Tally) -> Record | Bad:
 
 
 def shown(value: Any) -> str:
-    """The beginning of a parsed row as JSON, fit to be shown."""
+    """The beginning of a parsed row as JSON, for display."""
     return excerpt(dump(value, str))
 
 
@@ -117,10 +117,10 @@ def _messages(fields: dict[str, Any], tally: Tally) -> list[Message]:
 
 
 def _message(turn: Any, where: str, who: Iterable[str], what: Iterable[str]) -> Message:
-    """A message, with whatever is no role, text or mark of loss in ``fields``."""
+    """A message, with everything that is not role, text or loss in ``fields``."""
     if not isinstance(turn, dict):
         raise _Unfit(f"a turn is {kind(turn)}, not an object: {where}")
-    # Tables give every turn the keys that any turn has, as nulls.
+    # Tables give every turn all the keys that any turn has, as nulls.
     left = {str(key): value for key, value in turn.items() if value is not None}
     speaker = left.pop(_first(left, who) or "", None)
     role = ROLES.get(speaker.lower()) if isinstance(speaker, str) else None
@@ -140,7 +140,7 @@ def _message(turn: Any, where: str, who: Iterable[str], what: Iterable[str]) -> 
 
 
 def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:
-    """The text of a message's content, and what else its parts hold, if any of them does."""
+    """The text of a message's content, and the rest of its parts, if there is any."""
     if isinstance(content, str):
         return _whole(content, where), None
     if not isinstance(content, list):
@@ -165,14 +165,14 @@ def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:
 
 
 def _whole(text: str, where: str) -> str:
-    """The text, if it is what the file says."""
+    """The text, if it is complete."""
     if isinstance(text, Mended):
         raise _Unfit(f"{where} is {text.error}")
     return text
 
 
 def _loss(left: dict[str, Any], role: str, where: str) -> bool | None:
-    """What the marks of loss say, which are taken out; None where there are none."""
+    """Remove the loss marks and return what they say; None if there are none."""
     said = set()
     for key in LOSS_MARKS:
         value = left.get(key)
@@ -180,7 +180,7 @@ def _loss(left: dict[str, Any], role: str, where: str) -> bool | None:
             continue
         if not isinstance(value, int | float) or value not in (0, 1):
             raise _Unfit(f"{where} has {key!r}: {value!r}; loss is carried or not: true, false, 1 or 0")
-        # OpenAI's weights speak of the assistant alone, and files give 1 to everyone.
+        # OpenAI's weights concern only the assistant, and files give 1 to every role.
         if key == "weight" and value and role != "assistant":
             continue
         said.add(bool(left.pop(key)))
@@ -190,7 +190,7 @@ def _loss(left: dict[str, Any], role: str, where: str) -> bool | None:
 
 
 def _refuse(left: dict[str, Any], unshown: frozenset[str], where: str) -> None:
-    """See that nothing is left that a model would have to see."""
+    """Check that nothing is left that the model would have to see."""
     for key, value in left.items():
         name = _plain(key)
         if name in unshown and not _blank(value) and value != PLAIN.get(name):
@@ -203,18 +203,18 @@ def _plain(key: str) -> str:
 
 
 def _blank(value: Any) -> bool:
-    """Whether a field says nothing; ``[]`` and ``{}`` are also written as text."""
+    """Whether a field is empty; ``[]`` and ``{}`` may also be written as text."""
     return value.strip() in ("", "[]", "{}") if isinstance(value, str) else not value
 
 
 def _first(fields: dict[str, Any], names: Iterable[str]) -> str | None:
-    """The first of some fields that says something, else the first that is there."""
+    """The first of some fields that is not empty, otherwise the first that exists."""
     there = [name for name in names if fields.get(name) is not None]
     return next((name for name in there if not _blank(fields[name])), there[0] if there else None)
 
 
 def _string(fields: dict[str, Any], name: str) -> str:
-    """Take a text out of the fields; nothing is the empty text."""
+    """Take a text out of the fields; a missing one is empty."""
     value = fields.pop(name, None)
     if isinstance(value, str):
         return _whole(value, f"the field {name!r}")

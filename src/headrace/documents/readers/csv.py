@@ -16,16 +16,16 @@ from headrace.recipe.schema import Source
 
 
 class Csv(Reader):
-    """One document a record, numbered by the line in which it begins, the header's being 0; values are text."""
+    """One document per record, numbered by the line it starts in, counting the header as 0; all values are text."""
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item a record."""
+        """One item per record."""
         shape = partial(document, name=source.text, tally=tally)
         return csv_items(file, tally, shape, lambda header: _require(header, source.text, file))
 
 
 def csv_items(file: InputFile, tally: Tally, shape: Shape, check: Callable[[list[str]], None]) -> Iterator[Item]:
-    """Items of all records; ``check`` is given the header."""
+    """Items of all records; ``check`` is called with the header."""
     csv.field_size_limit(tally.limit)
     lines = _Lines(file, tally)
     comma = "\t" if suffixes(file.name)[0] == ".tsv" else ","
@@ -76,15 +76,15 @@ def _require(header: list[str], text: str, file: InputFile) -> None:
 
 
 class _TooLarge(Exception):  # noqa: N818 - it never leaves this file
-    """A record is larger than there is room for."""
+    """A record does not fit in memory."""
 
 
 class _Lines:
-    """The lines of a file, with how much the record at hand has taken of them.
+    """The lines of a file, counting how much of them the current record uses.
 
     Attributes:
-        first: the number of the line in which the record begins.
-        size: its bytes so far.
+        first: the number of the line in which the record starts.
+        size: bytes of the record so far.
         total: bytes of all lines so far.
     """
 
@@ -95,7 +95,7 @@ class _Lines:
         self.first = self.size = self.total = 0
 
     def begin(self) -> None:
-        """A record begins."""
+        """Start a record."""
         self.first, self.size = self._read, 0
 
     def __iter__(self) -> _Lines:

@@ -1,7 +1,7 @@
-"""Conversations made of Python functions: signature and docstring as the request, the body as the answer.
+"""Conversations made from Python functions: signature and docstring are the request, the body is the answer.
 
-The pairing is that of CodeSearchNet (Husain et al., 2019); nothing is generated, and request and answer put together
-are the function as it was written.
+The pairing is that of CodeSearchNet (Husain et al., 2019). Nothing is generated: request and answer together are the
+function as written.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
 
 REQUEST = "Complete this Python function.\n\n"
-MIN_DOCSTRING = 20  # characters; CodeSearchNet asks for three words, below that a docstring requests nothing
+MIN_DOCSTRING = 20  # characters; CodeSearchNet requires three words, and shorter docstrings request nothing
 
 
 class DocstringChat(Reader):
-    """One conversation a function that has a docstring and does something."""
+    """One conversation per function that has a docstring and does something."""
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item a function with a docstring; ``row`` is the line of its ``def``. Trivial functions are skipped."""
+        """One item per function with a docstring; ``row`` is the line of its ``def``. Trivial functions are skipped."""
         parsed = parse(file, tally)
         if isinstance(parsed, Bad):
             tally.read += 1
@@ -46,13 +46,13 @@ class DocstringChat(Reader):
 
 
 def _lines(data: bytes) -> list[str]:
-    """The lines as the parser counts them: form feeds and Unicode's separators end none."""
+    """The lines as the parser counts them: form feeds and Unicode separators do not end a line."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     return list(io.StringIO(data.decode(encoding), newline=""))
 
 
 def _trivial(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether the docstring says too little, or the body only passes, raises, or returns a constant or a name."""
+    """Whether the docstring says too little, or the body only passes, raises, or returns a constant or name."""
     if len(ast.get_docstring(node) or "") < MIN_DOCSTRING:
         return True
     body = node.body[1:]
@@ -66,7 +66,7 @@ def _trivial(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> tuple[str, str] | None:
-    """(Signature and docstring, body) as written, without the indentation of the ``def``; None if they share a line."""
+    """(Signature and docstring, body) as written, dedented to the ``def``; None if they share a line."""
     doc_end, end = node.body[0].end_lineno, node.end_lineno
     if doc_end is None or end is None or node.body[1].lineno <= doc_end:
         return None

@@ -1,4 +1,4 @@
-"""Docstrings of Python modules as prose: one document a module."""
+"""Docstrings of Python modules as prose: one document per module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Docstrings(Reader):
     """The docstrings of a module, its classes and functions, each under its qualified name."""
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item: a module without docstrings is skipped."""
+        """One item; a module without docstrings is skipped."""
         tally.read += 1
         parsed = parse(file, tally)
         if isinstance(parsed, Bad):

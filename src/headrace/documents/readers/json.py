@@ -1,4 +1,4 @@
-"""A JSON text of many records: an array of objects, objects one after another, or JSON lines under another name."""
+"""A JSON file of many records: an array of objects, concatenated objects, or JSON Lines under another name."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from headrace.documents.readers.streams import Damaged, blocks
 from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
 
-HEAD = 1 << 16  # bytes by which the layout is told
+HEAD = 1 << 16  # bytes used to detect the layout
 
 
 class Json(Reader):
-    """One document an element; the file is never held whole."""
+    """One document per element; the file is never held as a whole."""
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item an element or line."""
+        """One item per element or line."""
         return json_items(file, tally, partial(document, name=source.text, tally=tally))
 
 
 def json_items(file: InputFile, tally: Tally, shape: Shape) -> Iterator[Item]:
-    """Items of a JSON text, whichever of the three layouts it has."""
+    """Items of a JSON file in any of the three layouts."""
     chunks = blocks(file, tally)
     head = b""
     try:
@@ -49,13 +49,13 @@ def _raising(error: Damaged) -> Iterator[bytes]:
 
 
 def _lines_of_arrays(start: bytes) -> bool:
-    """Whether each line is an array: JSON lines that hold no objects, all of them bad."""
+    """Whether each line is an array: JSON Lines without objects, all of them bad."""
     first, newline, rest = start.partition(b"\n")
     return bool(newline) and rest.lstrip().startswith(b"[") and _parses(first)
 
 
 def _is_spread(start: bytes) -> bool:
-    """Whether an object is written over several lines: its first line is not whole and the next begins no object."""
+    """Whether an object spans several lines: its first line is incomplete and the next does not start an object."""
     first, newline, rest = start.partition(b"\n")
     return bool(newline) and not rest.lstrip().startswith(b"{") and not _parses(first)
 
@@ -69,7 +69,7 @@ def _parses(line: bytes) -> bool:
 
 
 def _elements(file: InputFile, chunks: Iterator[bytes], array: bool, tally: Tally, shape: Shape) -> Iterator[Item]:
-    """Parse the elements of an array, or objects one after another; rows are numbered by element."""
+    """Parse the elements of an array, or concatenated objects; rows are numbered by element."""
     from headrace.documents.readers.json_scan import pieces
 
     row = 0
@@ -85,7 +85,7 @@ def _elements(file: InputFile, chunks: Iterator[bytes], array: bool, tally: Tall
 
 
 def _inside(chunks: Iterator[bytes], array: bool) -> Iterator[bytes]:
-    """The text without what precedes its first element: mark, white space and, of an array, the bracket."""
+    """The text without what precedes its first element: BOM, whitespace and, for an array, the bracket."""
     for chunk in chunks:
         if begin := chunk.removeprefix(BOM).lstrip():
             yield begin[1:] if array else begin

@@ -1,4 +1,4 @@
-"""The elements of a big JSON text, cut out in one pass over the bytes that follows strings and brackets only."""
+"""Split a large JSON text into elements in one pass over the bytes that tracks only strings and brackets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def separators(data: np.ndarray, state: np.ndarray, array: bool, out: np.ndarray
 
     Args:
         data: uint8[n], the next block of the text.
-        state: int64[3], carried from block to block.
-        array: the text is one array, whose elements end at commas of depth 1 and at the last bracket; otherwise it
-            is a row of objects, each of which ends at the brace that returns to depth 0.
-        out: int64[n] for the results.
+        state: int64[3], carried over from block to block.
+        array: whether the text is one array, whose elements end at commas of depth 1 and at the last bracket; otherwise
+            it is a series of objects, each ending at the brace that returns to depth 0.
+        out: int64[n], filled with results.
 
     Returns:
-        How many entries of ``out`` are filled: the positions of the commas and the last bracket (array), or of the
-        closing braces (objects).
+        How many entries of ``out`` are filled: positions of the commas and the last bracket (array), or of the closing
+        braces (objects).
     """
     depth, in_string, escaped = state[DEPTH], state[IN_STRING], state[ESCAPED]
     found = 0
@@ -58,19 +58,19 @@ def separators(data: np.ndarray, state: np.ndarray, array: bool, out: np.ndarray
 
 
 def pieces(chunks: Iterator[bytes], array: bool, room: int, size: int = 0) -> Iterator[tuple[bytes, bool]]:
-    """Cut out elements.
+    """Split into elements.
 
     Args:
-        chunks: the text behind the opening bracket of an array (or object), or objects one after another.
+        chunks: the text after the opening bracket of an array (or object), or concatenated objects.
         array: which of the two it is.
-        room: bytes of an element that may be held; of a larger one there is an :class:`Overlong`.
-        size: bytes of the file, which tell how much is lost where it is damaged.
+        room: maximum bytes of an element to hold; a larger one becomes an :class:`Overlong`.
+        size: bytes of the file, which give the loss if it is damaged.
 
     Yields:
-        (bytes of an element, whether the array ends behind it).
+        (bytes of an element, whether the array ends after it).
 
     Raises:
-        Damaged: the text ends within an element or goes on behind the array.
+        Damaged: the text ends within an element or continues after the array.
     """
     state = np.zeros(3, dtype=np.int64)
     state[DEPTH] = array

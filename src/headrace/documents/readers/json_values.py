@@ -1,14 +1,14 @@
-"""What a JSON text holds: a value whose numbers are exact, and in which a side field never costs the row its text.
+"""Parse JSON so that numbers are exact and a bad side field never costs a row its text.
 
-``orjson`` reads nearly every row. Integers beyond 64 bits, which it rounds, and objects and lists that it refuses are
-read again, member by member:
+``orjson`` parses nearly every row. Integers beyond 64 bits, which it rounds, and objects and lists that it rejects are
+parsed again, member by member:
 
 - an integer of up to ``DIGITS`` digits is exact;
-- what JSON has no value for becomes text, as it was written: NaN, Infinity, numbers beyond a double's range, longer
-  integers, values nested deeper than ``DEPTH``, and whatever else is no JSON;
+- what JSON cannot represent becomes text, as written: NaN, Infinity, numbers beyond double range, longer integers,
+  values nested deeper than ``DEPTH``, and anything else that is not JSON;
 - bytes that are not UTF-8, and lone surrogates, become U+FFFD.
 
-A text that came about like that is ``Mended``: good enough for a side field, but no document.
+Text produced this way is ``Mended``: good enough for a side field, but not for a document.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import orjson
 
 from headrace.documents.readers.base import COPIES, Mended, not_utf8, unicode
 
-DEPTH = 1023  # orjson reads 1,024 levels, of which the row is one
-DIGITS = 4300  # CPython's limit for turning text into an integer, where that begins to take quadratic time
-SPLIT_DEPTH = 16  # how deep members are told apart; below that a value is read as a whole
-# orjson makes floats of integers that neither int64 nor uint64 holds.
+DEPTH = 1023  # orjson parses 1,024 levels, one of which is the row
+DIGITS = 4300  # CPython's limit for parsing integers, beyond which the time becomes quadratic
+SPLIT_DEPTH = 16  # how deep members are parsed separately; deeper values are parsed as a whole
+# orjson turns integers that fit neither int64 nor uint64 into floats.
 _LEAST_ROUNDED = float(1 << 63)
-# An empty dict, the largest value of two bytes, takes 64 bytes, and 8 in its list (CPython 3.11).
+# The largest value written in two bytes, an empty dict, takes 64 bytes, plus 8 in its list (CPython 3.11).
 _VALUE = 72
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _EXACT = {str, int, bool, type(None)}
@@ -42,13 +42,13 @@ def parse(data: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        orjson.JSONDecodeError: it is none, and no object or list of which only members are wrong.
+        orjson.JSONDecodeError: it is neither JSON nor an object or list with only some bad members.
     """
     return _parse(data, SPLIT_DEPTH)
 
 
 def dump(value: Any, default: Callable[[Any], Any]) -> bytes:
-    """JSON of a value that :func:`parse` gave, with what ``default`` makes of other things."""
+    """JSON for a value from :func:`parse`; ``default`` converts other types."""
     try:
         return orjson.dumps(value, default=default)
     except TypeError:  # integers beyond 64 bits, surrogates, more than 254 levels
@@ -58,13 +58,14 @@ def dump(value: Any, default: Callable[[Any], Any]) -> bytes:
 
 
 def weight(data: bytes) -> int:
-    """The size of a text that takes as much memory as the values in a JSON text may, one of which can be two bytes."""
+    """The size of a text that takes as much memory as the values in a JSON text could, where a value may be two
+    bytes."""
     bare = _STRING.sub(b"", data)
     return len(data) + (bare.count(b",") + bare.count(b"[") + bare.count(b"{")) * _VALUE // COPIES
 
 
 def wrong(data: bytes, error: ValueError) -> str:
-    """What is wrong with a text that a parser refused: that it is not UTF-8, or not JSON."""
+    """Why a parser rejected a text: it is not UTF-8, or not JSON."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as unreadable:
@@ -92,7 +93,7 @@ def _parse(data: bytes, splits: int) -> Any:
 
 
 class _Broken(Exception):  # noqa: N818 - it never leaves this file
-    """An object or list is not closed, or a member of it has no name."""
+    """An object or list is not closed, or a member has no name."""
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
@@ -112,7 +113,7 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 
 def _member(data: bytes, splits: int) -> tuple[str, Any]:
-    """The name and the value of a member of an object."""
+    """The name and value of a member of an object."""
     data = data.strip()
     name = _STRING.match(data)
     value = data[name.end() :].lstrip() if name else b""
@@ -141,13 +142,13 @@ def _value(data: bytes, splits: int) -> Any:
 
 
 def _depth(data: bytes) -> int:
-    """How deep brackets are nested outside of strings."""
+    """How deeply brackets are nested outside strings."""
     brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
     return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
 
 
 def _may_be_rounded(value: Any) -> bool:
-    """Whether a value holds a float as large as those that orjson makes of integers."""
+    """Whether a value contains a float as large as those that orjson makes from integers."""
     waiting: list[Collection[Any]] = [value.values() if value.__class__ is dict else [value]]
     while waiting:
         values = waiting.pop()
@@ -164,7 +165,7 @@ def _may_be_rounded(value: Any) -> bool:
 
 
 def _exact(data: bytes) -> Any:
-    """The value of a text that Python's parser reads, which also takes what is only nearly JSON."""
+    """The value of a text by Python's parser, which also accepts what is almost JSON."""
     with _deep():
         return json.loads(
             data.decode("utf-8", "replace"), parse_int=_integer, parse_float=_float, parse_constant=str, strict=False
@@ -182,7 +183,7 @@ def _float(digits: str) -> float | str:
 
 @contextmanager
 def _deep() -> Iterator[None]:
-    """Let Python's own parser and writer follow ``DEPTH`` levels, a call or two each."""
+    """Let Python's parser and writer follow ``DEPTH`` levels, at one or two calls each."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(before + 4 * DEPTH)
     try:

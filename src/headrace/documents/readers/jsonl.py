@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, plain (also in byte ranges), .gz or .zst."""
+"""JSON Lines: one object per line, plain (also in byte ranges) or compressed."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from headrace.recipe.schema import Source
 Shape = Callable[[int, Any], Item]
 """Makes an item of a row's number and its parsed value."""
 
-LIGHT = 1 << 20  # bytes of a row that there is memory for whatever it holds: 36 MB of empty dicts
+LIGHT = 1 << 20  # bytes of a row that always fit in memory, whatever it contains: at most 36 MB of empty dicts
 REPEATS = 1000
 BOM = b"\xef\xbb\xbf"
 
 
 class JsonLines(Reader):
-    """One document a line. A plain file is split into byte ranges."""
+    """One document per line. A plain file is split into byte ranges."""
 
     def split(self, file: InputFile) -> list[Part]:
-        """Byte ranges; their first rows are known only when the lines before them are counted."""
+        """Byte ranges; their first row numbers are known only once the lines before them are counted."""
         return byte_ranges(file)
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item a line."""
+        """One item per line."""
         return line_items(file, part, tally, partial(document, name=source.text, tally=tally))
 
 
 def byte_ranges(file: InputFile) -> list[Part]:
-    """Even ranges of at most ``PART_BYTES`` that tile a plain file; a limit cuts the file short."""
+    """Even ranges of at most ``PART_BYTES`` that tile a plain file, up to its limit."""
     if file.compression is not None or file.remote:
         return [Part()]
     end = file.size if file.take is None else min(file.take, file.size)
@@ -57,7 +57,7 @@ def byte_ranges(file: InputFile) -> list[Part]:
 
 
 def line_items(file: InputFile, part: Part, tally: Tally, shape: Shape) -> Iterator[Item]:
-    """Items of the lines of a part of a file."""
+    """Items of the lines in a part of a file."""
     plain = file.compression is None and not file.remote
     chunks = range_blocks(file, part, tally) if plain else blocks(file, tally)
     return parse_lines(chunks, part.row or 0, tally, shape)
@@ -66,8 +66,8 @@ def line_items(file: InputFile, part: Part, tally: Tally, shape: Shape) -> Itera
 def parse_lines(chunks: Iterable[bytes], row: int, tally: Tally, shape: Shape) -> Iterator[Item]:
     """Parse each line of a byte stream; ``row`` is the number of the first.
 
-    Runs of blank lines are one item, and so is what follows ``REPEATS`` bad lines that are all the same: a file of
-    nothing else costs little.
+    A run of blank lines is one item, and so is whatever follows ``REPEATS`` identical bad lines: a file of nothing else
+    costs little.
     """
     run: Skipped | Bad | None = None
     last, repeats = b"", 0
@@ -102,15 +102,15 @@ def parse_lines(chunks: Iterable[bytes], row: int, tally: Tally, shape: Shape) -
 
 
 def broken_off(row: int, error: Damaged) -> Lost:
-    """The loss where a stream ends in damage, ``row`` being the row in which it does."""
+    """The loss when a stream turns out to be damaged in row ``row``."""
     return Lost(row, str(error), bytes=error.lost, excerpt=excerpt(error.unfinished))
 
 
 def item_of(row: int, data: bytes, tally: Tally, shape: Shape) -> Item:
-    """The item of a line or element.
+    """The item for a line or element.
 
     Raises:
-        MemoryShareError: it is within the limit of a document, but larger than there is room for.
+        MemoryShareError: it is within the document limit, but does not fit in memory.
     """
     if isinstance(data, Overlong):
         return tally.too_large(row, data.size, data)

@@ -1,4 +1,4 @@
-"""Python modules as syntax trees: what the docstring formats share."""
+"""Parse Python modules into syntax trees: shared by the docstring formats."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def parse(file: InputFile, tally: Tally) -> tuple[ast.Module, bytes] | Bad:
-    """The tree and the bytes of a module, or what is wrong with it."""
+    """The tree and bytes of a module, or what is wrong with it."""
     try:
         data = whole(file, tally, TREE_COPIES)
         if isinstance(data, Overlong):
             return tally.too_large(0, data.size, data)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd escapes are the module's affair
+            warnings.simplefilter("ignore")  # odd escapes are the module's business
             return ast.parse(data), data
     except Damaged as error:
         return Bad(0, str(error))
     except SyntaxError as error:
         return Bad(max((error.lineno or 1) - 1, 0), f"not Python: {error.msg}", excerpt(error.text or ""))
-    except (ValueError, RecursionError, MemoryError) as error:  # NULs; nesting deeper than the parser goes
+    except (ValueError, RecursionError, MemoryError) as error:  # NULs; nesting deeper than the parser supports
         return Bad(0, f"not Python: {error or type(error).__name__}")
 
 
 def module_name(name: str) -> str:
-    """The dotted name of a module by its path: ``json/decoder.py`` -> ``json.decoder``."""
+    """A module's dotted name from its path: ``json/decoder.py`` -> ``json.decoder``."""
     stem = name.removesuffix(".gz").removesuffix(".zst").removesuffix(".py")
     parts = [part for part in stem.split("/") if part]
     if len(parts) > 1 and parts[-1] == "__init__":
@@ -42,9 +42,9 @@ def module_name(name: str) -> str:
 
 
 def documented(tree: ast.Module, name: str) -> Iterator[tuple[str, Documented]]:
-    """Yield (qualified name, node) of the module, its classes, and their functions, in order of the source.
+    """Yield (qualified name, node) for the module, its classes, and their functions, in source order.
 
-    Functions inside functions are left out: they are part of the body of the outer one.
+    Nested functions are left out: they are part of the outer function's body.
     """
     yield name, tree
     waiting: list[tuple[str, ast.stmt]] = [(name, node) for node in reversed(tree.body)]

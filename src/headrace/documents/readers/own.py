@@ -1,4 +1,4 @@
-"""A reader of the user's own: a generator over an open file that yields texts or records."""
+"""A user-defined reader: a generator that takes an open file and yields texts or records."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BUFFER = 1 << 18
 
 
 class Own(Reader):
-    """Each text, record or exception that the function yields is a row; what it raises ends the file.
+    """Each text, record or exception that the function yields is a row; raising ends the file.
 
     Args:
-        function: is called with a readable binary file, decompressed, whose ``name`` is where it lies.
+        function: called with a readable, decompressed binary file whose ``name`` is its path.
         name: the source's name, for messages.
-        note: is told each row before it is read.
+        note: called with each row before it is read.
     """
 
     def __init__(self, function: Function, name: str, note: Note | None = None) -> None:
         self._function, self._name, self._note = function, name, note or (lambda text: None)
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item for each that is yielded."""
+        """One item for each value yielded."""
         row, label = 0, self._function.label
         self._note(f"document {place(self._name, file.name, row)}, in {label}")
         with _opened(file, tally) as stream:
@@ -66,13 +66,13 @@ class Own(Reader):
 
 
 def _opened(file: InputFile, tally: Tally) -> IO[bytes]:
-    """A buffered binary file; where nothing is to be decompressed it can be sought in."""
+    """A buffered binary file, seekable if it is not compressed."""
     raw = _Raw(file) if file.compression is None else _Blocks(file, tally)
     return io.BufferedReader(raw, BUFFER)
 
 
 class _Raw(io.RawIOBase):
-    """An input file as it lies, checked as it is read."""
+    """An input file, checked as it is read."""
 
     def __init__(self, file: InputFile) -> None:
         self.name = file.url

@@ -1,4 +1,4 @@
-"""Parquet: one document a row, read by row groups and within them by pages."""
+"""Parquet: one document per row, read by row groups and within them by pages."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 from headrace.recipe.schema import Source
 
-PAGES = 1 << 18  # bytes read ahead for each column, so that a row group is never held whole
+PAGES = 1 << 18  # bytes read ahead for each column, so that a row group is never held as a whole
 
 
-EXPANDED = 16  # times the bytes of a page, above which what it decodes to is more than offsets and validity
+EXPANDED = 16  # ratio of decoded to stored bytes of a page, above which more than offsets and validity must be involved
 
 
 class Parquet(Reader):
-    """One document a row; runs of row groups are read apart."""
+    """One document per row; runs of row groups are read independently."""
 
     def split(self, file: InputFile) -> list[Part]:
-        """Runs of row groups of about ``PART_BYTES`` before compression; a file with a limit is read from its start."""
+        """Runs of row groups of about ``PART_BYTES`` uncompressed; a file with a limit is read from its start."""
         if file.take is not None:
             return [Part()]
         with open_file(file) as stream:
@@ -44,7 +44,7 @@ class Parquet(Reader):
                 metadata = pq.ParquetFile(stream).metadata
             except FAILURES as error:
                 told(error)
-                return [Part()]  # reading it tells what is wrong
+                return [Part()]  # reading it will tell what is wrong
         parts, begin, row, rows, size = [], 0, 0, 0, 0
         for group in range(metadata.num_row_groups):
             rows += metadata.row_group(group).num_rows
@@ -55,7 +55,7 @@ class Parquet(Reader):
         return parts or [Part()]
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item a row."""
+        """One item per row."""
         shape = partial(document, name=source.text, tally=tally)
         check = partial(require, name=source.text, url=file.url)
         yield from parquet_items(file, part, tally, shape, check, source.text)
@@ -69,7 +69,7 @@ def parquet_items(
     check: Callable[[pa.Schema], None],
     text: str | None = None,
 ) -> Iterator[Item]:
-    """Items of the row groups of a part; damaged ones are lost, from the first row that cannot be read."""
+    """Items of the row groups of a part; damaged ones are lost from the first row that cannot be read."""
     if file.compression is not None:
         raise UserError("Parquet files are compressed internally, not as a whole.", file.url, "Decompress it first.")
     row = part.row or 0
@@ -80,7 +80,7 @@ def parquet_items(
                 buffer_size=PAGES,
                 pre_buffer=False,
                 page_checksum_verification=True,
-                coerce_int96_timestamp_unit="us",  # nanoseconds end in the year 2262, and Spark writes no finer ones
+                coerce_int96_timestamp_unit="us",  # nanoseconds end in the year 2262, and Spark writes none
             )
             metadata, schema = table.metadata, table.schema_arrow
             schema.names  # noqa: B018 - names that are not UTF-8 are told here
@@ -106,7 +106,7 @@ def parquet_items(
 def _batches(
     stream: IO[bytes], size: int, table: pq.ParquetFile, group: int, tally: Tally
 ) -> Iterator[pa.RecordBatch | Bad | Lost]:
-    """The batches of a row group, and last what became of the rows that they lack."""
+    """The batches of a row group, and last what happened to any missing rows."""
     left = table.metadata.row_group(group).num_rows
     try:
         chunks = columns(stream, size, table, group)
@@ -130,14 +130,14 @@ def _batches(
 
 
 def _too_large(chunks: list[Column], tally: Tally) -> str:
-    """What is wrong with a row group that has a page of more bytes than its rows may have.
+    """What is wrong with a row group that has a page with more bytes than its rows may have.
 
     Raises:
-        MemoryShareError: the rows are within the limit, but the task has no memory for a page.
+        MemoryShareError: the rows are within the limit, but a page does not fit in the task's memory.
     """
     for chunk in chunks:
         sizes = [(page.size, page.values) for page in chunk.pages]
-        if not chunk.flat:  # the values may all be in one row, where few bytes stand for many of them
+        if not chunk.flat:  # all values may be in one row, where few bytes can stand for many values
             pairs = zip(chunk.pages, chunk.decoded.tolist(), strict=True)
             sizes = [(taken, 1) for page, taken in pairs if taken > EXPANDED * page.size]
         for size, rows in sizes:

@@ -1,8 +1,8 @@
-"""What Parquet pages will decode to, from their headers alone: a few bytes of a page can stand for gigabytes.
+"""How large Parquet pages become when decoded, from their headers alone: a few bytes can stand for gigabytes.
 
-The footer's sizes are of encoded values, so that neither dictionaries nor runs nor shared prefixes show in them, and a
-damaged or malicious footer may say anything. Page headers are what a reader allocates by. They are Thrift's compact
-protocol (parquet-format, ``parquet.thrift`` and ``Encodings.md``).
+The footer gives sizes of encoded values, which hide dictionaries, run lengths and shared prefixes, and a damaged or
+malicious footer may say anything. Readers allocate memory by page headers, so those are checked here. They use Thrift's
+compact protocol (parquet-format, ``parquet.thrift`` and ``Encodings.md``).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-HEADER = 1 << 12  # bytes read for a header at first; statistics in it may take more
+HEADER = 1 << 12  # bytes read for a header at first; statistics may need more
 MAX_HEADER = 16 << 20  # as parquet-cpp
-SMALL = 1 << 16  # a dictionary below this is not worth looking into for its longest entry
+SMALL = 1 << 16  # a smaller dictionary is not worth searching for its longest entry
 MAX_BATCH = 1 << 16  # rows, as pyarrow's default
 
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
-_ABOUT = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}  # the fields of a header that tell of each
+_ABOUT = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}  # the header fields that describe each kind
 _PLAIN_DICTIONARY, _DELTA_BYTE_ARRAY, _RLE_DICTIONARY = 2, 7, 8
-_RATIOS = {"UNCOMPRESSED": 1, "SNAPPY": 32, "LZ4": 256}  # the most that these formats can compress, rounded up
+_RATIOS = {"UNCOMPRESSED": 1, "SNAPPY": 32, "LZ4": 256}  # maximum compression ratio of each format, rounded up
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
 class PageError(ValueError):
-    """A page header that cannot be: the column chunk is damaged."""
+    """An invalid page header: the column chunk is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Page:
 
     Attributes:
         kind: its type in ``parquet.thrift``.
-        values: its values, for nested columns its levels.
-        encoding: how they are encoded.
-        start: where its content begins in the file.
+        values: the number of values; of levels for nested columns.
+        encoding: the encoding of the values.
+        start: the position of its content in the file.
         stored: bytes of the content in the file.
-        size: the same without compression, which a reader holds at once.
+        size: bytes of the content uncompressed, which a reader holds at once.
     """
 
     kind: int
@@ -58,10 +58,10 @@ class Column:
 
     Attributes:
         path: the column's dotted name.
-        flat: it is in no list, so that a value is a row.
+        flat: not inside a list, so that each value is a row.
         pages: its data pages.
-        decoded: int64[pages], what each will take as Arrow arrays, at most.
-        largest: the bytes of its largest page without compression.
+        decoded: int64[pages], the maximum size of each page as Arrow arrays.
+        largest: the uncompressed bytes of its largest page.
     """
 
     path: str
@@ -81,14 +81,14 @@ def columns(stream: IO[bytes], size: int, table: pq.ParquetFile, group: int) -> 
         group: the row group.
 
     Raises:
-        PageError: a chunk or page lies outside the file, or its header cannot be read.
+        PageError: a chunk or page lies outside the file, or a header cannot be read.
     """
     about = table.metadata.row_group(group)
     return [_column(stream, size, about.column(i), table.schema.column(i)) for i in range(about.num_columns)]
 
 
 def batch_rows(chunks: list[Column], rows: int, budget: int) -> int:
-    """How many rows to decode at once, so that no column takes more than a budget, or than its largest page.
+    """How many rows to decode at once so that no column takes more than a budget, or than its largest page.
 
     Args:
         chunks: the row group's columns.
@@ -99,7 +99,7 @@ def batch_rows(chunks: list[Column], rows: int, budget: int) -> int:
     for chunk in chunks:
         if not chunk.pages:
             continue
-        # Rows of lists may begin anywhere: they are taken to be spread evenly.
+        # With lists, rows may start anywhere: assume they are spread evenly.
         even = np.full(len(chunk.pages), rows / len(chunk.pages))
         steps = [page.values for page in chunk.pages] if chunk.flat else even
         ends, taken = np.cumsum([0, *steps]), np.cumsum([0, *chunk.decoded])
@@ -109,7 +109,7 @@ def batch_rows(chunks: list[Column], rows: int, budget: int) -> int:
 
 
 def _most(ends: np.ndarray, taken: np.ndarray, rows: int) -> float:
-    """The most bytes in any stretch of so many rows; it begins or ends where a page does."""
+    """The maximum bytes in any range of that many rows; it starts or ends at a page boundary."""
     starts = np.concatenate([ends, ends - rows]).clip(0)
     return float(np.max(np.interp(starts + rows, ends, taken) - np.interp(starts, ends, taken)))
 
@@ -144,13 +144,13 @@ def _decoded(page: Page, width: int, entry: int) -> int:
     slots = page.values * (width or 5)  # an offset, and levels or validity
     if page.encoding in (_PLAIN_DICTIONARY, _RLE_DICTIONARY):
         return slots + page.values * entry
-    if page.encoding == _DELTA_BYTE_ARRAY:  # each value may repeat all that came before it
+    if page.encoding == _DELTA_BYTE_ARRAY:  # each value may repeat everything before it
         return slots + page.values * page.size
     return slots + page.size
 
 
 def _longest(stream: IO[bytes], page: Page, compression: str) -> int:
-    """Bytes of the longest entry of a dictionary of byte arrays."""
+    """Bytes of the longest entry in a dictionary of byte arrays."""
     if page.size < SMALL:
         return page.size
     stream.seek(page.start)
@@ -159,7 +159,7 @@ def _longest(stream: IO[bytes], page: Page, compression: str) -> int:
         try:
             data = pa.Codec(compression.lower()).decompress(data, decompressed_size=page.size)
         except (pa.ArrowException, ValueError, OSError):
-            return page.size  # reading it tells what is wrong
+            return page.size  # reading it will tell what is wrong
     content, at, longest = memoryview(data), 0, 0
     while at + 4 <= len(content):
         length = int.from_bytes(content[at : at + 4], "little")
@@ -168,7 +168,7 @@ def _longest(stream: IO[bytes], page: Page, compression: str) -> int:
 
 
 def _pages(stream: IO[bytes], at: int, end: int, values: int) -> Iterator[Page]:
-    """The pages of a chunk, until they hold all its values."""
+    """The pages of a chunk, until they cover all its values."""
     seen = 0
     while seen < values and at < end:
         header, length = _header(stream, at, end)
@@ -204,15 +204,15 @@ def _header(stream: IO[bytes], at: int, end: int) -> tuple[dict[int, Any], int]:
 # Thrift's compact protocol: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
-_DEPTH = 8  # of structures in a page's header; it has three
+_DEPTH = 8  # nesting of structs in a page header; there are three levels
 
 
 def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """The numbers and structures of a structure by field id, and where it ends; the rest is passed over.
+    """A struct's numbers and structs by field id, and where it ends; other values are skipped.
 
     Raises:
-        IndexError: the bytes end before it does.
-        PageError: they are no structure.
+        IndexError: the bytes end before the struct does.
+        PageError: it is not a struct.
     """
     if depth > _DEPTH:
         raise PageError("a page's header is damaged")

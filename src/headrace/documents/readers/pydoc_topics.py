@@ -12,10 +12,10 @@ from headrace.recipe.schema import Source
 
 
 class PydocTopics(Reader):
-    """One document a topic. The module is read, never run."""
+    """One document per topic. The module is parsed, never run."""
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
-        """One item a topic, in the order of the dictionary."""
+        """One item per topic, in dictionary order."""
         parsed = parse(file, tally)
         topics = parsed if isinstance(parsed, Bad) else _topics(parsed[0])
         if isinstance(topics, Bad):

@@ -1,27 +1,27 @@
-"""Arrow columns as JSON values, by one rule for every type, whatever is installed beside headrace.
+"""Convert Arrow columns to JSON values, by one rule per type, whatever packages are installed.
 
 =====================================  =================================================================================
 Arrow                                  JSON
 =====================================  =================================================================================
-null, bool, (u)int8 to (u)int64        as they are
+null, bool, (u)int8 to (u)int64        unchanged
 float16, float32, float64              a number; ``"NaN"``, ``"Infinity"``, ``"-Infinity"``
 decimal                                its digits as text
-string, binary                         text if it is UTF-8, else bytes, which are written as hexadecimal digits
-date                                   ``"2024-01-02"``; years beyond 0000 to 9999 have a sign: ``"+12024-01-02"``
+string, binary                         text if it is UTF-8, else hexadecimal digits
+date                                   ``"2024-01-02"``; years outside 0000 to 9999 have a sign: ``"+12024-01-02"``
 time                                   ``"03:04:05.000006"``
-timestamp                              ``"2024-01-02T03:04:05.000006"``; with a time zone in UTC, with ``Z``
+timestamp                              ``"2024-01-02T03:04:05.000006"``; with a time zone, in UTC with ``Z``
 duration                               ``"PT93784.5S"`` (ISO 8601)
 interval                               ``"P1M2DT3S"`` (ISO 8601)
 list, list view, fixed-size list       an array
-struct                                 an object; of equal names the second becomes ``name_2``
+struct                                 an object; the second of two equal names becomes ``name_2``
 map                                    an array of ``[key, value]``
 union, dictionary, run-end encoded     the value
-extension                              what it is stored as
+extension                              its storage value
 =====================================  =================================================================================
 
-Seconds have 3, 6 or 9 decimals by the type's unit, and none if they are whole. Dates follow the Gregorian calendar
-backwards too (ISO 8601). A value that still does not convert becomes a text that says so, as do those of a type that
-pyarrow has no class for (:func:`headrace.documents.readers.tables.columns_of`).
+Seconds have 3, 6 or 9 decimals depending on the unit, and none if they are whole. Dates follow the proleptic Gregorian
+calendar (ISO 8601). A value that cannot be converted becomes text that says so, as do values of types that pyarrow has
+no class for (:func:`headrace.documents.readers.tables.columns_of`).
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ import pyarrow.types as is_
 
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _DAY = 86_400
-# What a conversion may raise; a batch is validated in full before, so that these are limits of Arrow and not damage.
+# What a conversion may raise; batches are fully validated before, so these are Arrow's limits rather than damage.
 _FAILURES = (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, NotImplementedError, AttributeError)
 
 
 def json_values(array: pa.Array) -> list[Any]:
-    """The values of a column as Python objects that JSON has.
+    """The values of a column as Python objects that JSON can represent.
 
     Args:
-        array: a valid array of any type; slices too.
+        array: a valid array of any type, possibly a slice.
 
     Returns:
-        One value a slot. Values of dictionaries and runs are shared, so that they cost no memory of their own.
+        One value per slot. Values of dictionaries and runs are shared, so they take no memory of their own.
     """
     try:
         return _converter(array.type)(array)
@@ -59,7 +59,7 @@ def json_values(array: pa.Array) -> list[Any]:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Names of fields, each once: the second of equal ones becomes ``name_2``."""
+    """Make field names unique: the second of two equal names becomes ``name_2``."""
     taken: dict[str, None] = {}
     for name in names:
         number, free = 1, name
@@ -89,7 +89,7 @@ def _float(value: float) -> float | str:
 
 
 def _text(array: pa.Array) -> list[Any]:
-    """Text, and bytes where it is none."""
+    """Text, or bytes where it is not UTF-8."""
     try:
         return array.cast(pa.large_string()).to_pylist()
     except ValueError:
@@ -103,8 +103,8 @@ def _decoded(value: bytes | None) -> str | bytes | None:
         return value
 
 
-# Time. Values are taken as the integers that they are stored as: Python's own types end at the year 9999, and what
-# pyarrow makes of nanoseconds depends on whether pandas is installed.
+# Time. Values are taken as the stored integers: Python's own types end at the year 9999, and what pyarrow does with
+# nanoseconds depends on whether pandas is installed.
 
 
 def _integers(array: pa.Array) -> list[int | None]:
@@ -116,13 +116,11 @@ def _unit(kind: pa.DataType) -> str:
 
 
 def _date(days: int) -> str:
-    """An ISO 8601 date. The algorithm is `civil_from_days` of Howard Hinnant's "chrono-Compatible Low-Level Date
-    Algorithms".
-    """
+    """An ISO 8601 date, by `civil_from_days` from Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms"."""
     era, day_of_era = divmod(days + 719_468, 146_097)
     year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
     day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    shifted = (5 * day_of_year + 2) // 153  # months from March
+    shifted = (5 * day_of_year + 2) // 153  # months since March
     day, month = day_of_year - (153 * shifted + 2) // 5 + 1, shifted + 3 if shifted < 10 else shifted - 9
     year = year_of_era + 400 * era + (month <= 2)
     written = f"{year:04d}" if 0 <= year <= 9999 else f"{year:+05d}"
@@ -130,7 +128,7 @@ def _date(days: int) -> str:
 
 
 def _clock(value: int, digits: int) -> str:
-    """A time of day, from its ticks of 10^-digits seconds."""
+    """A time of day from ticks of 10^-digits seconds."""
     sign, value = ("-", -value) if value < 0 else ("", value)
     seconds, ticks = divmod(value, 10**digits)
     fraction = f".{ticks:0{digits}d}" if ticks else ""
@@ -138,7 +136,7 @@ def _clock(value: int, digits: int) -> str:
 
 
 def _seconds(value: int, digits: int) -> str:
-    """Seconds with their sign, from ticks of 10^-digits seconds."""
+    """Signed seconds from ticks of 10^-digits seconds."""
     seconds, ticks = divmod(abs(value), 10**digits)
     return f"{'-' if value < 0 else ''}{seconds}" + (f".{ticks:0{digits}d}" if ticks else "")
 
@@ -201,7 +199,7 @@ def _struct(array: pa.Array) -> list[Any]:
     valid = array.is_valid().to_pylist()
     if not names:
         return [{} if there else None for there in valid]
-    # Not `flatten`, which ends the process at a union below a struct with nulls (pyarrow 26).
+    # Not `flatten`, which kills the process on a union below a struct with nulls (pyarrow 26).
     columns = [json_values(array.field(i)) for i in range(len(names))]
     return [
         dict(zip(names, row, strict=True)) if there else None
@@ -211,7 +209,7 @@ def _struct(array: pa.Array) -> list[Any]:
 
 def _dictionary(array: pa.Array) -> list[Any]:
     used = array.indices.drop_null().unique().to_pylist()
-    # By slices and not by `take`, which knows no views, unions and runs (pyarrow 26).
+    # By slices rather than `take`, which does not support views, unions and runs (pyarrow 26).
     values = {index: json_values(array.dictionary.slice(index, 1))[0] for index in used}
     return [None if index is None else values[index] for index in array.indices.to_pylist()]
 
@@ -225,7 +223,7 @@ def _runs(array: pa.Array) -> list[Any]:
 
 
 def _union(array: pa.Array) -> list[Any]:
-    # From the buffers, since `type_codes` and `offsets` of a slice are those of the whole.
+    # From the buffers, since a slice's `type_codes` and `offsets` are those of the whole array.
     stretch = slice(array.offset, array.offset + len(array))
     _, codes, *offsets = array.buffers()[: 3 if array.type.mode == "dense" else 2]
     places = np.frombuffer(offsets[0], np.int32)[stretch].tolist() if offsets else range(len(array))
@@ -239,7 +237,7 @@ def _extension(array: pa.Array) -> list[Any]:
 
 
 def _printed(array: pa.Array) -> list[Any]:
-    """A type that pyarrow knows of and cannot convert, as Arrow prints it."""
+    """A type that pyarrow knows but cannot convert, as Arrow prints it."""
     return [str(value) if value.is_valid else None for value in array]
 
 

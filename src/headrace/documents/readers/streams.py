@@ -1,8 +1,8 @@
-"""Bytes of input files: blocks of bounded size whatever the compression, cut into byte ranges, split into lines.
+"""The bytes of input files: blocks of bounded size whatever the compression, cut into byte ranges, split into lines.
 
-The decompressors are those of Python's own library (zlib, bz2, lzma, zstd), all of which give out at most as much as
-they are asked for, whatever the input expands to, verify the checksums of their containers, and say where a member
-ends; so one loop reads files of several members, and tells what is cut short, what is corrupt and what is padding.
+The decompressors are from Python's standard library (zlib, bz2, lzma, zstd). Each returns at most as much as it is
+asked for, whatever the input expands to, verifies its container's checksums, and says where a member ends; so one loop
+reads files of several members, and can tell truncation, corruption and padding apart.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# One block in flight a task. 1 MiB reads as fast as 16 MiB, and stays in the second-level cache while it is split.
+# One block in flight per task. 1 MiB is as fast as 16 MiB, and stays in the L2 cache while it is split.
 BLOCK = 1 << 20
-# Compressed bytes given to a decompressor at once: what is lost where a stream is corrupt. 256 KiB is no faster.
+# Compressed bytes passed to a decompressor at once: how much is lost if a stream is corrupt. 256 KiB is no faster.
 INPUT = 1 << 14
-# What it may give out at once; 128 KiB is a sixth slower, 1 MiB no faster.
+# Maximum output per call; 128 KiB is a sixth slower, 1 MiB no faster.
 EXPANDED = 1 << 18
-# The smallest window that every zstd decoder should read (RFC 8878, 3.1.1.1.2), and the largest there is.
+# The smallest window that every zstd decoder should support (RFC 8878, 3.1.1.1.2), and the largest possible.
 LEAST_WINDOW, MOST_WINDOW = 23, 31
 
 
 class Damaged(Exception):  # noqa: N818 - a state of the file, not of the program
-    """A container is cut short or corrupt; all that lies whole before that has been given out.
+    """A container is truncated or corrupt; everything intact before that has been returned.
 
     Args:
         reason: what is wrong.
-        lost: bytes of the file that were not read; of one that is cut short as many as there are, because it does not
-            say how many are missing.
+        lost: bytes of the file that were not read; for a truncated file as many as there are, because it does not say
+            how many are missing.
 
     Attributes:
-        unfinished: the beginning of the row that it broke off in.
+        unfinished: the beginning of the row in which it broke off.
     """
 
     def __init__(self, reason: str, lost: int) -> None:
@@ -52,7 +52,7 @@ class Damaged(Exception):  # noqa: N818 - a state of the file, not of the progra
 
 
 class Overlong(bytes):
-    """The beginning of a row that is larger than there is room for.
+    """The beginning of a row that does not fit in memory.
 
     Attributes:
         size: its length in bytes.
@@ -62,18 +62,18 @@ class Overlong(bytes):
 
     @classmethod
     def of(cls, parts: list[bytes], size: int) -> Overlong:
-        """The one that begins with the given parts."""
+        """An overlong row that begins with the given parts."""
         made = cls(_beginning(parts))
         made.size = size
         return made
 
 
 def blocks(file: InputFile, tally: Tally) -> Iterator[bytes]:
-    """The decompressed bytes of a file in blocks of at most a mebibyte.
+    """The decompressed bytes of a file in blocks of at most 1 MiB.
 
     Raises:
-        Damaged: the compressed stream is cut short or corrupt.
-        MemoryShareError: its window needs more than the task may use.
+        Damaged: the compressed stream is truncated or corrupt.
+        MemoryShareError: its window needs more memory than the task has.
     """
     with open_file(file) as stream:
         plain = file.compression is None
@@ -83,7 +83,7 @@ def blocks(file: InputFile, tally: Tally) -> Iterator[bytes]:
 
 
 class _Decoder(Protocol):
-    """What the decompressors of the standard library have in common, for one member."""
+    """The common interface of the standard library's decompressors, for one member."""
 
     @property
     def eof(self) -> bool: ...
@@ -93,7 +93,7 @@ class _Decoder(Protocol):
 
 
 class _Gzip:
-    """zlib's, which returns its unread input instead of keeping it."""
+    """zlib's decompressor, returning its unread input instead of keeping it."""
 
     def __init__(self) -> None:
         self._decoder = zlib.decompressobj(wbits=31)
@@ -123,14 +123,14 @@ def _decoder(compression: str, memory: int) -> _Decoder:
 
 
 def decompressed(file: InputFile, stream: IO[bytes], memory: int) -> Iterator[bytes]:
-    """The blocks of all members (streams, frames) of a file, one after another; NULs between and behind are padding."""
+    """The blocks of all members (streams, frames) of a file in order; NULs between and after members are padding."""
     name = str(file.compression)
     data = stream.read(INPUT)
     read = len(data)
     while data:
         member = read - len(data)
         decoder = _decoder(name, memory)
-        begin = member  # of what is being decoded
+        begin = member  # start of what is being decoded
         while not decoder.eof:
             try:
                 block = decoder.decompress(data, EXPANDED)
@@ -151,7 +151,7 @@ def decompressed(file: InputFile, stream: IO[bytes], memory: int) -> Iterator[by
 
 
 def _refused(file: InputFile, error: str, member: int, begin: int, memory: int) -> Damaged | MemoryShareError:
-    """What a decompressor's error means: too large a window, or damage at a place of the file."""
+    """What a decompressor's error means: too large a window, or damage somewhere in the file."""
     if "too much memory" in error or "Memory usage limit" in error:
         return MemoryShareError(
             f"The {file.compression} stream has a window of more than {memory // 2:,} bytes, half of a task's memory.",
@@ -159,21 +159,21 @@ def _refused(file: InputFile, error: str, member: int, begin: int, memory: int) 
             "Raise --memory, or compress the file again with a smaller window (`zstd --long=27`, `xz -6`).",
         )
     if any(word in error for word in ("data check", "length check", "checksum")):
-        # All of the member has been given out, and something in it is wrong.
+        # All of the member has been returned, and something in it is wrong.
         return Damaged(f"the checksum of the {file.compression} stream does not match", file.size - member)
     return Damaged(f"the {file.compression} stream is corrupt ({error})", file.size - begin)
 
 
 def whole(file: InputFile, tally: Tally, copies: int = COPIES) -> bytes:
-    """The content of a file that is one document; an :class:`Overlong` if there is no room for it.
+    """The content of a file that is one document; an :class:`Overlong` if it does not fit in memory.
 
     Args:
         file: the file.
-        tally: what may be taken.
-        copies: how many times its size the making of its documents takes.
+        tally: the limits of reading.
+        copies: how many times its size is needed to build its documents.
 
     Raises:
-        Damaged: the compressed stream is cut short or corrupt.
+        Damaged: the compressed stream is truncated or corrupt.
     """
     held = Held(tally.room(copies))
     if file.compression is None and file.size > tally.limit:
@@ -186,8 +186,8 @@ def whole(file: InputFile, tally: Tally, copies: int = COPIES) -> bytes:
 def range_blocks(file: InputFile, part: Part, tally: Tally) -> Iterator[bytes]:
     """The bytes of the lines that start in [part.begin, part.end), for a plain file.
 
-    They reach from behind the first newline at or after ``begin - 1`` to the first newline at or after ``end - 1``,
-    so that ranges that tile a file tile its lines.
+    They extend from after the first newline at or after ``begin - 1`` to the first newline at or after ``end - 1``, so
+    that ranges that tile a file also tile its lines.
     """
     begin, end = part.begin, file.size if part.end is None else part.end
     if begin >= end:
@@ -202,7 +202,7 @@ def range_blocks(file: InputFile, part: Part, tally: Tally) -> Iterator[bytes]:
                 found = block.find(b"\n")
                 if found < 0:
                     at += len(block)
-                    if at >= end:  # the line goes on behind the range, and with it all that the range holds
+                    if at >= end:  # this line, which fills the range, continues after it
                         return
                     continue
                 start, inside = found + 1, True
@@ -226,17 +226,17 @@ def count_lines(file: InputFile, part: Part, tally: Tally) -> int:
 
 
 def split_lines(chunks: Iterable[bytes], room: int) -> Iterator[list[bytes]]:
-    """Lines without their newlines, in lists; what follows the last newline is a line unless it is empty.
+    """Lists of lines without newlines; what follows the last newline is a line unless it is empty.
 
-    A line longer than ``room`` bytes is given as an :class:`Overlong`: no more than that of it is ever held.
+    A line longer than ``room`` bytes becomes an :class:`Overlong`: no more than that is ever held.
 
     Raises:
-        Damaged: from the chunks, with the unfinished line in ``unfinished``.
+        Damaged: raised by the chunks, with the unfinished line in ``unfinished``.
     """
     held = Held(room)
     try:
         for chunk in chunks:
-            # A file of nothing but newlines is told three times as fast without splitting it.
+            # A file of only newlines is counted three times as fast without splitting it.
             lines = chunk.split(b"\n") if chunk.strip(b"\n") else [b""] * (len(chunk) + 1)
             tail = lines.pop()
             if lines:
@@ -252,7 +252,7 @@ def split_lines(chunks: Iterable[bytes], room: int) -> Iterator[list[bytes]]:
 
 
 def _beginning(parts: list[bytes]) -> bytes:
-    """As much of the beginning as a quarantine shows."""
+    """As much of the beginning as the quarantine shows."""
     beginning = b""
     for part in parts:
         beginning += part[: 4 * EXCERPT - len(beginning)]
@@ -262,7 +262,7 @@ def _beginning(parts: list[bytes]) -> bytes:
 
 
 class Held:
-    """The parts of a row that has not ended, as far as there is room for them.
+    """The parts of an unfinished row, as far as they fit in memory.
 
     Attributes:
         size: bytes of the row so far.
@@ -275,16 +275,16 @@ class Held:
         self.size = 0
 
     def add(self, part: bytes) -> None:
-        """Take the next part of the row."""
+        """Add the next part of the row."""
         self.size += len(part)
         if self.size <= self._room:
             self._parts.append(part)
-        elif not self._full:  # the beginning is kept for the quarantine
+        elif not self._full:  # keep the beginning for the quarantine
             self._parts = [_beginning([*self._parts, part])]
             self._full = True
 
     def take(self) -> bytes:
-        """The row, which ends here; an :class:`Overlong` if there was no room for it."""
+        """The finished row; an :class:`Overlong` if it did not fit."""
         parts, size = self._parts, self.size
         self._parts, self.size, self._full = [], 0, False
         if size > self._room:

@@ -1,4 +1,4 @@
-"""Rows of Arrow batches as records, whatever file they come from."""
+"""Rows of Arrow batches as records, whatever kind of file they come from."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from headrace.documents.readers.base import ORDINARY, TASK_MEMORY, Bad, Item, Ta
 from headrace.documents.readers.side_fields import distinct, json_values
 from headrace.errors import MemoryShareError, UserError
 
-BATCH_BYTES = 8 << 20  # rows are turned into Python objects in slices of about this size
-ROW_BYTES = 256  # a row's dict and record, beside its values
-RUN = 1000  # more rows without text than this are one entry of the quarantine
-# What pyarrow raises where bytes are damaged. Lack of memory is not among it: that is the machine's, not the file's.
+BATCH_BYTES = 8 << 20  # rows become Python objects in slices of about this size
+ROW_BYTES = 256  # a row's dict and record, without its values
+RUN = 1000  # a longer run of rows without text becomes one quarantine entry
+# What pyarrow raises on damaged bytes. Lack of memory is not included: that is about the machine, not the file.
 FAILURES: tuple[type[Exception], ...] = (
     *(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowIndexError, pa.ArrowTypeError),
     *(ValueError, KeyError, OverflowError, SystemError, OSError),
@@ -30,7 +30,7 @@ def told(error: Exception) -> str:
     """The first line of an error about damaged bytes.
 
     Raises:
-        OSError: the error itself, where it is the disk's.
+        OSError: the error itself, if it came from the disk.
     """
     if isinstance(error, OSError) and error.errno is not None:
         raise error
@@ -38,12 +38,12 @@ def told(error: Exception) -> str:
 
 
 def validate(batch: pa.RecordBatch) -> None:
-    """See that every buffer, offset and index of a batch is within bounds: damaged ones crash whoever follows them.
+    """Check that every buffer, offset and index of a batch is within bounds: damaged ones crash whoever follows them.
 
-    Values that a type forbids are let through, such as text that is not UTF-8: they concern their row alone.
+    Invalid values, such as text that is not UTF-8, are allowed: they affect only their own row.
 
     Raises:
-        pa.ArrowInvalid: it is not so.
+        pa.ArrowInvalid: something is out of bounds.
     """
     for column in columns_of(batch):
         if column is None:
@@ -52,12 +52,12 @@ def validate(batch: pa.RecordBatch) -> None:
             column.validate(full=True)
         except pa.ArrowInvalid:
             column.validate()
-            # Of unions and runs there are no views: in them every value must be right.
+            # Unions and runs have no views, so all of their values must be valid.
             column.view(_unrestricted(column.type)).validate(full=True)
 
 
 def columns_of(batch: pa.RecordBatch) -> list[pa.Array | None]:
-    """The columns of a batch; None for those of a type that pyarrow has no class for (intervals of months, of days)."""
+    """The columns of a batch; None for types that pyarrow has no class for (intervals of months, of days)."""
     found: list[pa.Array | None] = []
     for i in range(batch.num_columns):
         try:
@@ -68,7 +68,7 @@ def columns_of(batch: pa.RecordBatch) -> list[pa.Array | None]:
 
 
 def _values(batch: pa.RecordBatch, names: list[str], text: str | None) -> list[list[Any]]:
-    """The columns of a batch as JSON values; what cannot be converted says so, and is no text of a document."""
+    """The columns of a batch as JSON values; what cannot be converted says so, and cannot be a document's text."""
     found = []
     for name, field, column in zip(names, batch.schema, columns_of(batch), strict=True):
         unknown = None if name == text else f"({field.type}: pyarrow cannot convert it)"
@@ -77,7 +77,7 @@ def _values(batch: pa.RecordBatch, names: list[str], text: str | None) -> list[l
 
 
 def _unrestricted(kind: pa.DataType) -> pa.DataType:
-    """The type with others of the same layout for those that forbid some values."""
+    """The type with others of the same layout in place of those that forbid some values."""
     if is_.is_string(kind):
         return pa.binary()
     if is_.is_large_string(kind):
@@ -110,7 +110,7 @@ def _unrestricted(kind: pa.DataType) -> pa.DataType:
 
 
 def need_memory(tally: Tally, size: int, what: str) -> None:
-    """See that there is memory for what a table unpacks as a whole.
+    """Check that there is memory for what a table can only decompress as a whole.
 
     Raises:
         MemoryShareError: there is not.
@@ -130,13 +130,13 @@ def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, tex
         batch: the batch.
         row: the number of its first row.
         tally: counts its rows.
-        shape: makes the items.
-        text: the column of the text, if it has a name: rows in which it is null are told as one.
+        shape: creates the items.
+        text: the text column, if it has a name: runs of rows in which it is null are reported as one.
     """
     tally.read += batch.num_rows
     tally.advance(batch.nbytes)
     names = distinct(batch.schema.names)
-    nulls = 0  # rows before the slice, not told yet
+    nulls = 0  # rows before the slice, not yet reported
     for start, part in _slices(batch, 0, columns_of(batch)[names.index(text)] if text in names else None):
         if part is None:
             nulls += start
@@ -156,7 +156,8 @@ def batch_items(batch: pa.RecordBatch, row: int, tally: Tally, shape: Shape, tex
 
 
 def _slices(batch: pa.RecordBatch, start: int, text: pa.Array | None) -> Iterator[tuple[int, pa.RecordBatch | None]]:
-    """Yield (first row, slice) of about ``BATCH_BYTES``; (rows, None) where more rows than ``RUN`` have no text."""
+    """Yield (first row, slice) of about ``BATCH_BYTES``; (rows, None) for more than ``RUN`` consecutive rows without
+    text."""
     rows = batch.num_rows
     if rows > RUN and text is not None and text.null_count == rows:
         yield rows, None
@@ -174,7 +175,7 @@ def _weight(batch: pa.RecordBatch) -> int:
 
 
 def _column_weight(column: pa.Array | None) -> int:
-    """Bytes of a column; values of a dictionary or run are made once for all that share them."""
+    """Bytes of a column; values of a dictionary or run are created once for all slots that share them."""
     if column is None:
         return 0
     if is_.is_dictionary(column.type):
@@ -193,10 +194,10 @@ def _child(column: pa.StructArray, number: int) -> pa.Array | None:
 
 
 def require(schema: pa.Schema, name: str, url: str) -> None:
-    """See that a table has its text column, or the field of a column that a dotted name leads to.
+    """Check that a table has its text column, or the field that a dotted name leads to.
 
     Raises:
-        UserError: it has not.
+        UserError: it does not.
     """
     names = _names(schema)
     if name not in names:

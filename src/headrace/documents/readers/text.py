@@ -1,4 +1,4 @@
-"""Text and code trees: one document a file. What holds a NUL byte is no text, as grep and git have it."""
+"""Text and code trees: one document per file. Files with a NUL byte are not text, as in grep and git."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.recipe.schema import Source
 
 
 class Text(Reader):
-    """The whole file, byte for byte, is the document; an empty file is none."""
+    """The whole file, unchanged, is the document; an empty file is skipped."""
 
     def read(self, file: InputFile, part: Part, source: Source, tally: Tally) -> Iterator[Item]:
         """One item."""
@@ -32,7 +32,7 @@ class Text(Reader):
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            # The position is within the file, so that the line can be named.
+            # The position in the file, so that the line can be named.
             line = data.count(b"\n", 0, error.start)
             begin = data.rfind(b"\n", 0, error.start) + 1
             yield Bad(line, not_utf8(error), excerpt(data[begin : begin + 800]))
@@ -41,11 +41,11 @@ class Text(Reader):
             told = f"a NUL byte at byte {nul}: binary data, or text that is not UTF-8"
             yield Bad(data.count(b"\n", 0, nul), told, excerpt(data[:800]))
             return
-        del data  # a big document lies in memory often enough
+        del data  # a large document is in memory often enough already
         yield Record(0, text, named(file))
 
 
 def named(file: InputFile) -> dict[str, Any]:
-    """The fields of a document that is a file: its path and the language that its suffix tells."""
+    """The fields of a document that is a file: its path, and the language its suffix suggests."""
     language = LANGUAGES.get(suffixes(file.name)[0])
     return {"path": file.name, **({"language": language} if language else {})}
