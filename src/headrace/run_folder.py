@@ -26,7 +26,7 @@ from headrace.recipe.schema import Recipe, Source, Withdrawn
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
     from headrace.select.duplicates.reference import EarlierRun
-    from headrace.sequence.store import SequenceReader
+    from headrace.sequence.store import ArrowSequence
 
 RECIPE = "recipe.yaml"
 WITHDRAWN = "withdrawn.json"  # documents taken out of this run, beside those that its recipe names
@@ -182,7 +182,7 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
     raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
 
 
-def open_sequence(run: Path | str, stage: str, verify: bool = False) -> SequenceReader:
+def open_sequence(run: Path | str, stage: str, verify: bool = False) -> ArrowSequence:
     """A stage's sequence, opened for reading.
 
     Args:

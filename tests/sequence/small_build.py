@@ -30,7 +30,7 @@ from headrace.sequence.chat import turns_of
 from headrace.sequence.fim import transform as fim_transform
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.step import Sequence
-from headrace.sequence.store import SequenceReader, open_sequence
+from headrace.sequence.store import ArrowSequence, open_sequence
 from headrace.tokens.definition import byte_level_definition, fingerprint
 from headrace.tokens.engine import Engine, Texts
 from headrace.tokens.load import open_engine
@@ -223,7 +223,7 @@ def of_stage(config: Stage, seed: int = 1, sources: tuple[tuple[str, int], ...] 
     return Sequence(SequenceParameters(config.name, config, seed, chat, **keys), **inputs(sources))
 
 
-def build(run: Path, step: Step, memory: int = 64 << 20) -> SequenceReader:
+def build(run: Path, step: Step, memory: int = 64 << 20) -> ArrowSequence:
     """Make a sequence and its inputs in this process, and open it."""
     run.mkdir(parents=True, exist_ok=True)
     log = EventLog(run)
@@ -232,17 +232,17 @@ def build(run: Path, step: Step, memory: int = 64 << 20) -> SequenceReader:
     return open_sequence(run / "artifacts" / step.name)
 
 
-def open_input(sequence: SequenceReader, step: Step, role: str) -> Artifact:
+def open_input(sequence: ArrowSequence, step: Step, role: str) -> Artifact:
     """An input of a built sequence."""
     return Artifact.open(sequence.artifact.path.parent / step.inputs()[role].name)
 
 
-def engine_of(sequence: SequenceReader, step: Step) -> Engine:
+def engine_of(sequence: ArrowSequence, step: Step) -> Engine:
     """The tokenizer of a built sequence."""
     return open_engine(open_input(sequence, step, "tokenizer"))
 
 
-def expected_documents(sequence: SequenceReader, step: Sequence) -> Any:
+def expected_documents(sequence: ArrowSequence, step: Sequence) -> Any:
     """A function that gives a document's tokens in a copy, its end and its loss, straight from its text."""
     documents, engine = open_input(sequence, step, "documents"), engine_of(sequence, step)
     rows = fetch(documents, np.arange(documents.rows), ["id", "text", "source", "turns"]).to_pylist()

@@ -13,7 +13,7 @@ from small_build import Sequence, build, engine_of, expected_documents, of_stage
 
 from headrace.errors import UserError
 from headrace.sequence import layout
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.store import open_shard
 
@@ -40,9 +40,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Builds each configuration once, all in one run folder, so that they share their inputs."""
     run = tmp_path_factory.mktemp("run")
-    made: dict[str, tuple[SequenceReader, Sequence]] = {}
+    made: dict[str, tuple[ArrowSequence, Sequence]] = {}
 
-    def get(name: str) -> tuple[SequenceReader, Sequence]:
+    def get(name: str) -> tuple[ArrowSequence, Sequence]:
         if name not in made:
             step = of_stage(stage(**CONFIGURATIONS[name]))
             made[name] = build(run, step), step
@@ -145,7 +145,7 @@ def test_copies_are_exact_and_fractions_are_slices_of_their_own(built: Any) -> N
     assert entry["copies"] == sum(entry["copies_by_epoch"])
 
 
-def documents_in(sequence: SequenceReader) -> Counter[int]:
+def documents_in(sequence: ArrowSequence) -> Counter[int]:
     found: Counter[int] = Counter()
     for row in range(len(sequence)):
         for s in sequence.segments(row):
@@ -249,7 +249,7 @@ def test_held_out_rows_are_of_held_out_documents_and_end_at_the_limit(tmp_path: 
     assert nothing.rows(0, 0).shape == (0, 65)
 
 
-def contents(sequence: SequenceReader) -> list[bytes]:
+def contents(sequence: ArrowSequence) -> list[bytes]:
     return [path.read_bytes() for path in sorted(sequence.artifact.path.iterdir())]
 
 

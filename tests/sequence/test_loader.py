@@ -20,7 +20,7 @@ from headrace.flow.artifact import DamagedArtifact
 from headrace.sequence import batch as batch_module
 from headrace.sequence import layout
 from headrace.sequence.loader import Batch, Loader
-from headrace.sequence.store import SequenceReader, open_sequence
+from headrace.sequence.store import ArrowSequence, open_sequence
 from headrace.sequence.torch_dataset import SequenceDataset
 from headrace.sequence.windows import PADDING, describe, unpack_targets
 
@@ -28,7 +28,7 @@ SOURCES = {"a": {}, "chat": {}}
 
 
 @pytest.fixture(scope="module")
-def sequence(tmp_path_factory: pytest.TempPathFactory) -> SequenceReader:
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> ArrowSequence:
     """Some 90 rows with padding and masks in several small shards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "SHARD_BYTES", 20_000)
@@ -48,7 +48,7 @@ def joined(batches: list[Batch]) -> Batch:
 
 
 @pytest.mark.parametrize("positions", ["row", "document"])
-def test_batches_are_rows_with_what_the_segments_say(sequence: SequenceReader, positions: str) -> None:
+def test_batches_are_rows_with_what_the_segments_say(sequence: ArrowSequence, positions: str) -> None:
     whole = joined(list(Loader(sequence, 1, positions=positions)))  # type: ignore[arg-type]
     L = sequence.seq_len
     loss = sequence.loss(0, len(sequence))
@@ -66,7 +66,7 @@ def test_batches_are_rows_with_what_the_segments_say(sequence: SequenceReader, p
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
-def test_any_prefix_and_the_rest_are_the_whole(sequence: SequenceReader, prefetch: int) -> None:
+def test_any_prefix_and_the_rest_are_the_whole(sequence: ArrowSequence, prefetch: int) -> None:
     whole = joined(list(Loader(sequence, 1)))
     for batch, world in ((6, 1), (6, 2), (4, 4)):
         steps = len(sequence) // batch
@@ -92,7 +92,7 @@ def test_any_prefix_and_the_rest_are_the_whole(sequence: SequenceReader, prefetc
                 assert equal(joined([*before, *rest]), Batch(*(array[:end] for array in whole)))
 
 
-def test_the_last_batch_is_short_when_it_is_asked_for(sequence: SequenceReader) -> None:
+def test_the_last_batch_is_short_when_it_is_asked_for(sequence: ArrowSequence) -> None:
     whole = joined(list(Loader(sequence, 1)))
     loaders = [Loader(sequence, 16, rank=r, world_size=4, drop_last=False) for r in range(4)]
     assert len(loaders[0]) == -(-len(sequence) // 16)
@@ -101,7 +101,7 @@ def test_the_last_batch_is_short_when_it_is_asked_for(sequence: SequenceReader) 
     assert all(loader.state_dict()["rows"] == len(sequence) for loader in loaders)
 
 
-def test_a_batch_is_a_function_of_its_row(sequence: SequenceReader) -> None:
+def test_a_batch_is_a_function_of_its_row(sequence: ArrowSequence) -> None:
     loader = Loader(sequence, 7, dtype=np.int64)
     batches = list(loader)
     assert batches[0].tokens.dtype == np.int64
@@ -109,9 +109,7 @@ def test_a_batch_is_a_function_of_its_row(sequence: SequenceReader) -> None:
         assert equal(Loader(sequence, 7, dtype=np.int64).at(number * 7), batches[number])
 
 
-def test_who_needs_tokens_alone_pays_for_nothing_else(
-    sequence: SequenceReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_needs_tokens_alone_pays_for_nothing_else(sequence: ArrowSequence, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     kernel = batch_module.describe
     monkeypatch.setattr(batch_module, "describe", lambda *given: calls.append(1) or kernel(*given))
@@ -133,13 +131,13 @@ def test_who_needs_tokens_alone_pays_for_nothing_else(
     assert not calls
 
 
-def test_a_batch_travels_whole(sequence: SequenceReader) -> None:
+def test_a_batch_travels_whole(sequence: ArrowSequence) -> None:
     batch = Loader(sequence, 7).at(14)
     kind, arrays = batch.__reduce__()
     assert equal(kind(*arrays), Loader(sequence, 7).at(14))
 
 
-def test_a_changed_sequence_is_refused_with_what_differs(sequence: SequenceReader, tmp_path: Path) -> None:
+def test_a_changed_sequence_is_refused_with_what_differs(sequence: ArrowSequence, tmp_path: Path) -> None:
     state = Loader(sequence, 4).state_dict()
     config = stage(sources=SOURCES, chat="chatml", pack={"method": "best_fit"}, sequence_length=701)
     other = build(tmp_path, of_stage(config, seed=2))
@@ -161,12 +159,12 @@ def test_a_changed_sequence_is_refused_with_what_differs(sequence: SequenceReade
         ({"batch": 4, "start": 10**9}, "no row"),
     ],
 )
-def test_impossible_readers_are_refused(sequence: SequenceReader, keys: dict, message: str) -> None:
+def test_impossible_readers_are_refused(sequence: ArrowSequence, keys: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Loader(sequence, **keys)
 
 
-def test_torch_sees_the_same_with_and_without_workers(sequence: SequenceReader) -> None:
+def test_torch_sees_the_same_with_and_without_workers(sequence: ArrowSequence) -> None:
     expected = list(Loader(sequence, 8, dtype=np.int64, positions="document"))
     for workers in (0, 2):
         dataset = SequenceDataset(sequence.artifact.path, 8, positions="document")
@@ -179,7 +177,7 @@ def test_torch_sees_the_same_with_and_without_workers(sequence: SequenceReader) 
     assert dataset.state_dict()["rows"] == 24
 
 
-def test_a_reader_travels_to_another_process_by_its_path(sequence: SequenceReader) -> None:
+def test_a_reader_travels_to_another_process_by_its_path(sequence: ArrowSequence) -> None:
     build_again, what = sequence.__reduce__()
     assert what == (sequence.artifact.path, False)
     assert (build_again(*what).rows(3, 9) == sequence.rows(3, 9)).all()
@@ -225,7 +223,7 @@ def test_kernels_equal_plain_loops(rows: list, restart: bool, first: int) -> Non
 
 
 @pytest.mark.parametrize("row", [-1, 10**9, 1.5, "3", None, True, [0]])
-def test_a_row_outside_is_refused_wherever_it_stands(sequence: SequenceReader, row: object) -> None:
+def test_a_row_outside_is_refused_wherever_it_stands(sequence: ArrowSequence, row: object) -> None:
     state = Loader(sequence, 4).state_dict() | {"rows": row}
     with pytest.raises(UserError, match="has no row"):
         Loader(sequence, 4, state=state)
@@ -238,12 +236,12 @@ def test_a_row_outside_is_refused_wherever_it_stands(sequence: SequenceReader, r
 
 
 @pytest.mark.parametrize("state", [{}, {"rows": 0}, {"rows": 0, "fingerprint": {}}, {"rows": 0, "fingerprint": 1}, 7])
-def test_what_is_no_state_is_refused(sequence: SequenceReader, state: object) -> None:
+def test_what_is_no_state_is_refused(sequence: ArrowSequence, state: object) -> None:
     with pytest.raises(UserError, match="not a loader state"):
         Loader(sequence, 4).load_state_dict(state)  # type: ignore[arg-type]
 
 
-def test_a_flipped_bit_is_seen_by_whoever_verifies(sequence: SequenceReader, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_seen_by_whoever_verifies(sequence: ArrowSequence, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(sequence.artifact.path, folder)
     path = folder / "00001.arrow"

@@ -12,16 +12,16 @@ from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.recipe.stages import Stage
 from headrace.sequence.provenance import beside, find_rows, replay
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import ArrowSequence
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[SequenceReader, Sequence]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[ArrowSequence, Sequence]:
     step = of_stage(Stage.model_validate(CHANGED[0]))
     return build(tmp_path_factory.mktemp("run"), step), step
 
 
-def test_a_step_is_told_as_the_model_saw_it(built: tuple[SequenceReader, Sequence]) -> None:
+def test_a_step_is_told_as_the_model_saw_it(built: tuple[ArrowSequence, Sequence]) -> None:
     sequence, step = built
     documents, engine = beside(sequence, "documents"), engine_of(sequence, step)
     loss = sequence.loss(0, len(sequence))
@@ -64,14 +64,14 @@ def test_padding_and_the_last_short_step(tmp_path: Path) -> None:
     assert all(s.source is None and s.loss == [] and s.text == "<|pad|>" * s.length for s in padded)
 
 
-def test_no_such_step_is_told(built: tuple[SequenceReader, Sequence]) -> None:
+def test_no_such_step_is_told(built: tuple[ArrowSequence, Sequence]) -> None:
     sequence, step = built
     for number in (-1, 10**6):
         with pytest.raises(UserError, match=f"no step {number}"):
             replay(sequence, beside(sequence, "documents"), engine_of(sequence, step), number, 8)
 
 
-def test_where_a_document_went_is_where_replay_finds_it(built: tuple[SequenceReader, Sequence]) -> None:
+def test_where_a_document_went_is_where_replay_finds_it(built: tuple[ArrowSequence, Sequence]) -> None:
     sequence, _ = built
     wanted: dict[int, list[tuple[int, ...]]] = {}
     for row in range(len(sequence)):

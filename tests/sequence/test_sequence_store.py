@@ -13,16 +13,16 @@ from headrace.errors import UserError
 from headrace.flow.storage import read_sealed, write_sealed
 from headrace.sequence import layout
 from headrace.sequence.loader import Loader
-from headrace.sequence.store import OPEN_SHARDS, SEGMENT, SequenceReader, open_sequence, schema
+from headrace.sequence.store import OPEN_SHARDS, SEGMENT, ArrowSequence, open_sequence, schema
 
 
 @pytest.fixture
-def sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SequenceReader:
+def sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArrowSequence:
     monkeypatch.setattr(layout, "SHARD_BYTES", 500)
     return build(tmp_path, of_stage(stage()))
 
 
-def test_rows_are_views_within_a_shard_and_copies_across(sequence: SequenceReader) -> None:
+def test_rows_are_views_within_a_shard_and_copies_across(sequence: ArrowSequence) -> None:
     whole = sequence.rows(0, len(sequence))
     assert whole.shape == (len(sequence), 65)
     assert whole.dtype == np.uint16
@@ -35,14 +35,14 @@ def test_rows_are_views_within_a_shard_and_copies_across(sequence: SequenceReade
             sequence.rows(*bad)
 
 
-def test_few_shards_stay_open(sequence: SequenceReader) -> None:
+def test_few_shards_stay_open(sequence: ArrowSequence) -> None:
     assert len(sequence.artifact.shards) > OPEN_SHARDS
     for row in range(len(sequence)):
         sequence.rows(row, row + 1)
     assert len(sequence._shards) == OPEN_SHARDS
 
 
-def test_the_files_are_read_by_arrow_as_documented(sequence: SequenceReader) -> None:
+def test_the_files_are_read_by_arrow_as_documented(sequence: ArrowSequence) -> None:
     with pa.memory_map(str(sequence.artifact.shard_path(0))) as source:
         table = pa.ipc.open_file(source).read_all()
         table.validate(full=True)
@@ -53,7 +53,7 @@ def test_the_files_are_read_by_arrow_as_documented(sequence: SequenceReader) -> 
     assert [tuple(s[name] for name in SEGMENT.names or ()) for s in row["segments"]] == sequence.segments(0).tolist()
 
 
-def test_damage_is_told(sequence: SequenceReader, tmp_path: Path) -> None:
+def test_damage_is_told(sequence: ArrowSequence, tmp_path: Path) -> None:
     path = sequence.artifact.shard_path(1)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be read"):
@@ -68,7 +68,7 @@ def test_damage_is_told(sequence: SequenceReader, tmp_path: Path) -> None:
         open_sequence(documents)
 
 
-def test_a_shard_that_becomes_shorter_is_told(sequence: SequenceReader) -> None:
+def test_a_shard_that_becomes_shorter_is_told(sequence: ArrowSequence) -> None:
     shard = sequence.shard(0)
     n, width = shard.tokens.shape
     out = np.empty((n, width), dtype=sequence.dtype)

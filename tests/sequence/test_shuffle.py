@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from small_build import build, of_stage, stage
 
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import ArrowSequence
 
 
 @pytest.fixture(scope="module")
-def sequence(tmp_path_factory: pytest.TempPathFactory) -> SequenceReader:
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> ArrowSequence:
     """Some 30,000 short rows, so that deviations would show."""
     return build(tmp_path_factory.mktemp("run"), of_stage(stage(sequence_length=2)))
 
 
-def first_segments(sequence: SequenceReader) -> np.ndarray:
+def first_segments(sequence: ArrowSequence) -> np.ndarray:
     return np.stack([sequence.segments(row)[0] for row in range(len(sequence))])
 
 
-def test_every_source_is_spread_evenly(sequence: SequenceReader) -> None:
+def test_every_source_is_spread_evenly(sequence: ArrowSequence) -> None:
     segments = first_segments(sequence)
     n, bins = len(segments), 50
     where = np.arange(n) * bins // n
@@ -34,7 +34,7 @@ def test_every_source_is_spread_evenly(sequence: SequenceReader) -> None:
         assert abs(chi2 - 49) < 50
 
 
-def test_neighbours_are_strangers(sequence: SequenceReader) -> None:
+def test_neighbours_are_strangers(sequence: ArrowSequence) -> None:
     segments = first_segments(sequence)
     rows = segments["row"]
     n = len(rows)
@@ -45,7 +45,7 @@ def test_neighbours_are_strangers(sequence: SequenceReader) -> None:
         assert abs(same - expected) < 5 * np.sqrt(expected)
 
 
-def test_place_in_the_document_says_nothing_of_place_in_the_order(sequence: SequenceReader) -> None:
+def test_place_in_the_document_says_nothing_of_place_in_the_order(sequence: ArrowSequence) -> None:
     offsets = first_segments(sequence)["offset"]
     ranks = np.argsort(np.argsort(offsets, kind="stable"), kind="stable")
     n = len(ranks)
@@ -53,7 +53,7 @@ def test_place_in_the_document_says_nothing_of_place_in_the_order(sequence: Sequ
     assert abs(np.corrcoef(ranks[1:], ranks[:-1])[0, 1]) < 4 / np.sqrt(n)
 
 
-def test_documents_that_share_a_row_are_strangers(sequence: SequenceReader) -> None:
+def test_documents_that_share_a_row_are_strangers(sequence: ArrowSequence) -> None:
     last, first = [], []
     for row in range(len(sequence)):
         segments = sequence.segments(row)

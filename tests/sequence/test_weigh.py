@@ -17,7 +17,7 @@ from headrace.errors import UserError
 from headrace.flow.keys import keyed, parse_ids, salt, unit
 from headrace.sequence.epochs import counts_of, repeated
 from headrace.sequence.step import Sequence
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import ArrowSequence
 from headrace.sequence.weigh import reached
 from headrace.sequence.windows import PADDING
 from headrace.tokens.store import open_shard
@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
-def copies_in(sequence: SequenceReader) -> Counter[tuple[int, int]]:
+def copies_in(sequence: ArrowSequence) -> Counter[tuple[int, int]]:
     """(row, epoch) of every copy that lies in the rows."""
     found: set[tuple[int, int]] = set()
     for row in range(len(sequence)):
@@ -68,7 +68,7 @@ def copies_in(sequence: SequenceReader) -> Counter[tuple[int, int]]:
 
 
 def reference(
-    sequence: SequenceReader, step: Sequence, name: str, wanted: int
+    sequence: ArrowSequence, step: Sequence, name: str, wanted: int
 ) -> tuple[set[tuple[int, int]], int, int, int]:
     """The copies of a source, their tokens, those of the last, and the documents there are, by a plain loop."""
     tokens, document = open_input(sequence, step, "tokens"), expected_documents(sequence, step)

@@ -12,7 +12,7 @@ from headrace.model.objective import Micro, summed_loss
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import AttentionSection
 from headrace.sequence.loader import Batch, Loader
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.reader import SequenceReader
 from headrace.tokens.engine import Engine
 
 

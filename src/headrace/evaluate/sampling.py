@@ -13,7 +13,7 @@ from headrace.flow.keys import keyed, salt, unit
 from headrace.model.attention import KeyValues
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import SamplesSection
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import ArrowSequence
 from headrace.tokens.engine import Engine, special_id
 
 # Tokens of a prompt taken from held-out text, of a hole cut into it, and of what stands on either side of the hole.
@@ -104,7 +104,7 @@ def stated_prompts(section: SamplesSection, engine: Engine) -> list[Prompt]:
 
 
 def held_out_prompts(
-    section: SamplesSection, sequence: SequenceReader, engine: Engine, infilled: Collection[str]
+    section: SamplesSection, sequence: ArrowSequence, engine: Engine, infilled: Collection[str]
 ) -> list[Prompt]:
     """One prompt and one hole from held-out documents, where the recipe states none.
 
@@ -162,7 +162,7 @@ def write_samples(
     return out
 
 
-def _document(sequence: SequenceReader, least: int, preferred: Collection[str]) -> tuple[np.ndarray, dict[str, Any]]:
+def _document(sequence: ArrowSequence, least: int, preferred: Collection[str]) -> tuple[np.ndarray, dict[str, Any]]:
     """The first tokens of a plain document: of a preferred source before others, else the first in order."""
     best: tuple[np.ndarray, dict[str, Any]] = (np.zeros(0, dtype=np.int64), {})
     for row in range(min(SEARCHED_ROWS, len(sequence))):

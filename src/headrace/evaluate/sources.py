@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.reader import SequenceReader
 
 
 def target_sources(sequence: SequenceReader, start: int, stop: int) -> np.ndarray:
@@ -23,16 +23,15 @@ def target_sources(sequence: SequenceReader, start: int, stop: int) -> np.ndarra
     """
     width = sequence.seq_len + 1
     out = np.full((stop - start, width), len(sequence.sources), dtype=np.int32)
-    done = 0
-    for shard, a, b in sequence.spans(start, stop):
-        bounds = shard.bounds[a : b + 1].astype(np.int64)
+    segments = sequence.segments_in(start, stop)
+    if segments is not None and "source" in segments.columns:
+        bounds = segments.bounds.astype(np.int64)
         part = slice(int(bounds[0]), int(bounds[-1]))
-        length = shard.segments["length"][part].astype(np.int64)
-        row = np.repeat(np.arange(done, done + b - a), np.diff(bounds))
-        first = row * width + shard.segments["start"][part]
+        length = segments.columns["length"][part].astype(np.int64)
+        row = np.repeat(np.arange(stop - start), np.diff(bounds))
+        first = row * width + segments.columns["start"][part]
         shift = np.repeat(first - (np.cumsum(length) - length), length)
-        out.reshape(-1)[shift + np.arange(len(shift))] = np.repeat(shard.segments["source"][part], length)
-        done += b - a
+        out.reshape(-1)[shift + np.arange(len(shift))] = np.repeat(segments.columns["source"][part], length)
     return out[:, 1:]
 
 

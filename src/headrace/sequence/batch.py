@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from headrace.sequence.store import Shard
-from headrace.sequence.windows import describe, unpack_targets
+from headrace.sequence.reader import SequenceReader
+from headrace.sequence.windows import describe
 
 Described = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Loss, segment ids and positions of a batch."""
@@ -73,32 +73,27 @@ class Batch:
         return Batch, tuple(self)
 
 
-def read(spans: list[tuple[Shard, int, int]], seq_len: int, dtype: np.dtype, restart: bool) -> Batch:
-    """Read rows.
+def read(sequence: SequenceReader, start: int, stop: int, dtype: np.dtype, restart: bool) -> Batch:
+    """Read rows: the tokens now, the rest when it is first asked for.
 
     Args:
-        spans: the shards that hold them, with the first row in each and the one after the last.
-        seq_len: L.
+        sequence: the opened sequence.
+        start: first row.
+        stop: row after the last.
         dtype: of the tokens given out.
         restart: whether positions begin again at 0 with each segment, or count through the row.
     """
-    rows = sum(b - a for _, a, b in spans)
-    tokens = np.empty((rows, seq_len + 1), dtype=dtype)
-    done = 0
-    for shard, a, b in spans:
-        shard.copy(a, b, tokens[done : done + b - a])
-        done += b - a
+    shape = (stop - start, sequence.seq_len)
+    tokens = np.empty((shape[0], shape[1] + 1), dtype=dtype)
+    sequence.copy(start, stop, tokens)
 
     def rest() -> Described:
-        shape = (rows, seq_len)
-        out = np.empty(shape, dtype=bool), np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32)
-        done = 0
-        for shard, a, b in spans:
-            loss, segment_ids, positions = (array[done : done + b - a] for array in out)
-            unpack_targets(shard.loss_bits, shard.loss_first + a * (seq_len + 1), shard.masked[a:b], loss)
-            start, length, kind = (shard.segments[name] for name in ("start", "length", "kind"))
-            describe(shard.bounds[a : b + 1], start, length, kind, restart, segment_ids, positions, loss)
-            done += b - a
-        return out
+        loss, segments = sequence.targets(start, stop), sequence.segments_in(start, stop)
+        if segments is None:  # a row is one stretch of text as far as anybody knows
+            return loss, np.ones(shape, np.int32), np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
+        segment_ids, positions = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32)
+        first, length, kind = (segments.columns[name] for name in ("start", "length", "kind"))
+        describe(segments.bounds, first, length, kind, restart, segment_ids, positions, loss)
+        return loss, segment_ids, positions
 
     return Batch.later(tokens, rest)

@@ -17,14 +17,15 @@ import numpy.typing as npt
 
 from headrace.errors import UserError
 from headrace.sequence.batch import Batch, read
-from headrace.sequence.store import SequenceReader, open_sequence
+from headrace.sequence.reader import SequenceReader
+from headrace.sequence.store import open_sequence
 
 
 class Loader:
     """Iterates over the batches of a sequence.
 
     Args:
-        sequence: an opened sequence or its folder.
+        sequence: an opened sequence, of any format, or the folder of one of headrace's own.
         batch: rows of a batch over all ranks.
         rank: which slice of each batch to take.
         world_size: how many slices there are.
@@ -58,25 +59,21 @@ class Loader:
         prefetch: int = 0,
         verify: bool = False,
     ) -> None:
-        if isinstance(sequence, SequenceReader):
-            checked = sequence.artifact.check is not None
-            sequence = sequence if checked or not verify else open_sequence(sequence.artifact.path, verify)
-        else:
-            sequence = open_sequence(sequence, verify)
-        self.sequence: SequenceReader = sequence
+        reader: SequenceReader = sequence if isinstance(sequence, SequenceReader) else open_sequence(sequence)
+        self.sequence = reader.verified() if verify else reader
         self.batch, self.rank, self.world_size = batch, rank, world_size
         self.restart, self.drop_last, self.prefetch = positions == "document", drop_last, prefetch
         self.dtype = np.dtype(dtype) if dtype is not None else self.sequence.dtype
         if batch < 1 or world_size < 1 or not 0 <= rank < world_size:
             raise UserError(
                 f"Invalid batch of {batch} rows for rank {rank} of {world_size}.",
-                str(self.sequence.artifact.path),
+                str(self.sequence.path),
                 "Use a batch of at least 1 and a rank from 0 to world_size - 1.",
             )
         if batch % world_size:
             raise UserError(
                 f"A batch of {batch} rows cannot be divided evenly among {world_size} ranks.",
-                str(self.sequence.artifact.path),
+                str(self.sequence.path),
                 f"Use a batch that is a multiple of {world_size}.",
             )
         self.consumed = self._row(start)
@@ -89,7 +86,7 @@ class Loader:
         return left // self.batch if self.drop_last else -(-left // self.batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows consumed by all ranks together, and what the sequence is. JSON."""
+        """Rows consumed by all ranks together, and what the sequence is (None if its files do not tell). JSON."""
         return {"rows": self.consumed, "fingerprint": self.sequence.fingerprint}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -100,18 +97,26 @@ class Loader:
                 bytes; says what differs.
         """
         mine = self.sequence.fingerprint
-        theirs = state.get("fingerprint") if isinstance(state, Mapping) else None
-        if not isinstance(theirs, Mapping) or not isinstance(theirs.get("digest"), str) or "rows" not in state:
+        theirs = state.get("fingerprint", "") if isinstance(state, Mapping) else ""
+        told = isinstance(theirs, Mapping) and isinstance(theirs.get("digest"), str)
+        if not (told or theirs is None) or "rows" not in state:
             raise UserError(
                 "This is not a loader state: it needs `rows` and the `fingerprint` of its sequence.",
-                str(self.sequence.artifact.path),
+                str(self.sequence.path),
                 "Pass exactly what `state_dict()` returned.",
             )
-        if theirs["digest"] != mine["digest"]:
+        if theirs is None or mine is None:
+            if theirs is not mine:
+                raise UserError(
+                    "This state cannot be compared with this sequence: only one of the two has a fingerprint.",
+                    str(self.sequence.path),
+                    "Open the sequence that the state was taken from, or start at a row with `start=`.",
+                )
+        elif theirs["digest"] != mine["digest"]:
             differences = differing(dict(theirs), mine)
             raise UserError(
                 "This state belongs to another sequence: " + "; ".join(differences) + ".",
-                str(self.sequence.artifact.path),
+                str(self.sequence.path),
                 "Use the original sequence, or restart the stage without the state.",
             )
         self.consumed = self._row(state["rows"])
@@ -122,7 +127,7 @@ class Loader:
         if not whole or not 0 <= row <= len(self.sequence):
             raise UserError(
                 f"A sequence of {len(self.sequence)} rows has no row {row!r}.",
-                str(self.sequence.artifact.path),
+                str(self.sequence.path),
                 f"Start at a whole number from 0 to {len(self.sequence)}.",
             )
         return int(row)
@@ -135,7 +140,7 @@ class Loader:
         rows = min(self.batch, len(self.sequence) - row)
         first = row + self.rank * rows // self.world_size
         stop = row + (self.rank + 1) * rows // self.world_size
-        return read(self.sequence.spans(first, stop), self.sequence.seq_len, self.dtype, self.restart)
+        return read(self.sequence, first, stop, self.dtype, self.restart)
 
     def _whole(self, row: int) -> Batch:
         """The same with everything in it worked out: a thread that reads ahead leaves nothing to be done."""

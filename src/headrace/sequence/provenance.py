@@ -10,7 +10,7 @@ import numpy as np
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.table_engine import Decoder
 
@@ -91,7 +91,7 @@ class Placement:
         return asdict(self)
 
 
-def beside(sequence: SequenceReader, role: str) -> Artifact:
+def beside(sequence: ArrowSequence, role: str) -> Artifact:
     """The artifact that a sequence was built from, in the same run folder; its files are compared with their digests.
 
     Args:
@@ -106,7 +106,7 @@ def beside(sequence: SequenceReader, role: str) -> Artifact:
 
 
 def replay(
-    sequence: SequenceReader, documents: Artifact, decoder: Decoder, step: int, batch: int, start: int = 0
+    sequence: ArrowSequence, documents: Artifact, decoder: Decoder, step: int, batch: int, start: int = 0
 ) -> list[ReplayedRow]:
     """The batch of a step.
 
@@ -126,14 +126,14 @@ def replay(
         raise UserError(
             f"There is no step {step}: the sequence has {len(sequence)} rows, {len(sequence) // max(1, batch)} "
             f"batches of {batch}.",
-            str(sequence.artifact.path),
+            str(sequence.path),
             "Choose an earlier step.",
         )
     return replay_rows(sequence, documents, decoder, first, min(first + batch, len(sequence)))
 
 
 def replay_rows(
-    sequence: SequenceReader, documents: Artifact, decoder: Decoder, start: int, stop: int
+    sequence: ArrowSequence, documents: Artifact, decoder: Decoder, start: int, stop: int
 ) -> list[ReplayedRow]:
     """Rows ``start`` to ``stop`` with what lies in them."""
     tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
@@ -148,7 +148,7 @@ def replay_rows(
 
 
 def _describe(
-    sequence: SequenceReader,
+    sequence: ArrowSequence,
     decoder: Decoder,
     tokens: np.ndarray,
     loss: np.ndarray,
@@ -185,7 +185,7 @@ def _spans(flags: np.ndarray, start: int) -> list[tuple[int, int]]:
     return [(int(a) + start, int(b) + start) for a, b in edges.reshape(-1, 2)]
 
 
-def find_rows(sequence: SequenceReader, document: int) -> list[Placement]:
+def find_rows(sequence: ArrowSequence, document: int) -> list[Placement]:
     """Where a document went, in the order of training.
 
     Reads 8 bytes for every segment of the sequence, and nothing of its tokens.
@@ -207,7 +207,7 @@ def find_rows(sequence: SequenceReader, document: int) -> list[Placement]:
     return found
 
 
-def rows_with(sequence: SequenceReader, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rows_with(sequence: ArrowSequence, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows that hold any of some documents.
 
     Args:

@@ -1,11 +1,13 @@
-"""Reading a sequence: any row at once, from memory-mapped shards that are opened when they are first needed."""
+"""Reading a sequence of ours: any row at once, from memory-mapped shards that are opened when they are first needed."""
 
 from __future__ import annotations
 
 import mmap
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,23 +17,11 @@ import xxhash
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
+from headrace.sequence.windows import unpack_targets
 
 # Open shards hold two file descriptors each; processes are commonly allowed 1024.
 OPEN_SHARDS = 128
-
-SEGMENT = np.dtype(
-    [
-        ("start", "<i4"),
-        ("length", "<i4"),
-        ("row", "<u8"),
-        ("offset", "<i4"),
-        ("source", "<u2"),
-        ("kind", "u1"),
-        ("epoch", "<u2"),
-    ]
-)
-"""A segment: first position in the row, tokens, documents row, first token in the transformed document, index of the
-source in the manifest's ``sources``, kind (:data:`headrace.sequence.windows.KINDS`), copy number."""
 
 
 def schema(seq_len: int, dtype: np.dtype) -> pa.Schema:
@@ -124,17 +114,14 @@ def open_shard(path: Path, seq_len: int) -> Shard:
     )
 
 
-class SequenceReader:
-    """A stage's rows in training order. Opening reads the manifest and nothing else.
+class ArrowSequence(SequenceReader):
+    """A stage's rows as headrace builds them. Opening reads the manifest and nothing else.
 
     Of an artifact that is checked (``Artifact.open(path, verify=True)``) each shard is read in full and compared with
     its digest when it is first mapped.
 
     Attributes:
         artifact: the sequence's folder and manifest.
-        seq_len: targets of a row; a row holds one token more.
-        dtype: of tokens.
-        sources: names by the index that segments carry.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -145,10 +132,11 @@ class SequenceReader:
                 "Choose one of the folders RUN/artifacts/sequence-*.",
             )
         extra = artifact.manifest.extra
-        self.artifact = artifact
-        self.seq_len: int = extra["seq_len"]
+        self.artifact, self.path = artifact, artifact.path
+        self.seq_len = extra["seq_len"]
         self.dtype = np.dtype(extra["dtype"])
-        self.sources: list[str] = extra["sources"]
+        self.sources = extra["sources"]
+        self.vocab_size = extra.get("vocab_size")
         self._shards: OrderedDict[int, Shard] = OrderedDict()
 
     def __len__(self) -> int:
@@ -180,7 +168,15 @@ class SequenceReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process maps the shards for itself instead of being sent their bytes.
-        return open_sequence, (self.artifact.path, self.artifact.check is not None)
+        return open_sequence, (self.path, self.artifact.check is not None)
+
+    def verified(self) -> ArrowSequence:
+        """The same rows, each shard compared with its digest when it is first mapped."""
+        return self if self.artifact.check is not None else open_sequence(self.path, verify=True)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """The rows of each shard."""
+        return pairwise(self.artifact.row_offsets.tolist())
 
     def shard(self, index: int) -> Shard:
         """A shard's columns; mapped now if it was not."""
@@ -198,8 +194,7 @@ class SequenceReader:
         Raises:
             IndexError: there are no such rows.
         """
-        if not 0 <= start <= stop <= len(self):
-            raise IndexError(f"rows {start} to {stop} of a sequence of {len(self)} rows")
+        self.within(start, stop)
         offsets = self.artifact.row_offsets
         spans = []
         while start < stop:
@@ -211,26 +206,25 @@ class SequenceReader:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Tokens of rows ``start`` to ``stop``: [stop - start, L + 1], a view of the file if one shard holds them."""
-        parts = [shard.tokens[a:b] for shard, a, b in self.spans(start, stop)]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.zeros((0, self.seq_len + 1), dtype=self.dtype)
+        spans = self.spans(start, stop)
+        if len(spans) == 1:
+            [(shard, a, b)] = spans
+            return shard.tokens[a:b]
+        return super().rows(start, stop)
 
-    def segments(self, row: int) -> np.ndarray:
-        """The segments of a row, in order: a structured array of :data:`SEGMENT`."""
-        [(shard, at, _)] = self.spans(row, row + 1)
-        low, high = shard.bounds[at], shard.bounds[at + 1]
-        out = np.empty(high - low, dtype=SEGMENT)
-        for name, column in shard.segments.items():
-            out[name] = column[low:high]
-        return out
+    def copy(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Copy tokens; see :meth:`headrace.sequence.reader.SequenceReader.copy`."""
+        done = 0
+        for shard, a, b in self.spans(start, stop):
+            shard.copy(a, b, out[done : done + b - a])
+            done += b - a
 
     def loss(self, start: int, stop: int) -> np.ndarray:
         """Whether each token of rows ``start`` to ``stop`` carries loss as a target: bool[stop - start, L + 1].
 
         A row's first token is never a target within the row.
         """
-        out = np.ones((stop - start, self.seq_len + 1), dtype=bool)
+        out = np.ones((self.within(start, stop), self.seq_len + 1), dtype=bool)
         at = 0
         for shard, a, b in self.spans(start, stop):
             width = self.seq_len + 1
@@ -241,8 +235,34 @@ class SequenceReader:
             at += b - a
         return out
 
+    def targets(self, start: int, stop: int) -> np.ndarray:
+        """bool[stop - start, L]: whether each target carries loss; entry i is token i + 1."""
+        out = np.empty((self.within(start, stop), self.seq_len), dtype=bool)
+        done = 0
+        for shard, a, b in self.spans(start, stop):
+            first = shard.loss_first + a * (self.seq_len + 1)
+            unpack_targets(shard.loss_bits, first, shard.masked[a:b], out[done : done + b - a])
+            done += b - a
+        return out
 
-def open_sequence(path: Path | str, verify: bool = False) -> SequenceReader:
+    def segments(self, row: int) -> np.ndarray:
+        """The segments of a row, in order: a structured array of :data:`SEGMENT`."""
+        return self.segments_in(row, row + 1).of(0)
+
+    def segments_in(self, start: int, stop: int) -> Segments:
+        """The segments of rows ``start`` to ``stop``: views of the file if one shard holds them."""
+        spans = self.spans(start, stop)
+        if len(spans) == 1:
+            [(shard, a, b)] = spans
+            return Segments(shard.bounds[a : b + 1], shard.segments)
+        counts = [np.diff(shard.bounds[a : b + 1]) for shard, a, b in spans]
+        bounds = np.concatenate([[0], *counts]).cumsum()
+        parts = [{n: c[shard.bounds[a] : shard.bounds[b]] for n, c in shard.segments.items()} for shard, a, b in spans]
+        empty = {name: np.empty(0, dtype=SEGMENT[name]) for name in SEGMENT.names or ()}
+        return Segments(bounds, {n: np.concatenate([e, *(part[n] for part in parts)]) for n, e in empty.items()})
+
+
+def open_sequence(path: Path | str, verify: bool = False) -> ArrowSequence:
     """Open a sequence's folder.
 
     Args:
@@ -253,4 +273,4 @@ def open_sequence(path: Path | str, verify: bool = False) -> SequenceReader:
         DamagedArtifact: the manifest, or later a shard, is not as it was written.
         UserError: the folder holds no finished sequence.
     """
-    return SequenceReader(Artifact.open(path, verify))
+    return ArrowSequence(Artifact.open(path, verify))

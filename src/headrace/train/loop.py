@@ -17,7 +17,7 @@ from headrace.model.objective import Micro, summed_loss
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import TrainSection
 from headrace.sequence.loader import Batch, Loader
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.reader import SequenceReader
 from headrace.train import checkpoint
 from headrace.train.metrics import Metrics
 from headrace.train.optimizer import AdamW

@@ -16,7 +16,7 @@ from headrace.model.presets import resolve
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.schema import Recipe, Stage
 from headrace.recipe.training import TrainSection
-from headrace.sequence.store import SequenceReader
+from headrace.sequence.store import ArrowSequence
 
 if TYPE_CHECKING:
     import torch
@@ -124,7 +124,7 @@ class Model(Step):
         from headrace.train.loop import newest, train
         from headrace.train.optimizer import AdamW
 
-        sequence = SequenceReader(ctx.input("sequence"))
+        sequence = ArrowSequence(ctx.input("sequence"))
         steps = self._steps(sequence)
         engine = open_engine(ctx.input("tokenizer"))
         config = resolve(self.section, engine.vocab_size)
@@ -153,9 +153,9 @@ class Model(Step):
         """
         folder = run / "artifacts" / self.sequence.name
         if folder.is_dir():
-            self._steps(SequenceReader(Artifact.open(folder)))
+            self._steps(ArrowSequence(Artifact.open(folder)))
 
-    def _steps(self, sequence: SequenceReader) -> int:
+    def _steps(self, sequence: ArrowSequence) -> int:
         batches = len(sequence) // self.train.batch
         where = f"stages.{self.stage}.train"
         if batches == 0:
@@ -198,7 +198,7 @@ class Model(Step):
         if self.evaluation is None:
             return None
         ctx.at(f"stage {self.stage}: held-out loss")
-        sequence = SequenceReader(ctx.input("evaluation"))
+        sequence = ArrowSequence(ctx.input("evaluation"))
         rows = self.train.held_out.rows
         batch = self.train.micro_batch or self.train.batch
         return held_out_loss(model, sequence, self.train.attention, rows, batch, engine)
@@ -232,7 +232,7 @@ class Model(Step):
             "steps": stage.steps,
             "skipped": totals["skipped"],
             "rows": rows,
-            "tokens": rows * SequenceReader(ctx.input("sequence")).seq_len,
+            "tokens": rows * ArrowSequence(ctx.input("sequence")).seq_len,
             "loss_tokens": totals["tokens"],
             "sources": totals["sources"],
         }
@@ -247,8 +247,8 @@ class Model(Step):
         ctx.at(f"stage {self.stage}: samples")
         prompts = stated_prompts(section, engine)
         if self.evaluation is not None:
-            infilled = infilled_sources(SequenceReader(ctx.input("sequence")))
-            prompts += held_out_prompts(section, SequenceReader(ctx.input("evaluation")), engine, infilled)
+            infilled = infilled_sources(ArrowSequence(ctx.input("sequence")))
+            prompts += held_out_prompts(section, ArrowSequence(ctx.input("evaluation")), engine, infilled)
         return write_samples(model, engine, prompts, section, self.seed, self.stage)
 
 
@@ -277,7 +277,7 @@ def train_losses(lines: list[dict[str, Any]]) -> dict[str, float | None]:
     return {"first": losses[0], "last": sum(tail) / len(tail)}
 
 
-def infilled_sources(sequence: SequenceReader, rows: int = 64) -> set[str]:
+def infilled_sources(sequence: ArrowSequence, rows: int = 64) -> set[str]:
     """The sources with fill-in-the-middle among the first rows of a sequence, whose order is a uniform shuffle."""
     segments = [segment for row in range(min(rows, len(sequence))) for segment in sequence.segments(row)]
     return {sequence.sources[int(segment["source"])] for segment in segments if segment["kind"] in (1, 2)}

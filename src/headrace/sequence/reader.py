@@ -1,0 +1,147 @@
+"""What every opened sequence offers, whatever format its files have."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headrace.errors import UserError
+
+SEGMENT = np.dtype(
+    [
+        ("start", "<i4"),
+        ("length", "<i4"),
+        ("row", "<u8"),
+        ("offset", "<i4"),
+        ("source", "<u2"),
+        ("kind", "u1"),
+        ("epoch", "<u2"),
+    ]
+)
+"""A segment: first position in the row, tokens, documents row, first token in the transformed document, index of the
+source in the sequence's ``sources``, kind (:data:`headrace.sequence.windows.KINDS`), copy number."""
+
+
+class Segments(NamedTuple):
+    """The segments of n rows.
+
+    Attributes:
+        bounds: int[n + 1]; those of row i are entries ``bounds[i]`` to ``bounds[i + 1]`` of the columns. The first
+            bound need not be 0.
+        columns: the fields of :data:`SEGMENT` by name; of a sequence that does not know where its tokens come from,
+            ``start``, ``length`` and ``kind`` only.
+    """
+
+    bounds: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def of(self, row: int) -> np.ndarray:
+        """The segments of a row, in order: a structured array of :data:`SEGMENT`, without the fields not known."""
+        low, high = self.bounds[row], self.bounds[row + 1]
+        known = np.dtype([(name, SEGMENT[name]) for name in SEGMENT.names or () if name in self.columns])
+        out = np.empty(high - low, dtype=known)
+        for name in known.names or ():
+            out[name] = self.columns[name][low:high]
+        return out
+
+
+class SequenceReader(ABC):
+    """A stage's rows in training order.
+
+    A row holds L + 1 tokens: the first L are inputs, the last L their targets.
+
+    Attributes:
+        path: the file or folder.
+        seq_len: L.
+        dtype: of tokens, an unsigned integer type.
+        sources: names by the index that segments carry; empty if the files do not tell.
+        vocab_size: one more than the largest id that may occur; None if the files do not tell.
+    """
+
+    path: Path
+    seq_len: int
+    dtype: np.dtype
+    sources: list[str]
+    vocab_size: int | None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What the sequence is: ``digest`` of its rows, and the fields that people compare when it differs.
+
+        None if the files do not tell.
+        """
+
+    @abstractmethod
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """All rows as ranges ``[start, stop)`` that are cheap to read as a whole."""
+
+    @abstractmethod
+    def copy(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Copy the tokens of rows ``start`` to ``stop`` to ``out``: [stop - start, L + 1], contiguous, of any
+        integer type.
+
+        Raises:
+            IndexError: there are no such rows.
+            UserError: the files cannot be read.
+        """
+
+    @abstractmethod
+    def targets(self, start: int, stop: int) -> np.ndarray:
+        """bool[stop - start, L]: whether each target carries loss; entry i is token i + 1. Segments of padding count
+        where they are known, see :meth:`segments_in`: what the mask says of them does not matter.
+        """
+
+    @abstractmethod
+    def segments_in(self, start: int, stop: int) -> Segments | None:
+        """The segments of rows ``start`` to ``stop``; None if the files do not tell."""
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Tokens of rows ``start`` to ``stop``: [stop - start, L + 1]; may be a view of the file."""
+        out = np.empty((self.within(start, stop), self.seq_len + 1), dtype=self.dtype)
+        self.copy(start, stop, out)
+        return out
+
+    def loss(self, start: int, stop: int) -> np.ndarray:
+        """Whether each token of rows ``start`` to ``stop`` carries loss as a target: bool[stop - start, L + 1].
+
+        A row's first token is never a target within the row.
+        """
+        out = np.zeros((self.within(start, stop), self.seq_len + 1), dtype=bool)
+        out[:, 1:] = self.targets(start, stop)
+        return out
+
+    def segments(self, row: int) -> np.ndarray | None:
+        """The segments of a row, in order: a structured array of :data:`SEGMENT`; None if the files do not tell."""
+        found = self.segments_in(row, row + 1)
+        return None if found is None else found.of(0)
+
+    def verified(self) -> SequenceReader:
+        """The same rows, each file compared with its digest before it is first read.
+
+        Raises:
+            UserError: the files come without digests.
+        """
+        raise UserError(
+            "This sequence cannot be verified: its files come without digests.",
+            str(self.path),
+            "Open it without verify; an export by headrace has digests in its manifest.json.",
+        )
+
+    def within(self, start: int, stop: int) -> int:
+        """How many rows ``start`` to ``stop`` are.
+
+        Raises:
+            IndexError: there are no such rows.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start} to {stop} of a sequence of {len(self)} rows")
+        return stop - start
