@@ -1,1 +1,1 @@
-"""What is kept and why: measures, duplicates, contamination, the verdicts that merge them, and `why`."""
+"""Selection: measures, duplicates, contamination, the verdicts that combine them, and `why`."""

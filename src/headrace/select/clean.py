@@ -1,13 +1,14 @@
-"""Text as SlimPajama compares it: lower case, no ASCII punctuation, white space collapsed to single spaces.
+"""Clean text as SlimPajama does for comparison: lower case, no ASCII punctuation, whitespace collapsed to single
+spaces.
 
-The short-document filter and the duplicates both look at this form. It is exactly
+Used by the short-document filter and by deduplication. It is exactly
 
     re.sub(r"\\s+", " ", text.lower().translate(PUNCTUATION).strip())
 
-(SlimPajama, ``preprocessing/filter.py`` and ``dedup/to_hash.py``), made by a Numba kernel over Arrow buffers. Case and
-white space come from tables of the running Python, so that the kernel and the expression cannot disagree. Two letters
-have a lower case that one table entry cannot hold: U+0130 becomes two code points, and U+03A3 (sigma) depends on its
-neighbours. Documents that hold one of them go through Python.
+(SlimPajama, ``preprocessing/filter.py`` and ``dedup/to_hash.py``), computed by a Numba kernel over Arrow buffers. Case
+and whitespace come from tables of the running Python, so the kernel and the expression cannot disagree. Two letters
+have a lower case that does not fit in a table entry: U+0130 becomes two code points, and U+03A3 (sigma) depends on its
+neighbors. Documents that contain either go through Python.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from headrace.select.code_points import LAST, decode, every_character
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
-# Marks in the table, beyond the last code point.
+# Markers in the table, beyond the last code point.
 _DROP = np.uint32(0xFFFFFFFF)
 _BY_PYTHON = np.uint32(0xFFFFFFFE)
 _SPACE = np.uint32(0x20)
 
-# Unsigned places need no test for negative ones, which would be most of the work on a byte.
+# Unsigned positions need no test for negative ones, which would be most of the work per byte.
 _STEP, _ONE = np.uint64(64), np.uint64(1)
 _DROP_ASCII, _CHAR_ASCII = np.uint8(0x80), np.uint8(0x7F)
 
 
 def clean_text(text: str) -> str:
-    """The cleaned form of one text, in plain Python: what the kernel must equal."""
+    """The cleaned form of one text in plain Python, which the kernel must equal."""
     return re.sub(r"\s+", " ", text.lower().translate(PUNCTUATION).strip())
 
 
 @lru_cache(maxsize=1)
 def _table() -> npt.NDArray[np.uint32]:
-    """What each code point becomes: uint32[0x110000] of a code point, a space, or one of the marks."""
+    """What each code point becomes: uint32[0x110000] of a code point, a space, or one of the markers."""
     table = np.arange(LAST + 1, dtype=np.uint32)
     every = every_character()
     plain = every.replace("\u0130", "?").replace("\u03a3", "?")
@@ -56,7 +57,7 @@ def _table() -> npt.NDArray[np.uint32]:
 
 @lru_cache(maxsize=1)
 def _ascii_table() -> npt.NDArray[np.uint8]:
-    """The same for ASCII in a byte: uint8[128] of a character, or 0x80 for what is dropped."""
+    """The same for single ASCII bytes: uint8[128] of a character, or 0x80 if it is dropped."""
     table = _table()[:128]
     return np.where(table == _DROP, _DROP_ASCII, table).astype(np.uint8)
 
@@ -71,9 +72,9 @@ def clean(
         offsets: int64[n_docs + 1] of bytes into ``data``; the first need not be 0.
 
     Returns:
-        ``(points, starts, lengths)``: document d is ``points[starts[d] : starts[d] + lengths[d]]``, as uint32 code
-        points. Lengths are int64, in code points. Between documents the buffer holds nothing of meaning: each starts
-        where its bytes did, because cleaning never makes more code points than there were bytes.
+        ``(points, starts, lengths)``: document d is ``points[starts[d] : starts[d] + lengths[d]]``, uint32 code points.
+        Lengths are int64, in code points. The buffer's contents between documents are undefined: each starts where its
+        bytes did, because cleaning never produces more code points than there were bytes.
     """
     n = len(offsets) - 1
     starts = offsets[:-1] - offsets[0]
@@ -97,12 +98,12 @@ def _clean(
     points: npt.NDArray[np.uint32],
     lengths: npt.NDArray[np.int64],
 ) -> None:
-    """Clean by table into ``points``; a length of -1 asks for Python."""
+    """Clean by table into ``points``; a length of -1 means that Python must do it."""
     for d in range(len(lengths)):
         i, end = np.uint64(offsets[d]), np.uint64(offsets[d + 1])
         start = np.uint64(offsets[d] - offsets[0])
         at = start
-        space = np.uint8(1)  # leading white space is stripped as if a space came before the text
+        space = np.uint8(1)  # strips leading whitespace, as if a space came before the text
         by_python = False
         while i < end and not by_python:
             while i + _STEP <= end and _is_ascii(data, i):
@@ -130,7 +131,7 @@ def _clean(
 
 @borrowing
 def _is_ascii(data: npt.NDArray[np.uint8], i: np.uint64) -> bool:
-    """Whether the 64 bytes from ``i`` are."""
+    """Whether the 64 bytes from ``i`` on are all ASCII."""
     high = np.uint8(0)
     for j in range(_STEP):
         high |= data[i + j]
@@ -146,7 +147,7 @@ def _clean_ascii(
     at: np.uint64,
     space: np.uint8,
 ) -> tuple[np.uint64, np.uint8]:
-    """Clean 64 bytes of ASCII without a branch that depends on them; the new ``at`` and ``space``."""
+    """Clean 64 bytes of ASCII without data-dependent branches; returns the new ``at`` and ``space``."""
     for j in range(_STEP):
         char = ascii_table[data[i + j]]
         points[at] = np.uint32(char & _CHAR_ASCII)

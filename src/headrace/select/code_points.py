@@ -1,7 +1,7 @@
-"""What the running Python knows of every code point, as tables that kernels look up: classes and lower case.
+"""What the running Python knows about each code point, as lookup tables for kernels: classes and lower case.
 
-The tables come from ``str`` methods themselves, so that a kernel and the plain expression cannot disagree; they change
-with the version of Unicode that Python carries, which is why steps that use them name :data:`UNICODE` in their params.
+The tables come from ``str`` methods, so a kernel and the equivalent Python expression cannot disagree. They depend on
+Python's Unicode version, so steps that use them include :data:`UNICODE` in their params.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ UNICODE = unicodedata.unidata_version
 
 ALPHANUMERIC = 1  # str.isalnum
 ALPHABETIC = 2  # str.isalpha
-SPACE = 4  # str.isspace, which is what str.split, str.strip and the expression \s go by
-BREAK = 8  # ends a line for str.splitlines
-PUNCTUATION = 16  # one of the 32 ASCII marks of string.punctuation
-WIDENS = 32  # one code point whose lower case is two: U+0130 only
+SPACE = 4  # str.isspace, which also defines str.split, str.strip and the regular expression \s
+BREAK = 8  # ends a line in str.splitlines
+PUNCTUATION = 16  # one of the 32 ASCII characters of string.punctuation
+WIDENS = 32  # its lower case is two code points: U+0130 only
 
 LAST = 0x10FFFF
 DOTTED_I = 0x0130  # its lower case is "i" and U+0307
@@ -31,7 +31,7 @@ DOT_ABOVE = 0x0307
 
 
 def every_character() -> str:
-    """All code points in order, surrogates too: a twentieth of the time of joining what ``chr`` gives."""
+    """All code points in order, including surrogates: takes a twentieth of the time of joining ``chr`` calls."""
     return np.arange(LAST + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
@@ -40,7 +40,7 @@ def classes() -> npt.NDArray[np.uint8]:
     """The classes of each code point: uint8[0x110000], a sum of the constants above."""
     table = np.zeros(LAST + 1, dtype=np.uint8)
     every = every_character()
-    # Expressions find the few that matter: a tenth of the time of asking each of a million characters.
+    # Regular expressions find the few that matter: a tenth of the time of asking each of a million characters.
     for run in re.finditer(r"[^\W_]+", every):
         alphabetic = np.fromiter(map(str.isalpha, run[0]), dtype=np.uint8, count=len(run[0]))
         table[run.start() : run.end()] = ALPHANUMERIC | ALPHABETIC * alphabetic
@@ -55,21 +55,21 @@ def classes() -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def lower_case() -> npt.NDArray[np.int32]:
-    """The lower case of each code point by itself: int32[0x110000].
+    """The lower case of each code point on its own: int32[0x110000].
 
-    It is ``str.lower`` of the single character: a final sigma needs no look at its neighbours. U+0130 holds its first
-    code point only, "i"; the combining dot that follows is left to the caller.
+    It is ``str.lower`` of the single character, without the context that a final sigma would need. U+0130 has only its
+    first code point, "i"; the combining dot that follows is left to the caller.
     """
     every = every_character().replace(chr(DOTTED_I), "i")
-    # A sigma between letters has one lower case only; alone among other code points it would be looked at in context.
+    # In context, a sigma may be final, so code points are lowercased in a string where none is.
     lowered = every.replace("\u03a3", "\u03c3").lower()
     return np.frombuffer(lowered.encode("utf-32-le", "surrogatepass"), dtype="<i4").astype(np.int32)
 
 
 @inlined
 def decode(data: npt.NDArray[np.uint8], i: int) -> tuple[np.int64, int]:
-    """The code point that starts at byte ``i`` of valid UTF-8, and the byte after it."""
-    at = np.uint64(i)  # signed places are tested for negative ones
+    """The code point that starts at byte ``i`` of valid UTF-8, and the position after it."""
+    at = np.uint64(i)  # signed positions are tested for being negative
     first = np.int64(data[at])
     if first < 0x80:
         return first, i + 1

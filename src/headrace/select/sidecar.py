@@ -1,7 +1,8 @@
-"""Sidecars: Parquet shards that stand row by row beside the shards of documents.
+"""Sidecars: Parquet shards aligned row by row with the shards of documents.
 
-A step that looks at each document by itself is one phase of one task a shard: :func:`plan_apart` and :func:`write` are
-that phase but for the looking. Row groups follow those of the documents, so bytes depend on content only.
+A step that looks at each document separately has one phase with one task per shard; :func:`plan_apart` and
+:func:`write` are that phase without the looking. Row groups match those of the documents, so bytes depend on content
+only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from headrace.flow.artifact import Artifact, ConservationError
 from headrace.flow.reuse import task_key
 from headrace.flow.task import TaskContext
 
-BATCH_BYTES = 8 << 20  # the text of a documents' row group; part of the layout, so never taken from the memory budget
+BATCH_BYTES = 8 << 20  # the text of a documents row group; part of the layout, so it never depends on the memory budget
 COMPRESSION = "zstd"
 
 ARROW = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string()}
@@ -25,7 +26,7 @@ Look = Callable[[pa.RecordBatch], pa.Table]
 
 
 def plan(ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task for each shard of the input ``documents``, with the bytes of its largest row group."""
+    """One task per shard of the input ``documents``, with the bytes of its largest row group."""
     return groups(ctx.input("documents"))
 
 
@@ -42,21 +43,21 @@ def groups(documents: Artifact) -> list[dict[str, Any]]:
 
 
 def plan_apart(ctx: TaskContext) -> list[dict[str, Any]]:
-    """:func:`plan` where a row depends on its document and on the step's parameters only, so that shards of unchanged
-    documents are taken over."""
+    """:func:`plan` for rows that depend only on their document and the step's parameters, so that those of unchanged
+    shards are reused."""
     params, shards = ctx.step.params(), ctx.input("documents").shards
     return [{**spec, "key": task_key(ctx.step, params, shards[spec["shard"]]["digest"])} for spec in plan(ctx)]
 
 
 def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema: pa.Schema, look: Look) -> int:
-    """Look at the documents of one shard and write their rows.
+    """Process the documents of one shard and write their rows.
 
     Args:
         ctx: the task.
         spec: from :func:`plan`.
-        columns: columns of documents that ``look`` needs, ``text`` among them.
-        schema: of the sidecar.
-        look: makes as many rows as the batch has, of that schema, each from its own document only.
+        columns: the columns of documents that ``look`` needs, including ``text``.
+        schema: the sidecar's schema.
+        look: returns one row of that schema per document of the batch, each from its own document only.
 
     Returns:
         The number of rows.
@@ -89,17 +90,17 @@ def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema
 def rows_beside(
     ctx: TaskContext, roles: Sequence[str], shard: int, columns: Sequence[str], max_bytes: int
 ) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Table]]]:
-    """The documents of a shard, batch by batch, with the rows of some sidecars beside them.
+    """The documents of a shard in batches, with their rows in some sidecars.
 
     Args:
         ctx: the task.
-        roles: the sidecars among its inputs.
+        roles: the step's inputs that are sidecars.
         shard: the shard.
         columns: columns of documents.
-        max_bytes: a batch holds at most this many, unless a single row is larger.
+        max_bytes: maximum size of a batch, unless a single row is larger.
 
     Raises:
-        ConservationError: a sidecar has another number of rows.
+        ConservationError: a sidecar has a different number of rows.
     """
     import pyarrow.parquet as pq
 
@@ -116,15 +117,15 @@ def rows_beside(
 
 
 def memory(spec: dict[str, Any]) -> int:
-    """The least memory of a task: the largest row group as read, as Arrow and as what a kernel makes of it."""
+    """The least memory for a task: the largest row group as read, as Arrow, and as kernels need it."""
     return (16 << 20) + 4 * int(spec["bytes"])
 
 
 def check_rows(ctx: TaskContext, rows: int) -> None:
-    """Every document must have its row.
+    """Check that every document has its row.
 
     Raises:
-        ConservationError: it has not.
+        ConservationError: one has not.
     """
     documents = ctx.input("documents")
     if rows != documents.rows:

@@ -1,1 +1,1 @@
-"""Contamination: which documents hold items of a benchmark, with the item, the share of it found, and the place."""
+"""Contamination: which documents contain benchmark items, how much of the item, and where."""

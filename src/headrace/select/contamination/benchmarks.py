@@ -1,4 +1,4 @@
-"""Benchmark files: which they are, and the items in them."""
+"""Benchmark files, and the items in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.documents.sources import InputFile, list_files
 from headrace.errors import UserError
 from headrace.recipe.schema import Decontaminate, Source
 
-# How benchmarks name their items: HumanEval, MBPP, EvalPlus, BigCodeBench task_id; DS-1000, GSM8K-like ones the others.
+# Names of id fields: HumanEval, MBPP, EvalPlus and BigCodeBench use task_id; DS-1000 and GSM8K-like ones the others.
 ID_FIELDS = ("task_id", "id", "question_id", "problem_id")
 
 
@@ -35,7 +35,7 @@ class Item:
     """One item of a benchmark.
 
     Attributes:
-        name: ``<benchmark>:<item's id>``, or ``<benchmark>:<file>:<row>`` where it has none.
+        name: ``<benchmark>:<item's id>``, or ``<benchmark>:<file>:<row>`` if it has no id.
         fields: field name -> text, in the recipe's order.
     """
 
@@ -44,10 +44,10 @@ class Item:
 
 
 def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
-    """The files of every benchmark with their fingerprints, benchmarks by name.
+    """The files of all benchmarks with their fingerprints, benchmarks by name.
 
     Args:
-        config: the recipe's section; loading a recipe made its paths absolute.
+        config: the recipe's section, with absolute paths (as loaded).
 
     Raises:
         UserError: a file is missing or unreadable, or a glob matches nothing.
@@ -70,15 +70,15 @@ def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
 def read_items(
     files: tuple[BenchmarkFile, ...], normalise: str, at: Callable[[str], None] = lambda where: None
 ) -> list[Item]:
-    """Every item of the files, in order.
+    """All items of the files, in order.
 
     Args:
         files: from :func:`list_benchmarks`.
-        normalise: the method of the recipe's ``documents.normalise``, so that items and documents can agree.
-        at: told which file is being read.
+        normalise: the recipe's ``documents.normalise``, so that items and documents are comparable.
+        at: called with the name of the file being read.
 
     Raises:
-        UserError: a file changed since it was listed, holds something that is no item, or lacks a field.
+        UserError: a file has changed since it was listed, contains a row that is not an item, or lacks a field.
     """
     normal = normaliser(normalise)
     items = []
@@ -93,7 +93,7 @@ def read_items(
 
 
 def _rows(file: InputFile) -> Iterator[Row]:
-    """The rows of a file, whole: every field stays in ``fields``."""
+    """The rows of a file, with all of their fields in ``fields``."""
     tally = Tally()
 
     def shape(row: int, value: Any) -> Row:

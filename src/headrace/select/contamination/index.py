@@ -1,4 +1,4 @@
-"""The index of benchmarks: their n-grams with the items that hold them, and their fields as patterns."""
+"""The benchmark index: n-grams with the items that contain them, and fields as search patterns."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from headrace.select.contamination.substrings import PatternTable, pattern_table
 
 @dataclass(frozen=True)
 class Index:
-    """What documents are searched for.
+    """What to search documents for.
 
     Attributes:
         items: the items, in order.
         grams: the distinct n-grams of all items.
-        holders: int64[...]: the items that hold each n-gram, ascending, ``holder_offsets`` int64[g + 1] apart.
+        holders: int64[...]: the items that contain each n-gram, ascending, delimited by ``holder_offsets`` int64[g +
+            1].
         holder_offsets: see ``holders``.
         sizes: int64[items]: distinct n-grams of each item.
-        patterns: the items' fields, or None when substrings are not asked for.
-        pattern_items: int64[fields]: the item of each pattern number.
-        pattern_fields: the field's name of each pattern number.
+        patterns: the items' fields, or None if substrings are off.
+        pattern_items: int64[fields]: the item of each pattern.
+        pattern_fields: the field name of each pattern.
         pattern_lengths: int64[fields]: characters of each field.
     """
 
@@ -45,8 +46,8 @@ def build(items: Sequence[Item], n: int, code: bool, substring: bool) -> Index:
     Args:
         items: from the benchmark files.
         n: units in an n-gram.
-        code: whether units are tokens of code, not words.
-        substring: whether to look for whole fields too.
+        code: whether units are code tokens rather than words.
+        substring: whether to search for whole fields too.
     """
     owners = [(i, name, text) for i, item in enumerate(items) for name, text in item.fields.items()]
     texts = [text for _, _, text in owners]
@@ -69,9 +70,9 @@ def build(items: Sequence[Item], n: int, code: bool, substring: bool) -> Index:
 
 
 def gram_table(texts: Sequence[str], n: int, code: bool) -> tuple[GramTable, list[list[int]]]:
-    """The distinct n-grams of texts, and for each the texts that hold it, ascending.
+    """The distinct n-grams of texts, and for each the texts that contain it, ascending.
 
-    N-grams of one hash but different units are kept apart.
+    N-grams with equal hashes but different units are kept apart.
     """
     parts = [text.encode() for text in texts]
     data = np.frombuffer(b"".join(parts), dtype=np.uint8)
@@ -92,7 +93,7 @@ def gram_table(texts: Sequence[str], n: int, code: bool) -> tuple[GramTable, lis
         table_hashes,
         directory,
         shift,
-        np.frombuffer(bytearray(b"".join(form for _, form in ordered)), dtype=np.int32),  # writable, as all others
+        np.frombuffer(bytearray(b"".join(form for _, form in ordered)), dtype=np.int32),  # writable, like the others
         np.cumsum([0, *(len(form) // 4 for _, form in ordered)], dtype=np.int64),
     )
     return table, [known[key] for key in ordered]

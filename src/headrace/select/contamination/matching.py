@@ -1,4 +1,4 @@
-"""From hits to the item that a document holds most of: its share, and the tightest place that shows it."""
+"""Choose, for each document, the item it contains most of: its share, and the shortest span that shows it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from headrace.select.contamination.substrings import Found, find_patterns
 
 
 class Matches(NamedTuple):
-    """The best match of each document; arrays over documents.
+    """The best match in each document; arrays over documents.
 
     Attributes:
-        item: int64; the item's number, -1 where nothing was found.
-        pattern: int64; the number of the field that was found whole, -1 where none was.
-        matched: int64; how many distinct n-grams of the item the document holds.
-        start: int64; byte in the document at which the evidence begins.
-        stop: int64; byte after it.
+        item: int64; the item's number, -1 if there is no match.
+        pattern: int64; the number of the field found whole, -1 if none was.
+        matched: int64; how many distinct n-grams of the item the document contains.
+        start: int64; the byte in the document where the evidence starts.
+        stop: int64; the byte after it.
     """
 
     item: Ints
@@ -32,10 +32,10 @@ class Matches(NamedTuple):
 
 
 def match(data: Bytes, offsets: Ints, index: Index) -> Matches:
-    """Search documents and choose for each the item that it holds most of.
+    """Search documents and choose, for each, the item it contains most of.
 
-    A field found whole comes before n-grams, a longer field before a shorter one; among n-grams the larger share wins,
-    then the larger number; what is still equal goes to the item that comes first.
+    A field found whole beats n-grams, and a longer field a shorter one; among n-grams the larger share wins, then the
+    larger number; remaining ties go to the first item.
 
     Args:
         data: uint8[n_bytes], valid UTF-8.
@@ -60,7 +60,7 @@ def match(data: Bytes, offsets: Ints, index: Index) -> Matches:
 
 
 def _overlaps(hits: Hits, index: Index) -> tuple[Ints, Ints, Ints]:
-    """Each document and item with n-grams in common, and how many distinct ones; by document, then by item."""
+    """Each document and item with n-grams in common, with the number of distinct ones; by document, then by item."""
     grams = len(index.grams.hashes)
     pairs = np.unique(hits.document * grams + hits.gram)
     documents, found = pairs // max(grams, 1), pairs % max(grams, 1)
@@ -72,7 +72,7 @@ def _overlaps(hits: Hits, index: Index) -> tuple[Ints, Ints, Ints]:
 
 
 def _whole(found: Found, overlaps: tuple[Ints, Ints, Ints], index: Index, best: Matches) -> None:
-    """Put fields that were found whole in the place of n-grams."""
+    """Let fields found whole replace n-gram matches."""
     documents, items, counts = overlaps
     keys = documents * len(index.items) + items
     lengths = index.pattern_lengths[found.pattern]
@@ -103,7 +103,7 @@ def _tightest(
     ends: Ints,
     inside: npt.NDArray[np.int64],
 ) -> None:
-    """The shortest stretch of each document that holds all n-grams it has of its item; ``inside`` is int64[g] of 0."""
+    """The shortest span of each document with all n-grams it shares with its item; ``inside`` is int64[g] of zeros."""
     for d in range(len(item)):
         if item[d] < 0 or pattern[d] >= 0:
             continue
@@ -113,7 +113,7 @@ def _tightest(
                 continue
             inside[gram[last]] += 1
             distinct += inside[gram[last]] == 1
-            # Let go of what the stretch does not need at its beginning.
+            # Drop what the span does not need at its start.
             while distinct == matched[d]:
                 if _holds(holders, holder_offsets, gram[first], item[d]):
                     if shortest < 0 or stop[last] - start[first] < shortest:
@@ -128,7 +128,7 @@ def _tightest(
 
 @kernel
 def _holds(holders: Ints, holder_offsets: Ints, gram: int, item: int) -> bool:
-    # Bisection. NumPy's has each process import SciPy to load this kernel, where that is installed.
+    # Binary search. NumPy's would make each process import SciPy, if installed, to load this kernel.
     low, last = holder_offsets[gram], holder_offsets[gram + 1]
     high = last
     while low < high:

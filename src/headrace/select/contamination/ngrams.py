@@ -1,13 +1,13 @@
-"""N-grams of a text as rolling hashes, and their search in a sorted index, confirmed against the text itself.
+"""Hash a text's n-grams, look them up in a sorted index, and confirm matches against the text itself.
 
-A unit is a word or a token of code:
+A unit is a word or a code token:
 
-- words: the text cleaned as SlimPajama does it (lower case, ASCII punctuation removed), split at white space; lower
-  case is taken character by character, so that a final sigma needs no context;
-- code: runs of letters, digits and ``_``, and every other character by itself, white space apart; case counts.
+- words: the text cleaned as in SlimPajama (lower case, without ASCII punctuation), split at whitespace; lower case is
+  taken character by character, so that a final sigma needs no context;
+- code: runs of letters, digits and ``_``, and every other character by itself except whitespace; case-sensitive.
 
-The hash of an n-gram is a polynomial in the hashes of its units (Rabin and Karp 1987). A hash that is in the index is
-never believed: the units are read again and compared, code point by code point.
+The hash of an n-gram is a polynomial in the hashes of its units (Rabin and Karp 1987). A hash match is never trusted:
+the units are read again and compared, code point by code point.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Points = npt.NDArray[np.int32]
 
-GAP = np.int32(-1)  # stands between two units in the points of an n-gram
+GAP = np.int32(-1)  # separates two units in the points of an n-gram
 _UNDERSCORE = 0x5F
 _BASIS = np.uint64(0xCBF29CE484222325)  # FNV-1a, over code points
 _PRIME = np.uint64(0x100000001B3)
-_RADIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that powers of it never vanish
+_RADIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that its powers never vanish
 
 
 class GramTable(NamedTuple):
-    """Distinct n-grams by ascending hash.
+    """Distinct n-grams in ascending order of hash.
 
     Attributes:
         n: units in an n-gram.
-        code: whether units are tokens of code, not words.
+        code: whether units are code tokens rather than words.
         hashes: uint64[g], ascending.
-        directory: int64[2^b + 1]: where the hashes begin whose top b bits are at least the index.
+        directory: int64[2^b + 1]: for each value of the top b bits, the first hash at or above it.
         shift: 64 - b.
-        points: int32[...]: the units of all n-grams, :data:`GAP` between units.
+        points: int32[...]: the units of all n-grams, separated by :data:`GAP`.
         point_offsets: int64[g + 1] into ``points``.
     """
 
@@ -55,13 +55,13 @@ class GramTable(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """N-grams of the table that documents hold, in order of documents and places; int64[h] each.
+    """N-grams of the table found in documents, by document and position; int64[h] each.
 
     Attributes:
-        document: which document of the buffer.
-        gram: which n-gram of the table.
-        start: byte in the document at which its first unit begins.
-        stop: byte after its last unit.
+        document: the document's index in the buffer.
+        gram: the n-gram's index in the table.
+        start: the byte in the document where its first unit starts.
+        stop: the byte after its last unit.
     """
 
     document: Ints
@@ -71,7 +71,7 @@ class Hits(NamedTuple):
 
 
 def directory_of(hashes: npt.NDArray[np.uint64]) -> tuple[Ints, int]:
-    """The directory and shift of ascending hashes: two to four slots a hash, so that most misses end at the slot."""
+    """The directory and shift for ascending hashes: two to four slots per hash, so that most misses end at the slot."""
     bits = min(24, max(1, len(hashes).bit_length() + 1))
     edges = np.arange((1 << bits) + 1, dtype=np.uint64) << np.uint64(64 - bits)
     directory = np.searchsorted(hashes, edges[:-1], side="left").astype(np.int64)
@@ -116,7 +116,7 @@ def find_ngrams(data: Bytes, offsets: Ints, table: GramTable) -> Hits:
 
 @inlined
 def mix(value: np.uint64) -> np.uint64:
-    """The finaliser of MurmurHash3: every bit of the input moves every bit of the result."""
+    """MurmurHash3's finalizer: every input bit affects every output bit."""
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return value ^ (value >> np.uint64(33))
@@ -124,7 +124,7 @@ def mix(value: np.uint64) -> np.uint64:
 
 @borrowing
 def _next_word(data: Bytes, i: int, end: int, classes: Bytes, lower: Points) -> tuple[np.uint64, int, int, int]:
-    """The next word from byte ``i``: (hash, start, stop, where to go on); start is -1 when there is none."""
+    """The next word from byte ``i`` on: (hash, start, stop, where to continue); start is -1 if there is none."""
     value, start, stop = _BASIS, -1, -1
     while i < end:
         point, after = decode(data, i)
@@ -145,7 +145,7 @@ def _next_word(data: Bytes, i: int, end: int, classes: Bytes, lower: Points) -> 
 
 @borrowing
 def _next_token(data: Bytes, i: int, end: int, classes: Bytes) -> tuple[np.uint64, int, int, int]:
-    """The next token of code from byte ``i``, as :func:`_next_word`."""
+    """The next code token from byte ``i`` on, as in :func:`_next_word`."""
     value, start, stop = _BASIS, -1, -1
     while i < end:
         point, after = decode(data, i)
@@ -182,7 +182,7 @@ def _every(
     hashes: npt.NDArray[np.uint64],
     places: Ints,
 ) -> int:
-    """Hash every n-gram; ``places`` gets text, start and stop (bytes into ``data``). Returns how many there are."""
+    """Hash every n-gram; ``places`` receives text, start and stop (bytes into ``data``). Returns their number."""
     units = np.empty(n, dtype=np.uint64)
     starts = np.empty(n, dtype=np.int64)
     oldest = _power(n)
@@ -212,7 +212,7 @@ def _every(
 
 @kernel
 def _find(data: Bytes, offsets: Ints, table: GramTable, classes: Bytes, lower: Points, out: Ints) -> int:
-    """Fill ``out`` (fields of :class:`Hits` x hits) as far as there is room; returns how many hits there are."""
+    """Fill ``out`` (fields of :class:`Hits` x hits) as far as there is room; returns the number of hits."""
     n = table.n
     units = np.empty(n, dtype=np.uint64)
     starts = np.empty(n, dtype=np.int64)
@@ -258,10 +258,10 @@ def _find(data: Bytes, offsets: Ints, table: GramTable, classes: Bytes, lower: P
 def _normal(
     data: Bytes, start: int, stop: int, code: bool, classes: Bytes, lower: Points, points: Points, check: bool
 ) -> int:
-    """The units between two bytes, :data:`GAP` between them: written to ``points``, or compared with all of it.
+    """The units between two bytes, separated by :data:`GAP`: written to ``points``, or compared with all of it.
 
     Returns:
-        How many points there are; -1 if ``check`` and they are not those. With too little room the count alone.
+        The number of points; -1 if ``check`` is set and they differ. If there is too little room, only the count.
     """
     count = 0
     word = gap = False
@@ -273,7 +273,7 @@ def _normal(
             gap = True
             continue
         if code:
-            # A symbol stands alone; letters, digits and _ go on the token before them.
+            # A symbol stands alone; letters, digits and _ continue the previous token.
             inside = flags & ALPHANUMERIC != 0 or point == _UNDERSCORE
             gap = gap or not (inside and word)
             word = inside

@@ -1,7 +1,7 @@
-"""Contamination: a sidecar that says which benchmark item a document holds, how much of it and where.
+"""Contamination: a sidecar of the benchmark item that each document contains, how much of it, and where.
 
-The sidecar records the best match whatever its share; the recipe's limit on the share is applied by the verdicts
-(:func:`headrace.select.verdicts.document_filters.contaminated`), so that changing it reads no text.
+The sidecar records the best match whatever its share; the recipe's limit is applied by the verdicts
+(:func:`headrace.select.verdicts.document_filters.contaminated`), so changing it re-reads no text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from headrace.select.contamination.index import Index, build
 
 SCHEMA = pa.schema(
     [
-        ("item", pa.string()),  # <benchmark>:<item's id>; null, as all others, when nothing was found
+        ("item", pa.string()),  # <benchmark>:<item's id>; null, like all other columns, if nothing was found
         ("method", pa.string()),  # substring or ngram
-        ("field", pa.string()),  # the field that was found whole; null for ngram
-        ("overlap", pa.float64()),  # the share of the item's n-grams that the document holds
+        ("field", pa.string()),  # the field found whole; null for ngram
+        ("overlap", pa.float64()),  # the share of the item's n-grams that the document contains
         ("matched", pa.int64()),  # how many distinct n-grams that is
         ("ngrams", pa.int64()),  # how many distinct n-grams the item has
         ("start", pa.int64()),  # the evidence in the document's text: characters [start, end)
@@ -42,7 +42,7 @@ def search(batch: pa.RecordBatch, index: Index) -> pa.Table:
         index: the benchmarks.
 
     Returns:
-        A table of :data:`SCHEMA`, one row a document.
+        A table with :data:`SCHEMA`, one row per document.
     """
     from headrace.documents.store import text_buffers
     from headrace.select.contamination.matching import match
@@ -76,15 +76,15 @@ def search(batch: pa.RecordBatch, index: Index) -> pa.Table:
 
 @dataclass(frozen=True)
 class Contamination(Step):
-    """A sidecar of benchmark matches, row by row beside the documents.
+    """A sidecar of benchmark matches, aligned with the documents.
 
     Attributes:
-        documents: the step that makes the documents.
+        documents: the Documents step.
         files: the benchmarks' files with their fingerprints.
         ngram: units in an n-gram.
-        code: whether units are tokens of code, not words.
-        substring: whether to look for whole fields too.
-        normalise: how items are normalised: as the documents are.
+        code: whether units are code tokens rather than words.
+        substring: whether to search for whole fields too.
+        normalise: how to normalize items: as the documents are.
     """
 
     documents: Step
@@ -99,15 +99,15 @@ class Contamination(Step):
 
     @staticmethod
     def of(recipe: Recipe, documents: Step) -> Contamination:
-        """The step for a recipe that has a section ``decontaminate``.
+        """Create the step for a recipe with a ``decontaminate`` section.
 
         Args:
-            recipe: the recipe, its paths absolute.
-            documents: the step that makes the documents.
+            recipe: the recipe, with absolute paths.
+            documents: the Documents step.
 
         Raises:
             UserError: a benchmark file is missing or unreadable.
-            ValueError: there is no such section.
+            ValueError: the recipe has no such section.
         """
         config = recipe.decontaminate
         if config is None:
@@ -117,7 +117,7 @@ class Contamination(Step):
         return Contamination(documents, files, config.ngram, code, config.substring, recipe.documents.normalise)
 
     def params(self) -> dict[str, Any]:
-        """What is looked for: n-grams and the digests of the benchmarks' files. The limit is not among it."""
+        """What is searched for: n-gram settings and digests of the benchmark files, but not the limit."""
         files = [[file.benchmark, list(file.fields), file.file.name, file.file.digest] for file in self.files]
         unit = "code" if self.code else "words"
         looked_for = {"ngram": self.ngram, "unit": unit, "substring": self.substring, "normalise": self.normalise}
@@ -128,7 +128,7 @@ class Contamination(Step):
         return {"documents": self.documents}
 
     def phases(self) -> list[Phase]:
-        """The benchmarks are read once, so that a bad file is told before any work; then one map over the documents."""
+        """Read the benchmarks once, so that a bad file is reported before any work; then one map over the documents."""
         return [
             Phase("read", lambda ctx: [{}], self.read),
             Phase("search", sidecar.plan_apart, self.work, sidecar.memory),
@@ -136,15 +136,15 @@ class Contamination(Step):
 
     @cached_property
     def index(self) -> Index:
-        """The benchmarks' index, built once a process.
+        """The benchmark index, built once per process.
 
         Raises:
-            UserError: a benchmark file is no such thing, or has changed.
+            UserError: a benchmark file is invalid, or has changed.
         """
         return build(read_items(self.files, self.normalise), self.ngram, self.code, self.substring)
 
     def read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        """Read the benchmarks, in a worker, which they may end."""
+        """Read the benchmarks, in a worker, because files can crash the process."""
         return {"items": len(read_items(self.files, self.normalise, ctx.at))}
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Contamination(Step):
         return {"documents": rows}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Count the rows.
+        """Check the number of rows.
 
         Raises:
             ConservationError: a document has no row.

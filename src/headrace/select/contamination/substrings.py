@@ -1,12 +1,13 @@
-"""Search for whole texts inside documents: lower case, white space collapsed, anywhere, also inside words.
+"""Search documents for whole texts: lowercased, whitespace collapsed, anywhere, including inside words.
 
-It is ``pattern in document`` for every pattern at once: a rolling hash over the first :data:`LEAST` characters of the
-patterns (Karp and Rabin 1987), then the whole pattern is compared. The test is the one of bigcode-dataset
-(``decontamination/find_substrings.py``: lower-cased ``in``), which takes time for every pattern; this does not.
+This is ``pattern in document`` for all patterns at once: a rolling hash over the first :data:`LEAST` characters of the
+patterns (Karp and Rabin 1987), then a comparison with the whole pattern. The test is that of bigcode-dataset
+(``decontamination/find_substrings.py``: ``in`` after lowercasing), whose time grows with the number of patterns; this
+one's does not.
 
-Most documents need no rolling hash: whatever holds those characters holds, at one of every :data:`STEP` places, one of
-the :data:`STEP` stretches of :data:`STRETCH` characters in them. A document is looked through only if a stretch at such
-a place is one of a pattern's (Wu and Manber 1994, TR-94-17, skip in this way).
+Most documents need no rolling hash: any text with those characters has, at one of every :data:`STEP` positions, one of
+the :data:`STEP` substrings of :data:`STRETCH` characters in them. A document is searched only if the substring at such
+a position belongs to a pattern (the skipping of Wu and Manber 1994, TR-94-17).
 """
 
 from __future__ import annotations
@@ -22,35 +23,35 @@ from headrace.select import code_points
 from headrace.select.code_points import DOT_ABOVE, SPACE, WIDENS, decode
 from headrace.select.contamination.ngrams import Bytes, Ints, Points, directory_of, mix
 
-# Characters. The GPT-4 report (2303.08774, appendix C) takes a match of 50 characters for contamination; below that
-# the fixtures' solutions are such as "return x + y".
+# Characters. The GPT-4 report (2303.08774, appendix C) counts a match of 50 characters as contamination; the fixtures'
+# shorter solutions look like "return x + y".
 LEAST = 50
-# Of 11,162 documents of the corpus 7 hold a stretch of 25 characters of HumanEval at such a place, 268 one of 16. The
-# kernel takes 1.6 ns a byte, the rolling hash 5.5.
+# Of 11,162 documents of the corpus, 7 have a 25-character substring of HumanEval at such a position; 268 have a
+# 16-character one. The kernel takes 1.6 ns per byte, the rolling hash 5.5.
 STRETCH = 20
 STEP = LEAST - STRETCH + 1
-_ROOM = 1 << 12  # points of a document that are held at once
+_ROOM = 1 << 12  # points of a document held at once
 _BLANK = np.int64(0x20)
 _RADIX = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD = np.uint64(0xC2B2AE3D27D4EB4F)  # xxHash64's second prime
 _ALL = 0xFFFFFFFFFFFFFFFF
-# 8 kB, which stay in the first-level cache; a benchmark of a thousand questions leaves 98 % of it empty.
+# 8 kB, which stay in the L1 cache; with a benchmark of a thousand questions, 98 % of the bits are 0.
 _MARKS = 1 << 16
 _MARK_SHIFT, _BIT, _SIX, _ONE = np.uint64(48), np.uint64(63), np.uint64(6), np.uint64(1)
 _FACTORS = np.array([pow(int(_RADIX), i + 1, 1 << 64) for i in range(STRETCH)], dtype=np.uint64)
 
 
 class PatternTable(NamedTuple):
-    """Patterns by ascending hash of their first :data:`LEAST` points.
+    """Patterns in ascending order of the hash of their first :data:`LEAST` points.
 
     Attributes:
         hashes: uint64[p], ascending.
-        directory: as in the table of n-grams.
-        shift: as there.
-        marks: uint64[1024]: a bitmap of the rolling hashes, by their places of :func:`_mark`; most windows end there.
-        stretches: uint64[2**k]: a hash table of the hashes of stretches, 0 where it is empty.
-        number: int64[p]: the number of the pattern as it was given.
-        points: int32[...]: the normal forms.
+        directory: as in the n-gram table.
+        shift: as in the n-gram table.
+        marks: uint64[1024]: a bitmap of the rolling hashes, indexed by :func:`_mark`; most windows end here.
+        stretches: uint64[2**k]: a hash table of substring hashes, 0 if empty.
+        number: int64[p]: the pattern's number as given.
+        points: int32[...]: the patterns in normal form.
         point_offsets: int64[p + 1] into ``points``.
     """
 
@@ -65,13 +66,13 @@ class PatternTable(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Patterns that documents hold, in order of documents and places; int64[f] each.
+    """Patterns found in documents, by document and position; int64[f] each.
 
     Attributes:
-        document: which document of the buffer.
+        document: the document's index in the buffer.
         pattern: the number of the pattern.
-        start: byte in the document.
-        stop: byte after it.
+        start: the byte in the document where it starts.
+        stop: the byte after it.
     """
 
     document: Ints
@@ -81,7 +82,7 @@ class Found(NamedTuple):
 
 
 def normal_form(text: str) -> str:
-    """Lower case character by character, white space collapsed to single spaces and stripped."""
+    """Lowercase character by character, collapse whitespace to single spaces, strip."""
     return " ".join("".join(map(str.lower, text)).split())
 
 
@@ -112,7 +113,7 @@ def pattern_table(patterns: Sequence[str]) -> PatternTable:
 
 
 def _rolling_hash(form: Points) -> int:
-    """The rolling hash of a pattern's first points, in Python's whole numbers."""
+    """The rolling hash of a pattern's first points, in Python integers."""
     value = 0
     for point in form[:LEAST].tolist():
         value = (value * int(_RADIX) + point) & _ALL
@@ -145,7 +146,7 @@ def find_patterns(data: Bytes, offsets: Ints, table: PatternTable) -> Found:
 def _slot(
     points: Points, stretches: npt.NDArray[np.uint64], factors: npt.NDArray[np.uint64]
 ) -> tuple[np.uint64, np.uint64]:
-    """Where the hash of a stretch is in the table or would be, and the hash."""
+    """The slot of a substring's hash in the table, existing or new, and the hash."""
     value = np.uint64(0)
     for i in range(factors.size):
         value += np.uint64(points[i]) * factors[i]
@@ -159,7 +160,7 @@ def _slot(
 
 @kernel
 def _enter(form: Points, stretches: npt.NDArray[np.uint64], factors: npt.NDArray[np.uint64]) -> None:
-    """Put the stretches of a pattern's first points into the table."""
+    """Add the substrings of a pattern's first points to the table."""
     for at in range(STEP):
         slot, value = _slot(form[at : at + STRETCH], stretches, factors)
         stretches[slot] = value
@@ -177,10 +178,10 @@ def _likely(
     held: Points,
     out: Ints,
 ) -> int:
-    """The documents that may hold a pattern go to ``out``; how many those are.
+    """Write the documents that may contain a pattern to ``out``; returns their number.
 
-    The normal form is written without asking what a character is: a blank behind another is written over. What a
-    character can add, two points and a blank, there is room for in ``held``.
+    The normal form is written without branching on the kind of character: a space after another is overwritten.
+    ``held`` has room for what a character can add: two points and a space.
     """
     count = 0
     for d in range(len(offsets) - 1):
@@ -211,7 +212,7 @@ def _likely(
                 slot, _ = _slot(held[at : at + np.uint64(STRETCH)], stretches, factors)
                 found = stretches[slot] != 0
                 at += np.uint64(STEP)
-            # What was not looked at goes to the beginning.
+            # Move what has not been examined to the start.
             kept = min(at, size)
             for k in range(size - kept):
                 held[k] = held[kept + k]
@@ -225,7 +226,7 @@ def _likely(
 def _find(
     data: Bytes, offsets: Ints, documents: Ints, table: PatternTable, classes: Bytes, lower: Points, out: Ints
 ) -> int:
-    """Fill ``out`` (fields of :class:`Found` x finds) as far as there is room; returns how many there are."""
+    """Fill ``out`` (fields of :class:`Found` x matches) as far as there is room; returns the number of matches."""
     window = np.zeros(LEAST, dtype=np.uint64)
     starts = np.empty(LEAST, dtype=np.int64)
     oldest = np.uint64(1)
@@ -267,7 +268,7 @@ def _find(
 def _push(
     window: npt.NDArray[np.uint64], starts: Ints, rolling: np.uint64, at: int, oldest: np.uint64, point: int, here: int
 ) -> tuple[np.uint64, int]:
-    """Take a point into the window and the oldest out; the new hash, and where the oldest is now."""
+    """Push a point into the window and the oldest out; returns the new hash, and the index of the oldest."""
     value = np.uint64(point)
     rolling = rolling * _RADIX + (value - window[at] * oldest)
     window[at], starts[at] = value, here
@@ -285,7 +286,7 @@ def _compare(
     data: Bytes, offsets: Ints, d: int, start: int, rolling: np.uint64, table: PatternTable, classes: Bytes,
     lower: Points, out: Ints, count: int,
 ) -> int:  # fmt: skip
-    """Add the patterns that a document holds from byte ``start`` on to the finds; their new number."""
+    """Add the patterns that a document contains from byte ``start`` on to the matches; returns their new number."""
     wanted = mix(rolling)
     slot = np.int64(wanted >> np.uint64(table.shift))
     for p in range(table.directory[slot], table.directory[slot + 1]):
@@ -303,7 +304,7 @@ def _compare(
 
 @borrowing
 def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, points: Points, first: int, last: int) -> int:
-    """The byte after the document's text from ``i`` whose normal form is ``points[first:last]``, or -1."""
+    """The end of the text from byte ``i`` whose normal form is ``points[first:last]``, or -1."""
     matched = first
     blank = False
     while i < end:
@@ -317,7 +318,7 @@ def _same(data: Bytes, i: int, end: int, classes: Bytes, lower: Points, points: 
                 return -1
             matched += 1
             blank = False
-        # A form ends in no blank, so there is a point to compare with.
+        # A normal form does not end in a space, so there is a point to compare with.
         if points[matched] != lower[np.uint64(point)]:
             return -1
         matched += 1

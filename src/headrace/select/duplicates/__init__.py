@@ -1,1 +1,1 @@
-"""Exact and near duplicates across all sources: shingles, MinHash, bands, star edges, connected components."""
+"""Exact and near-duplicates across all sources: shingles, MinHash, bands, star edges, connected components."""

@@ -1,4 +1,4 @@
-"""How a signature is cut into bands, and what that finds."""
+"""How a signature is split into bands, and which similarities that finds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def probability(similarity: npt.ArrayLike, bands: int, rows: int) -> npt.NDArray[np.float64]:
-    """The probability that documents of a Jaccard similarity agree in a band: 1 - (1 - s**rows)**bands."""
+    """The probability that two documents with a Jaccard similarity agree in a band: 1 - (1 - s**rows)**bands."""
     s = np.asarray(similarity, dtype=np.float64)
     return np.asarray(1.0 - (1.0 - s**rows) ** bands)
 
@@ -18,15 +18,15 @@ def probability(similarity: npt.ArrayLike, bands: int, rows: int) -> npt.NDArray
 def optimal_bands(
     threshold: float, values: int, false_positive_weight: float = 0.5, false_negative_weight: float = 0.5
 ) -> tuple[int, int]:
-    """The (bands, rows) of least weighted error area for a threshold, as datasketch's MinHashLSH chooses them.
+    """The (bands, rows) with the least weighted error area for a threshold, as chosen by datasketch's MinHashLSH.
 
-    The area below the curve of :func:`probability` left of the threshold (false positives) and above it right of the
-    threshold (false negatives), by the midpoint rule with steps of 0.001; the first of equals wins. 128 values and
-    0.8 give SlimPajama's 9 x 13.
+    The area below the curve of :func:`probability` left of the threshold (false positives) and above it to the right
+    (false negatives), by the midpoint rule with steps of 0.001; the first of equals wins. 128 values and 0.8 give
+    SlimPajama's 9 x 13.
 
     Args:
         threshold: Jaccard similarity, in (0, 1).
-        values: hash values in a signature; bands * rows <= values.
+        values: hash values per signature; bands * rows <= values.
         false_positive_weight, false_negative_weight: weights of the two areas.
     """
     below = _midpoints(0.0, threshold)
@@ -46,7 +46,7 @@ _WIDTH = 0.001
 
 
 def _midpoints(low: float, high: float) -> npt.NDArray[np.float64]:
-    """Midpoints of steps of ``_WIDTH`` from low until high is reached, summed up as datasketch sums them."""
+    """Midpoints of steps of ``_WIDTH`` from low to high, accumulated as in datasketch."""
     starts = []
     x = low
     while x < high:
@@ -56,6 +56,6 @@ def _midpoints(low: float, high: float) -> npt.NDArray[np.float64]:
 
 
 def curve(bands: int, rows: int) -> dict[str, float]:
-    """The candidate probability at similarities 0.05, 0.10, ..., 1.00, for the manifest and the report."""
+    """The candidate probability at similarities 0.05, 0.10, ..., 1.00, for the manifest and report."""
     at = np.arange(1, 21) / 20
     return {f"{s:.2f}": round(float(p), 6) for s, p in zip(at, probability(at, bands, rows), strict=True)}

@@ -1,6 +1,6 @@
 """Connected components of the duplicate pairs: union-find over one array.
 
-The label of a component is its smallest row, so it depends on the pairs alone and not on their order.
+A component's label is its smallest row, so it depends only on the pairs, not their order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from headrace.flow.kernels import kernel
 
 
 def row_dtype(rows: int) -> np.dtype:
-    """The narrowest unsigned type for row numbers below ``rows``: 4 bytes up to 4.3 G documents."""
+    """The narrowest unsigned type for row numbers below ``rows``: 4 bytes up to 4.3 billion documents."""
     return np.dtype("<u4") if rows <= 1 << 32 else np.dtype("<u8")
 
 
@@ -23,7 +23,7 @@ def union(parent: npt.NDArray[np.unsignedinteger], pairs: npt.NDArray[np.unsigne
     Union by smaller root with path halving (Tarjan and van Leeuwen 1984): a parent is never greater than its child.
 
     Args:
-        parent: unsigned[rows], each row's parent; at first its own number.
+        parent: unsigned[rows], each row's parent; initially the row itself.
         pairs: unsigned[n, 2].
 
     Returns:
@@ -49,14 +49,15 @@ def union(parent: npt.NDArray[np.unsignedinteger], pairs: npt.NDArray[np.unsigne
 
 @kernel
 def flatten(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.int64]:
-    """Make every parent the smallest row of its component, in one ascending pass, and count members.
+    """Make every parent its component's smallest row, in one ascending pass, and count members.
 
     Args:
         parent: unsigned[rows], after all unions.
         sizes: unsigned[rows] of zeros; receives each component's size at its smallest row.
 
     Returns:
-        int64[3]: components of more than one member, their members in all, and the size of the largest.
+        int64[3]: the number of components with several members, the total of their members, and the size of the
+        largest.
     """
     counts = np.zeros(3, np.int64)
     for row in range(len(parent)):
@@ -73,9 +74,9 @@ def flatten(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsig
 
 @kernel
 def spread_sizes(parent: npt.NDArray[np.unsignedinteger], sizes: npt.NDArray[np.unsignedinteger]) -> None:
-    """Give every row the size of its component, in place, after :func:`flatten`.
+    """Set each row's size to that of its component, in place, after :func:`flatten`.
 
-    The smallest row of a component is its own parent and keeps its size, so rows may be done in any order.
+    A component's smallest row is its own parent and keeps its size, so rows can be processed in any order.
     """
     for row in range(len(parent)):
         sizes[row] = sizes[parent[row]]
@@ -90,17 +91,18 @@ def star_edges(
     state: npt.NDArray[np.uint64],
     edges: npt.NDArray[np.unsignedinteger],
 ) -> int:
-    """Edges from each member of a bucket to its smallest row: n - 1 edges for a bucket of n, never n * (n - 1) / 2.
+    """Edges from each member of a bucket to its smallest row: n - 1 edges for a bucket of n, rather than n * (n - 1) /
+    2.
 
-    The records come in ascending order of (high, low, row), in as many chunks as memory demands. A bucket of reference
-    documents only has no edges: they join nothing that is asked about.
+    Records come in ascending order of (high, low, row), in as many chunks as memory requires. Buckets with only
+    reference documents get no edges: nobody asks about those.
 
     Args:
         high, low: uint64[n], the two halves of a bucket's key.
         rows: uint64[n].
-        own: the rows below this one are the corpus's, the others reference documents.
-        state: uint64[4], the bucket that is open at a chunk's start: high, low, smallest row, and 1 if there is one.
-            Updated.
+        own: rows below this are the corpus, the others reference documents.
+        state: uint64[4], the bucket that is open at the start of a chunk: high, low, smallest row, and 1 if there is
+            one. Updated.
         edges: unsigned[n, 2]; receives (smallest row, member).
 
     Returns:

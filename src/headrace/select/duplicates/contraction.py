@@ -1,18 +1,18 @@
 """Connected components on disk: alternating large-star and small-star (Kiveris, Lattanzi, Mirrokni, Rastogi and
 Vassilvitskii, "Connected Components in MapReduce and Beyond", SoCC 2014).
 
-A round sorts the edges twice. Large-star looks at each row with all its neighbours, and points the larger of them at
-the smallest; small-star looks at each row with its smaller neighbours, and points them and itself at the smallest.
-Neither joins or parts components, and neither makes more edges. When a round changes nothing, each component is a star
-around its smallest row. A chain needs a round for each doubling of its length; what duplicates usually give, cliques
-and stars that overlap, takes three or four whatever their size.
+Each round sorts the edges twice. Large-star looks at each row with all its neighbors, and points the larger ones at the
+smallest; small-star looks at each row with its smaller neighbors, and points them and the row at the smallest. Neither
+joins or splits components or adds edges. When a round changes nothing, each component is a star around its smallest
+row. A chain needs one round per doubling of its length; what duplicates usually form, overlapping cliques and stars,
+takes three or four rounds at any size.
 
-A star none of whose edges a round has changed is a whole component: a further neighbour of its centre or of a member
-would have changed one. It is set aside, so what needs many rounds, a long chain, does not make the others go with it.
+A star with no edges changed in a round is a complete component: any other neighbor of its center or of a member would
+have changed an edge. It is set aside, so that a long chain, which needs many rounds, does not drag the others along.
 
-Rows stream by in order, so a row with a hundred million neighbours takes no more memory than one with two. A round's
-edges are a file, and beside it lies what it and its stars should hold, so a task that died goes on with the round in
-which it died, or from the beginning if something was damaged since.
+Rows stream by in order, so a row with a hundred million neighbors takes no more memory than one with two. Each round's
+edges are in a file, next to a record of what it and the stars should contain, so a task that died resumes in the round
+where it died, or starts over if something was damaged since.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from headrace.flow.task import TaskContext
 
 EDGE = np.dtype([("row", "<u8"), ("other", "<u8")])
 
-# Edges read from a round's file at a time.
+# Edges read at a time from a round's file.
 CHUNK = 1 << 18
 
 Edges = Iterable[npt.NDArray[np.uint64]]
 """Chunks of uint64[n, 2]: pairs of different rows, the smaller first."""
 
-_SAME = np.uint64(1 << 63)  # on the larger row of an edge: a round has left it as it was
+_SAME = np.uint64(1 << 63)  # on an edge's larger row: unchanged in the last round
 _LAST_BIT = np.uint64(63)
 _ONE = np.uint64(1)
 _NO = np.uint64(0)
@@ -48,12 +48,12 @@ def contract(ctx: TaskContext, edges: Edges) -> Iterator[npt.NDArray[np.uint64]]
     """The components of a graph as stars.
 
     Args:
-        ctx: the task; rounds are its intermediate files.
-        edges: the pairs (smaller row, larger row) of rows below 2**62, repeats allowed. Not looked at if a round is
-            done already.
+        ctx: the task; each round is an intermediate file.
+        edges: pairs (smaller row, larger row) of rows below 2**62, with repeats. Not read if a round has already been
+            done.
 
     Yields:
-        uint64[n, 2] of (smallest row of the component, member), once for each member but the smallest.
+        uint64[n, 2] of (component's smallest row, member), once for each member except the smallest.
     """
     done = _last_round(ctx)
     number, changes, latest = done if done is not None else (0, 1, None)
@@ -79,8 +79,8 @@ def contract(ctx: TaskContext, edges: Edges) -> Iterator[npt.NDArray[np.uint64]]
 
 
 def _round(ctx: TaskContext, edges: Edges, out: BinaryIO, stars: BinaryIO) -> int:
-    """One large-star and one small-star; how many edges were changed."""
-    # Two sorts are under way at once: one is read while the other is filled.
+    """One large-star and one small-star; returns how many edges changed."""
+    # Two sorts are active at once: one is read while the other is filled.
     by_row, by_larger = (ExternalSort(_folder(ctx), EDGE, ("row", "other"), ctx.memory // 2) for _ in range(2))
     for chunk in edges:
         back = np.stack([chunk[:, 1] & ~_SAME, chunk[:, 0]], axis=1)
@@ -108,7 +108,7 @@ def _folder(ctx: TaskContext) -> Path:
 
 
 def _last_round(ctx: TaskContext) -> tuple[int, int, Path] | None:
-    """The number, the changes and the edges of the last round that is done; None if what rounds left is not whole."""
+    """The last finished round's number, changes and edges; None if its files are damaged."""
     told = sorted(_folder(ctx).glob("round-*.json"))
     try:
         rounds = [read_sealed(path) for path in told]
@@ -133,20 +133,21 @@ def large_star(
     out: npt.NDArray[np.uint64],
     whole: npt.NDArray[np.uint64],
 ) -> tuple[int, int, int]:
-    """Point the larger neighbours of each row at the smallest of them and the row itself.
+    """Point each row's larger neighbors at the smallest of them and the row itself.
 
     Args:
-        edges: uint64[n, 2] of (row, neighbour), each edge both ways, ascending, in as many chunks as memory demands.
-            A larger neighbour has its highest bit set if the round before did not change the edge, and so comes after
-            those with changed edges: if it comes first, the row is the centre of a star that is a whole component.
-        state: uint64[5], zeros before the first chunk: the row that is open at a chunk's start, the smallest of it
-            and its neighbours, the last neighbour, 1 if there is one, and 1 if it is the centre of a whole component.
+        edges: uint64[n, 2] of (row, neighbor), each edge in both directions, ascending, in as many chunks as memory
+            requires. A larger neighbor's highest bit is set if the last round did not change the edge, so that it sorts
+            after those with changed edges: if it comes first, the row is the center of a star that is a complete
+            component.
+        state: uint64[5], zeros before the first chunk: the row that is open at the start of a chunk, the smallest of it
+            and its neighbors, the last neighbor, 1 if there is one, and 1 if it is the center of a complete component.
             Updated.
-        out: uint64[n, 2]; receives (larger neighbour, 2 * smallest, and 1 more if the edge is not changed).
-        whole: uint64[n, 2]; receives (centre, member) of whole components.
+        out: uint64[n, 2]; receives (larger neighbor, 2 * smallest, plus 1 if the edge is unchanged).
+        whole: uint64[n, 2]; receives (center, member) of complete components.
 
     Returns:
-        The number of edges made, of edges set aside, and how many were changed.
+        The number of edges written, of edges set aside, and of edges changed.
     """
     count, aside, changes = 0, 0, 0
     for i in range(len(edges)):
@@ -171,18 +172,17 @@ def large_star(
 def small_star(
     edges: npt.NDArray[np.uint64], state: npt.NDArray[np.uint64], out: npt.NDArray[np.uint64]
 ) -> tuple[int, int]:
-    """Point each row and its smaller neighbours at the smallest of them.
+    """Point each row and its smaller neighbors at the smallest of them.
 
     Args:
-        edges: uint64[n, 2] of (row, 2 * smaller neighbour, and 1 more if large-star has not changed the edge),
-            ascending, in as many chunks as memory demands. Of an edge that is there as both, changed comes first and
-            counts.
+        edges: uint64[n, 2] of (row, 2 * smaller neighbor, plus 1 if large-star left the edge unchanged), ascending, in
+            as many chunks as memory requires. If an edge occurs in both forms, the changed one comes first and counts.
         state: as for :func:`large_star`.
-        out: uint64[n, 2]; receives (smallest, row or neighbour), the highest bit set if neither star has changed
-            the edge.
+        out: uint64[n, 2]; receives (smallest, row or neighbor), with the highest bit set if neither star changed the
+            edge.
 
     Returns:
-        The number of edges made, and how many were changed.
+        The number of edges written, and of edges changed.
     """
     count, changes = 0, 0
     for i in range(len(edges)):

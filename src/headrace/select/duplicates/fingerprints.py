@@ -1,4 +1,4 @@
-"""The band fingerprints of documents under a recipe's settings: who shares one is a candidate."""
+"""Band fingerprints of documents under a recipe's settings: documents that share one are candidates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def bands_of(near: Near) -> tuple[int, int]:
-    """The (bands, rows) of a signature: those stated, or the best for the threshold."""
+    """The (bands, rows) of a signature: those in the recipe, or the best for the threshold."""
     if near.bands is not None and near.rows is not None:
         return near.bands, near.rows
     from headrace.select.duplicates.bands import optimal_bands
@@ -30,8 +30,9 @@ def fingerprints(
         data, offsets: documents as UTF-8, uint8[...] and int64[n + 1].
 
     Returns:
-        ``(which, found)``: int64[m] positions of the documents that have any, and uint64[m, bands]. A document whose
-        cleaned text is empty has none, except under datasketch's signature, where all of them share theirs.
+        ``(which, found)``: int64[m], the positions of documents that have fingerprints, and uint64[m, bands]. A
+        document whose cleaned text is empty has none, except with datasketch's signature, where all such documents
+        share theirs.
     """
     from headrace.select.clean import clean
     from headrace.select.duplicates import minhash, permuted_minhash

@@ -1,4 +1,4 @@
-"""The true Jaccard similarity of two documents' shingle sets."""
+"""The exact Jaccard similarity of two documents' shingle sets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from headrace.flow.kernels import kernel
 from headrace.select.clean import clean_text
 from headrace.select.duplicates.shingles import block_buffers, next_block
 
-# Shingles that one pass over a pair holds: the table of twice as many slots takes 36 MB. Longer pairs take more passes,
-# each over the shingles whose hashes fall in its share.
+# Shingles per pass over a pair: a table with twice as many slots takes 36 MB. Longer pairs take several passes, each
+# over the shingles whose hashes fall in its share.
 PASS_SHINGLES = 1 << 21
 
 _IN_A = np.uint8(1)
@@ -19,10 +19,10 @@ _IN_B = np.uint8(3)
 
 
 def shingle_set(text: str, ngram: int, unit: str) -> set[str]:
-    """The shingles of one text, as strings: what the kernels hash.
+    """The shingles of one text as strings: what the kernels hash.
 
     Args:
-        text: any text; it is cleaned here.
+        text: any text; it will be cleaned.
         ngram: units in a shingle.
         unit: "characters" or "words".
     """
@@ -36,7 +36,7 @@ def shingle_set(text: str, ngram: int, unit: str) -> set[str]:
 
 
 def text_jaccard(a: str, b: str, ngram: int, unit: str) -> float:
-    """The Jaccard similarity of two texts, in plain Python, for one pair; two texts without shingles have 0."""
+    """The Jaccard similarity of two texts in plain Python; two texts without shingles have 0."""
     x, y = shingle_set(a, ngram, unit), shingle_set(b, ngram, unit)
     return len(x & y) / len(x | y) if x or y else 0.0
 
@@ -44,16 +44,16 @@ def text_jaccard(a: str, b: str, ngram: int, unit: str) -> float:
 def pair_jaccard(
     a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32], ngram: int, words: bool, pass_shingles: int = PASS_SHINGLES
 ) -> float:
-    """The Jaccard similarity of two cleaned documents, by their 64-bit shingle hashes.
+    """The Jaccard similarity of two cleaned documents, from their 64-bit shingle hashes.
 
-    Equal to :func:`text_jaccard` unless two of the pair's shingles share a 64-bit hash (for documents of a million
-    shingles, once in some 10**7 pairs).
+    Equals :func:`text_jaccard` unless two of the pair's shingles share a hash (for documents of a million shingles, one
+    in about 10**7 pairs).
 
     Args:
         a, b: uint32[...] code points, from :func:`headrace.select.clean.clean`.
         ngram: units in a shingle.
-        words: whether a unit is a word or a code point.
-        pass_shingles: shingles held at a time; bounds memory and does not change the result.
+        words: whether a unit is a word rather than a code point.
+        pass_shingles: shingles per pass; bounds memory and does not affect the result.
     """
     both = len(a) + len(b)
     passes = max(1, -(-both // pass_shingles))
@@ -76,7 +76,7 @@ def _count(
     keys: npt.NDArray[np.uint64],
     marks: npt.NDArray[np.uint8],
 ) -> tuple[int, int]:
-    """The sizes of the intersection and of the union of two shingle sets, or (-1, -1) if the table is too small."""
+    """The sizes of the intersection and union of two shingle sets, or (-1, -1) if the table is too small."""
     buffers = block_buffers(ngram)
     hashes = buffers[-1]
     mask = np.int64(len(keys) - 1)

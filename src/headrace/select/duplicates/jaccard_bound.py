@@ -1,11 +1,11 @@
-"""An upper bound of the Jaccard similarity of two documents that costs a hundredth of the similarity itself.
+"""An upper bound of two documents' Jaccard similarity, at a hundredth of the cost of the similarity itself.
 
-The documents of a large component are much like each other, so that many pairs share a band and yet stay below the
-threshold. Each document gets a bitmap in which every shingle sets the bit of its hash. A bit that A has and B has not
-stands for at least one shingle of A that B lacks, so the two bitmaps bound both differences from below, and with the
-numbers of distinct shingles the similarity from above: no pair that reaches a threshold is ever taken for one that
-does not. (Bitmaps as a filter before the exact comparison: Sandes, Teodoro and Melo 2020, "Bitmap filter: speeding up
-exact set similarity joins with bitwise operations", Information Systems 88.)
+Documents in a large component resemble each other, so many pairs share a band yet stay below the threshold. Each
+document gets a bitmap in which every shingle sets the bit of its hash. A bit set in A but not in B stands for at least
+one shingle of A that B lacks, so the two bitmaps bound both set differences from below and, with the numbers of
+distinct shingles, the similarity from above: a pair that reaches the threshold is never rejected. (Bitmaps as a filter
+before exact comparison: Sandes, Teodoro and Melo 2020, "Bitmap filter: speeding up exact set similarity joins with
+bitwise operations", Information Systems 88.)
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy.typing as npt
 from headrace.flow.kernels import kernel
 from headrace.select.duplicates.shingles import block_buffers, next_block
 
-# At least so many bits a shingle, at most twice as many: a shingle that the other document lacks then shows with a
-# probability of 0.88 or more, and pairs of less than 0.78 are told from those of 0.8.
+# Minimum bits per shingle, at most twice as many: a shingle missing from the other document then shows with a
+# probability of at least 0.88, and pairs below 0.78 can be told from those at 0.8.
 BITS = 8
 
-# The distinct shingles of documents of up to this many are counted, in a table of 16 MB at most; of longer documents
-# all are taken for distinct, which leaves a bound, if a weaker one.
+# Distinct shingles are counted in documents with up to this many, in a table of at most 16 MB; in longer documents all
+# count as distinct, which gives a valid but weaker bound.
 MOST_COUNTED = 1 << 20
 
 _EVEN = np.uint64(0x5555555555555555)
@@ -40,14 +40,14 @@ _LOW = np.uint64(63)
 
 @dataclass(frozen=True)
 class Sketches:
-    """Cleaned documents, each with the bitmap of its shingles.
+    """Cleaned documents, each with a bitmap of its shingles.
 
     Attributes:
-        points, starts, lengths: as :func:`headrace.select.clean.clean` gives them.
+        points, starts, lengths: as returned by :func:`headrace.select.clean.clean`.
         bits: uint64[...], all bitmaps.
-        bit_starts: int64[n], where each begins.
-        bit_words: int64[n], its 64-bit words: a power of two, or 0 for a document without shingles.
-        least, most: int64[n], bounds of the number of distinct shingles, equal where they were counted.
+        bit_starts: int64[n], the start of each bitmap.
+        bit_words: int64[n], its number of 64-bit words: a power of two, or 0 for a document without shingles.
+        least, most: int64[n], bounds of the number of distinct shingles; equal where they were counted.
     """
 
     points: npt.NDArray[np.uint32]
@@ -73,15 +73,15 @@ def sketch(
     words: bool,
     most_counted: int = MOST_COUNTED,
 ) -> Sketches:
-    """Make the bitmaps of cleaned documents.
+    """Build the bitmaps of cleaned documents.
 
     Args:
         points, starts, lengths: cleaned documents, from :func:`headrace.select.clean.clean`.
         ngram: units in a shingle.
-        words: whether a unit is a word or a code point.
-        most_counted: shingles that are counted; a looser bound, never a wrong one, follows from fewer.
+        words: whether a unit is a word rather than a code point.
+        most_counted: maximum shingles to count; fewer give a looser bound, never a wrong one.
     """
-    # A word and its space are two code points at least, and some six as a rule.
+    # A word and its space are at least two code points, and about six on average.
     shingles = lengths // 4 if words else lengths
     at_least = np.maximum(1, -(-shingles * BITS // 64))
     bit_words = np.where(lengths > 0, 1 << np.ceil(np.log2(at_least)).astype(np.int64), 0)
@@ -143,7 +143,7 @@ def _sketch(
 
 @kernel
 def _ones(x: np.uint64) -> np.uint64:
-    """The number of bits that are set."""
+    """The number of set bits."""
     x = x - ((x >> _ONE) & _EVEN)
     x = (x & _PAIRS) + ((x >> _TWO) & _PAIRS)
     x = (x + (x >> _FOUR)) & _NIBBLES
@@ -152,7 +152,7 @@ def _ones(x: np.uint64) -> np.uint64:
 
 @kernel
 def _folded(bits: npt.NDArray[np.uint64], start: int, words: int, word: int, step: int) -> np.uint64:
-    """A word of a bitmap as it would be with only ``step`` words."""
+    """A word of a bitmap folded to ``step`` words."""
     x = bits[start + word]
     for other in range(word + step, words, step):
         x |= bits[start + other]
@@ -172,10 +172,10 @@ def jaccard_at_most(
     least_b: int,
     most_b: int,
 ) -> float:
-    """An upper bound of the Jaccard similarity of two documents, each given by its part of :class:`Sketches`.
+    """An upper bound of two documents' Jaccard similarity, each given by its part of :class:`Sketches`.
 
-    The bound is a quotient of integers, like the similarity, and division rounds monotonically: where the bound is
-    below a threshold, so is the similarity as :func:`headrace.select.duplicates.jaccard.pair_jaccard` computes it.
+    The bound is a quotient of integers, as the similarity is, and division rounds monotonically: if the bound is below
+    a threshold, so is the similarity computed by :func:`headrace.select.duplicates.jaccard.pair_jaccard`.
     """
     only_a, only_b = np.uint64(0), np.uint64(0)
     if words_a == words_b:

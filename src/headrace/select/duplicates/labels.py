@@ -1,8 +1,8 @@
-"""The component of every document, found over mapped files while the budget holds them and by contraction on disk
-beyond; the same either way.
+"""Label every document with its component: by union-find over mapped files if the budget holds them, otherwise by
+contraction on disk. The result is the same.
 
-Three files are written, of a row number's width for each document: ``labels.bin``, the smallest row of its component;
-``sizes.bin``, the documents in it; ``exact.bin``, the smallest row of its content id.
+Three files are written, with one row number per document: ``labels.bin``, the smallest row of its component;
+``sizes.bin``, the documents in it; ``exact.bin``, the smallest row with its content id.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from headrace.flow.task import TaskContext
 from headrace.select.duplicates.components import flatten, row_dtype, spread_sizes, union
 from headrace.select.duplicates.contraction import contract
 
-# Union-find may fill this share of the budget with its two arrays; the rest is for the edges on their way through.
+# The share of the budget that union-find's two arrays may fill; the rest is for edges passing through.
 UNION_SHARE = 0.75
 
-# Rows filled in and written at a time, and edges of a sorted file read at a time.
+# Rows written at a time, and edges read at a time from a sorted file.
 CHUNK = 1 << 18
 
 LABEL = np.dtype([("row", "<u8"), ("label", "<u8"), ("size", "<u8")])
@@ -37,12 +37,12 @@ Pairs = Iterable[npt.NDArray[np.unsignedinteger]]
 
 
 def needed(rows: int) -> int:
-    """The bytes of a budget that union-find over this many rows fits."""
+    """The budget in bytes that union-find over this many rows needs."""
     return math.ceil(2 * rows * row_dtype(rows).itemsize / UNION_SHARE)
 
 
 def fits(rows: int, memory: int) -> bool:
-    """Whether union-find over this many rows fits a budget in bytes."""
+    """Whether union-find over this many rows fits in a budget of bytes."""
     return needed(rows) <= memory
 
 
@@ -51,12 +51,13 @@ def label(ctx: TaskContext, rows: int, near: Callable[[], Pairs], exact: Callabl
 
     Args:
         ctx: the task.
-        rows: how many documents.
-        near: opens the stars of buckets, unsigned[n, 2] of (smaller row, larger row).
-        exact: opens the stars of content ids, (smallest row, member).
+        rows: the number of documents.
+        near: opens the stars of the buckets, unsigned[n, 2] of (smaller row, larger row).
+        exact: opens the stars of the content ids, (smallest row, member).
 
     Returns:
-        ``components`` of more than one document, their ``members`` in all, and the ``largest``.
+        The number of ``components`` with several documents, the total of their ``members``, and the size of the
+        ``largest``.
     """
     found = (_by_union if fits(rows, ctx.memory) else _by_contraction)(ctx, rows, lambda: _both(near, exact))
     with ctx.intermediate("exact.bin") as out:
@@ -84,7 +85,7 @@ def _wide(edges: Pairs) -> Iterator[npt.NDArray[np.uint64]]:
 
 
 def _mapped(path: Path, rows: int, numbered: bool) -> npt.NDArray[np.unsignedinteger]:
-    """A new file of a row number for each row, mapped: every row's own number, or 0."""
+    """A new mapped file with a row number for each row: the row itself, or 0."""
     dtype = row_dtype(rows)
     with open(path, "wb") as f:
         f.truncate(rows * dtype.itemsize)
@@ -98,7 +99,7 @@ def _mapped(path: Path, rows: int, numbered: bool) -> npt.NDArray[np.unsignedint
 
 
 def _by_union(ctx: TaskContext, rows: int, edges: Callable[[], Pairs]) -> Counts:
-    """Union-find over the two files themselves, which stay in the page cache while the budget holds them."""
+    """Union-find directly on the two files, which stay in the page cache while the budget holds them."""
     with ctx.intermediate("labels.bin") as labels, ctx.intermediate("sizes.bin") as others:
         parent, sizes = _mapped(labels.path, rows, True), _mapped(others.path, rows, False)
         for chunk in edges():
@@ -127,7 +128,7 @@ def _by_contraction(ctx: TaskContext, rows: int, edges: Callable[[], Pairs]) -> 
 
 
 def _count(chunks: Iterator[npt.NDArray[np.void]], stars: Path, groups: Path) -> None:
-    """Write stars in order of label to a file, and the label and size of each component to another."""
+    """Write stars in order of label to one file, and the label and size of each component to another."""
     label, size = -1, 0
     with open(stars, "wb") as f, open(groups, "wb") as g:
         for records in chunks:
@@ -141,14 +142,15 @@ def _count(chunks: Iterator[npt.NDArray[np.void]], stars: Path, groups: Path) ->
             elif size:
                 np.array([(label, size + 1)], dtype=GROUP).tofile(g)
             label, size = int(closed["label"][-1]), int(closed["size"][-1])
-            closed["size"] += 1  # the smallest row is no member of its own star
+            closed["size"] += 1  # the smallest row is not a member of its own star
             closed[:-1].tofile(g)
         if size:
             np.array([(label, size + 1)], dtype=GROUP).tofile(g)
 
 
 def _with_sizes(stars: Path, groups: Path, found: Counts) -> Iterator[npt.NDArray[np.void]]:
-    """All members of components, the smallest rows too, with the sizes: LABEL[n]. Adds the components to ``found``."""
+    """All members of components, including the smallest rows, with sizes: LABEL[n]. Adds the components to
+    ``found``."""
     last = np.empty(0, dtype=GROUP)
     with open(stars, "rb") as f, open(groups, "rb") as g:
         while len(part := np.fromfile(f, dtype=FIRST, count=CHUNK)):
@@ -168,12 +170,12 @@ def _with_sizes(stars: Path, groups: Path, found: Counts) -> Iterator[npt.NDArra
 
 
 def _fill(chunks: Iterator[npt.NDArray[np.void]], rows: int, files: dict[str, BinaryIO]) -> None:
-    """Write, for each row, fields of its record; a row without one is its own label, and 1 in size.
+    """Write fields of each row's record; a row without a record is its own label, with size 1.
 
     Args:
         chunks: records in ascending order of ``row``.
-        rows: how many rows.
-        files: the file of each field.
+        rows: the number of rows.
+        files: the file for each field.
     """
     pending = next(chunks, None)
     for start in range(0, rows, CHUNK):

@@ -1,15 +1,15 @@
 """MinHash signatures by fast similarity sketching (Dahlgaard, Knudsen and Thorup, FOCS 2017, arXiv 1704.04370).
 
-k independent permutations cost k hashes a shingle. Here a shingle x is hashed once a round. In round i < k it goes to
-bin h_i(x) mod k, in round k + b every shingle goes to bin b, and a bin keeps its smallest value (i, h_i(x)); it ends
-after the first round that leaves no bin empty. A document of more than about k ln k distinct shingles ends after one
-round, one hash a shingle; a document of one shingle has after 2k rounds at the latest what k permutations give.
-Each value agrees between two documents with probability equal to their Jaccard similarity, short documents included,
-and the mean of k values is concentrated at least as well as k independent ones (Theorem 1 there). One-permutation
-hashing with densification, as quick, has neither property for documents of few shingles.
+k independent permutations would cost k hashes per shingle. Here, each round hashes a shingle x once. In round i < k it
+goes to bin h_i(x) mod k, in round k + b every shingle goes to bin b, and a bin keeps its smallest value (i, h_i(x));
+the sketch is finished after the first round that leaves no bin empty. A document with more than about k ln k distinct
+shingles takes one round, so one hash per shingle; one with a single shingle takes at most 2k, as many as k
+permutations. Each value agrees between two documents with probability equal to their Jaccard similarity, short
+documents included, and the mean of k values is at least as concentrated as with k independent ones (Theorem 1 there).
+One-permutation hashing with densification is as fast, but has neither property for documents with few shingles.
 
-A value is 64 bits: the round in the upper 16, then 48 of the hash. It is held only until the bands are hashed, so there
-is nothing to gain from folding it to 32 bits, while two different shingles agree by chance once in 2**48.
+A value has 64 bits: the round in the upper 16, then 48 of the hash. It exists only until the bands are hashed, so
+folding it to 32 bits would gain nothing, and two different shingles agree by chance once in 2**48.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from headrace.flow.kernels import inlined, kernel
 from headrace.flow.keys import mix64
 from headrace.select.duplicates.shingles import block_buffers, next_block
 
-# Two rounds a bin, and the round has 16 bits.
+# Two rounds per bin, and the round has 16 bits.
 MOST_VALUES = 1 << 15
 
-# A document whose first round left a bin empty has fewer distinct shingles than this many times k, or else something
-# happened whose probability is below k * exp(-64).
+# A document whose first round leaves a bin empty has fewer distinct shingles than this times k; the probability of
+# anything else is below k * exp(-64).
 _DISTINCT_PER_BIN = 64
 
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -48,11 +48,11 @@ def signatures(
     Args:
         points, starts, lengths: cleaned documents, from :func:`headrace.select.clean.clean`.
         ngram: units in a shingle.
-        words: whether a unit is a word or a code point.
-        values: hash values in a signature, at most ``MOST_VALUES``.
+        words: whether a unit is a word rather than a code point.
+        values: hash values per signature, at most ``MOST_VALUES``.
 
     Returns:
-        uint64[n_docs, values]; the share of equal values of two rows estimates the Jaccard similarity of their shingle
+        uint64[n_docs, values]; the share of equal values in two rows estimates the Jaccard similarity of their shingle
         sets. A document without shingles has ``2**64 - 1`` throughout.
     """
     out = np.empty((len(lengths), values), dtype=np.uint64)
@@ -70,7 +70,7 @@ def band_fingerprints(
     bands: int,
     rows: int,
 ) -> npt.NDArray[np.uint64]:
-    """The band fingerprints of every document, without its signature ever leaving the cache.
+    """The band fingerprints of every document, computed without its signature leaving the cache.
 
     Band b hashes its own number and the values [b * rows, (b + 1) * rows) of the signature. Two documents are a
     candidate pair if they agree in at least one fingerprint.
@@ -80,8 +80,7 @@ def band_fingerprints(
         bands, rows: with bands * rows <= values.
 
     Returns:
-        uint64[n_docs, bands]. A document without shingles gets fingerprints too: the caller leaves those of length 0
-        out.
+        uint64[n_docs, bands]. Documents without shingles get fingerprints too, which the caller must ignore.
     """
     out = np.empty((len(lengths), bands), dtype=np.uint64)
     _band_fingerprints(points, starts, lengths, ngram, words, values, rows, out)
@@ -148,7 +147,7 @@ def _band_fingerprints(
 
 @kernel
 def _distinct_buffers(values: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
-    """An open-addressing table and room for the distinct shingles of a document that needs further rounds."""
+    """An open-addressing table and a buffer for the distinct shingles of a document that needs further rounds."""
     size = 1
     while size < 2 * _DISTINCT_PER_BIN * values:
         size *= 2
@@ -167,7 +166,7 @@ def _sketch(
     table: npt.NDArray[np.int32],
     distinct: npt.NDArray[np.uint64],
 ) -> None:
-    """The sketch of one document into ``sketch``."""
+    """Write the sketch of one document to ``sketch``."""
     k = len(sketch)
     sketch[:] = _EMPTY
     total = 0
@@ -204,9 +203,9 @@ def _any_empty(sketch: npt.NDArray[np.uint64]) -> bool:
 def _scatter(hashes: npt.NDArray[np.uint64], count: int, i: int, sketch: npt.NDArray[np.uint64]) -> None:
     """Round i < k: each hash to its bin.
 
-    The bin is the upper half of h_i(x) scaled to k (Lemire 2019), the value the lower half and then the upper, so that
-    the two are independent. h_0 is the shingle hash itself, which is mixed already. A bin is written whether its value
-    changes or not: one hash in four changes it in a usual document, which no branch predictor foresees.
+    The bin is the upper half of h_i(x) scaled to k (Lemire 2019); the value is the lower half, then the upper, so that
+    the two are independent. h_0 is the shingle hash itself, which is already mixed. A bin is written whether or not its
+    value changes: in a typical document one hash in four changes it, which no branch predictor can foresee.
     """
     k = np.uint64(len(sketch))
     if i == 0:
@@ -238,10 +237,10 @@ def _distinct(
     table: npt.NDArray[np.int32],
     distinct: npt.NDArray[np.uint64],
 ) -> int:
-    """Collect the distinct shingles of a document of ``total`` shingles; their number.
+    """Collect the distinct shingles of a document with ``total`` shingles; returns their number.
 
-    Further rounds need each shingle once. Without this, a long text of few distinct shingles (a hundred megabytes of
-    one letter) would be passed over 2k times.
+    Further rounds need each shingle once. Without this, a long text with few distinct shingles (a hundred megabytes of
+    one letter) would be processed 2k times.
     """
     hashes = buffers[-1]
     used = 1

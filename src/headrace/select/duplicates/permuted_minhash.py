@@ -1,13 +1,13 @@
-"""MinHash by permutations of SHA-1, bit for bit the one of datasketch 1.5.9, with which SlimPajama was deduplicated.
+"""MinHash by permutations of SHA-1, bit for bit as in datasketch 1.5.9, which deduplicated SlimPajama.
 
-A shingle's UTF-8 bytes have the hash h, the first four bytes of their SHA-1. Value j of a signature is the smallest
-``((a[j] * h + b[j]) mod 2**64 mod (2**61 - 1)) mod 2**32`` over all shingles, where a and b are drawn as datasketch
-draws them for seed 1. That is what ``MinHash(num_perm=values, seed=1, hashfunc=sha1_hash32)`` of datasketch before
-2.0 gives, and ``scheme="legacy"`` since.
+The hash h of a shingle is the first four bytes of the SHA-1 of its UTF-8 bytes. Value j of a signature is the minimum
+of ``((a[j] * h + b[j]) mod 2**64 mod (2**61 - 1)) mod 2**32`` over all shingles, with a and b drawn as datasketch does
+for seed 1. This equals ``MinHash(num_perm=values, seed=1, hashfunc=sha1_hash32)`` in datasketch before 2.0, and
+``scheme="legacy"`` since.
 
-SlimPajama's shingles come from nltk's ``ngrams``, which has none for a text of fewer units than a shingle: all such
-documents, the empty ones among them, have a signature of ``2**32 - 1`` throughout, and so are candidates of each other.
-:mod:`headrace.select.duplicates.minhash` is many times as fast, and leaves those documents alone.
+SlimPajama's shingles come from nltk's ``ngrams``, which returns none for a text with fewer units than a shingle: all
+such documents, including empty ones, have the signature ``2**32 - 1`` throughout, and so are candidates of each other.
+:mod:`headrace.select.duplicates.minhash` is many times faster, and leaves those documents alone.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from headrace.select.duplicates.sha1 import LANES, ONE_BLOCK, hash_lanes, hash_p
 _PRIME = np.uint64((1 << 61) - 1)
 _PRIME_BITS = np.uint64(61)
 _NONE = np.uint64(0xFFFFFFFF)
-_STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, as the bands of minhash.py are numbered
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, to number the bands as in minhash.py
 _SPACE = np.uint32(0x20)
 
-# What remains of a word of a block whose text ends r bytes into it, r = 0 to 4, and the end mark behind it.
+# Masks for the last word of a block whose text ends r bytes into it, r = 0 to 4, and the end marker after it.
 _KEPT = np.array([0, 0xFF000000, 0xFFFF0000, 0xFFFFFF00, 0xFFFFFFFF], dtype=np.uint32)
 _MARK = np.array([0x80000000, 0x00800000, 0x00008000, 0x00000080, 0], dtype=np.uint32)
 
 
 @lru_cache(maxsize=8)
 def permutations(values: int, seed: int = 1) -> npt.NDArray[np.uint64]:
-    """The multipliers and the increments, as datasketch draws them: uint64[2, values].
+    """The multipliers and increments, drawn as datasketch does: uint64[2, values].
 
     NumPy's RandomState is frozen: a seed gives the same numbers in every version (NEP 19).
     """
@@ -57,11 +57,11 @@ def signatures(
     Args:
         points, starts, lengths: cleaned documents, from :func:`headrace.select.clean.clean`.
         ngram: units in a shingle.
-        words: whether a unit is a word (a shingle is words with a space between) or a code point.
-        values: hash values in a signature.
+        words: whether a unit is a word (shingles are words separated by spaces) rather than a code point.
+        values: hash values per signature.
 
     Returns:
-        uint64[n_docs, values] of 32-bit numbers, as datasketch's ``hashvalues``.
+        uint64[n_docs, values] of 32-bit numbers, equal to datasketch's ``hashvalues``.
     """
     out = np.empty((len(lengths), values), dtype=np.uint64)
     _signatures(points, starts, lengths, ngram, words, permutations(values), out)
@@ -78,16 +78,16 @@ def band_fingerprints(
     bands: int,
     rows: int,
 ) -> npt.NDArray[np.uint64]:
-    """The band fingerprints of every document: a 64-bit hash of what datasketch's LSH takes as the band's key.
+    """The band fingerprints of every document: a 64-bit hash of what datasketch's LSH uses as the band's key.
 
     Args:
         points, starts, lengths, ngram, words, values: as for :func:`signatures`.
         bands, rows: with bands * rows <= values.
 
     Returns:
-        uint64[n_docs, bands]. Every document counts, those without shingles too.
+        uint64[n_docs, bands]. Every document counts, including those without shingles.
     """
-    # The values are drawn one after another, so those that no band holds need not be made.
+    # Values are independent of each other, so those in no band are not computed.
     signature = signatures(points, starts, lengths, ngram, words, bands * rows)
     out = np.empty((len(lengths), bands), dtype=np.uint64)
     _fold(signature, rows, out)
@@ -149,7 +149,7 @@ def _by_words(
     expanded: npt.NDArray[np.uint64],
     sketch: npt.NDArray[np.uint64],
 ) -> None:
-    """All windows of words of a document, each from its first word's start to its last word's end."""
+    """All word windows of a document, each from its first word's start to its last word's end."""
     first, last, held = start, start, 0
     count = 0
     while last < end:
@@ -178,9 +178,9 @@ def _fill(
     text: tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.int64]],
     schedule: npt.NDArray[np.uint32],
 ) -> None:
-    """One padded block a lane for the windows of ``ngram`` code points that begin at ``at`` and after.
+    """One padded block per lane, for the windows of ``ngram`` code points that start at ``at`` and after.
 
-    Lanes from ``count`` on hold what does not matter.
+    The content of lanes from ``count`` on does not matter.
     """
     data, big, places = text
     size = 0
@@ -226,13 +226,13 @@ def _fill(
 def _lower(
     hashes: npt.NDArray[np.uint64], count: int, permuted: npt.NDArray[np.uint64], sketch: npt.NDArray[np.uint64]
 ) -> None:
-    """Lower a signature to the smallest of each permutation of some hashes."""
+    """Lower a signature to the minimum of each permutation of some hashes."""
     for j in range(len(sketch)):
         a, b = permuted[0, j], permuted[1, j]
         least = np.uint32(sketch[j])
         for i in range(count):
             x = a * hashes[i] + b
             x = (x & _PRIME) + (x >> _PRIME_BITS)
-            # To take the prime away is, modulo 2**32, to add one.
+            # Modulo 2**32, subtracting the prime is adding one.
             least = min(least, np.uint32(x + np.uint64(x >= _PRIME)))
         sketch[j] = np.uint64(least)

@@ -1,9 +1,9 @@
-"""Reference documents: what this corpus is compared with and never compared with this corpus in turn.
+"""Reference documents: what this corpus is compared with, but which is not part of it.
 
-They are those that a finished run kept, or come from files as a source's do. What they are compared by lies in an
-artifact of this run, so that the global phases of :mod:`headrace.select.duplicates.step` read one kind of thing: a
-shard beside each shard of documents, of those that count, with the row of each in it. The signatures of the earlier run
-are taken where they are of the same shape, which gives the same bytes as its texts do.
+They are the documents that a finished run kept, or are read from files like a source. Their signatures are an artifact
+of this run, so the global phases of :mod:`headrace.select.duplicates.step` read only one kind of thing: one shard for
+each shard of documents, with the row of each document that counts. Signatures of the earlier run are reused if they
+have the same shape, which gives the same bytes as signing its texts.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from headrace.select.duplicates.signatures import (
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near
 
-ROW = pa.field("row", pa.uint64(), nullable=False)  # in the shard of documents
+ROW = pa.field("row", pa.uint64(), nullable=False)  # within the shard of documents
 
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A finished run.
+    """A finished earlier run.
 
     Attributes:
         path: its folder; never part of an identity.
         documents, verdicts: the identities of its artifacts.
-        signatures: that of signatures of the shape asked for, or None if it has none.
+        signatures: the identity of its signatures if they have the right shape, otherwise None.
         sources: the names of its sources.
     """
 
@@ -64,10 +64,10 @@ class EarlierRun:
     sources: tuple[str, ...]
 
     def open(self, kind: str) -> Artifact:
-        """One of the three artifacts; its files are compared with their digests before they are read.
+        """Open one of the three artifacts; its files are compared with their digests before they are read.
 
         Raises:
-            UserError: it is gone, another or damaged; a file of it may turn out to be so later.
+            UserError: it is missing, different or damaged; a file may also turn out to be damaged later.
         """
         identity = getattr(self, kind)
         with self.reading():
@@ -84,10 +84,10 @@ class EarlierRun:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Around the reading of it: what goes wrong is said of it, since this run cannot mend it.
+        """Wraps reading from the run: errors name it, since this run cannot fix it.
 
         Raises:
-            UserError: something does.
+            UserError: anything went wrong.
         """
         try:
             yield
@@ -99,7 +99,7 @@ class EarlierRun:
 
 @lru_cache(maxsize=64)
 def _opened(folder: Path, identity: str) -> Artifact:
-    """A worker reads a manifest once, however many tasks ask for it: that of an identity does not change."""
+    """A worker reads a manifest once, however many tasks ask for it: an identity's manifest does not change."""
     return Artifact.open(folder)
 
 
@@ -110,14 +110,14 @@ def _damaged(run: EarlierRun, what: str, where: str) -> UserError:
 
 @dataclass(frozen=True)
 class Reference(Step):
-    """What reference documents are compared by.
+    """The signatures of reference documents.
 
     Attributes:
         near: how near-duplicates are found; None for exact copies only.
-        documents: the step that reads them from files; None if they are an earlier run's.
-        earlier: the run; None if they come from files.
-        sources: the names of the sources that the documents say they are of.
-        stage: where ``deduplicate.against`` names them.
+        documents: the step that reads them from files; None if they are from an earlier run.
+        earlier: the earlier run; None if they are from files.
+        sources: the names of the documents' sources.
+        stage: where in ``deduplicate.against`` they are named.
     """
 
     near: Near | None
@@ -130,12 +130,12 @@ class Reference(Step):
     VERSION: ClassVar[int] = 1
 
     def params(self) -> dict[str, Any]:
-        """The signature's shape, and which documents of which content they are."""
+        """The signature's shape, and the identity and selection of the documents."""
         run = self.earlier and {"documents": self.earlier.documents, "verdicts": self.earlier.verdicts}
         return {**shape(self.near), "run": run}
 
     def inputs(self) -> dict[str, Step]:
-        """The documents, if they come from files."""
+        """The documents, if they are read from files."""
         return {} if self.documents is None else {"documents": self.documents}
 
     def phases(self) -> list[Phase]:
@@ -143,14 +143,14 @@ class Reference(Step):
         return [Phase("sign", self._plan, self._sign, memory)]
 
     def opened(self, ctx: TaskContext, role: str = "documents") -> Artifact:
-        """The documents, in this run or in the earlier one.
+        """Open the documents, in this run or the earlier one.
 
         Args:
-            ctx: of a step that has them among its inputs.
-            role: what they are called there.
+            ctx: the context of a step that has them among its inputs.
+            role: their role there.
 
         Raises:
-            UserError: the earlier run is gone, another or damaged.
+            UserError: the earlier run is missing, different or damaged.
         """
         return self.earlier.open("documents") if self.earlier is not None else ctx.input(role)
 
@@ -158,7 +158,7 @@ class Reference(Step):
         """For each shard of the documents ``{"shard", "bytes": of the largest row group, "size"}``.
 
         Raises:
-            UserError: as :meth:`opened`.
+            UserError: see :meth:`opened`.
         """
         documents = self.opened(ctx, role)
         if self.earlier is None:
@@ -228,10 +228,10 @@ class Reference(Step):
         return table.column("keep").to_numpy()
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Count the documents and the bytes of their text.
+        """Check the number of documents, and add up the bytes of their text.
 
         Raises:
-            ConservationError: there are not as many as the earlier run kept, or as were read.
+            ConservationError: it is not the number that the earlier run kept, or that were read.
         """
         results = ctx.results("sign")
         counts = {name: sum(result[name] for result in results) for name in ("documents", "bytes")}
@@ -245,7 +245,7 @@ class Reference(Step):
 
 
 def _some(signed: Signed, mine: npt.NDArray[np.bool_], near: bool) -> Signed:
-    """The signatures of some documents; without ``near`` no fingerprints."""
+    """The signatures of some documents; without ``near``, no fingerprints."""
     has = mine[signed.which] if near else np.zeros(len(signed.which), dtype=bool)
     place = np.cumsum(mine) - 1
     return Signed(
@@ -258,7 +258,7 @@ def _some(signed: Signed, mine: npt.NDArray[np.bool_], near: bool) -> Signed:
 
 
 def rows_of(reference: Artifact, shard: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The rows of a shard's documents, piece by piece as :func:`headrace.select.duplicates.signatures.read`."""
+    """The rows of a shard's documents, in the pieces of :func:`headrace.select.duplicates.signatures.read`."""
     with pa.memory_map(str(reference.shard_path(shard))) as source:
         file = pa.ipc.open_file(source)
         for number in range(file.num_record_batches):

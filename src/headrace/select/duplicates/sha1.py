@@ -1,8 +1,8 @@
 """SHA-1 (FIPS 180-4) of many short strings at once: the hash that datasketch gives each shingle.
 
-Strings of at most 55 bytes are one block each; they are hashed ``LANES`` at a time, round after round over all lanes,
-so that the vector unit does the work. A longer string is hashed by itself, from its code points, without a copy of it.
-Only the first four bytes of a digest are wanted, as a little-endian number (datasketch's ``sha1_hash32``).
+Strings of at most 55 bytes fit in one block; ``LANES`` of them are hashed together, each round over all lanes, so that
+it vectorizes. A longer string is hashed alone, from its code points, without copying it. Only the first four bytes of a
+digest are computed, as a little-endian number (datasketch's ``sha1_hash32``).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from headrace.flow.kernels import inlined, kernel
 
-# Strings hashed at a time: state and schedule of this many lanes take 11 KB of the first-level cache.
+# Strings hashed at a time: the state and schedule of this many lanes take 11 kB of the L1 cache.
 LANES = 128
 
-# Bytes of a string that one block holds beside the end mark and the length.
+# Bytes of a string that fit in one block with the end marker and the length.
 ONE_BLOCK = 55
 
 _STATE = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0)
@@ -33,7 +33,7 @@ Lanes = tuple[
 
 @kernel
 def lane_buffers() -> tuple[npt.NDArray[np.uint32], Lanes]:
-    """What :func:`hash_lanes` needs: the schedule uint32[16, LANES], and five words of state uint32[LANES]."""
+    """Buffers for :func:`hash_lanes`: the schedule uint32[16, LANES], and five state words uint32[LANES]."""
     state = (
         np.empty(LANES, np.uint32),
         np.empty(LANES, np.uint32),
@@ -49,9 +49,9 @@ def hash_lanes(schedule: npt.NDArray[np.uint32], state: Lanes, out: npt.NDArray[
     """Hash one padded block in each lane.
 
     Args:
-        schedule: uint32[16, LANES], word by word the blocks, as big-endian numbers. Overwritten.
-        state: five uint32[LANES], overwritten.
-        out: uint64[LANES], receives the first four bytes of each digest as a little-endian number.
+        schedule: uint32[16, LANES], the blocks word by word, as big-endian numbers. Overwritten.
+        state: five uint32[LANES]. Overwritten.
+        out: uint64[LANES]; receives the first four bytes of each digest as a little-endian number.
     """
     a, b, c, d, e = state
     for lane in range(LANES):
@@ -75,7 +75,7 @@ def hash_lanes(schedule: npt.NDArray[np.uint32], state: Lanes, out: npt.NDArray[
 
 @inlined
 def _swap(x: np.uint64) -> np.uint64:
-    """The lower four bytes of a number in reverse order."""
+    """The lower four bytes of a number, reversed."""
     upper = ((x & np.uint64(0xFF)) << np.uint64(24)) | ((x & np.uint64(0xFF00)) << np.uint64(8))
     return upper | ((x >> np.uint64(8)) & np.uint64(0xFF00)) | ((x >> np.uint64(24)) & np.uint64(0xFF))
 
@@ -85,8 +85,8 @@ def _rotate(x: np.uint32, by: int) -> np.uint32:
     return np.uint32(np.uint32(x << np.uint32(by)) | np.uint32(x >> np.uint32(32 - by)))
 
 
-# Each round is two loops: one that reads five arrays and writes one, and one in place. As one loop it would need more
-# alias checks at run time than LLVM's vectoriser is willing to make.
+# Each round is two loops: one reads five arrays and writes one, and one works in place. A single loop would need more
+# run-time alias checks than LLVM's vectorizer accepts.
 
 
 @kernel
@@ -151,8 +151,8 @@ def hash_points(points: npt.NDArray[np.uint32], start: int, end: int, words: npt
     """Hash one text of any length as UTF-8.
 
     Args:
-        points: uint32[...] code points, of which [start, end) are the text.
-        start, end: see there.
+        points: uint32[...] code points.
+        start, end: the text is ``points[start:end]``.
         words: uint64[80], overwritten.
 
     Returns:
@@ -182,7 +182,7 @@ def hash_points(points: npt.NDArray[np.uint32], start: int, end: int, words: npt
 
 @inlined
 def _utf8_byte(point: np.uint64, size: int, j: int) -> np.uint64:
-    """Byte j of the UTF-8 form, ``size`` bytes long, of a code point."""
+    """Byte j of a code point's UTF-8 form, which has ``size`` bytes."""
     bits = point >> np.uint64(6 * (size - 1 - j))
     if j > 0:
         return (bits & np.uint64(0x3F)) | np.uint64(0x80)
@@ -198,7 +198,7 @@ def _append(
     byte: np.uint64,
     h: tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64],
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Add a byte to the block; the new state, which changes when the block is full."""
+    """Add a byte to the block; returns the new state, which changes when the block is full."""
     word = (at % 64) // 4
     words[word] = ((words[word] << np.uint64(8)) | byte) & _LOW
     if at % 64 != 63:

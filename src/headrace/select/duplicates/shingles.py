@@ -1,15 +1,15 @@
-"""Shingles of a cleaned document as 64-bit hashes: every window of n characters, or of n words.
+"""Shingles of a cleaned document as 64-bit hashes: every window of n characters, or n words.
 
-A unit is a code point or a word. A code point below U+00FF is a byte of its own; any other, and a word, is mixed to 64
-bits. Eight units make a pack, the exclusive or of unit k rotated by 8 k bits: of eight bytes that is the eight bytes
-themselves, of mixed units a cyclic polynomial (Cohen 1997, "Recursive hashing functions for n-grams"). A window is the
-packs of its units 0 to 7, 8 to 15 and so on, the last pack ending with the window, chained by multiplication (Lemire
-and Kaser 2014, 1202.4961) and mixed so that all bits are good: a window of 13 characters takes two packs. Packs are
-made by doubling, from pairs to fours to eights. Nothing in it depends from one window to the next, as it does in the
-usual rolling hash, so the vector unit does all of it.
+A unit is a code point or a word. A code point below U+00FF is one byte; others, and words, are mixed to 64 bits. Eight
+units make a pack: the xor of each unit k rotated by 8 k bits. For eight bytes that is the bytes themselves, for mixed
+units a cyclic polynomial (Cohen 1997, "Recursive hashing functions for n-grams"). A window is the packs of its units 0
+to 7, 8 to 15 and so on, the last pack ending with the window, chained by multiplication (Lemire and Kaser 2014,
+1202.4961) and mixed so that all bits are good: a window of 13 characters takes two packs. Packs are built by doubling,
+from pairs to fours to eights. Unlike in the usual rolling hash, no window depends on the one before, so everything
+vectorizes.
 
-A document of fewer than n units is one shingle, the whole text. One whose cleaned text is empty has none: it is never
-a near-duplicate (SlimPajama makes all documents of fewer than 13 characters duplicates of each other).
+A document with fewer than n units is one shingle, its whole text. One whose cleaned text is empty has none and is never
+a near-duplicate (in SlimPajama, all documents shorter than 13 characters are duplicates of each other).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from headrace.flow.kernels import kernel
 from headrace.flow.keys import mix64
 
-# Windows hashed at a time: the four buffers of this many 64-bit values stay in a first-level cache of 48 KB.
+# Windows hashed at a time: four buffers of this many 64-bit values fit in an L1 cache of 48 kB.
 BLOCK = 1024
 
 _PACK = 8  # units
@@ -52,19 +52,19 @@ def next_block(
     """Hash the next block of a document's shingles.
 
     Args:
-        points: uint32[...], cleaned code points; the document ends before ``end``.
-        at: the first code point not yet taken (the document's start, the first time).
+        points: uint32[...], cleaned code points; the document ends at ``end``.
+        at: the first code point not yet consumed (initially the document's start).
         n: units in a shingle.
-        words: whether a unit is a word (between single spaces) or a code point.
+        words: whether a unit is a word (separated by single spaces) rather than a code point.
         buffers: from :func:`block_buffers`; its last row receives the shingles.
-        have: units in the block before this one, 0 the first time.
+        have: units in the previous block, initially 0.
 
     Returns:
-        ``(count, at, have)``: the number of shingles in ``buffers[-1]``, 0 when there are no more, and the state to go
-        on.
+        ``(count, at, have)``: the number of shingles in ``buffers[-1]``, 0 if there are no more, and the state for the
+        next call.
     """
     units = buffers[0]
-    carried = min(n - 1, have)  # windows across the seam begin in the block before
+    carried = min(n - 1, have)  # windows across the boundary start in the previous block
     for j in range(carried):
         units[j] = units[have - carried + j]
     first = have == 0
@@ -85,7 +85,8 @@ def next_block(
 def _character_units(
     points: npt.NDArray[np.uint32], at: int, end: int, units: npt.NDArray[np.uint64], have: int
 ) -> tuple[int, int]:
-    """Append code points as units to a block of ``have`` until it is full or the document ends; the new state."""
+    """Append code points as units to a block of ``have`` until it is full or the document ends; returns the new
+    state."""
     take = min(end - at, len(units) - have)
     source, target = points[at : at + take], units[have : have + take]
     widest = np.uint32(0)
@@ -103,7 +104,7 @@ def _character_units(
 def _word_units(
     points: npt.NDArray[np.uint32], at: int, end: int, units: npt.NDArray[np.uint64], have: int
 ) -> tuple[int, int]:
-    """Append words as units to a block of ``have`` until it is full or the document ends; the new state."""
+    """Append words as units to a block of ``have`` until it is full or the document ends; returns the new state."""
     while at < end and have < len(units):
         h = _ONE
         while at < end and points[at] != _SPACE:
@@ -119,7 +120,7 @@ def _word_units(
 def _xor_rotated(
     left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], bits: int, out: npt.NDArray[np.uint64]
 ) -> None:
-    """``left ^ rotated(right, bits)`` into ``out``, all of one length; 0 < bits < 64."""
+    """``left ^ rotated(right, bits)`` into ``out``, all of equal length; 0 < bits < 64."""
     up, down = np.uint64(bits), _WIDTH - np.uint64(bits)
     for j in range(len(out)):
         out[j] = left[j] ^ ((right[j] << up) | (right[j] >> down))
@@ -127,7 +128,7 @@ def _xor_rotated(
 
 @kernel
 def _hash_windows(buffers: npt.NDArray[np.uint64], have: int, n: int) -> None:
-    """Hash all windows of n units of a block of ``have`` >= n of ``buffers[0]`` into ``buffers[3]``."""
+    """Hash all windows of n units in a block of ``have`` >= n units, from ``buffers[0]`` into ``buffers[3]``."""
     units, packs, work, hashes = buffers[0], buffers[1], buffers[2], buffers[3]
     count = have - n + 1
     if n < _PACK:

@@ -1,8 +1,7 @@
-"""Signatures: what documents are compared by, a sidecar that is kept when others come or go.
+"""Signatures, by which documents are compared: a sidecar that stays valid when other documents are added or removed.
 
-A shard is an Arrow IPC file, uncompressed, read by memory map: a row a document with its content id, the bytes of its
-text and the fingerprints of its bands. Which documents are alike is the question of all of them together:
-:mod:`headrace.select.duplicates.step`.
+A shard is an uncompressed, memory-mapped Arrow IPC file: one row per document with its content id, text size and band
+fingerprints. Which documents are alike depends on all of them together: see :mod:`headrace.select.duplicates.step`.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from headrace.select import sidecar
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near
 
-# Text cleaned at a time: code points are four times as long, and 1 MB of them stays in the second-level cache (513 MB/s
-# cleaned against 372 by batches of 1 MB).
+# Text cleaned at a time: code points are four times as large, and 1 MB of them stays in the L2 cache (513 MB/s of
+# cleaned text, versus 372 with batches of 1 MB).
 BATCH_BYTES = 1 << 18
 
-# Rows of a record batch: 6 MB with 9 bands.
+# Rows per record batch: 6 MB with 9 bands.
 ROW_GROUP = 1 << 16
 
-MOST_VALUES = 1 << 15  # minhash.MOST_VALUES, which cannot be imported without compiling kernels
+MOST_VALUES = 1 << 15  # equals minhash.MOST_VALUES, which cannot be imported without compiling kernels
 
 
 class Signed(NamedTuple):
@@ -40,7 +39,7 @@ class Signed(NamedTuple):
 
     Attributes:
         high, low: uint64[n], the halves of the content ids.
-        bytes: int64[n], UTF-8 bytes of the texts.
+        bytes: int64[n], the UTF-8 length of each text.
         which: int64[m], positions of the documents that have fingerprints.
         fingerprints: uint64[m, bands].
     """
@@ -53,11 +52,11 @@ class Signed(NamedTuple):
 
 
 def schema(bands: int) -> pa.Schema:
-    """The columns; without bands (near-duplicates are off) there are no fingerprints."""
+    """The columns; without bands (near-duplicates off) there are no fingerprints."""
     fields = [pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()]
     if bands:
         item = pa.field("item", pa.uint64(), nullable=False)
-        fields.append(pa.field("bands", pa.list_(item, bands)))  # null where a cleaned text is empty
+        fields.append(pa.field("bands", pa.list_(item, bands)))  # null if a cleaned text is empty
     return pa.schema(fields)
 
 
@@ -65,7 +64,7 @@ _COLUMNS = {"high": pa.uint64(), "low": pa.uint64(), "bytes": pa.int64()}
 
 
 def batch_of(signed: Signed, bands: int) -> pa.RecordBatch:
-    """A record batch of :func:`schema`; the same signatures give the same bytes."""
+    """A record batch with :func:`schema`; equal signatures give equal bytes."""
     columns = [pa.array(signed.high), pa.array(signed.low), pa.array(signed.bytes)]
     if bands:
         has = np.zeros(len(signed.high), dtype=bool)
@@ -99,8 +98,8 @@ class Signatures(Step):
     """The sidecar of signatures.
 
     Attributes:
-        documents: the step that makes the documents.
-        near: how near-duplicates are found; None to leave them.
+        documents: the Documents step.
+        near: how near-duplicates are found; None if they are off.
 
     Raises:
         UserError: the signature is longer than the sketch supports.
@@ -121,7 +120,7 @@ class Signatures(Step):
             )
 
     def bands(self) -> tuple[int, int]:
-        """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""
+        """The (bands, rows) of the signature: those in the recipe, or the best for the threshold; (0, 0) if off."""
         return bands(self.near)
 
     def params(self) -> dict[str, Any]:
@@ -154,7 +153,7 @@ class Signatures(Step):
         return {"documents": write(ctx, schema(self.bands()[0]), signed())}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Count the rows.
+        """Check the number of rows.
 
         Raises:
             ConservationError: a document has no row.
@@ -166,7 +165,7 @@ class Signatures(Step):
 
 
 def bands(near: Near | None) -> tuple[int, int]:
-    """The (bands, rows) of near-duplicates: those stated, or the best for the threshold; (0, 0) if off."""
+    """The (bands, rows) of the signature: those in the recipe, or the best for the threshold; (0, 0) if off."""
     if near is None:
         return 0, 0
     from headrace.select.duplicates.fingerprints import bands_of
@@ -175,7 +174,7 @@ def bands(near: Near | None) -> tuple[int, int]:
 
 
 def shape(near: Near | None) -> dict[str, Any]:
-    """The signature's shape and the tables of Unicode; the threshold only through the bands that it gives."""
+    """The signature's shape and the Unicode tables; the threshold matters only through the bands it gives."""
     if near is None:
         return {"near": None}
     count, rows = bands(near)
@@ -185,12 +184,12 @@ def shape(near: Near | None) -> dict[str, Any]:
 
 
 def columns(near: Near | None) -> list[str]:
-    """The columns of documents that :func:`sign` needs."""
+    """The document columns that :func:`sign` needs."""
     return ["id", "bytes", *(["text"] if near is not None else [])]
 
 
 def sign(near: Near | None, batch: pa.RecordBatch) -> Signed:
-    """Sign documents, given with the columns that it needs."""
+    """Sign documents, given with those columns."""
     from headrace.documents.store import text_buffers
     from headrace.flow.keys import parse_ids
 
@@ -204,7 +203,7 @@ def sign(near: Near | None, batch: pa.RecordBatch) -> Signed:
 
 
 def write(ctx: TaskContext, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
-    """Write a shard whose bytes do not depend on how many rows come at a time; how many there are."""
+    """Write a shard whose bytes do not depend on the size of the batches; returns its number of rows."""
     held: list[pa.RecordBatch] = []
     with ctx.shard(".arrow") as out:
         with pa.OSFile(str(out.path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -219,7 +218,7 @@ def write(ctx: TaskContext, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
 
 
 def memory(spec: dict[str, Any]) -> int:
-    """A row group as it is read and decoded, and code points of four bytes for its largest document."""
+    """A row group as read and decoded, plus four-byte code points for its largest document."""
     return (24 << 20) + 6 * int(spec["bytes"])
 
 
@@ -233,7 +232,7 @@ def carefully(ctx: TaskContext, batches: Iterator[pa.RecordBatch]) -> Iterator[p
 
 
 def _write_whole(writer: pa.ipc.RecordBatchFileWriter, held: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """Write batches of exactly :data:`ROW_GROUP` rows, however many came at a time; what is left."""
+    """Write batches of exactly :data:`ROW_GROUP` rows, whatever the sizes given; returns the rest."""
     *whole, last = _joined(held)
     for batch in whole:
         writer.write_batch(batch)

@@ -1,25 +1,25 @@
-"""Duplicates: which documents are copies of each other, exactly or nearly, within and between all sources.
+"""Duplicates: which documents are copies of each other, exactly or nearly, within and across all sources.
 
-    partition   map     each document's band fingerprints, and its content id, to the partition of their high bits
-    edges       reduce  documents that agree in a band: an edge from each to the smallest row of its bucket; most agree
+    partition   map     each document's band fingerprints and content id, to the partition of their high bits
+    edges       reduce  documents that agree in a band: an edge from each to the smallest row in its bucket; most agree
                         with none and are filtered out (:mod:`headrace.select.duplicates.repeats`) before the sort
     exact       reduce  the same for equal content ids
     components  fold    union-find over all edges, or star contraction; the label is the smallest row
-    publish     map     the sidecar, row by row beside the documents; for each shard of reference documents a file of
-                        those that are in one component with any of the corpus
+    publish     map     the sidecar, aligned with the documents; for each shard of reference documents a file of
+                        those that share a component with documents of the corpus
 
-What documents are compared by was worked out before (:mod:`headrace.select.duplicates.signatures`), so that these
-global phases read no text. Nothing is decided here: :mod:`headrace.select.verdicts` says which document is kept. No
-phase holds an object a document, or more than its budget: the fold works over two mapped files of a row number a
-document while the budget holds them, and by sorting edges on disk beyond (:mod:`headrace.select.duplicates.labels`).
+Signatures were computed before (:mod:`headrace.select.duplicates.signatures`), so these global phases read no text.
+Nothing is decided here: :mod:`headrace.select.verdicts` decides which document is kept. No phase holds an object per
+document, or more than its budget: the fold works on two mapped files with one row number per document if the budget
+holds them, and otherwise by sorting edges on disk (:mod:`headrace.select.duplicates.labels`).
 
-A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One of fewer
-units than a shingle is a single shingle, its whole cleaned text. With ``signature: datasketch`` it is as SlimPajama has
-it: neither has a shingle, and all of them are candidates of each other.
+A document whose cleaned text is empty has no shingles: it can be an exact duplicate, never a near one. One with fewer
+units than a shingle is a single shingle, its whole cleaned text. ``signature: datasketch`` does as SlimPajama did:
+neither has a shingle, and all of them are candidates of each other.
 
-Reference documents (:mod:`headrace.select.duplicates.reference`) are numbered behind the corpus, each set by the rows
-of its documents, and take part in buckets as any document does, except that buckets without any of the corpus are
-left out. So the smallest row of a component is the corpus's.
+Reference documents (:mod:`headrace.select.duplicates.reference`) are numbered after the corpus, each set by the rows of
+its documents, and take part in buckets like any document, except that buckets without corpus documents are dropped. So
+the smallest row of a component always belongs to the corpus.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ if TYPE_CHECKING:
 
 SCHEMA = pa.schema(
     [
-        ("component", pa.uint64()),  # smallest row of the component; null if the document has no duplicate
-        ("exact_of", pa.uint64()),  # smallest row of the same content id; null if that is this row, or exact is off
+        ("component", pa.uint64()),  # smallest row of the component; null if the document has no duplicates
+        (
+            "exact_of",
+            pa.uint64(),
+        ),  # smallest row with the same content id; null if that is this row, or if exact is off
         ("size", pa.uint64()),  # documents in the component, at least 1
         ("bytes", pa.int64()),  # UTF-8 bytes of the document's text
     ]
@@ -52,9 +55,9 @@ SCHEMA = pa.schema(
 
 REFERENCE = pa.schema(
     [
-        ("row", pa.uint64()),  # as reference documents are numbered behind the corpus
+        ("row", pa.uint64()),  # the reference document's number, after the corpus
         ("component", pa.uint64()),
-        ("exact_of", pa.uint64()),  # smallest row of the same content id
+        ("exact_of", pa.uint64()),  # smallest row with the same content id
         ("size", pa.uint64()),
         ("bytes", pa.int64()),
         ("high", pa.uint64()),  # the content id
@@ -67,13 +70,13 @@ BAND = np.dtype([("fingerprint", "<u8"), ("row", "<u8")])
 ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
 """As they are sorted; they travel with rows no wider than need be (:func:`narrow`)."""
 
-# A partition of this size is sorted in memory under the smallest budgets that a worker is given.
+# A partition of this size can be sorted in memory under the smallest budget that a worker is given.
 PARTITION_BYTES = 64 << 20
 
-# Beyond this many the slices that a map task writes get too small to read well; larger partitions are sorted on disk.
+# With more partitions than this, map tasks write slices too small to read well; larger partitions are sorted on disk.
 MOST_PARTITIONS = 2048
 
-# Edges that the fold reads at a time.
+# Edges read at a time by the fold.
 EDGE_CHUNK = 1 << 18
 
 ROW_GROUP = 1 << 16
@@ -89,12 +92,12 @@ def files_of(references: tuple[Reference, ...]) -> dict[str, Step]:
 
 
 def reference_file(reference: int, shard: int) -> str:
-    """The file of a shard of reference documents, of :data:`REFERENCE`."""
+    """The file for a shard of reference documents, with :data:`REFERENCE`."""
     return f"references/{reference}-{shard:05d}.parquet"
 
 
 def narrow(dtype: np.dtype, rows: int) -> np.dtype:
-    """:data:`BAND` or :data:`ID` with the narrowest row numbers for so many documents."""
+    """:data:`BAND` or :data:`ID` with the narrowest row numbers for this many documents."""
     from headrace.select.duplicates.components import row_dtype
 
     return np.dtype([*((name, "<u8") for name in dtype.names or () if name != "row"), ("row", row_dtype(rows))])
@@ -110,12 +113,12 @@ def high_bits(keys: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]
     return (((keys >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
-# What the fold uses besides its two arrays; with all of the budget it would keep others from working beside it.
+# Memory for the fold besides its two arrays; taking the whole budget would keep other tasks from running.
 MORE = 64 << 20
 
 
 def _components_memory(spec: dict[str, Any]) -> int:
-    """What union-find makes use of."""
+    """The memory that union-find can use."""
     return int(spec["arrays"]) + MORE
 
 
@@ -124,8 +127,8 @@ class Duplicates(Step):
     """The sidecar of duplicates.
 
     Attributes:
-        signatures: the step that makes the signatures, with or without bands.
-        exact: whether equal content ids are found.
+        signatures: the Signatures step, with or without bands.
+        exact: whether to find equal content ids.
         references: sets of reference documents.
     """
 
@@ -138,7 +141,7 @@ class Duplicates(Step):
 
     @staticmethod
     def of(recipe: Recipe, documents: Step, references: tuple[Reference, ...] = ()) -> Duplicates:
-        """The step for a recipe: what it deduplicates, and what its check of held-out documents needs to know."""
+        """Create the step for a recipe, including what its check of held-out documents needs."""
         from headrace.recipe.schema import Near
 
         wanted, check = recipe.deduplicate, recipe.split.check
@@ -149,11 +152,11 @@ class Duplicates(Step):
         return Duplicates(Signatures(documents, near), exact, references)
 
     def params(self) -> dict[str, Any]:
-        """Whether copies are found, and the signatures' shape."""
+        """Whether exact copies are found, and the signatures' shape."""
         return {"exact": self.exact, **self.signatures.params()}
 
     def inputs(self) -> dict[str, Step]:
-        """The documents and their signatures, those of reference documents, and where these come from files they."""
+        """The documents and their signatures, and those of reference documents if they are read from files."""
         references = {f"reference-{k}": step for k, step in enumerate(self.references)}
         return {
             "documents": self.signatures.documents,
@@ -172,10 +175,10 @@ class Duplicates(Step):
             Phase("publish", self._plan_shards, self._publish),
         ]
 
-    # Numbers.
+    # Numbering.
 
     def firsts(self, ctx: TaskContext) -> list[int]:
-        """The number of the first document of the corpus, of each set of references, and how many there are in all."""
+        """The number of the first document of the corpus and of each set of references, then the total."""
         sizes = [ctx.input("documents").rows]
         sizes += [step.opened(ctx, f"reference-documents-{k}").rows for k, step in enumerate(self.references)]
         return np.cumsum([0, *sizes]).tolist()
@@ -184,7 +187,7 @@ class Duplicates(Step):
         return self.firsts(ctx)[-1]
 
     def _plan_shards(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        """One task for each shard of the corpus and then of each set of references."""
+        """One task per shard of the corpus, then of each set of references."""
         firsts, specs = self.firsts(ctx), list[dict[str, Any]]()
         for k in range(-1, len(self.references)):
             documents = ctx.input("documents")
@@ -198,7 +201,7 @@ class Duplicates(Step):
         return [{**spec, "size": spec["rows"][1] - spec["rows"][0]} for spec in specs]
 
     def _signed(self, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[tuple[Signed, npt.NDArray[np.int64]]]:
-        """The signatures of a shard of :meth:`_plan_shards`, with the numbers of their documents."""
+        """The signatures of a shard of :meth:`_plan_shards`, with the numbers of its documents."""
         from headrace.select.duplicates.signatures import read
 
         row = spec["rows"][0]
@@ -259,9 +262,9 @@ class Duplicates(Step):
     def _stars(
         self, ctx: TaskContext, name: str, dtype: np.dtype, partition: int, key: tuple[str, str]
     ) -> dict[str, Any]:
-        """Write the star edges of one partition as pairs (smallest row, member) of row numbers.
+        """Write the star edges of one partition as pairs (smallest row, member).
 
-        Records come in ascending order of row, and the sort is stable, so the first of a bucket is its smallest row.
+        Records come in ascending order of row, and the sort is stable, so the first in a bucket is its smallest row.
         """
         from headrace.flow.external_sort import ExternalSort
         from headrace.select.duplicates.components import row_dtype, star_edges
@@ -362,10 +365,10 @@ class Duplicates(Step):
                 count += int(signed.bytes[mine].sum())
         return {"documents": 0, "exact": 0, "bytes": count}
 
-    # The end.
+    # Finish.
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Count what was found.
+        """Check the number of rows, and count what was found.
 
         Raises:
             ConservationError: a document has no row.

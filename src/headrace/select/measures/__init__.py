@@ -1,1 +1,1 @@
-"""Measures: what filters ask of each document, counted from its text once."""
+"""Measures: what filters need to know about each document, computed once from its text."""

@@ -1,14 +1,14 @@
-"""How much of a text is encoded data: base64, bytes in hexadecimal, Unicode escapes.
+"""How much of a text is encoded data: base64, hexadecimal bytes, Unicode escapes.
 
-StarCoder 2 (Lozhkov et al. 2024, 2402.19173, section 2.4) removes files of which more than half matches one of
+StarCoder 2 (Lozhkov et al. 2024, 2402.19173, section 2.4) removes files more than half of which match one of
 
     base64        ``[a-zA-Z0-9+/\\n=]{64,}``
     hexadecimal   ``(?:\\b(?:0x|\\\\x)?[0-9a-fA-F]{2}(?:,|\\b\\s*)){8,}``
     Unicode       ``(?:\\\\u[0-9a-fA-F]{4}){8,}``
 
-The second, as printed, misses ``0x41, 0x42`` (a space after the comma) and the first byte of ``"\\x41\\x42"``. Here a
-byte is two hexadecimal digits that no letter, digit or underscore follows, after an optional ``0x`` or ``\\x``; bytes
-are parted by white space, by a comma with white space around it, or by the ``\\x`` of the next one alone.
+As printed, the second misses ``0x41, 0x42`` (a space after the comma) and the first byte of ``"\\x41\\x42"``. Here a
+byte is two hexadecimal digits not followed by a letter, digit or underscore, after an optional ``0x`` or ``\\x``; bytes
+are separated by whitespace, by a comma with optional whitespace around it, or just by the ``\\x`` of the next byte.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ UNICODE_LEAST = 8  # escapes
 
 
 def encoded_characters(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Characters that are part of encoded data, each counted once.
+    """The number of characters in encoded data, each counted once.
 
     Args:
         data: uint8[n_bytes], valid UTF-8.
         offsets: int64[n_docs + 1] of bytes into ``data``.
 
     Returns:
-        int64[n_docs]; encoded data are ASCII, so characters are bytes.
+        int64[n_docs]; encoded data is ASCII, so characters are bytes.
     """
     out = np.zeros(len(offsets) - 1, dtype=np.int64)
     marks = np.zeros(_CHUNK, dtype=np.uint8)
@@ -40,7 +40,7 @@ def encoded_characters(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int6
     return out
 
 
-# Bytes that are looked through for starts at once: in the first-level cache with what is known of each.
+# Bytes searched at once for possible starts: they and their flags stay in the L1 cache.
 _CHUNK = 1 << 12
 _BASE64, _HEX, _WORD, _BLANK = 1, 2, 4, 8
 
@@ -69,7 +69,7 @@ def _encoded(
     eights: npt.NDArray[np.uint64],
     out: npt.NDArray[np.int64],
 ) -> None:
-    """Add up the union of all matches of each document: they come in order of their starts, so it is a running end."""
+    """Sum the union of each document's matches: they come in order of their starts, so it is a running end."""
     for d in range(len(offsets) - 1):
         start, end = int(offsets[d]), int(offsets[d + 1])
         covered = total = 0
@@ -85,7 +85,7 @@ def _encoded(
                     if marks[k] == 0:
                         continue
                     i = chunk + k
-                    while first < i:  # a run of base64 that begins before
+                    while first < i:  # a base64 run that starts earlier
                         total += max(0, last - max(first, covered))
                         covered = max(covered, last)
                         first, last = _next_base64(data, last, end, classes)
@@ -110,9 +110,9 @@ def _encoded(
 
 @borrowing
 def _next_base64(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArray[np.uint8]) -> tuple[int, int]:
-    """The next run of at least 64 characters of base64, where none ends before ``i``; or (end, end).
+    """The next run of at least 64 base64 characters not ending before ``i``; or (end, end).
 
-    Only every 64th byte is looked at where it is none of them; where it is, those before it.
+    Only every 64th byte is examined if it is not base64; if it is, so are those before it.
     """
     while i + BASE64_LEAST <= end:
         at = i + BASE64_LEAST - 1
@@ -138,17 +138,17 @@ def _mark(
     room: npt.NDArray[np.uint8],
     marks: npt.NDArray[np.uint8],
 ) -> None:
-    """Mark the bytes at which a byte in hexadecimal or an escape may begin, many at a time: no branch, no table.
+    """Mark the bytes where a hexadecimal byte or an escape may start, many at a time: no branches, no table.
 
     Args:
         data: all documents.
-        chunk: where it begins that is looked at.
+        chunk: the start of the chunk to search.
         size: its bytes.
         start: the document's first byte.
         end: the byte after its last.
-        room: uint8[3, _CHUNK + 3]: for the bytes from one before to two after, whether each is a hexadecimal digit, and
-            whether it is of a word.
-        marks: uint8[_CHUNK]: gets 0 or 1 for each byte, 0 behind the chunk.
+        room: uint8[3, _CHUNK + 3]: for the bytes from one before to two after the chunk: whether each is a hexadecimal
+            digit, and whether it is part of a word.
+        marks: uint8[_CHUNK]: receives 0 or 1 for each byte, 0 after the chunk.
     """
     before = min(1, chunk - start)
     after = min(2, end - chunk - size)
@@ -179,7 +179,7 @@ def _mark(
 
 @borrowing
 def _unicode_run(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArray[np.uint8]) -> int:
-    """The end of at least eight escapes ``\\uXXXX`` that start at ``i``, or ``i``."""
+    """The end of a run of at least eight escapes ``\\uXXXX`` that starts at ``i``, or ``i``."""
     at, count = i, 0
     while at + 6 <= end and data[at] == 0x5C and data[at + 1] == 0x75:
         for j in range(at + 2, at + 6):
@@ -192,7 +192,7 @@ def _unicode_run(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDA
 
 @borrowing
 def _hex_byte(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArray[np.uint8]) -> int:
-    """The end of a byte in hexadecimal that starts at ``i``, or ``i``."""
+    """The end of a hexadecimal byte that starts at ``i``, or ``i``."""
     at = i
     if (
         at + 1 < end
@@ -208,7 +208,7 @@ def _hex_byte(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArra
 
 @borrowing
 def _hex_run(data: npt.NDArray[np.uint8], i: int, end: int, classes: npt.NDArray[np.uint8]) -> int:
-    """The end of at least eight parted bytes in hexadecimal that start at ``i``, or ``i``."""
+    """The end of a run of at least eight separated hexadecimal bytes that starts at ``i``, or ``i``."""
     last, count = i, 0
     at = _hex_byte(data, i, end, classes)
     while at > last:

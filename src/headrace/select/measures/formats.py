@@ -1,6 +1,6 @@
-"""What a document is written in, as one lower-case word: rules for HTML or JSON go by it.
+"""A document's format as one lowercase word, such as html or json, for rules that depend on it.
 
-A document's own language comes first, then the suffix of its path. Names are those of The Stack's folders.
+A document's own language takes precedence over its path's suffix. Names are the folder names of The Stack.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-# Suffixes of the formats that a rule below asks for; of all other files the language is enough, or nothing is known.
+# Suffixes of formats that a rule depends on; for other files the language is enough, or nothing is known.
 _SUFFIXES = {
     ".htm": "html", ".html": "html", ".xht": "html", ".xhtml": "html",
     ".json": "json", ".geojson": "json", ".jsonld": "json", ".webmanifest": "json", ".ipynb": "json",
@@ -34,7 +34,7 @@ NO_LETTERS = frozenset({"motorola-68k-assembly", "webassembly"})
 
 
 def format_of(language: str | None, path: str | None) -> str | None:
-    """The format of one document, or None when nothing tells it.
+    """The format of one document, or None if unknown.
 
     Args:
         language: the documents' column, in any case; spaces count as hyphens.

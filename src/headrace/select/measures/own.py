@@ -1,7 +1,7 @@
-"""A measure of the user's own: one column for each document, in an artifact by itself.
+"""A user-defined measure: one value per document, in an artifact of its own.
 
-So a measure that is added or changed computes itself and no other. What the function fails on has no value but an
-error, for which the verdicts remove the document, unless the recipe asks to stop.
+So adding or changing a measure recomputes only that measure. A document on which the function fails has an error
+instead of a value, for which the verdicts remove it, unless the recipe asks to stop.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from headrace.functions.failures import Failed
 from headrace.recipe.schema import Measure
 from headrace.select import sidecar
 
-EXAMPLES = 3  # errors that are told when there are too many
+EXAMPLES = 3  # errors shown if there are too many
 
 
 @dataclass(frozen=True)
 class OwnMeasure(Step):
-    """The sidecar of a measure of the user's own.
+    """The sidecar of a user-defined measure.
 
     Attributes:
-        documents: the step that makes the documents.
+        documents: the Documents step.
         config: its section of the recipe.
-        max_failed: the largest share of a source's documents that it may fail on.
+        max_failed: the maximum share of a source's documents that it may fail on.
         stage: the measure's name.
     """
 
@@ -45,7 +45,7 @@ class OwnMeasure(Step):
     VERSION: ClassVar[int] = 1
 
     def params(self) -> dict[str, Any]:
-        """The function, and the column that it fills."""
+        """The function and the column it fills."""
         return {"name": self.stage, "type": self.config.type, **self.config.identity()}
 
     def inputs(self) -> dict[str, Step]:
@@ -57,7 +57,7 @@ class OwnMeasure(Step):
         return [Phase("measure", sidecar.plan_apart, self.work, sidecar.memory)]
 
     def schema(self) -> pa.Schema:
-        """The value, and in its place an error: at least one is null."""
+        """The value, and the error; at least one of them is null."""
         return pa.schema([(self.stage, sidecar.ARROW[str(self.config.type)]), ("error", pa.string())])
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class OwnMeasure(Step):
         return {"documents": rows, "failed": dict(sorted(failed.items())), "examples": examples}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Count the rows, and what the function failed on.
+        """Check the number of rows, and count failures.
 
         Raises:
             UserError: it failed on too many documents of a source.
@@ -103,14 +103,14 @@ class OwnMeasure(Step):
 
 
 def measured(function: Function, kind: str, batch: pa.RecordBatch, schema: pa.Schema, note: Note | None) -> pa.Table:
-    """What a function says of documents.
+    """Call a function on documents.
 
     Args:
         function: the function.
         kind: the type of its values.
         batch: documents with :data:`headrace.functions.document.COLUMNS`.
-        schema: of the result: the value and the error.
-        note: is told each document before the function is called with it.
+        schema: the result's: value and error.
+        note: called with each document before the function is.
 
     Raises:
         UserError: the function failed, and the recipe asks to stop.

@@ -1,7 +1,7 @@
-"""Counts of a text in one pass over its bytes: characters, classes of characters, words, lines, cleaned length.
+"""Counts from one pass over a text's bytes: characters, classes of characters, words, lines, cleaned length.
 
-Every count equals a plain expression of Python on the decoded text; :class:`Statistics` names it. The kernel looks
-each code point up in :mod:`headrace.select.code_points` and keeps no more than a few counters.
+Each count equals a plain Python expression on the decoded text, given in :class:`Statistics`. The kernel looks up each
+code point in :mod:`headrace.select.code_points` and keeps only a few counters.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from headrace.flow.kernels import kernel
 from headrace.select import code_points
 from headrace.select.code_points import decode
 
-HEAD_LINES = 5  # StarCoder 2 looks for the marks of generated files in the first five lines (2402.19173, 2.4)
+HEAD_LINES = 5  # StarCoder 2 looks for marks of generated files in the first five lines (2402.19173, 2.4)
 
 Counts = npt.NDArray[np.int64]
 
 
 class Statistics(NamedTuple):
-    """Counts of each document of a buffer, int64[n] each.
+    """Counts for each document of a buffer, int64[n] each.
 
     Attributes:
         characters: ``len(text)``.
@@ -31,7 +31,7 @@ class Statistics(NamedTuple):
         lines: ``len(text.splitlines())``.
         line_characters: the sum of ``len(line)`` over the lines.
         max_line: the largest ``len(line)``, 0 without lines.
-        clean: the length of the text lower-cased, without ASCII punctuation, white space collapsed and stripped.
+        clean: the length after lowercasing, removing ASCII punctuation, collapsing whitespace and stripping.
         clean_no_spaces: the same without its spaces.
         head: bytes up to the end of the first five lines.
     """
@@ -82,14 +82,14 @@ def _statistics(
             alphabetic += (flags >> 1) & 1
             words += after_space & (space ^ 1)
             after_space = space
-            # Punctuation vanishes without parting words; runs of space between kept characters count once.
+            # Punctuation disappears without splitting words; a run of whitespace between kept characters counts once.
             keep = (space | (flags >> 4) & 1) ^ 1
             kept += keep + (flags >> 5)
             gaps += keep & gap & started
             gap = (gap | space) & (keep ^ 1)
             started |= keep
             if flags & 8:
-                if not (after_return and point == 10):  # \r\n is one break
+                if not (after_return and point == 10):  # \r\n is one line break
                     lines += 1
                     longest = max(longest, characters - line_start)
                     if lines == HEAD_LINES:

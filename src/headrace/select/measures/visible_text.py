@@ -1,13 +1,13 @@
-"""How much of an HTML document a reader sees: the characters outside tags, comments, scripts and styles.
+"""How much of an HTML document is visible: the characters outside tags, comments, scripts and styles.
 
-StarCoder (Li et al. 2023, 2305.06161) keeps HTML of which at least a fifth, and 100 characters, is visible; it asks
-BeautifulSoup, which takes milliseconds a page. This kernel makes one pass. It removes, from left to right,
+StarCoder (Li et al. 2023, 2305.06161) keeps HTML of which at least a fifth, and at least 100 characters, is visible,
+using BeautifulSoup, which takes milliseconds per page. This kernel makes one pass. It removes, from left to right,
 
     <!-- ... -->    <script ...> ... </script ...>    <style ...> ... </style ...>
     <name ...>    </name ...>    <! ...>    <? ...>
 
-and counts what is left, a character reference (``&amp;``, ``&#8212;``) as one character. What is not closed is text,
-but for a script, style or comment that is never closed, of which only the opening tag goes.
+and counts what is left, with a character reference (``&amp;``, ``&#8212;``) as one character. Unclosed markup counts as
+text, except that a script, style or comment that is never closed loses its opening tag.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy.typing as npt
 
 from headrace.flow.kernels import inlined, kernel
 
-REFERENCE_LONGEST = 31  # &CounterClockwiseContourIntegral; is the longest name of a reference (HTML 5)
+REFERENCE_LONGEST = 31  # &CounterClockwiseContourIntegral; is the longest character reference (HTML 5)
 
 
 def visible_characters(
     data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], documents: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Visible characters of the chosen documents.
+    """Visible characters of the given documents.
 
     Args:
         data: uint8[n_bytes], valid UTF-8.
         offsets: int64[n_docs + 1] of bytes into ``data``.
-        documents: int64[n], which documents are HTML.
+        documents: int64[n], indices of the HTML documents.
 
     Returns:
         int64[n].
@@ -49,7 +49,7 @@ def _visible(
     style = np.array([115, 116, 121, 108, 101], dtype=np.uint8)
     for k in range(len(documents)):
         i, end = offsets[documents[k]], offsets[documents[k] + 1]
-        # From where a search for a closing mark is known to fail: no stretch is searched twice.
+        # Positions from which a search for a closing mark is known to fail: no range is searched twice.
         no_close, no_comment, no_script, no_style = end, end, end, end
         seen = np.int64(0)
         while i < end:
@@ -93,7 +93,7 @@ def _visible(
 
 @inlined
 def _opens(byte: int) -> bool:
-    """Whether a byte after ``<`` makes it a tag: a letter, ``/``, ``!`` or ``?``."""
+    """Whether a byte after ``<`` starts a tag: a letter, ``/``, ``!`` or ``?``."""
     return 0x41 <= (byte & 0xDF) <= 0x5A or byte == 0x2F or byte == 0x21 or byte == 0x3F
 
 
@@ -104,7 +104,7 @@ def _alphanumeric(byte: int) -> bool:
 
 @kernel
 def _is_tag(data: npt.NDArray[np.uint8], i: int, end: int, name: npt.NDArray[np.uint8]) -> bool:
-    """Whether the lower-case tag name stands at ``i``, in any case, and ends there."""
+    """Whether the lowercase tag name is at ``i``, in any case, and ends there."""
     if i + len(name) > end:
         return False
     for j in range(len(name)):
@@ -125,7 +125,7 @@ def _after_comment(data: npt.NDArray[np.uint8], i: int, end: int, missing: int) 
 
 @kernel
 def _after_element(data: npt.NDArray[np.uint8], i: int, end: int, name: npt.NDArray[np.uint8], missing: int) -> int:
-    """The byte after ``</name ...>``, or ``missing``."""
+    """The position after ``</name ...>``, or ``missing``."""
     while i + 1 < end:
         if data[i] == 0x3C and data[i + 1] == 0x2F and _is_tag(data, i + 2, end, name):
             i += 2
@@ -140,7 +140,7 @@ def _after_element(data: npt.NDArray[np.uint8], i: int, end: int, name: npt.NDAr
 
 @kernel
 def _after_reference(data: npt.NDArray[np.uint8], i: int, end: int) -> int:
-    """The byte after a character reference, or after the ``&`` alone."""
+    """The position after a character reference, or after just the ``&``."""
     at = i + 1
     if at < end and data[at] == 0x23:  # &#
         at += 1

@@ -1,1 +1,1 @@
-"""Verdicts: what is kept, what is removed and why, and the split of each document."""
+"""Verdicts: which documents are kept, which are removed and why, and each document's split."""

@@ -1,4 +1,4 @@
-"""One shard of verdicts: what the filters found of each document, and what deduplication decided."""
+"""One shard of verdicts: what the filters found for each document, and what deduplication decided."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def columns(
     """The columns of a shard: keep, reason, evidence, split.
 
     Args:
-        filtered: reason, evidence, source and split of each document as the filters leave it.
-        records: DECISION[n] of documents of the shard.
-        names: their payload.
-        start: dense row id of the shard's first document.
-        sources, against: as :func:`headrace.select.verdicts.evidence.write_evidence` takes them.
+        filtered: each document's reason, evidence, source and split after the filters.
+        records: DECISION[n], the decisions about documents of the shard.
+        names: the records' payload.
+        start: global row number of the shard's first document.
+        sources, against: as for :func:`headrace.select.verdicts.evidence.write_evidence`.
 
     Raises:
         ConservationError: a document is removed twice.
@@ -50,5 +50,5 @@ def columns(
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece."""
+    """A column as one contiguous array."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])

@@ -1,4 +1,4 @@
-"""How many documents of each source were kept and removed: counted in each shard, added up, and checked."""
+"""How many documents of each source were kept and removed: counted per shard, added up, and checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headrace.select.verdicts.splits import SPLITS
 def tally(
     source: pa.ChunkedArray, reason: pa.ChunkedArray, split: pa.ChunkedArray, sources: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """How many documents there are of each source, reason and split that occur together."""
+    """The number of documents for each source, reason and split that occur together."""
     reasons = whole(reason).dictionary_encode()
     names = [*reasons.dictionary.to_pylist(), None]
     shape = (len(sources), len(names), len(SPLITS))
@@ -36,13 +36,13 @@ def add_up(
     """The counts of each source: ``{"documents", "kept", "removed": {reason: n}, "splits": {split: n}}``.
 
     Args:
-        results: one a shard, with what :func:`tally` gave as ``"counts"``.
-        documents: the counts of the documents, by source.
+        results: one per shard, with the result of :func:`tally` as ``"counts"``.
+        documents: document counts by source.
         sources: the names of sources.
-        order: every reason there is, in the order in which they are told.
+        order: all reasons, in the order to list them.
 
     Raises:
-        ConservationError: the documents of a source are not those kept and those removed, or a reason is unknown.
+        ConservationError: kept and removed documents do not add up for a source, or a reason is unknown.
     """
     removed: dict[str, dict[str, int]] = {source: {} for source in sources}
     splits = {source: dict.fromkeys(SPLITS, 0) for source in sources}
@@ -70,17 +70,17 @@ def pairs(
     others: Sequence[str | int] | None = None,
     name: str = "kept",
 ) -> list[dict[str, Any]]:
-    """The matrix of removals as a list of ``{"removed", "kept", "documents"}``, by source of either document.
+    """A matrix of removals as a list of ``{"removed", "kept", "documents"}``, by the sources of both documents.
 
     Args:
-        matrices: one a partition, from :func:`headrace.select.verdicts.deduplication.deduplicate`.
-        reason: what they count.
-        counts: from :func:`add_up`, whose sources are those of the matrices.
-        others: what the columns of the matrices stand for, if it is not the sources.
-        name: what ``others`` is called instead of "kept".
+        matrices: one per partition, from :func:`headrace.select.verdicts.deduplication.deduplicate`.
+        reason: the reason they count.
+        counts: from :func:`add_up`; its sources are those of the matrices.
+        others: what the matrices' columns stand for, if not the sources.
+        name: the key for ``others``, instead of "kept".
 
     Raises:
-        ConservationError: another number was removed than the shards say.
+        ConservationError: the totals differ from those of the shards.
     """
     sources = list(counts)
     columns = sources if others is None else others

@@ -1,5 +1,5 @@
-"""What becomes of the documents of one partition that have duplicates: kept, removed as copies, or taken out of
-training because a held-out document is like them.
+"""Decide about a partition's documents that have duplicates: kept, removed as copies, or taken out of training because
+they resemble a held-out document.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Policy:
     """What the recipe asks for.
 
     Attributes:
-        remove: what copies are: documents of one component, or of one content id; None keeps copies.
-        verify: how candidates were found, and so are verified (with ``remove`` "component"); None to take components at
-            their word and keep one document of each.
-        check: what training documents must not share with held-out ones: a component ("near"), a content id
-            ("exact"), or None.
-        sources: their names, in the recipe's order.
-        keeps_one: whether one of a group of copies stays; otherwise none does.
-        against: of which set of references each source is that comes after those of the recipe.
+        remove: what counts as copies: documents of one component, or of one content id; None keeps copies.
+        verify: how candidates were found, which are then verified (with ``remove`` "component"); None takes components
+            as given and keeps one document of each.
+        check: what training documents must not share with held-out ones: a component ("near"), a content id ("exact"),
+            or None.
+        sources: the source names, in recipe order.
+        keeps_one: whether one document of a group of copies is kept; otherwise none is.
+        against: for each source after the recipe's, the number of its set of references.
         firsts: the number of the first document of each set.
     """
 
@@ -60,7 +60,7 @@ class Policy:
 
     @property
     def compares_texts(self) -> bool:
-        """Whether texts must travel."""
+        """Whether texts must be sent to the partitions."""
         return self.verify is not None
 
 
@@ -75,17 +75,17 @@ def deduplicate(
 
     Args:
         members: opens the stream of members; may be called again.
-        texts: opens the stream of texts of those that no other verdict removes.
+        texts: opens the stream of texts of members that no other verdict removes.
         policy: the recipe's.
-        block_bytes: what texts may take that are held at a time; the decisions do not depend on it.
+        block_bytes: bytes of text to hold at a time; does not affect the decisions.
         decide: receives the decisions.
 
     Returns:
-        For each of :data:`REASONS` the number of documents removed, by source and by the source of the document kept:
-        int[sources][sources]; of copies of references by source and by set of references.
+        For each of :data:`REASONS`, the number of documents removed, by source and by the source of the kept document:
+        int[sources][sources]; for copies of references, by source and by set of references.
 
-    Where one document is kept of a component, no training document can meet a held-out one; nor where candidates are
-    verified, since of two that reach the threshold the greedy rule removed one.
+    If one document is kept per component, no training document can resemble a held-out one; nor if candidates are
+    verified, since of any two that reach the threshold the greedy rule removed one.
     """
     tally = Tally(policy, decide)
     if policy.verify is not None:
@@ -118,12 +118,12 @@ def deduplicate(
 
 @dataclass(frozen=True)
 class FirstCopies:
-    """Of each document that was kept before others, the one of smallest row that was removed for it.
+    """For each document kept over others, the removed one with the smallest row.
 
     Attributes:
-        row: uint64[kept]; the greatest number where none was.
+        row: uint64[kept]; the largest number if there is none.
         exact: bool[kept], whether the content id is the same.
-        jaccard: float64[kept], their true similarity, where it is known.
+        jaccard: float64[kept], their exact similarity, if known.
     """
 
     row: npt.NDArray[np.uint64]
@@ -132,11 +132,11 @@ class FirstCopies:
 
     @staticmethod
     def none(kept: int) -> FirstCopies:
-        """Nothing is removed yet."""
+        """Nothing removed yet."""
         return FirstCopies(np.full(kept, _NONE), np.zeros(kept, dtype=bool), np.full(kept, np.nan))
 
     def see(self, removed: Removed, jaccard: npt.NDArray[np.float64] | None = None) -> None:
-        """Take note of some that are removed."""
+        """Record some removed documents."""
         np.minimum.at(self.row, removed.representative, removed.row)
         first = np.flatnonzero(self.row[removed.representative] == removed.row)
         self.exact[removed.representative[first]] = removed.exact[first]
@@ -144,7 +144,7 @@ class FirstCopies:
             self.jaccard[removed.representative[first]] = jaccard[first]
 
     def turned(self, kept: Members, members: Chunks) -> tuple[Removed, Members, npt.NDArray[np.float64]]:
-        """Those who were kept before others, as removed for them; the others; and how similar they are."""
+        """The reverse: the kept documents as removed in favor of the others, those others, and their similarities."""
         which = np.flatnonzero((self.row != _NONE) & (kept.records["split"] != REFERENCE))
         which = which[np.argsort(self.row[which])]
         records = kept.records[which]
@@ -161,7 +161,8 @@ def _check(
     gone: npt.NDArray[np.uint64],
     tally: Tally,
 ) -> None:
-    """Take the training documents that meet a held-out one out of training, each because of the one of smallest row."""
+    """Take training documents that resemble a held-out one out of training, each because of the one with the smallest
+    row."""
     field = "component" if check == "near" else "low"
     held = held_out(gathered(members()), gone, field)
     if not len(held.records):
@@ -174,7 +175,7 @@ def _check(
 
 
 class Tally:
-    """Passes decisions on, and counts them.
+    """Counts decisions and passes them on.
 
     Args:
         policy: the recipe's.
@@ -186,14 +187,14 @@ class Tally:
         own, sets = len(policy.sources), len(policy.firsts)
         self.matrices = {reason: np.zeros((own, own), dtype=np.int64) for reason in REASONS}
         self.matrices[REASONS[COPY_OF_REFERENCE]] = np.zeros((own, sets), dtype=np.int64)
-        # What the source of a document kept says: its column in a matrix, and the number of its set's first document.
+        # For a kept document's source: its column in a matrix, and the number of its set's first document.
         self._column = np.array([*range(own), *policy.against], dtype=np.int64)
         self._first = np.array([*[0] * own, *(policy.firsts[k] for k in policy.against)], dtype=np.uint64)
 
     def report(
         self, reason: int, removed: Removed, kept: Members, jaccard: npt.NDArray[np.float64] | None = None
     ) -> None:
-        """Pass on which documents are removed, and why: as copies of references where the others are such."""
+        """Pass on which documents are removed, and why: as copies of references if the kept ones are references."""
         lengths = kept.records["length"].astype(np.int64)
         starts = np.cumsum(lengths) - lengths
         for start in range(0, len(removed.row), CHUNK):
@@ -233,10 +234,10 @@ def decisions_between(
 
     Args:
         chunks: records of :data:`DECISION` with their payload, in any order.
-        start, stop: dense row ids.
+        start, stop: global row numbers.
 
     Returns:
-        ``(records, names)``, with the names that go with these records.
+        ``(records, names)``, with the names that belong to these records.
     """
     found, names = [np.empty(0, dtype=DECISION)], [np.empty(0, dtype=np.uint8)]
     for records, payload in chunks:

@@ -1,9 +1,9 @@
-"""What removes a document by itself: withdrawals, filters, the user's own rules, decontamination.
+"""What removes a document on its own: withdrawals, filters, user-defined rules, decontamination.
 
-The first that removes a document counts.
+The first one that removes a document gives the reason.
 
-To add a filter, have :meth:`DocumentFilters._each` yield what it removes in its place in the order of precedence, and
-name its reasons in the same place of ``Verdicts.precedence``.
+To add a filter, have :meth:`DocumentFilters._each` yield its removals at its place in the order of precedence, and add
+its reasons at the same place in ``Verdicts.precedence``.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ FILTERED = pa.schema(
 
 @dataclass(frozen=True)
 class DocumentFilters:
-    """All that can be said of a document without looking at others.
+    """All filters that need no other documents.
 
     Attributes:
         filters: the recipe's section.
-        code_in: sources that the code filter looks at.
-        own: the names of the user's own measures.
+        code_in: the sources that the code filter applies to.
+        own: the names of user-defined measures.
         rules: the recipe's rules, with their expressions.
         decontaminate: the recipe's section.
-        sources: all sources in the recipe's order.
+        sources: all sources, in recipe order.
         split: the recipe's section.
-        seed: the recipe's.
-        withdrawn: what is taken out by name.
+        seed: the recipe's seed.
+        withdrawn: the recipe's section.
     """
 
     filters: Filters
@@ -59,15 +59,15 @@ class DocumentFilters:
     withdrawn: Withdrawn
 
     def apply(self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]) -> pa.RecordBatch:
-        """Filter documents, and draw the split that each would be in.
+        """Filter documents, and draw the split of each.
 
         Args:
-            batch: documents with the column ``source`` and those that rules use.
+            batch: documents with the column ``source`` and those that the rules use.
             ids: their content ids, uint64[n, 2].
-            beside: their rows of each sidecar that there is; of the user's own measures by ``measure-<name>``.
+            beside: their rows in each existing sidecar; user-defined measures are named ``measure-<name>``.
 
         Returns:
-            A batch of :data:`FILTERED`; the reason is null where nothing removes the document, the source its position.
+            A batch with :data:`FILTERED`; the reason is null if nothing removes the document, the source its index.
         """
         sources = batch.column("source")
         reason, evidence = pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.string())
@@ -82,7 +82,7 @@ class DocumentFilters:
     def _each(
         self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]
     ) -> Iterator[Removals]:
-        """What each filter removes, in order of precedence; null where it finds nothing."""
+        """What each filter removes, in order of precedence; null where it removes nothing."""
         if self.withdrawn:
             yield withdraw(batch, self.withdrawn)
         yield empty(ids)
@@ -99,7 +99,7 @@ class DocumentFilters:
 
 
 def column(name: str, documents: pa.RecordBatch | pa.Table, beside: dict[str, pa.Table]) -> pa.Array:
-    """What a rule means by a name: a column of documents, a measure, or a measure of the user's own."""
+    """The value of a name in a rule: a document column, a measure, or a user-defined measure."""
     if name in DOCUMENT:
         found = documents.column(name)
     else:
@@ -108,10 +108,10 @@ def column(name: str, documents: pa.RecordBatch | pa.Table, beside: dict[str, pa
 
 
 def empty(ids: npt.NDArray[np.uint64]) -> Removals:
-    """The reason ``empty`` for documents without text, of which nothing but the end would be learned.
+    """The reason ``empty`` for documents without text, which would only teach the end token.
 
     Args:
-        ids: content ids, uint64[n, 2]: all empty texts have one.
+        ids: content ids, uint64[n, 2]: all empty texts share one.
     """
     without = (ids == parse_ids(pa.array([content_id(b"")]))).all(axis=1)
     reason = pc.if_else(pa.array(without), pa.scalar("empty"), pa.scalar(None, pa.string()))
@@ -119,15 +119,15 @@ def empty(ids: npt.NDArray[np.uint64]) -> Removals:
 
 
 def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Removals:
-    """Apply the recipe's limit to rows of the sidecar.
+    """Apply the recipe's limit to rows of the contamination sidecar.
 
     Args:
         table: rows of the contamination sidecar.
-        config: the recipe's section; a field found whole removes whatever the limit, and is only looked for when the
-            recipe asks for it.
+        config: the recipe's section; a field found whole removes the document whatever the limit, and is only searched
+            for if the recipe asks for it.
 
     Returns:
-        The reason ``contaminated`` or null, and as evidence the row with the limit.
+        The reason ``contaminated`` or null, and the row with the limit as evidence.
     """
     whole = pc.equal(table.column("method"), "substring")
     much = pc.greater_equal(table.column("overlap"), config.overlap)

@@ -1,11 +1,12 @@
-"""The evidence of a document that another is kept instead of: JSON, written for a whole shard by one kernel.
+"""The evidence for a document removed in favor of another: JSON, written for a whole shard by one kernel.
 
-    {"kept_id": 32 hex digits, "kept_row": dense row, "kept_source", "kept_file", "kept_origin_row",
+    {"kept_id": 32 hex digits, "kept_row": global row number, "kept_source", "kept_file", "kept_origin_row",
      "method": "exact" or "minhash", "jaccard" (of verified candidates), "component_size",
-     "kept_split" (where the other document is held out),
-     "against" (where it is a reference document: of which set, from 0; the row, source and file are those there)}
+     "kept_split" (if the other document is held out),
+     "against" (if it is a reference document: the number of its set, from 0; row, source and file are those in the
+     set)}
 
-Decisions travel as records, a third of the evidence's size; the text is made where it is published.
+Decisions travel as records, a third of the evidence's size; the text is written on publication.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from headrace.select.verdicts.splits import SPLITS
 
 DECISION = np.dtype(
     [
-        ("row", "<u8"),  # of the document removed
-        ("high", "<u8"),  # the content id of the one kept
+        ("row", "<u8"),  # of the removed document
+        ("high", "<u8"),  # the content id of the kept one
         ("low", "<u8"),
         ("kept_row", "<u8"),
         ("kept_origin_row", "<i8"),
         ("size", "<u8"),  # documents in the component
-        ("jaccard", "<f8"),  # not a number if it was not computed
-        ("length", "<u4"),  # of the payload: the name of the file that the one kept came from
+        ("jaccard", "<f8"),  # NaN if it was not computed
+        ("length", "<u4"),  # of the payload: the file name of the kept document
         ("kept_source", "<u2"),
-        ("reason", "u1"),  # position in REASONS
-        ("how", "u1"),  # 1 if the content is the same; and twice the split of the one kept
+        ("reason", "u1"),  # index into REASONS
+        ("how", "u1"),  # 1 if the content is equal, plus twice the split of the kept document
     ]
 )
 """One document removed by deduplication."""
@@ -60,24 +61,24 @@ _OPEN, _ROW, _SOURCE, _FILE, _ORIGIN, _EXACT, _MINHASH, _JACCARD, _SIZE, _SPLIT,
 )
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
 _TENS = np.array([10**n for n in range(20)], dtype=np.uint64)
-# What JSON has after a backslash for the bytes below 32 that have a short form.
+# What JSON writes after a backslash for bytes below 32 that have a short escape.
 _SHORT = np.zeros(32, dtype=np.uint8)
 _SHORT[[8, 9, 10, 12, 13]] = np.frombuffer(b"btnfr", dtype=np.uint8)
 
-# All that is not a name or a similarity: the pieces, 32 digits of an id, four numbers of up to 20.
+# Everything but names and similarities: the fixed parts, 32 digits of an id, four numbers of up to 20.
 _FIXED = 256
-_ESCAPED = 6  # bytes that a byte of a name takes at most
+_ESCAPED = 6  # maximum bytes for one byte of a name
 
 
 def place(records: npt.NDArray[np.void], start: int, rows: int) -> npt.NDArray[np.int32]:
-    """Where the decision about each row is: int32[rows], -1 where there is none.
+    """The index of the decision about each row: int32[rows], -1 if there is none.
 
     Args:
         records: DECISION[n] about rows [start, start + rows).
-        start: dense row id of the first.
+        start: global row number of the first.
 
     Raises:
-        ConservationError: there are two about one row.
+        ConservationError: there are two decisions about one row.
     """
     at = np.full(rows, -1, dtype=np.int32)
     at[records["row"].astype(np.int64) - start] = np.arange(len(records), dtype=np.int32)
@@ -93,14 +94,14 @@ def write_evidence(
     sources: Sequence[str],
     against: Sequence[int] = (),
 ) -> pa.Array:
-    """The evidence of each row, null where there is no decision.
+    """The evidence of each row, null if there is no decision.
 
     Args:
         records: DECISION[n].
-        names: their payload.
+        names: the records' payload.
         at: from :func:`place`.
-        sources: the names of sources, those of reference documents last.
-        against: of which set of references each of these last is.
+        sources: source names, those of reference documents last.
+        against: for each of the latter, the number of its set of references.
 
     Returns:
         pa.string() [len(at)].
@@ -109,12 +110,12 @@ def write_evidence(
     starts = np.cumsum(lengths) - lengths
     similar, similar_ends = np.empty(0, dtype=np.uint8), np.zeros(len(records) + 1, dtype=np.int64)
     if not np.isnan(records["jaccard"]).all():
-        # As orjson writes them: the shortest digits that give the number back.
+        # As orjson writes them: the shortest digits that round-trip.
         similar = np.frombuffer(orjson.dumps(records["jaccard"].tolist()), dtype=np.uint8)[1:]
         similar_ends[1:] = np.flatnonzero((similar == ord(",")) | (similar == ord("]"))) + 1
     room = _FIXED + max((_ESCAPED * len(name.encode()) for name in sources), default=0)
     room = len(records) * room + _ESCAPED * len(names) + len(similar)
-    data = np.empty(room, dtype=np.uint8)  # pages that are not written to take no memory
+    data = np.empty(room, dtype=np.uint8)  # pages that are never written take no memory
     offsets = np.zeros(len(at) + 1, dtype=np.int64)
     source_names, source_ends = _joined([orjson.dumps(name) for name in sources])
     sets = np.array([0] * (len(sources) - len(against)) + list(against), dtype=np.uint64)
@@ -149,7 +150,7 @@ def write_evidence(
 
 
 def _joined(pieces: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Strings one after the other, and where each begins and ends."""
+    """Concatenated strings, with their starts and ends."""
     ends = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
     return np.frombuffer(b"".join(pieces), dtype=np.uint8), ends
 
@@ -178,7 +179,7 @@ def _write(
     out: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
 ) -> None:
-    """Write the evidence of each row into ``out``, and where it ends into ``offsets``."""
+    """Write each row's evidence into ``out``, and where it ends into ``offsets``."""
     to = 0
     for row in range(len(at)):
         i = at[row]
@@ -241,7 +242,7 @@ def _decimal(out: npt.NDArray[np.uint8], to: int, value: np.uint64) -> int:
 
 @kernel
 def _escaped(out: npt.NDArray[np.uint8], to: int, text: npt.NDArray[np.uint8], start: int, stop: int) -> int:
-    """Copy UTF-8 as the inside of a JSON string, as orjson escapes it."""
+    """Copy UTF-8 as the inside of a JSON string, escaped like orjson."""
     for k in range(start, stop):
         c = text[k]
         if c >= 32 and c != 34 and c != 92:

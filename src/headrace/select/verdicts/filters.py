@@ -1,17 +1,17 @@
 """Filters: from measures and the recipe's limits to reasons, without reading any text.
 
-The rules stand in order of precedence: the first that a document fails is its reason, ``short`` or ``filter:<name>``;
-the evidence is what was measured and the limit.
+Rules are listed in order of precedence: the first that a document fails is its reason, ``short`` or ``filter:<name>``;
+the evidence is what was measured, and the limit.
 
 To add a filter:
 
-1. if it needs something that is not measured yet, add that to :mod:`headrace.select.measures.step`;
-2. add its limit to ``CodeFilter`` in :mod:`headrace.recipe.cleaning`, null or false meaning off;
-3. add one :class:`Rule` to :data:`CODE_RULES` here, under the same name::
+1. if it needs something that is not measured yet, add it to :mod:`headrace.select.measures.step`;
+2. add its limit to ``CodeFilter`` in :mod:`headrace.recipe.cleaning`, where null or false means off;
+3. add a :class:`Rule` to :data:`CODE_RULES` here, with the same name::
 
        Rule("min_words", ("words",), lambda limit, words: words < limit),
 
-   and a line for it in ``tests/select/test_filters.py``.
+   and a line for it to ``tests/select/test_filters.py``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import pyarrow as pa
 from headrace.recipe.schema import CodeFilter, Filters, Recipe, ShortFilter, ShortOverride
 from headrace.select.measures.formats import DATA_LIKE, NO_LETTERS
 
-HTML_VISIBLE_LEAST = 100  # characters that must be visible besides the share (StarCoder, 2305.06161, 3.1)
+HTML_VISIBLE_LEAST = 100  # characters that must be visible, in addition to the share (StarCoder, 2305.06161, 3.1)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -38,11 +38,11 @@ class Rule:
     """One rule for source code.
 
     Attributes:
-        name: the key of its limit in ``CodeFilter``; the reason is ``filter:<name>``.
-        measures: columns of measures that it looks at.
-        fails: from the limit and those columns (NumPy; missing numbers are NaN, so that they fail nothing) to the
-            documents to remove.
-        applies: from a format, which may be None, to whether the rule speaks of it.
+        name: its limit's key in ``CodeFilter``; the reason is ``filter:<name>``.
+        measures: the columns of measures that it uses.
+        fails: from the limit and those columns (NumPy; missing numbers are NaN, so they never fail) to the documents to
+            remove.
+        applies: from a format, possibly None, to whether the rule applies to it.
     """
 
     name: str
@@ -86,7 +86,7 @@ CODE_RULES: tuple[Rule, ...] = (
 
 
 class Removals(NamedTuple):
-    """What the filters say of each document.
+    """What the filters decide for each document.
 
     Attributes:
         reason: null, ``short`` or ``filter:<name>``; pa.string().
@@ -98,10 +98,10 @@ class Removals(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One rule and one document.
+    """One rule applied to one document.
 
     Attributes:
-        reason: the reason it gives if it removes.
+        reason: the reason it gives if it removes the document.
         measured: measure -> value.
         limit: the recipe's limit.
         removes: whether the document fails the rule.
@@ -114,7 +114,8 @@ class Finding(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """One rule and all documents: which it concerns, which fail, what was measured, the limit of each or of all."""
+    """One rule applied to all documents: which it concerns, which fail, what was measured, and the limit of each or
+    all."""
 
     reason: str
     concerns: Mask
@@ -124,7 +125,7 @@ class _Outcome(NamedTuple):
 
 
 def code_sources(recipe: Recipe) -> frozenset[str]:
-    """The sources that the recipe's code filter looks at: those it names, or all but conversations."""
+    """The sources that the recipe's code filter applies to: those it names, or all but conversations."""
     code = recipe.filters.code
     if code is None:
         return frozenset()
@@ -134,7 +135,7 @@ def code_sources(recipe: Recipe) -> frozenset[str]:
 
 
 def applied(recipe: Recipe) -> Filters:
-    """The recipe's filters, with the short filter off for conversations that it does not name."""
+    """The recipe's filters, with the short filter off for conversations it does not name."""
     short = recipe.filters.short
     if short is None:
         return recipe.filters
@@ -146,13 +147,13 @@ def applied(recipe: Recipe) -> Filters:
 def apply_filters(
     measures: pa.Table | pa.RecordBatch, sources: pa.Array, filters: Filters, code_in: Collection[str]
 ) -> Removals:
-    """Apply every filter to measured documents.
+    """Apply all filters to measured documents.
 
     Args:
         measures: rows of the measures sidecar.
         sources: each row's source; pa.string(), not null.
         filters: the recipe's section.
-        code_in: sources that the code filter looks at, from :func:`code_sources`.
+        code_in: the sources that the code filter applies to, from :func:`code_sources`.
     """
     n = measures.num_rows
     reason: list[str | None] = [None] * n
@@ -168,13 +169,13 @@ def apply_filters(
 
 
 def findings(measures: pa.Table, source: str, filters: Filters, code_in: Collection[str]) -> list[Finding]:
-    """Every rule that concerns one document, in order of precedence, whether or not it removes.
+    """All rules that concern one document, in order of precedence, whether or not they remove it.
 
     Args:
         measures: one row of the measures sidecar.
         source: the document's source.
         filters: the recipe's section.
-        code_in: sources that the code filter looks at.
+        code_in: the sources that the code filter applies to.
     """
     found = []
     for outcome in _outcomes(measures, pa.array([source]), filters, code_in):
@@ -187,7 +188,7 @@ def findings(measures: pa.Table, source: str, filters: Filters, code_in: Collect
 def _outcomes(
     measures: pa.Table | pa.RecordBatch, sources: pa.Array, filters: Filters, code_in: Collection[str]
 ) -> Iterator[_Outcome]:
-    """Each rule that is on, in order of precedence."""
+    """Each enabled rule, in order of precedence."""
     names = sources.to_pylist()
     if filters.short is not None:
         yield from _short(measures, names, filters.short)
@@ -224,12 +225,12 @@ def _always(limit: Any) -> Callable[[int], Any]:
 
 
 def _column(table: pa.Table | pa.RecordBatch, name: str) -> npt.NDArray[Any]:
-    """A column as NumPy: numbers that are missing become NaN, text becomes objects."""
+    """A column as NumPy: missing numbers become NaN, text becomes objects."""
     return table.column(name).to_numpy() if isinstance(table, pa.Table) else table.column(name).to_numpy(False)
 
 
 def _plain(value: Any) -> Any:
-    """A measured value as JSON knows it: whole numbers whole, what is missing null."""
+    """A measured value for JSON: integers as integers, missing values as null."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -240,5 +241,5 @@ def _plain(value: Any) -> Any:
 
 
 def reasons() -> Iterable[str]:
-    """Every reason that filters can give, in order of precedence."""
+    """All reasons that filters can give, in order of precedence."""
     return ["short", *(f"filter:{rule.name}" for rule in CODE_RULES)]

@@ -1,21 +1,21 @@
-"""Which documents of a component are kept when candidates are verified: the greedy rule.
+"""Which documents of a component to keep if candidates are verified: the greedy rule.
 
-A component is a transitive closure: its documents need not be like each other. In order of preference (source priority,
-length, key, row) a document is removed if and only if an earlier document that was kept
+A component is a transitive closure: its documents need not all be similar. In order of preference (source priority,
+length, key, row), a document is removed if and only if an earlier, kept document
 
-    (a) shares a band fingerprint with it, or is its exact copy, and
-    (b) has a true Jaccard similarity of at least the threshold with it,
+    (a) shares a band fingerprint with it, or is an exact copy, and
+    (b) has an exact Jaccard similarity with it of at least the threshold.
 
-and the first such document is the one that the evidence names. Everything else is kept. Reference documents come first
-and are kept whatever they are like; a copy of the same text names that one. So among the documents kept no candidates
-of the corpus reach the threshold, and no document is removed below it. This is the rule of greedy leader clustering
-(Hartigan 1975, chapter 3), applied to the candidates of locality-sensitive hashing.
+The evidence names the first such document. Everything else is kept. Reference documents come first and are always kept;
+a copy of the same text names that one. So no two kept candidates of the corpus reach the threshold, and no document is
+removed below it. This is greedy leader clustering (Hartigan 1975, chapter 3), applied to the candidates of
+locality-sensitive hashing.
 
-Memory: one record and the bucket numbers of each document of the partition, and the cleaned texts of a *block* of
-documents. A block is decided, then the later documents of its last component are streamed past those that it kept, and
-the next block is taken from what is undecided. Components follow each other in a block, so only one too large for a
-block is streamed more than once. Where a block ends makes no difference: a document meets all earlier kept ones of its
-component before it is decided, those of earlier blocks first.
+Memory: a record and bucket numbers for each document of the partition, and the cleaned texts of a *block* of documents.
+A block is decided, then later documents of its last component are streamed past those it kept, and the next block is
+taken from the undecided ones. A block holds consecutive components, so only a component too large for one block is
+streamed more than once. Block boundaries do not matter: before a document is decided, it meets all earlier kept
+documents of its component, those of earlier blocks first.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from headrace.select.verdicts.verification import Texts, buckets, load, stream
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near
 
-# What a block takes for each byte of text: code points of four bytes, and a bitmap of one to two.
+# What a block takes per byte of text: four-byte code points, and one to two bytes of bitmap.
 HELD_PER_BYTE = 6
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What the greedy rule decided about a partition.
+    """The decisions of the greedy rule about a partition.
 
     Attributes:
         removed: the documents removed.
-        kept: those that ``removed.representative`` counts in, in ascending order of row.
-        jaccard: float64[n], the true similarity of each document removed with its representative.
+        kept: the documents that ``removed.representative`` indexes, in ascending order of row.
+        jaccard: float64[n], the exact similarity of each removed document to its representative.
     """
 
     removed: Removed
@@ -55,13 +55,13 @@ class Decided:
 
 
 class Kept:
-    """The documents of one block that are kept, found by bucket.
+    """The kept documents of one block, indexed by bucket.
 
     Args:
         near: the recipe's settings.
-        sketches: those of the block's documents.
+        sketches: of the block's documents.
         buckets: int64[n, bands], from :func:`headrace.select.verdicts.verification.buckets`.
-        most: buckets there are.
+        most: the number of buckets.
     """
 
     def __init__(self, near: Near, sketches: Sketches, buckets: npt.NDArray[np.int64], most: int) -> None:
@@ -77,11 +77,11 @@ class Kept:
         _enter(self._buckets[d], d, self._head, self._next)
 
     def first_like(self, buckets: npt.NDArray[np.int64], sketches: Sketches, d: int) -> tuple[int, float] | None:
-        """The first document kept so far that another is a near-duplicate of, and their similarity.
+        """The first kept document that another document nearly duplicates, and their similarity.
 
         Args:
-            buckets: int64[bands], those of the other.
-            sketches, d: the other.
+            buckets: int64[bands], of the other document.
+            sketches, d: the other document.
         """
         from headrace.select.duplicates.jaccard import pair_jaccard
 
@@ -103,7 +103,7 @@ class Kept:
 def _enter(
     buckets: npt.NDArray[np.int64], d: int, head: npt.NDArray[np.int64], following: npt.NDArray[np.int64]
 ) -> None:
-    """Put a document at the head of the list of each of its buckets. Entry d * bands + b is document d in band b."""
+    """Put a document at the head of each of its buckets' lists. Entry d * bands + b is document d in band b."""
     for b in range(len(buckets)):
         if buckets[b] >= 0:
             entry = d * len(buckets) + b
@@ -129,7 +129,7 @@ def _possible(
     turn: int,
     found: npt.NDArray[np.int64],
 ) -> int:
-    """Fill ``found`` with the candidates whose similarity may reach the threshold, each once; their number."""
+    """Fill ``found`` with the candidates whose similarity may reach the threshold, each once; returns their number."""
     bits, bit_starts, bit_words, least, most = theirs
     count = 0
     for bucket in buckets:
@@ -163,10 +163,9 @@ def decide_greedily(members: Callable[[], Chunks], texts: Callable[[], Texts], n
 
     Args:
         members: opens the stream of members; may be called again.
-        texts: opens the stream of texts of those that no other verdict removes; may be called again.
+        texts: opens the stream of texts of members that no other verdict removes; may be called again.
         near: how candidates are found and verified.
-        block_bytes: what the texts of a block may take; at least one document is held. The result does not depend on
-            it.
+        block_bytes: bytes of text per block; at least one document is held. Does not affect the result.
     """
     documents = free_in_order(members())
     leader = _first_of_content(documents)
@@ -180,7 +179,8 @@ def decide_greedily(members: Callable[[], Chunks], texts: Callable[[], Texts], n
     found, similarity = _decide(documents[contested], texts, near, block_bytes)
     alike = np.flatnonzero(found >= 0)
     representative[contested[alike]], jaccard[contested[alike]] = contested[found[alike]], similarity[alike]
-    # An exact copy fares as the first document of its content does; if that one is kept, it is the representative.
+    # An exact copy shares the fate of the first document with its content; if that one is kept, it is the
+    # representative.
     copies = np.flatnonzero(leader != np.arange(len(documents)))
     representative[copies], jaccard[copies] = representative[leader[copies]], jaccard[leader[copies]]
     removed = (representative != np.arange(len(documents))) & (documents["split"] != REFERENCE)
@@ -194,7 +194,7 @@ def decide_greedily(members: Callable[[], Chunks], texts: Callable[[], Texts], n
 
 
 def _first_of_content(documents: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
-    """The position of the first document of the same component and content, for each: int64[n]."""
+    """For each document, the index of the first one with the same component and content: int64[n]."""
     order = np.lexsort([documents["low"], documents["high"], documents["group"]])
     new = np.ones(len(order), dtype=bool)
     if len(order):
@@ -208,10 +208,10 @@ def _first_of_content(documents: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
 def _decide(
     documents: npt.NDArray[np.void], texts: Callable[[], Texts], near: Near, block_bytes: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Decide about documents of different content, MEMBER[n] by component and order of preference.
+    """Decide about documents of different content, MEMBER[n] in order of component and preference.
 
     Returns:
-        ``(representative, jaccard)``: int64[n], -1 for those that are kept, and float64[n].
+        ``(representative, jaccard)``: int64[n], -1 for kept documents, and float64[n].
     """
     representative, jaccard = np.full(len(documents), -1, dtype=np.int64), np.zeros(len(documents))
     if not len(documents):
@@ -249,7 +249,7 @@ def _pass(
     representative: npt.NDArray[np.int64],
     jaccard: npt.NDArray[np.float64],
 ) -> None:
-    """Remove those of the later documents that a kept document of the block is like."""
+    """Remove the later documents that resemble a kept document of the block."""
     kept, block, numbers = past
 
     def visit(position: int, sketches: Sketches, d: int) -> None:

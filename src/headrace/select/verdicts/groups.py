@@ -1,7 +1,7 @@
-"""Groups of members by their number: the best of each, and where a group's best is, by a hash table.
+"""Groups of members by number: find each group's best member, and look groups up, with a hash table.
 
-Linear probing over a power of two of slots at most half full (Knuth, The Art of Computer Programming 3, 6.4). What is
-found does not depend on the order of slots.
+Linear probing over a power of two of slots, at most half full (Knuth, The Art of Computer Programming 3, 6.4). Results
+do not depend on the order of slots.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ Slots = npt.NDArray[np.int32]
 
 
 def slots_for(groups: int) -> Slots:
-    """An empty table for so many groups: int32[a power of two], -1 everywhere."""
+    """An empty table for this many groups: int32[a power of two], all -1."""
     return np.full(1 << max(4, (2 * groups).bit_length()), -1, dtype=np.int32)
 
 
 def best_of_groups(records: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
-    """The member that is preferred in each group, of those that are not barred.
+    """The preferred member of each group, among those that are not barred.
 
-    The source of highest priority wins, then the longest text, then the smallest key, then the smallest row: a total
-    order, so the order of the members does not matter.
+    The source with the highest priority wins, then the longest text, the smallest key, the smallest row: a total order,
+    so the order of the members does not matter.
 
     Args:
         records: :data:`headrace.select.verdicts.representatives.MEMBER`, [n].
 
     Returns:
-        int64[groups], positions in ``records``, in order of each group's first member.
+        int64[groups], indices into ``records``, in the order of each group's first member.
     """
     found = np.empty(len(records), dtype=np.int64)
     count = _best(
@@ -48,14 +48,14 @@ def best_of_groups(records: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
 
 
 def index_groups(groups: npt.NDArray[np.uint64]) -> Slots:
-    """A table that finds each of some groups by :func:`find_groups`."""
+    """Build a table of groups for :func:`find_groups`."""
     slots = slots_for(len(groups))
     _enter(groups, slots)
     return slots
 
 
 def find_groups(wanted: npt.NDArray[np.uint64], groups: npt.NDArray[np.uint64], slots: Slots) -> npt.NDArray[np.int64]:
-    """Where each wanted group stands in ``groups``, of which ``slots`` is the table: int64[n], -1 if nowhere."""
+    """The index of each wanted group in ``groups``, whose table is ``slots``: int64[n], -1 if absent."""
     out = np.empty(len(wanted), dtype=np.int64)
     _find(wanted, groups, slots, out)
     return out
@@ -72,7 +72,7 @@ def _best(
     slots: Slots,
     best: npt.NDArray[np.int64],
 ) -> int:
-    """Fill ``best`` with the positions of the preferred; how many there are."""
+    """Fill ``best`` with the indices of the preferred members; returns their number."""
     mask = np.uint64(len(slots) - 1)
     count = 0
     for i in range(len(group)):

@@ -1,4 +1,4 @@
-"""How members, their texts and the decisions about them are spread over partitions: by content, never by workers."""
+"""How members, their texts and the decisions about them are partitioned: by content, never by workers."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
     from headrace.select.verdicts.representatives import Members
 
-# What a partition of members and texts holds: two workers hold two of them under the smallest budgets.
+# Bytes of members and texts per partition: two workers can hold two of them under the smallest budgets.
 PARTITION_BYTES = 32 << 20
-# A member as it travels: its record, and the name of its file.
+# A member in transit: its record, and its file's name.
 MEMBER_BYTES = 192
-# Decisions lie in at most this many partitions, so that a map task's buffers stay small.
+# Decisions are in at most this many partitions, so that a map task's buffers stay small.
 MOST_PARTITIONS = 2048
 
 
 def partitions_for(counts: Mapping[str, int], with_text: bool) -> int:
-    """How many partitions the members go to, given the counts of the duplicates."""
+    """The number of partitions for members, given the counts of the duplicates."""
     size = counts["members"] * MEMBER_BYTES + (counts["member_bytes"] if with_text else 0)
     return min(MOST_PARTITIONS, 1 << max(0, (size - 1) // PARTITION_BYTES).bit_length())
 
 
 def spread(some: Members, free: npt.NDArray[np.int64], text: pa.Array | None, members: Spill, texts: Spill) -> int:
-    """Send members to the partition of their component, and the texts of the free ones if they are given.
+    """Send members to the partition of their component, with the texts of the free ones if given.
 
     Returns:
-        The bytes of the longest text among them.
+        The bytes of the longest of these texts.
     """
     from headrace.documents.store import text_buffers
     from headrace.flow.keys import keyed, salt
@@ -52,7 +52,7 @@ def spread(some: Members, free: npt.NDArray[np.int64], text: pa.Array | None, me
 
 
 def partition_sizes(ctx: TaskContext, name: str, dtype: np.dtype[np.void]) -> npt.NDArray[np.int64]:
-    """The bytes of each partition of what was sent, records and payload: int64[partitions]."""
+    """The bytes sent to each partition, records and payload: int64[partitions]."""
     from headrace.flow.exchange import partition_bytes, partition_counts
 
     sizes = partition_counts(ctx, "filter", name) * dtype.itemsize + partition_bytes(ctx, "filter", name)
@@ -60,5 +60,5 @@ def partition_sizes(ctx: TaskContext, name: str, dtype: np.dtype[np.void]) -> np
 
 
 def destinations_of(shards: int) -> list[int]:
-    """The partition of decisions of each shard: neighbours share one beyond ``MOST_PARTITIONS``."""
+    """The decision partition of each shard: beyond ``MOST_PARTITIONS``, neighboring shards share one."""
     return [shard * min(shards, MOST_PARTITIONS) // shards for shard in range(shards)]

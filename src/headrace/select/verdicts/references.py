@@ -1,4 +1,4 @@
-"""Reference documents among the members of a partition: they come before all of the corpus, and are never removed."""
+"""Reference documents among a partition's members: they come before the corpus, and are never removed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from headrace.select.verdicts.verification import TEXT
 
 @dataclass(frozen=True)
 class Place:
-    """Where the documents of a shard stand among all.
+    """The position of a shard's documents among all.
 
     Attributes:
-        first: the number of the shard's first document, as :data:`headrace.select.duplicates.step.REFERENCE` counts.
-        source: the number of the first of their sources among all of those that are kept.
+        first: the number of the shard's first document, as in :data:`headrace.select.duplicates.step.REFERENCE`.
+        source: the index of their first source among all sources.
         sources: the names of their sources.
-        priority: their place before others.
+        priority: their rank, before all others.
     """
 
     first: int
@@ -46,20 +46,20 @@ def send(
     with_text: bool,
     partitions: int,
 ) -> int:
-    """Send the reference documents of a shard that are in one component with any of the corpus to its partition.
+    """Send a shard's reference documents that share a component with the corpus to its partition.
 
     Args:
         ctx: the task.
-        found: what was found of them, :data:`headrace.select.duplicates.step.REFERENCE`.
-        documents: the shard that they are in.
-        place: where it stands.
-        by_component: one document is kept of each component, else of each content id.
-        seed: the recipe's, which keys the choice among equals.
-        with_text: whether their texts go there too.
-        partitions: how many.
+        found: the duplicates found, :data:`headrace.select.duplicates.step.REFERENCE`.
+        documents: the shard of documents.
+        place: the shard's position.
+        by_component: whether one document is kept per component rather than per content id.
+        seed: the recipe's seed, which keys the choice among equals.
+        with_text: whether to send their texts too.
+        partitions: the number of partitions.
 
     Returns:
-        The bytes of the longest of their texts.
+        The bytes of the longest of these texts.
     """
     table = pq.read_table(found, use_threads=False)
     columns = ["source", "origin_file", "origin_row", *(["text"] if with_text else [])]
@@ -69,7 +69,7 @@ def send(
         Spill(ctx, "members", MEMBER, partitions, payload=True) as members,
         Spill(ctx, "texts", TEXT, partitions, payload=True) as texts,
     ):
-        for told in read_rows(documents, rows, columns):  # those of a row group
+        for told in read_rows(documents, rows, columns):  # one row group's
             some = _members(table.slice(at, len(told)), told, place, by_component, seed)
             text = told.column("text").combine_chunks() if with_text else None
             longest = max(longest, spread(some, np.arange(len(told)), text, members, texts))

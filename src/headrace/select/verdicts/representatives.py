@@ -1,9 +1,8 @@
-"""Which of a group of copies is kept: by source priority, then length, then key.
+"""Which of a group of copies to keep: by source priority, then length, then key.
 
-Members of a component meet in one partition. They are streamed twice: once to find the best of each group, once to say
-which are copies of which. Only the best are held, so a component of any size takes no more memory than a small one.
-Where candidates are verified, several of a group may be kept, by the same order of preference:
-:mod:`headrace.select.verdicts.greedy`.
+Members of a component meet in one partition. They are streamed twice: once to find each group's best, once to determine
+which are copies of which. Only the best are held, so a component of any size takes little memory. If candidates are
+verified, several of a group may be kept, in the same order of preference: :mod:`headrace.select.verdicts.greedy`.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from headrace.flow.keys import keyed, salt
 from headrace.flow.stretches import gather
 from headrace.select.verdicts.groups import best_of_groups, find_groups, index_groups
 
-# Members looked at together: a partition's slices of a few hundred cost more to begin with than to look at.
+# Members processed together: for a partition's slices of a few hundred, starting costs more than processing.
 GATHERED_BYTES = 4 << 20
 
 _FIELDS = [
     ("component", "<u8"),  # smallest row of the component
-    ("group", "<u8"),  # what one document is kept of: the component, or the smallest row of the same content id
+    ("group", "<u8"),  # what one document is kept of: the component, or the smallest row with the same content id
     ("row", "<u8"),
     ("high", "<u8"),  # the content id
     ("low", "<u8"),
@@ -34,9 +33,9 @@ _FIELDS = [
     ("origin_row", "<i8"),
     ("source", "<u2"),
     ("priority", "<u2"),
-    ("split", "u1"),  # REFERENCE of a reference document
+    ("split", "u1"),  # REFERENCE for a reference document
     ("barred", "u1"),  # whether another verdict removes it
-    ("length", "<u4"),  # of the payload: the name of the file it came from
+    ("length", "<u4"),  # of the payload: its file's name
 ]
 MEMBER = np.dtype({"names": [n for n, _ in _FIELDS], "formats": [f for _, f in _FIELDS], "itemsize": 88})
 """A document that has duplicates, as it goes to the partition of its component, in eleven words."""
@@ -50,7 +49,7 @@ Chunks = Iterable[tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]]
 
 @dataclass(frozen=True)
 class Members:
-    """Some members, with the name of the file that each came from.
+    """Some members, with each one's file name.
 
     Attributes:
         records: MEMBER[n].
@@ -66,13 +65,13 @@ class Members:
         return Members(np.empty(0, dtype=MEMBER), np.empty(0, dtype=np.uint8))
 
     def take(self, which: npt.NDArray[np.int64]) -> Members:
-        """Those at the given positions, in that order."""
+        """The members at some indices, in that order."""
         lengths = self.records["length"].astype(np.int64)
         starts = np.cumsum(lengths) - lengths
         return Members(self.records[which], gather(self.files, starts[which], lengths[which]))
 
     def join(self, other: Members) -> Members:
-        """These and then those."""
+        """These members followed by others."""
         return Members(np.concatenate([self.records, other.records]), np.concatenate([self.files, other.files]))
 
 
@@ -91,15 +90,15 @@ def describe(
     Args:
         documents: with the columns origin_file and origin_row.
         content: their content ids, uint64[n, 2].
-        duplicates: their rows of the duplicates sidecar.
-        filtered: source (position in the recipe's sources), split and reason (null if not removed) of each.
-        row: dense row id of the first.
-        rank: uint16[sources], whose copy is kept: the smallest first.
-        by_component: one document is kept of each component, else of each content id.
-        seed: the recipe's, which keys the choice among equals.
+        duplicates: their rows in the duplicates sidecar.
+        filtered: each document's source (index into the recipe's sources), split and reason (null if not removed).
+        row: global row number of the first.
+        rank: uint16[sources], the order of preference: the smallest first.
+        by_component: whether one document is kept per component rather than per content id.
+        seed: the recipe's seed, which keys the choice among equals.
 
     Returns:
-        Their positions in the batch, and the members.
+        Their indices in the batch, and the members.
     """
     from headrace.documents.store import text_buffers
 
@@ -126,7 +125,7 @@ def describe(
 
 
 def gathered(chunks: Chunks) -> Chunks:
-    """The same members in larger chunks, of at least ``GATHERED_BYTES`` but for the last."""
+    """The same members in larger chunks, each of at least ``GATHERED_BYTES`` except the last."""
     held: list[Members] = []
     size = 0
     for records, files in chunks:
@@ -148,17 +147,17 @@ def _together(parts: list[Members]) -> tuple[npt.NDArray[np.void], npt.NDArray[n
 def find_representatives(chunks: Chunks) -> Members:
     """The member to keep of each group, among those that no other verdict removes.
 
-    The source of highest priority comes first, then the longest text, then the smallest key, then the smallest row: a
-    total order, so neither chunks nor their order matter.
+    The source with the highest priority comes first, then the longest text, the smallest key, the smallest row: a total
+    order, so neither chunks nor their order matter.
 
     Returns:
-        The representatives in ascending order of group; a group whose members are all barred has none.
+        The representatives in ascending order of group; a group with only barred members has none.
     """
     found, fresh, merged = [Members.none()], 0, 0
     for records, files in gathered(chunks):
         found.append(Members(records, files).take(best_of_groups(records)))
         fresh += len(found[-1].records)
-        if fresh > merged:  # merged whenever they have doubled, so a group is looked at a few times only
+        if fresh > merged:  # merge whenever they have doubled, so that each group is processed only a few times
             found = [_best_of(found)]
             fresh, merged = 0, len(found[0].records)
     best = _best_of(found)
@@ -171,7 +170,7 @@ def _best_of(parts: list[Members]) -> Members:
 
 
 def free_in_order(chunks: Chunks) -> npt.NDArray[np.void]:
-    """The members that no other verdict removes, MEMBER[n], by group and in each as the order of preference has it."""
+    """The members that no other verdict removes, MEMBER[n], by group, and within each in order of preference."""
     parts = [np.empty(0, dtype=MEMBER), *(records[records["barred"] == 0] for records, _ in chunks)]
     records = np.concatenate(parts)
     return records[_preference(records)]
@@ -189,18 +188,18 @@ def by_row(chunks: Chunks, rows: npt.NDArray[np.uint64]) -> Members:
 
 
 def _preference(r: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
-    """The order of groups, and within each of whose copy is kept."""
+    """The order of groups, and within each the order of preference."""
     return np.lexsort([r["row"], r["key"], -r["bytes"], r["priority"], r["group"]])
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Copies: documents that another is kept instead of.
+    """Copies: documents removed in favor of another.
 
     Attributes:
         row: uint64[n].
-        source: uint16[n], position in the recipe's sources.
-        representative: int64[n], position of the document kept instead, among those kept.
+        source: uint16[n], index into the recipe's sources.
+        representative: int64[n], index of the document kept instead.
         exact: bool[n], whether the representative's content id is the same.
     """
 
@@ -215,7 +214,7 @@ def find_copies(chunks: Chunks, representatives: Members) -> Iterator[Removed]:
 
     Args:
         chunks: all members of the partition.
-        representatives: from :func:`find_representatives`, of the same partition.
+        representatives: from :func:`find_representatives`, for the same partition.
     """
     best = representatives.records
     groups = np.ascontiguousarray(best["group"])

@@ -1,7 +1,7 @@
 """The recipe's rules: expressions over measures and columns, computed with Arrow.
 
-Null is unknown, as in SQL (Kleene's logic): a comparison with it is unknown, and a document is kept only where the
-whole is true. Numbers are computed as float64; what has no finite result, such as a division by 0, is null.
+Null is unknown, as in SQL (Kleene logic): a comparison with it is unknown, and a document is kept only if the whole
+expression is true. Numbers are computed as float64; results that are not finite, such as a division by 0, are null.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Columns = Mapping[str, pa.Array]
 
 
 def apply_rules(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -> Removals:
-    """Apply rules to documents; the first that does not keep a document is its reason.
+    """Apply rules to documents; the first one that does not keep a document gives the reason.
 
     Args:
         rules: the rules, with their expressions.
@@ -32,7 +32,7 @@ def apply_rules(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -
         rows: the number of documents.
 
     Returns:
-        ``filter:<name>`` or null, and as evidence what the expression used, with the expression as ``limit``.
+        ``filter:<name>`` or null; the evidence is what the expression used, with the expression as ``limit``.
     """
     reasons = np.full(rows, None, dtype=object)
     evidence = np.full(rows, None, dtype=object)
@@ -50,18 +50,18 @@ def apply_rules(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -
 
 
 def findings(rules: Sequence[tuple[Rule, Node]], table: Columns) -> Iterable[Finding]:
-    """What each rule says of one document."""
+    """What each rule says about one document."""
     for rule, node in rules:
         measured = {name: table[name][0].as_py() for name in columns(node)}
         yield Finding(f"filter:{rule.name}", measured, rule.keep, not _kept(node, table, 1)[0])
 
 
 def failures(names: Sequence[str], errors: Sequence[pa.Array], rows: int) -> Removals:
-    """The documents that a measure of the user's own failed on: ``failed:<name>``, with its error.
+    """The documents on which a user-defined measure failed: ``failed:<name>``, with its error.
 
     Args:
         names: the measures.
-        errors: the errors of each, null where there is a value.
+        errors: the errors of each, null if there is a value.
         rows: the number of documents.
     """
     reason, evidence = pa.nulls(rows, pa.string()), pa.nulls(rows, pa.string())
@@ -74,7 +74,7 @@ def failures(names: Sequence[str], errors: Sequence[pa.Array], rows: int) -> Rem
 
 
 def _kept(node: Node, table: Columns, rows: int) -> np.ndarray:
-    """Whether the expression is true of each row: bool[rows]."""
+    """Whether the expression is true for each row: bool[rows]."""
     value = evaluate(node, table)
     if isinstance(value, pa.Scalar):
         return np.full(rows, value.as_py() is True)
@@ -82,7 +82,7 @@ def _kept(node: Node, table: Columns, rows: int) -> np.ndarray:
 
 
 def evaluate(node: Node, table: Columns) -> Any:
-    """The value of an expression: an array, or a scalar if it uses no column."""
+    """The value of an expression: an array, or a scalar if it uses no columns."""
     match node:
         case Column():
             value = table[node.name]

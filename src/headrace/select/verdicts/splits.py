@@ -1,9 +1,9 @@
-"""Which documents are held out, and which training documents are too much like them.
+"""Which documents are held out, and which training documents resemble them too much.
 
-The content id decides, so equal texts fall on the same side wherever they come from. Near-duplicates need not. They are
-gone where the recipe removes them: of a component one document is kept, or, with verification, no two candidates that
-reach the threshold. A recipe that removes exact copies only, or nothing, leaves them: the check finds those that
-survive on both sides and takes them out of training.
+The content id decides, so equal texts are on the same side wherever they come from. Near-duplicates may not be. If the
+recipe removes them, they are gone: one document is kept per component or, with verification, no two candidates that
+reach the threshold. If it removes only exact copies, or nothing, the check finds those that survive on both sides and
+takes them out of training.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
 def draw(ids: npt.NDArray[np.uint64], seed: int, split: Split) -> npt.NDArray[np.uint8]:
-    """The split of each document: its position in :data:`SPLITS`.
+    """The split of each document: its index in :data:`SPLITS`.
 
-    With u the keyed hash of the content id in [0, 1): test for u in [0, test), validation for u in
-    [test, test + validation), training beyond.
+    With u, the keyed hash of the content id in [0, 1): test for u in [0, test), validation for u in [test, test +
+    validation), otherwise training.
 
     Args:
         ids: uint64[n, 2] content ids.
@@ -44,12 +44,12 @@ def draw(ids: npt.NDArray[np.uint64], seed: int, split: Split) -> npt.NDArray[np
 
 
 def held_out(chunks: Chunks, removed: npt.NDArray[np.uint64], field: str) -> Members:
-    """The members outside training that are kept, in ascending order of a field and then of row.
+    """The kept members outside training, in ascending order of a field, then of row.
 
     Args:
         chunks: all members of a partition.
-        removed: uint64[n] in ascending order, the rows removed as duplicates.
-        field: what training documents will be compared by: "component", or "low" for the content id.
+        removed: uint64[n], ascending: the rows removed as duplicates.
+        field: what training documents are compared by: "component", or "low" for the content id.
     """
     found = Members.none()
     for records, files in chunks:
@@ -61,16 +61,16 @@ def held_out(chunks: Chunks, removed: npt.NDArray[np.uint64], field: str) -> Mem
 def meetings(
     records: npt.NDArray[np.void], removed: npt.NDArray[np.uint64], held: Members, field: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which kept training documents meet a held-out one: each with the one of smallest row.
+    """Which kept training documents match a held-out one: each with the one of the smallest row.
 
     Args:
         records: some members.
         removed: rows removed as duplicates, ascending.
         held: from :func:`held_out` with the same field.
-        field: equal in both.
+        field: the field in which they must be equal.
 
     Returns:
-        ``(positions, held positions)`` of the pairs.
+        ``(indices, held-out indices)`` of the pairs.
     """
     training = np.flatnonzero(_kept(records, removed) & (records["split"] == TRAIN))
     low = np.searchsorted(held.records[field], records[field][training], side="left")

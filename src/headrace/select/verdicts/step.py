@@ -1,15 +1,18 @@
-"""Verdicts: which documents are kept, why the others are not, and which split each is in.
+"""Verdicts: which documents are kept, why the others are not, and each document's split.
 
-    filter       map     what removes a document by itself (:mod:`headrace.select.verdicts.document_filters`); documents
-                         that have duplicates go to the partition of their component, with their text if candidates are
-                         verified; reference documents that have any in the corpus too
-    deduplicate  reduce  among those that the filters leave, one document kept of each group, or, if candidates are
-                         verified, by the greedy rule (:mod:`headrace.select.verdicts.greedy`); then the check of
-                         training against held-out documents (:mod:`headrace.select.verdicts.deduplication`)
-    publish      map     the sidecar, row by row beside the documents, with the evidence
+    filter       map     what removes a document on its own (:mod:`headrace.select.verdicts.document_filters`);
+    documents
+                         that have duplicates are sent to the partition of their component, with their text if
+                         candidates are
+                         verified, and so are reference documents that share a component with the corpus
+    deduplicate  reduce  of those that the filters leave, one document is kept per group or, if candidates are
+                         verified, those that the greedy rule keeps (:mod:`headrace.select.verdicts.greedy`); then
+                         training
+                         documents are checked against held-out ones (:mod:`headrace.select.verdicts.deduplication`)
+    publish      map     the sidecar, aligned with the documents, with the evidence
                          (:mod:`headrace.select.verdicts.evidence`)
 
-A document has one reason, the first of :meth:`Verdicts.precedence`. To add a verdict, add its filter to
+A document has one reason, the first in :meth:`Verdicts.precedence`. To add a verdict, add its filter to
 :mod:`headrace.select.verdicts.document_filters`.
 """
 
@@ -43,15 +46,15 @@ SCHEMA = pa.schema(
         pa.field("keep", pa.bool_(), nullable=False),
         pa.field("reason", pa.string()),  # null if kept
         pa.field("evidence", pa.string()),  # JSON; null if kept
-        pa.field("split", pa.string(), nullable=False),  # train, validation or test, of removed documents too
+        pa.field("split", pa.string(), nullable=False),  # train, validation or test, for removed documents too
     ]
 )
 
-# What a task of deduplication needs besides members, and for texts if it cannot have more.
+# What a deduplication task needs besides members, and for texts if it cannot have more.
 LEAST_BYTES = 48 << 20
-# The share of a task's budget that a block of texts may take; spilled decisions and a run's slice take 0.2 each.
+# The share of a task's budget for a block of texts; spilled decisions and a run's slice take 0.2 each.
 BLOCK_SHARE = 0.25
-# Documents filtered at a time, by the size of the columns that are read.
+# Documents filtered at a time, by the size of the columns read.
 BATCH_BYTES = 4 << 20
 ROW_GROUP = 1 << 16
 
@@ -61,23 +64,23 @@ class Verdicts(Step):
     """The sidecar of verdicts.
 
     Attributes:
-        documents: the step that makes the documents.
+        documents: the Documents step.
         measures: their measures, if there are filters.
-        duplicates: their duplicates, if copies are removed or held-out documents are checked; it knows the references.
+        duplicates: their duplicates, if copies are removed or held-out documents checked; it knows the references.
         contamination: their contamination, if there are benchmarks.
-        own: the user's own measures, by name.
+        own: user-defined measures, by name.
         filters: the recipe's section.
-        code_in: sources that the code filter looks at.
-        expressions: the recipe's rules, with what they keep.
+        code_in: the sources that the code filter applies to.
+        expressions: the recipe's rules, with their conditions.
         decontaminate: the recipe's section.
-        remove: one document is kept of each component, or of each content id; None keeps copies.
+        remove: keep one document per component, or per content id; None keeps copies.
         near: how candidates are verified, if they are.
-        priority: all sources in falling order of whose copy is kept.
-        sources: all sources in the recipe's order.
+        priority: all sources in order of preference.
+        sources: all sources in recipe order.
         split: the recipe's section.
         seed: the recipe's.
         withdrawn: the recipe's section.
-        keeps_one: whether one of a group of copies stays.
+        keeps_one: whether one document of a group of copies is kept.
     """
 
     documents: Step
@@ -110,7 +113,7 @@ class Verdicts(Step):
         contamination: Step | None = None,
         own: dict[str, Step] | None = None,
     ) -> Verdicts:
-        """The step for a recipe, given the sidecars that it asks for."""
+        """Create the step for a recipe, given the sidecars it asks for."""
         from headrace.select.verdicts.filters import applied, code_sources
 
         wanted = recipe.deduplicate
@@ -180,17 +183,17 @@ class Verdicts(Step):
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """Sets of reference documents, whose copies are removed."""
+        """Sets of reference documents whose copies are removed."""
         return self.duplicates.references if self.duplicates is not None else ()
 
     @property
     def against(self) -> tuple[int, ...]:
-        """Of which set of references each of their sources is: these are numbered behind the recipe's."""
+        """For each reference source, numbered after the recipe's, the number of its set of references."""
         return tuple(k for k, step in enumerate(self.references) for _ in step.sources)
 
     @property
     def all_sources(self) -> tuple[str, ...]:
-        """The names of the sources of whatever is kept."""
+        """The source names of all documents that may be kept."""
         return (*self.sources, *(name for step in self.references for name in step.sources))
 
     def policy(self, firsts: tuple[int, ...] = ()) -> Policy:
@@ -200,7 +203,7 @@ class Verdicts(Step):
         return Policy(self.remove, self.near, self.split.check, self.sources, self.keeps_one, self.against, firsts)
 
     def precedence(self) -> list[str]:
-        """Every reason, the one that counts first where several apply."""
+        """All reasons in order of precedence."""
         from headrace.select.verdicts.filters import reasons
 
         own = [*(f"failed:{name}" for name in self.own), *(f"filter:{rule.name}" for rule, _ in self.expressions)]
@@ -212,7 +215,7 @@ class Verdicts(Step):
         return (48 << 20) + (3 * int(spec["bytes"]) if self.policy().compares_texts else 0)
 
     def _plan_filter(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        """One task for each shard of documents, then for each of reference documents."""
+        """One task per shard of documents, then per shard of reference documents."""
         specs = [
             {**spec, "reference": k}
             for k, step in enumerate(self.references)
@@ -221,7 +224,7 @@ class Verdicts(Step):
         return [*sidecar.plan(ctx), *specs]
 
     def _partitions(self, ctx: TaskContext) -> int:
-        """Partitions of members, from content only; 0 if no document can have copies."""
+        """The number of member partitions, from content only; 0 if no document can have copies."""
         if self.duplicates is None or (self.remove is None and self.split.check is None):
             return 0
         return partitions_for(ctx.input("duplicates").manifest.counts, self.policy().compares_texts)
@@ -269,7 +272,7 @@ class Verdicts(Step):
         return {"documents": rows, "longest": longest}
 
     def _columns(self) -> list[str]:
-        """The columns of documents that filters and rules speak of, and what travels."""
+        """The document columns used by filters and rules, or sent along."""
         columns = ["id", "source", "origin_file", "origin_row", *(["text"] if self.policy().compares_texts else [])]
         spoken_of = {name for _, node in self.expressions for name in names_in(node)} & set(DOCUMENT)
         spoken_of |= {"repo", "license"} if self.withdrawn else set()
@@ -284,7 +287,7 @@ class Verdicts(Step):
         members: Spill,
         texts: Spill,
     ) -> int:
-        """Send those of a batch (given with its ids) that have duplicates to the partition of their component.
+        """Send a batch's documents that have duplicates (given with ids) to the partition of their component.
 
         Returns:
             The bytes of the longest text among them.
@@ -298,7 +301,7 @@ class Verdicts(Step):
         return spread(some, free, text, members, texts)
 
     def _send_references(self, ctx: TaskContext, reference: int, shard: int) -> dict[str, Any]:
-        """Send the reference documents of a shard that have any of the corpus in their component there."""
+        """Send a shard's reference documents that share a component with the corpus to its partition."""
         from headrace.select.duplicates.step import reference_file
         from headrace.select.verdicts.references import Place, send
 
@@ -324,12 +327,12 @@ class Verdicts(Step):
 
         size = partition_sizes(ctx, "members", MEMBER)
         if self.policy().compares_texts:
-            # A member is held with its bucket numbers, and while they are sorted; texts as far as a block goes.
+            # A member is held with its bucket numbers, and while they are sorted; texts up to a block's worth.
             longest = max(result["longest"] for result in ctx.results("filter"))
             most = max(LEAST_BYTES, 2 * HELD_PER_BYTE * longest)
             held = 4 * size + np.minimum(HELD_PER_BYTE * partition_sizes(ctx, "texts", TEXT), most)
         elif self.remove == "component":
-            # Only representatives are held: no more than half of the members, and one of a large component.
+            # Only representatives are held: at most half of the members, and one of a large component.
             components = ctx.input("duplicates").manifest.counts["components"]
             held = np.minimum(2 * size, 4 * (components // partitions + 4096) * MEMBER_BYTES)
         else:
@@ -381,7 +384,7 @@ class Verdicts(Step):
                 out.path,
                 compression=sidecar.COMPRESSION,
                 row_group_size=ROW_GROUP,
-                use_dictionary=["reason", "split"],  # hardly any evidence occurs twice in a row group
+                use_dictionary=["reason", "split"],  # evidence hardly ever repeats within a row group
                 write_statistics=["keep", "reason", "split"],
             )
             out.rows = table.num_rows
@@ -400,10 +403,10 @@ class Verdicts(Step):
         chunks = read_partition(ctx, "deduplicate", "decisions", partition, DECISION, payload=True)
         return decisions_between(chunks if ctx.tasks("deduplicate") else (), start, stop)
 
-    # The end.
+    # Finish.
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Counts per source, checked: documents = kept + removed; and whose copies were removed for whose.
+        """Counts per source, checked: documents = kept + removed; and which copies were removed for which.
 
         Raises:
             ConservationError: the counts do not add up.

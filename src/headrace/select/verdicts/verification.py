@@ -1,6 +1,6 @@
 """The texts of a partition's members: read in pieces, their band fingerprints, and the cleaned texts of a few.
 
-The texts of documents that have duplicates travel to the partition of their component, in any order.
+Texts of documents that have duplicates are sent to the partition of their component, in any order.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ TEXT = np.dtype([("row", "<u8"), ("length", "<u4")])
 Texts = Iterable[tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]]
 """Records of :data:`TEXT` with their payload."""
 
-# Text that is cleaned at a time: four times as much of code points, which a second-level cache does not hold anyway.
+# Text cleaned at a time: its code points take four times as much, too large for an L2 cache anyway.
 PIECE_BYTES = 2 << 20
 
 
 def pieces(
     texts: Texts, rows: npt.NDArray[np.uint64]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
-    """The texts of some rows, as they come.
+    """The texts of some rows, as they arrive.
 
     Args:
         texts: all texts of the partition.
-        rows: uint64[n], without repeats, in any order: those wanted.
+        rows: uint64[n], distinct, in any order: those wanted.
 
     Yields:
-        ``(which, data, offsets)``: int64[m] positions in ``rows`` and their texts, uint8[...] and int64[m + 1], of at
-        most ``PIECE_BYTES`` together unless a single one is longer.
+        ``(which, data, offsets)``: int64[m] indices into ``rows`` and their texts, uint8[...] and int64[m + 1], at most
+        ``PIECE_BYTES`` in all unless a single one is longer.
 
     Raises:
-        ValueError: a text is missing (after the last piece).
+        ValueError: a text is missing (raised after the last piece).
     """
     order = np.argsort(rows)
     ascending = rows[order]
@@ -65,17 +65,17 @@ def pieces(
 def buckets(
     texts: Texts, rows: npt.NDArray[np.uint64], components: npt.NDArray[np.uint64], near: Near
 ) -> npt.NDArray[np.int64]:
-    """Which documents are candidates: those of one component that share a band fingerprint.
+    """Find candidates: documents of one component that share a band fingerprint.
 
     Args:
         texts: all texts of the partition.
-        rows: uint64[n], the documents to look at.
+        rows: uint64[n], the documents.
         components: uint64[n], the component of each.
         near: how candidates are found.
 
     Returns:
-        int64[n, bands]: documents that share a fingerprint have the number of its bucket; -1 where a document shares
-        it with none.
+        int64[n, bands]: documents that share a fingerprint have its bucket's number; -1 where a document shares its
+        with none.
     """
     from headrace.select.duplicates.fingerprints import bands_of, fingerprints
 
@@ -103,19 +103,19 @@ def load(texts: Texts, rows: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64
 
     Args:
         texts: all texts of the partition.
-        rows: uint64[n], those to hold.
+        rows: uint64[n], the rows to hold.
         sizes: int64[n], the bytes of each text.
-        near: what a shingle is.
+        near: defines shingles.
 
     Returns:
-        They, in the order of ``rows``.
+        Their sketches, in the order of ``rows``.
     """
     from headrace.select.clean import clean
     from headrace.select.duplicates.jaccard_bound import sketch
 
     ends = np.cumsum(sizes)
     starts = ends - sizes
-    held = np.empty(int(sizes.sum()), dtype=np.uint32)  # cleaning never makes more code points than there were bytes
+    held = np.empty(int(sizes.sum()), dtype=np.uint32)  # cleaning never produces more code points than there were bytes
     lengths = np.zeros(len(rows), dtype=np.int64)
     for which, data, offsets in pieces(texts, rows):
         points, begin, long = clean(data, offsets)
@@ -126,13 +126,13 @@ def load(texts: Texts, rows: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64
 
 
 def stream(texts: Texts, rows: npt.NDArray[np.uint64], near: Near, visit: Callable[[int, Sketches, int], None]) -> None:
-    """Clean the texts of some rows one after the other, as they come.
+    """Clean the texts of some rows one by one, as they arrive.
 
     Args:
         texts: all texts of the partition.
-        rows: uint64[n], those to clean.
-        near: what a shingle is.
-        visit: called with each one's position in ``rows``, some sketches, and which of these is its own.
+        rows: uint64[n], the rows to clean.
+        near: defines shingles.
+        visit: called with each row's index in ``rows``, some sketches, and the index of its own among these.
     """
     from headrace.select.clean import clean
     from headrace.select.duplicates.jaccard_bound import sketch
@@ -152,5 +152,5 @@ def among(values: npt.NDArray[np.uint64], ascending: npt.NDArray[np.uint64]) -> 
 
 
 def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where documents of these lengths begin and end: int64[n + 1]."""
+    """Start and end of documents with these lengths: int64[n + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Documents that are taken out by name: by their id, their repository or their licence."""
+"""Documents removed by id, repository or license."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ("id", "repo", "license")
 
 
 def named(documents: pa.RecordBatch | pa.Table, withdrawn: Withdrawn) -> list[tuple[str, np.ndarray]]:
-    """Which documents are withdrawn, by each of :data:`COLUMNS`: bool[n]."""
+    """Which documents are withdrawn, for each of :data:`COLUMNS`: bool[n]."""
     values = (withdrawn.ids, withdrawn.repos, withdrawn.licenses)
     out = []
     for column, wanted in zip(COLUMNS, values, strict=True):
@@ -25,14 +25,14 @@ def named(documents: pa.RecordBatch | pa.Table, withdrawn: Withdrawn) -> list[tu
 
 
 def withdraw(documents: pa.RecordBatch, withdrawn: Withdrawn) -> Removals:
-    """Take out what is withdrawn.
+    """Remove what is withdrawn.
 
     Args:
         documents: with :data:`COLUMNS`.
         withdrawn: the recipe's section.
 
     Returns:
-        The reason ``withdrawn`` or null, and as evidence ``{"by": the column, "value": what it holds}``.
+        The reason ``withdrawn`` or null, and as evidence ``{"by": the column, "value": its value}``.
     """
     reasons = np.full(documents.num_rows, None, dtype=object)
     evidence = np.full(documents.num_rows, None, dtype=object)

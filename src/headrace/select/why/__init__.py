@@ -1,1 +1,1 @@
-"""Why: one document found, every decision about it explained, and the documents that are like it."""
+"""Why: find a document, explain every decision about it, and find similar documents."""

@@ -1,4 +1,4 @@
-"""Every decision about one document, with what was measured, the limit and the evidence: the matter of `headrace why`.
+"""Every decision about one document, with measurements, limits and evidence: the content of `headrace why`.
 
 All results are plain JSON values.
 """
@@ -33,7 +33,7 @@ from headrace.select.verdicts.document_filters import column, contaminated
 from headrace.select.verdicts.filters import applied, code_sources, findings
 from headrace.select.verdicts.rules import findings as findings_of
 
-EXCERPT = 400  # characters of the evidence that are shown
+EXCERPT = 400  # characters of evidence shown
 COPIES = frozenset({"duplicate", "holdout"})  # reasons whose evidence names another document
 
 
@@ -42,15 +42,15 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
 
     Args:
         recipe: the run's recipe.
-        artifacts: the finished ones by kind: ``documents``, and as far as they are there ``measures``,
-            ``measure-<name>`` of the user's own, ``contamination``, ``duplicates`` and ``verdicts``.
-        row: the document's dense row.
+        artifacts: the finished ones by kind: ``documents`` and, if they exist, ``measures``, ``measure-<name>``
+            (user-defined), ``contamination``, ``duplicates`` and ``verdicts``.
+        row: the document's global row number.
 
     Returns:
-        ``{"document": {"row", its columns but the text, "characters"}, "decisions": [...], "verdict": ...}``. A
-        decision is ``{"reason", "measured", "limit", "removes"}``, and for contamination ``excerpt``. The verdict is
-        null before there are verdicts, else ``{"keep", "reason", "evidence", "split"}``. Of a document that
-        was removed for another there is ``"pair"``, from :func:`explain_pair`, else null.
+        ``{"document": {"row", its columns except text, "characters"}, "decisions": [...], "verdict": ...}``. A decision
+        is ``{"reason", "measured", "limit", "removes"}``, and for contamination ``excerpt``. The verdict is null if
+        there are no verdicts yet, otherwise ``{"keep", "reason", "evidence", "split"}``. For a document removed in
+        favor of another, ``"pair"`` is the result of :func:`explain_pair`, otherwise null.
 
     Raises:
         IndexError: there is no such row.
@@ -96,18 +96,18 @@ def explain_text(
     """What would be decided about a text that is not in a run.
 
     Args:
-        recipe: the recipe to judge by.
-        text: the text, as its file holds it; it is normalised here, and changed by the user's own maps.
-        source: the source whose overrides and maps count; without one the filters' own limits and the maps of all.
-        path: the file's path: its suffix tells the format.
-        language: the text's language, where the path does not tell it.
-        documents: the documents to look for duplicates in; all are read.
-        run: the run folder, which holds the code of the user's own functions.
+        recipe: the recipe to apply.
+        text: the text as in its file; it is normalized here, and changed by user-defined maps.
+        source: the source whose overrides and maps apply; without one, the filters' own limits and the maps for all.
+        path: the file's path; its suffix gives the format.
+        language: the text's language, if the path does not give it.
+        documents: the documents to search for duplicates; all of them are read.
+        run: the run folder, which holds the code of user-defined functions.
 
     Returns:
-        As :func:`explain_row`, with ``"nearest"``: the documents most similar to the text, nearest first, each with
-        ``row, id, source, origin_file, origin_row, exact, jaccard, estimate, agrees``; null without documents. If a map
-        fails on the text, ``{"quarantined": the entry}``.
+        As for :func:`explain_row`, with ``"nearest"``: the most similar documents, nearest first, each with ``row, id,
+        source, origin_file, origin_row, exact, jaccard, estimate, agrees``; null without documents. If a map fails on
+        the text, ``{"quarantined": the entry}``.
     """
     told = _read(recipe, text, source, path, language, run)
     if isinstance(told, Bad):
@@ -132,7 +132,7 @@ def explain_text(
 
 
 def _read(recipe: Recipe, text: str, source: str, path: str | None, language: str | None, run: Path) -> Row | Bad:
-    """The document that a text becomes when it is read, or what is wrong with it."""
+    """The document that a text becomes when read, or what is wrong with it."""
     normalise, config = normaliser(recipe.documents.normalise), recipe.documents
     data = normalise(text).encode()
     row: Row = (content_id(data), data, source, path or "", 0, None, None, path, language, None, None)
@@ -141,30 +141,30 @@ def _read(recipe: Recipe, text: str, source: str, path: str | None, language: st
     for first, second in [*maps.add(row), *maps.end()]:
         if isinstance(second, Bad):
             return second
-        assert not isinstance(first, str)  # it is the file's name of what is bad
+        assert not isinstance(first, str)  # bad rows come with the file's name
         row = first
     return row
 
 
 def explain_pair(documents: Artifact, row: int, other: int, near: Near, context: int | None = 3) -> dict[str, Any]:
-    """Two documents beside each other.
+    """Two documents side by side.
 
     Args:
         documents: the documents artifact.
-        row, other: their dense rows.
-        near: the shingles.
+        row, other: their global row numbers.
+        near: defines shingles.
         context: equal lines kept around a difference; None keeps all.
 
     Returns:
-        ``{"jaccard", "same_cleaned", "rows"}``: the true Jaccard similarity, whether the cleaned texts are the same,
-        and the lines as :class:`headrace.select.why.side_by_side.Row` has them.
+        ``{"jaccard", "same_cleaned", "rows"}``: the exact Jaccard similarity, whether the cleaned texts are equal, and
+        the lines as :class:`headrace.select.why.side_by_side.Row`.
     """
     a, b = fetch(documents, [row, other], ["text"]).column("text").to_pylist()
     return compare_texts(a, b, near, context)
 
 
 def compare_texts(a: str, b: str, near: Near, context: int | None = 3) -> dict[str, Any]:
-    """Two texts beside each other, as :func:`explain_pair`."""
+    """Two texts side by side, as in :func:`explain_pair`."""
     from headrace.select.duplicates.jaccard import pair_jaccard
     from headrace.select.why.nearest import cleaned
     from headrace.select.why.side_by_side import compare
@@ -176,7 +176,7 @@ def compare_texts(a: str, b: str, near: Near, context: int | None = 3) -> dict[s
 
 
 def _near(recipe: Recipe) -> Near:
-    """How the recipe compares texts, or how recipes do that say nothing."""
+    """How the recipe compares texts; the defaults if it does not."""
     return (recipe.deduplicate.near if recipe.deduplicate else None) or Near()
 
 
@@ -188,7 +188,7 @@ def _filters(recipe: Recipe, measures: pa.Table, source: str) -> list[dict[str, 
 
 
 def _own(recipe: Recipe, document: pa.Table | pa.RecordBatch, beside: dict[str, pa.Table]) -> list[dict[str, Any]]:
-    """What the user's own measures and rules say of one document."""
+    """What user-defined measures and rules say about one document."""
     told: list[dict[str, Any]] = []
     for name in recipe.measures:
         value, error = (values[0].as_py() for values in beside[f"measure-{name}"].columns)

@@ -1,4 +1,4 @@
-"""From what a person calls a document to its rows."""
+"""From a document's name, as a person gives it, to its rows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from headrace.flow.artifact import Artifact
 from headrace.select.why.unread import ORIGIN
 
 ID_DIGITS = 32
-SHORTEST = 6  # digits of an id by which it may be called
+SHORTEST = 6  # minimum digits of an id
 
 
 def locate(documents: Artifact, document: str) -> list[int]:
-    """The dense rows of a document, ascending; documents of equal text share their id.
+    """The global row numbers of a document, ascending; documents with equal text share their id.
 
     Args:
-        documents: the documents artifact; only the columns in question are read.
-        document: an id or at least its first six digits, ``source:file:row``, or ``row:`` and a dense row number.
+        documents: the documents artifact; only the columns needed are read.
+        document: an id or at least its first six digits, ``source:file:row``, or ``row:`` and a global row number.
 
     Raises:
         UserError: it is none of these, or there is no such document.
@@ -50,7 +50,7 @@ def locate(documents: Artifact, document: str) -> list[int]:
 
 
 def _rows(documents: Artifact, columns: list[str], wanted: dict[str, str | int]) -> list[int]:
-    """Rows whose columns have the wanted values; an id may be given by its beginning."""
+    """Rows whose columns have the wanted values; an id may be abbreviated."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""The documents nearest to a text, by reading them all: for questions about single texts, not for deduplication."""
+"""The documents most similar to a text, found by reading them all: for single texts, not for deduplication."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from headrace.select.duplicates.minhash import signatures
 from headrace.select.duplicates.permuted_minhash import signatures as permuted_signatures
 from headrace.select.sidecar import BATCH_BYTES
 
-# Documents compared by their true similarity for each one asked for. The estimate of 128 values has a standard error of
-# at most 0.044, so that the nearest is among the first few.
+# Documents compared exactly for each one requested. The estimate from 128 values has a standard error of at most 0.044,
+# so the nearest is among the first few.
 CANDIDATES = 8
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A document and how near it is.
+    """A document and how similar it is.
 
     Attributes:
-        row: its dense row.
-        jaccard: the true Jaccard similarity of the shingle sets.
+        row: its global row number.
+        jaccard: the exact Jaccard similarity of the shingle sets.
         estimate: the share of equal signature values.
         agrees: whether the two agree in a band, so that deduplication would have made them a candidate pair.
     """
@@ -43,20 +43,20 @@ class Neighbour:
 def nearest(text: str, documents: Artifact, near: Near, most: int = 3, not_row: int | None = None) -> list[Neighbour]:
     """The documents most similar to a text, nearest first.
 
-    Reads every document: some 100 MB of text a second.
+    Reads every document, at about 100 MB of text per second.
 
     Args:
-        text: normalised as the documents are.
+        text: normalized like the documents.
         documents: the documents artifact.
-        near: the shingles and the signature.
-        most: how many to find; documents without any shingle in common are never found.
-        not_row: a row to leave out: the text's own.
+        near: defines shingles and the signature.
+        most: the maximum number; documents without a shingle in common are never found.
+        not_row: a row to exclude: the text's own.
     """
     shape = (near.ngram, near.unit == "words", near.values)
     points = cleaned(text)
     if not len(points):
         return []
-    # The search takes the fast signature whatever the recipe says; only whether a band agrees depends on the recipe's.
+    # The search uses the fast signature whatever the recipe says; only whether a band agrees depends on the recipe's.
     start, length = _one(points)
     mine = signatures(points, start, length, *shape)[0]
     best: list[tuple[float, int]] = []
@@ -68,7 +68,7 @@ def nearest(text: str, documents: Artifact, near: Near, most: int = 3, not_row: 
             share[sizes == 0] = 0
             for at in np.flatnonzero(share).tolist():
                 if row + at != not_row:
-                    # Of equal estimates the earlier row is kept.
+                    # Of equal estimates, keep the earlier row.
                     best.append((float(share[at]), -(row + at)))
             best = heapq.nlargest(CANDIDATES * most, best)
             row += batch.num_rows
@@ -86,7 +86,7 @@ def nearest(text: str, documents: Artifact, near: Near, most: int = 3, not_row: 
 
 
 def _agree(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], bands: int, rows: int) -> bool:
-    """Whether two signatures are equal in all values of a band."""
+    """Whether two signatures agree in all values of some band."""
     equal = (a == b)[: bands * rows].reshape(bands, rows)
     return bool(equal.all(axis=1).any())
 
@@ -104,7 +104,7 @@ def _one(points: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.int64], npt.NDA
 
 
 def _signature(points: npt.NDArray[np.uint32], near: Near) -> npt.NDArray[np.uint64]:
-    """uint64[values]: the signature that the recipe gives one cleaned text."""
+    """uint64[values]: the recipe's signature of one cleaned text."""
     make = signatures if near.signature == "fast" else permuted_signatures
     start, length = _one(points)
     return make(points, start, length, near.ngram, near.unit == "words", near.values)[0]

@@ -1,4 +1,4 @@
-"""Two texts beside each other, line by line: what a pair of duplicates shares and where it differs."""
+"""Compare two texts line by line: what a pair of duplicates shares and where it differs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from headrace.visible import one_line
 
-# difflib takes time for every pair of lines that could match; beyond these, after the common head and tail are set
-# apart, lines are paired by place.
+# difflib's time grows with every pair of lines that could match; beyond these limits, after removing the common head
+# and tail, lines are paired by position.
 MOST_LINES = 4000
-CONTEXT = 3  # equal lines shown around a difference, as diff -u has it
+CONTEXT = 3  # equal lines shown around a difference, as in diff -u
 _SKIP = "…"
 
 
@@ -19,10 +19,10 @@ class Row(NamedTuple):
     """One line of a comparison.
 
     Attributes:
-        mark: ``=`` both, ``|`` changed, ``<`` left only, ``>`` right only, ``…`` equal lines that are left out.
-        left_line: number of the left line from 1, or None.
-        left: the left line, without its end; for ``…`` the number of lines left out.
-        right_line: number of the right line from 1, or None.
+        mark: ``=`` both, ``|`` changed, ``<`` left only, ``>`` right only, ``…`` equal lines left out.
+        left_line: the left line's number from 1, or None.
+        left: the left line, without its line ending; for ``…`` the number of lines left out.
+        right_line: the right line's number from 1, or None.
         right: the right line.
     """
 
@@ -81,7 +81,7 @@ def _paired(a: list[str], b: list[str]) -> Iterator[tuple[str, int | None, int |
 
 
 def _shortened(rows: list[Row], context: int) -> list[Row]:
-    """Rows near a difference; a row of mark ``…`` stands for the others."""
+    """Rows near a difference; a row with mark ``…`` stands for the rest."""
     near = [False] * len(rows)
     for at, row in enumerate(rows):
         if row.mark != "=":
@@ -103,11 +103,11 @@ def _shortened(rows: list[Row], context: int) -> list[Row]:
 
 
 def render(rows: list[Row], width: int) -> str:
-    """A comparison as text of two columns.
+    """A comparison as two columns of text.
 
     Args:
         rows: from :func:`compare`.
-        width: characters of a line; a cell that is too long goes on in the next lines.
+        width: characters per line; longer cells continue on the next lines.
     """
     digits = max((len(str(row.left_line or row.right_line or 0)) for row in rows), default=1)
     cell = max(8, (width - 2 * digits - 5) // 2)
@@ -126,6 +126,6 @@ def render(rows: list[Row], width: int) -> str:
 
 
 def _cells(text: str, width: int) -> list[str]:
-    """A line cut to the width of its column; what cannot be seen is named."""
+    """A line cut to its column's width, with invisible characters named."""
     plain = one_line(text.expandtabs(4))
     return [plain[i : i + width] for i in range(0, len(plain), width)] or [""]

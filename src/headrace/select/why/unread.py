@@ -1,4 +1,4 @@
-"""Rows of the input that became no document: what the quarantine says of them."""
+"""Input rows that did not become documents: what the quarantine says about them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ORIGIN = re.compile(r"([^:]+):(.+):(\d+)", re.DOTALL)
 
 
 def find_unread(documents: Artifact, origin: str) -> dict[str, Any] | None:
-    """The entry of the quarantine for a row.
+    """The quarantine entry for a row.
 
     Args:
         documents: the documents artifact.
-        origin: ``source:file:row``, the row from 0.
+        origin: ``source:file:row``, with rows from 0.
 
     Returns:
-        ``{"source", "file", "line", "error", "excerpt"}`` with the line from 1; None if the quarantine has no such row.
+        ``{"source", "file", "line", "error", "excerpt"}`` with lines from 1; None if the row is not in quarantine.
     """
     named = ORIGIN.fullmatch(origin)
     if named is None:
