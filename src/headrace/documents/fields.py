@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 MISSING: Final = object()
-"""What is found where a record has no such field; one that is there may hold null."""
+"""Returned for a field that a record does not have; a field that exists may be null."""
 
 
 def find(fields: Mapping[str, Any], name: str) -> Any:

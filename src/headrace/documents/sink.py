@@ -25,7 +25,7 @@ EXAMPLES = 3  # quarantine entries shown in messages
 _STATISTICS = ["id", "source", "origin_file", "origin_row"]  # for texts they would only cost time
 
 Row = tuple[str, bytes, str, str, int, str | None, str | None, str | None, str | None, bytes | None, bytes | None]
-"""A document in the order of the columns that it is given; text, meta and turns as UTF-8."""
+"""A document, in column order; text, meta and turns as UTF-8."""
 
 
 class Sink:

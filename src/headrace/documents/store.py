@@ -26,11 +26,11 @@ SCHEMA = pa.schema(
         pa.field("turns", pa.string()),
     ]
 )
-"""The columns of documents. ``text`` counts its bytes in int64, since a batch may pass 2 GB; ``bytes`` are those of
-each text, so that what only needs to know them reads no text."""
+"""The columns of documents. ``text`` has int64 offsets, since a batch may exceed 2 GB; ``bytes`` is the size of each
+text, so that whoever needs only sizes reads no text."""
 
 GIVEN = SCHEMA.remove(SCHEMA.get_field_index("bytes"))
-"""The columns that do not follow from the others."""
+"""The columns that are not derived from others."""
 
 
 def documents_of(table: pa.Table) -> pa.Table:

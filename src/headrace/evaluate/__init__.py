@@ -1,1 +1,1 @@
-"""Evaluation: held-out loss per source, and samples that a person can read."""
+"""Evaluation: held-out loss per source, and generated samples for people to read."""

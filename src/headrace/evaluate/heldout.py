@@ -1,4 +1,4 @@
-"""Held-out loss by source: the model reads rows it was never trained on."""
+"""Held-out loss by source, on rows the model was not trained on."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def held_out_loss(
     Args:
         model: the model, on its device.
         sequence: the held-out sequence. Its order is a uniform shuffle, so a prefix is a fair sample.
-        attention: as the model was trained.
-        rows: how many to read; None for all.
-        batch: rows of one forward pass.
+        attention: as in the model's training.
+        rows: the number of rows to read; None for all.
+        batch: rows per forward pass.
         engine: the tokenizer, for bits per byte.
 
     Returns:
         ``{"rows", "tokens", "loss", "sources": {name: {"loss", "tokens"[, "bits_per_byte"]}}}``, losses in nats per
-        token; ``loss`` is None when no token carries loss.
+        token; ``loss`` is None if no token carries loss.
     """
     device = model.embedding.weight.device
     totals = SourceTotals(sequence.sources)
@@ -56,7 +56,7 @@ def held_out_loss(
 
 
 def byte_sizes(engine: Engine, size: int) -> np.ndarray:
-    """int64[size]: the bytes of text behind each id; special ids and ids without a token stand for none."""
+    """int64[size]: bytes of text per id; 0 for special ids and ids without a token."""
     out = np.zeros(size, dtype=np.int64)
     out[: len(engine.lengths)] = engine.lengths[:size]
     out[engine.special_ids] = 0

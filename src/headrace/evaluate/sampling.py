@@ -1,4 +1,4 @@
-"""Texts written by a model: left to right, or into a hole through fill-in-the-middle sentinels."""
+"""Generate text: left to right, or into a hole using fill-in-the-middle sentinels."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from headrace.recipe.training import SamplesSection
 from headrace.sequence.store import ArrowSequence
 from headrace.tokens.engine import Engine, special_id
 
-# Tokens of a prompt taken from held-out text, of a hole cut into it, and of what stands on either side of the hole.
+# Tokens of a prompt taken from held-out text, of a hole cut into it, and of the text on either side of the hole.
 PROMPT, HOLE, SIDE = 32, 12, 48
-SEARCHED_ROWS = 256  # rows of held-out text that are looked through for a document to take a prompt from
+SEARCHED_ROWS = 256  # rows of held-out text searched for a document to take a prompt from
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked to go on from.
+    """What a model is asked to continue.
 
     Attributes:
-        tokens: int[n], sentinels included.
+        tokens: int[n], including sentinels.
         prefix: text before what the model writes.
         suffix: text after the hole; None for a continuation.
-        truth: what stands there in the document, if it was taken from one.
+        truth: what the document has there, if the prompt comes from one.
         source: the document's source.
         row: the document's row in the documents artifact.
     """
@@ -46,14 +46,14 @@ class Prompt:
 def generate(
     model: Transformer, prompt: np.ndarray, count: int, temperature: float, stop: Collection[int], key: int
 ) -> list[int]:
-    """Generate tokens with a cache of keys and values.
+    """Generate tokens, caching keys and values.
 
     Args:
         model: the model.
         prompt: int[n], n >= 1.
-        count: most tokens to generate.
-        temperature: 0 takes the likeliest token; else the softmax of logits / temperature is sampled.
-        stop: ids that end the text; they are not returned.
+        count: maximum tokens to generate.
+        temperature: 0 takes the most likely token; otherwise the softmax of logits / temperature is sampled.
+        stop: ids that end the text; not returned.
         key: a salt. Token i is drawn with ``unit(keyed(key, i))``: the same key gives the same text.
 
     Returns:
@@ -86,13 +86,13 @@ def draw(logits: np.ndarray, at: float) -> int:
 
 
 def infilling(prefix: np.ndarray, suffix: np.ndarray, engine: Engine) -> np.ndarray:
-    """``<eod> <prefix> P <suffix> S <middle>``: the model goes on with the middle (PSM, Bavarian et al., 2022)."""
+    """``<eod> <prefix> P <suffix> S <middle>``: the model continues with the middle (PSM, Bavarian et al., 2022)."""
     before, after, middle = (special_id(engine, role) for role in ("fim_prefix", "fim_suffix", "fim_middle"))
     return _after_document(np.concatenate([[before], prefix, [after], suffix, [middle]]), engine)
 
 
 def stated_prompts(section: SamplesSection, engine: Engine) -> list[Prompt]:
-    """The prompts and holes that a recipe states."""
+    """The prompts and holes given in a recipe."""
     found = []
     for text in section.prompts or ():
         found.append(Prompt(_after_document(engine.encode([text]).tokens, engine), text))
@@ -106,13 +106,13 @@ def stated_prompts(section: SamplesSection, engine: Engine) -> list[Prompt]:
 def held_out_prompts(
     section: SamplesSection, sequence: ArrowSequence, engine: Engine, infilled: Collection[str]
 ) -> list[Prompt]:
-    """One prompt and one hole from held-out documents, where the recipe states none.
+    """One prompt and one hole from held-out documents, if the recipe gives none.
 
     Args:
-        section: the recipe's.
+        section: the recipe's section.
         sequence: the held-out sequence.
         engine: the tokenizer.
-        infilled: sources that the model was trained to infill; the hole is cut into one of these if there is one.
+        infilled: sources that the model was trained to infill; the hole is cut into one of these if possible.
     """
     found = []
     if section.prompts is None:
@@ -134,7 +134,7 @@ def held_out_prompts(
 def write_samples(
     model: Transformer, engine: Engine, prompts: list[Prompt], section: SamplesSection, seed: int, stage: str
 ) -> list[dict[str, Any]]:
-    """Let the model write.
+    """Generate a sample for each prompt.
 
     Returns:
         For each prompt ``{"kind": "continuation" | "infilling", "prompt", "suffix", "text", "truth", "source", "row",
@@ -163,7 +163,7 @@ def write_samples(
 
 
 def _document(sequence: ArrowSequence, least: int, preferred: Collection[str]) -> tuple[np.ndarray, dict[str, Any]]:
-    """The first tokens of a plain document: of a preferred source before others, else the first in order."""
+    """The first tokens of a plain document: from a preferred source if possible, otherwise the first in order."""
     best: tuple[np.ndarray, dict[str, Any]] = (np.zeros(0, dtype=np.int64), {})
     for row in range(min(SEARCHED_ROWS, len(sequence))):
         for segment in sequence.segments(row):
@@ -181,7 +181,7 @@ def _document(sequence: ArrowSequence, least: int, preferred: Collection[str]) -
 
 
 def _after_document(tokens: np.ndarray, engine: Engine) -> np.ndarray:
-    # In training a document begins where the one before ended.
+    # In training, a document starts where the previous one ended.
     return np.concatenate([[special_id(engine, "eod")], tokens]).astype(np.int64)
 
 

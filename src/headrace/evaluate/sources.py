@@ -1,4 +1,4 @@
-"""Losses by source: which source each target of a row comes from, and sums over them."""
+"""Losses by source: the source of each target of a row, and sums over them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from headrace.sequence.reader import SequenceReader
 
 
 def target_sources(sequence: SequenceReader, start: int, stop: int) -> np.ndarray:
-    """The source of each target of some rows.
+    """The source of each target in some rows.
 
     Args:
         sequence: the opened sequence.
         start: first row.
-        stop: row after the last.
+        stop: the row after the last.
 
     Returns:
         int32[stop - start, L]: entry i is the source of token i + 1, as an index into ``sequence.sources``; the number
-        of sources where a position lies in no segment.
+        of sources for positions in no segment.
     """
     width = sequence.seq_len + 1
     out = np.full((stop - start, width), len(sequence.sources), dtype=np.int32)
@@ -39,7 +39,7 @@ class SourceTotals:
     """Running sums of losses and token counts by source.
 
     Args:
-        names: of the sources.
+        names: the sources' names.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -54,7 +54,7 @@ class SourceTotals:
         Args:
             sources: int[n], from :func:`target_sources`.
             losses: float[n], in nats.
-            sizes: int[n], the bytes that each token stands for.
+            sizes: int[n], the bytes of text behind each token.
         """
         count = len(self.losses)
         self.losses += np.bincount(sources, weights=losses, minlength=count)
@@ -64,12 +64,12 @@ class SourceTotals:
 
     @property
     def loss(self) -> float:
-        """The mean loss of all tokens in nats; not a number if there were none."""
+        """The mean loss of all tokens in nats; NaN if there were none."""
         total = int(self.tokens.sum())
         return float(self.losses.sum()) / total if total else float("nan")
 
     def by_source(self) -> dict[str, dict[str, Any]]:
-        """``{source: {"loss", "tokens"[, "bits_per_byte"]}}`` of the sources that had tokens."""
+        """``{source: {"loss", "tokens"[, "bits_per_byte"]}}`` for sources with tokens."""
         out: dict[str, dict[str, Any]] = {}
         for i, name in enumerate(self.names):
             if self.tokens[i]:

@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 TASKS = "tasks.json"  # tasks that other artifacts can reuse (:mod:`headrace.flow.reuse`)
 
 Entry = dict[str, Any]
-"""A file in a manifest: ``name``, ``bytes``, ``digest``, and ``rows`` of a shard."""
+"""A file in a manifest: ``name``, ``bytes``, ``digest``, and ``rows`` for a shard."""
 
 
 class ConservationError(RuntimeError):

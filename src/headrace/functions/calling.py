@@ -128,7 +128,7 @@ class Function:
 
 
 Note = Callable[[str], None]
-"""Is told that a function is about to be called with a document."""
+"""Called with a document before a function is called with it."""
 
 
 def results(

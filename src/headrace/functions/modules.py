@@ -13,7 +13,8 @@ import xxhash
 from headrace.errors import UserError
 
 Files = dict[str, bytes]
-"""The files of some code: name relative to their folder, with ``/`` -> contents. The function's own comes first."""
+"""The files of some code: name relative to their folder, with ``/`` -> contents. The function's own file comes
+first."""
 
 MOST_BYTES = 16 << 20  # a larger folder is no filter's helper, but was imported by mistake
 

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: causal, optionally within documents, by the fastest way for the device."""
+"""Scaled dot-product attention: causal, optionally within documents, using the fastest method for the device."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from torch import Tensor
 KeyValues = tuple[Tensor, Tensor]
 """A layer's keys and values so far, each [B, K, S, E]."""
 
-# Query rows of one block of explicit attention on a CPU. Forward and backward of 8 rows x 4 heads x 512 x 64 on two
-# cores with AVX-512 bfloat16: blocks of 64, 128, 256, 512 take 25, 18, 14, 28 ms and torch's fused kernel 44 to 52 ms
-# (float32: 41, 35, 36, 87 and 50 ms).
+# Query rows per block of explicit attention on a CPU. Forward and backward of 8 rows x 4 heads x 512 x 64 on two cores
+# with AVX-512 bfloat16: blocks of 64, 128, 256, 512 take 25, 18, 14, 28 ms, torch's fused kernel 44 to 52 ms (float32:
+# 41, 35, 36, 87 and 50 ms).
 CPU_BLOCK = 256
 
-# Beyond this many positions a CPU takes the fused kernel too: the explicit one keeps T * T / 2 weights a head for its
-# backward.
+# Beyond this many positions, a CPU uses the fused kernel too: the explicit method keeps T * T / 2 weights per head for
+# the backward pass.
 CPU_EXPLICIT = 2048
 
 
 def causal_bias(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What is added to scores so that a position sees itself and what is before it: [T, T] of 0 and -inf."""
+    """The bias added to scores so that a position sees only itself and what precedes it: [T, T] of 0 and -inf."""
     return torch.full((size, size), float("-inf"), dtype=dtype, device=device).triu_(1)
 
 
 def document_bias(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """As :func:`causal_bias`, and only where segment numbers are equal.
+    """As :func:`causal_bias`, but only where segment numbers are equal.
 
     Args:
         segments: int [B, T].
-        dtype: of the scores.
+        dtype: dtype of the scores.
 
     Returns:
         [B, 1, T, T].
@@ -46,7 +46,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None) -
         q: [B, H, T, E].
         k: [B, K, S, E], H a multiple of K (grouped-query attention: each key head serves H / K query heads).
         v: as ``k``.
-        scale: what scores are multiplied by.
+        scale: factor applied to the scores.
         bias: from :func:`document_bias`, for T = S; None: causal.
 
     Returns:
@@ -64,7 +64,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None) -
 
 
 def _by_blocks(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    # Each block of queries meets only the keys up to its own end: about half of the products.
+    # Each block of queries uses only the keys up to its own end: about half of the products.
     out = []
     for start in range(0, q.shape[2], CPU_BLOCK):
         end = min(start + CPU_BLOCK, q.shape[2])

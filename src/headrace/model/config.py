@@ -1,4 +1,4 @@
-"""What can be said about a model from its configuration alone, without torch: sizes and work per token."""
+"""What a model's configuration alone says about it, without torch: sizes and work per token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def parameter_count(config: ModelConfig, embedding: bool = True) -> int:
 
     Args:
         config: with its vocabulary size resolved.
-        embedding: count the token embedding and the output head's matrix too.
+        embedding: include the token embedding and the output head's matrix.
     """
     width, ffn = config.width, config.ffn
     projected = (config.heads + 2 * config.key_value_heads) * config.head_dim

@@ -1,7 +1,8 @@
-"""The output matrix and the cross-entropy as one function, computed chunk by chunk together with its gradient.
+"""The output matrix and cross-entropy as one function, computed chunk by chunk along with its gradient.
 
-As in Liger Kernel (Hsu et al., 2024), the logits of a batch never exist at once. Statistics, losses and the gradient of
-the matrix are float32: a fused cross-entropy that accumulated in bfloat16 trained measurably worse (OLMo-core 2.0.1).
+As in Liger Kernel (Hsu et al., 2024), the logits of a batch never exist all at once. Statistics, losses and the
+matrix's gradient are float32: a fused cross-entropy that accumulated in bfloat16 trained measurably worse (OLMo-core
+2.0.1).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Bytes of one chunk's float32 logits. 4,096 tokens x 8,192, bfloat16, two cores: 1, 2, 4, 8, 16, 32, 64 MB take
-# 195, 140, 109, 101, 105, 145, 166 ms.
+# Bytes of one chunk's float32 logits. 4,096 tokens x 8,192, bfloat16, two cores: 1, 2, 4, 8, 16, 32, 64 MB take 195,
+# 140, 109, 101, 105, 145, 166 ms.
 CHUNK_BYTES = 8 << 20
 
 
@@ -26,10 +27,10 @@ class LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Weighted sum, and each token's loss.
+        """The weighted sum, and each token's loss.
 
         Args:
-            ctx: autograd's.
+            ctx: autograd's context.
             hidden: [N, D], float32 or bfloat16; matrix products are done in this type.
             matrix: float32 [V, D].
             bias: float32 [V] or None.
@@ -73,6 +74,6 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients that :meth:`forward` left, times the gradient of the sum."""
+        """The gradients computed in :meth:`forward`, times the gradient of the sum."""
         scaled = tuple(None if g is None else g.mul_(upstream[0].to(g.dtype)) for g in ctx.gradients)
         return (*scaled, None, None)

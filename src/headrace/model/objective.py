@@ -1,8 +1,8 @@
-"""The objective: cross-entropy summed over the targets that carry loss, from a batch of a sequence.
+"""The objective: cross-entropy summed over a batch's targets that carry loss.
 
-Dividing each micro-batch by its own number of targets weighs the targets of sparse micro-batches more (transformers
-issue 34191). Here the caller gives the weight, one over the number in the whole step, so that accumulation over
-micro-batches equals one large batch.
+Dividing each micro-batch by its own number of targets gives more weight to targets in sparse micro-batches
+(transformers issue 34191). Here the caller passes the weight, one over the number of targets in the whole step, so that
+accumulation over micro-batches equals one large batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headrace.sequence.loader import Batch
 
 @dataclass(frozen=True)
 class Micro:
-    """A micro-batch on its device: N of its B * T targets carry loss.
+    """A micro-batch on its device; N of its B * T targets carry loss.
 
     Attributes:
         tokens: int64 [B, T].
@@ -39,7 +39,7 @@ class Micro:
 
     @staticmethod
     def of(batch: Batch, attention: AttentionSection, device: torch.device) -> Micro:
-        """A loader's batch as tensors. Rows of a single document get no segments, and so need no mask."""
+        """Convert a loader's batch to tensors. Rows with a single document get no segments, and so need no mask."""
         tokens = torch.from_numpy(batch.tokens.astype(np.int64)).to(device)
         apart = attention.documents and bool((batch.segment_ids != batch.segment_ids[:, :1]).any())
         again = attention.positions == "document"
@@ -61,8 +61,8 @@ def summed_loss(
     Args:
         model: the model.
         micro: the micro-batch.
-        weight: of each target: one over the number of targets in the whole step for training.
-        hidden: the model's compiled ``hidden``, if there is one.
+        weight: weight of each target: for training, one over the number of targets in the whole step.
+        hidden: the model's compiled ``hidden``, if any.
 
     Returns:
         The weighted sum, differentiable, and float32 [N]: each target's loss in nats.

@@ -1,4 +1,4 @@
-"""Named architectures, and the resolution of a recipe's `model:` section against them."""
+"""Named architectures, and how a recipe's `model:` section is resolved against them."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ LLAMA_7B = ModelConfig(
 
 DEMO = ModelConfig(
     # CrystalCoder at its muP base width, 256, with its embedding multiplier and standard deviation (0.073). Its logit
-    # multiplier, 2.22, starts a tied model at a loss of 28, for a token's state points at its own embedding: no matter
-    # in 80,000 steps, but in 40 steps of 4,096 tokens of Python 2.22, 1, 0.5 and 0.25 reach 7.38, 6.50, 6.46 and 6.69.
-    # Six layers reach 6.46 too, in 1.5 times the time. 5.3 M parameters with 8,192 tokens.
+    # multiplier, 2.22, makes a tied model start at a loss of 28, because a token's state points at its own embedding.
+    # That does not matter over 80,000 steps, but over 40 steps of 4,096 Python tokens 2.22, 1, 0.5 and 0.25 reach 7.38,
+    # 6.50, 6.46 and 6.69. Six layers also reach 6.46, in 1.5 times the time. 5.3 M parameters with 8,192 tokens.
     layers=4,
     width=256,
     heads=4,
@@ -80,12 +80,12 @@ def resolve(section: ModelSection, tokenizer_size: int | None) -> ModelConfig:
     """The complete configuration of a recipe's model section.
 
     Args:
-        section: a preset's name and what differs from it. Keys of `init` and `mup` override one by one.
-        tokenizer_size: the vocabulary size of the tokenizer, taken (rounded up to `vocab_multiple`) if neither the
-            section nor its preset states one; None leaves it open.
+        section: a preset's name and what differs from it. Keys of `init` and `mup` override individually.
+        tokenizer_size: the tokenizer's vocabulary size, used (rounded up to `vocab_multiple`) if neither the section
+            nor its preset states one; None leaves it open.
 
     Raises:
-        UserError: the overrides do not fit the preset's shapes, or the vocabulary is smaller than the tokenizer's.
+        UserError: the overrides conflict with the preset's shapes, or the vocabulary is smaller than the tokenizer's.
     """
     values = PRESETS[section.preset].model_dump() if section.preset else {}
     given = section.model_dump(exclude_unset=True, exclude={"preset"})

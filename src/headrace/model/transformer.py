@@ -1,10 +1,10 @@
 """The decoder: one file for LLaMA, GPT-NeoX and CrystalCoder shapes, with muP.
 
-Shapes: B rows, T tokens, D width, H query heads, K key-value heads, E dimensions of a head, V vocabulary.
+Shapes: B rows, T tokens, D width, H query heads, K key-value heads, E dimensions per head, V vocabulary.
 
 Weights stay in float32. With ``dtype=torch.bfloat16`` each is cast where it is multiplied, and activations are bfloat16
-except in rotary tables, norm and softmax statistics and the loss. It is the arithmetic of autocast without its casts
-back and forth: 10.9 k tokens/s against 6.7 k under autocast and 3.5 k in float32 (6.8 M parameters, rows of 512, two
+except in rotary tables, norm and softmax statistics, and the loss. This is the arithmetic of autocast without its casts
+back and forth: 10.9 k tokens/s versus 6.7 k under autocast and 3.5 k in float32 (6.8 M parameters, rows of 512, two
 cores with AVX-512 bfloat16), with the attention of :mod:`headrace.model.attention` and the loss of
 :mod:`headrace.model.cross_entropy` in all three.
 """
@@ -53,7 +53,7 @@ class Rotary:
     """Rotary position embedding (Su et al., 2021) of the first ``rotary_dim`` dimensions of each head.
 
     Attributes:
-        cos, sin: float32 [T, R / 2] when all rows share their positions, else [B, 1, T, R / 2].
+        cos, sin: float32 [T, R / 2] if all rows share their positions, else [B, 1, T, R / 2].
     """
 
     def __init__(self, config: ModelConfig, positions: Tensor) -> None:
@@ -79,7 +79,7 @@ class Rotary:
 
 
 class Attention(nn.Module):
-    """Causal self-attention, grouped-query where there are fewer key-value heads (Ainslie et al., 2023)."""
+    """Causal self-attention, grouped-query if there are fewer key-value heads (Ainslie et al., 2023)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rotary: Rotary, bias: Tensor | None, past: KeyValues | None
     ) -> tuple[Tensor, KeyValues]:
-        """[B, T, D] -> [B, T, D] and this layer's keys and values so far, each [B, K, past + T, E]."""
+        """[B, T, D] -> [B, T, D], and this layer's keys and values so far, each [B, K, past + T, E]."""
         B, T, D = x.shape
         qkv = self.qkv(x).view(B, T, -1, self.head_dim).transpose(1, 2)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
@@ -103,7 +103,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (Shazeer, 2020) or GELU. Gate and value are one matrix, the gate's rows first."""
+    """SwiGLU (Shazeer, 2020) or GELU. Gate and value share one matrix, the gate's rows first."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer, normalised before each part."""
+    """One layer, with normalization before each part."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, rotary: Rotary, bias: Tensor | None, past: KeyValues | None
     ) -> tuple[Tensor, KeyValues]:
-        """[B, T, D] -> [B, T, D] and the layer's keys and values."""
+        """[B, T, D] -> [B, T, D], and the layer's keys and values."""
         y, seen = self.attention(self.attention_norm(x), rotary, bias, past)
         if self.parallel:
             return x + y + self.ffn(self.ffn_norm(x)), seen
@@ -143,8 +143,8 @@ class Transformer(nn.Module):
     """A decoder-only language model.
 
     Args:
-        config: complete, with its vocabulary size.
-        dtype: of matrix products and activations.
+        config: complete, including its vocabulary size.
+        dtype: dtype of matrix products and activations.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
@@ -162,7 +162,7 @@ class Transformer(nn.Module):
 
     @property
     def output_weight(self) -> Tensor:
-        """The matrix [V, D] that turns hidden states into logits."""
+        """The matrix [V, D] that maps hidden states to logits."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     def hidden(
@@ -172,12 +172,12 @@ class Transformer(nn.Module):
         segments: Tensor | None = None,
         cache: list[KeyValues] | None = None,
     ) -> Tensor:
-        """The last layer's normalised output, times the logit multiplier.
+        """The last layer's normalized output, times the logit multiplier.
 
         Args:
             tokens: int64 [B, T].
             positions: int [T] or [B, T]; None: 0, 1, 2, ... in each row.
-            segments: int [B, T]: attend only where these are equal; None: to the whole row before.
+            segments: int [B, T]: attend only where these are equal; None: to everything before in the row.
             cache: keys and values per layer, extended in place. Empty at first; afterwards T must be 1.
 
         Returns:
@@ -203,7 +203,7 @@ class Transformer(nn.Module):
         return fn.linear(hidden, self.output_weight.to(hidden.dtype), bias)
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V] of the token after each; see :meth:`hidden`."""
+        """Logits [B, T, V] of each next token; see :meth:`hidden`."""
         return self.logits(self.hidden(tokens, positions, segments))
 
     def initialise(self, seed: int) -> None:

@@ -12,7 +12,7 @@ DOCUMENT = {
     "path": "str",
     "language": "str",
 }
-"""Columns of documents. Their text is for measures to look at."""
+"""Columns of documents. Their text is not among them: measures look at that."""
 
 MEASURES = {
     "characters": "int",
@@ -32,4 +32,4 @@ MEASURES = {
     "visible_characters": "int",  # HTML only, else null
     "visible_share": "float",  # HTML only, else null
 }
-"""What headrace measures of every document, see :mod:`headrace.select.measures.step`."""
+"""What headrace measures about every document, see :mod:`headrace.select.measures.step`."""

@@ -22,10 +22,10 @@ def _share(value: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-"""The least and the most that is expected."""
+"""The expected minimum and maximum."""
 
 Shares = Annotated[Range, AfterValidator(_share)]
-"""The least and the largest share that is expected, in [0, 1]."""
+"""The expected minimum and maximum share, in [0, 1]."""
 
 
 class Rates(Section):

@@ -283,7 +283,7 @@ def _named(name: str) -> str:
 
 
 MeasureName = Annotated[str, AfterValidator(_named)]
-"""The name of a measure: an identifier, since rules are written with it."""
+"""The name of a measure: an identifier, since rules use it."""
 
 
 class Rule(Section):

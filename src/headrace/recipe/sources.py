@@ -17,7 +17,7 @@ AnyFormat = Annotated[
     Annotated[Format, Tag("[name]")] | Annotated[Reader, Tag("[function]")],
     Discriminator(lambda value: "[name]" if isinstance(value, str) else "[function]"),
 ]
-"""One of headrace's formats, or a reader of the user's own."""
+"""One of headrace's formats, or a user-defined reader."""
 
 CHAT_FORMATS: frozenset[str] = frozenset({"chat", "docstring_chat"})
 

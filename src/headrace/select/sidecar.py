@@ -20,7 +20,7 @@ BATCH_BYTES = 8 << 20  # the text of a documents row group; part of the layout, 
 COMPRESSION = "zstd"
 
 ARROW = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string()}
-"""The Arrow type of a measure's type."""
+"""A measure's type -> the Arrow type."""
 
 Look = Callable[[pa.RecordBatch], pa.Table]
 

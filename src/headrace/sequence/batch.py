@@ -1,4 +1,4 @@
-"""A batch of rows: the tokens at once, and what else a trainer may ask of them when it asks."""
+"""A batch of rows: tokens at once, and whatever else a trainer may ask for on demand."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Described = tuple[np.ndarray, np.ndarray, np.ndarray]
 class Batch:
     """A rank's share of a batch: B rows of L + 1 tokens.
 
-    Iterating gives the four arrays in the order below.
+    Iterating yields the four arrays in the order below.
 
     Args:
         tokens: [B, L + 1]; inputs are ``tokens[:, :-1]``, targets ``tokens[:, 1:]``.
         loss: bool[B, L], whether the target of each position carries loss.
-        segment_ids: int32[B, L], which document of the row each input belongs to, from 1; 0 is padding.
+        segment_ids: int32[B, L], the document of each input within its row, from 1; 0 is padding.
         positions: int32[B, L].
     """
 
@@ -33,13 +33,13 @@ class Batch:
 
     @classmethod
     def later(cls, tokens: np.ndarray, rest: Callable[[], Described]) -> Batch:
-        """A batch of which only the tokens are there; ``rest`` is called when anything else is asked for."""
+        """A batch with only its tokens; ``rest`` is called when anything else is asked for."""
         made = cls.__new__(cls)
         made.tokens, made._rest = tokens, rest
         return made
 
     def described(self) -> Described:
-        """Loss, segment ids and positions, worked out by now."""
+        """Loss, segment ids and positions, computed by now."""
         rest = self._rest
         if not isinstance(rest, tuple):
             self._rest = rest = rest()
@@ -52,12 +52,12 @@ class Batch:
 
     @property
     def segment_ids(self) -> np.ndarray:
-        """int32[B, L], which document of the row each input belongs to, from 1; 0 is padding."""
+        """int32[B, L], the document of each input within its row, from 1; 0 is padding."""
         return self.described()[1]
 
     @property
     def positions(self) -> np.ndarray:
-        """int32[B, L], from 0 through a row or through each segment, as the loader was told."""
+        """int32[B, L], from 0 through each row or each segment, as the loader was told."""
         return self.described()[2]
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -65,23 +65,23 @@ class Batch:
         yield from self.described()
 
     def _asdict(self) -> dict[str, np.ndarray]:
-        """The arrays by name, as of a named tuple."""
+        """The arrays by name, as in a named tuple."""
         return dict(zip(("tokens", "loss", "segment_ids", "positions"), self, strict=True))
 
     def __reduce__(self) -> tuple[type[Batch], tuple[np.ndarray, ...]]:
-        # Another process has no such files open.
+        # Another process does not have these files open.
         return Batch, tuple(self)
 
 
 def read(sequence: SequenceReader, start: int, stop: int, dtype: np.dtype, restart: bool) -> Batch:
-    """Read rows: the tokens now, the rest when it is first asked for.
+    """Read rows: their tokens now, the rest on demand.
 
     Args:
         sequence: the opened sequence.
         start: first row.
-        stop: row after the last.
-        dtype: of the tokens given out.
-        restart: whether positions begin again at 0 with each segment, or count through the row.
+        stop: the row after the last.
+        dtype: dtype of the returned tokens.
+        restart: whether positions restart at 0 with each segment rather than count through the row.
     """
     shape = (stop - start, sequence.seq_len)
     tokens = np.empty((shape[0], shape[1] + 1), dtype=dtype)
@@ -89,7 +89,7 @@ def read(sequence: SequenceReader, start: int, stop: int, dtype: np.dtype, resta
 
     def rest() -> Described:
         loss, segments = sequence.targets(start, stop), sequence.segments_in(start, stop)
-        if segments is None:  # a row is one stretch of text as far as anybody knows
+        if segments is None:  # as far as anyone knows, a row is one piece of text
             return loss, np.ones(shape, np.int32), np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
         segment_ids, positions = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32)
         first, length, kind = (segments.columns[name] for name in ("start", "length", "kind"))

@@ -1,19 +1,19 @@
-"""Conversations as token rows: CrystalChat's template and ChatML, with loss on what the assistant says.
+"""Conversations as tokens: CrystalChat's template and ChatML, with loss on what the assistant says.
 
-A turn may say otherwise (``loss``). Nothing is learned of a turn that says nothing, nor that a conversation ends where
-its last turn is not an answer that is learned.
+A turn may override its loss (``loss``). A turn without text carries no loss, nor does the end of a conversation unless
+its last turn is an answer that does.
 
 ``crystalchat`` (LLM360/CrystalChat, as its published packed rows show)::
 
     <s><|sys_start|> {system}<|sys_end|><|im_start|> {user}<|im_end|> {assistant}</s>
 
-Further turns repeat from ``<|im_start|>``; ``</s>`` stands once, at the end; the space is left out where
-nothing is said. ``chatml`` (OpenAI's Chat Markup Language)::
+Further turns repeat from ``<|im_start|>``; ``</s>`` comes once, at the end; the space is omitted for empty turns.
+``chatml`` (OpenAI's Chat Markup Language)::
 
     <|im_start|>{role}\\n{content}<|im_end|>\\n
 
-What stands between two special tokens is one string to the tokenizer, and goes on from what stands before it: models
-with a dummy prefix put no further space there.
+The text between two special tokens is tokenized as one string that continues the text before it: models with a dummy
+prefix insert no further space.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from headrace.tokens.engine import Engine, Texts, special_id
 
 Template = Literal["crystalchat", "chatml"]
 
-# What CrystalChat's data say where a conversation brings no system turn of its own.
+# The default in CrystalChat's data for conversations without a system turn.
 DEFAULT_SYSTEM = (
     "You are CrystalCoder, a helpful and intelligent assistant. Follow the instructions and answer the questions as "
     "accurately as possible."
@@ -38,9 +38,9 @@ DEFAULT_SYSTEM = (
 
 
 class Turn(TypedDict):
-    """One turn: who speaks (``system``, ``user``, ``assistant``), and the code points of the text that are said.
+    """One turn: its role (``system``, ``user``, ``assistant``), and the range of the text it covers, in code points.
 
-    ``loss`` says whether it is learned; without it, the assistant's turns are.
+    ``loss`` says whether it carries loss; without it, the assistant's turns do.
     """
 
     role: str
@@ -53,11 +53,11 @@ class Chats(NamedTuple):
     """Rendered conversations.
 
     Attributes:
-        tokens: uint32[n_tokens], special tokens included, but for the end-of-document token that closes each
+        tokens: uint32[n_tokens], including special tokens, except for the end-of-document token that ends each
             conversation: the sequence adds that to every document.
         offsets: int64[n + 1].
         loss: bool[n_tokens]: whether each token carries loss when it is the target.
-        end_loss: bool[n]: whether the end-of-document token does: where the last turn is an answer that is learned.
+        end_loss: bool[n]: whether the end-of-document token does: if the last turn is an answer that carries loss.
     """
 
     tokens: np.ndarray
@@ -73,7 +73,7 @@ class _Said(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A special token (``role``) or a text between two, and the byte of the text from which loss is carried."""
+    """A special token (``role``) or the text between two, and the byte of the text from which it carries loss."""
 
     role: str | None
     text: bytes
@@ -81,7 +81,7 @@ class _Part(NamedTuple):
 
 
 def turns_of(column: str | None) -> list[Turn] | None:
-    """The turns in a document's column ``turns``, or None for a document that is no conversation."""
+    """The turns in a document's ``turns`` column, or None for a document that is not a conversation."""
     if column is None:
         return None
     turns: list[Turn] = orjson.loads(column)
@@ -93,9 +93,9 @@ def transform(texts: Texts, turns: Sequence[list[Turn] | None], engine: Engine, 
 
     Args:
         texts: the documents' text.
-        turns: each document's turns; None for a document that is no conversation, which is kept as it is and carries
-            loss throughout (crystalchat puts ``<s>`` before it, with loss too).
-        engine: the tokenizer. Templates that begin with ``<s>`` leave it out if the tokenizer has no ``bos``.
+        turns: each document's turns; None for a document that is not a conversation, which is kept unchanged and
+            carries loss throughout (crystalchat puts ``<s>`` before it, also with loss).
+        engine: the tokenizer. Templates that start with ``<s>`` omit it if the tokenizer has no ``bos``.
         template: ``crystalchat`` or ``chatml``.
 
     Raises:
@@ -108,7 +108,7 @@ def transform(texts: Texts, turns: Sequence[list[Turn] | None], engine: Engine, 
         _plain(texts.bytes_of(i), template, bos) if talk is None else render(talk, bos) for i, talk in enumerate(said)
     ]
     parts = [part for conversation in rendered for part in conversation]
-    # Only plain text begins a document for the tokenizer: in a conversation a special token stands before everything.
+    # Only plain text starts a document for the tokenizer: in a conversation, a special token precedes everything.
     plain = np.array([talk is None for talk in said], dtype=bool)
     first = np.repeat(plain, [len(conversation) for conversation in rendered])
     pieces = engine.encode(Texts.of(part.text for part in parts), first)
@@ -130,7 +130,7 @@ def transform(texts: Texts, turns: Sequence[list[Turn] | None], engine: Engine, 
             if part.loss_from == 0:
                 loss[stretch] = True
             else:
-                # A token that reaches back into the role's header is not what the model has to say.
+                # A token that reaches back into the role's header is not the model's to predict.
                 sizes = engine.lengths[tokens[stretch]]
                 loss[stretch] = np.cumsum(sizes) - sizes >= part.loss_from
     offsets = np.concatenate([[0], np.cumsum([len(conversation) for conversation in rendered], dtype=np.int64)])
@@ -139,7 +139,7 @@ def transform(texts: Texts, turns: Sequence[list[Turn] | None], engine: Engine, 
 
 
 def _said(data: bytes, turns: list[Turn] | None) -> list[_Said] | None:
-    """What is said in each turn, and whether it is learned: never the end of an answer that says nothing."""
+    """The text of each turn, and whether it carries loss: an answer without text never does."""
     if turns is None:
         return None
     text = data.decode("utf-8")

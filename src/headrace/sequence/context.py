@@ -1,4 +1,4 @@
-"""Context-level fill-in-the-middle applied to finished rows, with the segments and the loss kept true."""
+"""Context-level fill-in-the-middle on finished rows, updating segments and loss."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.store import SEGMENT
 from headrace.sequence.windows import PADDING
 
-# Rows handed to the tokenizer at once hold about this many tokens: a few megabytes of text.
+# Rows passed to the tokenizer at once hold about this many tokens: a few megabytes of text.
 _TOKENS = 1 << 20
 
 
 class Laid(NamedTuple):
-    """Rows and what lies in them, segments in order.
+    """Rows and their contents, segments in order.
 
     Attributes:
         numbers: uint64[R], row numbers in the order of packing.
         tokens: [R, W].
-        loss: bool[R, W]; None if every target of every row carries loss.
+        loss: bool[R, W]; None if every target in every row carries loss.
         masked: bool[R].
         segments: SEGMENT[n].
-        rows: int64[n], which row each segment is in.
+        rows: int64[n], the row of each segment.
     """
 
     numbers: np.ndarray
@@ -40,7 +40,7 @@ class Laid(NamedTuple):
 
 
 def rearrange(sequence: SequenceParameters, ctx: TaskContext, laid: Laid) -> Laid:
-    """Rearrange the pieces of those rows that hold sources with fill-in-the-middle."""
+    """Rearrange the pieces of rows from sources with fill-in-the-middle."""
     if laid.loss is None:
         laid = laid._replace(loss=np.ones(laid.tokens.shape, dtype=bool))
     names = ctx.input("tokens").manifest.extra["sources"]
@@ -66,18 +66,18 @@ def rearrange(sequence: SequenceParameters, ctx: TaskContext, laid: Laid) -> Lai
 def _rearrange_some(
     sequence: SequenceParameters, ctx: TaskContext, laid: Laid, some: np.ndarray, rates: np.ndarray, orders: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rearrange some rows in place; their new segments and rows."""
+    """Rearrange some rows in place; returns their new segments and rows."""
     assert laid.loss is not None
     width = laid.tokens.shape[1]
     mine = np.flatnonzero(np.isin(laid.rows, some))
     old, row = laid.segments[mine], np.searchsorted(some, laid.rows[mine])
-    # Segments cover their rows without gaps, so their shares spread over positions by repetition.
+    # Segments cover their rows without gaps, so their rates extend to positions by repetition.
     share = np.where(old["kind"] == PADDING, 0.0, rates[old["source"]])
     spread = [np.repeat(values, old["length"]).reshape(-1, width) for values in (share, orders[old["source"]])]
     salt_key = salt(sequence.seed, "fim", sequence.stage)
     out = transform_windows(laid.tokens[some], laid.numbers[some], sequence.engine(ctx), salt_key, *spread)
 
-    # A piece lies within one segment, and a segment of padding may be several pieces.
+    # A piece lies within one segment, but a segment of padding may consist of several pieces.
     begins = row * width + old["start"]
     of = np.searchsorted(begins, out.pieces.window * width + out.pieces.source_start, side="right") - 1
     length = np.bincount(of, weights=out.pieces.length, minlength=len(old)).astype(np.int64)
@@ -87,7 +87,7 @@ def _rearrange_some(
     drawn = (out.pieces.kind[first] != PLAIN) & (old["kind"] != PADDING)
     new["kind"][drawn] = out.pieces.kind[first][drawn]
 
-    # What was left as it is takes its loss along.
+    # Tokens left unchanged keep their loss.
     loss = out.loss.copy()
     kept = np.flatnonzero(~drawn & (length > 0))
     at = row[kept] * width + new["start"][kept]

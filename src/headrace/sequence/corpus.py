@@ -1,4 +1,4 @@
-"""What a shard of the token store holds for a stage: the documents, and their ids."""
+"""What a shard of the token store holds for a stage: documents and their ids."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Held(NamedTuple):
     """What a shard holds for a stage.
 
     Attributes:
-        shard: of the token store.
+        shard: the shard of the token store.
         ids: uint64[n, 2], the ids of its documents.
         sources: the token store's sources.
-        split: index of the split that the stage is made of.
+        split: index of the split that the stage uses.
     """
 
     shard: TokenShard
@@ -35,7 +35,7 @@ def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarra
     Args:
         documents: the documents artifact.
         shard: which shard.
-        rows: dense documents rows, all in that shard.
+        rows: global document rows, all in that shard.
 
     Returns:
         uint64[n, 2].
@@ -48,7 +48,7 @@ def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarra
 
 
 def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> Held:
-    """A shard of the token store, mapped, with the ids of its documents."""
+    """A shard of the token store, memory-mapped, with the ids of its documents."""
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, number)
     ids = document_ids(ctx.input("documents"), number, shard.rows)

@@ -1,4 +1,4 @@
-"""Where fill-in-the-middle cuts a text: at uniform code points, found in UTF-8 without decoding it."""
+"""Where fill-in-the-middle cuts a text: at uniformly chosen code points, found in UTF-8 without decoding."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Encode: documents that a stage changes (fill-in-the-middle, conversations), from their text.
 
-One task a shard of the token store. Their tokens are kept beside until they are placed.
+One task per shard of the token store. The tokens are stored separately until they are placed.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.sampling import End, changes, in_slice, kinds, sampled
 from headrace.tokens.engine import Engine, Texts
 
-_TEXT_BYTES = 8 << 20  # text decoded at a time: a row group of documents
-_MEMORY_PER_BYTE = 12  # of a documents shard on disk; measured for the token store, which does the same work
+_TEXT_BYTES = 8 << 20  # text decoded at a time: one row group of documents
+_MEMORY_PER_BYTE = 12  # per byte of a documents shard on disk; measured for the token store, which does the same work
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task a shard; what cannot be resolved is told before any work is done."""
+    """One task per shard; what cannot be resolved is reported before any work is done."""
     bounds: dict[str, list[int]] = {}
     for take in sequence.resolved(ctx).sources:
         if take.wanted is not None and changes(sequence, take.name) and take.name not in sequence.chat_sources:
-            # Fill-in-the-middle adds sentinels, so what is enough as the store has it is enough.
+            # Fill-in-the-middle only adds sentinels, so what is enough before it is enough after.
             bounds[take.name] = list(weigh.end_of(sequence, ctx, "weigh", take))
     sizes = [entry["bytes"] for entry in ctx.input("documents").shards]
     return [{"shard": shard, "bounds": bounds, "size": size} for shard, size in enumerate(sizes)]
 
 
 def memory(spec: dict[str, Any]) -> int:
-    """Ids of a shard, and what tokenising its text takes."""
+    """Memory for a shard's ids, and for tokenizing its text."""
     return (32 << 20) + _MEMORY_PER_BYTE * int(spec["size"])
 
 
 @dataclass
 class Part:
-    """The documents of a shard that one copy of one source may take.
+    """The documents of a shard that one copy of one source may use.
 
     Attributes:
         take: the source.
-        copy: the copy; a conversation is the same in every one, and is encoded as copy 0.
-        at: int64[n], places in the shard, ascending.
-        kind: uint8[n], what becomes of each.
+        copy: the copy's number; a conversation is the same in every copy, and is encoded as copy 0.
+        at: int64[n], indices in the shard, ascending.
+        kind: uint8[n], how each is transformed.
         cuts: float64[n, 2] for fill-in-the-middle, else None.
-        lengths: int64[n], tokens: those of the store until a document is encoded.
+        lengths: int64[n], tokens: those of the store until the document is encoded.
     """
 
     take: ResolvedSource
@@ -65,7 +65,7 @@ class Part:
 
 
 def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-    """Encode what changes of a shard."""
+    """Encode the changed documents of a shard."""
     held = hold(sequence, ctx, spec["shard"])
     bounds = {name: End(*end) for name, end in spec["bounds"].items()}
     takes = [take for take in sequence.resolved(ctx).sources if changes(sequence, take.name)]
@@ -85,23 +85,23 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 
 
 def _parts(sequence: SequenceParameters, held: Held, take: ResolvedSource, bounds: dict[str, End]) -> Iterator[Part]:
-    """The copies of a source that are encoded: of weighted sources all that may be needed."""
+    """The copies of a source to encode: for weighted sources, all that may be needed."""
     if take.name not in sequence.chat_sources:
         copies = sampled(sequence, held, take, bounds)
     elif take.wanted is not None:
         copies = [(0, in_slice(sequence, held, take))]
     else:
-        copies = sampled(sequence, held, take, bounds)[:1]  # the first copy holds what any copy does
+        copies = sampled(sequence, held, take, bounds)[:1]  # the first copy contains the documents of all copies
     for copy, at in copies:
         lengths = np.diff(held.shard.offsets)[at]
         yield Part(take, copy, at, *kinds(sequence, held, take, at, copy), lengths)
 
 
 def text_batches(ctx: TaskContext, shard: int) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Batches of text and turns of a documents shard, each with the dense row of its first document."""
+    """Batches of text and turns of a documents shard, each with the global row number of its first document."""
     documents = ctx.input("documents")
     first = int(documents.row_offsets[shard])
-    # The retry of a shard that killed its worker goes one document at a time, to find the one that does it.
+    # The retry of a shard that killed its worker processes one document at a time, to find the one responsible.
     limit = 1 if ctx.careful else _TEXT_BYTES
     for batch in read_batches(documents.shard_path(shard), ["text", "turns"], limit):
         ctx.at(f"documents row {first} and the {batch.num_rows - 1} after it")
@@ -118,7 +118,7 @@ def encode(
     part: Part,
     writer: EncodedWriter,
 ) -> None:
-    """Encode those documents of a batch of text that a copy changes, and note their lengths."""
+    """Encode the documents of a batch of text that a copy changes, and record their lengths."""
     rows = held.shard.rows
     low, high = np.searchsorted(rows, np.array([first, first + batch.num_rows], dtype=np.uint64))
     start, stop = np.searchsorted(part.at, [low, high])
@@ -145,7 +145,7 @@ def encode_chats(
     engine: Engine,
     writer: EncodedWriter,
 ) -> np.ndarray:
-    """Render and encode conversations of a batch; int64[n], their tokens."""
+    """Render and encode the conversations of a batch; returns int64[n], their numbers of tokens."""
     from headrace.sequence.chat import transform, turns_of
 
     assert sequence.section.chat is not None

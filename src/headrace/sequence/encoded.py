@@ -1,4 +1,4 @@
-"""Documents that a stage changes (fill-in-the-middle, conversations), encoded once and kept until they are placed."""
+"""Documents that a stage changes (fill-in-the-middle, conversations), encoded once and stored until they are placed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ENTRY = np.dtype([("code", "<u8"), ("start", "<i8"), ("length", "<i8"), ("loss"
 
 
 def _code(rows: np.ndarray, epochs: np.ndarray | int) -> np.ndarray:
-    """One number for a documents row (below 2**48) and a copy number (uint16)."""
+    """One number for a document row (below 2**48) and a copy number (uint16)."""
     return np.asarray(rows, dtype=np.uint64) << np.uint64(16) | np.asarray(epochs, dtype=np.uint64)
 
 
 class EncodedWriter:
-    """Appends encoded documents to one file of tokens and one of loss."""
+    """Appends encoded documents to a file of tokens and one of loss."""
 
     def __init__(self, tokens: BinaryIO, loss: BinaryIO, dtype: np.dtype) -> None:
         self._tokens, self._loss, self._dtype = tokens, loss, dtype
@@ -39,17 +39,17 @@ class EncodedWriter:
         """Add documents.
 
         Args:
-            rows: documents rows.
+            rows: document rows.
             epoch: their copy number.
-            tokens: their tokens one after another.
+            tokens: their tokens, concatenated.
             offsets: int64[n + 1] into ``tokens``.
-            loss: bool, aligned with ``tokens``; None where every token carries loss.
-            end_loss: bool[n], of the end-of-document tokens; given with ``loss``.
+            loss: bool, aligned with ``tokens``; None if every token carries loss.
+            end_loss: bool[n], for the end-of-document tokens; given along with ``loss``.
         """
         entries = np.empty(len(rows), dtype=_ENTRY)
         entries["code"], entries["start"] = _code(rows, epoch), self._at + offsets[:-1]
         entries["length"] = np.diff(offsets)
-        # The end of each document has its loss behind that of the document's tokens.
+        # The loss of a document's end comes after that of its tokens.
         entries["loss"] = -1 if loss is None else self._loss_at + offsets[:-1] + np.arange(len(rows))
         self.entries.append(entries)
         tokens.astype(self._dtype).tofile(self._tokens)
@@ -81,8 +81,8 @@ class EncodedReader:
     """The changed documents of a shard.
 
     Attributes:
-        tokens: all of them one after another, mapped.
-        loss: uint8, those with a loss mask one after another, each with its end-of-document token, mapped.
+        tokens: all of them, concatenated and mapped.
+        loss: uint8, those with a loss mask, concatenated, each with its end-of-document token; mapped.
     """
 
     def __init__(self, ctx: TaskContext, phase: str, task: int, dtype: np.dtype) -> None:
@@ -91,7 +91,7 @@ class EncodedReader:
         self._entries = np.load(index) if index.exists() else np.empty(0, dtype=_ENTRY)
 
     def find(self, rows: np.ndarray, epochs: np.ndarray | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where documents lie: int64 starts in ``tokens``, lengths, and starts in ``loss`` (-1 without a mask)."""
+        """Find documents: int64 starts in ``tokens``, lengths, and starts in ``loss`` (-1 without a mask)."""
         found = self._entries[np.searchsorted(self._entries["code"], _code(rows, epochs))]
         return found["start"], found["length"], found["loss"]
 

@@ -1,9 +1,9 @@
-"""How much of each source a stage takes: slices, epochs and weights resolved against token counts.
+"""How much of each source a stage takes: resolve slices, epochs and weights against token counts.
 
-A slice is an interval of the unit line on which a keyed hash lays the documents, so ``[0, 0.5)`` and ``[0.5, 1)``
-share no document and miss none. An epoch is a copy of the slice; the fraction of the last one is a keyed slice too.
-A weight is a share of the stage's token total, which is met to the document (:mod:`headrace.sequence.weigh`); the
-epochs that it comes to are known before that as nearly as the slice's tokens are.
+A slice is an interval of the unit line, on which a keyed hash places the documents, so ``[0, 0.5)`` and ``[0.5, 1)``
+have no document in common and miss none. An epoch is a copy of the slice; the fraction of the last one is a keyed slice
+too. A weight is a share of the stage's tokens, met to within a document (:mod:`headrace.sequence.weigh`); the epochs it
+amounts to are estimated here as accurately as the slice's tokens are known.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from headrace.flow.artifact import Artifact
 from headrace.recipe.stages import Stage
 
 MOST_EPOCHS = 65_535  # segments store the epoch as uint16
-# Muennighoff et al. 2023 (2305.16264): up to 4 epochs the loss hardly differs from that of new text; what a repetition
-# is worth decays exponentially, to 1/e at 15 of them.
+# Muennighoff et al. 2023 (2305.16264): with up to 4 epochs the loss hardly differs from that of new text; the value of
+# a repetition decays exponentially, to 1/e at 15 of them.
 MANY_EPOCHS, SPENT_EPOCHS = 4, 16
 
 
 @dataclass(frozen=True)
 class SourceCount:
-    """What there is of a source.
+    """The size of a source.
 
     Attributes:
-        tokens: tokens without the ends of documents.
-        documents: documents; each adds one end-of-document token. Zero where only a token total is known, which then
-            counts the ends already.
+        tokens: tokens, excluding the ends of documents.
+        documents: documents; each adds one end-of-document token. Zero if only a token total is known, which then
+            already includes the ends.
     """
 
     tokens: int
@@ -38,21 +38,21 @@ class SourceCount:
 
     @property
     def stream(self) -> int:
-        """Tokens of one pass, ends of documents included."""
+        """Tokens in one pass, including the ends of documents."""
         return self.tokens + self.documents
 
 
 @dataclass(frozen=True)
 class ResolvedSource:
-    """What a stage takes of a source.
+    """What a stage takes from a source.
 
     Attributes:
         name: the source.
-        slice: the interval of the unit line, half open.
+        slice: the half-open interval of the unit line.
         epochs: passes over the slice.
-        documents: documents expected, copies counted.
-        tokens: tokens expected, copies and ends of documents counted.
-        wanted: the weight's share of the stage's tokens, None of sources with epochs.
+        documents: expected documents, counting copies.
+        tokens: expected tokens, counting copies and ends of documents.
+        wanted: the weight's share of the stage's tokens; None for sources with epochs.
     """
 
     name: str
@@ -64,17 +64,17 @@ class ResolvedSource:
 
     @property
     def copies(self) -> int:
-        """Passes begun: the last may be a fraction."""
+        """Passes started: the last may be a fraction."""
         return math.ceil(self.epochs)
 
     def share(self, copy: int) -> float:
-        """The share of the slice that copy number ``copy`` takes: 1 for whole copies."""
+        """The share of the slice that copy number ``copy`` takes: 1 for a whole copy."""
         return min(1.0, max(0.0, self.epochs - copy))
 
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """What a stage takes of all its sources, in the order of the recipe."""
+    """What a stage takes from all its sources, in recipe order."""
 
     name: str
     sequence_length: int
@@ -82,20 +82,20 @@ class ResolvedStage:
 
     @property
     def tokens(self) -> int:
-        """Tokens expected."""
+        """Expected tokens."""
         return sum(source.tokens for source in self.sources)
 
     @property
     def rows(self) -> int:
-        """Rows expected of concatenated documents: one for every ``sequence_length`` tokens."""
+        """Expected rows of concatenated documents: one per ``sequence_length`` tokens."""
         return self.tokens // self.sequence_length
 
     def steps(self, batch: int) -> int:
-        """Whole batches of ``batch`` rows expected."""
+        """Expected whole batches of ``batch`` rows."""
         return self.rows // batch
 
     def to_json(self) -> dict[str, Any]:
-        """The shares of tokens and all the above, for people and programs to read."""
+        """All of the above and the shares of tokens, for people and programs to read."""
         total = max(1, self.tokens)
         sources = {
             s.name: {
@@ -111,20 +111,20 @@ class ResolvedStage:
 
 
 def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
-    """Work out what a stage takes of each source.
+    """Compute what a stage takes from each source.
 
-    A slice's tokens are taken to be its share of the source's tokens, which they are within about one part in the
-    square root of the number of documents.
+    A slice is assumed to have its share of the source's tokens, which holds to about one part in the square root of the
+    number of documents.
 
     Args:
-        stage: the stage of the recipe.
-        counts: what there is of each source, measured or expected.
+        stage: the recipe's stage.
+        counts: the size of each source, measured or expected.
 
     Returns:
         The resolved stage. The same stage and counts always give the same result.
 
     Raises:
-        UserError: a slice goes beyond 0 and 1, epochs are not above 0, or a source has no tokens.
+        UserError: a slice is not within 0 and 1, epochs are not positive, or a source has no tokens.
     """
     weights = {name: take.weight for name, take in stage.sources.items() if take.weight is not None}
     whole = math.fsum(weights.values())
@@ -167,11 +167,11 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
 
 
 def repeated(stage: Stage, epochs: Mapping[str, float]) -> Iterator[str]:
-    """What to say of the sources of which a stage takes many epochs.
+    """Warnings about sources of which a stage takes many epochs.
 
     Args:
-        stage: the stage of the recipe.
-        epochs: what it takes of each source.
+        stage: the recipe's stage.
+        epochs: the epochs of each source.
     """
     for name, passes in epochs.items():
         if passes > MANY_EPOCHS:
@@ -185,7 +185,7 @@ def repeated(stage: Stage, epochs: Mapping[str, float]) -> Iterator[str]:
 
 
 def counts_of(tokens: Artifact, split: str) -> dict[str, SourceCount]:
-    """What the token store holds of each source in a split."""
+    """The size of each source in the token store, for one split."""
     counts = {}
     for source, splits in tokens.manifest.counts.items():
         held = splits.get(split, {})

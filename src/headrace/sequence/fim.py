@@ -1,11 +1,11 @@
 """Fill-in-the-middle of whole documents (Bavarian et al. 2022, 2207.14255).
 
-A document is cut at two uniform characters into prefix P, middle M and suffix S, each encoded on its own, and laid out
-as ``<prefix> P <suffix> S <middle> M`` (PSM) or ``<prefix> <suffix> S <middle> P M`` (SPM, the paper's variant 2, which
-is PSM with an empty prefix, so that the two share what they learn).
+A document is cut at two uniformly chosen characters into prefix P, middle M and suffix S, each encoded separately, and
+arranged as ``<prefix> P <suffix> S <middle> M`` (PSM) or ``<prefix> <suffix> S <middle> P M`` (SPM, the paper's variant
+2, which is PSM with an empty prefix, so that learning transfers between the two).
 
-The pieces are encoded without seam spaces: of a model with a dummy prefix, only the first piece of the text that is not
-empty gets it. The bytes of the pieces in the order of the text are therefore those of the plain document.
+The pieces are encoded without extra spaces: with a dummy prefix, only the first nonempty piece of the text gets it. So
+the bytes of the pieces in text order are those of the plain document.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Transformed(NamedTuple):
     """Documents after fill-in-the-middle.
 
     Attributes:
-        tokens: uint32[n_tokens], sentinels included; no end-of-document token (the sequence adds it).
+        tokens: uint32[n_tokens], including sentinels; no end-of-document token (the sequence adds it).
         offsets: int64[n + 1].
         kind: uint8[n]: 0 plain, 1 PSM, 2 SPM.
     """
@@ -42,13 +42,13 @@ class Transformed(NamedTuple):
 def draw(
     ids: np.ndarray, salt_key: int, rate: float | np.ndarray, spm: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What happens to each document, and where it is cut.
+    """Draw each document's kind and cuts.
 
     Args:
         ids: uint64[n, 2] document ids.
-        salt_key: of the purpose: stage and epoch included, so that another epoch is another draw.
-        rate: share of documents that are transformed, for all or float64[n] for each.
-        spm: share of the transformed in SPM order, likewise.
+        salt_key: the salt of the purpose, including stage and epoch, so that each epoch is drawn anew.
+        rate: share of documents to transform, one value or float64[n].
+        spm: share of these in SPM order, likewise.
 
     Returns:
         kind uint8[n] and cuts float64[n, 2] in [0, 1).
@@ -61,15 +61,15 @@ def draw(
 
 
 def transform(texts: Texts, ids: np.ndarray, engine: Engine, salt_key: int, rate: float, spm: float) -> Transformed:
-    """Encode documents, some of them rearranged. Depends on each document's id and text and on nothing beside it.
+    """Encode documents, rearranging some. Each result depends only on the document's id and text.
 
     Args:
         texts: the documents' text.
         ids: uint64[n, 2] document ids.
         engine: the tokenizer.
         salt_key: ``keys.salt(seed, "fim", stage, epoch)``.
-        rate: share of documents that are transformed; an empty document never is.
-        spm: share of the transformed in SPM order.
+        rate: share of documents to transform; an empty document never is.
+        spm: share of these in SPM order.
 
     Raises:
         UserError: the tokenizer lacks one of the sentinels.
@@ -80,19 +80,19 @@ def transform(texts: Texts, ids: np.ndarray, engine: Engine, salt_key: int, rate
 
 
 def rearrange(texts: Texts, kind: np.ndarray, draws: np.ndarray, engine: Engine, first: bool) -> Transformed:
-    """Cut, encode and lay out documents whose kind and cuts are drawn.
+    """Cut, encode and arrange documents whose kinds and cuts have been drawn.
 
     Args:
         texts: the documents' text.
         kind: uint8[n], see :class:`Transformed`.
         draws: float64[n, 2] in [0, 1): the two cuts, as shares of the code point boundaries.
         engine: the tokenizer.
-        first: the texts begin documents (see :class:`~headrace.tokens.engine.Engine`).
+        first: whether the texts begin documents (see :class:`~headrace.tokens.engine.Engine`).
     """
     cuts = character_cuts(texts.data, texts.offsets, draws)
     starts, ends = texts.offsets[:-1], texts.offsets[1:]
-    # The pieces of a document lie one after another in its text, so one list of offsets serves all pieces of all
-    # documents; an untransformed one is all prefix.
+    # A document's pieces are consecutive in its text, so one list of offsets serves all pieces of all documents; an
+    # untransformed one is all prefix.
     bounds = np.where((kind == PLAIN)[:, None], ends[:, None], cuts)
     offsets = np.concatenate([np.column_stack([starts, bounds]).ravel(), texts.offsets[-1:]])
     sizes = np.diff(offsets).reshape(-1, 3)
@@ -104,9 +104,9 @@ def rearrange(texts: Texts, kind: np.ndarray, draws: np.ndarray, engine: Engine,
 
 
 def _lay_out(pieces: Encoded, kind: np.ndarray, engine: Engine) -> Transformed:
-    """Put the encoded pieces (three a document: prefix, middle, suffix) and the sentinels into their order."""
+    """Put the encoded pieces (three per document: prefix, middle, suffix) and the sentinels in order."""
     n = len(kind)
-    # Only a document that is transformed needs sentinels, so that rate 0 works with any tokenizer.
+    # Only transformed documents need sentinels, so rate 0 works with any tokenizer.
     ids = [special_id(engine, role) for role in SENTINELS] if (kind != PLAIN).any() else [0, 0, 0]
     source = np.concatenate([pieces.tokens, np.array(ids, dtype=np.uint32)])
     sentinel = np.full((n, 3), len(pieces.tokens), dtype=np.int64) + np.arange(3)
@@ -130,7 +130,7 @@ def _lay_out(pieces: Encoded, kind: np.ndarray, engine: Engine) -> Transformed:
 
 
 def reassemble(tokens: np.ndarray, engine: Engine) -> bytes:
-    """The text of one document of a sequence, put back into its own order.
+    """The text of one document of a sequence, in its original order.
 
     Args:
         tokens: integers[k]: a whole document, transformed or not, with or without its end-of-document token.
@@ -143,8 +143,8 @@ def reassemble(tokens: np.ndarray, engine: Engine) -> bytes:
     if len(tokens) and tokens[-1] == engine.special.get("eod"):
         tokens = tokens[:-1]
     if len(tokens) and tokens[0] == engine.special.get("fim_prefix"):
-        # Both orders read the same: what stands before the suffix's sentinel begins the text, what follows the
-        # middle's sentinel goes on (in SPM the former is empty), and the suffix ends it.
+        # Both orders are read the same way: what precedes the suffix sentinel starts the text, what follows the middle
+        # sentinel continues it (in SPM the former is empty), and the suffix ends it.
         suffix = int(np.flatnonzero(tokens == special_id(engine, "fim_suffix"))[0])
         middle = int(np.flatnonzero(tokens == special_id(engine, "fim_middle"))[0])
         tokens = np.concatenate([tokens[1:suffix], tokens[middle + 1 :], tokens[suffix + 1 : middle]])

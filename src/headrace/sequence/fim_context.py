@@ -1,13 +1,13 @@
-"""Fill-in-the-middle of the pieces of packed windows: the CrystalCoder way (LLM360/crystalcoder-data-prep).
+"""Fill-in-the-middle on pieces of packed windows, as for CrystalCoder (LLM360/crystalcoder-data-prep).
 
-"Context level" in Bavarian et al. 2022 (2207.14255, appendix C). A window of a packed sequence falls into pieces after
-each end-of-document token. A piece is decoded, cut at two uniform characters, encoded in three parts and laid out as
-:mod:`headrace.sequence.fim` does, its end-of-document token kept behind it. The pieces are joined again; what goes
-beyond the window's end is cut off there, and a window that comes out short is filled with ``<fim_pad>``, without loss.
+"Context level" in Bavarian et al. 2022 (2207.14255, appendix C). A window of a packed sequence is split into pieces
+after each end-of-document token. A piece is decoded, cut at two uniformly chosen characters, encoded in three parts and
+arranged as in :mod:`headrace.sequence.fim`, followed by its end-of-document token. The pieces are joined again; what
+exceeds the window is cut off, and a window that comes out short is filled with ``<fim_pad>``, without loss.
 
-Unlike the scripts of that system, a piece is left as it is when it is empty, when its bytes are no whole UTF-8 (the
-window's edge went through a character), or when it holds special tokens, which would come back as plain text; and no
-seam spaces appear.
+Unlike in that system's scripts, a piece is left unchanged if it is empty, if its bytes are not valid UTF-8 (because the
+window's edge split a character), or if it contains special tokens, which would become plain text; and no extra spaces
+appear.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from headrace.sequence.fim import PLAIN, draw, rearrange
 from headrace.tokens.engine import Encoded, Engine, Texts, special_id
 
 PADDING = 255
-"""Kind of the stretch that fills a short window."""
+"""Kind of the padding in a short window."""
 
 
 class Pieces(NamedTuple):
-    """The pieces of windows, in order; those that were cut off whole have length 0.
+    """The pieces of windows, in order; those cut off entirely have length 0.
 
     Attributes:
         window: int64[m]: which window.
         start: int64[m]: first position in the new window.
-        length: int64[m]: tokens in the new window, the end-of-document token included.
-        source_start: int64[m]: first position in the window as it was.
-        source_length: int64[m]: tokens in the window as it was.
+        length: int64[m]: tokens in the new window, including the end-of-document token.
+        source_start: int64[m]: first position in the original window.
+        source_length: int64[m]: tokens in the original window.
         kind: uint8[m]: 0 plain, 1 PSM, 2 SPM.
     """
 
@@ -49,9 +49,9 @@ class Windows(NamedTuple):
 
     Attributes:
         tokens: uint32[n, W].
-        loss: bool[n, W]: False for the filling, True for all else.
-        lost: int64[n]: tokens that were cut off each window's end.
-        pieces: what lies where; what no piece covers is filling (kind 255).
+        loss: bool[n, W]: False for padding, True for everything else.
+        lost: int64[n]: tokens cut off the end of each window.
+        pieces: the contents; what no piece covers is padding (kind 255).
     """
 
     tokens: np.ndarray
@@ -68,15 +68,15 @@ def transform_windows(
     rate: float | np.ndarray,
     spm: float | np.ndarray,
 ) -> Windows:
-    """Rearrange the pieces of packed windows. A window's outcome depends on its tokens and row number only.
+    """Rearrange the pieces of packed windows. A window's result depends only on its tokens and row number.
 
     Args:
         windows: integers[n, W], packed, with end-of-document tokens.
-        rows: uint64[n]: the windows' row numbers in the stage, which key the draws with the number of the piece.
+        rows: uint64[n]: the windows' row numbers in the stage, which key the draws together with the piece number.
         engine: the tokenizer.
         salt_key: ``keys.salt(seed, "fim", stage)``.
-        rate: share of pieces that are rearranged, for all or float64[n, W]: a piece takes that of its first token.
-        spm: share of the rearranged in SPM order, likewise.
+        rate: share of pieces to rearrange, one value or float64[n, W]: a piece uses that of its first token.
+        spm: share of these in SPM order, likewise.
 
     Raises:
         UserError: the tokenizer lacks a sentinel, ``eod`` or ``fim_pad``.
@@ -105,7 +105,7 @@ def transform_windows(
 
     made = rearrange(texts, kind[chosen], draws[chosen], engine, first=False)
     source = np.concatenate([flat, made.tokens])
-    # Two stretches a piece: its body, old or new, and its end-of-document token.
+    # Two slices per piece: its body, old or new, and its end-of-document token.
     stretch_start = np.stack([starts, ends - tail], axis=1)
     stretch_length = np.stack([body, tail], axis=1)
     stretch_start[chosen, 0] = len(flat) + made.offsets[:-1]
@@ -125,7 +125,7 @@ def transform_windows(
 
 
 def _holds_special(flat: np.ndarray, starts: np.ndarray, body: np.ndarray, engine: Engine) -> np.ndarray:
-    """bool[m]: whether a special token stands within the piece's body."""
+    """bool[m]: whether the piece's body contains a special token."""
     before = np.concatenate([[0], np.cumsum(np.isin(flat, engine.special_ids))])
     return before[starts + body] > before[starts]
 
@@ -133,7 +133,7 @@ def _holds_special(flat: np.ndarray, starts: np.ndarray, body: np.ndarray, engin
 def _decodable(
     flat: np.ndarray, starts: np.ndarray, body: np.ndarray, kind: np.ndarray, engine: Engine
 ) -> tuple[np.ndarray, Texts]:
-    """Which of the drawn pieces decode to whole UTF-8 (int64[k]), and their texts."""
+    """Which of the drawn pieces decode to valid UTF-8 (int64[k]), and their texts."""
     drawn = np.flatnonzero(kind != PLAIN)
     offsets = np.zeros(len(drawn) + 1, dtype=np.int64)
     np.cumsum(body[drawn], out=offsets[1:])

@@ -1,6 +1,6 @@
-"""How much goes where: the records that the phases hand on, and the partitions that they are handed on in.
+"""The records passed between phases, and how they are partitioned.
 
-Partitions follow from the tokens' counts alone, never from workers or memory, so the bytes never depend on those.
+Partitions depend only on token counts, never on workers or memory, and so do the bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 SAMPLED = np.dtype(
     [("key", "<u8"), ("row", "<u8"), ("length", "<u4"), ("epoch", "<u2"), ("source", "<u2"), ("kind", "u1")]
 )
-"""A copy of a document, from sample to pack: its place in the document order, its documents row, its tokens."""
+"""A copy of a document, from sample to pack: its position in the document order, its document row, its tokens."""
 
 CUT = np.dtype(
     [
@@ -29,7 +29,7 @@ CUT = np.dtype(
         ("kind", "u1"),
     ]
 )
-"""A segment, from pack to repartition: row of the sequence (counted within the block for best fit), documents row."""
+"""A segment, from pack to repartition: row of the sequence (counted within the block for best fit), document row."""
 
 MOVED = np.dtype(
     [
@@ -49,21 +49,22 @@ MOVED = np.dtype(
 masked."""
 
 # A block of about a million records sorts in 26 MB; beyond 1024 blocks they grow instead, since every task of the
-# phase before writes a slice for each.
+# previous phase writes a slice for each.
 BLOCK_RECORDS, MOST_BLOCKS = 1 << 20, 1024
 
-# Shards of 64 MB keep an order task in 200 MB. Beyond 1024 partitions each task writes several shards, and beyond 1 TB
-# they grow instead: a manifest of 16,384 is parsed in 4 ms, one of 61,000 (4 TB in shards of 64 MB) in 25 to 33.
+# With shards of 64 MB, an order task takes 200 MB. Beyond 1024 partitions each task writes several shards, and beyond 1
+# TB the shards grow instead: a manifest of 16,384 is parsed in 4 ms, one of 61,000 (4 TB in shards of 64 MB) in 25 to
+# 33.
 SHARD_BYTES, MOST_PARTITIONS, MOST_SHARDS = 64 << 20, 1024, 16384
 
 
 def upper(keys: np.ndarray, parts: int) -> np.ndarray:
-    """Which of ``parts`` equal intervals of the 64-bit line each key lies in: int64[n], ascending with the keys."""
+    """Which of ``parts`` equal intervals of the 64-bit range contains each key: int64[n], ascending with the keys."""
     return (((keys >> np.uint64(32)) * np.uint64(parts)) >> np.uint64(32)).astype(np.int64)
 
 
 def total_rows(results: list[dict[str, Any]]) -> int:
-    """Rows of the sequence, from what the tasks returned."""
+    """Rows in the sequence, from the results of the tasks."""
     return sum(result["used"] for result in results) + max((result["stop"] for result in results), default=0)
 
 
@@ -72,8 +73,8 @@ class Blocks:
     """The partitions of the document order.
 
     Attributes:
-        streams: the indices of the sources that share rows, one tuple a stream.
-        parts: blocks of each stream.
+        streams: the indices of the sources that share rows, one tuple per stream.
+        parts: the number of blocks of each stream.
     """
 
     streams: tuple[tuple[int, ...], ...]
@@ -84,7 +85,7 @@ class Blocks:
         """Plan the blocks.
 
         Args:
-            expected: records expected of each source, by index.
+            expected: source index -> expected records.
             mix: whether sources share rows.
         """
         order = sorted(expected)
@@ -95,16 +96,16 @@ class Blocks:
 
     @property
     def count(self) -> int:
-        """Blocks of all streams."""
+        """Blocks in all streams."""
         return sum(self.parts)
 
     @property
     def first(self) -> np.ndarray:
-        """int64[streams + 1]: the first block of each stream, and the number of blocks."""
+        """int64[streams + 1]: the first block of each stream, then the number of blocks."""
         return np.cumsum([0, *self.parts], dtype=np.int64)
 
     def block(self, source: int, keys: np.ndarray) -> np.ndarray:
-        """The block of each key of a source's documents: int64[n]."""
+        """The block of each key among a source's documents: int64[n]."""
         stream = next(i for i, members in enumerate(self.streams) if source in members)
         return self.first[stream] + upper(keys, self.parts[stream])
 
@@ -123,9 +124,9 @@ class Shards:
 
     @staticmethod
     def of(rows: int, row_bytes: int) -> Shards:
-        """Plan the shards of so many rows.
+        """Plan the shards for a number of rows.
 
-        They hold about :data:`SHARD_BYTES` of tokens each, more where there would be over :data:`MOST_SHARDS`.
+        Each holds about :data:`SHARD_BYTES` of tokens, or more if there would be over :data:`MOST_SHARDS`.
         """
         shards = min(MOST_SHARDS, max(1, math.ceil(rows * row_bytes / SHARD_BYTES)))
         partitions = min(shards, MOST_PARTITIONS)
@@ -133,9 +134,9 @@ class Shards:
 
     @property
     def count(self) -> int:
-        """Shards of all partitions."""
+        """Shards in all partitions."""
         return self.partitions * self.each
 
     def shard(self, keys: np.ndarray) -> np.ndarray:
-        """The shard of rows by their keys: int64[n], ascending with the keys."""
+        """The shard of each row key: int64[n], ascending with the keys."""
         return upper(keys, self.count)

@@ -1,4 +1,4 @@
-"""The ledger: where every token of a stage came from and went to, per source, checked against the rows."""
+"""The ledger: where every token of a stage came from and went, per source, checked against the rows."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from headrace.sequence.windows import KINDS
 
 
 def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Add up what the phases counted.
+    """Add up the counts of the phases.
 
-    For each source: ``tokens_in`` (as the store has them) + ``added`` (by fill-in-the-middle of documents and by
-    templates) + ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (what fill-in-the-middle of
-    rows brought in, less what it cut off) - ``overlap`` (tokens that two rows share) + ``tail`` (less than a row, at
-    the end) + ``beyond_limit``.
+    For each source: ``tokens_in`` (in the store) + ``added`` (by fill-in-the-middle of documents and by templates) +
+    ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (added by fill-in-the-middle of rows, minus
+    what it cut off) - ``overlap`` (tokens shared by two rows) + ``tail`` (less than a row, at the end) +
+    ``beyond_limit``.
 
     Returns:
         The manifest's counts and its ledger.
 
     Raises:
-        ConservationError: tokens were lost or made on the way.
+        ConservationError: tokens were lost or created on the way.
     """
     names: list[str] = ctx.input("tokens").manifest.extra["sources"]
     chosen = _chosen(ctx)
@@ -40,7 +40,7 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
         i, held = names.index(take.name), chosen.get(take.name, _nothing(take.copies))
         entry = {
             "slice": list(take.slice),
-            # What a weight comes to is known only now, as the rows count tokens.
+            # Only now, when the rows' tokens are counted, is it known what a weight amounts to.
             "epochs": take.epochs if take.wanted is None else sum(held["documents"]) / held["slice"],
             "documents": max(held["documents"]),
             "copies": sum(held["documents"]),
@@ -56,7 +56,7 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
             "beyond_limit": int(packed["beyond_limit"][i]),
             "tokens_placed": int(written["placed"][i]),
             "loss_tokens": int(written["loss"][i]),
-            # Documents, or with fim_level: context the pieces of rows.
+            # Documents or, with fim_level: context, the pieces of rows.
             "fim_psm": held["fim_psm"] if by_document else _kind(shuffled, "fim-psm", i),
             "fim_spm": held["fim_spm"] if by_document else _kind(shuffled, "fim-spm", i),
             "chat": held["chat"],

@@ -1,7 +1,7 @@
-"""Batches of a sequence for a trainer, with a state that is one number and a fingerprint.
+"""Batches of a sequence for a trainer, with a state that is just a row number and a fingerprint.
 
-Batch N of a stage is rows ``[N * batch, (N + 1) * batch)``, whatever the world size: a rank takes its slice of each.
-Nothing else is state, so a run may go on with another world size or another batch size at the row where it stopped.
+Batch N of a stage is rows ``[N * batch, (N + 1) * batch)``, whatever the world size: each rank takes its slice of every
+batch. There is no other state, so a run can resume with another world size or batch size at the row where it stopped.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ class Loader:
     """Iterates over the batches of a sequence.
 
     Args:
-        sequence: an opened sequence, of any format, or the folder of one of headrace's own.
-        batch: rows of a batch over all ranks.
-        rank: which slice of each batch to take.
-        world_size: how many slices there are.
-        start: row to begin at.
-        state: from :meth:`state_dict`; instead of ``start``.
-        positions: ``row``: positions count through a row; ``document``: they begin at 0 with each segment.
-        dtype: of the tokens given out; None keeps the sequence's own.
-        drop_last: leave out rows at the end that fill no batch; else the last batch is short, and ranks may get
+        sequence: an opened sequence, in any format, or the folder of one of headrace's own.
+        batch: rows per batch, over all ranks.
+        rank: the slice of each batch to take.
+        world_size: the number of slices.
+        start: the row to start at.
+        state: from :meth:`state_dict`; replaces ``start``.
+        positions: ``row``: positions count through a row; ``document``: they restart at 0 with each segment.
+        dtype: dtype of the returned tokens; None keeps the sequence's own.
+        drop_last: drop rows at the end that do not fill a batch; otherwise the last batch is short, and ranks may get
             different numbers of its rows.
-        prefetch: batches that a background thread reads ahead, with loss, segment ids and positions worked out. They
-            are no part of the state.
+        prefetch: batches that a background thread reads ahead, computing loss, segment ids and positions. They are not
+            part of the state.
         verify: compare each shard with its digest when its first row is read.
 
     Raises:
-        DamagedArtifact: with ``verify``, also while iterating: a shard is not as it was written.
-        UserError: the batch cannot be shared out evenly, the start lies outside, or the state is another sequence's.
+        DamagedArtifact: with ``verify``, also while iterating: a shard has changed since it was written.
+        UserError: the batch cannot be divided evenly, the start is out of range, or the state is another sequence's.
     """
 
     def __init__(
@@ -81,19 +81,20 @@ class Loader:
             self.load_state_dict(state)
 
     def __len__(self) -> int:
-        """Batches left from the present row."""
+        """Batches left from the current row on."""
         left = len(self.sequence) - self.consumed
         return left // self.batch if self.drop_last else -(-left // self.batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows consumed by all ranks together, and what the sequence is (None if its files do not tell). JSON."""
+        """Rows consumed by all ranks together, and the sequence's fingerprint (None if its files do not tell). JSON
+        values."""
         return {"rows": self.consumed, "fingerprint": self.sequence.fingerprint}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken.
+        """Continue where a state was taken.
 
         Raises:
-            UserError: it is no state of a loader, its row lies outside, or it was taken from a sequence with other
+            UserError: it is not a loader's state, its row is out of range, or it belongs to a sequence with other
                 bytes; says what differs.
         """
         mine = self.sequence.fingerprint
@@ -122,7 +123,7 @@ class Loader:
         self.consumed = self._row(state["rows"])
 
     def _row(self, row: Any) -> int:
-        """A row to begin at; the one behind the last is the end."""
+        """A row to start at; the one after the last is the end."""
         whole = isinstance(row, int | np.integer) and not isinstance(row, bool)
         if not whole or not 0 <= row <= len(self.sequence):
             raise UserError(
@@ -133,9 +134,9 @@ class Loader:
         return int(row)
 
     def at(self, row: int) -> Batch:
-        """This rank's share of the batch that begins at a row. A pure function of the row.
+        """This rank's share of the batch that starts at a row. A pure function of the row.
 
-        The tokens are read now; loss, segment ids and positions when they are first asked for.
+        Tokens are read now; loss, segment ids and positions on demand.
         """
         rows = min(self.batch, len(self.sequence) - row)
         first = row + self.rank * rows // self.world_size
@@ -143,7 +144,7 @@ class Loader:
         return read(self.sequence, first, stop, self.dtype, self.restart)
 
     def _whole(self, row: int) -> Batch:
-        """The same with everything in it worked out: a thread that reads ahead leaves nothing to be done."""
+        """The same with everything computed, so that a thread that reads ahead leaves nothing to do."""
         batch = self.at(row)
         batch.described()
         return batch

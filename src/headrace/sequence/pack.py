@@ -1,6 +1,6 @@
-"""Pack: sort a block of the document order and lay it into rows.
+"""Pack: sort a block of the document order and arrange it in rows.
 
-One task a block. Still only numbers: each segment goes to the shard of the token store that holds its document.
+One task per block. These are still only numbers: each segment goes to the token store shard that holds its document.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from headrace.sequence.layout import CUT, SAMPLED
 from headrace.sequence.packing import Segments, best_fit, concatenate, rows_of, with_ends
 from headrace.sequence.parameters import SequenceParameters
 
-# Documents that best-fit packing considers together: at this number rows are over 99.9 % full on ordinary lengths
+# Documents that best-fit packing considers together: with this many, rows are over 99.9 % full for ordinary lengths
 # (tests/sequence/test_pack.py), and the pieces take a few megabytes.
 FIT_BLOCK = 1 << 16
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task a block that has documents, with its place in its stream."""
+    """One task per nonempty block, with its position in its stream."""
     blocks = sequence.blocks(ctx)
     records = partition_counts(ctx, "sample", "sampled")
     tokens = np.zeros(blocks.count, dtype=np.int64)
@@ -53,7 +53,7 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
 
 
 def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-    """Lay one block into rows."""
+    """Arrange one block in rows."""
     sources = len(ctx.input("tokens").manifest.extra["sources"])
     first_rows = ctx.input("documents").row_offsets
     totals = {name: np.zeros(sources, dtype=np.int64) for name in ("placed", "overlap", "left", "ends")}
@@ -81,11 +81,11 @@ Packed = tuple[np.ndarray, Segments, np.ndarray, np.ndarray, np.ndarray, int]
 
 
 def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[Packed]:
-    """Pieces of a block in order.
+    """The pieces of a block in order.
 
     Yields:
-        records, their segments, and for each record int64[n] tokens in two rows, tokens in none, and tokens that end
-        it (1 or 0); and how many rows the piece used for itself (best fit only).
+        records, their segments, and for each record int64[n] tokens in two rows, tokens in none, and tokens that end it
+        (1 or 0); and the number of rows used by this piece alone (best fit only).
     """
     if sequence.section.pack.method == "best_fit":
         rows = 0
@@ -117,7 +117,7 @@ def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any])
 
 
 def in_pieces(ctx: TaskContext, spec: dict[str, Any], size: int | None) -> Iterator[np.ndarray]:
-    """The records of a block in document order, in pieces of exactly ``size`` (but the last) or as they come."""
+    """The records of a block in document order, in pieces of exactly ``size`` (except the last), or as they come."""
     held: list[np.ndarray] = []
     for records in sorted_partition(ctx, "sample", "sampled", spec["block"], SAMPLED, ("key", "row", "epoch")):
         if size is None:

@@ -1,14 +1,14 @@
-"""Laying documents into rows, on lengths alone: concatenation and best-fit packing.
+"""Arrange documents in rows, using only their lengths: concatenation and best-fit packing.
 
-A row holds ``seq_len + 1`` tokens, so that it has ``seq_len`` pairs of an input and its target.
+A row holds ``seq_len + 1`` tokens, which make ``seq_len`` pairs of input and target.
 
 Concatenation joins all documents, each followed by the end-of-document token, into one stream. Row ``r`` covers the
-stream's tokens ``r * seq_len`` to ``r * seq_len + seq_len`` inclusive: neighbouring rows share one token, so every
-token but the first is a target exactly once. What does not fill a last row is the tail.
+stream's tokens ``r * seq_len`` to ``r * seq_len + seq_len`` inclusive: neighboring rows share one token, so every token
+but the first is a target exactly once. What does not fill a last row is the tail.
 
-Best fit (Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024, arXiv 2404.10830, section 3) cuts
-only documents longer than a row, and puts each piece, longest first, into the row with the least room that takes it.
-The pieces of a cut document share one token as concatenated rows do.
+Best fit (Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024, arXiv 2404.10830, section 3) cuts only
+documents longer than a row, and puts each piece, longest first, into the fullest row that still has room. The pieces of
+a cut document share one token, as concatenated rows do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headrace.flow.kernels import kernel
 
 
 class Segments(NamedTuple):
-    """Stretches of documents and where they lie. All arrays have one entry a segment.
+    """Slices of documents and their positions. All arrays have one entry per segment.
 
     Attributes:
         document: int64, index of the document among those given.
@@ -39,7 +39,7 @@ class Segments(NamedTuple):
 
 
 def rows_of(tokens: int, seq_len: int) -> int:
-    """Rows that a stream of so many tokens fills."""
+    """Rows filled by a stream of this many tokens."""
     return max(0, (tokens - 1) // seq_len)
 
 
@@ -79,7 +79,7 @@ def _concatenate(
         tail[i] = max(0, end - max(at, last))
         placed = 0
         if end > at:
-            # A token at a multiple of seq_len is also the last of the row before.
+            # A token at a multiple of seq_len is also the last of the previous row.
             low = (at - 1) // seq_len if at > 0 else 0
             high = min((end - 1) // seq_len, rows - 1)
             for r in range(low, high + 1):
@@ -97,17 +97,17 @@ def _concatenate(
 
 
 def concatenate(lengths: np.ndarray, first: int, seq_len: int, rows: int) -> tuple[Segments, np.ndarray, np.ndarray]:
-    """Lay a run of a stream's documents into rows.
+    """Arrange consecutive documents of a stream in rows.
 
     Args:
-        lengths: int64[n], tokens of each document with its end.
+        lengths: int64[n], tokens of each document, including its end.
         first: stream position of the first document's first token.
-        seq_len: targets of a row.
-        rows: rows of the whole stream; what lies beyond them is tail.
+        seq_len: targets per row.
+        rows: rows in the whole stream; what lies beyond them is the tail.
 
     Returns:
-        The segments in stream order (a token that two rows share is in a segment of each), and for each document
-        int64[n] its tokens that are in a second row too, and int64[n] its tokens that are in no row.
+        The segments in stream order (a token shared by two rows is in a segment of each), and for each document
+        int64[n] its tokens that are also in a second row, and int64[n] its tokens that are in no row.
     """
     lengths = np.ascontiguousarray(lengths, dtype=np.int64)
     total = _count_concatenated(lengths, first, seq_len, rows)
@@ -128,11 +128,11 @@ def _room(n: int) -> Segments:
 
 
 def with_ends(tokens: np.ndarray, seq_len: int) -> np.ndarray:
-    """Tokens that each document takes in best-fit rows: one more for its end, unless it fills a row exactly without.
+    """Tokens of each document in best-fit rows: one more for its end, unless it exactly fills a row without it.
 
     Args:
-        tokens: int64[n], without ends.
-        seq_len: targets of a row.
+        tokens: int64[n], excluding ends.
+        seq_len: targets per row.
 
     Returns:
         int64[n].
@@ -158,7 +158,7 @@ def _cut(totals: np.ndarray, seq_len: int, document: np.ndarray, length: np.ndar
 
 @kernel
 def _next_room(tree: np.ndarray, size: int, least: int) -> int:
-    """The smallest remaining room of at least ``least`` that some row has, or -1."""
+    """The smallest remaining room of at least ``least`` in any row, or -1."""
     node = size + least
     if tree[node] > 0:
         return least
@@ -184,9 +184,9 @@ def _add(tree: np.ndarray, size: int, room: int, step: int) -> None:
 def _best_fit(
     order: np.ndarray, length: np.ndarray, capacity: int, size: int, row: np.ndarray, start: np.ndarray
 ) -> int:
-    tree = np.zeros(2 * size, dtype=np.int32)  # how many rows have a remaining room, summed over power-of-two ranges
-    newest = np.full(capacity + 1, -1, dtype=np.int64)  # by remaining room: the row that came to it last
-    older = np.empty(order.size, dtype=np.int64)  # by row: the one that had the same room before it
+    tree = np.zeros(2 * size, dtype=np.int32)  # number of rows by remaining room, summed over power-of-two ranges
+    newest = np.full(capacity + 1, -1, dtype=np.int64)  # by remaining room: the last row to reach it
+    older = np.empty(order.size, dtype=np.int64)  # by row: the row that had the same room before it
     rows = 0
     for k in range(order.size):
         i = order[k]
@@ -213,15 +213,15 @@ def _best_fit(
 def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
     """Pack a block of documents by best-fit decreasing.
 
-    Pieces go longest first, those of equal length in the order given. Of rows with equal room the one that came to
-    it last is taken. Time is O(n log n + n log seq_len).
+    The longest pieces come first, those of equal length in the order given. Among rows with equal room, the one that
+    reached it last is taken. Time is O(n log n + n log seq_len).
 
     Args:
         totals: int64[n], tokens of each document from :func:`with_ends`.
-        seq_len: targets of a row.
+        seq_len: targets per row.
 
     Returns:
-        The segments by document and offset, and the number of rows. Rows are numbered as they were opened.
+        The segments by document and offset, and the number of rows. Rows are numbered in the order they were opened.
     """
     totals = np.ascontiguousarray(totals, dtype=np.int64)
     capacity = seq_len + 1
@@ -229,6 +229,6 @@ def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
     segments = _room(pieces)
     _cut(totals, seq_len, segments.document, segments.length, segments.offset)
     order = np.argsort(-segments.length, kind="stable")
-    size = 1 << capacity.bit_length()  # above capacity
+    size = 1 << capacity.bit_length()  # greater than capacity
     rows = _best_fit(order, segments.length, capacity, size, segments.row, segments.start)
     return segments, int(rows)

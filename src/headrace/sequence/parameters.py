@@ -1,4 +1,4 @@
-"""What determines a stage's rows, and what its phases share: all of it follows from here and from the step's inputs."""
+"""What determines a stage's rows, and the quantities that its phases derive from that and the step's inputs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from headrace.sequence.layout import Blocks, Shards, total_rows
 from headrace.tokens.engine import Engine
 from headrace.tokens.load import open_engine
 
-# What of a stage's section decides the rows; the rest is training's.
+# The keys of a stage's section that determine the rows; the others are about training.
 _DECIDING = ("sequence_length", "sources", "tokens", "chat", "fim_level", "pack")
 
 
 @dataclass(frozen=True)
 class SequenceParameters:
-    """What determines a stage's rows, beside the tokens.
+    """What determines a stage's rows, besides the tokens.
 
     Attributes:
-        stage: the stage's name, and what the artifact is called after.
+        stage: the stage's name, which also names the artifact.
         section: the stage's section of the recipe.
         seed: the recipe's seed.
-        chat_sources: sources made of conversations.
-        split: which documents: ``train``, ``validation`` or ``test``.
-        limit: tokens after which the rows of a stream end (of each source, where sources do not share rows).
+        chat_sources: sources of conversations.
+        split: the documents to use: ``train``, ``validation`` or ``test``.
+        limit: tokens after which a stream's rows end (each source's, if sources do not share rows).
     """
 
     stage: str
@@ -40,7 +40,7 @@ class SequenceParameters:
 
     @property
     def seq_len(self) -> int:
-        """Targets of a row."""
+        """Targets per row."""
         return self.section.sequence_length
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class SequenceParameters:
         }
 
     def resolved(self, ctx: TaskContext) -> ResolvedStage:
-        """What is taken of each source; held-out sources without documents are left out."""
+        """What is taken from each source; held-out sources without documents are left out."""
         counts = counts_of(ctx.input("tokens"), self.split)
         section = self.section
         if self.split != "train":
@@ -77,7 +77,7 @@ class SequenceParameters:
         return Shards.of(total_rows(ctx.results("pack")), (self.seq_len + 1) * size)
 
     def special(self, ctx: TaskContext) -> dict[str, int]:
-        """Role -> id of the tokenizer's tokens with a duty."""
+        """Role -> id of the tokenizer's special tokens."""
         return dict(ctx.input("tokenizer").manifest.extra["special"])
 
     def engine(self, ctx: TaskContext) -> Engine:

@@ -1,4 +1,4 @@
-"""Moving tokens out of the store into segments."""
+"""Copy tokens from the store into segments."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def collect(
     out: np.ndarray,
     at: np.ndarray,
 ) -> None:
-    """Copy segments of documents, with the end-of-document token where a segment reaches past the document.
+    """Copy segments of documents, adding the end-of-document token where a segment reaches past the document.
 
     Args:
-        tokens: any unsigned dtype, documents one after another.
-        starts: int64[n], where each segment's document begins in ``tokens``.
+        tokens: any unsigned dtype, concatenated documents.
+        starts: int64[n], the start of each segment's document in ``tokens``.
         lengths: int64[n], tokens of each segment's document.
-        offsets: int32[n], first token of each segment within its document.
-        counts: int32[n], tokens of each segment, at most one more than the document has from there.
+        offsets: int32[n], each segment's first token within its document.
+        counts: int32[n], tokens of each segment: at most one more than the document has from there.
         end: the end-of-document token.
         out: the dtype of ``tokens``, filled.
         at: int64[n], where each segment goes in ``out``.

@@ -1,4 +1,4 @@
-"""What a model saw at a step, and where a document went: read from the sequence, the documents it names and no more."""
+"""What a model saw at a step, and where a document went, reading only the sequence and the documents involved."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _COLUMNS = ("id", "origin_file", "origin_row", "license", "repo", "path", "langu
 
 @dataclass(frozen=True)
 class ReplayedSegment:
-    """A stretch of a row from one document.
+    """A slice of a row from one document.
 
     Attributes:
         start: first position in the row.
         length: tokens.
         kind: ``plain``, ``fim-psm``, ``fim-spm``, ``chat`` or ``padding``.
-        text: the tokens decoded; U+FFFD where a character is cut. Special tokens give their spelling.
-        loss: ``[first, stop)`` positions in the row of the targets that carry loss.
-        source: name, None for padding; and so all that follows.
-        epoch: number of the copy, from 0.
+        text: the decoded tokens; U+FFFD where a character is cut. Special tokens appear as their spelling.
+        loss: ``[first, stop)`` positions in the row of targets that carry loss.
+        source: its name, None for padding, as are all fields below.
+        epoch: the copy's number, from 0.
         offset: first token within the document as transformed.
-        document: dense documents row.
+        document: global document row.
         id: the document's id.
         origin: ``file:row``, as it was read.
-        license: the document's licence, if it has one.
-        repo: its repository, likewise.
-        path: its path there, likewise.
-        language: its language, likewise.
+        license: the document's license, if known.
+        repo: its repository, if known.
+        path: its path there, if known.
+        language: its language, if known.
     """
 
     start: int
@@ -63,7 +63,7 @@ class ReplayedRow:
     Attributes:
         row: its number in the sequence.
         tokens: its L + 1 ids.
-        segments: what lies in it, in order.
+        segments: its contents, in order.
     """
 
     row: int
@@ -77,7 +77,7 @@ class ReplayedRow:
 
 @dataclass(frozen=True)
 class Placement:
-    """A stretch of a document in a sequence: position ``start`` of row ``row`` has token ``offset`` of the document."""
+    """A slice of a document in a sequence: position ``start`` of row ``row`` has token ``offset`` of the document."""
 
     row: int
     start: int
@@ -92,14 +92,15 @@ class Placement:
 
 
 def beside(sequence: ArrowSequence, role: str) -> Artifact:
-    """The artifact that a sequence was built from, in the same run folder; its files are compared with their digests.
+    """The artifact that a sequence was built from, in the same run folder, with its files checked against their
+    digests.
 
     Args:
         sequence: the opened sequence.
         role: ``documents``, ``tokens`` or ``tokenizer``.
 
     Raises:
-        UserError: it is not there.
+        UserError: it does not exist.
     """
     folder = sequence.artifact.path.parent / f"{role}-{sequence.artifact.manifest.inputs[role][:8]}"
     return Artifact.open(folder, verify=True)
@@ -112,11 +113,11 @@ def replay(
 
     Args:
         sequence: the opened sequence.
-        documents: the documents that it was built from (:func:`beside`).
-        decoder: of the tokenizer that it was built with.
-        step: number of the batch, from 0.
-        batch: rows of a batch.
-        start: row at which step 0 began.
+        documents: the documents it was built from (:func:`beside`).
+        decoder: the decoder of the tokenizer it was built with.
+        step: the batch's number, from 0.
+        batch: rows per batch.
+        start: the row where step 0 started.
 
     Raises:
         UserError: the sequence has no such batch.
@@ -135,7 +136,7 @@ def replay(
 def replay_rows(
     sequence: ArrowSequence, documents: Artifact, decoder: Decoder, start: int, stop: int
 ) -> list[ReplayedRow]:
-    """Rows ``start`` to ``stop`` with what lies in them."""
+    """Rows ``start`` to ``stop`` with their contents."""
     tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
     segments = [sequence.segments(row) for row in range(start, stop)]
     named = np.unique(np.concatenate([part["row"][part["kind"] != PADDING] for part in segments]).astype(np.int64))
@@ -180,19 +181,19 @@ def _describe(
 
 
 def _spans(flags: np.ndarray, start: int) -> list[tuple[int, int]]:
-    """The runs of True as [first, stop), counted from ``start``."""
+    """Runs of True as [first, stop), counted from ``start``."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return [(int(a) + start, int(b) + start) for a, b in edges.reshape(-1, 2)]
 
 
 def find_rows(sequence: ArrowSequence, document: int) -> list[Placement]:
-    """Where a document went, in the order of training.
+    """Where a document went, in training order.
 
-    Reads 8 bytes for every segment of the sequence, and nothing of its tokens.
+    Reads 8 bytes per segment of the sequence, and none of its tokens.
 
     Args:
         sequence: the opened sequence.
-        document: dense documents row.
+        document: global document row.
     """
     found = []
     for index in range(len(sequence.artifact.shards)):
@@ -208,14 +209,14 @@ def find_rows(sequence: ArrowSequence, document: int) -> list[Placement]:
 
 
 def rows_with(sequence: ArrowSequence, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that hold any of some documents.
+    """The rows that contain any of some documents.
 
     Args:
         sequence: the opened sequence.
-        documents: uint64[m], dense documents rows.
+        documents: uint64[m], global document rows.
 
     Returns:
-        ``(rows, documents)``: int64[n] each, a pair for every stretch of one of them, in the order of training.
+        ``(rows, documents)``: int64[n] each, one pair per slice of these documents, in training order.
     """
     rows, which = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for index in range(len(sequence.artifact.shards)):

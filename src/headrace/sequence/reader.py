@@ -1,4 +1,4 @@
-"""What every opened sequence offers, whatever format its files have."""
+"""The interface of every opened sequence, whatever its file format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEGMENT = np.dtype(
         ("epoch", "<u2"),
     ]
 )
-"""A segment: first position in the row, tokens, documents row, first token in the transformed document, index of the
+"""A segment: first position in the row, tokens, document row, first token in the transformed document, index of the
 source in the sequence's ``sources``, kind (:data:`headrace.sequence.windows.KINDS`), copy number."""
 
 
@@ -30,17 +30,17 @@ class Segments(NamedTuple):
     """The segments of n rows.
 
     Attributes:
-        bounds: int[n + 1]; those of row i are entries ``bounds[i]`` to ``bounds[i + 1]`` of the columns. The first
-            bound need not be 0.
-        columns: the fields of :data:`SEGMENT` by name; of a sequence that does not know where its tokens come from,
-            ``start``, ``length`` and ``kind`` only.
+        bounds: int[n + 1]; row i has entries ``bounds[i]`` to ``bounds[i + 1]`` of the columns. The first bound need
+            not be 0.
+        columns: the fields of :data:`SEGMENT` by name; if a sequence does not know where its tokens come from, only
+            ``start``, ``length`` and ``kind``.
     """
 
     bounds: np.ndarray
     columns: dict[str, np.ndarray]
 
     def of(self, row: int) -> np.ndarray:
-        """The segments of a row, in order: a structured array of :data:`SEGMENT`, without the fields not known."""
+        """The segments of a row, in order: a structured array of :data:`SEGMENT`, without unknown fields."""
         low, high = self.bounds[row], self.bounds[row + 1]
         known = np.dtype([(name, SEGMENT[name]) for name in SEGMENT.names or () if name in self.columns])
         out = np.empty(high - low, dtype=known)
@@ -58,8 +58,8 @@ class SequenceReader(ABC):
         path: the file or folder.
         seq_len: L.
         dtype: of tokens, an unsigned integer type.
-        sources: names by the index that segments carry; empty if the files do not tell.
-        vocab_size: one more than the largest id that may occur; None if the files do not tell.
+        sources: names, by the index used in segments; empty if the files do not tell.
+        vocab_size: one more than the largest possible id; None if the files do not tell.
     """
 
     path: Path
@@ -75,7 +75,7 @@ class SequenceReader(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> dict[str, Any] | None:
-        """What the sequence is: ``digest`` of its rows, and the fields that people compare when it differs.
+        """What the sequence is: the ``digest`` of its rows, and the fields that people compare when it differs.
 
         None if the files do not tell.
         """
@@ -86,8 +86,8 @@ class SequenceReader(ABC):
 
     @abstractmethod
     def copy(self, start: int, stop: int, out: np.ndarray) -> None:
-        """Copy the tokens of rows ``start`` to ``stop`` to ``out``: [stop - start, L + 1], contiguous, of any
-        integer type.
+        """Copy the tokens of rows ``start`` to ``stop`` to ``out``: [stop - start, L + 1], contiguous, of any integer
+        type.
 
         Raises:
             IndexError: there are no such rows.
@@ -96,8 +96,8 @@ class SequenceReader(ABC):
 
     @abstractmethod
     def targets(self, start: int, stop: int) -> np.ndarray:
-        """bool[stop - start, L]: whether each target carries loss; entry i is token i + 1. Segments of padding count
-        where they are known, see :meth:`segments_in`: what the mask says of them does not matter.
+        """bool[stop - start, L]: whether each target carries loss; entry i is token i + 1. Where segments are known,
+        those of padding have no loss, see :meth:`segments_in`: the mask does not matter there.
         """
 
     @abstractmethod
@@ -125,10 +125,10 @@ class SequenceReader(ABC):
         return None if found is None else found.of(0)
 
     def verified(self) -> SequenceReader:
-        """The same rows, each file compared with its digest before it is first read.
+        """The same rows, with each file checked against its digest before it is first read.
 
         Raises:
-            UserError: the files come without digests.
+            UserError: the files have no digests.
         """
         raise UserError(
             "This sequence cannot be verified: its files come without digests.",
@@ -137,7 +137,7 @@ class SequenceReader(ABC):
         )
 
     def within(self, start: int, stop: int) -> int:
-        """How many rows ``start`` to ``stop`` are.
+        """The number of rows from ``start`` to ``stop``.
 
         Raises:
             IndexError: there are no such rows.

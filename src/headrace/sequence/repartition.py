@@ -1,6 +1,6 @@
-"""Repartition: move each sampled token once, out of the store to the partition of its row.
+"""Repartition: move each sampled token once, from the store to the partition of its row.
 
-One task a shard of the token store: it reads one shard and writes a slice for each partition.
+One task per shard of the token store: it reads one shard and writes a slice for each partition.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from headrace.tokens.store import TokenShard, open_shard
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task a shard that gives tokens."""
+    """One task per shard that contributes tokens."""
     counts = partition_counts(ctx, "pack", "segments")
     shards = ctx.input("tokens").shards
     return [{"shard": int(shard), "size": shards[shard]["bytes"]} for shard in np.flatnonzero(counts)]
 
 
 def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:
-    """What to add to a block's row numbers, int64[blocks + 1], where blocks count rows for themselves (best fit)."""
+    """What to add to a block's row numbers, int64[blocks + 1], if blocks count their own rows (best fit)."""
     rows = np.zeros(blocks + 1, dtype=np.int64)
     for result in ctx.results("pack"):
         rows[result["block"] + 1] = result["used"]
@@ -39,7 +39,7 @@ def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:
 
 
 def row_keys(sequence: SequenceParameters, rows: np.ndarray) -> np.ndarray:
-    """The keys whose order is that of training: a sort by them is a uniform shuffle. uint64[n]."""
+    """Keys that define the training order: sorting by them is a uniform shuffle. uint64[n]."""
     return keyed(salt(sequence.seed, "rows", sequence.stage), rows)
 
 
@@ -55,7 +55,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
         for cuts in segments_of(ctx, spec["shard"], shard.tokens.itemsize):
             to = cuts["to"] + base[cuts["block"]].astype(np.uint64)
             partition = layout.shard(row_keys(sequence, to)) // layout.each
-            # In order of partition, what goes to one partition lies together and is copied in long stretches.
+            # Sorted by partition, what goes to one partition is contiguous and copied in long slices.
             order = np.argsort(partition, kind="stable")
             cuts, to, partition = cuts[order], to[order], partition[order]
             kind = cuts["kind"]
@@ -70,7 +70,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 
 def segments_of(ctx: TaskContext, shard: int, itemsize: int) -> Iterator[np.ndarray]:
     """The segments of a shard in pieces whose tokens fit the budget."""
-    # The payload is held here and in the spill, the records beside it.
+    # The payload is held both here and in the spill, with the records.
     most = max(1 << 16, ctx.memory // 16)
     held: list[np.ndarray] = []
     size = 0
@@ -91,16 +91,16 @@ def segments_of(ctx: TaskContext, shard: int, itemsize: int) -> Iterator[np.ndar
 
 
 def tokens_of(cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of segments that are all plain, all rearranged, or all of conversations.
+    """The tokens of segments that are all plain, all rearranged, or all conversations.
 
     Args:
         cuts: CUT[n].
-        shard: the shard of the token store that holds their documents.
-        encoded: the documents of that shard that were encoded anew.
+        shard: the token store shard that holds their documents.
+        encoded: the documents of that shard that were encoded again.
         end: the end-of-document token.
 
     Returns:
-        MOVED[n], but for ``to``, and their payload.
+        MOVED[n] without ``to``, and their payload.
     """
     records = np.zeros(len(cuts), dtype=MOVED)
     for name in ("row", "start", "tokens", "offset", "source", "epoch", "kind"):
@@ -130,7 +130,7 @@ def tokens_of(cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, end: 
 
 
 def collected(cuts: np.ndarray, tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, end: int) -> np.ndarray:
-    """The tokens of segments one after another, of the dtype of ``tokens``."""
+    """The tokens of segments, concatenated, in the dtype of ``tokens``."""
     ends = np.cumsum(cuts["tokens"], dtype=np.int64)
     out = np.empty(int(ends[-1]), dtype=tokens.dtype)
     collect(tokens, starts, lengths, cuts["offset"], cuts["tokens"], end, out, ends - cuts["tokens"])

@@ -1,6 +1,6 @@
-"""Sample: which copies of which documents a stage takes, in which order, and how long they are once changed.
+"""Sample: which copies of which documents a stage takes, in which order, and their lengths after transformation.
 
-One task a shard of the token store. Only numbers move on, one record a copy, to the block of its key.
+One task per shard of the token store. Only numbers move on: one record per copy, to the block of its key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from headrace.sequence.sampling import CHAT, End, changes, in_slice, kinds, samp
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task a shard, which is told where weighted sources end."""
+    """One task per shard, which is told where weighted sources end."""
     takes = sequence.resolved(ctx).sources
     ends = {
         take.name: weigh.end_of(sequence, ctx, "encode" if changes(sequence, take.name) else "weigh", take)
@@ -47,10 +47,10 @@ class Tally:
     """Counts of one source over all its copies.
 
     Attributes:
-        documents: of each copy.
-        slice: documents of the slice.
-        tokens: as the store has them.
-        laid: after fill-in-the-middle and templates, ends of documents not counted.
+        documents: documents in each copy.
+        slice: documents in the slice.
+        tokens: tokens in the store.
+        laid: tokens after fill-in-the-middle and templates, excluding the ends of documents.
         fim_psm: documents in prefix-suffix-middle order.
         fim_spm: documents in suffix-prefix-middle order.
         chat: conversations.
@@ -97,7 +97,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 def one_copy(
     sequence: SequenceParameters, held: Held, encoded: EncodedReader, take: ResolvedSource, at: np.ndarray, copy: int
 ) -> np.ndarray:
-    """The records of a copy: SAMPLED[n], with the order key and the kind that are drawn for this copy."""
+    """The records of a copy: SAMPLED[n], with the order key and kind drawn for this copy."""
     shard = held.shard
     records = np.zeros(len(at), dtype=SAMPLED)
     records["key"] = keyed(salt(sequence.seed, "order", sequence.stage, copy), held.ids[at])

@@ -1,6 +1,6 @@
-"""Which copies of which documents of a source a stage takes: slices, whole passes, and how far the last pass goes.
+"""Which copies of which documents of a source a stage takes: slices, whole passes, and where the last pass ends.
 
-A source has one order of sampling in a stage, by keyed hash. A fraction of stated epochs is an interval of the line on
+Each source has one sampling order per stage, by keyed hash. A fraction of an epoch is an interval of the unit line on
 which the keys lie; a weight ends at a document (:mod:`headrace.sequence.weigh`).
 """
 
@@ -24,9 +24,9 @@ class End(NamedTuple):
     """Where a weighted source ends.
 
     Attributes:
-        copies: passes begun.
-        key: of the last document that the last of them takes, in the order of sampling.
-        row: its documents row; documents of one key follow each other by row.
+        copies: passes started.
+        key: the sampling key of the last document in the last pass.
+        row: its document row; documents with equal keys are ordered by row.
     """
 
     copies: int
@@ -35,25 +35,25 @@ class End(NamedTuple):
 
 
 def in_slice(sequence: SequenceParameters, held: Held, take: ResolvedSource) -> np.ndarray:
-    """The documents of a source's slice: int64[n], their places in the shard, ascending."""
+    """The documents of a source's slice: int64[n], their indices in the shard, ascending."""
     shard, (low, high) = held.shard, take.slice
     inside = np.flatnonzero((shard.source == held.sources.index(take.name)) & (shard.split == held.split))
     if (low, high) != (0.0, 1.0):
-        # The stage is no part of this salt: what one stage slices away is what another may take.
+        # The stage is not part of this salt: what one stage slices away is what another may take.
         place = unit(keyed(salt(sequence.seed, "slice"), held.ids[inside]))
         inside = inside[(low <= place) & (place < high)]
     return inside
 
 
 def sampling_keys(sequence: SequenceParameters, held: Held, at: np.ndarray) -> np.ndarray:
-    """The order in which a pass that is a fraction takes documents: uint64[n]."""
+    """The order in which a fractional pass takes documents: uint64[n]."""
     return keyed(salt(sequence.seed, "epoch", sequence.stage), held.ids[at])
 
 
 def sampled(
     sequence: SequenceParameters, held: Held, take: ResolvedSource, ends: Mapping[str, End]
 ) -> list[tuple[int, np.ndarray]]:
-    """The copies that a stage takes of a source, and int64[n] the places in the shard that each takes."""
+    """The copies that a stage takes of a source, and for each int64[n] indices in the shard."""
     inside = in_slice(sequence, held, take)
     keys = sampling_keys(sequence, held, inside)
     if take.wanted is None:
@@ -68,7 +68,7 @@ def sampled(
 def kinds(
     sequence: SequenceParameters, held: Held, take: ResolvedSource, at: np.ndarray, copy: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """What becomes of documents in a copy: uint8[n], and float64[n, 2] where fill-in-the-middle cuts them."""
+    """The kind of each document in a copy: uint8[n], and float64[n, 2] where fill-in-the-middle cuts it."""
     fim = sequence.section.sources[take.name].fim
     if take.name in sequence.chat_sources:
         return np.full(len(at), CHAT, dtype=np.uint8), None
@@ -80,7 +80,7 @@ def kinds(
 
 
 def changes(sequence: SequenceParameters, name: str) -> bool:
-    """Whether a stage encodes documents of a source anew."""
+    """Whether a stage re-encodes documents of a source."""
     return name in sequence.chat_sources or (
         sequence.section.sources[name].fim is not None and sequence.section.fim_level == "document"
     )

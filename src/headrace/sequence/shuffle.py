@@ -1,6 +1,6 @@
-"""Shuffle: put the tokens of a partition into rows, the rows into their final order, and write the shards.
+"""Shuffle: put a partition's tokens into rows, the rows into their final order, and write the shards.
 
-One task a partition. What the ledger says is counted here again, from the rows as they are written.
+One task per partition. What the ledger says is counted again here, from the rows as they are written.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from headrace.sequence.repartition import row_keys
 from headrace.sequence.store import SEGMENT, schema
 from headrace.sequence.windows import KINDS, PADDING
 
-# Tokens as they come, as they are placed, and their loss and segments beside: 3.9 measured with two sources and FIM.
+# Tokens as read and as placed, with their loss and segments: 3.9 measured with two sources and FIM.
 _MEMORY_PER_BYTE = 4
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task a partition that has rows."""
+    """One task per partition that has rows."""
     counts = partition_counts(ctx, "repartition", "moved")
     sizes = partition_bytes(ctx, "repartition", "moved") if len(counts) else counts
     each = sequence.shards(ctx).each
@@ -39,7 +39,7 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
 
 
 def memory(spec: dict[str, Any]) -> int:
-    """A task can go shard by shard, so it needs room for one."""
+    """A task can work shard by shard, so it needs room for one."""
     return _MEMORY_PER_BYTE * int(spec["shard"])
 
 
@@ -47,7 +47,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     """Write the shards of one partition."""
     layout = sequence.shards(ctx)
     numbers = spec["partition"] * layout.each + np.arange(layout.each)
-    # Every pass reads the whole partition and keeps the shards that fit: more passes when memory is short.
+    # Every pass reads the whole partition and keeps the shards that fit: more passes if memory is short.
     passes = min(layout.each, max(1, -(-_MEMORY_PER_BYTE * spec["bytes"] // max(1, ctx.memory))))
     sources = len(ctx.input("tokens").manifest.extra["sources"])
     counts = Counts.of(sources)
@@ -68,13 +68,13 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 
 @dataclass
 class Counts:
-    """What lies in the rows, by source where it has one.
+    """The contents of rows, by source where they have one.
 
     Attributes:
         before: int64[sources], tokens before context-level fill-in-the-middle.
         placed: int64[sources], tokens as written.
         loss: int64[sources], targets that carry loss.
-        kinds: int64[sources, 256], segments of each source and kind; padding counts under source 0.
+        kinds: int64[sources, 256], segments by source and kind; padding counts under source 0.
         rows: rows.
         padding: tokens of padding.
     """
@@ -88,7 +88,7 @@ class Counts:
 
     @staticmethod
     def of(sources: int) -> Counts:
-        """No rows yet."""
+        """Counts of no rows."""
         before, placed, loss = (np.zeros(sources, dtype=np.int64) for _ in range(3))
         return Counts(before, placed, loss, np.zeros((sources, 256), dtype=np.int64))
 
@@ -108,7 +108,7 @@ class Counts:
 
 
 def by_source(segments: np.ndarray, sources: int) -> np.ndarray:
-    """Tokens of each source: int64[sources]; padding is nobody's."""
+    """Tokens of each source: int64[sources]; padding belongs to none."""
     out = np.zeros(sources, dtype=np.int64)
     real = segments[segments["kind"] != PADDING]
     np.add.at(out, real["source"], real["length"].astype(np.int64))
@@ -121,7 +121,7 @@ Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
 def parts(
     sequence: SequenceParameters, ctx: TaskContext, partition: int, group: np.ndarray
 ) -> Iterator[tuple[int, list[Chunk]]]:
-    """The shards of a group, each with chunks of records, their payload and where each record begins in it."""
+    """The shards of a group, each with chunks of records, their payload, and the start of each record in it."""
     layout = sequence.shards(ctx)
     held: dict[int, list[Chunk]] = {int(part): [] for part in group}
     for records, payload in read_partition(ctx, "repartition", "moved", partition, MOVED, payload=True):
@@ -141,7 +141,7 @@ def parts(
 
 
 def taken(records: np.ndarray, payload: np.ndarray, starts: np.ndarray) -> Chunk:
-    """Some records with their payload alone."""
+    """Some records with just their payload."""
     lengths = records["length"].astype(np.int64)
     ends = np.cumsum(lengths)
     out = np.empty(int(ends[-1]), dtype=np.uint8)
@@ -150,10 +150,10 @@ def taken(records: np.ndarray, payload: np.ndarray, starts: np.ndarray) -> Chunk
 
 
 def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) -> Laid:
-    """Put the records of one shard into rows. Empties ``chunks``, so that they make room as they are placed."""
+    """Put the records of one shard into rows. Empties ``chunks``, to free memory as they are placed."""
     records = np.concatenate([chunk[0] for chunk in chunks])
     numbers = np.unique(records["to"])
-    # Rows with equal keys, if there ever are any, stay in the order of packing.
+    # Rows with equal keys, should there ever be any, keep their packing order.
     order = np.argsort(row_keys(sequence, numbers), kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
@@ -161,7 +161,7 @@ def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) ->
     n, width = len(numbers), sequence.seq_len + 1
     tokens = np.full((n, width), sequence.special(ctx)["pad"], dtype=ctx.input("tokens").manifest.extra["dtype"])
     segments, rows_of = with_padding(records, rows, n, width)
-    # Padding is no target; nor is the token that a cut document repeats, which the piece before has predicted.
+    # Padding is no target; nor is the token that a cut document repeats, which the previous piece predicted.
     pad = np.flatnonzero(segments["kind"] == PADDING)
     again = np.flatnonzero((segments["kind"] != PADDING) & (segments["start"] > 0) & (segments["offset"] > 0))
     masked = np.zeros(n, dtype=bool)
@@ -185,7 +185,7 @@ def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) ->
 
 
 def with_padding(records: np.ndarray, rows: np.ndarray, n: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Segments in row order, a segment of padding after rows that are not full, and int64 the row of each."""
+    """Segments in row order, with a segment of padding after each partial row, and int64 the row of each."""
     fill = np.bincount(rows, weights=records["tokens"], minlength=n).astype(np.int64)
     short = np.flatnonzero(fill < width)
     segments = np.zeros(len(records) + len(short), dtype=SEGMENT)
@@ -200,7 +200,7 @@ def with_padding(records: np.ndarray, rows: np.ndarray, n: int, width: int) -> t
 
 
 def targets_with_loss(done: Laid, sources: int) -> np.ndarray:
-    """How many targets of each source carry loss: int64[sources]. A row's first token is no target."""
+    """The number of targets of each source that carry loss: int64[sources]. A row's first token is not a target."""
     segments, rows = done.segments, done.rows
     first = segments["start"] == 0
     counts = segments["length"].astype(np.int64) - first

@@ -1,4 +1,4 @@
-"""The step that builds a stage's sequence, in four phases: metadata first, tokens once."""
+"""The step that builds a stage's sequence: metadata first, each token only once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from headrace.sequence.sampling import changes
 
 @dataclass(frozen=True)
 class Sequence(Step):
-    """A stage's rows in training order, or the rows of held-out documents.
+    """A stage's rows in training order, or rows of held-out documents.
 
     Attributes:
         parameters: what determines the rows.
-        tokens: the step of the token store.
-        documents: the step of the documents.
-        tokenizer: the step of the tokenizer.
+        tokens: the Tokens step.
+        documents: the Documents step.
+        tokenizer: the Tokenizer step.
     """
 
     parameters: SequenceParameters
@@ -43,19 +43,18 @@ class Sequence(Step):
 
     @staticmethod
     def held_out(recipe: Recipe, name: str, limit: int, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:
-        """The sequence on which held-out loss is measured: the validation split without FIM, one source a row.
+        """The sequence for measuring held-out loss: the validation split without FIM, one source per row.
 
-        Conversations are held in the first template that a stage uses, with loss on the answers. Rows are as long as
-        the shortest stage's, so that every stage's model can read them, and shuffled, so that the first of them are a
-        fair sample.
+        Conversations use the first template of any stage, with loss on the answers. Rows are as long as the shortest
+        stage's, so that every stage's model can read them, and shuffled, so that the first ones are a fair sample.
 
         Args:
             recipe: the recipe.
-            name: what to call it.
-            limit: tokens of each source at most, to the next whole row.
-            documents: the step of the documents.
-            tokenizer: the step of the tokenizer.
-            tokens: the step of the token store.
+            name: the sequence's name.
+            limit: maximum tokens per source, rounded up to a whole row.
+            documents: the Documents step.
+            tokenizer: the Tokenizer step.
+            tokens: the Tokens step.
         """
         chat = tuple(source for source in recipe.sources if recipe.sources[source].is_chat)
         section = Stage.model_validate(
@@ -77,7 +76,7 @@ class Sequence(Step):
         return self.parameters.stage
 
     def params(self) -> dict[str, Any]:
-        """What decides the rows beside the tokens."""
+        """What determines the rows, besides the tokens."""
         return self.parameters.to_json()
 
     def inputs(self) -> dict[str, Step]:
@@ -85,7 +84,7 @@ class Sequence(Step):
         return {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer}
 
     def phases(self) -> list[Phase]:
-        """By shard of the token store, but for pack, which goes by block, and shuffle, by partition of the rows."""
+        """One task per shard of the token store, except pack (per block) and shuffle (per partition of rows)."""
         of, first = self.parameters, []
         if any(take.weight is not None for take in of.section.sources.values()):
             first.append(Phase("weigh", partial(weigh.plan, of), partial(weigh.work, of)))
@@ -100,7 +99,7 @@ class Sequence(Step):
         ]
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """The ledger, checked against the rows, and what a reader must know."""
+        """The ledger, checked against the rows, and what readers need to know."""
         tokens, tokenizer = ctx.input("tokens").manifest.extra, ctx.input("tokenizer").manifest.extra
         counts, ledger = balance(self.parameters, ctx)
         special = self.parameters.special(ctx)

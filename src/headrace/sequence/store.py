@@ -1,4 +1,4 @@
-"""Reading a sequence of ours: any row at once, from memory-mapped shards that are opened when they are first needed."""
+"""Read headrace's own sequences: any row at once, from memory-mapped shards that are opened on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headrace.flow.artifact import Artifact
 from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.windows import unpack_targets
 
-# Open shards hold two file descriptors each; processes are commonly allowed 1024.
+# Open shards hold two file descriptors each; processes are commonly limited to 1024.
 OPEN_SHARDS = 128
 
 
@@ -43,13 +43,13 @@ class Shard(NamedTuple):
     Attributes:
         tokens: [n, L + 1] of the sequence's dtype.
         masked: bool[n], whether a row has a loss mask.
-        loss_bits: uint8, the bitmap of the loss column, L + 1 bits a row, from bit ``loss_first``.
+        loss_bits: uint8, the bitmap of the loss column, L + 1 bits per row, starting at bit ``loss_first``.
         loss_first: see above.
         bounds: int32[n + 1], the segments of each row.
         segments: the columns of :data:`SEGMENT` by name.
         path: the file's name.
         file: the file, open for :meth:`copy`.
-        first: the byte of the file at which the tokens begin.
+        first: the byte of the file where the tokens start.
     """
 
     tokens: np.ndarray
@@ -66,12 +66,12 @@ class Shard(NamedTuple):
         """Copy the tokens of rows ``start`` to ``stop`` to ``out``: [stop - start, L + 1], contiguous, of any dtype.
 
         Raises:
-            UserError: the file has become shorter since it was opened.
+            UserError: the file has been truncated since it was opened.
         """
         if out.dtype != self.tokens.dtype:
             out[:] = self.tokens[start:stop]
             return
-        # Rows are mostly read once, and a read costs less than mapping their pages for that.
+        # Rows are mostly read once, and reading costs less than mapping their pages.
         at = self.first + start * self.tokens.strides[0]
         done = os.preadv(self.file.fileno(), [out.data], at)
         while done < out.nbytes:
@@ -85,11 +85,11 @@ def open_shard(path: Path, seq_len: int) -> Shard:
     """Map a shard's file.
 
     Raises:
-        UserError: the file is missing or is no such shard.
+        UserError: the file is missing or not a sequence shard.
     """
     try:
         file = pa.OSFile(str(path))
-        # Arrow's own memory map has the whole batch read ahead, which for a few rows takes 50 ms.
+        # Arrow's own memory map reads the whole batch ahead, which takes 50 ms even for a few rows.
         mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         batch = pa.ipc.open_file(pa.BufferReader(mapped)).get_batch(0)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
@@ -115,10 +115,10 @@ def open_shard(path: Path, seq_len: int) -> Shard:
 
 
 class ArrowSequence(SequenceReader):
-    """A stage's rows as headrace builds them. Opening reads the manifest and nothing else.
+    """A stage's rows as headrace builds them. Opening reads only the manifest.
 
-    Of an artifact that is checked (``Artifact.open(path, verify=True)``) each shard is read in full and compared with
-    its digest when it is first mapped.
+    For a checked artifact (``Artifact.open(path, verify=True)``), each shard is read in full and compared with its
+    digest when it is first mapped.
 
     Attributes:
         artifact: the sequence's folder and manifest.
@@ -144,12 +144,12 @@ class ArrowSequence(SequenceReader):
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What only sequences have in their manifest: ledger, special ids, tokenizer fingerprint, seeds."""
+        """Manifest fields specific to sequences: ledger, special ids, tokenizer fingerprint, seeds."""
         return self.artifact.manifest.extra
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What the sequence is: ``digest`` of all its bytes, and the fields that people compare when it differs."""
+        """What the sequence is: the ``digest`` of all its bytes, and the fields that people compare when it differs."""
         manifest = self.artifact.manifest
         digests = "".join(shard["digest"] for shard in manifest.shards)
         extra = manifest.extra
@@ -167,11 +167,11 @@ class ArrowSequence(SequenceReader):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Another process maps the shards for itself instead of being sent their bytes.
+        # Another process maps the shards itself rather than receiving their bytes.
         return open_sequence, (self.path, self.artifact.check is not None)
 
     def verified(self) -> ArrowSequence:
-        """The same rows, each shard compared with its digest when it is first mapped."""
+        """The same rows, with each shard checked against its digest when it is first mapped."""
         return self if self.artifact.check is not None else open_sequence(self.path, verify=True)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
@@ -179,7 +179,7 @@ class ArrowSequence(SequenceReader):
         return pairwise(self.artifact.row_offsets.tolist())
 
     def shard(self, index: int) -> Shard:
-        """A shard's columns; mapped now if it was not."""
+        """A shard's columns, mapping it if needed."""
         shard = self._shards.pop(index, None)
         if shard is None:
             shard = open_shard(self.artifact.shard_path(index), self.seq_len)
@@ -189,7 +189,7 @@ class ArrowSequence(SequenceReader):
         return shard
 
     def spans(self, start: int, stop: int) -> list[tuple[Shard, int, int]]:
-        """The shards that hold rows ``start`` to ``stop``, with the first and last row in each.
+        """The shards that hold rows ``start`` to ``stop``, with the range of rows in each.
 
         Raises:
             IndexError: there are no such rows.
@@ -270,7 +270,7 @@ def open_sequence(path: Path | str, verify: bool = False) -> ArrowSequence:
         verify: compare each shard with its digest when it is first mapped.
 
     Raises:
-        DamagedArtifact: the manifest, or later a shard, is not as it was written.
-        UserError: the folder holds no finished sequence.
+        DamagedArtifact: the manifest, or later a shard, has changed since it was written.
+        UserError: the folder contains no finished sequence.
     """
     return ArrowSequence(Artifact.open(path, verify))

@@ -14,12 +14,12 @@ from headrace.sequence.loader import Batch, Loader
 class SequenceDataset(IterableDataset[dict[str, torch.Tensor]]):
     """Yields ``{"tokens": int64[B, L + 1], "loss": bool[B, L], "segment_ids", "positions": int32[B, L]}``.
 
-    Items are whole batches, so give it to ``DataLoader(dataset, batch_size=None)``. With several loader workers each
-    reads every n-th batch, and DataLoader puts them back in order.
+    Items are whole batches, so pass it to ``DataLoader(dataset, batch_size=None)``. With several loader workers, each
+    reads every n-th batch, and DataLoader restores the order.
 
     Args:
         sequence: an opened sequence or its folder.
-        batch: rows of a batch over all ranks.
+        batch: rows per batch, over all ranks.
         options: as for :class:`headrace.sequence.loader.Loader`.
     """
 
@@ -41,7 +41,7 @@ class SequenceDataset(IterableDataset[dict[str, torch.Tensor]]):
         return self.loader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken."""
+        """Continue where a state was taken."""
         self.loader.load_state_dict(state)
 
 

@@ -1,11 +1,11 @@
-"""Weigh: where the share of a weighted source ends, to the document.
+"""Weigh: where a weighted source's share ends, to within a document.
 
-A weight is a number of tokens, ends of documents and what a stage adds counted. Whole passes are taken while they fit
-below it, and of the last one documents in the order of sampling until it is reached, so that a source comes to at least
-its share and to less than one document more.
+A weight is a number of tokens, including ends of documents and what a stage adds. Whole passes are taken while they
+fit; of the last pass, documents are taken in sampling order until the share is reached, so a source gets at least its
+share and less than one document more.
 
-One task a shard lists its documents in that order with running totals; where all shards together reach a total is found
-by bisection over the keys, so that nothing grows with the documents.
+Each shard's task lists its documents in that order with running totals; the point where all shards together reach the
+total is found by bisection over the keys, so nothing grows with the number of documents.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LAST = (1 << 64) - 1
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
-    """One task a shard; what cannot be resolved is told before any work is done."""
+    """One task per shard; what cannot be resolved is reported before any work is done."""
     sequence.resolved(ctx)
     return [{"shard": shard, "size": entry["rows"]} for shard, entry in enumerate(ctx.input("tokens").shards)]
 
 
 def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-    """Weigh the documents of a shard as the store has them; a conversation's tokens are known once it is encoded."""
+    """Weigh a shard's documents as stored; a conversation's tokens are known only after encoding."""
     held = hold(sequence, ctx, spec["shard"])
     totals = {}
     for take in sequence.resolved(ctx).sources:
@@ -52,19 +52,19 @@ def write(
     at: np.ndarray,
     lengths: np.ndarray,
 ) -> int:
-    """Write down documents of a copy in the order of sampling.
+    """Write documents of a copy in sampling order.
 
     Args:
-        sequence: the stage's.
+        sequence: the stage's parameters.
         ctx: the task.
         held: the shard.
         take: the source.
-        copy: the copy.
-        at: int64[n], places in the shard, ascending as rows are.
-        lengths: int64[n], their tokens without the ends of documents.
+        copy: the copy's number.
+        at: int64[n], indices in the shard, ascending as rows are.
+        lengths: int64[n], their tokens excluding the ends of documents.
 
     Returns:
-        Their tokens with the ends.
+        Their tokens including the ends.
     """
     keys = sampling_keys(sequence, held, at)
     order = np.argsort(keys, kind="stable")
@@ -83,13 +83,13 @@ def _name(source: str, copy: int, task: int) -> str:
 def end_of(
     sequence: SequenceParameters, ctx: TaskContext, phase: Literal["weigh", "encode"], take: ResolvedSource
 ) -> End:
-    """Where a source ends whose documents a phase has weighed.
+    """Where a source ends, from the weights that a phase recorded.
 
-    What fill-in-the-middle changes, ``encode`` weighs copy by copy, and there are no more copies than that; of all else
-    one copy was weighed, and every copy is like it.
+    ``encode`` weighs what fill-in-the-middle changes copy by copy, and there are no more copies than those; for
+    everything else one copy was weighed, and all copies are alike.
 
     Raises:
-        UserError: the slice holds no document, or so few that the epochs cannot be counted.
+        UserError: the slice has no documents, or so few that the epochs cannot be counted.
     """
     assert take.wanted is not None
     by_task = [result["totals"][take.name] for result in ctx.results(phase)]
@@ -117,17 +117,17 @@ def end_of(
 
 
 def reached(tables: Listed[np.ndarray], total: int) -> tuple[int, int]:
-    """The document at which shards, each taken in order, come to a total together.
+    """The document at which shards, each taken in order, together reach a total.
 
     Args:
-        tables: uint64[3, n] of each shard, rows ascending from one to the next: keys ascending, rows ascending with
-            them, running totals.
+        tables: uint64[3, n] for each shard, with rows ascending from one shard to the next: ascending keys, their rows,
+            running totals.
         total: from 1 to the sum of all.
 
     Returns:
         Its key and row.
     """
-    low, high = 0, _LAST  # the smallest key with which the total is reached
+    low, high = 0, _LAST  # the smallest key that reaches the total
     while low < high:
         middle = (low + high) // 2
         if sum(_through(table, middle, "right") for table in tables) >= total:
@@ -145,6 +145,6 @@ def reached(tables: Listed[np.ndarray], total: int) -> tuple[int, int]:
 
 
 def _through(table: np.ndarray, key: int, side: Any) -> int:
-    """The total of the documents whose key is below another, or that too."""
+    """The total of the documents with keys below another, or up to it."""
     n = int(np.searchsorted(table[0], np.uint64(key), side=side))
     return int(table[2, n - 1]) if n else 0

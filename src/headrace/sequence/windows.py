@@ -1,4 +1,4 @@
-"""What a trainer needs to know of each position of a row: its segment, its position, whether its target has loss."""
+"""What a trainer needs to know about each position of a row: its segment, its position, whether its target has loss."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def describe(
 ) -> None:
     """Spread the segments of B rows over their L input positions.
 
-    Segment ids count from 1 in each row and are 0 on padding, as in T5X and grain. The loss of position i is that of
-    its target, token i + 1: this sets it to False where the target is padding and leaves it elsewhere.
+    Segment ids count from 1 in each row and are 0 on padding, as in T5X and grain. The loss at position i is that of
+    its target, token i + 1: this sets it to False where the target is padding and leaves it unchanged elsewhere.
 
     Args:
-        bounds: int32[B + 1], the segments of row b are ``bounds[b]`` to ``bounds[b + 1]``.
+        bounds: int32[B + 1]; row b has segments ``bounds[b]`` to ``bounds[b + 1]``.
         start: int32, first position of each segment.
         length: int32, tokens of each segment.
         kind: uint8, kind of each segment.
-        restart: whether positions begin again at 0 with each segment, or count through the row.
+        restart: whether positions restart at 0 with each segment rather than count through the row.
         segment_ids: int32[B, L], filled.
         positions: int32[B, L], filled.
-        loss: bool[B, L], altered.
+        loss: bool[B, L], updated.
     """
     B, L = segment_ids.shape
     for b in range(B):
@@ -60,7 +60,7 @@ def unpack_targets(bits: np.ndarray, first: int, masked: np.ndarray, loss: np.nd
     """Read the loss of B rows' targets from a bitmap.
 
     Args:
-        bits: uint8, least significant bit first; L + 1 bits a row.
+        bits: uint8, least significant bit first; L + 1 bits per row.
         first: the bit of the first row's token 0.
         masked: bool[B], whether a row has a mask; rows without one have loss everywhere.
         loss: bool[B, L], filled: entry i is the bit of token i + 1.

@@ -1,1 +1,1 @@
-"""Training a model on a sequence: loss, optimiser, schedules, checkpoints, the loop, and the step of the flow."""
+"""Train a model on a sequence: loss, optimizer, schedules, checkpoints, the loop, and the step of the flow."""

@@ -1,15 +1,15 @@
-"""Checkpoints: folders that are either complete or ignored, with nothing in them that would have to be unpickled.
+"""Checkpoints: folders that are either complete or ignored, and contain nothing that must be unpickled.
 
     RUN/checkpoints/<stage>/step-00000100/
         model.safetensors      float32 weights by name
         optimizer.safetensors  moments by parameter name
         metrics.jsonl          the log up to here
-        state.json             step, the loader's state, totals, and the size and digest of each file; written last: its
-                               presence is the mark of completeness
+        state.json             step, loader state, totals, and the size and digest of each file; written last: its
+                               presence marks the checkpoint as complete
 
-A checkpoint is written under a temporary name, flushed to disk, and renamed. One that is damaged later is told by its
-digests and set aside, and training goes on from the one before. There is no random-number state to keep: nothing in
-training draws.
+A checkpoint is written under a temporary name, flushed to disk, and renamed. If it is damaged later, its digests show
+it; it is set aside, and training resumes from the previous one. There is no random state to keep, because nothing in
+training draws random numbers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Steps that were done when it was written."""
+        """Steps done when it was written."""
         return int(self.state["step"])
 
     def model(self) -> dict[str, Tensor]:
@@ -62,20 +62,20 @@ class Checkpoint:
         return self.path / metrics.FILE
 
     def optimizer(self) -> dict[str, Tensor]:
-        """Optimiser state by name, on the CPU."""
+        """Optimizer state by name, on the CPU."""
         return load_file(self.path / "optimizer.safetensors")
 
 
 def save(folder: Path, state: dict[str, Any], model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> Checkpoint:
-    """Write a checkpoint: all of it or, if the process dies on the way, nothing that counts.
+    """Write a checkpoint: all of it or, if the process dies midway, nothing that counts.
 
-    The log of the stage, which lies in ``folder``, is copied into it.
+    The stage's log in ``folder`` is copied into it.
 
     Args:
-        folder: of the stage.
-        state: JSON values, ``step`` among them.
+        folder: the stage's folder.
+        state: JSON values, including ``step``.
         model: weights by name.
-        optimizer: optimiser state by name.
+        optimizer: optimizer state by name.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -109,7 +109,7 @@ def save(folder: Path, state: dict[str, Any], model: dict[str, Tensor], optimize
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file and flush it to disk."""
     path.touch()
-    mode = path.stat().st_mode  # as the user's umask has it; safetensors makes a file of its own that nobody else reads
+    mode = path.stat().st_mode  # per the user's umask; safetensors creates files that only the user can read
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(mode)
     with open(path, "rb+") as f:
@@ -120,8 +120,8 @@ def complete(folder: Path, identity: str) -> list[Checkpoint]:
     """The complete checkpoints of a stage, oldest first.
 
     Args:
-        folder: of the stage.
-        identity: of the step that trains it: checkpoints of other parameters or data do not count.
+        folder: the stage's folder.
+        identity: the training step's identity; checkpoints with other parameters or data do not count.
     """
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -137,13 +137,13 @@ def complete(folder: Path, identity: str) -> list[Checkpoint]:
 
 
 def newest(folder: Path, identity: str) -> Checkpoint | None:
-    """The newest complete checkpoint of a stage, its files compared with their digests.
+    """The newest complete checkpoint of a stage whose files match their digests.
 
-    Damaged ones are set aside in ``RUN/damaged``, and a notice says so.
+    Damaged ones are moved to ``RUN/damaged``, and a notice says so.
 
     Args:
-        folder: of the stage, ``RUN/checkpoints/<stage>``.
-        identity: as of :func:`complete`.
+        folder: the stage's folder, ``RUN/checkpoints/<stage>``.
+        identity: as for :func:`complete`.
     """
     for found in reversed(complete(folder, identity)):
         wrong = flaws(found)
@@ -166,7 +166,8 @@ def flaws(checkpoint: Checkpoint) -> list[str]:
 
 
 def prune(folder: Path, identity: str, keep: int) -> None:
-    """Remove all but the newest ``keep`` checkpoints of this identity, those of others, and what broken writes left."""
+    """Delete all but the newest ``keep`` checkpoints of this identity, those of others, and remains of interrupted
+    writes."""
     kept = {checkpoint.path for checkpoint in complete(folder, identity)[-keep:]}
     for path in folder.iterdir():
         if path not in kept and (_NAME.fullmatch(path.name) or re.fullmatch(r"\.step-\d+\.\d+\.tmp", path.name)):

@@ -1,4 +1,4 @@
-"""Whether what training needs is installed, which is asked before any work."""
+"""Check that what training needs is installed, before any work."""
 
 from __future__ import annotations
 

@@ -23,24 +23,24 @@ from headrace.train.metrics import Metrics
 from headrace.train.optimizer import AdamW
 from headrace.train.schedules import learning_rate
 
-# A single overflow may be one bad batch, whose update is left out; weights that overflow again and again are lost.
+# A single overflow may be one bad batch, whose update is skipped; weights that keep overflowing are lost.
 MOST_SKIPPED_IN_A_ROW = 5
 PREFETCH = 2  # batches read ahead: one in use, one ready
 
 
 @dataclass
 class Stage:
-    """A stage under way.
+    """A stage being trained.
 
     Attributes:
         name: the stage.
-        identity: of the step that trains it; checkpoints carry it.
-        section: the recipe's.
-        sequence: the stage's.
-        folder: of checkpoints and metrics.
-        steps: to do in all.
-        model: being trained, on its device.
-        optimizer: over the model's parameters.
+        identity: the step's identity, recorded in checkpoints.
+        section: the recipe's training section.
+        sequence: the stage's sequence.
+        folder: the folder for checkpoints and metrics.
+        steps: the total number of steps.
+        model: the model being trained, on its device.
+        optimizer: the optimizer of the model's parameters.
     """
 
     name: str
@@ -57,15 +57,15 @@ def train(stage: Stage, begin: dict[str, Any], progress: Callable[[int, float], 
     """Train a stage to its last step, from its newest complete checkpoint if there is one.
 
     Args:
-        stage: what to train.
-        begin: what every checkpoint of the stage is to carry in its state under ``begin``.
-        progress: told each step that is done, counted from 1, and its loss in nats per token.
+        stage: the stage to train.
+        begin: stored in the state of each checkpoint of the stage, under ``begin``.
+        progress: called after each step with its number, from 1, and its loss in nats per token.
 
     Returns:
-        The checkpoint of the last step. Model and optimiser are in that state.
+        The checkpoint of the last step. Model and optimizer are in that state.
 
     Raises:
-        UserError: the sequence is not the one of the checkpoint, or the loss is not finite again and again.
+        UserError: the checkpoint belongs to another sequence, or the loss repeatedly is not finite.
     """
     section = stage.section
     done = newest(stage)
@@ -132,18 +132,18 @@ def update(
     sums: SourceTotals,
     hidden: Callable[..., torch.Tensor],
 ) -> float | None:
-    """One optimiser step on a batch, its gradient accumulated over micro-batches.
+    """One optimizer step on a batch, accumulating gradients over micro-batches.
 
     Args:
         stage: the stage.
-        batch: of the whole step.
+        batch: the whole step's batch.
         sources: int32[B, L], the source of each target.
         rate: the learning rate.
-        sums: gets the losses of the step.
+        sums: receives the losses of the step.
         hidden: the model's ``hidden``, compiled or not.
 
     Returns:
-        The norm of the gradient before clipping; None if there was no finite gradient, and so no update.
+        The norm of the gradient before clipping; None if it was not finite, so that the update was skipped.
     """
     section, model, optimizer = stage.section, stage.model, stage.optimizer
     size = section.micro_batch or section.batch
@@ -168,19 +168,19 @@ def update(
 
 
 def newest(stage: Stage) -> checkpoint.Checkpoint | None:
-    """The newest complete and sound checkpoint of the stage."""
+    """The newest complete and intact checkpoint of the stage."""
     return checkpoint.newest(stage.folder, stage.identity)
 
 
 def save(stage: Stage, state: dict[str, Any]) -> checkpoint.Checkpoint:
-    """Write a checkpoint and remove what it replaces."""
+    """Write a checkpoint and delete those it replaces."""
     done = checkpoint.save(stage.folder, state, stage.model.state_dict(), stage.optimizer.named_state())
     checkpoint.prune(stage.folder, stage.identity, stage.section.keep)
     return done
 
 
 def count(totals: dict[str, Any], sums: SourceTotals, skipped: bool) -> None:
-    """Add a step to the totals that checkpoints carry."""
+    """Add a step to the totals that checkpoints contain."""
     totals["tokens"] += int(sums.tokens.sum())
     totals["skipped"] += skipped
     sources = dict(totals["sources"])
@@ -191,12 +191,12 @@ def count(totals: dict[str, Any], sums: SourceTotals, skipped: bool) -> None:
 
 
 def finite(value: float) -> float | None:
-    """The value, or None where JSON has no word for it."""
+    """The value, or None if JSON cannot represent it."""
     return value if math.isfinite(value) else None
 
 
 def lost(stage: Stage, step: int, sums: SourceTotals) -> UserError:
-    """The error for a loss that does not come back: names the step, its rows and the sources."""
+    """The error for a loss that does not recover: names the step, its rows and the sources."""
     first = (step + 1 - MOST_SKIPPED_IN_A_ROW) * stage.section.batch
     losses = ", ".join(f"{name} {values['loss']:.4g}" for name, values in sums.by_source().items())
     return UserError(

@@ -1,4 +1,4 @@
-"""What training asks of the processor and of the C library's memory."""
+"""What training needs from the processor and from the C library's allocator."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def wait_politely() -> None:
-    """Let torch's threads sleep while they wait for each other, instead of spinning.
+    """Let torch's threads sleep rather than spin while they wait for each other.
 
-    Must be called before torch is first imported in the process: GNU OpenMP reads it when it is loaded. Sleeping
-    costs a fifth on quiet cores (10.5 k tokens/s against 13.2 k), but where other processes want the cores too, a
-    spinning thread keeps the one it waits for from running: beside two other trainings on two cores, 3.6 k against
-    1.7 k.
+    Must be called before torch is first imported in the process: GNU OpenMP reads this when it is loaded. Sleeping
+    costs a fifth on quiet cores (10.5 k tokens/s versus 13.2 k). But if other processes want the cores too, a spinning
+    thread blocks the one it waits for: next to two other trainings on two cores, 3.6 k versus 1.7 k.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def use_all_cores() -> None:
-    """Let torch use every core this process may run on.
+    """Let torch use every core available to this process.
 
-    Always all of them, whatever the number of workers: sums are split over threads, so that another number of threads
-    is another rounding, and the model's bytes must not depend on the number of workers.
+    Always all of them, whatever the number of workers: sums are split over threads, so another number of threads rounds
+    differently, and the model's bytes must not depend on the number of workers.
     """
     import torch
 
@@ -32,7 +31,7 @@ def use_all_cores() -> None:
 
 
 def keep_memory() -> None:
-    """Let glibc keep freed blocks for the next step instead of giving them back to the system.
+    """Let glibc keep freed blocks for the next step instead of returning them to the system.
 
     Each step allocates and frees the same activations. Workers start with thresholds that return blocks at once, which
     costs a page fault for every 4 kB of every tensor: 7.0 k tokens/s instead of 14.6 k (5.3 M parameters, two cores).

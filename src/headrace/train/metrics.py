@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line a step. A run that goes on from a checkpoint goes on from the copy of the log in it."""
+"""`metrics.jsonl`: one line per step. A run that resumes from a checkpoint continues the copy of the log inside it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from headrace.flow.storage import replacing
 
 FILE = "metrics.jsonl"
 TIMES = ("seconds", "tokens_per_second", "data_wait")
-"""Fields that tell of the machine and not of the model: they stay beside the checkpoints and out of the artifact, whose
+"""Fields about the machine rather than the model: they are kept next to the checkpoints but not in the artifact, whose
 bytes are the same in every run."""
 
 
 class Metrics:
-    """The log of a stage under way, in the folder of its checkpoints.
+    """The log of a stage being trained, in the folder of its checkpoints.
 
     Args:
-        folder: of the stage.
-        before: the log to go on from; lines of steps after it are dropped, for these come again.
+        folder: the stage's folder.
+        before: the log to continue; lines of later steps are dropped, because those steps run again.
     """
 
     def __init__(self, folder: Path, before: Path | None = None) -> None:
@@ -41,13 +41,13 @@ class Metrics:
         self._file.close()
 
     def add(self, values: dict[str, Any], times: dict[str, float]) -> None:
-        """Append a step and let readers see it at once."""
+        """Append a step and make it visible to readers at once."""
         self._file.write(_line({**values, **times}))
         self._file.flush()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; what a kill left of the last one and others that are no step's are ignored."""
+    """The lines of a metrics file; truncated or invalid lines are skipped."""
     lines: list[dict[str, Any]] = []
     for data in path.read_bytes().splitlines() if path.exists() else ():
         with suppress(orjson.JSONDecodeError):

@@ -12,14 +12,14 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class AdamW(torch.optim.AdamW):
-    """AdamW over a transformer's parameters in three groups.
+    """AdamW over a transformer's parameters, in three groups.
 
     Hidden matrices (learning rate times ``mup.hidden_learning_rate``, weight decay), embedding and output matrices
-    (the plain rate, weight decay), biases and norms (the plain rate, no decay): the groups of CrystalCoder's runs.
+    (plain rate, weight decay), biases and norms (plain rate, no decay), as for CrystalCoder.
 
     Args:
-        model: whose parameters are trained.
-        section: the recipe's.
+        model: the model to train.
+        section: the recipe's optimizer section.
     """
 
     def __init__(self, model: Transformer, section: OptimizerSection) -> None:
@@ -39,11 +39,11 @@ class AdamW(torch.optim.AdamW):
             lr=section.learning_rate,
             betas=section.betas,
             eps=section.eps,
-            fused=True,  # one pass over each tensor; on a CPU too
+            fused=True,  # one pass over each tensor, on CPUs too
         )
 
     def set_learning_rate(self, rate: float) -> None:
-        """Give every group its share of a rate."""
+        """Set every group's rate in proportion."""
         for group in self.param_groups:
             group["lr"] = rate * group["scale"]
 
@@ -57,10 +57,10 @@ class AdamW(torch.optim.AdamW):
         }
 
     def load_named_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take state that :meth:`named_state` gave. A parameter without any begins afresh.
+        """Load state from :meth:`named_state`. Parameters without state start fresh.
 
         Raises:
-            ValueError: a tensor's shape is not its parameter's.
+            ValueError: a tensor's shape differs from its parameter's.
         """
         for parameter, name in self.names.items():
             if f"{name}/step" not in tensors:
@@ -73,5 +73,5 @@ class AdamW(torch.optim.AdamW):
 
 
 def _placed(value: Tensor, parameter: nn.Parameter, key: str) -> Tensor:
-    # The fused kernel wants the step as a float32 tensor beside the parameter.
+    # The fused kernel needs the step as a float32 tensor on the parameter's device.
     return value.to(parameter.device, torch.float32 if key == "step" else parameter.dtype, copy=True)

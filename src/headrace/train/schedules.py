@@ -10,14 +10,14 @@ from headrace.recipe.training import LinearPiece, ScheduleSection
 def learning_rate(schedule: ScheduleSection, peak: float, step: int, steps: int) -> float:
     """The rate of one step.
 
-    Shapes but `pieces` rise linearly through the warm-up, so that step 0 already moves and the warm-up's last step is
-    at the peak, and reach their end at the last step. WSD is of Hu et al., MiniCPM, 2024.
+    All shapes except `pieces` rise linearly during the warmup, so that step 0 already moves and the warmup's last step
+    is at the peak, and reach their end at the last step. WSD is from Hu et al., MiniCPM, 2024.
 
     Args:
-        schedule: the stage's.
+        schedule: the stage's schedule.
         peak: the highest rate; `pieces` state their own.
         step: from 0.
-        steps: of the whole stage.
+        steps: the stage's number of steps.
     """
     if schedule.shape == "pieces":
         return piecewise(schedule.pieces, step)
@@ -38,7 +38,7 @@ def learning_rate(schedule: ScheduleSection, peak: float, step: int, steps: int)
 
 
 def piecewise(pieces: tuple[LinearPiece, ...], step: int) -> float:
-    """Straight lines one after another, as Cerebras' list of Linear schedulers.
+    """Straight lines one after another, like Cerebras' list of Linear schedulers.
 
     Step 0 is at the first `start`; a piece's end is reached at the first step after it; the last end holds.
     """

@@ -1,4 +1,4 @@
-"""The model of a stage: a step of the flow that trains it, measures it and lets it write."""
+"""A stage's model: a step of the flow that trains it, evaluates it and generates samples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headrace.tokens.engine import Engine
     from headrace.train.loop import Stage as Training
 
-# They decide when and how often a checkpoint is written, not what is trained.
+# These decide when and how often to write a checkpoint, not what is trained.
 _NOT_IN_THE_BYTES = {"checkpoint_every", "keep"}
 
 
@@ -33,20 +33,20 @@ _NOT_IN_THE_BYTES = {"checkpoint_every", "keep"}
 class Model(Step):
     """The model after a stage.
 
-    Files: ``model.safetensors`` (float32 weights), ``config.json`` (architecture), ``metrics.jsonl`` (a line a step),
-    ``evaluation.json`` (held-out loss by source at the start and at the end, training loss), ``samples.json``; and
-    ``optimizer.safetensors`` when a later stage carries it over.
+    Files: ``model.safetensors`` (float32 weights), ``config.json`` (architecture), ``metrics.jsonl`` (one line per
+    step), ``evaluation.json`` (held-out loss by source at start and end, training loss), ``samples.json``; and
+    ``optimizer.safetensors`` if a later stage continues with it.
 
     Attributes:
-        stage: its name.
+        stage: the stage's name.
         section: the recipe's model section.
         train: the stage's training section.
-        seed: of the recipe.
+        seed: the recipe's seed.
         sequence: the stage's sequence.
         tokenizer: the tokenizer.
-        previous: the model to start from; None starts from drawn weights.
+        previous: the model to start from; None starts from new weights.
         evaluation: a held-out sequence.
-        give_optimizer: publish the optimiser's state too.
+        give_optimizer: whether to publish the optimizer's state too.
     """
 
     stage: str = field()  # the base class has None, which would make it optional
@@ -66,10 +66,10 @@ class Model(Step):
     def of(
         recipe: Recipe, stage: Stage, sequence: Step, start: Step | None, evaluation: Step | None, tokenizer: Step
     ) -> Model:
-        """The model of a recipe's stage.
+        """The model for a stage of a recipe.
 
         Args:
-            recipe: with a model section.
+            recipe: a recipe with a model section.
             stage: one of its stages.
             sequence: the stage's sequence.
             start: the model to start from.
@@ -107,7 +107,7 @@ class Model(Step):
         return [Phase("train", plan=lambda ctx: [{}], work=self._work, exclusive=True)]
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Check that every token was counted to a source."""
+        """Check that every token was attributed to a source."""
         [result] = ctx.results("train")
         if sum(result["counts"]["sources"].values()) != result["counts"]["loss_tokens"]:
             raise ConservationError(f"{self.name}: tokens by source do not add up: {result['counts']}")
@@ -143,13 +143,13 @@ class Model(Step):
         return self._publish(ctx, stage, engine, begin, done.state["totals"])
 
     def check_steps(self, run: Path) -> None:
-        """Refuse steps that its sequence has no batches for, if that is there, before any stage is trained.
+        """Reject more steps than the sequence has batches, if the sequence exists, before any stage is trained.
 
         Args:
             run: the run folder.
 
         Raises:
-            UserError: there are too few.
+            UserError: there are too few batches.
         """
         folder = run / "artifacts" / self.sequence.name
         if folder.is_dir():
@@ -262,7 +262,7 @@ def begins_from(recipe: Recipe, stage: Stage) -> str | None:
 
 
 def device() -> torch.device:
-    """The accelerator if there is one, else the processor."""
+    """The accelerator if there is one, otherwise the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -278,11 +278,11 @@ def train_losses(lines: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def infilled_sources(sequence: ArrowSequence, rows: int = 64) -> set[str]:
-    """The sources with fill-in-the-middle among the first rows of a sequence, whose order is a uniform shuffle."""
+    """The sources with fill-in-the-middle in the first rows of a sequence, whose order is a uniform shuffle."""
     segments = [segment for row in range(min(rows, len(sequence))) for segment in sequence.segments(row)]
     return {sequence.sources[int(segment["source"])] for segment in segments if segment["kind"] in (1, 2)}
 
 
 def folder_of(run: Path, stage: str) -> Path:
-    """Where a stage's checkpoints and live metrics lie."""
+    """The folder of a stage's checkpoints and live metrics."""
     return run / "checkpoints" / stage

@@ -10,7 +10,7 @@ from headrace.documents.readers.streams import Damaged, Held
 from headrace.flow.kernels import kernel
 
 DEPTH, IN_STRING, ESCAPED = 0, 1, 2
-"""Places in the scanner's state: int64[3], all zero at the beginning."""
+"""Indices into the scanner's state: int64[3], initially zero."""
 
 
 @kernel

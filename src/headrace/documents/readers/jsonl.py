@@ -27,7 +27,7 @@ from headrace.documents.sources import InputFile
 from headrace.recipe.schema import Source
 
 Shape = Callable[[int, Any], Item]
-"""Makes an item of a row's number and its parsed value."""
+"""Creates an item from a row's number and its parsed value."""
 
 LIGHT = 1 << 20  # bytes of a row that always fit in memory, whatever it contains: at most 36 MB of empty dicts
 REPEATS = 1000

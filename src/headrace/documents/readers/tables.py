@@ -23,7 +23,7 @@ FAILURES: tuple[type[Exception], ...] = (
 )
 
 Shape = Callable[[int, Any], Item]
-"""Makes an item of a row's number and its values."""
+"""Creates an item from a row's number and its values."""
 
 
 def told(error: Exception) -> str:

@@ -64,11 +64,11 @@ REFERENCE = pa.schema(
         ("low", pa.uint64()),
     ]
 )
-"""A reference document that is in one component with documents of the corpus."""
+"""A reference document that shares a component with documents of the corpus."""
 
 BAND = np.dtype([("fingerprint", "<u8"), ("row", "<u8")])
 ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
-"""As they are sorted; they travel with rows no wider than need be (:func:`narrow`)."""
+"""The form in which they are sorted; they travel with row numbers no wider than needed (:func:`narrow`)."""
 
 # A partition of this size can be sorted in memory under the smallest budget that a worker is given.
 PARTITION_BYTES = 64 << 20

@@ -27,10 +27,10 @@ _SAME = {
 }  # fmt: skip
 
 DATA_LIKE = frozenset({"html", "json", "markdown", "restructuredtext", "roff", "smt", "tex", "text", "xml", "yaml"})
-"""Formats whose lines may be long: those that StarCoder 2 excepts (2402.19173, 2.4), reStructuredText and YAML."""
+"""Formats that may have long lines: those StarCoder 2 exempts (2402.19173, 2.4), reStructuredText and YAML."""
 
 NO_LETTERS = frozenset({"motorola-68k-assembly", "webassembly"})
-"""Languages of few letters, which StarCoder 2 excepts from the rule on them."""
+"""Languages with few letters, which StarCoder 2 exempts from the rule about letters."""
 
 
 def format_of(language: str | None, path: str | None) -> str | None:

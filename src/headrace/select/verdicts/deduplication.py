@@ -65,7 +65,7 @@ class Policy:
 
 
 Decide = Callable[[npt.NDArray[np.void], npt.NDArray[np.uint8]], None]
-"""Takes records of :data:`DECISION` and their payload."""
+"""Receives records of :data:`DECISION` and their payload."""
 
 
 def deduplicate(

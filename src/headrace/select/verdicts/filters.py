@@ -82,7 +82,7 @@ CODE_RULES: tuple[Rule, ...] = (
         lambda format: format in ("json", "yaml"),
     ),
 )
-"""StarCoder's rules (2305.06161, 3.1; 2402.19173, 2.4) in order of precedence: surest first."""
+"""StarCoder's rules (2305.06161, 3.1; 2402.19173, 2.4) in order of precedence: most certain first."""
 
 
 class Removals(NamedTuple):

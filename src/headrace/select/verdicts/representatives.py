@@ -38,10 +38,10 @@ _FIELDS = [
     ("length", "<u4"),  # of the payload: its file's name
 ]
 MEMBER = np.dtype({"names": [n for n, _ in _FIELDS], "formats": [f for _, f in _FIELDS], "itemsize": 88})
-"""A document that has duplicates, as it goes to the partition of its component, in eleven words."""
+"""A document that has duplicates, as sent to the partition of its component, in eleven words."""
 
 REFERENCE = 3
-"""The split of a reference document, which is no part of the corpus: it comes first, and is never removed."""
+"""The split of a reference document, which is not part of the corpus: it comes first, and is never removed."""
 
 Chunks = Iterable[tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]]
 """Records of :data:`MEMBER` with their payload."""

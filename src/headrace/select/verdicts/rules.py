@@ -20,7 +20,7 @@ from headrace.recipe.schema import Rule
 from headrace.select.verdicts.filters import Finding, Removals
 
 Columns = Mapping[str, pa.Array]
-"""The columns that rules use, by name; all of one length."""
+"""The columns that rules use, by name; all have the same length."""
 
 
 def apply_rules(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -> Removals:

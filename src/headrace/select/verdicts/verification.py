@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headrace.select.duplicates.jaccard_bound import Sketches
 
 TEXT = np.dtype([("row", "<u8"), ("length", "<u4")])
-"""A text as it goes to the partition of its component; the payload is the text."""
+"""A text as sent to the partition of its component; the payload is the text."""
 
 Texts = Iterable[tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]]
 """Records of :data:`TEXT` with their payload."""

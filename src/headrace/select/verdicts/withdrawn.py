@@ -11,7 +11,7 @@ from headrace.recipe.schema import Withdrawn
 from headrace.select.verdicts.filters import Removals
 
 COLUMNS = ("id", "repo", "license")
-"""The columns of documents that are looked at."""
+"""The document columns that are examined."""
 
 
 def named(documents: pa.RecordBatch | pa.Table, withdrawn: Withdrawn) -> list[tuple[str, np.ndarray]]:
