@@ -9,7 +9,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.visible import escaped_json, one_line, visible
+from headrace.visible import escaped_json, json_line, one_line, visible
 
 EVERY = "".join(map(chr, range(0x110000)))
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -50,3 +50,15 @@ def test_escaped_json_reads_back_the_same(value):
 def test_lines_are_kept_apart_or_joined(text):
     assert "\n" not in one_line(text)
     assert visible(text).count("\n") == text.count("\n")
+
+
+@given(st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=3))
+def test_any_message_is_a_line_of_json(message):
+    line = json_line(message)
+    assert line.count(b"\n") == 1
+    shown = {encodable(key): encodable(value) for key, value in message.items()}
+    assert orjson.loads(line) == shown
+
+
+def encodable(text: str) -> str:
+    return "".join(one_line(char) if "\ud800" <= char <= "\udfff" else char for char in text)

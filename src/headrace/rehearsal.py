@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from headrace.errors import UserError
+from headrace.visible import json_line
 
 LOG = "rehearsal.log"
 
@@ -52,7 +53,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a module prints must not mix with it
 
     def say(**told: object) -> None:
-        channel.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+        channel.write(json_line(told))
 
     try:
         for place, function in read_recipe(run).functions():

@@ -6,7 +6,11 @@ any width. They are shown by name, so that what is on the screen is what is in t
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
+
+import orjson
 
 # Unicode 16: categories Cc, Cf, Cs, Zl and Zp, the code points that are to be ignored where they have no picture of
 # their own (Default_Ignorable_Code_Point: fillers, variation selectors, tags), and two that XML does not allow.
@@ -16,6 +20,7 @@ _UNSEEN = (
     "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _ANY = re.compile(f"[{_UNSEEN}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BUT_LAYOUT = re.compile(f"(?![\t\n])[{_UNSEEN}]")
 
 
@@ -32,6 +37,15 @@ def one_line(text: str) -> str:
 def escaped_json(text: str) -> str:
     """JSON text of which every such character is escaped; it reads back the same."""
     return _BUT_LAYOUT.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def json_line(value: Any) -> bytes:
+    """A message as a line of JSON, whatever text is in it: lone surrogates, which UTF-8 cannot hold, are shown."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        text = json.dumps(value, ensure_ascii=False)
+        return orjson.dumps(orjson.loads(_SURROGATE.sub(_name, text)), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _name(found: re.Match[str]) -> str:

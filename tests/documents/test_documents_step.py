@@ -173,6 +173,13 @@ def test_too_many_bad_lines(tmp_path):
     assert artifact.manifest.counts["s"]["quarantined"] == 10
 
 
+def test_a_limit_of_all_allows_anything(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"bad\n" * 99 + b'{"text": "x"}\n')[:-8])
+    counts = build(tmp_path / "run", {"s": {"files": str(path)}}, max_quarantined=1).manifest.counts["s"]
+    assert (counts["documents"], counts["quarantined"], counts["lost_bytes"]) == (1, 99, path.stat().st_size)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "source", "message"),
     [

@@ -101,6 +101,15 @@ def test_deep_side_fields(tmp_path, levels):
     assert dump(alone[0].fields["side"], refuse) == dump(record.fields["side"], refuse)
 
 
+@pytest.mark.parametrize("levels", [300, 900, 950, 1000, DEPTH, DEPTH + 1])
+def test_deep_values_that_are_no_text(tmp_path, levels):
+    deep = "[" * levels + "]" * levels
+    held = '{"a": ' * levels + "1" + "}" * levels
+    found = items(write(tmp_path / "a.jsonl", f'{deep}\n{{"text": {deep}}}\n{held}\n{{"text": "one"}}'))
+    assert texts(found) == ["one"]
+    assert [row for row, _ in bads(found)] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "line",
     [

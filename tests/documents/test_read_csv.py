@@ -46,3 +46,10 @@ def test_a_quote_that_is_never_closed_loses_the_rest(tmp_path):
 def test_a_missing_column_is_told(tmp_path):
     with pytest.raises(UserError, match="no column 'text'"):
         items(write(tmp_path / "a.csv", "content,n\nx,1\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_header_that_is_not_utf8_is_told(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes("text,café\nx,1\n".encode(encoding))
+    with pytest.raises(UserError, match="not UTF-8"):
+        items(tmp_path / "a.csv")

@@ -74,6 +74,7 @@ def test_each_real_file_once(tree):
     (tree / "way").symlink_to(outside)
     (tree / "way2").symlink_to(outside)
     (tree / "broken.py").symlink_to(tree / "nothing")
+    (tree / "circle.py").symlink_to(tree / "circle.py")
     assert names({"files": f"{tree}/**/*.py"}) == ["a.py", "b/c.py", "b/d/e.py", "way/o.py"]
     assert names({"files": [f"{tree}/a.py", f"{tree}/*.py"]}) == ["a.py"]
 

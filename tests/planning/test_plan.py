@@ -184,3 +184,13 @@ def test_numbers_read_as_people_write_them(n, beside, text):
 
 def test_spans_of_any_length():
     assert [span(s) for s in (3, 3600, 5 * 86400, 1e11)] == ["3.0 s", "1 h 00 min", "5 days", "3,169 years"]
+
+
+def test_rows_with_odd_side_fields_are_counted(tmp_path):
+    deep = "[" * 500 + "]" * 500
+    sides = [str(10**400), "NaN", "1e999", '"\\ud800"', deep]
+    lines = [f'{{"text": "some words", "side": {side}}}\n' for side in sides]
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    (tmp_path / "recipe.yaml").write_text("name: odd\nsources: {s: {files: a.jsonl}}")
+    (source,) = plan(load_recipe(tmp_path / "recipe.yaml")).sources
+    assert source.documents == len(lines)

@@ -94,7 +94,7 @@ def check_source(
         quarantines: its quarantine files.
         seen: the fields of a row without text.
         max_quarantined: the maximum share in [0, 1]: bad and lost rows of all rows, plus lost bytes of all bytes of the
-            files.
+            files; 1 allows anything.
 
     Raises:
         UserError: it has none, or too much is bad or lost.
@@ -119,6 +119,7 @@ def check_source(
     if losses:
         said.append(f"{lost(counts['lost_rows'], counts['lost_bytes'])} lost in damaged files")
     share = (counts["quarantined"] + counts["lost_rows"]) / rows + counts["lost_bytes"] / max(taken.bytes, 1)
+    share = min(share, 1.0)  # bytes that are missing are an estimate, as many as there are
     if share > max_quarantined:
         raise UserError(
             f"The source {taken.name!r} has {' and '.join(said)}, {share:.2%}, but only {max_quarantined:.2%} is "

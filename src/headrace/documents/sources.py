@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import warnings
@@ -196,7 +197,7 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
         below = []
         for entry in entries:
             relative = prefix + entry.name
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 yield entry.path, relative
                 continue
             if depth is not None and relative.count("/") >= depth:
@@ -208,6 +209,15 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
                 seen.add(real)
             below.append((entry.path, relative + "/"))
         waiting.extend(reversed(below))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that leads to itself leads nowhere, like one to what is gone
+            return False
+        raise UserError(f"The folder cannot be read: {error.strerror}.", entry.path, "Fix or exclude it.") from None
 
 
 def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:

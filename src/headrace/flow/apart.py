@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from headrace.errors import UserError
+from headrace.visible import json_line
 
 
 class Died(Exception):  # noqa: N818 - what happened to the process, not to this one
@@ -65,7 +66,7 @@ def main() -> None:
     module, _, function = sys.argv[1].partition(":")
 
     def say(kind: str, value: Any) -> None:
-        sys.stdout.buffer.write(orjson.dumps([kind, value], option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(json_line([kind, value]))
         sys.stdout.buffer.flush()
 
     try:

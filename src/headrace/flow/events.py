@@ -34,7 +34,7 @@ from typing import Any
 import orjson
 import xxhash
 
-from headrace.visible import escaped_json
+from headrace.visible import escaped_json, json_line
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -55,8 +55,9 @@ class EventLog:
         """Record an event. Progress goes to the listener only: it would swamp the file."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
         if event not in ("progress", "compiling") and not self._file.closed:
-            line = orjson.dumps({**entry, "sum": _sum(entry)})
-            self._file.write((escaped_json(line.decode()) + "\n").encode())
+            line = json_line(entry)
+            line = json_line({**entry, "sum": _sum(line)})
+            self._file.write(escaped_json(line.decode()).encode())
         if self._listener is not None:
             self._listener(entry)
 
@@ -71,8 +72,8 @@ class EventLog:
         self._file.close()
 
 
-def _sum(entry: Event) -> str:
-    return xxhash.xxh3_64_hexdigest(orjson.dumps(entry))[:8]
+def _sum(line: bytes) -> str:
+    return xxhash.xxh3_64_hexdigest(line.rstrip(b"\n"))[:8]
 
 
 def read_events(run: Path) -> Iterator[Event]:
@@ -87,5 +88,5 @@ def read_events(run: Path) -> Iterator[Event]:
                 entry = orjson.loads(line)
             except orjson.JSONDecodeError:
                 continue
-            if isinstance(entry, dict) and entry.pop("sum", None) == _sum(entry):
+            if isinstance(entry, dict) and entry.pop("sum", None) == _sum(orjson.dumps(entry)):
                 yield entry

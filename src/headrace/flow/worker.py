@@ -30,7 +30,7 @@ from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, execute, topological
 from headrace.flow.storage import refusal
 from headrace.flow.task import TaskContext
-from headrace.visible import visible
+from headrace.visible import json_line, visible
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -68,7 +68,7 @@ class _Reporter:
 
 def send(out: BinaryIO, message: dict[str, Any]) -> None:
     """Write one JSON line."""
-    out.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+    out.write(json_line(message))
     out.flush()
 
 

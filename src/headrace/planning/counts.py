@@ -155,10 +155,9 @@ def sampled(files: list[dict[str, Any]], source: dict[str, Any]) -> Iterator[dic
 
 def _sample(file: InputFile, source: Source) -> _Sample:
     """Read the first documents of a file, up to ``SAMPLE_BYTES`` of text."""
-    import orjson
-
     from headrace.documents.readers import reader
     from headrace.documents.readers.base import Bad, Lost, Part, Record, Tally
+    from headrace.documents.readers.json_values import dump
 
     if file.format in source.readers:  # a plan runs no code of the user's
         return _Sample(file.size, 0, file.size, [])
@@ -179,7 +178,7 @@ def _sample(file: InputFile, source: Source) -> _Sample:
         documents += 1
         size += length
         # How much of the file a record takes, about.
-        raw += length + len(orjson.dumps(item.fields, default=str)) + len(source.text) + 6
+        raw += length + len(dump(item.fields, default=str)) + len(source.text) + 6
         texts.append(text[:20_000])
         if part.end is None and size >= SAMPLE_BYTES and next(iter(items), None) is not None:
             return _Sample(_on_disk(file, raw, documents), documents, size, texts[:40], wrong)

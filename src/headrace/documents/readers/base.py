@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from headrace.documents.fields import MISSING, paths, take
+from headrace.documents.readers.nesting import deep
 from headrace.documents.sources import InputFile
 from headrace.errors import MemoryShareError
 from headrace.recipe.schema import MAX_DOCUMENT, Source
@@ -194,11 +195,12 @@ class Reader(ABC):
         """
 
 
-def excerpt(data: bytes | str) -> str:
-    """The beginning of a bad row, for display."""
-    if isinstance(data, bytes):
-        data = data[: 4 * EXCERPT].decode("utf-8", "replace")
-    return data[:EXCERPT]
+def excerpt(value: Any) -> str:
+    """The beginning of a bad row, or of a value that is not text, for display."""
+    if isinstance(value, bytes):
+        return value[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT]
+    with deep():
+        return str(value)[:EXCERPT]
 
 
 def lost(rows: int, bytes: int) -> str:
@@ -228,7 +230,7 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
     """The record in a parsed row: the field ``name`` (possibly nested) is the text; the other fields are kept."""
     if not isinstance(value, dict):
-        return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(str(value)))
+        return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(value))
     text = take(value, name)
     if isinstance(text, Mended):
         return Bad(row, f"the field {name!r} is {text.error}", excerpt(text))
@@ -246,7 +248,7 @@ def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
         )
     if text is None:
         return Bad(row, null_text(name))
-    return Bad(row, f"the field {name!r} holds {kind(text)}, not text", excerpt(str(text)))
+    return Bad(row, f"the field {name!r} holds {kind(text)}, not text", excerpt(text))
 
 
 def null_text(name: str) -> str:

@@ -56,6 +56,8 @@ def csv_items(file: InputFile, tally: Tally, shape: Shape, check: Callable[[list
         if not names:
             if len(set(record)) < len(record):
                 raise UserError("Two columns have the same name.", file.url, "Rename one of them.")
+            if not all(map(_is_text, record)):
+                raise UserError("The header is not UTF-8.", file.url, "Convert the file to UTF-8.")
             check(record)
             names = record
             continue
@@ -73,6 +75,11 @@ def _require(header: list[str], text: str, file: InputFile) -> None:
     if text not in header:
         named = ", ".join(header)
         raise UserError(f"There is no column {text!r}.", file.url, f"Set `text:` of the source to one of: {named}.")
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value was UTF-8, free of the NUL bytes by which UTF-16 is known."""
+    return "\0" not in value and value.encode("utf-8", "replace").decode() == value
 
 
 class _TooLarge(Exception):  # noqa: N818 - it never leaves this file

@@ -16,17 +16,15 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
 import orjson
 
 from headrace.documents.readers.base import COPIES, Mended, not_utf8, unicode
+from headrace.documents.readers.nesting import DEPTH, deep
 
-DEPTH = 1023  # orjson parses 1,024 levels, one of which is the row
 DIGITS = 4300  # CPython's limit for parsing integers, beyond which the time becomes quadratic
 SPLIT_DEPTH = 16  # how deep members are parsed separately; deeper values are parsed as a whole
 # orjson turns integers that fit neither int64 nor uint64 into floats.
@@ -52,7 +50,7 @@ def dump(value: Any, default: Callable[[Any], Any]) -> bytes:
     try:
         return orjson.dumps(value, default=default)
     except TypeError:  # integers beyond 64 bits, surrogates, more than 254 levels
-        with _deep():
+        with deep():
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
         return unicode(text).encode()
 
@@ -166,7 +164,7 @@ def _may_be_rounded(value: Any) -> bool:
 
 def _exact(data: bytes) -> Any:
     """The value of a text by Python's parser, which also accepts what is almost JSON."""
-    with _deep():
+    with deep():
         return json.loads(
             data.decode("utf-8", "replace"), parse_int=_integer, parse_float=_float, parse_constant=str, strict=False
         )
@@ -179,14 +177,3 @@ def _integer(digits: str) -> int | str:
 def _float(digits: str) -> float | str:
     value = float(digits)
     return value if math.isfinite(value) else digits
-
-
-@contextmanager
-def _deep() -> Iterator[None]:
-    """Let Python's parser and writer follow ``DEPTH`` levels, at one or two calls each."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(before + 4 * DEPTH)
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
