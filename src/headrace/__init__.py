@@ -1,6 +1,6 @@
-"""headrace: raw corpora to the exact token sequence that a language model trains on, and the training itself.
+"""headrace: from raw corpora to the exact token sequence that a language model trains on, and the training itself.
 
-The same through Python as on the command line::
+The Python API mirrors the command line::
 
     recipe = headrace.load_recipe("recipes/demo.yaml")
     print(headrace.plan(recipe))
@@ -41,7 +41,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that importing headrace costs nothing."""
+    """Import a public name on first use, so that importing headrace costs nothing."""
     if name in _HOMES:
         import importlib
 

@@ -1,4 +1,4 @@
-"""``python -m headrace``: the command where its script is not on the path."""
+"""``python -m headrace``: the command, for when its script is not on the path."""
 
 from headrace.cli import main
 

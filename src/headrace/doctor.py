@@ -1,4 +1,4 @@
-"""Whether an environment is fit to run headrace, and how to mend what is amiss."""
+"""Whether headrace can run well in this environment, and how to fix problems."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from headrace import __version__
 from headrace.environment import cores, memory_limit, version, versions
 from headrace.report.numbers import size
 
-# A worker with all libraries imported takes some 200 MB before it does anything; two of them and the coordinator.
+# A worker with all libraries imported takes about 200 MB before its first task; allow two and the coordinator.
 LEAST_MEMORY = 1 << 30
 # The demo's run folder takes about a third of this.
 LEAST_DISK = 2 << 30
-# The exchange opens one file for each partition.
+# The exchange opens one file per partition.
 LEAST_FILES = 1024
 EXTRAS = {
     "torch": "training",
@@ -33,13 +33,13 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
-        name: what.
+        name: what was checked.
         state: ``good``, ``warn`` (works, with a caveat) or ``broken``.
         value: what was found.
-        mend: what to do about it; empty when it is good.
+        mend: what to do about it; '' if it is good.
     """
 
     name: str
@@ -57,10 +57,10 @@ class Finding:
 
 
 def examine(out: Path) -> list[Finding]:
-    """Look at everything that headrace needs.
+    """Check everything that headrace needs.
 
     Args:
-        out: the folder in which runs will be written; it need not exist.
+        out: the folder for runs; it may not exist.
     """
     return [*_python(), *_packages(), *_machine(), _disk(out), _kernel_cache(), *_threads(), *_torch()]
 
@@ -71,7 +71,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """The libraries that headrace asks for, and those of its extras."""
+    """The libraries that headrace requires, and those of its extras."""
     wanted = importlib.metadata.requires("headrace") or []
     needed = [re.split(r"[^A-Za-z0-9_.-]", text, maxsplit=1)[0] for text in wanted if "extra ==" not in text]
     missing = [name for name in needed if version(name) is None]
@@ -119,7 +119,7 @@ def _disk(out: Path) -> Finding:
 
 
 def _kernel_cache() -> Finding:
-    """Compiled kernels are kept in the user's cache; without it each worker compiles anew."""
+    """Compiled kernels are cached in the user's cache folder; without it each worker recompiles them."""
     from headrace.flow.kernel_cache import objection, place
 
     against = objection(place())

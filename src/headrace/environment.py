@@ -1,4 +1,4 @@
-"""What a run is made with: the versions of its libraries and the machine. A run records both in its event log."""
+"""A run's environment: library versions and the machine. A run records both in its event log."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import platform
 from pathlib import Path
 from typing import Any
 
-# Those whose version can change what a run makes, or how fast.
+# Libraries whose version can affect a run's output or speed.
 LIBRARIES = ("numpy", "numba", "pyarrow", "tokenizers", "torch")
 PROCESSOR = Path("/proc/cpuinfo")
-# One folder a GPU (NVIDIA's driver, README, "The /proc interface"); asking torch would cost its import.
+# One folder per GPU (NVIDIA's driver README, "The /proc interface"); asking torch would require importing it.
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def version(name: str) -> str | None:
-    """The installed version of a package, None if it is not there. Nothing is imported."""
+    """The installed version of a package, None if it is not installed. Nothing is imported."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -29,7 +29,7 @@ def version(name: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Python's version, and those of :data:`LIBRARIES` that are installed."""
+    """Python's version, and those of the installed :data:`LIBRARIES`."""
     found = {name: version(name) for name in LIBRARIES}
     return {"python": platform.python_version()} | {name: value for name, value in found.items() if value is not None}
 
@@ -38,8 +38,8 @@ def hardware() -> dict[str, Any]:
     """The machine.
 
     Returns:
-        ``{"processor": its model, "cores": those this process may use, "cores_in_all", "memory": bytes that this
-        process can have, "gpus": [the model of each]}``; without NVIDIA's driver ``gpus`` is empty.
+        ``{"processor": its model, "cores": those available to this process, "cores_in_all", "memory": bytes available
+        to this process, "gpus": [the model of each]}``; without NVIDIA's driver, ``gpus`` is empty.
     """
     import psutil
 
@@ -54,18 +54,18 @@ def hardware() -> dict[str, Any]:
 
 
 def processor(cpuinfo: Path = PROCESSOR) -> str:
-    """The processor's model as the kernel names it, or its architecture."""
+    """The processor's model as named by the kernel, or its architecture."""
     return _named(cpuinfo, "model name") or platform.processor() or platform.machine()
 
 
 def gpus(folder: Path = GPUS) -> list[str]:
-    """The model of each GPU that NVIDIA's driver shows."""
+    """The model of each GPU listed by NVIDIA's driver."""
     found = (_named(path, "Model") for path in sorted(folder.glob("*/information")))
     return [name for name in found if name]
 
 
 def _named(path: Path, name: str) -> str | None:
-    """The first value of a name in a file of lines ``name: value``."""
+    """The first value of a name in a file with lines ``name: value``."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -75,7 +75,7 @@ def _named(path: Path, name: str) -> str | None:
 
 
 def memory_limit() -> int | None:
-    """The control group's memory limit in bytes (containers have one), or None."""
+    """The control group's memory limit in bytes (set in containers), or None."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             text = Path(path).read_text().strip()

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exception whose message is for users."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from headrace.visible import one_line
 
 
 class UserError(Exception):
-    """Something the user can fix: reported as one short message, exit code 2, never a traceback.
+    """Something the user can fix: reported as one short message with exit code 2, never a traceback.
 
     Args:
         what: what is wrong, in one sentence.
-        where: the file, line or recipe key it concerns.
+        where: the file, line or recipe key concerned.
         mend: what to do about it.
-        found: further lines below the first, when several things are wrong.
+        found: further lines below the first, if several things are wrong.
     """
 
     def __init__(self, what: str, where: str = "", mend: str = "", found: tuple[str, ...] = ()) -> None:
@@ -29,7 +29,7 @@ class UserError(Exception):
 
 
 class MemoryShareError(UserError):
-    """A task met something that its share of the memory has no room for.
+    """Something does not fit in a task's share of the memory.
 
-    It is done again with all of the memory, when no other runs; only if that is not enough does the user hear of it.
+    The task runs again alone with the whole budget; only if that is not enough is the user told.
     """

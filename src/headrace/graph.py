@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
     from headrace.select.duplicates.reference import EarlierRun
 
-HELD_OUT = "heldout"  # the sequence that measures held-out loss; also the name of its stage
-# Of each source: a standard error of 0.001 nats where single tokens spread by 1 nat.
+HELD_OUT = "heldout"  # the sequence for measuring held-out loss; also the name of its stage
+# Tokens per source: gives a standard error of 0.001 nats if the loss of single tokens varies by 1 nat.
 HELD_OUT_TOKENS = 1_000_000
 
 
 @dataclass
 class Graph:
-    """The steps of a recipe, by what they are for.
+    """The steps of a recipe, by purpose.
 
     Attributes:
         steps: single artifacts by kind, in the order of the flow.
-        sequences: stage name -> its sequence, the held-out one included.
+        sequences: stage name -> its sequence, including the held-out one.
         models: stage name -> its model.
     """
 
@@ -34,18 +34,18 @@ class Graph:
     models: dict[str, Step] = field(default_factory=dict)
 
     def all(self) -> list[Step]:
-        """Every step after its inputs."""
+        """All steps, each after its inputs."""
         return topological([*self.steps.values(), *self.sequences.values(), *self.models.values()])
 
     def until(self, target: str) -> list[Step]:
-        """The steps that a target needs, and it: see :meth:`named`."""
+        """A target and the steps it needs: see :meth:`named`."""
         return topological(self.named(target, "--until"))
 
     def named(self, target: str, where: str) -> list[Step]:
-        """The steps that a target names: a kind, ``sequence-stage1``, ``model-stage2``, in any case of letters.
+        """The steps that a target names: a kind, ``sequence-stage1`` or ``model-stage2``, in any case.
 
         Raises:
-            UserError: there is no such artifact in this recipe; ``where`` the user asked for it.
+            UserError: the recipe has no such artifact; ``where`` is where the user asked for it.
         """
         wanted = target.lower()
         chosen = [s for s in self.all() if wanted in (s.kind, f"{s.kind}-{s.stage}".lower(), s.name.lower())]
@@ -62,12 +62,12 @@ class Graph:
 def build_graph(
     recipe: Recipe, sources: tuple[SourceFiles, ...], against: tuple[EarlierRun | SourceFiles, ...] = ()
 ) -> Graph:
-    """The graph of a recipe over an inventory of its input.
+    """Build the graph of a recipe over an inventory of its input.
 
     Args:
         recipe: the recipe.
         sources: its sources, with their files.
-        against: what ``deduplicate.against`` names, in its order.
+        against: the entries of ``deduplicate.against``, in order.
     """
     from headrace.documents.step import Documents
     from headrace.select.contamination.step import Contamination
@@ -102,7 +102,7 @@ def build_graph(
 
 
 def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...]) -> dict[str, Step]:
-    """What is made of reference documents, by kind and place in ``deduplicate.against``."""
+    """The steps for reference documents, by kind and index in ``deduplicate.against``."""
     from headrace.documents.inventory import SourceFiles
     from headrace.documents.step import ReferenceDocuments
     from headrace.select.duplicates.reference import Reference
@@ -119,7 +119,7 @@ def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...
 
 
 def add_stages(graph: Graph, recipe: Recipe) -> None:
-    """The tokenizer, the tokens, and each stage's sequence and model."""
+    """Add the tokenizer, the tokens, and each stage's sequence and model."""
     from headrace.sequence.step import Sequence as StageSequence
     from headrace.tokens.step import Tokens
     from headrace.tokens.training import Tokenizer, needed_roles

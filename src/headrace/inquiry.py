@@ -1,4 +1,4 @@
-"""What happened to a document of a run: found by id or origin, explained decision by decision, followed to its rows."""
+"""What happened to a document of a run: find it by id or origin, explain every decision, and follow it to its rows."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from headrace.recipe.schema import Near, Recipe
 from headrace.select.why.locate import locate
 from headrace.select.why.unread import find_unread
 
-# Reasons whose evidence names another document of the run, to be shown beside this one.
+# Reasons whose evidence names another document of the run, to be shown next to this one.
 PAIRED = ("duplicate", "holdout")
 
 
 def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
-    """Every decision about a document of a run, with evidence, and where it went.
+    """Every decision about a document of a run, with evidence, and where the document went.
 
     Args:
         run: the run folder.
-        document: an id, ``source:file:row``, or ``row:NUMBER``, as :func:`headrace.select.why.locate.locate` reads it.
+        document: an id, ``source:file:row``, or ``row:NUMBER``, see :func:`headrace.select.why.locate.locate`.
         context: equal lines shown around each difference from a duplicate; None shows all.
 
     Returns:
-        Of a row that could not be read ``{"quarantined": its entry}``. Of others as
-        :func:`headrace.select.why.explain.explain_row`, and ``"copies"``: the other rows with this id; ``"pair"``:
-        the document that this one is a copy of, side by side, or None; ``"stages"``: stage ->
-        stretches of its sequence. Of a copy of a reference document also ``"reference"``, where the recipe says that
-        is; ``"pair"`` is None if its text is gone.
+        For a row that could not be read, ``{"quarantined": its entry}``. Otherwise as
+        :func:`headrace.select.why.explain.explain_row`, plus ``"copies"``: the other rows with this id; ``"pair"``: the
+        document that this one is a copy of, side by side, or None; ``"stages"``: stage -> its positions in the
+        sequence. For a copy of a reference document also ``"reference"``, its place in the recipe; ``"pair"`` is None
+        if its text is gone.
 
     Raises:
-        UserError: it is no run, it has no documents yet, or no such document.
+        UserError: the folder is not a run, has no documents yet, or no such document.
     """
     from headrace.select.why.explain import explain_pair, explain_row
 
@@ -65,7 +65,7 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
 def _reference(
     run: Path, recipe: Recipe, documents: Artifact, row: int, evidence: dict[str, Any], context: int | None
 ) -> tuple[str, dict[str, Any] | None]:
-    """Where the reference document is that a document is a copy of, and both side by side if its text is at hand."""
+    """Where the reference document is that a document is a copy of, and both side by side if its text is available."""
     from headrace.select.why.explain import compare_texts
 
     number = int(evidence["against"])
@@ -73,23 +73,23 @@ def _reference(
     near = (recipe.deduplicate.near if recipe.deduplicate else None) or Near()
     try:
         other = fetch(run_folder.reference_documents(run, number), [evidence["kept_row"]], ["text"])
-    except (UserError, OSError, IndexError):  # the earlier run is gone, or another
+    except (UserError, OSError, IndexError):  # the earlier run is gone, or has changed
         return place, None
     texts = [table.column("text")[0].as_py() for table in (fetch(documents, [row], ["text"]), other)]
     return place, compare_texts(texts[0], texts[1], near, context)
 
 
 def ask_text(run: Path, text: str, source: str = "", path: str | None = None) -> dict[str, Any]:
-    """What would be decided about a text that is not in the run, and the documents of the run nearest to it.
+    """What would be decided about a text that is not in the run, and the most similar documents in the run.
 
     Args:
         run: the run folder.
         text: the text.
-        source: the source whose overrides count.
-        path: the file's path: its suffix tells the format.
+        source: the source whose overrides apply.
+        path: the file's path, whose suffix gives the format.
 
     Raises:
-        UserError: it is no run, or the recipe has no such source.
+        UserError: the folder is not a run, or the recipe has no such source.
     """
     from headrace.select.why.explain import explain_text
 
@@ -101,8 +101,8 @@ def ask_text(run: Path, text: str, source: str = "", path: str | None = None) ->
 
 
 def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
-    """The finished artifacts by kind, and the finished sequences by stage; their files are compared with their digests
-    when they are read.
+    """The finished artifacts by kind, and the finished sequences by stage, with files checked against their digests
+    when read.
     """
     single: dict[str, Artifact] = {}
     sequences: dict[str, Artifact] = {}
@@ -118,12 +118,14 @@ def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
 
 
 def _find(documents: Artifact, document: str) -> list[int]:
-    """Dense rows of the document that a text names; several have the same content.
+    """Global row numbers of the document that a text names; several may have the same content.
 
     Raises:
-        UserError: there is none, or the beginning of an id fits several.
+        UserError: there is none, or the start of an id matches several.
     """
-    with blaming(lambda: [documents]):  # only the columns that name documents are read of all shards: that is no digest
+    with blaming(
+        lambda: [documents]
+    ):  # reads only the columns that name documents, from all shards: checking digests would read everything
         rows = locate(replace(documents, check=None), document.lower() if ":" not in document else document)
     ids = set(fetch(documents, rows, ["id"]).column("id").to_pylist())
     if len(ids) > 1 and ":" not in document:
@@ -132,9 +134,9 @@ def _find(documents: Artifact, document: str) -> list[int]:
 
 
 def _placements(artifact: Artifact, row: int) -> list[dict[str, Any]]:
-    """Where a document lies in a sequence, in the order of training."""
+    """A document's positions in a sequence, in training order."""
     from headrace.sequence.provenance import find_rows
     from headrace.sequence.store import open_sequence
 
-    with blaming(lambda: [artifact]):  # only the segments are read
+    with blaming(lambda: [artifact]):  # reads only the segments
         return [placement.to_json() for placement in find_rows(open_sequence(artifact.path), row)]

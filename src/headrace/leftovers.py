@@ -1,4 +1,4 @@
-"""What lies in a run folder and its recipe does not need: found, told with its size, and removed when asked."""
+"""Files in a run folder that its recipe does not need: find them with their sizes, and delete them on request."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from headrace.flow.storage import fsync_folder, read_json
 
 Kind = Literal["artifact", "unfinished artifact", "damaged artifact", "checkpoint", "remnant"]
 PARTIAL = ".partial"
-REMNANT = ".removing"  # a folder on its way out; a kill may leave one
+REMNANT = ".removing"  # a folder being deleted; a kill may leave one
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder that may go.
+    """A folder that can be deleted.
 
     Attributes:
         path: the folder or file.
         kind: what it is.
-        bytes: what its removal frees; files that others share by hard links count with the last of them.
+        bytes: what deleting it frees; files with several hard links count with the last of them.
     """
 
     path: Path
@@ -41,10 +41,10 @@ def find(run: Path, checkpoints: bool = False) -> list[Leftover]:
 
     Args:
         run: the run folder.
-        checkpoints: also those of training that the recipe does not describe, which no run can make again as they were.
+        checkpoints: include those of training that the recipe does not describe, which no run could reproduce exactly.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: the folder is not a run.
     """
     steps = run_folder.read_graph(run).all()
     names = {step.name for step in steps}
@@ -63,13 +63,13 @@ def find(run: Path, checkpoints: bool = False) -> list[Leftover]:
 
 
 def remove(run: Path, leftovers: list[Leftover]) -> None:
-    """Remove them; none is ever seen in part under its own name.
+    """Delete leftovers; none is ever seen half-deleted under its own name.
 
     Raises:
-        UserError: a run is going on in the folder.
+        UserError: a run is using the folder.
     """
     with lock(run):
-        # A run may have begun to use one of them since they were found.
+        # A run may have started to use one of them since they were found.
         still = {leftover.path for leftover in find(run, checkpoints=True)}
         for leftover in leftovers:
             if leftover.path not in still:
@@ -89,7 +89,7 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _identity(checkpoint: Path) -> str | None:
-    """The step that a checkpoint belongs to; None for what is no complete checkpoint."""
+    """The identity of the step that a checkpoint belongs to; None if it is not a complete checkpoint."""
     try:
         state = read_json(checkpoint / "state.json")
     except (OSError, orjson.JSONDecodeError):
@@ -98,7 +98,7 @@ def _identity(checkpoint: Path) -> str | None:
 
 
 def _freed(paths: list[Path]) -> dict[Path, int]:
-    """Bytes that go with each path if they go in this order."""
+    """Bytes freed by each path if they are deleted in this order."""
     gone: Counter[tuple[int, int]] = Counter()
     freed = {}
     for path in paths:

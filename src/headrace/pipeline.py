@@ -1,4 +1,4 @@
-"""The run that makes what a recipe describes."""
+"""Run a recipe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from headrace.run_folder import GRAPH, RECIPE, read_graph, with_withdrawn
 if TYPE_CHECKING:
     from headrace.flow.store import Store
 
-# Of the memory that is free when the run starts; the rest is for the libraries, the page cache and others.
+# Share of the memory that is free at the start; the rest is for libraries, the page cache and other programs.
 MEMORY_SHARE = 0.5
 
 
@@ -43,28 +43,28 @@ def run(
     store: Path | str | None = None,
     filters: Sequence[Callable[..., Any]] = (),
 ) -> Path | None:
-    """Make everything that a recipe describes, doing only what is missing.
+    """Build everything that a recipe describes, doing only what is missing.
 
     Args:
         recipe: from :func:`headrace.load_recipe`, or built in code.
         out: the run folder.
-        workers: worker processes; the processors of this process by default. With 0 everything is done in this one.
-        memory: bytes for data in all workers together; half of what is free by default.
+        workers: worker processes; by default one per available core. With 0, everything runs in this process.
+        memory: bytes of data in all workers together; by default half of what is free.
         until: the artifact to stop at, such as ``verdicts`` or ``sequence-stage1``.
-        listener: is given every event as it happens.
-        check_input: read all input again instead of taking files as known by size and time of change.
-        verify: read the finished artifacts again and make anew those that are damaged; otherwise their files are only
-            looked for, and each is read and compared when something is first made from it.
-        store: a folder that runs share: what others have made is taken from there, and what is made is given to it.
-        filters: functions of your own that say of a :class:`headrace.Document` whether to keep it; what they do not
-            keep is removed as ``filter:<the function's name>``.
+        listener: called with every event as it happens.
+        check_input: read all input again instead of trusting size and change time.
+        verify: read finished artifacts again and rebuild damaged ones; otherwise only the existence of their files is
+            checked, and each is read and compared when something is first built from it.
+        store: a folder shared by runs: artifacts of other runs are taken from it, and new ones are added to it.
+        filters: your own functions that take a :class:`headrace.Document` and return whether to keep it; what they
+            reject is removed as ``filter:<the function's name>``.
 
     Returns:
-        The report, or None when the run stopped before the end of the recipe.
+        The report, or None if the run stopped before the end of the recipe.
 
     Raises:
-        UserError: what a user can mend. What was finished stays and is not done again.
-        TaskFailed: a defect; the traceback is in the run's logs.
+        UserError: something the user can fix. Finished work is kept and not redone.
+        TaskFailed: a bug; the traceback is in the run's logs.
     """
     from headrace.flow.store import Store
     from headrace.report.build import write_report
@@ -102,7 +102,7 @@ def _run(
     verify: bool,
     store: Store | None,
 ) -> EventLog:
-    """Make the artifacts; the log, closed."""
+    """Build the artifacts; returns the closed log."""
     from headrace.flow.damage import mending
     from headrace.flow.lock import lock
     from headrace.train.installed import check_installed
@@ -126,7 +126,7 @@ def _run(
             log.emit("stopped", reason="interrupted")
             raise
         except Exception as error:
-            with suppress(OSError):  # a full disk is told by the error itself
+            with suppress(OSError):  # the error itself reports a full disk
                 log.emit("failed", message=str(error))
             raise
         finally:
@@ -135,7 +135,7 @@ def _run(
 
 
 def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool) -> list[Step]:
-    """Write what the workers rebuild the graph from; the steps that are wanted."""
+    """Write what workers rebuild the graph from; returns the wanted steps."""
     from headrace.references import take_input
     from headrace.rehearsal import rehearse
 
@@ -161,7 +161,7 @@ def _make(
     verify: bool,
     store: Store | None,
 ) -> None:
-    """Make what is wanted: models when all else is there, and it is known that they fit it."""
+    """Build what is wanted; models only once everything else exists and is known to fit them."""
     from headrace.flow.executors.inline import InlineExecutor
     from headrace.flow.executors.local import LocalExecutor
     from headrace.flow.runner import make
@@ -181,7 +181,7 @@ def _make(
 
 
 def by_expectation(recipe: Recipe, steps: list[Step]) -> list[list[Step]]:
-    """Steps in the order of the flow, cut behind each whose counts the recipe expects something of."""
+    """Steps in the order of the flow, split after each whose counts the recipe has expectations about."""
     from headrace.report.departures import COUNTED, expects
 
     cuts = [i + 1 for i, step in enumerate(steps) if step.kind in COUNTED] if expects(recipe) else []
@@ -189,10 +189,10 @@ def by_expectation(recipe: Recipe, steps: list[Step]) -> list[list[Step]]:
 
 
 def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> None:
-    """Say where what is made so far is not as the recipe expects.
+    """Report departures of what is built so far from the recipe's expectations.
 
     Raises:
-        UserError: there is such a place, and the recipe asks to stop then.
+        UserError: there is a departure, and the recipe asks to stop.
     """
     from headrace.report.corpus_facts import source_facts
     from headrace.report.departures import COUNTED, departures, expects
@@ -215,14 +215,14 @@ def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> N
 
 
 def look_at_tokenizer(recipe: Recipe, until: str | None = None) -> list[str]:
-    """Read the tokenizer's file, if it is one, before any work; what a user should know of it, in sentences.
+    """Read the tokenizer's file, if there is one, before any work; returns what the user should know, in sentences.
 
     Args:
         recipe: the recipe.
         until: the artifact to stop at; those before the tokenizer need none.
 
     Raises:
-        UserError: it cannot be used, lacks a token that is needed, or has more tokens than the model.
+        UserError: it cannot be used, lacks a required token, or has more tokens than the model.
     """
     from headrace.model.presets import resolve
     from headrace.tokens.training import look_at_file
@@ -238,11 +238,11 @@ def look_at_tokenizer(recipe: Recipe, until: str | None = None) -> list[str]:
 
 
 def sound_artifacts(run: Path) -> None:
-    """Read the finished artifacts of a run's recipe and compare them with their digests.
+    """Check all finished artifacts of a run's recipe against their digests.
 
     Raises:
-        DamagedArtifact: one is not as it was made.
-        UserError: it is no run folder.
+        DamagedArtifact: one has changed since it was built.
+        UserError: the folder is not a run.
     """
     from headrace.flow.damage import sound
 
@@ -252,7 +252,7 @@ def sound_artifacts(run: Path) -> None:
 
 
 def free_memory() -> int:
-    """Half of the memory that is free now, in bytes."""
+    """Half of the currently free memory, in bytes."""
     import psutil
 
     return int(psutil.virtual_memory().available * MEMORY_SHARE)

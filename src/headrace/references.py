@@ -23,17 +23,17 @@ from headrace.select.duplicates.step import Duplicates
 
 
 def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Input:
-    """List and fingerprint the files of a recipe's sources and references, find the runs among these, and leave what
-    was found in the run folder for the workers.
+    """List and fingerprint the files of a recipe's sources and references, find the runs among the references, and
+    record all of it in the run folder for the workers.
 
     Args:
         recipe: the recipe.
         run: the run folder.
-        check: read all files, also those that are known by size and time of change.
+        check: read all files, including those recognized by size and change time.
 
     Raises:
-        UserError: a file is missing or cannot be read, a glob matches nothing, an earlier run is not finished or not
-            sound, or the run is to be compared with itself.
+        UserError: a file is missing or cannot be read, a glob matches nothing, an earlier run is not finished or is
+            damaged, or the run would be compared with itself.
     """
     runs = find_runs(recipe, run)
     taken = take_inventory(run_folder.listed(recipe, runs), recipe.seed, Path.cwd(), run, check)
@@ -49,14 +49,14 @@ def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Inp
 
 
 def find_runs(recipe: Recipe, run: Path | None = None) -> dict[int, EarlierRun]:
-    """The finished runs among ``deduplicate.against``, by their place in it.
+    """The finished runs among ``deduplicate.against``, by index.
 
     Args:
         recipe: the recipe.
-        run: the run folder, which may not be compared with itself.
+        run: the run folder, which cannot be compared with itself.
 
     Raises:
-        UserError: one is not finished or not sound, is an artifact of a run, or is this run itself.
+        UserError: one is not finished or is damaged, is an artifact of a run, or is this run itself.
     """
     found = {}
     for k, reference in enumerate(recipe.against):
@@ -110,10 +110,10 @@ def _earlier(recipe: Recipe, path: Path, where: str) -> EarlierRun:
 
 
 def _made(path: Path, step: Step, where: str) -> Artifact:
-    """A finished artifact of an earlier run, of which no file is missing or too short.
+    """A finished artifact of an earlier run, with no file missing or truncated.
 
     Raises:
-        UserError: it is not finished, or by another version.
+        UserError: it is not finished, or was built by another version.
         DamagedArtifact: it is damaged.
     """
     folder = path / "artifacts" / step.name

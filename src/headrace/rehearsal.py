@@ -1,7 +1,7 @@
-"""Load the functions that a recipe names, in a process of its own, before any work is done for them.
+"""Load the functions that a recipe names in a separate process, before any work is done for them.
 
-A file that does not run, a package that is missing or a parameter that a function does not take is told at once, and
-whatever a module does when it is imported, it does not do it to the coordinator.
+A file that does not run, a missing package or a parameter that a function does not take is reported at once, and
+whatever a module does on import does not affect the coordinator.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rehearse(run: Path) -> None:
 
 
 def main() -> None:
-    """``python -m headrace.rehearsal RUN``: JSON lines of what is being loaded, then what is wrong or ``done``."""
+    """``python -m headrace.rehearsal RUN``: JSON lines with what is being loaded, then what is wrong or ``done``."""
     from headrace.run_folder import read_recipe
 
     run = Path(sys.argv[1])
@@ -64,7 +64,7 @@ def main() -> None:
     else:
         say(done=True)
     sys.stdout.flush()
-    os._exit(0)  # threads that a module left behind are not waited for
+    os._exit(0)  # do not wait for threads that a module started
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A run folder: the recipe and the inventory that it keeps, the graph that follows from them, and what is made of it.
+"""A run folder: its stored recipe and inventory, the graph that follows from them, and the artifacts built from it.
 
-The coordinator, its workers and every command that asks about a run build the same graph from here.
+The coordinator, its workers and every command about a run build the same graph from here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from headrace.sequence.store import ArrowSequence
 
 RECIPE = "recipe.yaml"
-WITHDRAWN = "withdrawn.json"  # documents taken out of this run, beside those that its recipe names
+WITHDRAWN = "withdrawn.json"  # documents withdrawn from this run, besides those named in its recipe
 AGAINST = "deduplicate.against"
-REFERENCES = "references.json"  # what of `deduplicate.against` is a run
+REFERENCES = "references.json"  # the runs among `deduplicate.against`
 GRAPH = "headrace.run_folder:targets"
 
 
@@ -41,7 +41,7 @@ def targets(run: Path) -> list[Step]:
 
 
 def preload() -> None:
-    """Import what workers need, for the process that they are forked from."""
+    """Import what workers need, in the process that they are forked from."""
     from numba.np import arrayobj  # noqa: F401 - what a kernel that makes arrays names
 
     from headrace.documents import reading  # noqa: F401
@@ -54,10 +54,10 @@ def preload() -> None:
 
 
 def read_recipe(run: Path) -> Recipe:
-    """The recipe of a run folder, as resolved.
+    """The resolved recipe of a run folder.
 
     Raises:
-        UserError: it is no run folder, or its recipe is not as it was written.
+        UserError: the folder is not a run, or its recipe has changed since it was written.
     """
     if not (run / RECIPE).is_file():
         raise UserError(
@@ -70,7 +70,7 @@ def read_graph(run: Path) -> Graph:
     """The graph of a run folder.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: the folder is not a run.
     """
     recipe = read_recipe(run)
     return build_graph(recipe, *read_input(recipe, run))
@@ -81,10 +81,10 @@ Input = tuple["tuple[SourceFiles, ...]", "tuple[EarlierRun | SourceFiles, ...]"]
 
 
 def read_input(recipe: Recipe, run: Path) -> Input:
-    """What the coordinator found of a recipe's input.
+    """What the coordinator found for a recipe's input.
 
     Raises:
-        UserError: it has found nothing, or of another recipe, or what it kept is not as it was written.
+        UserError: it found nothing, or input of another recipe, or its record has changed since it was written.
     """
     from headrace.documents.inventory import read_inventory
     from headrace.select.duplicates.reference import EarlierRun
@@ -104,13 +104,14 @@ def read_input(recipe: Recipe, run: Path) -> Input:
 
 
 def listed(recipe: Recipe, runs: Container[int]) -> dict[str, Source]:
-    """The sources of a recipe, and those among ``deduplicate.against`` that are no runs, under their place there."""
+    """The sources of a recipe, and the entries of ``deduplicate.against`` that are not runs, under their place
+    there."""
     files = {f"{AGAINST}.{k}": source for k, source in enumerate(recipe.against) if k not in runs}
     return {**recipe.sources, **files}
 
 
 def with_references(recipe: Recipe, runs: Mapping[int, EarlierRun], taken: tuple[SourceFiles, ...]) -> Input:
-    """The inventory of :func:`listed` and the runs, put together. Where a reference stands shows in no document."""
+    """Combine the inventory of :func:`listed` and the runs. The place of a reference does not affect any document."""
     files = iter(taken[len(recipe.sources) :])
     against = tuple(runs[k] if k in runs else replace(next(files), name=AGAINST) for k in range(len(recipe.against)))
     return taken[: len(recipe.sources)], against
@@ -120,7 +121,7 @@ def reference_documents(run: Path, number: int) -> Artifact:
     """The documents of one set of references.
 
     Raises:
-        UserError: they are gone, or the run does not have them.
+        UserError: they are gone, or not part of the run.
     """
     from headrace.select.duplicates.reference import EarlierRun
 
@@ -133,10 +134,10 @@ def reference_documents(run: Path, number: int) -> Artifact:
 
 
 def read_withdrawn(run: Path) -> Withdrawn:
-    """What `headrace withdraw` has taken out of a run.
+    """What `headrace withdraw` has withdrawn from a run.
 
     Raises:
-        UserError: the list is not as it was written.
+        UserError: the list has changed since it was written.
     """
     try:
         return Withdrawn.model_validate(read_sealed(run / WITHDRAWN))
@@ -151,21 +152,21 @@ def read_withdrawn(run: Path) -> Withdrawn:
 
 
 def write_withdrawn(run: Path, withdrawn: Withdrawn) -> None:
-    """Keep the list of a run."""
+    """Write the list of a run."""
     write_sealed(run / WITHDRAWN, withdrawn.model_dump(mode="json"))
 
 
 def with_withdrawn(recipe: Recipe, run: Path) -> Recipe:
-    """A recipe as it holds in a run folder: what was withdrawn there is withdrawn."""
+    """A recipe as it applies in a run folder, with that folder's withdrawals."""
     more = read_withdrawn(run)
     return recipe.model_copy(update={"withdrawn": recipe.withdrawn.and_also(more)}) if more else recipe
 
 
 def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
-    """The finished artifact of a kind in a run, as its recipe is now.
+    """The finished artifact of a kind in a run, for its current recipe.
 
     Raises:
-        UserError: the recipe makes none, or it is not finished.
+        UserError: the recipe builds none, or it is not finished.
     """
     run = Path(run)
     for step in read_graph(run).all():
@@ -203,11 +204,11 @@ def status(run: Path) -> dict[str, Any]:
 
     Returns:
         ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows",
-        "bytes", "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how it ended or
-        None}``; the artifact of documents also has "quarantined", "lost_rows" and "lost_bytes".
+        "bytes", "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how the run ended,
+        or None}``; the documents artifact also has "quarantined", "lost_rows" and "lost_bytes".
 
     Raises:
-        UserError: it is no run folder.
+        UserError: the folder is not a run.
     """
     from headrace.flow.lock import locked
 
@@ -253,17 +254,17 @@ def _state(run: Path, step: Step) -> dict[str, Any]:
 
 
 def digest(run: Path) -> dict[str, Any]:
-    """The digests of a run's finished artifacts: two runs of one recipe on the same input agree in all of them.
+    """The digests of a run's finished artifacts: two runs of a recipe on the same input agree in all of them.
 
-    Models are left out of the total: their bytes depend on the machine's arithmetic.
+    Models are not part of the total: their bytes depend on the machine's arithmetic.
 
     Returns:
         ``{"total", "artifacts": {name: digest}}``; a digest covers the manifest, and so every shard's digest. Whether
-        the shards still are of these digests is what ``headrace verify`` looks at.
+        the shards still have those digests is checked by ``headrace verify``.
 
     Raises:
-        UserError: it is no run folder, or nothing is finished.
-        DamagedArtifact: a manifest is damaged, or a file is missing or too short.
+        UserError: the folder is not a run, or nothing is finished.
+        DamagedArtifact: a manifest is damaged, or a file is missing or truncated.
     """
     from headrace.flow.damage import sound
 

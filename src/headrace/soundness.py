@@ -1,4 +1,4 @@
-"""Whether everything in a run folder is as it was written: all of it is read. Nothing is locked, changed or written."""
+"""Verify that everything in a run folder is as it was written, by reading all of it. Nothing is locked or changed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from headrace.flow.lock import locked
 from headrace.flow.storage import Spoilt, read_sealed
 from headrace.flow.task import TaskContext
 
-_STATE = "state.json"  # of a checkpoint (:mod:`headrace.train.checkpoint`, which would import torch)
+_STATE = "state.json"  # a checkpoint's (:mod:`headrace.train.checkpoint`, which would import torch)
 
 
 @dataclass
 class Soundness:
-    """What was found.
+    """The result of a verification.
 
     Attributes:
-        files: files that were compared with their digests.
-        bytes: their size.
+        files: the number of files compared with their digests.
+        bytes: their total size.
         damaged: ``{"file", "what"}``: a path and what is wrong with it, in words.
-        notes: what is worth knowing and no damage.
+        notes: worth knowing, but not damage.
     """
 
     files: int = 0
@@ -40,7 +40,7 @@ class Soundness:
         return {"sound": not self.damaged, **told}
 
     def add(self, path: Path, what: str) -> None:
-        """Note damage."""
+        """Record damage."""
         self.damaged.append({"file": str(path), "what": what})
 
     def compare(self, folder: Path, entries: list[Entry]) -> None:
@@ -52,19 +52,19 @@ class Soundness:
 
 
 def examine(run: Path) -> Soundness:
-    """Read every file of a run that was recorded with a digest, and every file that carries one itself.
+    """Read every file of a run that has a recorded digest, and every file that contains its own.
 
-    Artifacts of earlier versions of the recipe are read too; of artifacts in the making what is finished, unless a run
-    is at work on them.
+    Artifacts of earlier versions of the recipe are read too; of unfinished artifacts, the finished files, unless a run
+    is working on them.
 
     Args:
         run: the run folder.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: the folder is not a run.
     """
     if not (run / run_folder.RECIPE).exists() and not (run / "artifacts").is_dir():
-        run_folder.read_recipe(run)  # which says so
+        run_folder.read_recipe(run)  # raises if not a run
     found = Soundness()
     graph = _kept(run, found)
     for folder in sorted((run / "artifacts").iterdir()) if (run / "artifacts").is_dir() else ():
@@ -82,7 +82,7 @@ def examine(run: Path) -> Soundness:
 
 
 def _kept(run: Path, found: Soundness) -> list[Any]:
-    """Look at what the run keeps of its recipe and input; the steps, if they can be told."""
+    """Check the run's record of its recipe and input; returns the steps, if they can be determined."""
     try:
         read_sealed(run / FINGERPRINTS)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Other people's text made safe to show: nothing that a terminal obeys or an eye cannot see is left in it as it was.
+"""Make untrusted text safe to display: nothing that a terminal obeys or an eye cannot see is left unmarked.
 
-Corpora, file names and recipes hold terminal escapes, marks that turn the direction of writing, and characters without
-any width. They are shown by name, so that what is on the screen is what is in the data.
+Corpora, file names and recipes contain terminal escapes, bidirectional marks, and zero-width characters. They are shown
+by name, so that what is on the screen is what is in the data.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-# Unicode 16: categories Cc, Cf, Cs, Zl and Zp, the code points that are to be ignored where they have no picture of
-# their own (Default_Ignorable_Code_Point: fillers, variation selectors, tags), and two that XML does not allow.
+# Unicode 16: categories Cc, Cf, Cs, Zl and Zp, code points that are ignored if no glyph exists
+# (Default_Ignorable_Code_Point: fillers, variation selectors, tags), and two that XML does not allow.
 _UNSEEN = (
     "\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
@@ -25,17 +25,17 @@ _BUT_LAYOUT = re.compile(f"(?![\t\n])[{_UNSEEN}]")
 
 
 def visible(text: str) -> str:
-    """Text of several lines: C0 controls become their pictures (``␛``), others ``<U+202E>``; tabs, line ends stay."""
+    """Text of several lines: C0 controls become symbols (``␛``), others ``<U+202E>``; tabs and line endings stay."""
     return _BUT_LAYOUT.sub(_name, text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
-    """The same for what must not begin a line of its own, such as a path: tabs and line feeds are shown too."""
+    """The same for text that must stay on one line, such as a path: tabs and line feeds are shown too."""
     return _ANY.sub(_name, text)
 
 
 def escaped_json(text: str) -> str:
-    """JSON text of which every such character is escaped; it reads back the same."""
+    """JSON text with all such characters escaped; it parses to the same value."""
     return _BUT_LAYOUT.sub(lambda found: _escape(ord(found[0])), text)
 
 

@@ -1,7 +1,7 @@
-"""Taking documents out after the fact: what is meant, which steps of training saw it, and the list that runs heed.
+"""Withdraw documents after the fact: find them and the training steps that saw them, and list them for later runs.
 
-The list lies in the run folder and is added to the recipe's own section ``withdrawn`` whenever the recipe is run there.
-Only verdicts and what follows them are then made anew; of the tokens only those lists that change.
+The list is in the run folder and is added to the recipe's own ``withdrawn`` section whenever the recipe runs there.
+Only verdicts and what follows from them are then rebuilt; of the tokens, only lists that change.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _TOLD = ("id", "source", "origin_file", "origin_row", "license", "repo")
 
 @dataclass(frozen=True)
 class StageUse:
-    """Where a stage's sequence holds withdrawn documents.
+    """Where a stage's sequence contains withdrawn documents.
 
     Attributes:
-        stage: its name.
-        rows: int64[n], the rows of the sequence.
-        documents: int64[n], the dense documents row of each.
-        batch: rows of a step; None where no model is trained.
-        steps: steps of the training; None likewise.
+        stage: the stage's name.
+        rows: int64[n], rows of the sequence.
+        documents: int64[n], the global row number of each one's document.
+        batch: rows per step; None if no model is trained.
+        steps: steps of the training; None if no model is trained.
         trained: whether the model is finished.
     """
 
@@ -51,7 +51,7 @@ class StageUse:
     trained: bool
 
     def steps_of(self, documents: Sequence[int] | None = None) -> list[int]:
-        """The steps, ascending, whose batches hold any of the documents, or of some of them."""
+        """The steps, ascending, whose batches contain any of the documents, or any of the given ones."""
         if self.batch is None or self.steps is None:
             return []
         mine = self.rows if documents is None else self.rows[np.isin(self.documents, documents)]
@@ -64,10 +64,10 @@ class Withdrawal:
     """What is withdrawn, and what was trained on it.
 
     Attributes:
-        withdrawn: the run's list, with what was added.
-        documents: of each document ``row`` and :data:`_TOLD`.
+        withdrawn: the run's list, including the additions.
+        documents: ``row`` and :data:`_TOLD` for each document.
         copies: rows of documents that were removed as copies of these, and may take their place.
-        stages: the stages whose sequence holds any.
+        stages: the stages whose sequence contains any of them.
     """
 
     withdrawn: Withdrawn
@@ -76,7 +76,7 @@ class Withdrawal:
     stages: list[StageUse]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Everything as JSON values."""
         told = [
             {**document, "stages": {use.stage: _used(use, [document["row"]]) for use in self.stages}}
             for document in self.documents
@@ -103,18 +103,18 @@ def withdraw(
     copies: bool = False,
     dry_run: bool = False,
 ) -> Withdrawal:
-    """Add documents to what a run leaves out, and find the training that saw them.
+    """Withdraw documents from a run, and find the training that saw them.
 
     Args:
         run: the run folder.
-        documents: each an id or its beginning, ``source:file:row`` or ``row:NUMBER``.
-        repos: repositories, as documents name them.
-        licenses: licences, likewise.
+        documents: ids or their beginnings, ``source:file:row`` or ``row:NUMBER``.
+        repos: repositories, as in the documents' column.
+        licenses: licenses, as in the documents' column.
         copies: also withdraw what was removed as a copy of these, so that no copy takes their place.
-        dry_run: only find; the list stays as it is.
+        dry_run: only find them; the list is not changed.
 
     Raises:
-        UserError: it is no run, has no documents yet, or there is nothing by one of the names.
+        UserError: the folder is not a run, has no documents yet, or nothing matches one of the names.
     """
     recipe = run_folder.read_recipe(run)
     store = run_folder.artifact(run, "documents")
@@ -148,10 +148,10 @@ def _ids(documents: Artifact, rows: Sequence[int]) -> tuple[str, ...]:
 
 
 def _rows_of(documents: Artifact, withdrawn: Withdrawn) -> list[int]:
-    """The dense rows of the documents that are meant.
+    """The global row numbers of the documents.
 
     Raises:
-        UserError: there is none by one of the names.
+        UserError: one of the names matches nothing.
     """
     found: list[int] = []
     met: dict[str, set[str]] = {name: set() for name in COLUMNS}
@@ -176,7 +176,7 @@ def _rows_of(documents: Artifact, withdrawn: Withdrawn) -> list[int]:
 
 
 def _copies(run: Path, documents: Artifact, rows: Sequence[int]) -> list[int]:
-    """The rows of documents that were removed because one of some rows is kept."""
+    """The rows of documents that were removed because one of the given rows is kept."""
     step = run_folder.read_graph(run).steps["verdicts"]
     folder = run / "artifacts" / step.name
     if not folder.is_dir():
@@ -192,7 +192,7 @@ def _copies(run: Path, documents: Artifact, rows: Sequence[int]) -> list[int]:
 
 
 def _stages(run: Path, recipe: Recipe, documents: Sequence[int]) -> list[StageUse]:
-    """The finished sequences that hold any of the documents."""
+    """The finished sequences that contain any of the documents."""
     graph, uses = run_folder.read_graph(run), []
     for stage in recipe.stages:
         folder = run / "artifacts" / graph.sequences[stage.name].name

@@ -1,11 +1,11 @@
-"""The command line: ``headrace COMMAND``. One file for each command; what a command does lives in the other rooms."""
+"""The command line: ``headrace COMMAND``. One file per command; what a command does is implemented elsewhere."""
 
 from __future__ import annotations
 
 import gc
 import sys
 
-# Objects made between two looks for garbage. With Python's 700 these are a sixth of the time that imports take.
+# Objects created between garbage collections. With Python's 700, these take a sixth of the time of imports.
 GARBAGE = 50_000
 
 
@@ -17,7 +17,7 @@ def main() -> None:
 
     show_what_cannot_be_encoded()
     try:
-        # Without it Typer prints its own errors, which quote arguments as they are.
+        # Otherwise Typer prints its own errors, which quote arguments unescaped.
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         say("Stopped.", err=True)
@@ -28,13 +28,13 @@ def main() -> None:
 
 
 def _tell(error: Exception) -> int:
-    """Print a wrong use of the command line as Typer does, and a defect with its traceback; the exit code."""
+    """Print a usage error as Typer does, and a bug with its traceback; returns the exit code."""
     import io
     import traceback
 
     from headrace.cli.terminal import say
 
-    if hasattr(error, "show"):  # an error of Click, which Typer brings under another name in each version
+    if hasattr(error, "show"):  # an error from Click, which Typer bundles under a different name in each version
         text = io.StringIO()
         error.show(file=text)
         say(text.getvalue().rstrip(), err=True)

@@ -1,4 +1,4 @@
-"""The application: all commands, and how errors, Ctrl-C and closed pipes end them."""
+"""The application: all commands, and what errors, Ctrl-C and closed pipes do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.cli import clean, digest, doctor, init, path, plan, replay, run, s
 from headrace.cli.terminal import say
 from headrace.errors import UserError
 
-# Plain help: rich would cost a third of the time in which `headrace --help` is to answer.
+# Plain help: rich would take a third of the time allowed for `headrace --help`.
 app = typer.Typer(
     name="headrace",
     help="Turn raw corpora into the exact token sequence a language model trains on, and train it stage by stage.",
@@ -26,12 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# 128 + SIGPIPE, as a program ends that does not handle the signal.
+# 128 + SIGPIPE, the exit code of a program that does not handle the signal.
 CLOSED_PIPE = 141
 
 
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what may end a command early into one message and the right exit code."""
+    """Turn anything that ends a command early into one message and the right exit code."""
 
     @functools.wraps(command)
     def run_guarded(*args: Any, **options: Any) -> Any:
@@ -64,8 +64,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _silence() -> None:
-    """Write no more to standard output: its reader has left, or the disk is full."""
-    with suppress(OSError):  # it is no file of the system's
+    """Stop writing to standard output: its reader has gone, or the disk is full."""
+    with suppress(OSError):  # not a real file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -96,7 +96,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options of headrace itself."""
+    """Global options of headrace."""
 
 
 COMMANDS = (

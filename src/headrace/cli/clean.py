@@ -1,4 +1,4 @@
-"""``headrace clean``: remove what a run's recipe does not need."""
+"""``headrace clean``: delete what a run's recipe does not need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``headrace doctor``: whether this environment is fit to run."""
+"""``headrace doctor``: whether headrace can run well here."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-# A task holds a row group of 8 MB of text in a few forms at once.
+# A task holds a row group of 8 MB of text in several forms at once.
 LEAST_MEMORY = 64_000_000
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
@@ -20,10 +20,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def parse_memory(text: str) -> int:
-    """A number of bytes from ``4GB`` and the like.
+    """Parse a size such as ``4GB`` into bytes.
 
     Raises:
-        typer.BadParameter: it is none, or too little for a worker to hold one row group.
+        typer.BadParameter: it is not a size, or too small for a worker to hold one row group.
     """
     from pydantic_core import PydanticCustomError
 
@@ -39,10 +39,10 @@ def parse_memory(text: str) -> int:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A parser of whole numbers from ``least`` on, which says so in its own words."""
+    """A parser of integers from ``least`` on, with an error message in plain words."""
 
     def parse(text: str) -> int:
-        # Typer hands a default over as it is.
+        # Typer passes defaults through the parser too.
         number = int(text) if str(text).lstrip("-").isdecimal() and len(str(text)) < 19 else least - 1
         if number < least:
             raise typer.BadParameter(f"{text!r} is not a whole number of at least {least}")

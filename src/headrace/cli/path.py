@@ -1,4 +1,4 @@
-"""``headrace path``: where an artifact of a run lies."""
+"""``headrace path``: where an artifact of a run is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress of a run: live bars on a terminal, plain lines in a log. Both are made of the run's events."""
+"""Progress of a run: live bars on a terminal, plain lines in a log, both from the run's events."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from headrace.visible import visible
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-# In a log, a phase that takes long is heard of this often (seconds).
+# Seconds between lines about a long phase in a log.
 QUIET = 15.0
 
 
 @dataclass
 class Training:
-    """How far the training of a stage is.
+    """How far a stage's training has come.
 
     Attributes:
         step: steps done, of ``steps``.
-        loss: of the last step, in nats per token.
-        first: steps that were done when this was first heard of, at the time ``began``.
+        loss: loss of the last step, in nats per token.
+        first: steps already done at the first event, at time ``began``.
     """
 
     step: int
@@ -37,7 +37,7 @@ class Training:
     began: float = field(default_factory=time.monotonic)
 
     def pace(self) -> str:
-        """Loss, speed and the time that is left."""
+        """Loss, speed and time left."""
         parts = [] if self.loss is None else [f"loss {self.loss:.2f}"]
         seconds, done = time.monotonic() - self.began, self.step - self.first
         if done and seconds > 0:
@@ -49,7 +49,7 @@ class Training:
 
 @dataclass
 class Phase:
-    """How far the phase that is now being worked on is."""
+    """How far the current phase has come."""
 
     artifact: str
     name: str
@@ -62,11 +62,11 @@ class Phase:
 
     @property
     def far(self) -> tuple[int, int]:
-        """What is done and what there is to do: steps of training, else tasks."""
+        """Done and total: steps of training, otherwise tasks."""
         return (self.done, self.tasks) if self.training is None else (self.training.step, self.training.steps)
 
     def pace(self) -> str:
-        """Rows or bytes a second since the phase began, and the time that is left at this rate of tasks."""
+        """Rows or bytes per second since the phase started, and the time left at the current rate of tasks."""
         if self.training is not None:
             return self.training.pace()
         seconds = time.monotonic() - self.began
@@ -79,7 +79,7 @@ class Phase:
         return ", ".join(part for part in (rate, left) if part)
 
     def reached(self) -> str:
-        """The tasks or steps done of those there are, and the pace."""
+        """Tasks or steps done of the total, and the pace."""
         done, total = self.far
         far = f"{done:,}/{total:,}" if self.training is None else f"step {done:,}/{total:,}"
         return ", ".join(part for part in (far, self.pace()) if part)
@@ -89,7 +89,7 @@ Phases = dict[str, Phase]  # by artifact
 
 
 def notice(event: dict[str, Any]) -> str | None:
-    """The line that stays of an event, for those that leave one."""
+    """The permanent line for an event, if it gets one."""
     kind, artifact = event["event"], event.get("artifact", "")
     if kind == "artifact" and event["state"] == "published":
         what = f"{event['rows']:,} rows, {size(event['bytes'])}" if event["rows"] else size(event["bytes"])
@@ -109,13 +109,13 @@ def notice(event: dict[str, Any]) -> str | None:
 
 
 class Notices:
-    """The lines that stay. That kernels are compiled is said once: it happens once after an installation."""
+    """The permanent lines. Compilation is announced only once."""
 
     def __init__(self) -> None:
         self._compiling = False
 
     def __call__(self, event: dict[str, Any]) -> str | None:
-        """The line that an event leaves, if any."""
+        """The line for an event, if it gets one."""
         if event["event"] == "compiling" and not self._compiling:
             self._compiling = True
             return "compiling kernels, once per version of headrace; later runs load them from the cache"
@@ -141,7 +141,7 @@ class Lines:
         self._stream.flush()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Take in an event of the run."""
+        """Handle an event of the run."""
         line = self._notices(event)
         follow(self._phases, event)
         lines = [] if line is None else [line]
@@ -153,7 +153,7 @@ class Lines:
 
 
 class Bars:
-    """A live bar for each phase at work, with a line above them for every artifact that is done."""
+    """A live bar for each active phase, with a line above for every finished artifact."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         from rich.console import Console
@@ -185,7 +185,7 @@ class Bars:
         self._progress.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Take in an event of the run."""
+        """Handle an event of the run."""
         line = self._notices(event)
         if line is not None:
             self._progress.console.print(visible(line), markup=False, highlight=False)
@@ -203,7 +203,7 @@ class Bars:
 
 
 def follow(phases: Phases, event: dict[str, Any]) -> None:
-    """Bring the phases at work up to date with an event: one of an artifact begins, gets further, or is over."""
+    """Update the active phases with an event: a phase starts, advances or ends."""
     kind, artifact = event["event"], event.get("artifact", "")
     if kind in ("finished", "stopped", "failed"):
         phases.clear()
@@ -226,6 +226,6 @@ def follow(phases: Phases, event: dict[str, Any]) -> None:
 
 
 def listener(stream: TextIO | None = None) -> Lines | Bars:
-    """Bars when the stream is a terminal, else lines."""
+    """Bars if the stream is a terminal, otherwise lines."""
     stream = stream or sys.stdout
     return Bars(stream) if stream.isatty() else Lines(stream)

@@ -13,7 +13,7 @@ from headrace.visible import one_line
 if TYPE_CHECKING:
     from headrace.sequence.provenance import ReplayedRow, ReplayedSegment
 
-# Enough of a segment to know it by; --full shows all.
+# Enough of a segment to recognize it; --full shows all of it.
 SHOWN = 400
 
 
@@ -39,7 +39,7 @@ def replay(
     from headrace.tokens.load import open_decoder
 
     sequence = run_folder.open_sequence(run, stage, verify=True)
-    # The held-out sequence is no stage: it is read row by row.
+    # The held-out sequence is not a stage: it is read row by row.
     batch = next((one.train.batch for one in run_folder.read_recipe(run).stages if one.name == stage), 1)
     rows = replayed(sequence, beside(sequence, "documents"), open_decoder(beside(sequence, "tokenizer")), step, batch)
     if row is not None:
@@ -55,7 +55,7 @@ def replay(
 
 
 def render(row: ReplayedRow, full: bool) -> str:
-    """A row: each segment's facts on a line, its text below."""
+    """A row: a line about each segment, with its text below."""
     lines = [f"\nrow {row.row}"]
     for segment in row.segments:
         lines.append(f"  {_facts(segment)}")
@@ -65,7 +65,7 @@ def render(row: ReplayedRow, full: bool) -> str:
 
 
 def _facts(segment: ReplayedSegment) -> str:
-    """Where a segment stands, what it is, where it came from, and where the loss was."""
+    """A segment's position, kind and origin, and where the loss was."""
     parts = [f"[{segment.start}, {segment.start + segment.length})", segment.kind]
     if segment.source is not None and segment.origin is not None:
         parts += [

@@ -1,4 +1,4 @@
-"""``headrace run``: make everything that a recipe describes."""
+"""``headrace run``: build everything that a recipe describes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Build everything a recipe describes, skipping what is already done."""
-    # A scheduler's request to end is met as Ctrl-C is: workers are let go, and what is finished is kept.
+    # Treat a scheduler's request to stop like Ctrl-C: stop the workers and keep what is finished.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from headrace import pipeline, run_folder
     from headrace.cli.progress import listener
@@ -93,7 +93,7 @@ def run(
 
 
 def _close(folder: Path, report: Path, json: bool) -> None:
-    """Print the screenful that a run ends with."""
+    """Print the summary at the end of a run."""
     from dataclasses import replace
 
     from headrace.report.gather import gather

@@ -30,7 +30,7 @@ def status(run: RunFolder, json: Json = False) -> None:
 
 
 def render(state: dict[str, Any], run: Path, records: list[str]) -> str:
-    """The state of a run as a table, what became of the records, and a line on how it stands."""
+    """The state of a run as a table, what happened to the records, and a line of summary."""
     from headrace.planning.text import table
     from headrace.report.numbers import duration, size
 
@@ -62,18 +62,18 @@ def render(state: dict[str, Any], run: Path, records: list[str]) -> str:
 
 
 def _training(run: Path, stage: str) -> str:
-    """The last step that a stage's metrics tell of."""
+    """The last step in a stage's metrics."""
     import orjson
 
     try:
         last = orjson.loads((run / "checkpoints" / stage / "metrics.jsonl").read_bytes().splitlines()[-1])
         return f"step {last['step']:,}" + ("" if last["loss"] is None else f", loss {last['loss']:.2f}")
-    except (OSError, IndexError, KeyError, TypeError, orjson.JSONDecodeError):  # none yet, or a line cut short
+    except (OSError, IndexError, KeyError, TypeError, orjson.JSONDecodeError):  # none yet, or a truncated line
         return ""
 
 
 def _left(run: Path, artifact: str, running: bool) -> str:
-    """Time left of the phase at work, from the tasks it has done since it began; a guess, so it begins with ``~``."""
+    """Time left in the current phase, from the tasks done since it started; an estimate, so it starts with ``~``."""
     from headrace.flow.events import read_events
     from headrace.report.numbers import duration
 
@@ -89,7 +89,7 @@ def _left(run: Path, artifact: str, running: bool) -> str:
 
 
 def _standing(state: dict[str, Any], done: int, run: Path) -> str:
-    """How the run stands, in a line."""
+    """The state of the run in one line."""
     last = state["last"]
     if state["running"]:
         return "running"

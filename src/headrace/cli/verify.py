@@ -1,4 +1,4 @@
-"""``headrace verify``: whether a run is as it was written."""
+"""``headrace verify``: whether a run is undamaged."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from headrace.cli.options import Json, RunFolder
 from headrace.cli.terminal import say, say_json
 from headrace.visible import one_line
 
-# Stretches of a sequence that are listed; the rest is counted.
+# Sequence positions listed; the rest are counted.
 SHOWN = 6
 
 
@@ -98,7 +98,7 @@ def render(told: dict[str, Any], width: int) -> str:
 
 
 def _unread(bad: dict[str, Any]) -> str:
-    """What the quarantine says of a row that is no document."""
+    """What the quarantine says about a row that is not a document."""
     lines = [f"{bad['source']}:{one_line(bad['file'])}:{bad['line'] - 1} (line {bad['line']}) was not read"]
     lines.append(f"verdict  quarantined: {one_line(bad['error'])}")
     return "\n".join([*lines, f"         {bad['excerpt']!r}"] if bad["excerpt"] else lines)
@@ -109,7 +109,7 @@ def _some(rows: list[int]) -> str:
 
 
 def _decisions(decisions: list[dict[str, Any]]) -> list[str]:
-    """A line for each decision: what was measured, the limit, what follows."""
+    """A line per decision: what was measured, the limit, the outcome."""
     lines = []
     for decision in decisions:
         word = {True: "removes", False: "keeps", None: "found"}[decision["removes"]]
@@ -138,7 +138,7 @@ def _verdict(verdict: dict[str, Any] | None) -> list[str]:
 
 
 def _places(places: list[dict[str, Any]]) -> str:
-    """The rows of a sequence that a document lies in."""
+    """The rows of a sequence that contain a document."""
     if not places:
         return "not in this sequence"
     told = [

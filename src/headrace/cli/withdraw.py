@@ -1,4 +1,4 @@
-"""``headrace withdraw``: take documents out of a run after the fact, and list the training that saw them."""
+"""``headrace withdraw``: remove documents from a run after the fact, and list the training that saw them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.cli.terminal import say, say_json
 if TYPE_CHECKING:
     from headrace.withdrawal import Withdrawal
 
-SHOWN = 20  # documents, and spans of steps of a stage; --json has all
+SHOWN = 20  # documents, and spans of steps per stage; --json lists all
 
 
 def withdraw(
@@ -59,7 +59,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def render(told: Withdrawal, dry_run: bool) -> str:
-    """What is taken out, and where it was trained on."""
+    """What is removed, and where it was trained on."""
     from headrace.report.numbers import counted
     from headrace.visible import one_line
 
@@ -90,7 +90,7 @@ def render(told: Withdrawal, dry_run: bool) -> str:
 
 
 def _spans(steps: list[int]) -> str:
-    """Steps in ascending order, runs of them as ``3-7``."""
+    """Steps in ascending order, with runs as ``3-7``."""
     spans: list[list[int]] = []
     for step in steps:
         if spans and step == spans[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""How much there is of each source: measured in a run, stated under ``expect``, or estimated from its files."""
+"""The size of each source: measured in a run, stated under ``expect``, or estimated from its files."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 Basis = Literal["measured", "expected", "estimated"]
 
-# SlimPajama: 2,567 GB of text were 690 B tokens of CrystalCoder's LLaMA tokenizer.
+# SlimPajama: 2,567 GB of text were 690 B tokens with CrystalCoder's LLaMA tokenizer.
 BYTES_PER_TOKEN = 3.72
-# So much of a file, and files until both of these are reached, are read in well under a second; a source of less is
-# read whole, so that its counts are exact.
+# This much of a file, and files until both limits are reached, are read in well under a second; a smaller source is
+# read completely, so its counts are exact.
 SAMPLE_BYTES = 512 << 10
 SAMPLE_FILES, SAMPLE_TOTAL = 16, 8 << 20
-MOST_FILES = 1000  # opened for a sample, however small they are
+MOST_FILES = 1000  # maximum to open for a sample, however small they are
 
 
 @dataclass(frozen=True)
 class SourceCounts:
-    """What there is of a source.
+    """The size of a source.
 
     Attributes:
         name: the source.
-        basis: where the counts come from; ``estimated`` as soon as one of them is.
-        files: input files, or None when they were not looked at.
-        documents: documents, or None when nobody knows.
+        basis: where the counts come from; ``estimated`` if any of them is.
+        files: input files, or None if not examined.
+        documents: documents, or None if unknown.
         bytes: bytes of text.
-        tokens: tokens, ends of documents included.
-        doubt: what is wrong with it, as far as it was looked at, in a sentence.
+        tokens: tokens, including ends of documents.
+        doubt: what is wrong with the source, as far as it was examined, in a sentence.
     """
 
     name: str
@@ -52,7 +52,7 @@ class SourceCounts:
 
 
 def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
-    """Counts of one source before any work: those stated under ``expect``, else an estimate from its files.
+    """The size of one source before any work: as stated under ``expect``, otherwise estimated from its files.
 
     Args:
         name: the source.
@@ -60,7 +60,7 @@ def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
         base: the recipe's folder.
 
     Raises:
-        UserError: its files are needed for the estimate and cannot be found or read.
+        UserError: its files are needed for the estimate but cannot be found or read.
     """
     source = recipe.sources[name]
     expect = source.expect
@@ -73,10 +73,10 @@ def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
 
 
 def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCounts:
-    """Scale what a keyed sample of a source's files holds up to all of them.
+    """Extrapolate from a keyed sample of a source's files.
 
     Raises:
-        UserError: they cannot be found or read.
+        UserError: the files cannot be found or read.
     """
     from headrace.documents.sources import WHOLE, list_files
     from headrace.flow.keys import salt
@@ -99,10 +99,10 @@ def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCou
     scale = total / read if read else 0.0
     expected = source.expect.documents if source.expect else None
     text = round(size * scale)
-    # Where a file is one document, their number says more than their size.
+    # If a file is one document, the number of files says more than their size.
     counted = round(documents * (len(files) / opened if files[0].format in WHOLE else scale))
     tokens = round(text / _bytes_per_token(recipe, texts)) + counted
-    # The user's own formats are not read for a plan: they have a size, and no documents that it knows of.
+    # Files with user-defined readers are not read for a plan: their size is known, but not their documents.
     nothing = not documents and not size
     doubt = f"Source {name!r} has no documents in the sample{wrong or ': it is empty'}." if nothing else ""
     return SourceCounts(name, "estimated", len(files), expected or counted or None, text, tokens, doubt)
@@ -110,7 +110,7 @@ def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCou
 
 @dataclass(frozen=True)
 class _Sample:
-    """The beginning of a file: the bytes on disk that it takes, its documents, their text, what is wrong first."""
+    """The start of a file: its bytes on disk, its documents, their text, and the first problem."""
 
     read: float
     documents: int
@@ -120,10 +120,10 @@ class _Sample:
 
 
 def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
-    """Samples of files; of tables taken in another process, which damaged ones may end.
+    """Samples of files; tables are read in another process, which damaged ones may crash.
 
     Raises:
-        UserError: a file ends the process.
+        UserError: a file crashes the process.
     """
     from headrace.documents.file_names import SUFFIXES, suffixes
     from headrace.errors import UserError
@@ -146,7 +146,7 @@ def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
 
 
 def sampled(files: list[dict[str, Any]], source: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Samples of files as JSON, for another process."""
+    """Samples of files as JSON values, for another process."""
     from headrace.documents.sources import InputFile
 
     taken = Source.model_validate(source)
@@ -159,7 +159,7 @@ def _sample(file: InputFile, source: Source) -> _Sample:
     from headrace.documents.readers.base import Bad, Lost, Part, Record, Tally
     from headrace.documents.readers.json_values import dump
 
-    if file.format in source.readers:  # a plan runs no code of the user's
+    if file.format in source.readers:  # a plan runs no user code
         return _Sample(file.size, 0, file.size, [])
     documents = size = raw = 0
     texts: list[str] = []
@@ -177,7 +177,7 @@ def _sample(file: InputFile, source: Source) -> _Sample:
         length = len(text.encode("utf-8", "replace"))
         documents += 1
         size += length
-        # How much of the file a record takes, about.
+        # Roughly how much of the file a record takes.
         raw += length + len(dump(item.fields, default=str)) + len(source.text) + 6
         texts.append(text[:20_000])
         if part.end is None and size >= SAMPLE_BYTES and next(iter(items), None) is not None:
@@ -186,7 +186,7 @@ def _sample(file: InputFile, source: Source) -> _Sample:
 
 
 def _on_disk(file: InputFile, raw: int, documents: int) -> float:
-    """Bytes on disk that the first documents of a file take."""
+    """Bytes on disk of a file's first documents."""
     if file.format == "parquet":
         import fsspec
         import pyarrow.parquet as pq
@@ -199,7 +199,7 @@ def _on_disk(file: InputFile, raw: int, documents: int) -> float:
 
 
 def _compression(file: InputFile) -> float:
-    """Bytes on disk per byte of content, at the beginning of a compressed file."""
+    """Bytes on disk per byte of content, at the start of a compressed file."""
     import fsspec
 
     from headrace.documents.readers.base import Tally
@@ -211,7 +211,7 @@ def _compression(file: InputFile) -> float:
 
 
 def _bytes_per_token(recipe: Recipe, texts: list[str]) -> float:
-    """Measured on the sample when the recipe's tokenizer is a file that exists, else that of a common tokenizer."""
+    """Measured on the sample if the recipe's tokenizer is an existing file, otherwise that of a common tokenizer."""
     path = recipe.tokenizer.file if recipe.tokenizer else None
     if recipe.tokenizer is None or path is None or not Path(path).exists() or not any(texts):
         return BYTES_PER_TOKEN

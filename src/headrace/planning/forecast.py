@@ -1,4 +1,4 @@
-"""The plan of a recipe: its graph, and documents, tokens, epochs, steps, disk and time, before any work."""
+"""Plan a recipe: its graph, and documents, tokens, epochs, steps, disk and time, before any work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headrace.planning.stages import doubts, resolve_stage
 from headrace.planning.work import compared, row_bytes
 from headrace.recipe.schema import Recipe
 
-# The share of the budget that union-find's arrays may fill: ``labels.UNION_SHARE``, whose module would compile kernels.
+# The share of the budget for union-find's arrays: equals ``labels.UNION_SHARE``, whose module would compile kernels.
 UNION_SHARE = 0.75
 
 
@@ -25,9 +25,9 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
 
     Args:
         recipe: the recipe.
-        run: a run folder; what has been measured there for exactly this recipe takes the place of estimates.
-        base: the folder that ``${recipe}`` and relative paths refer to when the recipe was not read from a file.
-        workers: worker processes, each on a core like this machine's; as many as it has if not given.
+        run: a run folder; measurements there for exactly this recipe replace estimates.
+        base: the folder that ``${recipe}`` and relative paths refer to if the recipe was not read from a file.
+        workers: worker processes, each on a core like this machine's; by default as many as it has.
 
     Raises:
         UserError: the files of a source without ``expect`` cannot be found.
@@ -72,7 +72,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
 
 
 def _as_before(recipe: Recipe, run: Path, base: Path) -> list[str]:
-    """What the run would take as unchanged, in a sentence."""
+    """What the run would assume to be unchanged, in a sentence."""
     from headrace.documents.fingerprint import trusted
     from headrace.documents.inventory import FINGERPRINTS, as_before, list_sources
 
@@ -80,20 +80,20 @@ def _as_before(recipe: Recipe, run: Path, base: Path) -> list[str]:
         return []
     try:
         listed = list_sources(recipe.sources, recipe.seed, base)
-    except UserError:  # planned from `expect`, before the files are there
+    except UserError:  # planned from `expect`, before the files exist
         return []
     count, size = trusted([file for files in listed.values() for file in files], run / FINGERPRINTS)
     return [as_before(count, size)] if count else []
 
 
 def _as_made(node: Node, known: Measured) -> Node:
-    """The node with what was measured, if its artifact is there."""
+    """The node with measured values, if its artifact exists."""
     made = known.artifacts.get(node.name)
     return node if made is None else Node(node.name, node.inputs, made.bytes, known.seconds.get(node.name, 0.0), True)
 
 
 def _memory(recipe: Recipe, documents: int, workers: int) -> Memory:
-    """What a run takes: the phase that asks most of each worker, and the arrays of union-find if there are any."""
+    """Memory of a run: the phase that needs most per worker, and union-find's arrays if there are any."""
     from headrace.documents.step import TASK_MEMORY
 
     data = workers * TASK_MEMORY
@@ -103,7 +103,7 @@ def _memory(recipe: Recipe, documents: int, workers: int) -> Memory:
 
 
 def _benchmarks(recipe: Recipe) -> list[str]:
-    """What to say of benchmark files that are not there, while the sources need not be there either."""
+    """Notes about missing benchmark files: for a plan, as for sources, they need not exist."""
     if recipe.decontaminate is None:
         return []
     from headrace.select.contamination.benchmarks import list_benchmarks
@@ -118,7 +118,8 @@ def _benchmarks(recipe: Recipe) -> list[str]:
 
 
 def _vocabulary(recipe: Recipe) -> tuple[int, list[str]]:
-    """The tokenizer's size: as trained, as in its file, or LLaMA's when the file is not there yet; and what to say."""
+    """The tokenizer's size: as trained, as in its file, or LLaMA's if the file does not exist yet; and notes about
+    it."""
     tokenizer = recipe.tokenizer
     if tokenizer is None or tokenizer.train is not None:
         return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000, []

@@ -1,4 +1,4 @@
-"""The artifacts that a run of a recipe makes: what each is made from, how long it takes, and what lies on disk."""
+"""The artifacts that a run builds: what each is built from, how long it takes, and how much disk it needs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from headrace.planning.stages import StagePlan
 from headrace.planning.work import Work, compared, documents_of, near_of, row_bytes, selection, sequence, tokenising
 from headrace.recipe.schema import Recipe, Stage
 
-# Zstandard at Parquet's default level on SlimPajama, as published: about 895 GB for 2,567 GB of text.
+# Zstandard at Parquet's default level, on SlimPajama as published: about 895 GB for 2,567 GB of text.
 COMPRESSED = 0.35
-# A tokenizer.json of 32 thousand tokens and their merges.
+# A tokenizer.json with 32 thousand tokens and their merges.
 TOKENIZER_BYTES = 4 << 20
-# An id and a length in the sidecar of signatures, beside 8 bytes a band.
+# An id and a length in the signatures sidecar, in addition to 8 bytes per band.
 _SIGNED = 24
-# What `headrace run` holds out for measuring loss, at most.
+# Maximum that `headrace run` holds out for measuring loss.
 HELD_OUT_TOKENS = 1_000_000
 # Weights and AdamW's two moments in float32.
 CHECKPOINT = 12
-# A value of a measure of the user's own, as a number of 64 bits.
+# A value of a user-defined measure, as a 64-bit number.
 OWN_BYTES = 8
 _SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
 
@@ -33,11 +33,11 @@ class Node:
 
     Attributes:
         name: its kind, with the stage.
-        inputs: the artifacts it is made from.
-        disk: bytes.
-        seconds: time to make it.
-        done: whether it is there already, so that ``disk`` and ``seconds`` were measured.
-        scratch: bytes of intermediate files at most, which go when it is published.
+        inputs: the artifacts it is built from.
+        disk: its size in bytes.
+        seconds: the time to build it.
+        done: whether it exists, so that ``disk`` and ``seconds`` were measured.
+        scratch: maximum bytes of intermediate files, which are deleted when it is published.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The artifacts of a recipe, each after its inputs, and the work of making them."""
+    """The artifacts of a recipe, each after its inputs, and the work of building them."""
 
     nodes: tuple[Node, ...]
     work: tuple[Work, ...]
@@ -69,12 +69,12 @@ def graph_of(
 
     Args:
         recipe: the recipe.
-        sources: what there is of each source.
+        sources: the size of each source.
         stages: the stages, resolved.
-        parameters: those of the model; None without one.
-        vocabulary: tokens of the tokenizer.
-        machine: what times are estimated for.
-        references: what there is of reference documents.
+        parameters: the model's number of parameters; None without a model.
+        vocabulary: size of the tokenizer's vocabulary.
+        machine: the machine to estimate times for.
+        references: the size of each set of reference documents.
     """
     works = selection(recipe, sources, references)
     if stages:
@@ -84,7 +84,7 @@ def graph_of(
     nodes = _selected(recipe, sources, references, works, machine)
     if not stages:
         return Graph(tuple(nodes), tuple(works))
-    assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
+    assert recipe.tokenizer is not None  # the schema requires it if there are stages
     width = 2 if vocabulary <= 1 << 16 else 4
     tokens = sum(source.tokens for source in sources)
     trained = ("documents", "verdicts") if recipe.tokenizer.train else ()
@@ -99,7 +99,7 @@ def graph_of(
 
 
 def _seconds(name: str, works: list[Work], machine: Machine) -> float:
-    """Seconds to make an artifact: its work, and the start of the workers."""
+    """Seconds to build an artifact: its work, and starting the workers."""
     return START + sum(work.seconds(machine.cores) for work in works if work.artifact == name)
 
 
@@ -138,7 +138,7 @@ def _selected(
 def _references(
     recipe: Recipe, references: tuple[ReferenceCounts, ...], works: list[Work], machine: Machine
 ) -> tuple[list[Node], list[Node]]:
-    """The nodes of reference documents: their signatures, and what is read from files."""
+    """The nodes of reference documents: their signatures, and documents read from files."""
     signed, read = [], []
     for k, reference in enumerate(references):
         needs: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ def _references(
 
 
 def _bands(recipe: Recipe) -> int:
-    """The bands of a signature; 0 where near-duplicates are not looked for."""
+    """The bands of a signature; 0 if near-duplicates are not searched for."""
     near = near_of(recipe)
     if near is None:
         return 0
@@ -161,14 +161,14 @@ def _bands(recipe: Recipe) -> int:
 
 
 def _duplicates_scratch(recipe: Recipe, documents: int) -> int:
-    """Records of bands and ids, the edges that they give at most (another 16 bytes each), and three row numbers."""
+    """Records of bands and ids, at most as many edges (another 16 bytes each), and three row numbers."""
     from headrace.select.duplicates.step import BAND, ID
 
     return documents * (_bands(recipe) * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents))
 
 
 def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], machine: Machine) -> Node:
-    """A stage's sequence: rows with their segments; on the way, every token once more and the records that move it."""
+    """A stage's sequence: rows with their segments; as scratch, every token once more and the records that move it."""
     from headrace.sequence.layout import CUT, MOVED, SAMPLED
 
     name = f"sequence-{stage.name}"
@@ -187,7 +187,7 @@ def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], m
 def _models(
     recipe: Recipe, stages: tuple[StagePlan, ...], parameters: int, held_out_disk: int, machine: Machine
 ) -> list[Node]:
-    """The models, and the sequence that measures their loss."""
+    """The models, and the sequence for measuring their loss."""
     nodes = []
     held_out: tuple[str, ...] = ()
     if recipe.split.validation:

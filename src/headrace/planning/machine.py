@@ -1,4 +1,4 @@
-"""What estimates of time and memory rest on: the cores, their speed in training, and what workers hold."""
+"""The basis of time and memory estimates: cores, their speed in training, and the memory of workers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from headrace.environment import cores
 
 # A worker imports its libraries before its first task.
 START = 0.8
-# What N cores get through of what N times one core would: an assumption. It is the project's target for two workers
-# (at least 1.8 times one); the rows "scaling" of bench/results.json are what two did, and more have not been measured.
+# The throughput of N cores relative to N times one core: an assumption. It is the project's target for two workers (at
+# least 1.8 times one); the "scaling" rows of bench/results.json are measurements with two, and more have not been
+# measured.
 EFFICIENCY = 0.9
 # Training reaches about this share of the speed of a large float32 matrix product.
 UTILISATION = 0.5
@@ -18,11 +19,11 @@ UTILISATION = 0.5
 
 @dataclass(frozen=True)
 class Machine:
-    """What estimates of time rest on.
+    """The basis of time estimates.
 
     Attributes:
-        cores: cores that do the work.
-        flops: floating-point operations a second that training reaches on them.
+        cores: cores doing the work.
+        flops: floating-point operations per second that training reaches on them.
     """
 
     cores: int
@@ -30,10 +31,11 @@ class Machine:
 
     @staticmethod
     def here(workers: int | None = None) -> Machine:
-        """This machine: its cores counted, its speed measured with a matrix product (a few hundredths of a second).
+        """This machine: its number of cores, and its speed measured with a matrix product (a few hundredths of a
+        second).
 
         Args:
-            workers: as if it had so many of its cores.
+            workers: pretend it has this many of its cores.
         """
         own = cores()
         wanted = workers or own
@@ -41,7 +43,7 @@ class Machine:
 
 
 def _measure() -> float:
-    """Floating-point operations a second of a float32 matrix product on all cores, the best of 20."""
+    """Floating-point operations per second of a float32 matrix product on all cores, the best of 20."""
     import numpy as np
 
     n = 512

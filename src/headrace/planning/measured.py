@@ -1,4 +1,4 @@
-"""What a run folder already holds of a recipe: exact counts, which take the place of estimates."""
+"""What a run folder already contains for a recipe: exact counts, which replace estimates."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class Measured:
 
     Attributes:
         artifacts: node name, such as ``tokens`` or ``sequence-stage1`` -> artifact.
-        seconds: node name -> how long it took, where the event log tells.
+        seconds: node name -> how long it took, if the event log says.
     """
 
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def source(self, name: str, recipe: Recipe) -> SourceCounts | None:
-        """Counts of a source: of its training documents once they are tokenised, of all it read without stages."""
+        """The size of a source: of its training documents once tokenized, or of everything read if there are no
+        stages."""
         if recipe.stages:
             made = self.artifacts.get("tokens")
             held = {} if made is None else made.manifest.counts[name].get("train", {})
@@ -48,13 +49,13 @@ class Measured:
 
 
 def measured(recipe: Recipe, run: Path) -> Measured:
-    """Look for finished artifacts of exactly this recipe in a run folder.
+    """Find finished artifacts of exactly this recipe in a run folder.
 
-    The input's files must be those of the folder's inventory, by name and size; their content is not read again.
+    The input files must match the folder's inventory by name and size; their content is not read again.
 
     Args:
         recipe: the recipe.
-        run: a run folder, which need not exist.
+        run: a run folder, which may not exist.
     """
     from headrace.documents.inventory import SourceFiles
     from headrace.documents.sources import list_files
@@ -73,7 +74,7 @@ def measured(recipe: Recipe, run: Path) -> Measured:
         if any(entry != runs.get(k) for k, entry in enumerate(against) if not isinstance(entry, SourceFiles)):
             return Measured()
     except UserError:
-        # Another recipe's run, or input that is gone: nothing in it says anything about this plan.
+        # Another recipe's run, or missing input: nothing in it applies to this plan.
         return Measured()
     times = {
         event["artifact"]: float(event["seconds"])

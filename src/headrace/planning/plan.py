@@ -1,4 +1,4 @@
-"""A plan: what can be said of a recipe before any work, as values, as JSON and as a page of text."""
+"""A plan: what can be said about a recipe before any work, as values, JSON and text."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from headrace.planning.text import span, table, tokens_text
 from headrace.planning.work import Work
 from headrace.report.numbers import short, size
 
-WIDTH = 120  # of sentences; tables are as wide as they are
+WIDTH = 120  # width of sentences; tables take the width they need
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a run of so many workers takes.
+    """The memory of a run with a number of workers.
 
     Attributes:
         workers: worker processes.
-        base: bytes that a process holds before its first task (measured); the coordinator is one too.
-        data: bytes for data in all workers together, the run's ``--memory``: as much as the phases ask for, and as much
-            as union-find needs to hold its two arrays. With less the components are found on disk.
+        base: bytes that each process, including the coordinator, holds before its first task (measured).
+        data: bytes of data in all workers together, the run's ``--memory``: as much as the phases need, and as much as
+            union-find needs for its two arrays. With less, components are found on disk.
     """
 
     workers: int
@@ -36,26 +36,26 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """Total bytes."""
         return (self.workers + 1) * self.base + self.data
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that can be said of a recipe before any work.
+    """Everything that can be said about a recipe before any work.
 
     Attributes:
         recipe: the recipe's name.
-        sources: what there is of each source.
+        sources: the size of each source.
         stages: the stages in training order.
         graph: the artifacts, each after its inputs.
-        work: what there is to do for artifacts that are not there yet, step by step.
-        memory: what the run takes.
-        parameters: parameters of the model; None without one.
-        machine: what times are estimated for.
-        notes: what a user should know before a run, in sentences.
-        code: the functions of the user's own that will be run: (place in the recipe, function, where its code is).
-        references: what there is of reference documents.
+        work: what must be done for artifacts that do not exist yet, step by step.
+        memory: the memory of the run.
+        parameters: the model's number of parameters; None without a model.
+        machine: the machine that times are estimated for.
+        notes: what the user should know before a run, in sentences.
+        code: user-defined functions that will run: (place in the recipe, function, where its code is).
+        references: the size of each set of reference documents.
     """
 
     recipe: str
@@ -72,12 +72,12 @@ class Plan:
 
     @property
     def disk(self) -> int:
-        """Bytes that all artifacts take."""
+        """Total bytes of all artifacts."""
         return sum(node.disk for node in self.graph)
 
     @property
     def disk_peak(self) -> int:
-        """Bytes that lie there at once at most: what is finished, and what the next artifact needs on its way."""
+        """Maximum bytes on disk at any time: what is finished, and what the next artifact needs while it is built."""
         held = peak = sum(node.disk for node in self.graph if node.done)
         for node in self.graph:
             if not node.done:
@@ -87,11 +87,11 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the artifacts take which are not there yet."""
+        """Seconds for the artifacts that do not exist yet."""
         return sum(node.seconds for node in self.graph if not node.done)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values. Sizes, times and what is based on estimates are estimates."""
+        """The plan as JSON values. Sizes, times and whatever depends on estimates are estimates."""
         stages = [
             {
                 **{key: value for key, value in asdict(stage).items() if key != "sources"},
@@ -124,7 +124,7 @@ class Plan:
 
 
 def render(plan: Plan) -> str:
-    """The plan for a person. Counts carry where they come from, estimates begin with ``~``."""
+    """The plan as text. Counts say where they come from; estimates start with ``~``."""
     notes = [line for note in plan.notes for line in wrap(note, WIDTH)]
     parts = [f"plan of {plan.recipe}", *notes, "", *_sources(plan)]
     for stage in plan.stages:
@@ -209,7 +209,7 @@ def _graph(plan: Plan) -> list[str]:
 
 
 def _code(plan: Plan) -> list[str]:
-    """The functions of the user's own, whose time nobody has measured."""
+    """The user-defined functions, whose time nobody has measured."""
     lines = [f"  {place}: {label}, {origin}" for place, label, origin in plan.code]
     return ["your code that the run will execute (not included in the time estimates):", *lines]
 
@@ -229,7 +229,7 @@ def reckoning(work: Work) -> list[str]:
 
 
 def _arithmetic(plan: Plan) -> list[str]:
-    """How the times come about: amounts by rates, what lies on disk at once, and what memory is for."""
+    """How the times are computed: amounts by rates, disk use, and what the memory is for."""
     cores, rows = plan.machine.cores, []
     for work in plan.work:
         alone = " alone" if work.serial else ""

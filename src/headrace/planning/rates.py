@@ -1,7 +1,7 @@
-"""What a core gets through and what things take, measured: the constants that plans are reckoned with.
+"""Measured rates and sizes: the constants that plans are computed from.
 
-They lie in ``rates.yaml`` beside this file, each with the measurement that set it. ``python -m bench.rates`` writes
-that file, and the same table into ``docs/planning.md``, from the results of ``bench steps`` and ``bench.scale``.
+They are in ``rates.yaml`` next to this file, each with the measurement that set it. ``python -m bench.rates`` writes
+that file, and the same table in ``docs/planning.md``, from the results of ``bench steps`` and ``bench.scale``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Figure:
 
     Attributes:
         value: in ``unit``.
-        unit: ``bytes/s`` (of text), ``tokens/s``, ``documents/s``, all of one core, or bytes of something.
+        unit: ``bytes/s`` (of text), ``tokens/s`` or ``documents/s``, all per core, or bytes of something.
         source: the measurement.
     """
 

@@ -1,4 +1,4 @@
-"""How many reference documents there are: an earlier run knows it, files are estimated as a source's are."""
+"""The number of reference documents: known for an earlier run, estimated for files as for a source."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from headrace.select.duplicates.reference import EarlierRun
 
 AGAINST = "deduplicate.against"
-# Bytes of text of a document where the number of documents is not known.
+# Bytes of text per document if the number of documents is unknown.
 DOCUMENT_BYTES = 4000
 
 
 @dataclass(frozen=True)
 class ReferenceCounts:
-    """What there is of a set of reference documents.
+    """The size of a set of reference documents.
 
     Attributes:
-        place: where the recipe names it.
-        path: what it names.
-        run: whether it is an earlier run, whose counts are exact but for the bytes.
-        documents: documents that count.
-        bytes: bytes of their text, about.
-        signed: of these, bytes that are read to sign them.
+        place: its place in the recipe.
+        path: the path given there.
+        run: whether it is an earlier run, whose counts are exact except for the bytes.
+        documents: the documents that count.
+        bytes: approximate bytes of their text.
+        signed: bytes of these that must be read for signing.
     """
 
     place: str
@@ -39,10 +39,10 @@ class ReferenceCounts:
 
 
 def count_references(recipe: Recipe, run: Path | None, base: Path) -> tuple[ReferenceCounts, ...]:
-    """What there is of everything that ``deduplicate.against`` names.
+    """The size of each entry of ``deduplicate.against``.
 
     Raises:
-        UserError: a run is not finished or not sound, or files cannot be found or read.
+        UserError: a run is not finished or is damaged, or files cannot be found or read.
     """
     if not recipe.against:
         return ()
@@ -65,7 +65,7 @@ def count_references(recipe: Recipe, run: Path | None, base: Path) -> tuple[Refe
 
 
 def _kept(run: EarlierRun) -> tuple[int, int]:
-    """Documents that a run kept, and the bytes of their text if they are as long as the others."""
+    """The documents that a run kept, and the bytes of their text, assuming they are as long as the others."""
     read = run.open("documents").manifest.counts.values()
     kept = sum(counts["kept"] for counts in run.open("verdicts").manifest.counts.values())
     documents, size = (sum(counts[key] for counts in read) for key in ("documents", "bytes"))

@@ -1,4 +1,4 @@
-"""What a stage takes of each source, and how long it trains, before it is made."""
+"""What a stage takes from each source, and how long it trains, before it is built."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from headrace.sequence.epochs import SourceCount, repeated, resolve
 
 @dataclass(frozen=True)
 class Share:
-    """What a stage takes of a source.
+    """What a stage takes from a source.
 
     Attributes:
         source: the source's name.
-        slice: the part of it, between 0 and 1.
+        slice: the part of the source, between 0 and 1.
         epochs: passes over the slice.
-        documents: documents, copies counted; None when nobody knows.
-        tokens: tokens, copies counted.
+        documents: documents, counting copies; None if unknown.
+        tokens: tokens, counting copies.
     """
 
     source: str
@@ -31,18 +31,18 @@ class Share:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage before it is made.
+    """A stage before it is built.
 
     Attributes:
         name: the stage.
-        basis: ``measured`` once its sequence is made, else ``estimated``, or ``expected`` from stated counts.
+        basis: ``measured`` if its sequence exists, otherwise ``estimated``, or ``expected`` from stated counts.
         start: the stage it starts from, or ``scratch``; None without a model.
-        sequence_length: tokens that a row trains on.
-        batch: rows of a step.
+        sequence_length: tokens that each row trains on.
+        batch: rows per step.
         tokens: tokens in its sequence.
         rows: rows in its sequence.
-        steps: steps it is trained for.
-        sources: what it takes.
+        steps: steps to train.
+        sources: what it takes from each source.
         flops: floating-point operations of its training; None without a model.
     """
 
@@ -59,21 +59,21 @@ class StagePlan:
 
     @property
     def trained(self) -> int:
-        """Tokens it is trained on: whole batches."""
+        """Tokens trained on, in whole batches."""
         return self.steps * self.batch * self.sequence_length
 
 
 def resolve_stage(
     recipe: Recipe, index: int, sources: tuple[SourceCounts, ...], config: Any, ledger: dict[str, Any] | None
 ) -> StagePlan:
-    """A stage resolved against the counts, or as its finished sequence's ledger has it.
+    """Resolve a stage against the counts, or against the ledger of its finished sequence.
 
     Args:
         recipe: the recipe.
-        index: which of its stages.
-        sources: what there is of each source.
+        index: the stage's index.
+        sources: the size of each source.
         config: the model's shape; None without a model.
-        ledger: of the stage's sequence; None before it is made.
+        ledger: the ledger of the stage's sequence; None before it is built.
     """
     stage = recipe.stages[index]
     if ledger is not None:
@@ -87,7 +87,7 @@ def resolve_stage(
         bases = {source.basis for source in sources if source.name in stage.sources}
         basis = "expected" if bases == {"expected"} else "estimated"
         shares, total = _resolved(stage, sources)
-        # Shares of a stated total are rounded one by one; the total itself is exact.
+        # Shares of a stated total are rounded separately; the total itself is exact.
         tokens = total if stage.tokens is None else stage.tokens
         rows = tokens // stage.sequence_length
     batch, length = stage.train.batch, stage.sequence_length
@@ -118,9 +118,9 @@ def doubts(plan: StagePlan, stage: Stage) -> list[str]:
 
 
 def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Share, ...], int]:
-    """What a stage takes of each source, and its tokens."""
+    """What a stage takes from each source, and its total tokens."""
     documents = {source.name: source.documents for source in sources}
-    # `SourceCount.tokens` leaves out the ends of documents, which the counts of a plan include.
+    # `SourceCount.tokens` excludes the ends of documents, which the counts of a plan include.
     counts = {s.name: SourceCount(max(0, s.tokens - (s.documents or 0)), s.documents or 0) for s in sources}
     resolved = resolve(stage, counts)
     shares = tuple(

@@ -1,4 +1,4 @@
-"""Counts, spans of time and tables as text."""
+"""Format counts, durations and tables as text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def tokens_text(n: float, beside: float = 0) -> str:
-    """A count with one digit after the point: 344.8 B, 12.3 M, 987.
+    """A count with one decimal: 344.8 B, 12.3 M, 987.
 
     Args:
         n: the count.
-        beside: a larger count of the same column, whose unit is taken if it leaves a digit to show.
+        beside: a larger count in the same column, whose unit is used if that leaves a digit to show.
     """
     for unit, name in _UNITS:
         if abs(n) >= unit * 0.99995 or (beside >= unit and abs(n) >= unit / 10):
@@ -23,7 +23,7 @@ def tokens_text(n: float, beside: float = 0) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span of time, in days or years when it is that long."""
+    """A duration, in days or years if it is that long."""
     if seconds < 2 * 86400:
         return duration(seconds)
     if seconds < 10 * 86400:
@@ -32,7 +32,7 @@ def span(seconds: float) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a table: the first column to the left, all others to the right."""
+    """Lines of a table: the first column left-aligned, all others right-aligned."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = []
     for first, *others in [header, *rows]:

@@ -1,4 +1,4 @@
-"""What a run has to do, step by step: so much of something, at a rate of a core that was measured."""
+"""The work of a run, step by step: an amount of something, at a measured rate per core."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
 
 @dataclass(frozen=True)
 class Work:
-    """A step of an artifact's making.
+    """One step of building an artifact.
 
     Attributes:
-        artifact: the node of the graph, such as ``duplicates``.
+        artifact: the graph's node, such as ``duplicates``.
         step: what is done.
         figure: the name of its rate.
         amount: how much there is to do.
-        unit: of what: ``bytes`` of text, ``documents`` or ``tokens``.
-        rate: what a core does in a second.
-        serial: whether one core does it, however many there are.
+        unit: the unit of the amount: ``bytes`` of text, ``documents`` or ``tokens``.
+        rate: units per second and core.
+        serial: whether it runs on one core, however many there are.
     """
 
     artifact: str
@@ -40,15 +40,15 @@ class Work:
 
     @property
     def core_seconds(self) -> float:
-        """Seconds that one core takes."""
+        """Seconds on one core."""
         return self.amount / self.rate
 
     def seconds(self, cores: int) -> float:
-        """Seconds on so many cores, of which each but a single one counts for :data:`EFFICIENCY`."""
+        """Seconds on a number of cores, each of which counts for :data:`EFFICIENCY` unless there is only one."""
         return self.core_seconds / (1 if self.serial or cores == 1 else cores * EFFICIENCY)
 
     def to_json(self, cores: int) -> dict[str, Any]:
-        """The attributes, and what follows from them."""
+        """The attributes, and values derived from them."""
         return {**asdict(self), "core_seconds": self.core_seconds, "seconds": self.seconds(cores)}
 
 
@@ -59,12 +59,12 @@ def work(artifact: str, step: str, figure: str, amount: float, serial: bool = Fa
 
 
 def documents_of(sources: tuple[SourceCounts, ...]) -> int:
-    """Documents of all sources, guessed from their text where nobody knows."""
+    """Documents in all sources, estimated from their text if unknown."""
     return sum(source.documents or round(source.bytes / DOCUMENT_BYTES) for source in sources)
 
 
 def row_bytes(documents: int) -> int:
-    """Bytes of a row number: ``components.row_dtype``, whose module would compile kernels."""
+    """Bytes of a row number, as in ``components.row_dtype``, whose module would compile kernels."""
     return 4 if documents <= 1 << 32 else 8
 
 
@@ -72,7 +72,7 @@ _READING = {"documents": "read, write", "documents-ftfy": "read, fix with ftfy, 
 
 
 def _read(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> dict[str, int]:
-    """Bytes of text that are read at each rate."""
+    """Rate name -> bytes of text to read at that rate."""
     plain = "documents-ftfy" if recipe.documents.normalise == "ftfy" else "documents"
     sizes: dict[str, int] = {}
     for source in sources:
@@ -84,7 +84,7 @@ def _read(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> dict[str, int]:
 
 
 def compared(sources: tuple[SourceCounts, ...], references: tuple[ReferenceCounts, ...]) -> int:
-    """Documents that are looked at for copies."""
+    """Documents that are compared for duplicates."""
     return documents_of(sources) + sum(reference.documents for reference in references)
 
 
@@ -115,13 +115,13 @@ def selection(
         out.append(work("contamination", "search", "contamination", text))
     out.append(work("verdicts", "filter", "verdicts", documents))
     if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
-        # At most: as if every document had a candidate.
+        # Upper bound: as if every document had a candidate.
         out.append(work("verdicts", "verify (upper bound)", "verify", text))
     return out
 
 
 def near_of(recipe: Recipe) -> Any:
-    """The settings of near-duplicates that the signatures are made with; None where none are made."""
+    """The near-duplicate settings for signatures; None if there are none."""
     from headrace.recipe.schema import Near
 
     near = recipe.deduplicate.near if recipe.deduplicate is not None else None
@@ -129,8 +129,8 @@ def near_of(recipe: Recipe) -> Any:
 
 
 def tokenising(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
-    """The work of the tokenizer and the tokens: of what is kept, as far as its tokens are known."""
-    assert recipe.tokenizer is not None  # the schema asks for it as soon as there are stages
+    """The work of the tokenizer and the tokens: what is kept, as far as its tokens are known."""
+    assert recipe.tokenizer is not None  # the schema requires it if there are stages
     kept = sum(min(source.bytes, source.tokens * BYTES_PER_TOKEN) for source in sources)
     train = recipe.tokenizer.train
     out = [work("tokenizer", "train", "tokenizer", min(kept, train.sample or kept))] if train is not None else []

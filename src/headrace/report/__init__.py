@@ -1,1 +1,1 @@
-"""What happened in a run, read from its folder: facts, a page with charts, and a screenful for the terminal."""
+"""What happened in a run, read from its folder: facts, a page with charts, and a summary for the terminal."""

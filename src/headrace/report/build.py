@@ -1,4 +1,4 @@
-"""Writes a run's report: the page, and its two main charts as files of their own."""
+"""Write a run's report: the page, and its two main charts as separate files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from headrace.report.sections.training import loss_stages
 
 
 def write_report(run: Path | str) -> Path:
-    """Write ``RUN/report/index.html``, and ``loss.svg`` and ``token_split.svg`` where there is something to draw.
+    """Write ``RUN/report/index.html``, and ``loss.svg`` and ``token_split.svg`` if there is something to draw.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        UserError: the folder is no run, or the report cannot be written.
+        UserError: the folder is not a run, or the report cannot be written.
     """
     run = Path(run)
     folder = run / "report"
@@ -37,7 +37,7 @@ def write_report(run: Path | str) -> Path:
 
 
 def charts(facts: RunFacts) -> dict[str, str]:
-    """File name -> SVG of the charts that stand alone."""
+    """File name -> SVG of the standalone charts."""
     names = [source.name for source in facts.sources]
     drawn = {}
     trained = loss_stages(facts)

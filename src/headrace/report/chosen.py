@@ -1,4 +1,5 @@
-"""Which artifacts of a run folder belong together: the latest of each kind and stage, made from one another."""
+"""Choose the artifacts of a run folder that belong together: the latest of each kind and stage, built from each
+other."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ Key = tuple[str, str | None]
 
 
 def chosen(run: Path) -> dict[Key, Artifact]:
-    """The artifacts that the last run made or found, by (kind, stage), inputs before what is made from them.
+    """The artifacts that the last run built or found, by (kind, stage), inputs first.
 
-    A folder may hold artifacts of several versions of its recipe. The event log tells which were used last; one whose
-    inputs were superseded is left out with them.
+    A folder may hold artifacts from several versions of its recipe. The event log tells which were used last; an
+    artifact whose inputs were superseded is left out too.
     """
     folder = run / "artifacts"
     last: dict[str, int] = {}
@@ -35,7 +36,7 @@ def chosen(run: Path) -> dict[Key, Artifact]:
 
 
 def _consistent(latest: dict[Key, Artifact]) -> dict[Key, Artifact]:
-    """Those whose inputs are all among them, in topological order."""
+    """The artifacts whose inputs are all included, in topological order."""
     placed: dict[Key, Artifact] = {}
     identities: set[str] = set()
     left = dict(latest)
@@ -50,5 +51,5 @@ def _consistent(latest: dict[Key, Artifact]) -> dict[Key, Artifact]:
 
 
 def one(artifacts: dict[Key, Artifact], kind: str, stage: str | None = None) -> Artifact | None:
-    """The artifact of a kind, if it is there."""
+    """The artifact of a kind, if it exists."""
     return artifacts.get((kind, stage))

@@ -1,4 +1,4 @@
-"""Facts of the documents and their verdicts: counts of the manifests, and a few examples of what was removed."""
+"""Facts about the documents and their verdicts: counts from manifests, and a few examples of removed documents."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from headrace.flow.artifact import Artifact
 from headrace.report.excerpts import around, beginning, compared
 from headrace.report.facts import Example, Pairs, Place, SourceFacts
 
-# Examples of each reason, taken from different sources in turn.
+# Examples per reason, taken from the sources in turn.
 EXAMPLES = 4
-# What evidence tells of the other document, which is shown beside the removed one.
+# What evidence says about the other document, which is shown next to the removed one.
 OTHER = ("kept_id", "kept_row", "kept_source", "kept_file", "kept_origin_row")
 
 Found = dict[str, dict[str, list[tuple[int, dict[str, Any]]]]]
@@ -24,7 +24,7 @@ Found = dict[str, dict[str, list[tuple[int, dict[str, Any]]]]]
 
 @dataclass
 class CorpusFacts:
-    """What is known of the documents; see :class:`headrace.report.facts.RunFacts`."""
+    """What is known about the documents; see :class:`headrace.report.facts.RunFacts`."""
 
     sources: list[SourceFacts] = field(default_factory=list)
     duplicates: Pairs | None = None
@@ -37,13 +37,13 @@ class CorpusFacts:
 def corpus_facts(
     documents: Artifact | None, verdicts: Artifact | None, tokens: Artifact | None, names: list[str]
 ) -> CorpusFacts:
-    """Facts of the corpus.
+    """Facts about the corpus.
 
     Args:
         documents: the documents; None before they are read.
-        verdicts: their verdicts; None before they are judged.
-        tokens: the token store; None before they are tokenised.
-        names: sources in the order of the recipe.
+        verdicts: their verdicts; None before they exist.
+        tokens: the token store; None before documents are tokenized.
+        names: the sources, in recipe order.
     """
     if documents is None:
         return CorpusFacts()
@@ -61,7 +61,7 @@ def corpus_facts(
 def source_facts(
     name: str, documents: Artifact, verdicts: Artifact | None = None, tokens: Artifact | None = None
 ) -> SourceFacts:
-    """What the manifests count of a source; no shard is read."""
+    """The manifests' counts for a source; no shard is read."""
     read = documents.manifest.counts[name]
     facts = SourceFacts(
         name=name,
@@ -100,7 +100,7 @@ def _contamination(documents: Artifact, verdicts: Artifact) -> Pairs:
 
 
 def _removed(documents: Artifact, verdicts: Artifact, shard: int, reasons: set[str]) -> Iterator[dict[str, Any]]:
-    """``{"source", "reason", "evidence", "row"}`` of a shard's documents that were removed for one of some reasons."""
+    """``{"source", "reason", "evidence", "row"}`` for a shard's documents removed for any of some reasons."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -116,7 +116,7 @@ def _removed(documents: Artifact, verdicts: Artifact, shard: int, reasons: set[s
 
 
 def _some(documents: Artifact, verdicts: Artifact) -> Found:
-    """The first few removed documents of each reason and source; no shard is read after the last of them."""
+    """The first few removed documents by reason and source; reading stops once they are found."""
     missing = {
         (reason, source): min(n, EXAMPLES)
         for source, counts in verdicts.manifest.counts.items()
@@ -158,7 +158,7 @@ def _examples(documents: Artifact, found: Found) -> list[Example]:
 
 
 def _beside(evidence: dict[str, Any]) -> int:
-    """The row of the document that evidence names, if it is one of the run; otherwise -1."""
+    """The row of the document named by evidence, if it is in the run; otherwise -1."""
     return -1 if "against" in evidence else int(evidence.get("kept_row", -1))
 
 

@@ -1,4 +1,4 @@
-"""Where a run came out otherwise than its recipe expects."""
+"""Where a run departs from what its recipe expects."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from headrace.recipe.schema import Recipe
 from headrace.report.facts import SourceFacts, removed_by_reason
 
 COUNTED = ("documents", "verdicts", "tokens")
-"""The artifacts whose counts are compared, in the order in which they are made."""
+"""The artifacts whose counts are compared, in the order they are built."""
 
 
 def expects(recipe: Recipe) -> bool:
-    """Whether the recipe expects any rate at all."""
+    """Whether the recipe expects any rates."""
     return any(_stated(rates) for _, rates, _ in _scopes(recipe, ()))
 
 
 def departures(recipe: Recipe, sources: Sequence[SourceFacts]) -> list[str]:
-    """What is not as the recipe expects, in sentences that begin with the recipe's key.
+    """What departs from the recipe's expectations, in sentences that start with the recipe's key.
 
     Args:
         recipe: the recipe.
-        sources: what became of each source so far; what is not known yet departs from nothing.
+        sources: the results for each source so far; unknown values never depart.
     """
     said = []
     for place, rates, some in _scopes(recipe, sources):
@@ -35,7 +35,7 @@ def departures(recipe: Recipe, sources: Sequence[SourceFacts]) -> list[str]:
 
 
 def _scopes(recipe: Recipe, sources: Sequence[SourceFacts]) -> Iterator[tuple[str, Rates, list[SourceFacts]]]:
-    """Each section of the recipe that expects something, and the sources that it speaks of."""
+    """Each recipe section with expectations, and the sources it covers."""
     yield "expect", recipe.expect, list(sources)
     for name, source in recipe.sources.items():
         if source.expect is not None:
@@ -47,7 +47,7 @@ def _stated(rates: Rates) -> bool:
 
 
 def _compared(rates: Rates, sources: list[SourceFacts]) -> Iterator[tuple[str, str, int, int, tuple[float, float]]]:
-    """Each rate whose parts are known: its key, what it is in words, a part and its whole, and what is expected."""
+    """Each rate that is known: its key, its name in words, part and whole, and the expected range."""
     documents = sum(source.documents for source in sources)
     if rates.quarantined is not None:
         bad = sum(source.quarantined for source in sources)

@@ -1,4 +1,4 @@
-"""Short stretches of documents for the page: where a benchmark item was found, where two copies differ."""
+"""Short excerpts of documents for the page: where a benchmark item was found, where two copies differ."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import difflib
 import re
 
 LENGTH = 600  # characters of an excerpt
-BEFORE = 120  # of them, before the place of interest
+BEFORE = 120  # characters of it before the point of interest
 
 Excerpt = tuple[str, list[tuple[int, int]]]
-"""Text, and the stretches of it that are marked."""
+"""Text, and the spans in it that are marked."""
 
 
 def beginning(text: str) -> Excerpt:
-    """The first characters, nothing marked."""
+    """The first characters, with nothing marked."""
     return (text if len(text) <= LENGTH else text[:LENGTH] + "…"), []
 
 
 def around(text: str, start: int, end: int) -> Excerpt:
-    """The surroundings of characters ``start`` to ``end``, which are marked."""
+    """The context of characters ``start`` to ``end``, with these marked."""
     low = max(0, start - BEFORE)
     high = max(low + LENGTH, min(end, low + 2 * LENGTH))
     lead, tail = "…" if low else "", "…" if high < len(text) else ""
@@ -28,7 +28,7 @@ def around(text: str, start: int, end: int) -> Excerpt:
 
 
 def compared(one: str, other: str) -> tuple[Excerpt, Excerpt]:
-    """Two similar texts from shortly before they first differ, with what differs marked."""
+    """Two similar texts from shortly before their first difference, with differences marked."""
     same = _common_prefix(one, other)
     if same == len(one) == len(other):
         return beginning(one), beginning(other)
@@ -64,7 +64,7 @@ def _common_prefix(one: str, other: str) -> int:
 
 
 def _pieces(text: str) -> list[str]:
-    """Words, and everything else character by character."""
+    """Words, and everything else as single characters."""
     return re.findall(r"\w+|\W", text)
 
 

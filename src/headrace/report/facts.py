@@ -1,6 +1,6 @@
-"""What is known of a run: one plain structure that the page and the terminal's summary are both made from.
+"""What is known about a run: one plain structure from which both the page and the terminal's summary are made.
 
-Everything here was measured in the run. What a run has not made is None or empty, never zero.
+Everything here was measured in the run. What does not exist yet is None or empty, never zero.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Pairs = dict[tuple[str, str], int]
-"""Documents by two names, such as the source of a removed document and the source of the copy that stays."""
+"""Documents by two names, such as the sources of a removed document and of the copy that is kept."""
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What became of a source.
+    """What happened to a source's records.
 
     Attributes:
-        name: the source.
+        name: the source's name.
         files: files read, None if not recorded.
         documents: records that became documents.
         bytes: UTF-8 bytes of their text.
         characters: code points of their text.
         quarantined: records that could not be read.
-        skipped: records that held no text.
-        kept: documents of all splits, None before the verdicts.
+        skipped: records without text.
+        kept: documents in all splits, None before the verdicts.
         removed: reason -> documents.
         splits: split -> kept documents.
-        tokens: tokens of the kept documents, each counted once; None before they are tokenised.
-        stored_bytes: UTF-8 bytes of those documents' text; None before they are tokenised.
-        lost_rows: records that damaged files promised and did not give.
-        lost_bytes: bytes of damaged files that could not be read, where records are not told.
-        removed_bytes: reason -> UTF-8 bytes of the removed documents' text; empty where they were not looked at.
-        lengths: documents whose text has 0 bytes, 1, 2 to 3, 4 to 7, ...; None where they were not looked at.
-        kept_lengths: the kept ones of them; None before the verdicts.
+        tokens: tokens in kept documents, each counted once; None before they are tokenized.
+        stored_bytes: UTF-8 bytes of those documents' text; None before they are tokenized.
+        lost_rows: records that damaged files promised but did not deliver.
+        lost_bytes: bytes of damaged files that could not be read, if records are not known.
+        removed_bytes: reason -> UTF-8 bytes of the removed documents' text; empty if not computed.
+        lengths: documents with texts of 0 bytes, 1, 2 to 3, 4 to 7, ...; None if not computed.
+        kept_lengths: the same for kept documents; None before the verdicts.
     """
 
     name: str
@@ -56,15 +56,15 @@ class SourceFacts:
 
     @property
     def bytes_a_token(self) -> float | None:
-        """Bytes of the kept documents' text for each of their tokens, None without a token."""
+        """Bytes per token in the kept documents' text, None without tokens."""
         return self.stored_bytes / self.tokens if self.stored_bytes and self.tokens else None
 
     def removed_tokens(self, reason: str | None = None) -> float | None:
-        """An estimate of the tokens that were removed for a reason (or for all of them): removed documents are not
-        tokenised, so their bytes are taken to give as many tokens as those of the source's kept documents.
+        """An estimate of the tokens removed for a reason (or in total): removed documents are not tokenized, so they
+        are assumed to have as many bytes per token as the source's kept documents.
 
         Returns:
-            The estimate, None where nothing of the source was tokenised or its lengths were not looked at.
+            The estimate, None if nothing of the source was tokenized or its lengths were not computed.
         """
         if self.lengths is None:
             return None
@@ -74,12 +74,12 @@ class SourceFacts:
 
     @property
     def read(self) -> int:
-        """Records that were read: documents, quarantined and empty ones."""
+        """Records read: documents, quarantined records and empty ones."""
         return self.documents + self.quarantined + self.skipped
 
 
 def removed_by_reason(sources: list[SourceFacts]) -> dict[str, int]:
-    """Reason -> removed documents of all sources, most first."""
+    """Reason -> removed documents of all sources, most frequent first."""
     total: dict[str, int] = {}
     for source in sources:
         for reason, n in source.removed.items():
@@ -89,7 +89,7 @@ def removed_by_reason(sources: list[SourceFacts]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Place:
-    """A document: where it came from, an excerpt of its text, and the stretches of the excerpt that are marked."""
+    """A document: where it came from, an excerpt of its text, and the spans of the excerpt that are marked."""
 
     id: str
     source: str
@@ -100,7 +100,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Example:
-    """A removed document with the evidence; ``other`` is the document that it is a copy of."""
+    """A removed document with the evidence; ``other`` is the document it is a copy of."""
 
     reason: str
     document: Place
@@ -110,18 +110,18 @@ class Example:
 
 @dataclass(frozen=True)
 class StageSourceFacts:
-    """What a stage took of a source, from the ledger of its sequence.
+    """What a stage took from a source, from its sequence's ledger.
 
     Attributes:
-        name: the source.
-        documents: different documents.
-        copies: documents with every copy counted.
-        slice: the part of the source that it takes, from and to, by keyed hash.
+        name: the source's name.
+        documents: distinct documents.
+        copies: documents, counting every copy.
+        slice: the part of the source it takes, from and to, by keyed hash.
         epochs: passes over the slice.
-        tokens: tokens in the rows, those that two rows share counted once.
+        tokens: tokens in the rows, counting those shared by two rows once.
         loss_tokens: targets that carry loss.
-        fim: share of the source's positions that lie in documents rearranged for infilling.
-        fim_psm: copies (or, with FIM of rows, pieces) in prefix-suffix-middle order.
+        fim: share of the source's positions in documents rearranged for infilling.
+        fim_psm: copies (or, with FIM on rows, pieces) in prefix-suffix-middle order.
         fim_spm: the same in suffix-prefix-middle order.
     """
 
@@ -142,13 +142,13 @@ class Piece:
     """A segment of a sample row.
 
     Attributes:
-        source: its source; empty for padding.
+        source: its source; '' for padding.
         kind: plain, fim-psm, fim-spm, chat or padding.
-        epoch: number of the copy, from 0.
+        epoch: the copy's number, from 0.
         id: the document.
         origin: file and row of the document.
         offset: its first token within the (transformed) document.
-        runs: the decoded text in stretches of (text, carries loss, is a special token).
+        runs: the decoded text in runs of (text, carries loss, is a special token).
     """
 
     source: str
@@ -162,7 +162,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """A row of a stage's sequence, decoded from the beginning; ``cut`` when only part of it is told."""
+    """A row of a stage's sequence, decoded from its start; ``cut`` if it is not shown in full."""
 
     row: int
     segments: int
@@ -172,9 +172,9 @@ class SampleRow:
 
 @dataclass(frozen=True)
 class Generated:
-    """A text that the model wrote: after a prompt, or, with a suffix, into a hole.
+    """A text written by the model: after a prompt or, with a suffix, into a hole.
 
-    ``truth`` is what stands there in the document, of ``source``, that the prompt was taken from, if it was.
+    ``truth`` is what the document, from ``source``, has there, if the prompt was taken from one.
     """
 
     prompt: str
@@ -190,18 +190,18 @@ class TrainingFacts:
 
     Attributes:
         steps: optimizer steps done.
-        tokens: tokens of their rows.
+        tokens: tokens in their rows.
         loss_tokens: targets that carried loss.
         skipped: steps whose gradient was not finite, and which changed nothing.
         seconds: wall-clock time of the steps, None if not recorded.
-        parameters: parameters of the model, None if not recorded.
-        step: steps that were logged.
-        tokens_at: tokens trained on in this stage up to and with each of them.
-        loss: their mean loss, nats a token; NaN where none was measured.
+        parameters: parameters in the model, None if not recorded.
+        step: the steps that were logged.
+        tokens_at: tokens trained on in this stage, up to and including each of these.
+        loss: the mean loss of each, in nats per token; NaN if not measured.
         first: loss of the first logged step.
         last: mean loss of the last tenth of the logged steps (at least one).
         held_out: source -> [(steps done in this stage, loss)], in order.
-        samples: what the model wrote at the end.
+        samples: texts the model wrote at the end.
     """
 
     steps: int
@@ -226,12 +226,12 @@ class StageFacts:
     Attributes:
         name: the stage.
         rows: rows of the sequence.
-        sequence_length: targets of a row.
-        tokens: targets of all rows.
-        padding: positions that hold no document.
-        left_over: tokens that no row holds: after the last whole row, or beyond the stage's total.
-        sources: what it took of each source, in the order of the recipe.
-        batch: rows of a step, from the recipe.
+        sequence_length: targets per row.
+        tokens: targets in all rows.
+        padding: positions without a document.
+        left_over: tokens in no row: after the last whole row, or beyond the stage's total.
+        sources: what it took from each source, in recipe order.
+        batch: rows per step, from the recipe.
         samples: a few rows.
         training: None if it was not trained.
     """
@@ -255,19 +255,19 @@ class StageFacts:
 
 @dataclass(frozen=True)
 class Work:
-    """The making of an artifact.
+    """How an artifact was built.
 
     Attributes:
         artifact: its folder's name.
-        kind: what sort it is.
-        stage: of which stage.
+        kind: the artifact's kind.
+        stage: the artifact's stage.
         seconds: from start to publication, in the run that published it.
-        busy: seconds of all its tasks, added up.
+        busy: total seconds of all its tasks.
         rows: its rows.
         bytes: its size on disk.
-        tasks: how many.
-        peak: the highest resident memory of any of its workers by the time they were done, in bytes.
-        died: tasks that lost their worker and were done again.
+        tasks: the number of tasks.
+        peak: the maximum resident memory of any of its workers up to the end of its tasks, in bytes.
+        died: tasks that lost their worker and ran again.
     """
 
     artifact: str
@@ -284,18 +284,18 @@ class Work:
 
 @dataclass(frozen=True)
 class Environment:
-    """What artifacts were made with, as the run that made them recorded it; None is what it did not record.
+    """What artifacts were built with, as recorded by the run that built them; None means not recorded.
 
     Attributes:
-        runs: numbers of these runs of the folder, from 1.
-        artifacts: how many of the run's artifacts they made.
+        runs: the numbers of these runs of the folder, from 1.
+        artifacts: how many of the run's artifacts they built.
         workers: worker processes.
         memory: the memory budget in bytes.
         versions: headrace, Python and libraries -> version.
-        processor: its model.
-        cores: those that could be used.
-        cores_in_all: those the machine had.
-        machine_memory: bytes that could be used.
+        processor: the CPU model.
+        cores: usable cores.
+        cores_in_all: cores in the machine.
+        machine_memory: usable bytes.
         gpus: the model of each.
     """
 
@@ -313,7 +313,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class LicenceFacts:
-    """Kept documents under a licence (empty: not stated); tokens are counted once, None before they are tokenised."""
+    """Kept documents under a license ('' if not stated); tokens are counted once, None before they are tokenized."""
 
     name: str
     documents: int
@@ -322,29 +322,30 @@ class LicenceFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """All of it.
+    """All facts about a run.
 
     Attributes:
         run: the run folder.
         name: the recipe's name.
-        recipe: the recipe as resolved, YAML.
-        sources: in the order of the recipe, which gives each its colour.
-        duplicates: (source of the removed, source of the kept) -> documents removed; None without deduplication.
-        holdout: (source of the removed, source of the held-out document that it is a copy of) -> documents removed;
-            None without that check.
-        references: (source of the removed, what of ``deduplicate.against`` it is a copy of) -> documents removed; None
-            without that.
+        recipe: the resolved recipe, as YAML.
+        sources: in recipe order, which is the order of their colors.
+        duplicates: (source of the removed, source of the kept document) -> documents removed; None without
+            deduplication.
+        holdout: (source of the removed, source of the held-out document it is a copy of) -> documents removed; None
+            without that check.
+        references: (source of the removed, entry of ``deduplicate.against`` it is a copy of) -> documents removed; None
+            without references.
         contamination: (benchmark, source) -> documents removed; None without decontamination.
-        examples: a few removed documents of each reason.
-        vocabulary: tokens that the tokenizer knows.
+        examples: a few removed documents for each reason.
+        vocabulary: size of the tokenizer's vocabulary.
         stages: in training order.
         licences: most documents first.
-        work: the artifacts in the order in which they were made.
-        environments: what they were made with; more than one where runs of the folder differ in that.
-        base: resident bytes of a worker before it does anything.
-        seconds: duration of the last run, which may have found most of it made; None if it has not finished.
-        report: the page, once it is written.
-        departures: what is not as the recipe expects, in sentences.
+        work: the artifacts, in the order they were built.
+        environments: what they were built with; several if the folder's runs differ.
+        base: a worker's resident bytes before its first task.
+        seconds: duration of the last run, which may have reused most artifacts; None if it has not finished.
+        report: the page's path, once it is written.
+        departures: departures from what the recipe expects, in sentences.
     """
 
     run: str
@@ -368,28 +369,28 @@ class RunFacts:
 
     @property
     def documents(self) -> int:
-        """Documents of all sources."""
+        """Documents in all sources."""
         return sum(source.documents for source in self.sources)
 
     @property
     def kept(self) -> int | None:
-        """Kept documents of all sources, None before the verdicts."""
+        """Kept documents in all sources, None before the verdicts."""
         kept = [source.kept for source in self.sources if source.kept is not None]
         return sum(kept) if kept else None
 
     @property
     def making(self) -> float | None:
-        """Seconds in which the artifacts were made, in whichever runs that was; None if nothing tells."""
+        """Total time spent building the artifacts, in whichever runs; None if unknown."""
         seconds = [work.seconds for work in self.work if work.seconds is not None]
         return sum(seconds) if seconds else None
 
     @property
     def removed(self) -> dict[str, int]:
-        """Reason -> removed documents of all sources, most first."""
+        """Reason -> removed documents of all sources, most frequent first."""
         return removed_by_reason(self.sources)
 
     def to_json(self) -> dict[str, Any]:
-        """For programs: the same fields; pairs of names become lists of ``{..., "documents"}``."""
+        """The same fields as JSON values; pairs of names become lists of ``{..., "documents"}``."""
         value = asdict(self)
         copies = ("removed", "kept")
         told = {

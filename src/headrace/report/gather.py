@@ -1,4 +1,4 @@
-"""Gathers the facts of a run from its folder. Nothing is measured here that the run did not measure."""
+"""Gather the facts about a run from its folder. Nothing is measured here that the run did not measure."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from headrace.report.training_facts import training_facts
 
 
 def gather(run: Path | str) -> RunFacts:
-    """The facts of a run, finished or not: what has not been made is absent.
+    """The facts about a run, finished or not; what has not been built is absent.
 
     Raises:
-        UserError: the folder holds no recipe, or an artifact of it cannot be read.
+        UserError: the folder has no recipe, or an artifact cannot be read.
     """
     run = Path(run)
     recipe = load_sealed(run / "recipe.yaml")
@@ -60,7 +60,7 @@ def gather(run: Path | str) -> RunFacts:
 
 
 def records(run: Path) -> list[SourceFacts]:
-    """What became of each source's records so far, from manifests alone; none before they are read."""
+    """What happened to each source's records so far, from manifests alone; empty before they are read."""
     recipe = load_sealed(run / "recipe.yaml")
     artifacts = chosen(run)
     documents = artifacts.get(("documents", None))
@@ -72,14 +72,14 @@ def records(run: Path) -> list[SourceFacts]:
 
 
 def _named(references: Pairs | None, recipe: Recipe) -> Pairs | None:
-    """Sets of references by what the recipe says where they are instead of their number."""
+    """Name sets of references by their place in the recipe rather than by number."""
     if references is None or not recipe.against:
         return None
     return {(source, recipe.against[int(k)].files[0].glob): n for (source, k), n in references.items()}
 
 
 def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifact]:
-    """Without what an earlier version of the recipe made: stages that are gone, sidecars that no verdict looked at."""
+    """Leave out what an earlier version of the recipe built: removed stages, sidecars that no verdict used."""
     names = {stage.name for stage in recipe.stages}
     verdicts = artifacts.get(("verdicts", None))
     judged = None if verdicts is None else set(verdicts.manifest.inputs.values())
@@ -111,7 +111,7 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
 
 
 def _stages(artifacts: dict[Key, Artifact], recipe: Recipe, run: Path) -> list[StageFacts]:
-    """Facts of the stages whose sequence is made, in training order."""
+    """Facts about the stages whose sequence exists, in training order."""
     facts = []
     for stage in recipe.stages:
         sequence, model = artifacts.get(("sequence", stage.name)), artifacts.get(("model", stage.name))

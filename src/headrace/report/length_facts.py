@@ -1,6 +1,6 @@
-"""How long documents are, before and after cleaning, and how many bytes went for which reason.
+"""Document lengths before and after cleaning, and the bytes removed for each reason.
 
-Lengths come from a sidecar that holds them, where the run made one, and from the texts otherwise.
+Lengths come from a sidecar that has them, if the run built one, otherwise from the texts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy.typing as npt
 from headrace.flow.artifact import Artifact
 from headrace.report.facts import SourceFacts
 
-# Bin 0 holds documents of no byte, bin k those of 2^(k-1) to 2^k - 1 bytes.
+# Bin 0 holds empty documents, bin k those of 2^(k-1) to 2^k - 1 bytes.
 BINS = 64
-TEXT_BYTES = 8 << 20  # of text at a time
-ROWS = 1 << 16  # of a sidecar at a time
+TEXT_BYTES = 8 << 20  # bytes of text at a time
+ROWS = 1 << 16  # sidecar rows at a time
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Tally:
 
 
 def bins(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The bin of each length: how many bits it has. float64 holds lengths up to 2^53 exactly."""
+    """The bin of each length, which is its number of bits. float64 represents lengths up to 2^53 exactly."""
     return np.frexp(lengths.astype(np.float64))[1].astype(np.int64)
 
 
@@ -40,9 +40,9 @@ def with_lengths(
     measures: Artifact | None,
     signatures: Artifact | None,
 ) -> list[SourceFacts]:
-    """The sources with the lengths of their documents.
+    """The sources with their documents' lengths.
 
-    One shard's columns of lengths and reasons are held at a time, some 20 bytes a document.
+    One shard's lengths and reasons are held at a time, about 20 bytes per document.
     """
     told: dict[str, _Tally] = {source.name: _Tally() for source in sources}
     for shard in range(len(documents.shards)):
@@ -59,7 +59,7 @@ def with_lengths(
                 continue
             tally.kept += np.bincount(binned[mine & (reason < 0)], minlength=BINS)
             gone = mine & (reason >= 0)
-            # Not by np.bincount's weights: they are doubles.
+            # Not with np.bincount's weights, which are doubles.
             for which in np.unique(reason[gone]):
                 tally.removed_bytes[reasons[which]] += int(lengths[gone & (reason == which)].sum())
     return [
@@ -92,14 +92,14 @@ def _lengths(
                 yield batch.column(0).to_numpy()
     elif signatures is not None:
         for signed in read(signatures, shard):
-            yield signed.bytes.copy()  # a view of a file that is closed
+            yield signed.bytes.copy()  # a view of a file that will be closed
     else:
         for batch in read_batches(documents.shard_path(shard), ["text"], TEXT_BYTES):
             yield np.diff(text_buffers(batch.column("text"))[1])
 
 
 def _coded(artifact: Artifact, shard: int, column: str) -> tuple[list[str], npt.NDArray[np.int32]]:
-    """A column of names, each once, and for each row which it is; -1 where there is none."""
+    """A column of names: the distinct names, and each row's index into them; -1 if null."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Kept documents and their tokens by licence, from the columns of the artifacts themselves."""
+"""Kept documents and their tokens by license, from the columns of the artifacts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def licence_facts(documents: Artifact, verdicts: Artifact, tokens: Artifact | No
 
     Args:
         documents: the documents.
-        verdicts: their verdicts, row by row.
-        tokens: the token store, None before the documents are tokenised.
+        verdicts: their verdicts, aligned.
+        tokens: the token store, None before documents are tokenized.
     """
     import pyarrow.parquet as pq
 

@@ -1,6 +1,6 @@
-"""HTML and SVG built from elements, so that every string is escaped unless it was built here.
+"""Build HTML and SVG from elements, so that every string is escaped unless it was built here.
 
-A page that shows raw corpora shows other people's ``<script>``: nothing is ever pasted into a template.
+A page that shows raw corpora shows other people's ``<script>`` tags: nothing is ever pasted into a template.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ _VOID = {"br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 
 
 class Markup(str):
-    """Text that is markup already. Only this file and style sheets make it."""
+    """Text that is already markup. Only this file and style sheets create it."""
 
     __slots__ = ()
 
 
 def escape(text: object) -> Markup:
-    """Any value as text of a page, unless it is markup already."""
+    """Any value as text for a page, unless it is already markup."""
     return text if isinstance(text, Markup) else Markup(html.escape(visible(str(text)), quote=True))
 
 
 def join(children: object) -> Markup:
-    """Markup and strings, nested as they come, one after the other; None is left out."""
+    """Concatenate markup and strings, however nested; None is skipped."""
     if children is None:
         return Markup("")
     if isinstance(children, str) or not isinstance(children, Iterable):
@@ -38,9 +38,9 @@ def element(name: str, /, *children: object, **attributes: object) -> Markup:
 
     Args:
         name: its tag name.
-        children: strings (escaped), markup, numbers, None (left out) or iterables of these.
-        attributes: ``class_`` gives ``class``, other underscores become hyphens; None leaves one out, True gives its
-            own name as the value, as XML wants it.
+        children: strings (escaped), markup, numbers, None (skipped) or iterables of these.
+        attributes: ``class_`` becomes ``class``, other underscores become hyphens; None omits an attribute, True uses
+            its name as the value, as XML requires.
     """
     parts = [name]
     for key, value in attributes.items():
@@ -56,5 +56,5 @@ def element(name: str, /, *children: object, **attributes: object) -> Markup:
 
 
 def _plain(value: object) -> object:
-    """Coordinates to a tenth of a unit: finer is invisible and only makes the page larger."""
+    """Round coordinates to a tenth of a unit: more digits are invisible and only make the page larger."""
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value

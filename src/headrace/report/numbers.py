@@ -1,4 +1,4 @@
-"""Numbers as people read them, with their units."""
+"""Format numbers for people, with units."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ _BYTES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 def whole(n: float) -> str:
-    """A count in full: 1,234,567."""
+    """A full count: 1,234,567."""
     return f"{int(n):,}"
 
 
 def short(n: float) -> str:
-    """A count in three figures: 987, 12.3 k, 345 B."""
+    """A count to three digits: 987, 12.3 k, 345 B."""
     return _scaled(n, _LARGE, "")
 
 
 def size(n: float) -> str:
-    """Bytes in three figures: 12.3 MB (powers of ten)."""
+    """Bytes to three digits: 12.3 MB (powers of ten)."""
     return _scaled(n, _BYTES, "B")
 
 
 def _scaled(n: float, units: tuple[tuple[int, str], ...], none: str) -> str:
     for unit, name in units:
-        # 999,950 is 1 M, not 1000 k.
+        # 999,950 is 1 M, not 1000 k
         if abs(n) >= 0.9995 * unit:
             value = n / unit
             return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {name}"
@@ -38,7 +38,7 @@ def round_number(n: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share: 12.3 %, under 0.1 % when it is that small but there, 0 % when there is none."""
+    """A share: 12.3 %; under 0.1 % if small but not zero; 0 % if zero."""
     if not whole or not part:
         return "0 %"
     share = 100 * part / whole
@@ -50,7 +50,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time: 0.4 s, 12 s, 4 min 02 s, 2 h 05 min."""
+    """A duration: 0.4 s, 12 s, 4 min 02 s, 2 h 05 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     seconds = round(seconds)

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page, which asks nothing of the network and runs no script."""
+"""The report of a run: one self-contained page that loads nothing from the network and runs no scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.report.sections.training import samples, training
 from headrace.report.sections.work import work
 from headrace.report.tables import details
 
-# Nothing may be fetched and nothing may run, whatever a corpus holds.
+# Nothing may be loaded and nothing may run, whatever a corpus contains.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 

@@ -1,17 +1,17 @@
-"""Colours and type of every chart and of the page, light and dark.
+"""Colors and fonts of all charts and the page, light and dark.
 
-The hues are those of Okabe and Ito, "Color Universal Design" (2008), which people with any common colour blindness
-can tell apart; their order puts the pairs that are hardest to tell apart far from each other. Yellow, too faint on
-white for thin lines, comes last. They stand for sources, in plain fills. Reasons of removal have hues that lie in the
-gaps between these, and each a texture besides, so that in print or to a colour-blind reader no reason looks like a
-source or like another reason.
+The hues are those of Okabe and Ito, "Color Universal Design" (2008), which people with any common color blindness can
+tell apart; the pairs hardest to tell apart are far from each other in the order. Yellow, too faint on white for thin
+lines, comes last. Plain fills of these hues stand for sources. Reasons for removal have hues from the gaps between
+these, each with a texture, so that even in print or to a color-blind reader no reason looks like a source or another
+reason.
 """
 
 from __future__ import annotations
 
 from headrace.report.markup import Markup, element
 
-# name: (on light, on dark). The dark values are the same hues; blue is lifted to keep 4.5 : 1 against the surface.
+# name: (on light, on dark). Dark values have the same hues; blue is lighter to keep 4.5 : 1 against the surface.
 HUES = (
     ("#0072B2", "#3D9BDC"),  # blue
     ("#E69F00", "#E69F00"),  # orange
@@ -30,18 +30,18 @@ REASON_HUES = (
     ("#B3122E", "#FF7A8C"),
     ("#8A1C8A", "#E07FE0"),
 )
-# Textures of reasons in tiles of 8 x 8. None is diagonal: that is fill-in-the-middle's.
+# Textures of reasons in tiles of 8 x 8. None is diagonal: that is for fill-in-the-middle.
 TEXTURES = (
     "M2 0a2 2 0 1 1 0 4a2 2 0 1 1 0-4zM6 4a2 2 0 1 1 0 4a2 2 0 1 1 0-4z",  # dots
-    "M0 1h8v2h-8zM0 5h8v2h-8z",  # lines across
-    "M1 0h2v8h-2zM5 0h2v8h-2z",  # lines upright
+    "M0 1h8v2h-8zM0 5h8v2h-8z",  # horizontal lines
+    "M1 0h2v8h-2zM5 0h2v8h-2z",  # vertical lines
     "M0 0h4v4h-4zM4 4h4v4h-4z",  # checks
     "M0 0h8v2h-8zM0 2h2v6h-2z",  # grid
     "M3 1h2v2h2v2h-2v2h-2v-2h-2v-2h2z",  # crosses
     "M0 4l4-4l4 4v3l-4-4l-4 4z",  # chevrons
     "M1 1h6v6h-6zM3 3v2h2v-2z",  # frames
 )
-# Each texture in each hue.
+# Every texture in every hue.
 FILLS = len(TEXTURES) * len(REASON_HUES)
 
 _LIGHT = {
@@ -70,22 +70,22 @@ MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monos
 
 
 def hue(index: int) -> str:
-    """The class of the colour of the ``index``-th source; beyond eight they come again."""
+    """The class for the color of the ``index``-th source; they repeat after eight."""
     return f"c{index % len(HUES)}"
 
 
 def texture(index: int) -> str:
-    """The class of the fill of the ``index``-th reason; beyond :data:`FILLS` they come again."""
+    """The class for the fill of the ``index``-th reason; they repeat after :data:`FILLS`."""
     return f"r{index % FILLS}"
 
 
 def _reason_hue(index: int) -> int:
-    """Hues in turn, shifted by one each time the textures come round."""
+    """Hues in turn, shifted by one each time the textures repeat."""
     return (index + index // len(TEXTURES)) % len(REASON_HUES)
 
 
 def textures() -> Markup:
-    """The definitions that the fills of reasons refer to: once in a document."""
+    """The definitions that fills of reasons refer to: once per document."""
     tiles = [
         element(
             "pattern",
@@ -103,7 +103,7 @@ def textures() -> Markup:
 
 
 def variables() -> Markup:
-    """The style sheet's custom properties for light and dark."""
+    """The style sheet's custom properties, for light and dark."""
 
     def block(column: int, base: dict[str, str]) -> str:
         colours = {f"c{i}": pair[column] for i, pair in enumerate(HUES)}
@@ -117,7 +117,7 @@ def variables() -> Markup:
 
 
 def chart_style() -> Markup:
-    """The rules that charts need: inside the page once, or inside each chart that stands alone."""
+    """The style rules for charts: once in the page, or in each standalone chart."""
     hues = "".join(
         f".c{i}{{--hue:var(--c{i})}}.chart .fill.c{i}{{fill:var(--c{i})}}.chart .stroke.c{i}{{stroke:var(--c{i})}}"
         for i in range(len(HUES))

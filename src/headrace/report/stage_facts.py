@@ -1,4 +1,4 @@
-"""Facts of the stages: ledgers as the manifests have them, FIM shares and sample rows as the rows have them."""
+"""Facts about stages: ledgers from the manifests, FIM shares and sample rows from the rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.report.facts import Piece, SampleRow, StageFacts, StageSourceFacts
 if TYPE_CHECKING:
     from headrace.tokens.table_engine import Decoder
 
-# Sample rows are searched among so many from the start of the sequence, so many taken, and so much of each shown.
+# How many rows from the start of the sequence to search for sample rows, how many to take, and how much to show.
 LOOK_AT, SAMPLES, SHOW_PIECES, SHOW_CHARACTERS = 64, 2, 12, 4000
 FIM_KINDS = (1, 2)
 
@@ -25,7 +25,7 @@ def stage_facts(
 
     Args:
         sequence: the stage's sequence.
-        batch: rows of a step, from the recipe.
+        batch: rows per step, from the recipe.
         tokenizer: to decode sample rows; None leaves them out.
         documents: to say where the segments of sample rows come from; None leaves them out.
     """
@@ -62,7 +62,7 @@ def stage_facts(
 
 
 def fim_shares(sequence: Artifact) -> dict[str, float]:
-    """Of each source the share of its positions that lie in rearranged segments, counted from the rows."""
+    """The share of each source's positions that lie in rearranged segments, counted from the rows."""
     from headrace.sequence.store import open_sequence
     from headrace.sequence.windows import PADDING
 
@@ -78,7 +78,7 @@ def fim_shares(sequence: Artifact) -> dict[str, float]:
 
 
 def sample_rows(sequence: Artifact, tokenizer: Artifact, documents: Artifact) -> Iterator[SampleRow]:
-    """Of the first rows the one that shows most, and the one that shows most of what that one lacks."""
+    """Of the first rows, the one that shows most, and the one that shows most of what the first lacks."""
     from headrace.sequence.store import open_sequence
 
     reader = open_sequence(sequence.path)
@@ -93,7 +93,7 @@ def sample_rows(sequence: Artifact, tokenizer: Artifact, documents: Artifact) ->
 
 
 def _sights(segments: np.ndarray) -> set[tuple[int, ...]]:
-    """What there is to see in a row: kinds of segments by source, and beginnings of documents."""
+    """What a row has to show: kinds of segments by source, and starts of documents."""
     found: set[tuple[int, ...]] = set()
     for segment in segments:
         kind, source = int(segment["kind"]), int(segment["source"])
@@ -144,7 +144,7 @@ def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> 
 def _runs(
     decoder: Decoder, tokens: np.ndarray, loss: np.ndarray, first: bool, most: int
 ) -> list[tuple[str, bool, bool]]:
-    """Decode a segment in stretches of equal loss and specialness; about ``most`` characters of it."""
+    """Decode a segment into runs of equal loss and specialness; about ``most`` characters of it."""
     special = np.isin(tokens, decoder.special_ids)
     change = np.flatnonzero((loss[1:] != loss[:-1]) | special[1:] | special[:-1]) + 1
     runs: list[tuple[str, bool, bool]] = []

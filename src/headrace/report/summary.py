@@ -1,4 +1,4 @@
-"""The screenful that a run ends with: the same facts as the page's, for a terminal or a log."""
+"""The summary printed at the end of a run: the same facts as on the page, for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDTH = 100
-# Lines of a sample's prompt and of the model's text: the screenful has room for no more.
+# Lines of a sample's prompt and of the model's text: there is no room for more.
 PROMPT_LINES, TEXT_LINES, SUFFIX_LINES = 2, 4, 1
 
 Row = tuple[str, ...]
 
 
 def summary_lines(facts: RunFacts, width: int = WIDTH) -> list[str]:
-    """Plain lines of at most so many characters."""
+    """Plain lines of at most ``width`` characters."""
     lines = [*corpus_lines(facts.sources, width), *departure_lines(facts.departures, width)]
     lines += [*_stages(facts, width), *_losses(facts, width)]
     return [_fit(one_line(line), width) for line in [*lines, *_samples(facts, width), *_end(facts)]]
 
 
 def summary(facts: RunFacts, width: int = WIDTH) -> str:
-    """The screenful as plain text."""
+    """The summary as plain text."""
     return "\n".join(summary_lines(facts, width))
 
 
 def renderable(facts: RunFacts, width: int = WIDTH) -> RenderableType:
-    """The screenful for a rich console: headings in bold, what the model wrote in colour."""
+    """The summary for a rich console: headings in bold, the model's text in color."""
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")
@@ -45,7 +45,7 @@ def renderable(facts: RunFacts, width: int = WIDTH) -> RenderableType:
 
 
 def to_json(facts: RunFacts) -> dict[str, Any]:
-    """The screenful for programs: totals, stages with their ledgers and losses, the report's place."""
+    """The summary as JSON values: totals, stages with ledgers and losses, the report's path."""
     return {
         "run": facts.run,
         "recipe": facts.name,
@@ -102,9 +102,9 @@ def _stage_json(stage: StageFacts) -> dict[str, Any]:
 
 
 def _grid(rows: list[Row], width: int) -> list[str]:
-    """Rows as aligned columns, the first to the left, the others to the right.
+    """Rows as aligned columns, the first left-aligned, the others right-aligned.
 
-    Columns that do not fit stand below, after the first column again.
+    Columns that do not fit go below, after the first column again.
     """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     blocks: list[list[int]] = [[]]
@@ -121,7 +121,7 @@ def _grid(rows: list[Row], width: int) -> list[str]:
 
 
 def corpus_lines(sources: list[SourceFacts], width: int = WIDTH) -> list[str]:
-    """What became of the records that were read: the parts add up, in all and for each source."""
+    """What happened to the records that were read; the parts add up, in total and for each source."""
     read, documents = sum(s.read for s in sources), sum(s.documents for s in sources)
     quarantined, empty = sum(s.quarantined for s in sources), sum(s.skipped for s in sources)
     judged = all(s.kept is not None for s in sources)
@@ -151,7 +151,7 @@ def corpus_lines(sources: list[SourceFacts], width: int = WIDTH) -> list[str]:
 
 
 def departure_lines(departures: list[str], width: int = WIDTH) -> list[str]:
-    """What is not as the recipe expects."""
+    """Departures from what the recipe expects."""
     if not departures:
         return []
     lines = (wrap(text, width, initial_indent="  ", subsequent_indent="    ") for text in departures)
@@ -176,7 +176,7 @@ def _stages(facts: RunFacts, width: int) -> list[str]:
 
 
 def _wrapped(lead: str, parts: list[str], width: int) -> list[str]:
-    """Parts after a lead, in as many lines as they need."""
+    """Parts after a heading, in as many lines as needed."""
     lines, line = [], lead
     for i, part in enumerate(parts):
         text = part + (", " if i + 1 < len(parts) else "")
@@ -188,7 +188,7 @@ def _wrapped(lead: str, parts: list[str], width: int) -> list[str]:
 
 
 def _losses(facts: RunFacts, width: int) -> list[str]:
-    """A column for each stage: there are fewer of them than of sources."""
+    """One column per stage: there are fewer stages than sources."""
     trained = [(stage.name, stage.training) for stage in facts.stages if stage.training is not None]
     if not trained:
         return []
@@ -207,7 +207,7 @@ def _samples(facts: RunFacts, width: int) -> list[str]:
     written = [stage.training.samples for stage in facts.stages if stage.training and stage.training.samples]
     if not written:
         return []
-    # The last stage that wrote such a sample speaks for the run.
+    # The last stage with such a sample represents the run.
     backwards = [sample for samples in reversed(written) for sample in samples]
     plain = next((s for s in backwards if s.suffix is None), None)
     infill = next((s for s in backwards if s.suffix is not None), None)
@@ -232,12 +232,12 @@ def _sample(sample: Generated, width: int) -> list[str]:
 
 
 def _ending(line: str, width: int) -> str:
-    """The end of a line: it is where the model goes on."""
+    """The end of a line, where the model continues."""
     return line if len(line) <= width else "…" + line[len(line) - width + 1 :]
 
 
 def _visible_lines(text: str) -> list[str]:
-    """Lines without anything that a terminal would obey."""
+    """Lines without anything that a terminal would interpret."""
     return visible(text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ")).split("\n")
 
 
@@ -255,5 +255,5 @@ def _end(facts: RunFacts) -> list[str]:
 
 
 def _fit(line: str, width: int) -> str:
-    # A path is worth a longer line: it is there to be copied.
+    # A path is worth a longer line: people copy it.
     return line if len(line) <= width or line.startswith("Report: ") else line[: width - 1] + "…"

@@ -1,4 +1,4 @@
-"""Tables of the page, and the small things that stand in their cells."""
+"""Tables of the page, and what goes in their cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.report.palette import hue
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, and whether it holds numbers."""
+    """A column: its heading, and whether it contains numbers."""
 
     name: str
     number: bool = True
@@ -33,9 +33,9 @@ def table(
     """A table whose first column names the rows.
 
     Args:
-        columns: as many as each row has cells. A column without a single value is left out.
+        columns: one per cell of a row. A column without any values is left out.
         rows: cells; None shows as a dash.
-        caption: stands above.
+        caption: shown above.
         total: a last row of sums.
         groups: indices of rows that begin a group.
     """
@@ -66,22 +66,22 @@ def _row(columns: Sequence[Column], cells: Sequence[object], class_: str | None)
 
 
 def key(name: str, index: int) -> Markup:
-    """A source's name behind its colour."""
+    """A source's name next to its color."""
     return join([element("span", class_=f"key {hue(index)}"), name])
 
 
 def bar(part: float, whole: float) -> Markup:
-    """A bar as long as a share of its cell. Said in numbers beside it, so hidden from readers of the text."""
+    """A bar proportional to a share of its cell. Hidden from screen readers, because the number is next to it."""
     width = 100 * part / whole if whole else 0
     return element("span", class_="bar", style=f"width:{width:.1f}%", aria_hidden="true")
 
 
 def both(draw: Callable[[float, str], Chart], name: str) -> Markup:
-    """A chart drawn for wide and for narrow windows, of which the style sheet shows one.
+    """A chart drawn for wide and for narrow windows; the style sheet shows one of them.
 
     Args:
-        draw: draws the chart, given its width and its name.
-        name: unique in the page.
+        draw: draws the chart, given its width and name.
+        name: unique within the page.
     """
     drawn = [(class_, f"{name}-{class_}", width) for class_, width in (("wide", WIDTH), ("narrow", NARROW))]
     return join([element("div", draw(width, own).inline(own), class_=class_) for class_, own, width in drawn])
@@ -93,5 +93,5 @@ def figure(caption: str, *children: object) -> Markup:
 
 
 def details(summary: str, *children: object, open_: bool = False) -> Markup:
-    """Something that opens on demand."""
+    """A collapsible element."""
     return element("details", element("summary", summary), children, open=open_)

@@ -1,4 +1,4 @@
-"""How long each artifact took, how much memory its workers had and what it was made with, from the event log."""
+"""How long each artifact took, how much memory its workers used and what it was built with, from the event log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Tally:
 
 @dataclass
 class Timing:
-    """What the event log tells about the run as a whole; ``runs`` are its events ``run``, in order."""
+    """What the event log says about the whole run; ``runs`` are its ``run`` events, in order."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
     base: int | None = None
@@ -65,7 +65,7 @@ def _count(tally: _Tally, event: dict[str, Any], number: int) -> None:
 
 
 def work(told: Timing, artifacts: list[Artifact]) -> list[Work]:
-    """The making of the given artifacts, in the order in which they were published."""
+    """How the given artifacts were built, in order of publication."""
     rows = []
     for artifact in artifacts:
         name = artifact.path.name
@@ -88,12 +88,12 @@ def work(told: Timing, artifacts: list[Artifact]) -> list[Work]:
 
 
 def environments(told: Timing, artifacts: list[Artifact]) -> list[Environment]:
-    """What the given artifacts were made with: runs that agree in all of it are told as one."""
+    """What the given artifacts were built with; runs with equal environments are combined."""
     made = Counter(told.artifacts[a.path.name].run for a in artifacts if a.path.name in told.artifacts)
     found: list[Environment] = []
     for number in sorted(made):
         if not number:
-            continue  # the log does not tell which run it was
+            continue  # the log does not say which run it was
         new = _environment(told.runs[number - 1])
         same = next((i for i, old in enumerate(found) if replace(old, runs=[], artifacts=0) == new), None)
         if same is None:

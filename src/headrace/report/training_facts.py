@@ -1,4 +1,4 @@
-"""Facts of a stage's training, from the model's artifact; only times come from beside its checkpoints."""
+"""Facts about a stage's training, from the model's artifact; only times come from the checkpoints' folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from headrace.train.metrics import read
 
 
 def training_facts(model: Artifact, run: Path) -> TrainingFacts:
-    """What a stage's training logged, measured and wrote.
+    """What a stage's training logged, measured and generated.
 
     Args:
         model: the stage's model.
-        run: the run folder, in which the log with times lies.
+        run: the run folder, which has the log with times.
     """
     extra, counts = model.manifest.extra, model.manifest.counts
     lines = read(model.file_path("metrics.jsonl"))
@@ -49,7 +49,7 @@ def _held_out(measured: dict[str, Any], steps: int) -> dict[str, list[tuple[int,
 
 
 def _seconds(path: Path, lines: list[dict[str, Any]]) -> float | None:
-    """Seconds of all steps, if the log beside the checkpoints is of this very training and has every step's."""
+    """Total seconds of all steps, if the log in the checkpoints' folder is complete and from this very training."""
     live = read(path)
     if not live or [(line["step"], line["loss"]) for line in live] != [(line["step"], line["loss"]) for line in lines]:
         return None

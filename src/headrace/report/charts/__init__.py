@@ -1,1 +1,1 @@
-"""Small charts in SVG: no script, no dependency, legible in light and dark; each has a title and a description."""
+"""Small SVG charts: no scripts or dependencies, legible in light and dark; each has a title and a description."""

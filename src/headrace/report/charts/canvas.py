@@ -1,4 +1,4 @@
-"""What all charts share: the frame, text that fits, ticks, legends, and the file form."""
+"""What all charts share: the frame, fitting text, ticks, legends, and standalone files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from headrace.report.markup import Markup, element
 from headrace.report.palette import chart_style, hue, variables
 
-WIDTH = 960  # units of a view box, on a wide page and in a file
-NARROW = 440  # in a window of 500 pixels, where a unit is a pixel then
-SIZE = 12  # pixels of ordinary chart text
+WIDTH = 960  # view box units, on a wide page and in files
+NARROW = 440  # in a window of 500 pixels, where one unit is one pixel
+SIZE = 12  # size of ordinary chart text, in pixels
 BOLD = 1.12 * SIZE  # as wide as bold text of that size
-# Widths in DejaVu Sans, the widest of the fonts that a page may get.
+# Widths in DejaVu Sans, the widest font that a page is likely to get.
 _SLIM, _BROAD = frozenset(" .,:;!|'()[]{}/\\ijlftrI"), frozenset("mwMW@%&…→≈")
 
 
@@ -23,10 +23,10 @@ class Chart:
 
     Attributes:
         title: what it shows, in a few words.
-        description: what it says, for those who do not see it.
-        width: in the units of its view box.
-        height: in the same units.
-        body: what is drawn.
+        description: its message, for readers who cannot see it.
+        width: in view box units.
+        height: in view box units.
+        body: the drawing.
     """
 
     title: str
@@ -36,11 +36,11 @@ class Chart:
     body: Markup
 
     def inline(self, name: str) -> Markup:
-        """The chart as part of a page that carries the style sheet. ``name`` is unique in the page."""
+        """The chart as part of a page that has the style sheet. ``name`` must be unique within the page."""
         return self._svg(name, Markup(""))
 
     def file(self, name: str) -> str:
-        """The chart as an SVG file of its own, with its style, title and ground."""
+        """The chart as a standalone SVG file, with style, title and background."""
         style = element("style", Markup(variables() + chart_style()))
         ground = element("rect", width="100%", height="100%", class_="surface")
         heading = element("text", self.title, x=16, y=26, class_="title")
@@ -64,7 +64,7 @@ class Chart:
 
 
 def text_width(text: str, size: float = SIZE) -> float:
-    """About how many pixels wide a text is; on the wide side, since the reader's font is not known."""
+    """Approximate width of a text in pixels, erring on the wide side, since the reader's font is unknown."""
     return size * sum(map(_em, text))
 
 
@@ -75,7 +75,7 @@ def _em(c: str) -> float:
 
 
 def fitted(text: str, width: float, size: float = SIZE) -> str:
-    """The text, shortened with an ellipsis if it is wider than ``width`` pixels."""
+    """The text, shortened with an ellipsis if wider than ``width`` pixels."""
     if text_width(text, size) <= width:
         return text
     while text and text_width(text + "…", size) > width:
@@ -84,7 +84,7 @@ def fitted(text: str, width: float, size: float = SIZE) -> str:
 
 
 def broken(text: str, width: float, size: float = SIZE) -> list[str]:
-    """The text in lines of at most ``width`` pixels, cut between words; a word longer than that is shortened."""
+    """The text in lines of at most ``width`` pixels, split between words; a longer word is shortened."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -96,7 +96,7 @@ def broken(text: str, width: float, size: float = SIZE) -> list[str]:
 
 
 def label(text: object, x: float, y: float, class_: str = "") -> Markup:
-    """A text at a place."""
+    """A text at a position."""
     return element("text", text, x=float(x), y=float(y), class_=class_ or None)
 
 
@@ -112,7 +112,7 @@ def box(x: float, y: float, width: float, height: float, class_: str, **more: ob
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers from ``low`` to ``high``: steps of 1, 2, 2.5 or 5 times a power of ten."""
+    """Round numbers from ``low`` to ``high``, in steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not high > low:
         return [low]
     raw = (high - low) / about
@@ -123,7 +123,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, or round numbers where the span is short."""
+    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, or round numbers if the range is short."""
     if high / low < 8:
         return [tick for tick in ticks(low, high, 6) if tick > 0]
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -140,10 +140,10 @@ class Entry:
 
 
 def flow(entries: list[Entry], x: float, y: float, width: float) -> tuple[Markup, float]:
-    """Lay legend entries in lines, left to right; one that is wider than a line goes on in the next.
+    """Lay out legend entries in lines, left to right; one wider than a line continues on the next.
 
     Returns:
-        what is drawn, and the height it takes.
+        The drawing, and its height.
     """
     parts: list[Markup] = []
     at, row = x, y
@@ -155,7 +155,7 @@ def flow(entries: list[Entry], x: float, y: float, width: float) -> tuple[Markup
         if entry.drawn is not None:
             parts.append(element("g", entry.drawn, transform=f"translate({at + 5:.1f} {row - 4:.1f})"))
         else:
-            # Moved as a whole, so that a texture begins at its corner.
+            # Moved as a whole, so that a texture starts at its corner.
             swatch = box(0, 0, 12, 12, entry.swatch, rx=2)
             parts.append(element("g", swatch, transform=f"translate({at - 1:.1f} {row - 10:.1f})"))
         for number, text in enumerate(lines):
@@ -178,5 +178,5 @@ _SHAPES = (
 
 
 def marker(index: int) -> Markup:
-    """The marker of the ``index``-th source at (0, 0): its own shape as well as its own colour."""
+    """The marker of the ``index``-th source at (0, 0): a shape as well as a color."""
     return element("path", d=_SHAPES[index % len(_SHAPES)], class_=f"fill mark {hue(index)}")

@@ -1,4 +1,4 @@
-"""The lengths of each source's documents before and after cleaning: a small histogram a source, on one axis."""
+"""Document lengths per source before and after cleaning: a small histogram for each source, on one axis."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from headrace.report.numbers import counted, whole
 from headrace.report.palette import hue
 
 EDGE, PLOT, GAP = 20, 90, 56
-LEAST = 560  # panels stand side by side where there is room for two
+LEAST = 560  # panels are side by side if there is room for two
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """The documents of a source in each bin: 0 bytes, then from 2^(k-1) bytes to less than 2^k; ``kept`` of them."""
+    """A source's documents in each bin: 0 bytes, then from 2^(k-1) to below 2^k bytes; ``kept`` of them were kept."""
 
     source: str
     read: list[int]
@@ -24,11 +24,11 @@ class Lengths:
 
 
 def lengths_chart(sources: list[Lengths], width: float = WIDTH) -> Chart:
-    """Draw what was read as outlines and what was kept as fills.
+    """Draw documents read as outlines and documents kept as fills.
 
     Args:
-        sources: all sources in the order that gives them their colours.
-        width: of the chart.
+        sources: all sources, in the order of their colors.
+        width: the chart's width.
     """
     filled = [k for s in sources for k, n in enumerate(s.read) if n] or [0]
     first, last = min(filled), max(filled)
@@ -83,7 +83,7 @@ def _panel(source: Lengths, index: int, left: float, top: float, span: float, fi
 
 
 def _edge(k: int) -> str:
-    """The least length of a bin, in binary units: 1, 512, 4 Ki."""
+    """The lower bound of a bin, in binary units: 1, 512, 4 Ki."""
     if k == 0:
         return "0"
     power, rest = divmod(k - 1, 10)
@@ -102,7 +102,7 @@ def _said(source: Lengths) -> str:
 
 
 def _middle(counts: list[int]) -> str:
-    """Where the middle one of them lies."""
+    """The bin that contains the median."""
     seen = 0
     for k, n in enumerate(counts):
         seen += n

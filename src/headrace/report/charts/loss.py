@@ -1,4 +1,4 @@
-"""The loss through all stages on one axis: raw, smoothed, and on held-out text of each source."""
+"""The loss through all stages on one axis: raw, smoothed, and on each source's held-out text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from headrace.report.numbers import round_number, whole
 from headrace.report.palette import hue
 
 LEFT, RIGHT, PLOT = 56, 24, 320
-BINS = 800  # the plot is 880 units wide: more points than this lie on top of each other
+BINS = 800  # the plot is 880 units wide: more points than this overlap
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class LossStage:
 
     Attributes:
         name: the stage.
-        x: float64[n], where each logged step ends: steps, or tokens, since training began.
-        loss: float64[n], mean loss of the step in nats a token.
-        start: x where the stage begins.
+        x: float64[n], the end of each logged step: steps or tokens since training started.
+        loss: float64[n], mean loss of each step in nats per token.
+        start: x where the stage starts.
         end: x where it ends.
-        held_out: source -> [(x, loss), ...], in order of x.
+        held_out: source -> [(x, loss), ...], in ascending order of x.
     """
 
     name: str
@@ -59,7 +59,7 @@ def half_life(n: int) -> float:
 
 
 def smoothed(loss: np.ndarray) -> np.ndarray:
-    """Exponential moving average of float64[n], corrected for its start (as in Adam), with :func:`half_life`."""
+    """Exponential moving average of float64[n], bias-corrected as in Adam, with :func:`half_life`."""
     decay = 0.5 ** (1 / half_life(len(loss)))
     out = np.empty(len(loss))
     total = weight = 0.0
@@ -73,14 +73,14 @@ def smoothed(loss: np.ndarray) -> np.ndarray:
 def loss_chart(
     stages: list[LossStage], sources: list[str], axis: str = "tokens", log: bool = False, width: float = WIDTH
 ) -> Chart:
-    """Draw the loss of stages that follow each other.
+    """Draw the loss of consecutive stages.
 
     Args:
-        stages: in training order; at least one logged step in all of them together.
-        sources: all sources in the order that gives them their colours.
-        axis: what x counts, ``tokens`` or ``steps``.
-        log: logarithmic loss axis.
-        width: of the chart.
+        stages: in training order; with at least one logged step in total.
+        sources: all sources, in the order of their colors.
+        axis: the unit of x, ``tokens`` or ``steps``.
+        log: whether the loss axis is logarithmic.
+        width: the chart's width.
     """
     low_x, high_x = stages[0].start, max(stages[-1].end, stages[0].start + 1)
     values = [v for s in stages for v in (*s.loss, *(loss for p in s.held_out.values() for _, loss in p))]
@@ -125,7 +125,7 @@ def _range(low: float, high: float, log: bool) -> tuple[float, float]:
 
 
 def _stage_names(stages: list[LossStage], low: float, high: float, width: float) -> list[tuple[str, float, int]]:
-    """(name, middle in pixels, row): names that would touch go a row up."""
+    """(name, center in pixels, line): names that would overlap move up a line."""
     span = width - LEFT - RIGHT
     scale = span / (high - low)
     ends: list[float] = []
@@ -199,7 +199,7 @@ def _train_lines(stage: LossStage, at_x: Callable[[float], float], at_y: Callabl
     if n <= BINS:
         raw = _path(stage.x, stage.loss, at_x, at_y, "stroke raw")
     else:
-        # Of very many points the eye sees the span between the lowest and the highest.
+        # With very many points, draw only the lowest and highest of each bin.
         cuts = np.linspace(0, n, BINS + 1).astype(int)
         pieces = [slice(a, b) for a, b in itertools.pairwise(cuts) if b > a]
         xs = [float(stage.x[p][-1]) for p in pieces]
@@ -216,7 +216,7 @@ def _train_lines(stage: LossStage, at_x: Callable[[float], float], at_y: Callabl
 def _path(
     xs: np.ndarray, ys: np.ndarray, at_x: Callable[[float], float], at_y: Callable[[float], float], class_: str
 ) -> Markup:
-    """A line through the finite points, broken where there is none."""
+    """A line through the finite points, broken where a value is not finite."""
     parts: list[str] = []
     lift = True
     for x, y in zip(xs, ys, strict=True):

@@ -1,4 +1,4 @@
-"""A table whose cells are shaded by their value: what was removed from one source because of another."""
+"""A table whose cells are shaded by value: what was removed from one source in favor of another."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def heat_table(
     Args:
         rows: names of the rows.
         columns: names of the columns.
-        values: (row, column) -> count; what is missing is 0.
-        corner: says what rows and columns are.
+        values: (row, column) -> count; missing pairs are 0.
+        corner: explains rows and columns.
         caption: the table's caption.
     """
     most = max(values.values(), default=0) or 1
 
     def cell(row: str, column: str) -> Markup:
         n = values.get((row, column), 0)
-        # The square root keeps small counts visible beside large ones.
+        # The square root keeps small counts visible next to large ones.
         style = f"--heat:{(n / most) ** 0.5:.3f}" if n else None
         return element("td", whole(n) if n else "·", class_="n heat" if n else "n none", style=style)
 

@@ -1,4 +1,4 @@
-"""Documents kept and removed by reason, one bar a source."""
+"""Documents kept and removed by reason, one bar per source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EDGE, BAR = 2, 20
 
 @dataclass(frozen=True)
 class RemovalBar:
-    """What became of the documents of a source. ``quarantined`` records never became documents."""
+    """What happened to a source's documents. ``quarantined`` records never became documents."""
 
     source: str
     kept: int
@@ -28,12 +28,12 @@ class RemovalBar:
 
 
 def removal_chart(bars: list[RemovalBar], reasons: list[str], width: float = WIDTH) -> Chart:
-    """Draw shares of each source's documents; the counts stand beneath each bar.
+    """Draw shares of each source's documents, with counts below each bar.
 
     Args:
-        bars: one a source.
-        reasons: all reasons in the order that gives them their fills.
-        width: of the chart.
+        bars: one per source.
+        reasons: all reasons, in the order of their fills.
+        width: the chart's width.
     """
     parts: list[Markup] = []
     y = 2.0

@@ -1,4 +1,4 @@
-"""The tokens of each stage by source: what CrystalCoder's data_split.png tells, with epochs, counts and FIM."""
+"""Tokens per stage by source, like CrystalCoder's data_split.png, with epochs, counts and FIM."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import passes, percent, round_number, short
 from headrace.report.palette import hue
 
-EDGE, BAR = 14, 30  # numbers of the axis stand out by half their width
+EDGE, BAR = 14, 30  # half the width of the axis numbers fits in the margin
 
 
 @dataclass(frozen=True)
 class SplitSource:
-    """What a stage takes of a source: tokens, passes over its slice, and the share rearranged for infilling."""
+    """What a stage takes from a source: tokens, passes over its slice, and the share rearranged for infilling."""
 
     name: str
     tokens: int
@@ -37,13 +37,13 @@ class SplitStage:
 
 
 def split_chart(stages: list[SplitStage], sources: list[str], width: float = WIDTH, name: str = "split") -> Chart:
-    """Draw one bar a stage, as long as its tokens.
+    """Draw one bar per stage, with lengths proportional to tokens.
 
     Args:
         stages: in training order.
-        sources: all sources in the order that gives them their colours.
-        width: of the chart.
-        name: unique in the document; names the hatching.
+        sources: all sources, in the order of their colors.
+        width: the chart's width.
+        name: unique within the document; names the hatching.
     """
     longest = max((stage.tokens for stage in stages), default=0) or 1
     span = width - 2 * EDGE

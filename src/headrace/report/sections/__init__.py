@@ -1,1 +1,1 @@
-"""The sections of the page, one file each: every function takes the facts and gives markup."""
+"""The sections of the page, one per file: functions from facts to markup."""

@@ -1,4 +1,4 @@
-"""What went in, what was held out, under which licences."""
+"""What went in, what was held out, and under which licenses."""
 
 from __future__ import annotations
 

@@ -83,12 +83,12 @@ def _about(tokens: float | None) -> str | None:
 
 
 def _sum(values: list[float | None]) -> float | None:
-    """The sum, None where a part of it is not known."""
+    """The sum, None if any value is unknown."""
     return None if any(value is None for value in values) else sum(value for value in values if value is not None)
 
 
 def lengths(facts: RunFacts) -> Markup | None:
-    """The lengths of documents before and after cleaning, or None where they were not looked at."""
+    """Document lengths before and after cleaning, or None if they were not computed."""
     told = [Lengths(s.name, s.lengths, s.kept_lengths) for s in facts.sources if s.lengths is not None]
     if not any(sum(one.read) for one in told):
         return None

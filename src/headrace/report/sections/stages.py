@@ -1,4 +1,4 @@
-"""The stages: the token split, the ledger, and rows as the model sees them."""
+"""The stages: tokens by source, the ledger, and rows as the model sees them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.report.tables import Column, both, details, figure, key, table, te
 
 
 def token_split(facts: RunFacts) -> list[SplitStage]:
-    """The stages as the chart wants them."""
+    """The stages in the form the chart takes."""
     return [
         SplitStage(
             stage.name,

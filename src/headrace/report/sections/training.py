@@ -1,4 +1,4 @@
-"""The training: loss through all stages, held-out text before and after each, what the model writes."""
+"""Training: loss through all stages, held-out loss before and after each, and text the model wrote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.report.tables import Column, both, details, figure, key, table, te
 
 
 def loss_stages(facts: RunFacts) -> list[LossStage]:
-    """The trained stages as the chart wants them, one after the other on an axis of tokens."""
+    """The trained stages in the form the chart takes, one after another on an axis of tokens."""
     placed = []
     start = 0.0
     for stage in facts.stages:
@@ -32,7 +32,7 @@ def loss_stages(facts: RunFacts) -> list[LossStage]:
 
 
 def training(facts: RunFacts) -> Markup | None:
-    """The section, or None when nothing was trained."""
+    """The section, or None if nothing was trained."""
     placed = loss_stages(facts)
     if not placed:
         return None
@@ -112,7 +112,7 @@ def _only(points: list[tuple[int, float]]) -> str | None:
 
 
 def samples(facts: RunFacts) -> Markup | None:
-    """What the model wrote after each stage."""
+    """Text the model wrote after each stage."""
     written = [
         (stage, stage.training.samples) for stage in _trained(facts) if stage.training and stage.training.samples
     ]

@@ -1,4 +1,4 @@
-"""How long it took, and in how much memory."""
+"""How long the run took, and how much memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.report.tables import Column, bar, table, text
 
 
 def work(facts: RunFacts) -> Markup | None:
-    """A row for each artifact."""
+    """One row per artifact."""
     if not facts.work:
         return None
     longest = max((w.seconds or 0 for w in facts.work), default=0)
@@ -45,7 +45,7 @@ def work(facts: RunFacts) -> Markup | None:
 
 
 def _environments(facts: RunFacts) -> Markup | None:
-    """A row for each thing that a run records of itself, a column for each set of runs that agree."""
+    """One row per property that a run records, one column per set of runs that agree."""
     if not facts.environments:
         return None
     told = [
