@@ -123,9 +123,8 @@ def _find(documents: Artifact, document: str) -> list[int]:
     Raises:
         UserError: there is none, or the start of an id matches several.
     """
-    with blaming(
-        lambda: [documents]
-    ):  # reads only the columns that name documents, from all shards: checking digests would read everything
+    # Only the columns that name documents are read: checking digests would read everything.
+    with blaming(lambda: [documents]):
         rows = locate(replace(documents, check=None), document.lower() if ":" not in document else document)
     ids = set(fetch(documents, rows, ["id"]).column("id").to_pylist())
     if len(ids) > 1 and ":" not in document:
