@@ -26,6 +26,7 @@ from headrace.recipe.schema import Recipe, Source, Withdrawn
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
     from headrace.select.duplicates.reference import EarlierRun
+    from headrace.sequence.reader import SequenceReader
     from headrace.sequence.store import ArrowSequence
 
 RECIPE = "recipe.yaml"
@@ -183,7 +184,7 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
     raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
 
 
-def open_sequence(run: Path | str, stage: str, verify: bool = False) -> ArrowSequence:
+def stage_sequence(run: Path | str, stage: str, verify: bool = False) -> ArrowSequence:
     """A stage's sequence, opened for reading.
 
     Args:
@@ -197,6 +198,33 @@ def open_sequence(run: Path | str, stage: str, verify: bool = False) -> ArrowSeq
     from headrace.sequence.store import open_sequence as open_folder
 
     return open_folder(artifact(Path(run), "sequence", stage).path, verify)
+
+
+def open_sequence(
+    path: Path | str, stage: str | None = None, *, seq_len: int | None = None, verify: bool = False
+) -> SequenceReader:
+    """A sequence, opened for reading: of a run, of an export, or in files that somebody else wrote.
+
+    Args:
+        path: a run folder, the folder of a sequence or of an export, a file, or a folder of files in a format that is
+            read (:data:`headrace.formats.registry.SEQUENCES`).
+        stage: the stage's name, where there are several.
+        seq_len: targets of a row, for files that are one line of tokens.
+        verify: compare each file with its digest before it is first read.
+
+    Raises:
+        UserError: there is no such sequence, or it cannot be read; says which file and row.
+    """
+    from headrace.formats.opening import open_files
+
+    path = Path(path)
+    if (path / RECIPE).is_file():
+        names = [stage] if stage else [one.name for one in read_recipe(path).stages]
+        if len(names) != 1:
+            raise UserError("Which stage?", str(path), f"The run has {', '.join(names) or 'none'}.")
+        return stage_sequence(path, names[0], verify)
+    reader = open_files(path, stage, seq_len=seq_len)
+    return reader.verified() if verify else reader
 
 
 def status(run: Path) -> dict[str, Any]:

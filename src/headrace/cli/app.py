@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace import __version__
-from headrace.cli import clean, digest, doctor, init, path, plan, replay, run, status, verify, why, withdraw
+from headrace.cli import clean, digest, doctor, export, init, path, plan, replay, run, status, verify, why, withdraw
 from headrace.cli.terminal import say
 from headrace.errors import UserError
 
@@ -107,6 +107,7 @@ COMMANDS = (
     why.why,
     withdraw.withdraw,
     replay.replay,
+    export.export,
     path.path,
     digest.digest,
     verify.verify,

@@ -38,7 +38,7 @@ def replay(
     from headrace.sequence.provenance import replay as replayed
     from headrace.tokens.load import open_decoder
 
-    sequence = run_folder.open_sequence(run, stage, verify=True)
+    sequence = run_folder.stage_sequence(run, stage, verify=True)
     # The held-out sequence is not a stage: it is read row by row.
     batch = next((one.train.batch for one in run_folder.read_recipe(run).stages if one.name == stage), 1)
     rows = replayed(sequence, beside(sequence, "documents"), open_decoder(beside(sequence, "tokenizer")), step, batch)

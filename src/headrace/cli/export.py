@@ -1,0 +1,62 @@
+"""``headrace export``: sequences in other people's formats."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.options import Json, RunFolder, parse_memory, whole
+from headrace.cli.terminal import say, say_json
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format: hdf5.")],
+    stage: Annotated[
+        list[str] | None, typer.Option("--stage", help="Stage, or heldout; repeatable. Default: all stages.")
+    ] = None,
+    rows_per_file: Annotated[
+        int | None, typer.Option("--rows-per-file", metavar="N", parser=whole(1), help="Rows in each file.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", parser=whole(0), help="Worker processes; 0 for none. Default: one per core."
+        ),
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            parser=parse_memory,
+            help="Memory for data, such as 4GB. Default: half of what is free.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run's sequences in a format that other trainers read.
+
+    An interrupted export resumes when the same command is run again.
+    """
+    from headrace import export as exports
+    from headrace.cli.progress import listener
+    from headrace.flow.artifact import Artifact
+    from headrace.formats.format import Options
+
+    with listener(sys.stderr if json else sys.stdout) as progress:
+        folder = exports.export(run, out, to, stage or (), Options(rows_per_file), workers, memory, progress)
+    made = Artifact.open(folder)
+    extra = made.manifest.extra
+    if json:
+        say_json({"path": str(folder), "bytes": made.bytes, "format": extra["format"], "counts": made.manifest.counts})
+        return
+    from headrace.report.numbers import counted, size
+
+    for name, counts in made.manifest.counts.items():
+        say(f"{name}: {counted(counts['rows'], 'row')}, {counts['tokens']:,} tokens")
+    say(f"{folder}: {counted(len(made.entries), 'file')}, {size(made.bytes)}")

@@ -1,0 +1,226 @@
+"""A sequence that lies in a list of files of one format: what every format that is read has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import UserError
+from headrace.flow.artifact import Entry, flaw
+from headrace.sequence.reader import Segments, SequenceReader
+
+# Open files hold a descriptor or two each; processes are commonly allowed 1024.
+OPEN_FILES = 128
+
+
+class RowFile(ABC):
+    """An opened file of rows. Rows are counted within the file."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    @abstractmethod
+    def copy(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Copy tokens to ``out``: [stop - start, L + 1]; see :meth:`headrace.sequence.reader.SequenceReader.copy`."""
+
+    @abstractmethod
+    def targets(self, start: int, stop: int) -> np.ndarray:
+        """bool[stop - start, L]: whether each target carries loss."""
+
+    def segments(self, start: int, stop: int) -> Segments | None:
+        """The segments of rows; None if the file does not tell."""
+        return None
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a sequence from other files than those that hold its rows.
+
+    Attributes:
+        seq_len: L.
+        dtype: of tokens.
+        sources: see :class:`headrace.sequence.reader.SequenceReader`; and so the next two.
+        vocab_size: see there.
+        fingerprint: see there.
+        entries: by the name of a file below the folder, its size and digest; empty if nobody recorded them.
+    """
+
+    seq_len: int
+    dtype: np.dtype
+    sources: list[str] = field(default_factory=list)
+    vocab_size: int | None = None
+    fingerprint: dict[str, Any] | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of a sequence and how many rows it has."""
+
+    path: Path
+    rows: int
+
+
+class FileSequence(SequenceReader):
+    """A sequence in files of another format than headrace's own.
+
+    Args:
+        path: the file or folder that was opened.
+        files: in order.
+        open: opens one of them.
+        facts: what else is known.
+        verify: whether each file is compared with its digest before it is first read.
+        again: how another process opens the same: a function of this module's users and its arguments.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[Listed],
+        open: Callable[[Path, Facts], RowFile],
+        facts: Facts,
+        again: tuple[Callable[..., Any], tuple[Any, ...]],
+        verify: bool = False,
+    ) -> None:
+        self.path, self.files, self.facts = path, list(files), facts
+        self.seq_len, self.dtype = facts.seq_len, facts.dtype
+        self.sources, self.vocab_size = facts.sources, facts.vocab_size
+        self._open, self._again, self._verify = open, again, verify
+        self._offsets = np.cumsum([0, *(file.rows for file in self.files)], dtype=np.int64)
+        self._opened: OrderedDict[int, RowFile] = OrderedDict()
+        self._seen: set[int] = set()
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What the sequence is, if a manifest lies beside the files."""
+        return self.facts.fingerprint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process opens the files for itself.
+        function, arguments = self._again
+        return _reopened, (function, arguments, self._verify)
+
+    def verified(self) -> FileSequence:
+        """The same rows, each file compared with its digest before it is first read."""
+        if not self.facts.entries:
+            super().verified()
+        return FileSequence(self.path, self.files, self._open, self.facts, self._again, verify=True)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """The rows of each file."""
+        return pairwise(self._offsets.tolist())
+
+    def _file(self, index: int) -> RowFile:
+        opened = self._opened.pop(index, None)
+        if opened is None:
+            listed = self.files[index]
+            if self._verify and index not in self._seen:
+                self._check(listed.path)
+                self._seen.add(index)
+            opened = self._open(listed.path, self.facts)
+            if len(opened) != listed.rows:
+                raise UserError(
+                    f"The file has {len(opened):,} rows, {listed.rows:,} were counted when it was opened.",
+                    str(listed.path),
+                    "Do not change the files while they are read.",
+                )
+            while len(self._opened) >= OPEN_FILES:
+                self._opened.popitem(last=False)[1].close()
+        self._opened[index] = opened
+        return opened
+
+    def _check(self, path: Path) -> None:
+        entry = self.facts.entries[path.relative_to(self.path).as_posix()]
+        wrong = flaw(path, entry)
+        if wrong is not None:
+            raise UserError(
+                f"A file of the sequence is damaged: {path.name} {wrong}.", str(path), "Copy or export it again."
+            )
+
+    def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int, slice]]:
+        """The files that hold rows: index, first row and last in it, and where they go among those asked for."""
+        self.within(start, stop)
+        done = start
+        while done < stop:
+            index = int(self._offsets.searchsorted(done, side="right")) - 1
+            base, end = int(self._offsets[index]), min(int(self._offsets[index + 1]), stop)
+            yield index, done - base, end - base, slice(done - start, end - start)
+            done = end
+
+    def copy(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Copy tokens; see :meth:`headrace.sequence.reader.SequenceReader.copy`.
+
+        Raises:
+            UserError: an id is negative, or the vocabulary or ``out`` has no such id.
+        """
+        for index, a, b, part in self._spans(start, stop):
+            self._file(index).copy(a, b, out[part])
+
+    def targets(self, start: int, stop: int) -> np.ndarray:
+        """bool[stop - start, L]: whether each target carries loss."""
+        out = np.empty((self.within(start, stop), self.seq_len), dtype=bool)
+        for index, a, b, part in self._spans(start, stop):
+            out[part] = self._file(index).targets(a, b)
+        return out
+
+    def segments_in(self, start: int, stop: int) -> Segments | None:
+        """The segments of rows; None if the files do not tell."""
+        parts = []
+        for index, a, b, _ in self._spans(start, stop):
+            segments = self._file(index).segments(a, b)
+            if segments is None:
+                return None
+            parts.append(segments)
+        if len(parts) == 1:
+            return parts[0]
+        bounds = np.concatenate([[0], *(np.diff(part.bounds) for part in parts)]).cumsum()
+        names = set.intersection(*(set(part.columns) for part in parts)) if parts else {"start", "length", "kind"}
+        cut = [{n: part.columns[n][part.bounds[0] : part.bounds[-1]] for n in names} for part in parts]
+        empty = np.empty(0, dtype=np.int32)
+        return Segments(bounds, {n: np.concatenate([part[n] for part in cut]) if cut else empty for n in names})
+
+
+def _reopened(function: Callable[..., FileSequence], arguments: tuple[Any, ...], verify: bool) -> FileSequence:
+    sequence = function(*arguments)
+    return sequence.verified() if verify else sequence
+
+
+def put_ids(values: np.ndarray, out: np.ndarray, vocab_size: int | None, where: str) -> None:
+    """Copy ids that somebody else wrote, checked.
+
+    Args:
+        values: [n, k] of any integer type.
+        out: [n, k].
+        vocab_size: one more than the largest id that may occur; None if nobody knows.
+        where: the file, and which row of it is the first.
+
+    Raises:
+        UserError: an id is negative, or the vocabulary or the type of ``out`` has no such id.
+    """
+    if values.size:
+        low, high = int(values.min()), int(values.max())
+        limit = min(int(np.iinfo(out.dtype).max), (vocab_size or 1 << 62) - 1)
+        if low < 0 or high > limit:
+            row = int(np.argmax(((values < 0) | (values > limit)).any(axis=1)))
+            bad = values[row][(values[row] < 0) | (values[row] > limit)][0]
+            what = "is negative" if low < 0 else f"is beyond the largest id, {limit:,}"
+            raise UserError(
+                f"Row {row} of those from {where} has token id {bad:,}, which {what}.",
+                where,
+                "Check that the file holds token ids of this tokenizer.",
+            )
+    out[:] = values

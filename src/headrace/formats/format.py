@@ -1,0 +1,197 @@
+"""What a format of sequences is: files that are written from ranges of rows, and perhaps read again."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+from headrace.flow.task import TaskContext
+from headrace.formats.files import Facts, RowFile
+from headrace.sequence.store import ArrowSequence
+
+Kept = Literal["loss", "segments", "provenance", "text"]
+"""What a format may hold besides tokens: the mask of the loss; where documents begin and end; which documents they are;
+the rows as text."""
+
+BLOCK_TOKENS = 1 << 20
+"""Rows are read and written in blocks of about this many tokens, 4 MB of uint32."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A sequence that is exported.
+
+    Attributes:
+        name: of its stage.
+        path: its folder; never part of an identity.
+        identity: of the artifact.
+    """
+
+    name: str
+    path: str
+    identity: str
+
+    def open(self) -> ArrowSequence:
+        """The sequence; each of its files is compared with its digest before it is first read.
+
+        Raises:
+            UserError: it is gone, damaged or another.
+        """
+        sequence = _opened(Path(self.path))
+        if sequence.artifact.manifest.identity != self.identity:
+            raise UserError("The sequence has changed since the export began.", self.path, "Run the export again.")
+        return sequence
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path) -> ArrowSequence:
+    return ArrowSequence(Artifact.open(path, verify=True))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about the files.
+
+    Attributes:
+        rows_per_file: None for what the format's users are used to.
+    """
+
+    rows_per_file: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of rows that one task writes.
+
+    Attributes:
+        file: where it goes, below the folder of the export.
+        sequence: which of the sequences.
+        start, stop: its rows.
+    """
+
+    file: str
+    sequence: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.stop - self.start
+
+
+class SequenceFormat(ABC):
+    """A format that sequences are written in. To add one, write a file with a subclass and list it in
+    :data:`headrace.formats.registry.SEQUENCES`.
+
+    Attributes:
+        name: as ``--to`` takes it.
+        about: what it is and who reads it, in a line.
+        extra: the extra of the package that brings what it needs, if it needs anything.
+        VERSION: raised when the bytes change for the same rows and options.
+        keeps: what its files hold besides tokens.
+        rows_per_file: how many rows a file has unless the user says otherwise; None if all are in one.
+        suffix: of its files.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    keeps: ClassVar[frozenset[Kept]]
+    rows_per_file: ClassVar[int | None]
+    suffix: ClassVar[str]
+
+    def check(self, sequence: ArrowSequence) -> None:
+        """Refuse, before any work, a sequence that the format cannot hold.
+
+        Raises:
+            UserError: it cannot, or a library is missing.
+        """
+
+    def parts(self, sequences: Sequence[Exported], options: Options) -> list[Part]:
+        """The files, in order. They follow from the rows and the options alone, never from workers or memory."""
+        out = []
+        for index, one in enumerate(sequences):
+            rows = len(one.open())
+            size = options.rows_per_file or self.rows_per_file or max(1, rows)
+            for number, start in enumerate(range(0, rows, size)):
+                name = self.file(one.name, number)
+                out.append(Part(name, index, start, min(start + size, rows)))
+        return out
+
+    def file(self, stage: str, number: int) -> str:
+        """The name of a file of a stage."""
+        return f"{stage}/data-{number:05d}{self.suffix}"
+
+    @abstractmethod
+    def write(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> dict[str, Any]:
+        """Write a part with ``ctx.file(part.file)``, holding about a block of rows (:func:`blocks`) in memory.
+
+        Returns:
+            JSON that :meth:`close` wants to know.
+        """
+
+    def close(
+        self, ctx: TaskContext, sequences: Sequence[Exported], parts: Sequence[Part], results: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write what stands above the parts, such as an index, when all are written."""
+
+
+class Shape(NamedTuple):
+    """What a file says of itself: rows, L and the type of its tokens."""
+
+    rows: int
+    seq_len: int
+    dtype: np.dtype
+
+
+class ReadableFormat(SequenceFormat):
+    """A format of which sequences are opened too, whoever wrote them."""
+
+    @abstractmethod
+    def find(self, path: Path) -> list[Path]:
+        """The files of this format at a path, in order: itself, or those below a folder. Looks at names only."""
+
+    @abstractmethod
+    def shape(self, file: Path, seq_len: int | None) -> Shape:
+        """Look at a file. Untrusted: every promise it makes is checked before memory is taken for it.
+
+        Args:
+            file: one of those found.
+            seq_len: L, for files that do not tell.
+
+        Raises:
+            UserError: it is damaged, or not of this format after all; names it.
+        """
+
+    @abstractmethod
+    def open_file(self, file: Path, facts: Facts) -> RowFile:
+        """Open a file for reading.
+
+        Raises:
+            UserError: as :meth:`shape`.
+        """
+
+
+def files_below(path: Path, *suffixes: str) -> list[Path]:
+    """A file of one of these suffixes, or all below a folder, ordered by their parts."""
+    if path.is_dir():
+        found = (Path(root, name) for root, _, names in os.walk(path) for name in names if name.endswith(suffixes))
+        return sorted(found, key=lambda file: file.parts)
+    return [path] if path.name.endswith(suffixes) and path.is_file() else []
+
+
+def blocks(sequence: ArrowSequence, part: Part) -> Iterator[tuple[int, int]]:
+    """The rows of a part as ranges of about :data:`BLOCK_TOKENS`."""
+    size = max(1, BLOCK_TOKENS // (sequence.seq_len + 1))
+    for start in range(part.start, part.stop, size):
+        yield start, min(start + size, part.stop)

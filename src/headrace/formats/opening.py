@@ -1,0 +1,110 @@
+"""Opening a sequence, whatever its format: one of headrace's own, an export, or files that somebody else wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from headrace.errors import UserError
+from headrace.flow.artifact import MANIFEST, Artifact
+from headrace.formats.files import Facts, FileSequence, Listed
+from headrace.formats.format import ReadableFormat
+from headrace.formats.registry import SEQUENCES
+from headrace.recipe.mistakes import suggest
+from headrace.sequence.reader import SequenceReader
+from headrace.sequence.store import ArrowSequence
+
+
+def open_files(path: Path | str, name: str | None = None, *, seq_len: int | None = None) -> SequenceReader:
+    """Open a sequence.
+
+    Args:
+        path: the folder of a sequence of headrace's own or of an export, a file, or a folder of files.
+        name: which of several sequences of an export.
+        seq_len: L, for files that do not tell.
+
+    Raises:
+        UserError: nothing there can be read as a sequence; says what was looked for, or which file and row is wrong.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        artifact = _artifact(path)
+        if artifact is not None and artifact.manifest.kind == "sequence":
+            return ArrowSequence(artifact)
+        if artifact is not None and artifact.manifest.kind == "export":
+            return _exported(artifact, name)
+    if not path.exists():
+        raise UserError("There is no such file or folder.", str(path), "Give the file or folder of a sequence.")
+    for format in SEQUENCES.values():
+        if isinstance(format, ReadableFormat) and (files := format.find(path)):
+            return _found(path, format, files, seq_len)
+    readable = ", ".join(format.name for format in SEQUENCES.values() if isinstance(format, ReadableFormat))
+    raise UserError(
+        "Nothing here can be read as a sequence.",
+        str(path),
+        f"These formats are read: headrace's own, {readable}.",
+    )
+
+
+def _artifact(path: Path) -> Artifact | None:
+    """The artifact of a folder; None if its manifest.json is somebody else's."""
+    import orjson
+
+    try:
+        value = orjson.loads((path / MANIFEST).read_bytes())
+    except ValueError:
+        return None
+    return Artifact.open(path) if isinstance(value, dict) and "seal" in value else None
+
+
+def _exported(artifact: Artifact, name: str | None) -> FileSequence:
+    """A sequence of an export, with what its manifest knows."""
+    extra = artifact.manifest.extra
+    told = {one["name"]: one for one in extra.get("sequences", ())}
+    if not told:
+        raise UserError("This export holds documents, no sequence.", str(artifact.path), "")
+    if name is None and len(told) > 1:
+        raise UserError("This export holds several sequences.", str(artifact.path), f"Name one of {', '.join(told)}.")
+    one = told.get(name or next(iter(told)))
+    if one is None:
+        mend = suggest(name or "", list(told)) or f"It holds {', '.join(told)}."
+        raise UserError(f"This export holds no sequence {name!r}.", str(artifact.path), mend)
+    format = SEQUENCES.get(extra["format"])
+    if not isinstance(format, ReadableFormat):
+        readable = [name for name, format in SEQUENCES.items() if isinstance(format, ReadableFormat)]
+        raise UserError(
+            f"Sequences are not read back from {extra['format']}.",
+            str(artifact.path),
+            f"Read it with that format's own library, or export to one of {', '.join(readable)}.",
+        )
+    facts = Facts(
+        one["seq_len"],
+        np.dtype(one["dtype"]),
+        one["sources"],
+        one["vocab_size"],
+        one["fingerprint"],
+        {entry["name"]: entry for entry in artifact.entries},
+    )
+    files = [Listed(artifact.path / part["file"], part["rows"]) for part in one["parts"]]
+    return FileSequence(artifact.path, files, format.open_file, facts, (open_files, (artifact.path, one["name"])))
+
+
+def _found(path: Path, format: ReadableFormat, files: list[Path], seq_len: int | None) -> FileSequence:
+    """A sequence in files of which nothing is known but what they say themselves."""
+    shapes = [format.shape(file, seq_len) for file in files]
+    for file, shape in zip(files, shapes, strict=True):
+        if shape.seq_len != shapes[0].seq_len:
+            raise UserError(
+                f"The sequences of this file have {shape.seq_len} tokens, those of {files[0].name} have "
+                f"{shapes[0].seq_len}.",
+                str(file),
+                "Open files of one sequence length at a time.",
+            )
+    facts = Facts(shapes[0].seq_len, max((shape.dtype for shape in shapes), key=lambda dtype: dtype.itemsize))
+    listed = [Listed(file, shape.rows) for file, shape in zip(files, shapes, strict=True)]
+    return FileSequence(path, listed, format.open_file, facts, (_again, (path, seq_len)))
+
+
+def _again(path: Path, seq_len: int | None) -> SequenceReader:
+    return open_files(path, seq_len=seq_len)

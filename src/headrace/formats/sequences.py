@@ -1,0 +1,112 @@
+"""The step that writes sequences in a format: a task a file, and one for what stands above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from headrace.flow.artifact import ConservationError
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.formats.format import Exported, Options, Part, SequenceFormat
+from headrace.formats.registry import SEQUENCES
+
+# What a task holds: a block of rows as tokens, masks and segments, and what the other side's library buffers.
+TASK_MEMORY = 64 << 20
+
+
+@dataclass(frozen=True)
+class SequenceExport(Step):
+    """Sequences written in a format.
+
+    Attributes:
+        format: its name.
+        sequences: what is written.
+        options: about the files.
+    """
+
+    kind: ClassVar[str] = "export"
+    VERSION: ClassVar[int] = 1
+    format: str
+    sequences: tuple[Exported, ...]
+    options: Options
+
+    @property
+    def _format(self) -> SequenceFormat:
+        return SEQUENCES[self.format]
+
+    def params(self) -> dict[str, Any]:
+        """The format, its version, the options, and what the sequences are."""
+        return {
+            "format": self.format,
+            "format_version": self._format.VERSION,
+            "options": asdict(self.options),
+            "sequences": [[one.name, one.identity] for one in self.sequences],
+        }
+
+    def inputs(self) -> dict[str, Step]:
+        """None: the sequences lie in another folder, and are part of the parameters."""
+        return {}
+
+    def phases(self) -> list[Phase]:
+        """Files first, then what stands above them."""
+        return [
+            Phase("write", self._plan, self._write, lambda spec: TASK_MEMORY),
+            Phase("close", lambda ctx: [{}], self._close, lambda spec: TASK_MEMORY),
+        ]
+
+    def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        return [{**asdict(part), "size": part.rows} for part in self._format.parts(self.sequences, self.options)]
+
+    def _write(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        part = _part(spec)
+        return self._format.write(ctx, self.sequences[part.sequence].open(), part)
+
+    def _close(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        self._format.close(ctx, self.sequences, self._parts(ctx), ctx.results("write"))
+        return {}
+
+    def _parts(self, ctx: TaskContext) -> list[Part]:
+        return [_part(spec) for spec in ctx.specs("write")]
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """What the files hold, checked against the sequences."""
+        parts = self._parts(ctx)
+        told = [_told(one, [part for part in parts if part.sequence == i]) for i, one in enumerate(self.sequences)]
+        return {
+            "counts": {one["name"]: {"rows": one["rows"], "tokens": one["rows"] * one["seq_len"]} for one in told},
+            "format": self.format,
+            "left_behind": left_behind(self._format, self.sequences),
+            "sequences": told,
+        }
+
+
+def _part(spec: dict[str, Any]) -> Part:
+    return Part(spec["file"], spec["sequence"], spec["start"], spec["stop"])
+
+
+def _told(one: Exported, parts: Sequence[Part]) -> dict[str, Any]:
+    """What a manifest says of an exported sequence, so that it can be opened without its run."""
+    sequence = one.open()
+    if sum(part.rows for part in parts) != len(sequence):
+        raise ConservationError(f"{one.name} has {len(sequence)} rows, written are {sum(p.rows for p in parts)}")
+    files: dict[str, int] = {}
+    for part in parts:
+        files[part.file] = files.get(part.file, 0) + part.rows
+    facts = ("vocab_size", "eod", "pad", "tokenizer")
+    return {
+        "name": one.name,
+        "rows": len(sequence),
+        "seq_len": sequence.seq_len,
+        "dtype": str(sequence.dtype),
+        **{name: sequence.manifest.get(name) for name in facts},
+        "sources": sequence.sources,
+        "fingerprint": sequence.fingerprint,
+        "parts": [{"file": name, "rows": rows} for name, rows in files.items()],
+    }
+
+
+def left_behind(format: SequenceFormat, sequences: Sequence[Exported]) -> list[str]:
+    """What the sequences have and the format cannot hold."""
+    return [what for what in ("loss", "segments", "provenance") if what not in format.keeps]

@@ -1,0 +1,38 @@
+"""An export as a program: ``python exporting.py REQUEST OUT WORKERS EVENTS`` kills itself after so many events."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from headrace.export import write
+from headrace.flow.events import Event
+from headrace.formats.format import Exported, Options
+from headrace.formats.sequences import SequenceExport
+
+
+def step_of(request: dict) -> SequenceExport:
+    """The step that a request describes."""
+    sequences = tuple(Exported(**one) for one in request["sequences"])
+    return SequenceExport(request["format"], sequences, Options(**request["options"]))
+
+
+def main() -> None:
+    """Export, or die on the way."""
+    request, out, workers, events = sys.argv[1:]
+    left = int(events)
+
+    def listen(event: Event) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    write(step_of(json.loads(Path(request).read_text())), out, int(workers), listener=listen)
+
+
+if __name__ == "__main__":
+    main()
