@@ -67,7 +67,6 @@ def run(
         TaskFailed: a bug; the traceback is in the run's logs.
     """
     from headrace.flow.store import Store
-    from headrace.report.build import write_report
 
     if filters:
         recipe = with_filters(recipe, filters)
@@ -79,6 +78,8 @@ def run(
         log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared)
         if until:
             return None
+        from headrace.report.build import write_report
+
         with notices_to(log.notice):
             try:
                 return write_report(folder)

@@ -136,6 +136,20 @@ def test_loading_imports_nothing_that_only_compiling_needs(tmp_path: Path) -> No
     assert done.stdout.splitlines()[1] == "[]"
 
 
+def test_what_other_packages_add_to_numba_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "addition.py").write_text("def add(): pass\n")
+    (tmp_path / "addition-1.dist-info").mkdir()
+    (tmp_path / "addition-1.dist-info" / "METADATA").write_text("Name: addition\nVersion: 1\n")
+    (tmp_path / "addition-1.dist-info" / "entry_points.txt").write_text("[numba_extensions]\ninit = addition:add\n")
+    assert ran(tmp_path).split()[1] != "0"
+    theirs = "import numba\nnumba.njit(lambda x: x + 1)(1)"
+    for code, imported in ((RUN, False), (f"{RUN}\n{theirs}", True)):
+        env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", f"{code}\nprint('addition' in sys.modules)", str(tmp_path)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[1] == str(imported)
+
+
 def test_every_kernel_has_a_state() -> None:
     """A kernel that names something of a type without a rule would end the first call of it."""
     code = """

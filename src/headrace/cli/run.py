@@ -59,6 +59,7 @@ def run(
     from headrace.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
+    run_folder.without_pandas(loaded)
     folder = out or Path("runs") / loaded.name
     try:
         with listener(sys.stderr if json else sys.stdout) as progress:

@@ -41,6 +41,21 @@ def documents_of(table: pa.Table) -> pa.Table:
     return table.add_column(at, SCHEMA.field(at), pc.binary_length(table.column("text")))
 
 
+def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Some columns of a Parquet shard, or all.
+
+    ``pq.read_table`` does the same by way of a scan of data sets: 5 ms more for each file, and 0.4 s for its imports.
+
+    Args:
+        path: the shard, or any Parquet file of ours.
+        columns: names of the columns, None for all.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
+
+
 def read_batches(path: Path, columns: Sequence[str] | None, max_bytes: int) -> Iterator[pa.RecordBatch]:
     """Stream a documents shard (or a sidecar's) as record batches in row order.
 

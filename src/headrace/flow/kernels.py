@@ -37,6 +37,10 @@ def borrowing(function: Callable[P, R]) -> Callable[P, R]:
 _made: list[Any] = []
 
 
+def _nothing() -> None:
+    """Nothing."""
+
+
 def load_compiled() -> None:
     """Load every imported kernel from the cache, so that processes forked from this one share them."""
     for dispatcher in _made:
@@ -48,5 +52,7 @@ def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     dispatcher = numba.njit(nogil=True, **options)(function)
     if isinstance(dispatcher, Dispatcher):  # not with NUMBA_DISABLE_JIT=1
         dispatcher._cache = KernelCache(dispatcher)  # type: ignore[attr-defined]
+        # Numba would first import what other packages add to it (awkward: 0.3 s), which only compiling may need.
+        dispatcher._compilation_chain_init_hook = _nothing  # type: ignore[attr-defined]
         _made.append(dispatcher)
     return dispatcher

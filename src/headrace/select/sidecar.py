@@ -102,11 +102,9 @@ def rows_beside(
     Raises:
         ConservationError: a sidecar has a different number of rows.
     """
-    import pyarrow.parquet as pq
+    from headrace.documents.store import read_batches, read_columns
 
-    from headrace.documents.store import read_batches
-
-    sidecars = {role: pq.read_table(ctx.input(role).shard_path(shard)) for role in roles}
+    sidecars = {role: read_columns(ctx.input(role).shard_path(shard)) for role in roles}
     at = 0
     for batch in read_batches(ctx.input("documents").shard_path(shard), columns, max_bytes):
         yield batch, {role: table.slice(at, batch.num_rows) for role, table in sidecars.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.documents.store import read_columns
 from headrace.flow.artifact import Artifact, ConservationError
 
 SPLITS = ("train", "validation", "test")
@@ -31,7 +32,7 @@ class KeptRows(NamedTuple):
 
 def verdicts_of(verdicts: Artifact, shard: int) -> tuple[np.ndarray, np.ndarray]:
     """Which documents of a shard are kept, bool[n], and the split of each, uint8[n]: index into :data:`SPLITS`."""
-    table = pq.read_table(verdicts.shard_path(shard), columns=["keep", "split"], memory_map=True)
+    table = read_columns(verdicts.shard_path(shard), ["keep", "split"])
     keep = np.asarray(table["keep"].combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)
     names = table["split"].cast(pa.string()).combine_chunks()
     split = np.zeros(len(keep), dtype=np.uint8)

@@ -168,7 +168,7 @@ def main() -> None:
     gc.disable()  # imports create no garbage, and looking for it takes a sixth of their time
     module = importlib.import_module(graph.partition(":")[0])
     if preload := getattr(module, "preload", None):
-        preload()
+        preload(Path(run))
     steps = None
     with suppress(Exception):  # a worker tries again, and reports what is wrong
         steps = worker.load_graph(graph, Path(run))

@@ -218,13 +218,13 @@ class Reference(Step):
 
     def _kept(self, shard: int, rows: int) -> npt.NDArray[np.bool_]:
         """Which documents of a shard count."""
-        import pyarrow.parquet as pq
+        from headrace.documents.store import read_columns
 
         if self.earlier is None:
             return np.ones(rows, dtype=bool)
         verdicts = self.earlier.open("verdicts")
         with self.earlier.reading():
-            table = pq.read_table(verdicts.shard_path(shard), columns=["keep"], use_threads=False)
+            table = read_columns(verdicts.shard_path(shard), ["keep"])
         return table.column("keep").to_numpy()
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:

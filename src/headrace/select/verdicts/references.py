@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from headrace.documents.store import read_rows, text_buffers
+from headrace.documents.store import read_columns, read_rows, text_buffers
 from headrace.flow.exchange import Spill
 from headrace.flow.keys import keyed, salt
 from headrace.flow.task import TaskContext
@@ -61,7 +60,7 @@ def send(
     Returns:
         The bytes of the longest of these texts.
     """
-    table = pq.read_table(found, use_threads=False)
+    table = read_columns(found)
     columns = ["source", "origin_file", "origin_row", *(["text"] if with_text else [])]
     rows = table.column("row").to_numpy().astype(np.int64) - place.first
     at = longest = 0

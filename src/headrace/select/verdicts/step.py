@@ -371,10 +371,11 @@ class Verdicts(Step):
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
+        from headrace.documents.store import read_columns
         from headrace.select.verdicts.columns import columns
         from headrace.select.verdicts.counts import tally
 
-        filtered = pq.read_table(ctx.scratch("filter", f"filtered-{spec['shard']:05d}.parquet"), use_threads=False)
+        filtered = read_columns(ctx.scratch("filter", f"filtered-{spec['shard']:05d}.parquet"))
         records, names = self._decisions(ctx, spec["shard"])
         start = int(ctx.input("documents").row_offsets[spec["shard"]])
         table = pa.table(columns(filtered, records, names, start, self.all_sources, self.against), schema=SCHEMA)
