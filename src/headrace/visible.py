@@ -10,8 +10,6 @@ import json
 import re
 from typing import Any
 
-import orjson
-
 # Unicode 16: categories Cc, Cf, Cs, Zl and Zp, code points that are ignored if no glyph exists
 # (Default_Ignorable_Code_Point: fillers, variation selectors, tags), and two that XML does not allow.
 _UNSEEN = (
@@ -41,6 +39,8 @@ def escaped_json(text: str) -> str:
 
 def json_line(value: Any) -> bytes:
     """A message as a line of JSON, whatever text is in it: lone surrogates, which UTF-8 cannot hold, are shown."""
+    import orjson  # the command line imports this module to print its help
+
     try:
         return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
