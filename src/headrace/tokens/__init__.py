@@ -1,1 +1,1 @@
-"""Tokenizers, and the token store: the kept documents, tokenised once."""
+"""Tokenizers, and the token store: the kept documents, tokenized once."""

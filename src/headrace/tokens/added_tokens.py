@@ -1,9 +1,9 @@
-"""Added tokens that are not special: where a text has one's spelling, it is cut, and the piece is that token.
+"""Added tokens that are not special: a text is cut where one's spelling occurs, and that piece becomes the token.
 
-The library finds the spellings from left to right, at each place the longest, and goes on after it (Aho-Corasick,
-leftmost-longest). Special tokens are looked for together with the others. What is found of them stays text, but nothing
-that overlaps it is found. Tokens that are not ``normalized`` are cut out of the text as it is, the others out of what
-the normaliser made of each piece.
+As in the library, spellings are found left to right, the longest at each position, continuing after it (Aho-Corasick,
+leftmost-longest). Special tokens are searched for together with the others; their matches stay text, but nothing that
+overlaps them matches. Tokens that are not ``normalized`` are cut out of the original text, the others out of each
+normalized piece.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from headrace.flow.kernels import borrowing
 from headrace.tokens.pieces import TEXT, Pieces
 
 NOT_CUT = -2
-"""What a spelling has in the place of an id if it is found but stays text."""
+"""The value of a spelling that matches but stays text."""
 
 
 class Spellings(NamedTuple):
     """Spellings as a trie of bytes.
 
     Attributes:
-        pairs: uint8[65536], 0 or 1: whether a spelling begins with bytes ``a << 8 | b``, or is byte a.
-        children: int32[nodes, 256]: the node after each byte or 0, which is the root.
-        values: int32[nodes]: the token whose spelling ends at a node, ``NOT_CUT``, or ``TEXT`` if none does.
-        shortest: bytes of the shortest.
+        pairs: uint8[65536], 0 or 1: whether a spelling starts with bytes ``a << 8 | b``, or is the single byte a.
+        children: int32[nodes, 256]: the node after each byte; 0, the root, if there is none.
+        values: int32[nodes]: the token whose spelling ends at a node, ``NOT_CUT``, or ``TEXT`` if none ends there.
+        shortest: length of the shortest spelling in bytes.
     """
 
     pairs: np.ndarray
@@ -40,7 +40,7 @@ def spellings_of(tokens: Mapping[bytes, int]) -> Spellings:
     """The trie of spellings.
 
     Args:
-        tokens: spelling, not empty -> id or ``NOT_CUT``.
+        tokens: nonempty spelling -> id or ``NOT_CUT``.
     """
     pairs = np.zeros((256, 256), dtype=np.uint8)
     children: list[dict[int, int]] = [{}]
@@ -61,8 +61,8 @@ def spellings_of(tokens: Mapping[bytes, int]) -> Spellings:
 
 
 def cut(pieces: Pieces, spellings: Spellings) -> Pieces:
-    """Cut pieces of text at the spellings in them; nothing is copied."""
-    # Each spelling gives two pieces more at most. What is never written to takes no memory.
+    """Cut pieces of text at the spellings they contain; nothing is copied."""
+    # Each spelling adds at most two pieces. Memory that is never written to costs nothing.
     size = int(pieces.bounds[-1] - pieces.bounds[0])
     room = len(pieces.ids) + 2 * (size // spellings.shortest)
     bounds, ids = np.empty(room + 1, dtype=np.int64), np.empty(room, dtype=np.int32)
@@ -73,7 +73,7 @@ def cut(pieces: Pieces, spellings: Spellings) -> Pieces:
 
 @borrowing
 def _candidate(data: np.ndarray, start: int, end: int, pairs: np.ndarray) -> int:
-    """The first byte from ``start`` on where a spelling may begin: by the pair of bytes there, or as it is the last."""
+    """The first byte from ``start`` on where a spelling may start, judged by the two bytes there, or one at the end."""
     i, last = np.uint64(start), np.uint64(end - 1)
     before = np.uint64(data[i])
     while i < last:
@@ -87,7 +87,7 @@ def _candidate(data: np.ndarray, start: int, end: int, pairs: np.ndarray) -> int
 
 @borrowing
 def _longest(data: np.ndarray, start: int, end: int, spellings: Spellings) -> tuple[int, int]:
-    """The value of the longest spelling at a byte, ``TEXT`` if there is none, and where it ends."""
+    """The value of the longest spelling at a byte (``TEXT`` if there is none), and where it ends."""
     value, stop, node = TEXT, start, np.int64(0)
     for i in range(start, end):
         node = np.int64(spellings.children[node, data[i]])
@@ -103,7 +103,7 @@ def _cut(
     data: np.ndarray, bounds: np.ndarray, ids: np.ndarray, firsts: np.ndarray, spellings: Spellings,
     new_bounds: np.ndarray, new_ids: np.ndarray, new_firsts: np.ndarray,
 ) -> int:  # fmt: skip
-    """Fill the new bounds, ids and firsts; returns how many pieces there are."""
+    """Fill the new bounds, ids and firsts; returns the number of pieces."""
     count, text = 0, 0
     for piece in range(ids.size):
         while firsts[text] <= piece:

@@ -1,9 +1,9 @@
-r"""Split patterns as one table: deterministic automata that find what a backtracking engine would.
+r"""Split patterns as deterministic automata in one table, which match as a backtracking engine would.
 
 A backtracking engine takes the first alternative with which the rest matches, not the longest. So a state is an ordered
-list of places in the pattern, those that the engine would try first at the front; what stands behind a place at which
-the pattern has matched is dropped (Cox, "Regular Expression Matching in the Wild", 2010; RE2 does the same). A look at
-the next character is decided when that character comes, so a step tells both the next state and whether a match ended
+list of positions in the pattern, in the order in which the engine would try them; whatever follows a position where the
+pattern has matched is dropped (Cox, "Regular Expression Matching in the Wild", 2010; RE2 does the same). A lookahead at
+the next character is decided when that character is read, so a step gives both the next state and whether a match ended
 *before* its character.
 """
 
@@ -19,18 +19,18 @@ from headrace.tokens.unicode_sets import CODE_POINTS
 
 MOST_INSTRUCTIONS = 1 << 16
 MOST_STEPS = 1 << 17
-"""Entries of a table, half a megabyte. GPT-4o's pattern has 33 states of 28 kinds of characters."""
+"""Entries in a table, half a megabyte. GPT-4o's pattern has 33 states with 28 classes of characters."""
 
 
 class Automata(NamedTuple):
-    """Patterns, of which each takes apart what the one before it leaves.
+    """Patterns, each of which splits what the previous one leaves.
 
     Attributes:
-        classes: uint8[0x110000], the class of each code point: those of one class are alike to all patterns.
-        steps: uint32[states * width]: for a state and a class (or the end, the last one) twice the place where the
-            next state's row begins, 0 if no match is possible any more, and 1 more if a match ends before the step.
-        width: the number of classes and the end.
-        starts: int64[patterns]: where the row of each pattern's first state begins in ``steps``.
+        classes: uint8[0x110000], the class of each code point: no pattern distinguishes those in the same class.
+        steps: uint32[states * width]: for a state and a class (or the end of text, the last column), twice the index of
+            the next state's row, 0 if no match is possible any more, plus 1 if a match ends before the step.
+        width: the number of classes, plus one for the end.
+        starts: int64[patterns]: the index in ``steps`` of the row of each pattern's first state.
     """
 
     classes: np.ndarray
@@ -41,7 +41,7 @@ class Automata(NamedTuple):
 
 @dataclass
 class _Program:
-    """A pattern as instructions (Thompson's construction); numbers are places in ``code``."""
+    """A pattern as instructions (Thompson's construction); numbers are indices into ``code``."""
 
     sets: list[np.ndarray]
     code: list[tuple[str, int, int]] = field(default_factory=list)
@@ -60,7 +60,7 @@ class _Program:
         return len(self.sets) - 1
 
     def add(self, node: Node, then: int) -> int:
-        """Put down what matches a tree and goes on at ``then``; where it begins."""
+        """Add instructions that match a tree and continue at ``then``; returns where they start."""
         if isinstance(node, Chars):
             return self.put("chars", self.set_number(node.chars), then)
         if isinstance(node, Ahead):
@@ -108,10 +108,11 @@ def compile_patterns(trees: list[Node]) -> Automata:
     """The automata of patterns.
 
     Args:
-        trees: from :mod:`headrace.tokens.regex`, in the order in which they take text apart.
+        trees: from :mod:`headrace.tokens.regex`, in the order in which they split text.
 
     Raises:
-        NotReadError: a pattern may match the empty text, may read on and on without a match, or needs too many states.
+        NotReadError: a pattern may match the empty text, may read ahead repeatedly without a match, or needs too many
+            states.
     """
     steps, starts, classes = _steps(trees)
     for start in starts:
@@ -124,19 +125,19 @@ def compile_patterns(trees: list[Node]) -> Automata:
 
 
 def matches_all(tree: Node) -> bool:
-    """Whether a pattern matches at every character, whatever follows, so that nothing is left between matches."""
+    """Whether a pattern matches at every character, whatever follows, so that there is nothing between matches."""
     steps, starts, _ = _steps([tree])
     after = set((steps[starts[0], :-1] >> 1).tolist())
     return not after & {0, *_vain(steps.tolist())}
 
 
 def never_matches(tree: Node) -> bool:
-    """Whether a pattern matches no text at all."""
+    """Whether a pattern never matches."""
     return not (_steps([tree])[0] & 1).any()
 
 
 def _steps(trees: list[Node]) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """The rows of all states, int64[states, width]; the patterns' first states; the class of each code point."""
+    """The rows of all states, int64[states, width]; each pattern's first state; the class of each code point."""
     program = _Program([])
     firsts = [program.add(tree, program.put("match", -1)) for tree in trees]
     classes, members = _partition(program.sets)
@@ -147,7 +148,7 @@ def _steps(trees: list[Node]) -> tuple[np.ndarray, list[int], np.ndarray]:
 
 
 def _partition(sets: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Classes of the code points that no set tells apart: uint8[0x110000], and bool[sets, classes] what is in what."""
+    """Group the code points that no set distinguishes: uint8[0x110000] classes, and bool[sets, classes] membership."""
     changes = np.zeros(CODE_POINTS, dtype=bool)
     changes[0] = True
     for chars in sets:
@@ -161,11 +162,11 @@ def _partition(sets: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Table:
-    """The states met so far and their rows: twice the next state, and 1 more if a match ends before the step."""
+    """The states reached so far and their rows: twice the next state, plus 1 if a match ends before the step."""
 
     def __init__(self, program: _Program, members: np.ndarray) -> None:
         self.code = program.code
-        # The end is in no set.
+        # The end of text is in no set.
         self.members = np.concatenate([members, np.zeros((len(members), 1), dtype=bool)], axis=1).tolist()
         self.width = members.shape[1] + 1
         self.numbers: dict[tuple[int, ...], int] = {}
@@ -182,12 +183,12 @@ class _Table:
         return self.numbers[state]
 
     def fill(self) -> None:
-        """Work out the rows of all states, and of those that they lead to."""
-        for state in self.states:  # more come as we go
+        """Compute the rows of all states, including those they lead to."""
+        for state in self.states:  # grows during the loop
             self.rows.append([self.step(state, kind) for kind in range(self.width)])
 
     def step(self, state: tuple[int, ...], kind: int) -> int:
-        """Where a character of a class leads, by the order in which a backtracking engine would try."""
+        """The state after a character of a class, in the order in which a backtracking engine would try."""
         seen: set[int] = set()
         to: dict[int, None] = {}
         matched = 0
@@ -212,10 +213,11 @@ class _Table:
 
 
 def _require_linear(steps: np.ndarray, starts: list[int]) -> None:
-    """Raise unless text is read a bounded number of times, whatever it is.
+    """Raise unless any text is read a bounded number of times.
 
-    A match may read on past its end without another (as ``\\s*[\\r\\n]+`` does, through all white space after the last
-    line end). That is no harm unless one that begins on the way can do the same there, and so on.
+    The automaton may read on past the end of a match without finding another (as for ``\\s*[\\r\\n]+``, through all
+    whitespace after the last line end). That is harmless unless a match that starts in between can do the same, and so
+    on.
     """
     rows = steps.tolist()
     vain = _vain(rows)
@@ -240,7 +242,7 @@ def _require_linear(steps: np.ndarray, starts: list[int]) -> None:
 
 
 def _vain(rows: list[list[int]]) -> set[int]:
-    """The states from which a match may go on without another end, and stop in vain."""
+    """The states from which reading may continue without another match, and end without one."""
     vain = {state for state, row in enumerate(rows) if state and 0 in row}
     while more := {s for s, row in enumerate(rows) if any(step >> 1 in vain and not step & 1 for step in row)} - vain:
         vain |= more
@@ -248,7 +250,7 @@ def _vain(rows: list[list[int]]) -> set[int]:
 
 
 def _endless(leads: dict[Any, set[Any]]) -> set[Any]:
-    """Those from which one may go on for ever: what leads nowhere is taken away until nothing more goes."""
+    """The states from which this can go on forever: remove those that lead nowhere until none are left to remove."""
     left = set(leads)
     while ends := {one for one in left if not leads[one] & left}:
         left -= ends

@@ -1,4 +1,5 @@
-"""Words by patterns, each within the pieces that the one before it leaves: by windows, else by automata."""
+"""Split text into words by patterns, each applied to what the previous one leaves: by windows, otherwise by
+automata."""
 
 from __future__ import annotations
 
@@ -17,24 +18,24 @@ _END, _BEFORE_TEXT = -2, -1
 _FIRSTS = np.uint64(0x0101010101010101)
 _OPENS = _FIRSTS * np.uint64(OPEN)
 _PACK = np.uint64(0x0102040810204080)
-"""Times eight bytes of 0 or 1 it has them as bits in its highest byte; times ``_FIRSTS``, their sum."""
+"""Multiplying eight bytes of 0 or 1 by this packs them into the highest byte as bits; by ``_FIRSTS``, it sums them."""
 _PLACES = np.array(
     [[k for k in range(8) if which >> k & 1] + [0] * (8 - which.bit_count()) for which in range(256)], dtype=np.int32
 )
-"""int32[256, 8]: which bits are set, the lowest first."""
+"""int32[256, 8]: the indices of the set bits, lowest first."""
 
 
 class Room(NamedTuple):
-    """Room for the words of one buffer's stretches.
+    """Scratch memory for the words of a buffer, one chunk of text at a time.
 
     Attributes:
-        limits: int64[patterns]: where the pieces of all but the last end in which the word before ended.
-        codes: uint32: what is before a text, then the bits of a stretch's characters and of the one after them.
-        numbers: uint32[stretch]: the numbers of their windows.
-        flags: uint8[stretch + 8 or more]: the flags of these.
+        limits: int64[patterns]: the end of the current piece of each pattern but the last, as of the previous word.
+        codes: uint32: the code for the start of text, then those of the chunk's characters and of the one after.
+        numbers: uint32[stretch]: the index of each character's window.
+        flags: uint8[stretch + 8 or more]: the flags of each character's window.
         eights: uint64: the same memory.
-        indices: int32[stretch + 1]: 0, 1, 2 and on.
-        places: int32[stretch + 1]: where characters begin, counted from the stretch's first byte.
+        indices: int32[stretch + 1]: 0, 1, 2, ...
+        places: int32[stretch + 1]: where each character starts, relative to the chunk's first byte.
     """
 
     limits: np.ndarray
@@ -48,7 +49,7 @@ class Room(NamedTuple):
 
 @kernel
 def new_room(automata: Automata, windows: Windows, stretch: int) -> Room:
-    """Room for a buffer that begins with a text."""
+    """Scratch memory for a buffer that starts with a text."""
     eights = np.zeros(stretch // 8 + 2, np.uint64)
     room = Room(
         np.zeros(automata.starts.size, np.int64), np.empty(stretch + BEFORE + 1, np.uint32),
@@ -62,7 +63,7 @@ def new_room(automata: Automata, windows: Windows, stretch: int) -> Room:
 
 @borrowing
 def _kind(data: np.ndarray, at: int, automata: Automata) -> tuple[int, int]:
-    """The class of the character at a byte, and how many bytes it has."""
+    """The class of the character at a byte, and its length in bytes."""
     if data[at] < 0x80:
         return int(np.int64(automata.classes[data[at]])), 1
     point, size = code_point(data, at)
@@ -71,11 +72,11 @@ def _kind(data: np.ndarray, at: int, automata: Automata) -> tuple[int, int]:
 
 @borrowing
 def match_end(data: np.ndarray, at: int, end: int, automata: Automata, start: int) -> int:
-    """Where the match that begins at a byte ends, or -1 if none does.
+    """The end of the match that starts at a byte, or -1 if there is none.
 
     Args:
         data: uint8, valid UTF-8.
-        at: where it begins.
+        at: where it starts.
         end: where the text ends.
         automata: the patterns.
         start: the row of the pattern's first state.
@@ -95,7 +96,7 @@ def match_end(data: np.ndarray, at: int, end: int, automata: Automata, start: in
 
 @borrowing
 def piece_end(data: np.ndarray, at: int, end: int, automata: Automata, start: int) -> int:
-    """Where the piece that begins at a byte ends: a match, or what lies before the next one."""
+    """The end of the piece that starts at a byte: a match, or the text before the next match."""
     found = match_end(data, at, end, automata, start)
     if found >= 0:
         return found
@@ -110,7 +111,7 @@ def piece_end(data: np.ndarray, at: int, end: int, automata: Automata, start: in
 
 @borrowing
 def _word_end(data: np.ndarray, at: int, end: int, automata: Automata, limits: np.ndarray) -> int:
-    """Where the word that begins at a byte ends; pieces of outer patterns that end there or before begin anew."""
+    """The end of the word that starts at a byte; pieces of outer patterns that end there or before start over."""
     limit, last = end, automata.starts.size - 1
     for level in range(last):
         if limits[level] <= at:
@@ -121,7 +122,7 @@ def _word_end(data: np.ndarray, at: int, end: int, automata: Automata, limits: n
 
 @borrowing
 def _alone(limits: np.ndarray, at: int) -> bool:
-    """Whether no piece that began before a byte goes on there."""
+    """Whether no piece that started before a byte continues there."""
     alone = True
     for level in range(limits.size):
         alone &= limits[level] <= at
@@ -130,7 +131,7 @@ def _alone(limits: np.ndarray, at: int) -> bool:
 
 @borrowing
 def _read_ascii(data: np.ndarray, start: int, size: int, ascii_: np.ndarray, codes: np.ndarray) -> bool:
-    """Read characters that are all ASCII; False if they are not."""
+    """Read characters if all of them are ASCII; returns False otherwise."""
     first, high = np.uint64(start), np.uint8(0)
     for i in range(np.uint64(size)):
         high |= data[first + i]
@@ -145,10 +146,10 @@ def _read_ascii(data: np.ndarray, start: int, size: int, ascii_: np.ndarray, cod
 def _read(
     data: np.ndarray, start: int, size: int, end: int, automata: Automata, windows: Windows, room: Room
 ) -> tuple[int, int, bool]:  # fmt: skip
-    """Read the characters that begin in a stretch, and look at the one after them.
+    """Read the characters that start in a chunk, and look at the one after them.
 
     Returns:
-        How many, where the one after them begins, and whether all are ASCII.
+        Their number, where the next character starts, and whether all are ASCII.
     """
     codes = room.codes
     plain = _read_ascii(data, start, size, windows.ascii, codes)
@@ -169,7 +170,7 @@ def _read(
 
 @borrowing
 def _look(count: int, windows: Windows, room: Room) -> None:
-    """Look the windows of characters up."""
+    """Look up the windows of the characters."""
     codes, numbers, flags, known = room.codes, room.numbers, room.flags, windows.flags
     a, b, c, d, e = windows.masks[0], windows.masks[1], windows.masks[2], windows.masks[3], windows.masks[4]
     for i in range(np.uint64(count)):
@@ -190,7 +191,7 @@ def _look(count: int, windows: Windows, room: Room) -> None:
 def _settle(
     data: np.ndarray, start: int, end: int, count: int, places: np.ndarray, automata: Automata, room: Room
 ) -> None:  # fmt: skip
-    """Have the automata say what windows leave open."""
+    """Let the automata decide what windows leave open."""
     flags, limits, eights = room.flags, room.limits, room.eights
     at, blocks, either = start, (np.uint64(count) + _SEVEN) >> _THREE, _ZERO
     for block in range(blocks):
@@ -219,7 +220,7 @@ def _settle(
 
 @borrowing
 def _gather(eights: np.ndarray, count: int, starts: np.ndarray) -> int:
-    """Which characters begin words, eight flags at a time; returns how many."""
+    """The characters that start words, checking eight flags at a time; returns their number."""
     found, first = _ZERO, np.int32(0)
     for block in range((np.uint64(count) + _SEVEN) >> _THREE):
         begins = eights[block] & _FIRSTS
@@ -235,7 +236,7 @@ def _gather(eights: np.ndarray, count: int, starts: np.ndarray) -> int:
 def _plain_words(
     data: np.ndarray, start: int, size: int, end: int, automata: Automata, limits: np.ndarray, starts: np.ndarray
 ) -> int:  # fmt: skip
-    """Words one by one: at least one, and on while they are in a piece that began before them."""
+    """Split one word at a time: at least one, and as long as they are in a piece that started before them."""
     at, count = start, 0
     while count == 0 or (at < start + size and not _alone(limits, at)):
         starts[count] = at - start
@@ -249,20 +250,20 @@ def automaton_words(
     data: np.ndarray, start: int, size: int, end: int, automata: Automata, windows: Windows, room: Room,
     starts: np.ndarray,
 ) -> int:  # fmt: skip
-    """Find words at the beginning of a stretch.
+    """Split the start of a chunk into words.
 
     Args:
         data: uint8, valid UTF-8.
-        start: where the first of them begins.
-        size: bytes of the stretch.
+        start: where the first word starts.
+        size: bytes in the chunk.
         end: where the text ends.
         automata: the patterns.
-        windows: what characters around a place tell.
-        room: what was used for the stretch before, or new.
-        starts: int32[size + 1]: gets where words begin, counted from ``start``, and where the last of them ends.
+        windows: what the characters around a position say.
+        room: that of the previous chunk, or new.
+        starts: int32[size + 1]: receives where words start, relative to ``start``, and where the last one ends.
 
     Returns:
-        How many words, at least one.
+        The number of words, at least one.
     """
     if not _alone(room.limits, start):
         return _plain_words(data, start, size, end, automata, room.limits, starts)
@@ -271,14 +272,14 @@ def automaton_words(
     _look(count, windows, room)
     _settle(data, start, end, count, places, automata, room)
     if after < end:
-        count -= 1  # the last word may go on
+        count -= 1  # the last word may continue
         while count > 0 and room.flags[count] & ALONE == 0:
             count -= 1
         if count == 0:
             room.limits[:] = start
             return _plain_words(data, start, size, end, automata, room.limits, starts)
     for i in range(count, count + 8):
-        room.flags[i] = 0  # no word begins beyond
+        room.flags[i] = 0  # no word starts beyond
     found = _gather(room.eights, count, starts)
     if not ascii_:
         for i in range(found):

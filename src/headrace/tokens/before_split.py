@@ -1,4 +1,4 @@
-"""What a tokenizer does to a text before it splits it, as changes of pieces: added tokens and the normaliser NFC."""
+"""What a tokenizer does to a text before splitting it: added tokens and NFC normalization, as operations on pieces."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Changes(NamedTuple):
     """What is done to a text before it is split, in order.
 
     Attributes:
-        first: changes of the text as it is.
-        spaced: changes after U+2581 has become a space and the dummy space has been put before the text.
+        first: changes to the original text.
+        spaced: changes after U+2581 has become a space and the dummy space has been inserted.
     """
 
     first: list[Change]
@@ -31,13 +31,13 @@ class Changes(NamedTuple):
 
 
 def changes_before(definition: dict[str, Any]) -> Changes:
-    """The changes: cut at added tokens, normalise, cut at the added tokens that are ``normalized``.
+    """The changes: cut at added tokens, normalize, cut at added tokens that are ``normalized``.
 
     Args:
-        definition: a tokenizers JSON, parsed, of a kind for which there are ``fast_tables``.
+        definition: a parsed tokenizers JSON with ``fast_tables``.
 
     Raises:
-        NotCoveredError: it makes a change that is not known here.
+        NotCoveredError: it makes an unsupported change.
     """
     added = added_tokens(definition)
     kinds = [part["type"] for part in parts(definition, "normalizer")]
@@ -60,7 +60,7 @@ def _spaced(content: str) -> str:
 
 
 def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc: bool) -> None:
-    """Raise unless added tokens are found wherever they are spelled, keep all bytes, and have the ids that they say."""
+    """Raise unless added tokens match wherever they are spelled, keep all bytes, and have the ids they state."""
     flags = ("lstrip", "rstrip", "single_word")
     if any(token.get(flag) for token in added if not token.get("special") for flag in flags):
         raise NotCoveredError("it has added tokens that are not special and depend on the text around them")
@@ -75,14 +75,14 @@ def _require_plain(definition: dict[str, Any], added: list[dict[str, Any]], nfc:
     vocab = definition["model"]["vocab"]
     following = len(vocab)
     for token in added:
-        # The library numbers them itself: as in the vocabulary, or on from the largest.
+        # The library assigns ids itself: as in the vocabulary, or after the largest.
         if token["id"] != vocab.get(token["content"], following):
             raise NotCoveredError("it has added tokens whose ids differ from those the library assigns")
         following = max(following, token["id"] + 1)
 
 
 def _cuts(tokens: list[dict[str, Any]]) -> list[Change]:
-    """The cut at some added tokens; none if all of them are special, which are text in a text."""
+    """The cut at some added tokens; none if all of them are special, since those stay text."""
     if all(token.get("special") for token in tokens):
         return []
     values = {token["content"].encode(): NOT_CUT if token.get("special") else token["id"] for token in tokens}

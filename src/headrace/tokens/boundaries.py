@@ -1,15 +1,16 @@
-r"""Where words begin, read off a few characters: what automata decide one after another, as a table of windows.
+r"""Where words start, read off a few characters: the automata's step-by-step decisions, as a table of windows.
 
-An automaton must know where it is before it goes on, so a text takes one look-up after the other. But whether a word
-begins at a character nearly always shows in the three characters before it, the character itself and the one after it,
-and look-ups of all places at once wait for nothing. Which windows tell is derived from the automata, so it holds for
-every pattern; what a window leaves open, such as whether a digit is the third or the sixth of its run, it says.
+An automaton must know its state before it can continue, so it takes one lookup after another. But whether a word starts
+at a character is nearly always clear from the three characters before it, the character itself and the one after it,
+and lookups for all positions at once need not wait for each other. The table is derived from the automata, so it is
+correct for every pattern; where a window does not decide, as for whether a digit is the third or the sixth in a run, it
+says so.
 
-The derivation guesses: at each character a word begins or does not, and a guess that the automata would not make comes
-to a dead end. A *reading* is what must be known to tell: the state of the match of the word that is being read, and the
-states of earlier words' matches that might go on, and must not end again. Each text has one sequence of readings that
-comes to its end, and it gives the words. A window is decided if all readings that any text may lead up to it with, and
-that may go on after it, agree.
+The derivation guesses: at each character a word starts or does not, and a guess that contradicts the automata reaches a
+dead end. A *reading* is what must be known to tell: the state of the match of the current word, and the states of
+earlier words' matches that might have continued, and must not end again. Every text has exactly one sequence of
+readings that reaches its end, which gives the words. A window is decided if all readings that can precede it in some
+text, and can continue after it, agree.
 """
 
 from __future__ import annotations
@@ -22,22 +23,23 @@ import numpy as np
 from headrace.tokens.automaton import Automata
 
 BEFORE = 3
-"""Characters of a window before the one in question. With two, 3 to 7 % of words stay open, with three 0 to 1.5 %."""
+"""Characters in a window before the one in question. With two, 3 to 7 % of words stay undecided, with three 0 to 1.5
+%."""
 BEGINS, ALONE, OPEN = np.uint8(1), np.uint8(2), np.uint8(4)
-"""Flags of a window: a word begins; the words from there on do not depend on what was before; it is not decided."""
+"""Flags of a window: a word starts; words from here on do not depend on what came before; undecided."""
 
 _MOST_READINGS = 512  # GPT-4o's pattern has 54
-_MOST_BITS = 19  # of a window: half a megabyte, of which text uses a few per cent
+_MOST_BITS = 19  # of a window index: half a megabyte, a few percent of which is used by text
 _GAP = -1
 
 
 class Windows(NamedTuple):
-    """Windows of ``BEFORE`` characters, the one in question and the one after it, as numbers.
+    """Windows of ``BEFORE`` characters, the one in question and the one after it, as indices.
 
     Attributes:
-        ascii: uint32[128]: the bits of each ASCII character in all places of a window.
-        codes: uint32[classes + 2]: the same for each class, then for a text's end and for what is before its beginning.
-        masks: uint32[BEFORE + 2]: the bits of each place; the number of a window is the sum of its characters'.
+        ascii: uint32[128]: each ASCII character's bits for all positions of a window.
+        codes: uint32[classes + 2]: the same for each class, then for the end of a text and for what precedes its start.
+        masks: uint32[BEFORE + 2]: the bits of each position; a window's index is the sum of its characters' bits.
         flags: uint8[windows]: ``BEGINS``, ``ALONE`` and ``OPEN``.
     """
 
@@ -48,7 +50,7 @@ class Windows(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """Of one pattern: the state of the match, or ``_GAP`` where none begins, and those of earlier ones."""
+    """For one pattern: the state of the match, or ``_GAP`` if there is none, and those of earlier ones."""
 
     state: int
     ghosts: frozenset[int]
@@ -58,7 +60,7 @@ _Readings = tuple[_Reading, ...]
 
 
 class _Reader:
-    """How readings go on, of all patterns together; an outer one's word ends those of the inner ones."""
+    """How readings continue, for all patterns together; a word of an outer pattern ends those of the inner ones."""
 
     def __init__(self, automata: Automata) -> None:
         width = automata.width
@@ -69,14 +71,14 @@ class _Reader:
         self.width = width
 
     def start(self, start: int, kind: int) -> Iterator[_Reading]:
-        """The readings of a word that begins with a character, or of a gap."""
+        """The readings of a word that starts with a character, or of a gap."""
         to = self.steps[kind][0][start]
         if to:
             yield _Reading(to, frozenset())
         yield _Reading(_GAP, frozenset({to} - {0}))
 
     def on(self, reading: _Reading, start: int, kind: int) -> Iterator[tuple[bool, _Reading]]:
-        """Whether a word begins at a character that comes next, and the reading after it."""
+        """Whether a word starts at the next character, and the reading after it."""
         to, ended = self.steps[kind]
         if any(ended[ghost] for ghost in reading.ghosts):
             return
@@ -100,7 +102,7 @@ class _Reader:
         return bool(done) and not any(ended[ghost] for ghost in reading.ghosts)
 
     def first(self, kind: int, level: int = 0) -> Iterator[_Readings]:
-        """The readings of patterns from one on after a first character."""
+        """The readings of the patterns from ``level`` on after a first character."""
         if level == len(self.starts):
             yield ()
             return
@@ -109,7 +111,8 @@ class _Reader:
                 yield (one, *inner)
 
     def next(self, readings: _Readings, kind: int, level: int = 0) -> Iterator[tuple[bool, bool, _Readings]]:
-        """Whether a word begins at a character, whether it stands alone there, and the readings after it."""
+        """Whether a word starts at a character, whether it is independent of what came before, and the readings after
+        it."""
         if level == len(self.starts):
             yield False, True, ()
             return
@@ -123,7 +126,7 @@ class _Reader:
 
 
 def windows_of(automata: Automata) -> Windows:
-    """The windows of patterns; all are open where the patterns are too many or too involved."""
+    """The windows of patterns; all are undecided if there are too many patterns or they are too complex."""
     classes, inverse = _kinds(automata)
     outcomes = _outcomes(_Reader(automata), classes)
     maps, flags = _table(outcomes) if outcomes is not None else _nothing(len(classes) + 2)
@@ -141,19 +144,19 @@ def windows_of(automata: Automata) -> Windows:
 
 
 def no_windows() -> Windows:
-    """Of no patterns."""
+    """The windows of no patterns."""
     none = np.zeros(0, dtype=np.uint32)
     return Windows(none, none, none, np.zeros(0, dtype=np.uint8))
 
 
 def _kinds(automata: Automata) -> tuple[np.ndarray, np.ndarray]:
-    """A class of each kind that the automata treat alike, and the kind of each class."""
+    """A representative class of each kind that the automata treat alike, and the kind of each class."""
     columns = automata.steps.reshape(-1, automata.width)[:, :-1]
     return _alike(columns, 1)
 
 
 def _alike(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first index of each set of slices that are equal, and which set each slice is of."""
+    """The first index of each set of equal slices, and the set of each slice."""
     numbers: dict[bytes, int] = {}
     firsts: list[int] = []
     inverse: list[int] = []
@@ -166,10 +169,10 @@ def _alike(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outcomes(reader: _Reader, classes: np.ndarray) -> np.ndarray | None:
-    """float32[3, kinds + 2, readings, readings], 0 or 1: how a character leads from a reading to another.
+    """float32[3, kinds + 2, readings, readings], 0 or 1: whether a character leads from one reading to another.
 
-    Without a word that begins, with one, and with one that stands alone. The last two characters are the end of a text
-    and what is before its beginning. None if there are too many readings.
+    For no word starting, a word starting, and one starting that is independent of what came before. The last two kinds
+    are the end of a text and what precedes its start. None if there are too many readings.
     """
     numbers: dict[_Readings, int] = {(): 0}  # before a text
     waiting: list[_Readings] = [()]
@@ -198,7 +201,7 @@ def _outcomes(reader: _Reader, classes: np.ndarray) -> np.ndarray | None:
 
 
 def _table(outcomes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """The flags of windows by what is alike in each place, and which kind is what there."""
+    """The flags of windows by groups of equivalent kinds at each position, and the group of each kind there."""
     readings = outcomes.shape[-1]
     leads = outcomes.max(axis=0)
     maps = []
@@ -224,7 +227,8 @@ def _table(outcomes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _coarsened(may: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """With fewer kinds in the first place, so that the table is small: those that leave the fewest windows open."""
+    """Merge kinds in the first position to keep the table small, choosing those that leave the fewest windows
+    undecided."""
     while may.shape[1] > 1 and sum((size - 1).bit_length() for size in may.shape[1:]) > _MOST_BITS:
         best = (may[0].size, 0, 0)
         for a in range(may.shape[1]):
@@ -241,5 +245,5 @@ def _coarsened(may: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _nothing(kinds: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """One window, which is open."""
+    """A single undecided window."""
     return [np.zeros(kinds, dtype=np.int64)] * (BEFORE + 2), np.full([1] * (BEFORE + 2), OPEN, dtype=np.uint8)

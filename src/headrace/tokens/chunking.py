@@ -1,14 +1,14 @@
-"""Where a long text may be cut so that its parts, encoded apart, give the ids of the whole.
+"""Where a long text can be cut so that its parts, encoded separately, give the ids of the whole.
 
-Two kinds of tokenizer are known. Without a split pattern (SentencePiece), merges cannot cross two bytes that stand side
-by side in no token, so a text may be cut between any such two. With GPT-2's or Llama 3's pattern, in ASCII text:
+Two kinds of tokenizer are supported. Without a split pattern (SentencePiece), merges cannot cross two bytes that are
+adjacent in no token, so a text may be cut between any such two. With GPT-2's or Llama 3's pattern, in ASCII text:
 
-- between a letter or digit and a space that a letter or digit follows: no match of either pattern goes on from one to
-  the other, and what begins at the space is matched the same with or without text before it;
+- between a letter or digit and a space followed by a letter or digit: no match of either pattern continues from one to
+  the other, and what starts at the space matches the same with or without the text before it;
 - between a letter and a digit, for the same reason;
-- within a run of other characters that go on for two more, where the two at the cut stand side by side in no token.
+- within a run of at least two more other characters, if the two at the cut are adjacent in no token.
 
-What has none of these (a megabyte of one letter) is encoded whole.
+A text with none of these (a megabyte of one letter) is encoded as a whole.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _LETTER, _DIGIT, _OTHER, _NEITHER = 0, 1, 2, 3
 
 
 def _classes() -> np.ndarray:
-    """uint8[256]: the class of each ASCII byte in the patterns; white space, "'" and all beyond ASCII are neither."""
+    """uint8[256]: the class of each ASCII byte in the patterns; whitespace, "'" and everything beyond ASCII are in
+    neither."""
     out = np.full(256, _NEITHER, dtype=np.uint8)
     for byte in range(128):
         char = chr(byte)
@@ -43,11 +44,11 @@ _CLASS = _classes()
 
 @dataclass(frozen=True, eq=False)
 class Chunker:
-    """Where one tokenizer's texts may be cut.
+    """Where one tokenizer's texts can be cut.
 
     Attributes:
-        adjacent: bool[256, 256]: whether some token holds these two bytes side by side.
-        pattern: whether a split pattern stands before the merges.
+        adjacent: bool[256, 256]: whether some token contains these two adjacent bytes.
+        pattern: whether there is a split pattern before the merges.
     """
 
     adjacent: np.ndarray
@@ -57,10 +58,10 @@ class Chunker:
         """Whether a text may be cut before each byte.
 
         Args:
-            data: uint8[n], a stretch of a text.
+            data: uint8[n], a slice of a text.
 
         Returns:
-            bool[n - 2] for the bytes 1 to n - 2.
+            bool[n - 2], for bytes 1 to n - 2.
         """
         before, at, after = data[:-2], data[1:-1], data[2:]
         apart = ~self.adjacent[before, at]
@@ -76,15 +77,15 @@ class Chunker:
 
         Args:
             data: uint8[n], UTF-8.
-            size: bytes; a chunk is longer where no cut is allowed sooner.
+            size: bytes; a chunk is longer if no cut is possible sooner.
 
         Returns:
-            Ascending positions strictly inside the text.
+            Ascending positions strictly within the text.
         """
         found: list[int] = []
         at = size
         while at < len(data) - 1:
-            # Window by window, so that the search stays linear and small however far the next allowed cut is.
+            # Window by window, so that the search stays linear and small however far away the next possible cut is.
             allowed = np.flatnonzero(self.allowed(data[at - 1 : at + size + 1]))
             if len(allowed):
                 found.append(at + int(allowed[0]))
@@ -94,7 +95,7 @@ class Chunker:
 
 
 def chunker(definition: dict[str, Any]) -> Chunker | None:
-    """The chunker of a tokenizer, or None for a kind for which no cut is known to be exact."""
+    """The chunker for a tokenizer, or None for kinds for which no exact cut is known."""
     model = definition["model"]
     odd = [key for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix") if model.get(key)]
     normal = [token for token in definition.get("added_tokens") or [] if not token.get("special")]
@@ -129,7 +130,7 @@ def _adjacent(table: list[bytes], pattern: bool) -> np.ndarray:
     out = np.zeros((256, 256), dtype=bool)
     out[flat[:-1][inside[:-1]], flat[1:][inside[:-1]]] = True
     if not pattern:
-        # U+2581 (E2 96 81) in a text is the space of the tokens, so its own bytes tell nothing.
+        # U+2581 (E2 96 81) in a text becomes the tokens' space, so its own bytes say nothing.
         out[0x81, :] = True
         out[:, 0xE2] = True
     return out

@@ -1,4 +1,4 @@
-"""Pieces of texts copied to where kernels read them, with the changes that SentencePiece's models make to spaces."""
+"""Copy pieces of text to where kernels read them, with the changes to spaces that SentencePiece models make."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SPACE = np.uint8(0x20)
 def copy_pieces(
     data: np.ndarray, bounds: np.ndarray, leads: np.ndarray, meta_space: bool, out: np.ndarray, new_bounds: np.ndarray
 ) -> None:
-    """Copy pieces one after another.
+    """Copy pieces, concatenating them.
 
     Args:
         data: uint8, valid UTF-8.
-        bounds: int64[n + 1], where pieces begin and end.
-        leads: bool[n]: which get a space put before them; empty ones never do.
+        bounds: int64[n + 1], the start and end of each piece.
+        leads: bool[n]: which pieces get a leading space; empty ones never do.
         meta_space: whether U+2581 becomes a space.
-        out: uint8: gets the pieces; what is left of it gets zeros.
-        new_bounds: int64[n + 1]: gets where they begin and end in ``out``.
+        out: uint8: receives the pieces; the rest is filled with zeros.
+        new_bounds: int64[n + 1]: receives the start and end of each piece in ``out``.
     """
     at = np.int64(0)
     for i in range(leads.size):
@@ -43,7 +43,7 @@ def copy_pieces(
 
 @borrowing
 def _spaced(source: np.ndarray, target: np.ndarray) -> int:
-    """Copy a piece with a space for each U+2581; returns its bytes then."""
+    """Copy a piece with a space for each U+2581; returns its new length in bytes."""
     at = k = 0
     while k < source.size:
         byte = source[k]

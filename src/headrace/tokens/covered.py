@@ -1,4 +1,4 @@
-"""Which tokenizers the fast engine covers, and their definitions as the tables that it runs on."""
+"""Which tokenizers the fast engine supports, and their definitions as the tables it uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.tokens.words import Scanner, cuts_scanner
 
 
 class NotCoveredError(Exception):
-    """The fast engine does not have what a tokenizer needs; the text says what."""
+    """The fast engine does not support what a tokenizer needs; the message says what."""
 
 
 class Tables(NamedTuple):
@@ -29,14 +29,14 @@ class Tables(NamedTuple):
 
 
 def fast_tables(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
-    """The tables of a tokenizer.
+    """Build the tables of a tokenizer.
 
     Args:
         definition: a tokenizers JSON, parsed.
-        lengths: int64[vocab_size]: the bytes of each token.
+        lengths: int64[vocab_size]: each token's length in bytes.
 
     Raises:
-        NotCoveredError: it is of a kind that the fast engine does not cover.
+        NotCoveredError: the fast engine does not support it.
     """
     model = definition["model"]
     if model.get("type") != "BPE":
@@ -72,7 +72,7 @@ def _byte_level(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
 
 
 def _scanner(splits: list[dict[str, Any]]) -> Scanner:
-    """How a byte-level tokenizer cuts texts into words."""
+    """How a byte-level tokenizer splits texts into words."""
     try:
         return split_scanner(splits)
     except NotReadError as reason:
@@ -86,7 +86,7 @@ def _merges(model: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         left, right = [left for left, _ in pairs], [right for _, right in pairs]
         made = map(str.__add__, left, right)
-        # One side after the other, by maps: a third of the time of a loop over 50,000 merges.
+        # One side after the other, with maps: takes a third of the time of a loop over 50,000 merges.
         sides = [np.fromiter(map(vocab.__getitem__, side), np.int64, len(pairs)) for side in (left, right, made)]
     except (KeyError, ValueError):
         raise NotCoveredError("some merges refer to missing tokens") from None
@@ -94,7 +94,7 @@ def _merges(model: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
-    """SentencePiece: the whole text is one word; it is cut where no token reaches across."""
+    """SentencePiece: the whole text is one word; it is cut where no token spans the cut."""
     model = definition["model"]
     vocab: dict[str, int] = model["vocab"]
     _require_plain_spaces(definition)
@@ -113,7 +113,7 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
     for piece, index in vocab.items():
         if len(piece) == 1 and piece != " ":
             char_ids[ord(piece)] = index
-    # The engine works on text in which a space stands for U+2581, as in the bytes that tokens decode to.
+    # The engine works on text with spaces for U+2581, as in the bytes that tokens decode to.
     char_ids[ord(" ")], char_ids[ord(META_SPACE)] = char_ids[ord(META_SPACE)], -1
     names = {index: piece for piece, index in vocab.items()}
     flat = b"".join(names[index].replace(META_SPACE, " ").encode() + b"\xff" for index in set(result.tolist()))
@@ -123,10 +123,10 @@ def _meta_space(definition: dict[str, Any], lengths: np.ndarray) -> Tables:
 
 
 def _require_plain_spaces(definition: dict[str, Any]) -> None:
-    """Raise unless the text's only change is U+2581 for spaces, and one before the text."""
+    """Raise unless the only changes to a text are U+2581 for spaces, and one before the text."""
     normalizers, splits = parts(definition, "normalizer"), parts(definition, "pre_tokenizer")
     if len(splits) == 1 and splits[0]["type"] == "Split" and splits[0]["pattern"] == {"String": " "} and normalizers:
-        splits = []  # Gemma's, which finds none when U+2581 stands for all of them
+        splits = []  # Gemma's, which never matches because U+2581 replaces all spaces
     kinds = [part["type"] for part in normalizers if part["type"] != "Prepend"]
     prepended = [part["prepend"] for part in normalizers if part["type"] == "Prepend"]
     if not splits and kinds == ["Replace"] and prepended in ([], [META_SPACE]):
@@ -140,7 +140,7 @@ def _require_plain_spaces(definition: dict[str, Any]) -> None:
 
 
 def _joined(flat: np.ndarray) -> np.ndarray:
-    """uint8[65536], 0 or 1: which two bytes stand side by side in a token (each ends with 0xFF) or a character."""
+    """uint8[65536], 0 or 1: which two bytes are adjacent in a token (each ends with 0xFF) or a character."""
     out = np.zeros((256, 256), dtype=np.uint8)
     out[flat[:-1], flat[1:]] = 1
     out[:, 0x80:0xC0] = 1

@@ -1,4 +1,4 @@
-"""Tokens to bytes by table."""
+"""Decode tokens to bytes with a table."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from headrace.flow.kernels import kernel
 
 _NEAR = 8
-"""Bytes that are copied of every token whatever its length: more than nine tokens in ten have no more."""
+"""Bytes copied for every token, whatever its length: over nine tokens in ten have no more."""
 
 
 class TokenBytes(NamedTuple):
     """The bytes of every token.
 
     Attributes:
-        data: uint8: all tokens' bytes one after another, and some more.
+        data: uint8: all tokens' bytes, concatenated, plus padding.
         starts: int64[vocab_size + 1]; token i is ``data[starts[i]:starts[i + 1]]``.
     """
 
@@ -46,7 +46,7 @@ def _copy(tokens: np.ndarray, table: TokenBytes, low: int, high: int, out: np.nd
     data, at = table.data, np.int64(0)
     for k in range(low, high):
         start, end = table.starts[tokens[k]], table.starts[np.int64(tokens[k]) + 1]
-        # All are read before any is written, so that they are moved as one.
+        # Read all before writing any, so that they are moved as one word.
         a, b, c, d = data[start], data[start + 1], data[start + 2], data[start + 3]
         e, f, g, h = data[start + 4], data[start + 5], data[start + 6], data[start + 7]
         out[at], out[at + 1], out[at + 2], out[at + 3] = a, b, c, d
@@ -57,7 +57,7 @@ def _copy(tokens: np.ndarray, table: TokenBytes, low: int, high: int, out: np.nd
 
 
 def bytes_of(tokens: np.ndarray, offsets: np.ndarray, table: TokenBytes) -> tuple[np.ndarray, np.ndarray]:
-    """The bytes of lists of tokens.
+    """The bytes of token lists.
 
     Args:
         tokens: unsigned integers[n_tokens], each below the vocabulary's size.
@@ -65,7 +65,7 @@ def bytes_of(tokens: np.ndarray, offsets: np.ndarray, table: TokenBytes) -> tupl
         table: the vocabulary.
 
     Returns:
-        uint8[n_bytes] and int64[n + 1]: the bytes of all lists, and where each begins and ends.
+        uint8[n_bytes] and int64[n + 1]: the bytes of all lists, and the start and end of each.
     """
     if len(tokens) and int(tokens.max()) >= len(table.starts) - 1:
         raise IndexError(f"token {int(tokens.max())} is not in a vocabulary of {len(table.starts) - 1}")

@@ -1,4 +1,4 @@
-"""Reading a tokenizer's definition from the files in which tokenizers come, as Hugging Face tokenizers JSON."""
+"""Read tokenizer definitions from the usual file formats, as Hugging Face tokenizers JSON."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from headrace.tokens.vocabulary import added_tokens, parts, vocabulary
 
 _LEFT_OUT = "it must contain tokenizer.json, tokenizer.model, or vocab.json with merges.txt"
 _NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-# What transformers reads of GPT-2's two files, and splits text by GPT-2's pattern.
+# Tokenizers that transformers reads from GPT-2's two files and that use GPT-2's split pattern.
 _GPT2_CLASSES = {"GPT2Tokenizer", "CodeGenTokenizer", "RobertaTokenizer", "BartTokenizer", "LongformerTokenizer"}
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json")
 _KEYS = {"eod": "eos_token", "bos": "bos_token", "pad": "pad_token"}
 
 
 class TokenizerFile(NamedTuple):
-    """A tokenizer as its files have it.
+    """The contents of a tokenizer's files.
 
     Attributes:
         definition: as parsed tokenizers JSON.
-        declared: role (``eod``, ``bos``, ``pad``) -> the token's spelling, and the file that says so.
+        declared: role (``eod``, ``bos``, ``pad``) -> the token's spelling, and the file that declares it.
     """
 
     definition: dict[str, Any]
@@ -43,12 +43,12 @@ def read_tokenizer(path: Path) -> TokenizerFile:
     """Read a tokenizer.
 
     Args:
-        path: a tokenizers JSON, a SentencePiece ``.model``, GPT-2's ``vocab.json`` (its ``merges.txt`` beside it, with
-            the same prefix), or a folder that holds one of these. Of a file with one of the usual names, those beside
-            it are read too that say which tokens end and begin texts.
+        path: a tokenizers JSON, a SentencePiece ``.model``, GPT-2's ``vocab.json`` (with ``merges.txt`` next to it,
+            with the same prefix), or a folder with one of these. For files with the usual names, the files next to them
+            that say which tokens start and end texts are read too.
 
     Raises:
-        UserError: no such file, or not one of these formats.
+        UserError: there is no such file, or it has none of these formats.
     """
     if path.is_dir():
         path = _within(path)
@@ -86,9 +86,9 @@ def _within(folder: Path) -> Path:
     raise UserError("The folder contains no tokenizer.", str(folder), f"Use another folder or a file: {_LEFT_OUT}.")
 
 
-@lru_cache(maxsize=1)  # a run reads its tokenizer several times, 0.25 s each with 32,000 tokens
+@lru_cache(maxsize=1)  # a run reads its tokenizer several times, at 0.25 s each for 32,000 tokens
 def _read(data: bytes, path: Path) -> dict[str, Any]:
-    """A JSON file, checked and in canonical form if it is a tokenizers JSON."""
+    """A JSON file, checked and converted to canonical form if it is a tokenizers JSON."""
     value = _json(data, path)
     return canonical(_checked(value, path)) if _is_definition(value) else value
 
@@ -108,13 +108,13 @@ def _json(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _beside(path: Path) -> dict[str, dict[str, Any]]:
-    """The files beside a tokenizer that say more about it, by name."""
+    """The files next to a tokenizer that say more about it, by name."""
     files = {name: path.with_name(name) for name in _CONFIGS}
     return {name: _json(file.read_bytes(), file) for name, file in files.items() if file.is_file()}
 
 
 def _named(config: dict[str, Any], definition: dict[str, Any]) -> dict[str, str]:
-    """Role -> spelling, as a configuration of transformers names them: by text, or by id."""
+    """Role -> spelling, as in a transformers configuration: by text or by id."""
     out = {}
     spelled: dict[int, str] = {}
     for role, key in _KEYS.items():
@@ -149,7 +149,7 @@ def _templated(definition: dict[str, Any]) -> dict[str, str]:
 
 
 def _with_decoder_of(config: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition with the special tokens that only ``tokenizer_config.json`` lists."""
+    """The definition with special tokens that only ``tokenizer_config.json`` lists."""
     listed = config.get("added_tokens_decoder")
     known = {*vocabulary(definition), *(token["content"] for token in added_tokens(definition))}
     taken = {*vocabulary(definition).values(), *(token["id"] for token in added_tokens(definition))}
@@ -163,7 +163,7 @@ def _with_decoder_of(config: dict[str, Any], definition: dict[str, Any]) -> dict
 
 
 def _checked(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The definition, if its model and added tokens have the shapes that tokenizers JSON has."""
+    """The definition, if its model and added tokens have the structure of tokenizers JSON."""
     vocab, merges, added = value["model"]["vocab"], value["model"].get("merges", []), value.get("added_tokens") or []
     ids: Any = vocab.values() if isinstance(vocab, dict) else ()
     if isinstance(vocab, list):
@@ -174,7 +174,7 @@ def _checked(value: dict[str, Any], path: Path) -> dict[str, Any]:
     sound = sound and all(isinstance(merge, str) or _is_pair(merge) for merge in merges)
     sound = sound and all(isinstance(token, dict) and isinstance(token.get("content"), str) for token in added)
     ids = [*ids, *(token.get("id") for token in added)] if sound else []
-    # Ids are stored in 32 bits; a vocabulary with one far beyond its size would take memory for the gap.
+    # Ids are stored in 32 bits; an id far beyond the vocabulary's size would waste memory on the gap.
     if not sound or not all(type(index) is int and 0 <= index < 2 * len(vocab) + 65_536 for index in ids):
         raise UserError(
             "The tokenizer is damaged: its vocabulary, merges or added tokens are invalid.",
@@ -210,7 +210,7 @@ def _gpt2(vocab: dict[str, int], path: Path, config: dict[str, Any]) -> dict[str
 
 
 def byte_level_definition(vocab: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:
-    """The definition of a byte-level BPE with GPT-2's split pattern and no special tokens."""
+    """The definition of a byte-level BPE tokenizer with GPT-2's split pattern and no special tokens."""
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     model = {
         "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
@@ -224,14 +224,14 @@ def byte_level_definition(vocab: dict[str, int], merges: list[list[str]]) -> dic
 
 
 def fingerprint(definition: dict[str, Any]) -> str:
-    """32 hexadecimal digits that are equal for tokenizers that give the same ids.
+    """32 hexadecimal digits that are equal for tokenizers that produce the same ids.
 
-    Only what determines ids is hashed: added tokens, normaliser, pre-tokeniser and model, in canonical form. What a
-    tokenizer does after encoding (templates, decoders, padding) is not used here.
+    Only what determines ids is hashed: added tokens, normalizer, pre-tokenizer and model, in canonical form. What
+    happens after encoding (templates, decoders, padding) is not used here.
     """
     model = {key: value for key, value in definition["model"].items() if value not in (None, False, "")}
     if model.get("type") == "BPE":
-        # Two spellings of the same merges are in use: "a b" and ["a", "b"].
+        # Merges are written in two forms: "a b" and ["a", "b"].
         model["merges"] = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     added = [
         [token["id"], token["content"], bool(token.get("special")), *_found_by(token)]
@@ -243,6 +243,6 @@ def fingerprint(definition: dict[str, Any]) -> str:
 
 
 def _found_by(token: dict[str, Any]) -> list[str]:
-    """The flags that say where an added token is found; one that is special is never found in a text."""
+    """The flags that determine where an added token matches; special ones never match in a text."""
     flags = ("lstrip", "normalized", "rstrip", "single_word")
     return [] if token.get("special") else [flag for flag in flags if token.get(flag)]

@@ -1,4 +1,4 @@
-"""The space that some tokenizers put before a text: which rule does it, and for which texts."""
+"""The space that some tokenizers insert before a text: which rule does it, and for which texts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Dummy = Literal["none", "always", "unless there is one"]
 
 
 def dummy_rule(definition: dict[str, Any]) -> Dummy:
-    """When a tokenizer puts a space before a text, of those that do nothing else to it.
+    """When a tokenizer inserts a space before a text; supports only tokenizers that change nothing else.
 
-    The rule is spelled in three ways: a ``Prepend`` normaliser, which does it always, as SentencePiece does; and
-    ``Metaspace`` with a prepend scheme and ``add_prefix_space`` of the byte level, which leave it out before a text
-    that begins with a space.
+    There are three forms of the rule: a ``Prepend`` normalizer, which always inserts it, as SentencePiece does; and
+    ``Metaspace`` with a prepend scheme and byte-level ``add_prefix_space``, which omit it before a text that starts
+    with a space.
     """
     if any(part["type"] == "Prepend" for part in parts(definition, "normalizer")):
         return "always"
@@ -27,14 +27,14 @@ def dummy_rule(definition: dict[str, Any]) -> Dummy:
 
 
 def prefixes(split: dict[str, Any]) -> bool:
-    """Whether a pre-tokenizer puts a space before what it is given."""
+    """Whether a pre-tokenizer inserts a space before its input."""
     if split["type"] == "Metaspace":
         return bool(split.get("prepend_scheme", "always") != "never")
     return bool(split["type"] == "ByteLevel" and split.get("add_prefix_space", True))
 
 
 def without_dummy(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition with its rule of a dummy space taken out; the engine puts it before first pieces itself."""
+    """The definition without its dummy space rule; the engine inserts the space before first pieces itself."""
     value = orjson.loads(orjson.dumps({key: definition.get(key) for key in ("normalizer", "pre_tokenizer")}))
     for part in parts(value, "pre_tokenizer"):
         if part["type"] == "Metaspace":
@@ -52,9 +52,9 @@ def leading(batch: Texts, first: bool | np.ndarray, rule: Dummy, meta_space: boo
 
     Args:
         batch: the texts.
-        first: for all, or bool[n] for each: whether it begins a document. An empty one gets none.
-        rule: when a tokenizer puts it.
-        meta_space: whether U+2581 is a space to it.
+        first: whether texts begin a document, one value or bool[n]. An empty text gets no space.
+        rule: when the tokenizer inserts it.
+        meta_space: whether the tokenizer treats U+2581 as a space.
     """
     starts, sizes = batch.offsets[:-1], np.diff(batch.offsets)
     leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & (sizes > 0) & (rule != "none")

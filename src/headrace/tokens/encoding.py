@@ -1,4 +1,4 @@
-"""Texts to tokens in one pass: find the words, look each up, merge those that are new."""
+"""Encode texts in one pass: find the words, look each one up, and merge those that are new."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def encode_texts(
     data: np.ndarray, eights: np.ndarray, bounds: np.ndarray, ids: np.ndarray, scanner: Scanner, table: MergeTable,
     whole: WholeWords, cache: WordCache, out: np.ndarray, at: int, ends: np.ndarray,
 ) -> None:  # fmt: skip
-    """Encode pieces of texts, a stretch at a time: find its words, then write the tokens of one after the other.
+    """Encode pieces of texts chunk by chunk: find a chunk's words, then write the tokens of each.
 
     Args:
-        data: uint8: the pieces one after another, valid UTF-8, with ``PADDING`` bytes or more after them.
+        data: uint8: concatenated pieces, valid UTF-8, followed by at least ``PADDING`` bytes.
         eights: the same memory, see :func:`~headrace.tokens.word_cache.eights_of`.
-        bounds: int64[n + 1], where pieces begin and end.
-        ids: int32[n]: the token that a piece is, or ``TEXT``.
-        scanner: how texts are cut into words.
+        bounds: int64[n + 1], the start and end of each piece.
+        ids: int32[n]: each piece's token, or ``TEXT``.
+        scanner: how to split texts into words.
         table: the merges.
-        whole: words that are tokens whatever the merges say.
-        cache: words already encoded; changes.
-        out: uint32, longer by ``PADDING`` than the pieces have bytes beyond ``at``: gets the tokens.
-        at: where the first token goes.
-        ends: int64[n]: gets the end of each piece's tokens.
+        whole: words that are tokens regardless of the merges.
+        cache: words already encoded; updated.
+        out: uint32, longer than the bytes of the pieces by ``PADDING``, counted from ``at``; receives the tokens.
+        at: the index of the first token.
+        ends: int64[n]: receives the end of each piece's tokens.
     """
     scratch, places = new_scratch(scanner), new_places()
     starts = scratch.starts
@@ -53,7 +53,7 @@ def encode_texts(
             at, start = at + 1, end
         while start < end:
             count = next_words(data, start, end, scanner, scratch)
-            i = int(np.int64(0))  # for a literal 0 Numba would compile _write_words once more
+            i = int(np.int64(0))  # with a literal 0, Numba would compile _write_words again
             while True:
                 i, at = _write_words(data, eights, start, starts, i, count, table, whole, cache, places, out, at)
                 if i == count:
@@ -71,7 +71,7 @@ def _write_words(
     data: np.ndarray, eights: np.ndarray, start: int, starts: np.ndarray, i: int, count: int, table: MergeTable,
     whole: WholeWords, cache: WordCache, places: Places, out: np.ndarray, at: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """Write the tokens of words up to the first whose merges are long.
+    """Write the tokens of words, up to the first one with long merges.
 
     Returns:
         That word, or ``count``; and where its tokens go.
@@ -94,7 +94,7 @@ def _write(
     data: np.ndarray, eights: np.ndarray, low: int, high: int, table: MergeTable, whole: WholeWords, cache: WordCache,
     places: Places, out: np.ndarray, at: int,
 ) -> int:  # fmt: skip
-    """Write the tokens of a word that is not in the short table; returns how many, or 0 if its merges are long."""
+    """Write the tokens of a word not in the short table; returns their number, or 0 if its merges are long."""
     size = high - low
     entry = find_long(cache, long_place(cache, eights, low, size), size) if size <= LONGEST else int(np.int64(-1))
     if entry >= 0:
@@ -116,7 +116,7 @@ def _write(
 
 @borrowing
 def _hold(cache: WordCache, eights: np.ndarray, low: int, size: int, out: np.ndarray, at: int, tokens: int) -> None:
-    """Have the tables hold a word whose tokens are at ``out[at:]``."""
+    """Store a word, whose tokens are at ``out[at:]``, in the tables."""
     if size <= LONGEST:
         put_long(cache, long_place(cache, eights, low, size), size, out, at, tokens)
     if size <= LONGEST_SHORT:

@@ -1,4 +1,4 @@
-"""What every tokenizer engine offers: batches of texts to flat token ids and back, byte for byte."""
+"""The interface of all tokenizer engines: batches of texts to flat token ids and back, byte for byte."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Texts:
 
     @staticmethod
     def of(texts: pa.Array | Iterable[str] | Iterable[bytes]) -> Texts:
-        """Texts from an Arrow string array (large strings without a copy), or from Python strings or UTF-8 bytes."""
+        """Texts from an Arrow string array (without a copy for large strings), or from Python strings or UTF-8
+        bytes."""
         if isinstance(texts, pa.Array):
             return Texts(*text_buffers(texts.cast(pa.large_string())))
         parts = [text.encode() if isinstance(text, str) else text for text in texts]
@@ -68,21 +69,21 @@ class Encoded:
 
 
 class Engine(Protocol):
-    """A tokenizer that turns text into ids and ids into the same bytes again.
+    """A tokenizer that turns text into ids, and ids back into the same bytes.
 
-    Texts never yield special ids: a special token's spelling within a text is encoded as the plain text it is. No
-    special token is added, nothing is truncated or padded.
+    Text never yields special ids: a special token's spelling within a text is encoded as plain text. No special tokens
+    are added, and nothing is truncated or padded.
 
-    SentencePiece models put a dummy space before every text they encode. Pieces of one document that are encoded
-    apart must therefore say which of them is ``first``: only that one gets the dummy space, so that the bytes of all
-    pieces, decoded together, are the document's bytes again.
+    SentencePiece models insert a dummy space before each text they encode. For pieces of one document that are encoded
+    separately, ``first`` must therefore say which is the first: only that one gets the dummy space, so that the bytes
+    of all pieces, decoded together, are the document's bytes.
 
     Attributes:
         vocab_size: one more than the largest id.
         special: role (``eod``, ``pad``, ``bos``, ``fim_prefix``, ...) -> id.
-        dummy_prefix: whether a first piece gets the dummy space.
-        lengths: int64[vocab_size]: the bytes that each id decodes to.
-        special_ids: uint32[m]: every id that stands for itself and not for text, ascending.
+        dummy_prefix: whether first pieces get a dummy space.
+        lengths: int64[vocab_size]: the number of bytes that each id decodes to.
+        special_ids: uint32[m]: the ids that stand for themselves rather than text, ascending.
     """
 
     vocab_size: int
@@ -96,8 +97,8 @@ class Engine(Protocol):
 
         Args:
             texts: UTF-8 texts.
-            first: for all, or bool[n] for each: the text begins a document (or stands alone), rather than going on
-                from the piece before it. Matters for models with a dummy prefix only.
+            first: whether each text begins a document (or stands alone) rather than continuing the previous piece: one
+                value or bool[n]. Matters only for models with a dummy prefix.
 
         Returns:
             uint32 ids and int64 offsets. An empty text has no tokens.
@@ -105,35 +106,34 @@ class Engine(Protocol):
         ...
 
     def count(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> np.ndarray:
-        """int64[n]: how many tokens each text has; see :meth:`encode`."""
+        """int64[n]: the number of tokens in each text; see :meth:`encode`."""
         ...
 
     def spans(
         self, encoded: Encoded, first: bool | np.ndarray = True, texts: Texts | Iterable[str] | None = None
     ) -> np.ndarray:
-        """The bytes of its text that each token spells: the spans of a text's tokens lie side by side and tile it.
+        """The range of bytes in its text that each token stands for; the spans of a text's tokens tile it.
 
-        A span may begin or end within a character, where a token spells a part of one. The dummy space of a first
-        piece has no bytes. A tokenizer that changes text before it splits it (NFC, say) gives the spans in the changed
-        text.
+        A span may start or end within a character, if a token stands for part of one. A first piece's dummy space has
+        no bytes. For a tokenizer that changes text before splitting it (such as NFC), spans refer to the changed text.
 
         Args:
-            encoded: what :meth:`encode` gave.
-            first: what it was given.
-            texts: the texts, for tokenizers of SentencePiece's kind: to these U+2581 is a space, and counts as the one
-                byte of it where the texts are not given.
+            encoded: the result of :meth:`encode`.
+            first: as passed to it.
+            texts: the texts, for SentencePiece-like tokenizers, which treat U+2581 as a space: without the texts it
+                counts as one byte.
 
         Returns:
-            int64[n_tokens, 2]: the first byte of each token and the one after its last, from its own text's beginning.
+            int64[n_tokens, 2]: each token's first byte and the one after its last, from the start of its own text.
         """
         ...
 
     def decode_batch(self, encoded: Encoded) -> Texts:
-        """The bytes of each list, the dummy space of a first piece still in place; special ids give their spelling."""
+        """The bytes of each list, including a first piece's dummy space; special ids become their spelling."""
         ...
 
     def decode(self, tokens: np.ndarray, first: bool = True) -> bytes:
-        """The bytes of one list; with ``first`` and a dummy prefix its leading space is taken away."""
+        """The bytes of one list; with ``first`` and a dummy prefix, the leading space is removed."""
         ...
 
 
@@ -141,7 +141,7 @@ def special_id(engine: Engine, role: str) -> int:
     """The id of a special token by role.
 
     Raises:
-        UserError: the tokenizer has none for that role.
+        UserError: the tokenizer has none with that role.
     """
     if role not in engine.special:
         raise UserError(
@@ -153,5 +153,5 @@ def special_id(engine: Engine, role: str) -> int:
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-    """uint16 where every id fits into it, else uint32."""
+    """uint16 if every id fits, else uint32."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)

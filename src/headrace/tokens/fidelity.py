@@ -1,4 +1,4 @@
-"""What a tokenizer does to a text that its tokens do not give back: refused, or asked for by name in the recipe."""
+"""Check that a tokenizer's tokens reproduce every text; what it loses is rejected, or must be named in the recipe."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _SPLITS = {
 
 
 def losses(definition: dict[str, Any]) -> dict[str, str]:
-    """What a definition makes of a text that its tokens do not give back: the part's name -> what it does.
+    """What a definition loses of a text, so that its tokens do not reproduce it: the part's name -> what it does.
 
-    Not counted are Unicode's NFC, which documents have by default and which changes no text's meaning, U+2581, which
-    is a space to SentencePiece's models, and one space at the very beginning of a text (:mod:`headrace.tokens.dummy`).
+    Not included: NFC, which documents use by default and which preserves meaning; U+2581, which is a space for
+    SentencePiece models; and one space at the very start of a text (:mod:`headrace.tokens.dummy`).
     """
     byte_level = is_byte_level(definition)
     normalizers, splits = parts(definition, "normalizer"), parts(definition, "pre_tokenizer")
@@ -85,7 +85,7 @@ def losses(definition: dict[str, Any]) -> dict[str, str]:
 
 
 def _drops(split: dict[str, Any]) -> bool:
-    """Whether a pre-tokenizer drops a part of the text."""
+    """Whether a pre-tokenizer drops part of the text."""
     kind = split["type"]
     if kind in ("Split", "Punctuation"):
         if split.get("behavior") != "Removed":
@@ -101,14 +101,14 @@ def _drops(split: dict[str, Any]) -> bool:
 
 
 def require_asked(definition: dict[str, Any], asked: Collection[str]) -> None:
-    """Refuse a tokenizer that loses text, unless the recipe names what it loses.
+    """Reject a tokenizer that loses text, unless the recipe names what it loses.
 
     Args:
         definition: a tokenizers JSON, parsed.
         asked: the recipe's ``tokenizer.loses``.
 
     Raises:
-        UserError: something is not named, or is named and not lost.
+        UserError: a loss is not named, or a named one does not occur.
     """
     found = losses(definition)
     missing = [name for name in found if name not in asked]
@@ -129,10 +129,10 @@ def require_asked(definition: dict[str, Any], asked: Collection[str]) -> None:
 
 
 def require_usable(definition: dict[str, Any]) -> None:
-    """Refuse what has no place here: models whose tokens spell no text, chance, and characters without tokens.
+    """Reject unusable definitions: models whose tokens are not text, randomness, and characters without tokens.
 
     Raises:
-        UserError: the definition is of such a kind; the text says which.
+        UserError: the definition is unusable; the message says why.
     """
     model, vocab = definition["model"], vocabulary(definition)
     kind = model.get("type")
@@ -176,10 +176,10 @@ def _refused(what: str, mend: str = MEND) -> UserError:
 
 
 def require_valid(definition: dict[str, Any]) -> None:
-    """Read the definition with the tokenizers library, and compare the ids that it gives to all tokens.
+    """Load the definition with the tokenizers library, and compare the ids it assigns to all tokens.
 
     Raises:
-        UserError: the library does not accept it, or numbers its tokens otherwise than the file.
+        UserError: the library rejects it, or numbers its tokens differently from the file.
     """
     plain = {**definition, "truncation": None, "padding": None, "post_processor": None, "decoder": None}
     given = read_by_library(plain).get_vocab(with_added_tokens=True)
@@ -196,7 +196,7 @@ def require_valid(definition: dict[str, Any]) -> None:
 
 @contextmanager
 def library_errors() -> Iterator[None]:
-    """Turn what the library raises into a :class:`UserError`: bare exceptions, and panics, which are none."""
+    """Turn what the library raises into a :class:`UserError`: bare exceptions, and panics, which are not even those."""
     try:
         yield
     except BaseException as error:
@@ -208,20 +208,20 @@ def library_errors() -> Iterator[None]:
 
 
 def read_by_library(definition: dict[str, Any]) -> Tokenizer:
-    """The library's tokenizer of a definition.
+    """The library's tokenizer for a definition.
 
     Raises:
-        UserError: the library does not accept it.
+        UserError: the library rejects it.
     """
     with library_errors():
         return Tokenizer.from_str(orjson.dumps(definition).decode())
 
 
 def canonical(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition with its normaliser and pre-tokenizer as the library writes them, defaults stated.
+    """The definition with its normalizer and pre-tokenizer as the library writes them, with defaults filled in.
 
     Raises:
-        UserError: the library does not accept them.
+        UserError: the library rejects them.
     """
     sections = {key: definition.get(key) for key in ("normalizer", "pre_tokenizer")}
     model: dict[str, Any] = {"type": "BPE", "vocab": {}, "merges": []}

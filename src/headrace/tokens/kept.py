@@ -1,4 +1,4 @@
-"""Reading the documents that were kept, row group by row group."""
+"""Read the documents that were kept, one row group at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class KeptRows(NamedTuple):
     Attributes:
         rows: int64[n]: their row numbers within the shard.
         split: uint8[n]: index into :data:`SPLITS`.
-        columns: the columns that were asked for, n rows each, in one chunk.
+        columns: the requested columns, n rows each, in one chunk.
     """
 
     rows: np.ndarray
@@ -31,7 +31,7 @@ class KeptRows(NamedTuple):
 
 
 def verdicts_of(verdicts: Artifact, shard: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which documents of a shard are kept, bool[n], and the split of each, uint8[n]: index into :data:`SPLITS`."""
+    """Which documents of a shard are kept, bool[n], and each one's split, uint8[n]: index into :data:`SPLITS`."""
     table = read_columns(verdicts.shard_path(shard), ["keep", "split"])
     keep = np.asarray(table["keep"].combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)
     names = table["split"].cast(pa.string()).combine_chunks()
@@ -44,17 +44,17 @@ def verdicts_of(verdicts: Artifact, shard: int) -> tuple[np.ndarray, np.ndarray]
 def kept_rows(
     documents: Artifact, verdicts: Artifact, shard: int, columns: Sequence[str], but: np.ndarray | None = None
 ) -> Iterator[KeptRows]:
-    """Read the kept documents of a shard; memory follows the largest row group.
+    """Read the kept documents of a shard; memory depends on the largest row group.
 
     Args:
-        documents: the artifact of kind ``documents``.
-        verdicts: the ``verdicts`` beside it.
-        shard: which.
+        documents: the documents artifact.
+        verdicts: its verdicts.
+        shard: the shard's index.
         columns: columns of ``documents``.
-        but: int64[m]: rows within the shard to leave out.
+        but: int64[m]: rows of the shard to leave out.
 
     Raises:
-        ConservationError: the verdicts do not lie row by row beside the documents.
+        ConservationError: the verdicts are not aligned with the documents.
     """
     keep, split = verdicts_of(verdicts, shard)
     if but is not None:

@@ -1,4 +1,4 @@
-"""The tokenizer engine that stands on the Hugging Face ``tokenizers`` library."""
+"""The tokenizer engine built on the Hugging Face ``tokenizers`` library."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.vocabulary import parts
 
-# Text for one call of the library, whose results take some 100 bytes a token. Measured on 32 MB of code: 64 kB is as
+# Text per call of the library, whose results take about 100 bytes per token. Measured on 32 MB of code: 64 kB is as
 # fast as 1 MB (5 MB/s) and peaks 45 MB lower.
 _BATCH_BYTES = 1 << 16
 
 
 def set_threads(threads: int) -> None:
-    """Set how many threads the library uses in this process. Workers run side by side, so each takes one by default.
+    """Set the library's number of threads in this process. Workers run concurrently, so each uses one by default.
 
-    The switch between one and many works at any time; the number beyond one only before the library's first use.
+    Switching between one and several works at any time; the number of several only before the library's first use.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
     os.environ["RAYON_NUM_THREADS"] = str(threads)
 
 
-# A text of every kind that some part of a tokenizer may drop or change.
+# A text with every kind of thing that some part of a tokenizer may drop or change.
 _PROBES = [
     *("".join(map(chr, range(low, low + 64))) for low in range(0, 256, 64)),
     *(" a", "  a", "a ", "a  ", "\ta\n", "\n\n", "a  b", "a \n b", "\u2003a\u3000", "a\u200b\u200d", "\u2581a"),
@@ -42,17 +42,17 @@ _PROBES = [
 
 
 class LibraryEngine(TableEngine):
-    """An :class:`~headrace.tokens.engine.Engine` on the ``tokenizers`` library.
+    """An :class:`~headrace.tokens.engine.Engine` built on the ``tokenizers`` library.
 
     Args:
         definition: a tokenizers JSON, parsed.
-        special: role -> id of the tokens with a duty.
-        threads: processor threads that the library may use, for the whole process.
-        chunk_bytes: texts longer than this are encoded in parts where that is exact.
+        special: role -> id of the special tokens.
+        threads: CPU threads that the library may use, for the whole process.
+        chunk_bytes: texts longer than this are encoded in parts, where that is exact.
 
     Raises:
-        UserError: the definition is not one that the library accepts, or loses text in a way that its parts do not
-            tell (:func:`~headrace.tokens.fidelity.losses`).
+        UserError: the library rejects the definition, or it loses text in a way that its parts do not show
+            (:func:`~headrace.tokens.fidelity.losses`).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class LibraryEngine(TableEngine):
         plain = without_dummy(definition) if self._exact else definition
         self._tokenizer = read_by_library({**plain, "post_processor": None, "truncation": None, "padding": None})
         self._nfc = any(part["type"] == "NFC" for part in parts(definition, "normalizer"))
-        # Special tokens spelled out within a text are text: they must not become what only the pipeline may write.
+        # Special tokens spelled out in a text stay text: they must not become ids that only the pipeline may write.
         self._tokenizer.encode_special_tokens = True
         self._chunker = chunker(definition) if self._exact else None
         self._chunk_bytes = chunk_bytes
@@ -96,7 +96,8 @@ class LibraryEngine(TableEngine):
         return encoded
 
     def _require_kept(self, batch: Texts, leads: np.ndarray, encoded: Encoded) -> None:
-        """Raise unless the tokens spell the texts: a definition may lose text in ways that its parts do not tell."""
+        """Raise unless the tokens reproduce the texts: a definition may lose text in ways that its parts do not
+        show."""
         got = self.decode_batch(encoded)
         for i in range(batch.count):
             text, back = b" " * bool(leads[i]) + batch.bytes_of(i), got.bytes_of(i)
@@ -111,7 +112,7 @@ class LibraryEngine(TableEngine):
                 )
 
     def _batches(self, batch: Texts, leads: np.ndarray) -> Iterator[tuple[list[int], list[str]]]:
-        """Batches of strings with the number of the text that each is of; long texts come in parts."""
+        """Batches of strings, each with the index of its text; long texts come in parts."""
         owners: list[int] = []
         pieces: list[str] = []
         size = 0
@@ -135,5 +136,5 @@ class LibraryEngine(TableEngine):
 
 
 def _nfc(text: bytes) -> str:
-    """A text in the normal form NFC; what stands at an added token is cut out before and stays as it is."""
+    """A text in normal form NFC; added tokens are cut out before and stay unchanged."""
     return NFC().normalize_str(text.decode("utf-8", "replace"))

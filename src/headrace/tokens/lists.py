@@ -1,4 +1,4 @@
-"""Token lists of some documents of a shard: of those encoded now and those that were encoded before, merged by row."""
+"""Token lists of a shard's documents: newly encoded and reused ones, merged by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Lists(NamedTuple):
     """Token lists of documents.
 
     Attributes:
-        rows: int64[n], ascending, within the shard of documents.
+        rows: int64[n], ascending, rows within the documents shard.
         bytes: int64[n], UTF-8 bytes of each text.
         offsets: int64[n + 1] into ``tokens``.
         tokens: uint16 or uint32 [n_tokens].
@@ -28,23 +28,23 @@ class Lists(NamedTuple):
 
     @staticmethod
     def none(dtype: np.dtype) -> Lists:
-        """Of no documents."""
+        """The lists of no documents."""
         return Lists(_NONE, _NONE, np.zeros(1, dtype=np.int64), np.empty(0, dtype=dtype))
 
     @staticmethod
     def of_file(path: Path | None) -> Lists:
-        """Those of a shard of the token store, mapped; none without one."""
+        """The lists of a token store shard, memory-mapped; none if there is no file."""
         if path is None:
             return Lists.none(np.dtype(np.uint16))
         shard, _ = read_shard(path)
         return Lists(shard.rows.astype(np.int64), shard.bytes, shard.offsets, shard.tokens)
 
     def among(self, rows: np.ndarray) -> Lists:
-        """Those of some rows, int64[m] ascending; rows that are not here are left out."""
+        """The lists of some rows, int64[m] ascending; missing rows are left out."""
         return self._take(np.flatnonzero(np.isin(self.rows, rows, assume_unique=True)))
 
     def merged(self, other: Lists, dtype: np.dtype) -> Lists:
-        """These and those of other documents, by row, with tokens of a dtype."""
+        """Merge with lists of other documents, by row, converting tokens to a dtype."""
         if not len(self.rows) or not len(other.rows):
             only = self if len(self.rows) else other
             return only._replace(tokens=only.tokens.astype(dtype, copy=False))
@@ -66,5 +66,5 @@ _NONE = np.empty(0, dtype=np.int64)
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Where lists of some lengths begin and the last ends: int64[n + 1]."""
+    """Where lists of these lengths start and the last one ends: int64[n + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

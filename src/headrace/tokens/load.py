@@ -1,4 +1,4 @@
-"""Opening a tokenizer: from the artifact of a run, or from a file."""
+"""Open a tokenizer: from a run's artifact, or from a file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from headrace.tokens.table_engine import Decoder
 
 
 def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads: int = 1) -> Engine:
-    """The engine for a tokenizer's definition: the project's own where it covers it, else the library's.
+    """The engine for a tokenizer's definition: headrace's own if it supports it, otherwise the library's.
 
-    Both give the same ids. That the slower one is taken is said once, as a notice.
+    Both produce the same ids. A notice says once if the slower one is used.
 
     Args:
         definition: a tokenizers JSON, parsed.
-        special: role -> id of the tokens with a duty; these are special, whatever the definition says.
-        threads: processor threads that the library may use, for the whole process.
+        special: role -> id of the special tokens, which are special whatever the definition says.
+        threads: CPU threads that the library may use, for the whole process.
     """
     from headrace.tokens.covered import NotCoveredError
     from headrace.tokens.fast import FastEngine
@@ -45,7 +45,7 @@ def engine_from(definition: dict[str, Any], special: Mapping[str, int], threads:
 
 
 def _with_special(definition: dict[str, Any], special: Mapping[str, int]) -> dict[str, Any]:
-    """The definition with its tokens of a duty marked as special: Qwen's and OLMo 2's name some that are not."""
+    """The definition with its special tokens marked as such: Qwen's and OLMo 2's include some that are not."""
     ids = set(special.values())
     added = [
         {**token, "special": True} if token["id"] in ids else token for token in definition.get("added_tokens") or []
@@ -60,14 +60,14 @@ def _say_once(reason: str) -> None:
 
 
 def file_tokenizer(config: TokenizerConfig, needed: Collection[str] = ()) -> tuple[dict[str, Any], Roles]:
-    """The definition of a tokenizer from a file with what the recipe adds, and its tokens with a duty.
+    """The definition of a tokenizer from a file, with the recipe's additions, and its special tokens.
 
     Args:
         config: the recipe's ``tokenizer`` section, which names a file.
-        needed: roles without which the recipe cannot be built.
+        needed: roles that the recipe requires.
 
     Raises:
-        UserError: the file is missing, is no tokenizer that keeps every byte, or lacks a token.
+        UserError: the file is missing, is not a tokenizer that keeps every byte, or lacks a token.
     """
     assert config.file is not None
     definition, declared = read_tokenizer(Path(config.file))
@@ -85,7 +85,7 @@ def open_file(
     """Open a tokenizer file (see :func:`headrace.tokens.definition.read_definition`).
 
     Raises:
-        UserError: it is no tokenizer, or one that does not keep every byte.
+        UserError: it is not a tokenizer, or not one that keeps every byte.
     """
     config = TokenizerConfig(file=str(path), special=special or SpecialTokens(), loses=tuple(loses))
     definition, roles = file_tokenizer(config)
@@ -94,12 +94,12 @@ def open_file(
 
 
 def open_decoder(tokenizer: Artifact) -> Decoder:
-    """What turns the ids of a run's tokenizer into text, without the tables that encoding needs.
+    """Open what turns a run's token ids into text, without the tables that encoding needs.
 
     Args:
-        tokenizer: an artifact of kind ``tokenizer``.
+        tokenizer: a tokenizer artifact.
     """
-    tokenizer.file_path("tokenizer.json")  # which is checked, if the artifact is
+    tokenizer.file_path("tokenizer.json")  # checked here, if the artifact is being checked
     return _decoder(tokenizer.path, tokenizer.manifest.identity)
 
 
@@ -110,25 +110,25 @@ def _decoder(path: Path, identity: str) -> Decoder:
 
 
 def open_engine(tokenizer: Artifact, threads: int = 1) -> Engine:
-    """Open the tokenizer of a run; the one opened last is kept, with the words it knows by then.
+    """Open a run's tokenizer; the one opened last is cached, along with the words it has encoded.
 
     Args:
-        tokenizer: an artifact of kind ``tokenizer``.
-        threads: processor threads that encoding may use.
+        tokenizer: a tokenizer artifact.
+        threads: CPU threads that encoding may use.
     """
-    tokenizer.file_path("tokenizer.json")  # which is checked, if the artifact is
+    tokenizer.file_path("tokenizer.json")  # checked here, if the artifact is being checked
     return _opened(tokenizer.path, tokenizer.manifest.identity, threads)
 
 
 @lru_cache(maxsize=1)
 def _opened(path: Path, identity: str, threads: int) -> Engine:
-    # Half a second for GPT-2's vocabulary: as long as encoding 50 MB, which is more than a task has.
+    # Half a second for GPT-2's vocabulary: as long as encoding 50 MB, more than a task has.
     definition, special = _parts(path)
     return engine_from(definition, special, threads)
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The definition of a run's tokenizer, and its tokens with a duty."""
+    """The definition of a run's tokenizer, and its special tokens."""
     tokenizer = Artifact.open(path)
-    definition = orjson.loads(tokenizer.file_path("tokenizer.json").read_bytes())  # checked before it was written
+    definition = orjson.loads(tokenizer.file_path("tokenizer.json").read_bytes())  # validated before it was written
     return canonical(definition), tokenizer.manifest.extra["special"]

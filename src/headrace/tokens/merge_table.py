@@ -1,4 +1,4 @@
-"""The merges of a BPE vocabulary as flat arrays that kernels read."""
+"""The merges of a BPE vocabulary as flat arrays for kernels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from headrace.flow.keys import mix64
 from headrace.tokens.word_cache import TOKEN_BITS
 
 NONE = np.int64(0xFFFF_FFFF)
-"""What :func:`merge_of` gives for a pair that does not merge: more than every rank."""
+"""Returned by :func:`merge_of` for a pair that does not merge: greater than every rank."""
 
 MOST_RANKS = 1 << (64 - 2 * TOKEN_BITS)
-"""More merges than this have no place in an entry of the table."""
+"""A table entry has no room for more merges."""
 
 ASCII = 128
 
 _EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _BUCKET = 4  # entries; half a cache line
-# With two buckets to choose from, the fuller of 50,000 merges at this load hold 4.
+# With a choice of two buckets, the fuller one holds at most 4 entries at this load, for 50,000 merges.
 _LOAD = 0.5
 _LEFT, _RANK = np.uint64(TOKEN_BITS), np.uint64(64 - 2 * TOKEN_BITS)
 _LOW_RANK = np.uint64(MOST_RANKS - 1)
@@ -28,20 +28,20 @@ _HALF = np.uint64(32)
 
 
 class MergeTable(NamedTuple):
-    """A vocabulary's merges and what a text's bytes are before any merge.
+    """A vocabulary's merges, and the symbols of a text before any merge.
 
     Attributes:
         pairs: uint64[power of two]: ``(left << 19 | right) << 26 | rank``, or all ones. A pair is in one of two buckets
-            of 4, so that a look-up is 8 comparisons and no branch, whether the pair merges or not: no branch predictor
-            could tell.
-        results: int32[merges]: the token that each rank makes.
-        ascii_ids: int32[128], what ASCII characters are before any merge.
-        ascii_ranks: uint32[128 * 128], the ranks of two of them, or ``NONE``.
+            of 4, so a lookup is 8 comparisons without branches, whether or not the pair merges, which no branch
+            predictor could guess.
+        results: int32[merges]: the token that each rank produces.
+        ascii_ids: int32[128], the symbols of ASCII characters before any merge.
+        ascii_ranks: uint32[128 * 128], the rank of each pair of these, or ``NONE``.
         byte_ids: int32[256]: the token of each byte.
         char_ids: int32[0x110000], the token of each code point or -1, if symbols are characters and those without a
             token fall back to bytes; of length 0 if symbols are bytes.
         lengths: int64[vocab_size]: bytes of each token.
-        reach: bytes of the longest result of a merge.
+        reach: length in bytes of the longest result of a merge.
     """
 
     pairs: np.ndarray
@@ -61,14 +61,14 @@ def _key(left: int, right: int) -> np.uint64:
 
 @borrowing
 def _buckets(key: np.uint64, size: int) -> tuple[np.uint64, np.uint64]:
-    """The first entries of the two buckets of a pair."""
+    """The first entries of a pair's two buckets."""
     mixed, mask = mix64(key), np.uint64(size - _BUCKET)
     return mixed & mask, (mixed >> _HALF) & mask
 
 
 @kernel
 def _insert(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
-    """Put all pairs into the table, each into the emptier of its buckets; False if both were full."""
+    """Insert all pairs into the table, each in its emptier bucket; False if both were full."""
     for rank in range(left.size):
         key = _key(left[rank], right[rank])
         one, two = _buckets(key, pairs.size)
@@ -93,7 +93,7 @@ def _insert(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
 
 @borrowing
 def merge_of(table: MergeTable, left: int, right: int) -> int:
-    """The rank of the merge of two tokens that stand side by side, or :data:`NONE`."""
+    """The rank of the merge of two adjacent tokens, or :data:`NONE`."""
     key = _key(left, right)
     one, two = _buckets(key, table.pairs.size)
     rank = np.uint64(NONE)
@@ -115,12 +115,12 @@ def merge_table(
     left: np.ndarray, right: np.ndarray, result: np.ndarray, byte_ids: np.ndarray, char_ids: np.ndarray,
     lengths: np.ndarray,
 ) -> MergeTable:  # fmt: skip
-    """The merges of a vocabulary.
+    """Build the table of a vocabulary's merges.
 
     Args:
         left: int64[n], ids.
         right: int64[n], ids.
-        result: int64[n], ids; merge i has rank i. Of a pair given twice the later rank holds, as in the library.
+        result: int64[n], ids; merge i has rank i. If a pair occurs twice, the later rank counts, as in the library.
         byte_ids, char_ids, lengths: see :class:`MergeTable`.
     """
     size = 1 << int(np.ceil(np.log2(max(2.0 * _BUCKET, len(left) / _LOAD))))

@@ -1,16 +1,15 @@
-"""Byte-pair merging of one piece of text (Sennrich et al. 2016, 1508.07909): always the best rank, the leftmost first.
+"""Byte-pair merging of one piece of text (Sennrich et al. 2016, 1508.07909): always the best rank, leftmost first.
 
-Short pieces take the plain way, a search for the best pair before each merge, by the vector unit over all places
-whether they are taken or not, which for some sixty symbols beats any queue. Longer ones take a heap of pairs with a
-linked list of symbols: n log n. A piece beyond the size of the cache is merged window by window, and the windows are
-joined where that is exact.
+Short pieces use the simple method, a vectorized search over all slots for the best pair before each merge, which for
+about sixty symbols beats any queue. Longer ones use a heap of pairs with a linked list of symbols: n log n. A piece
+larger than the cache is merged window by window, and the windows are joined where that is exact.
 
-Why joining is exact: let T be tokens that spell a text, such that every two neighbours x y, merged alone, give x y
-again. Then T is the text's encoding. For suppose that some merge crosses a joint of T, and take the first that does.
-Until then merges lay within tokens, and those within x y came in the order in which x y alone would do them, as that
-order is by rank and place only. So x y alone would cross its joint too. Hence no merge crosses a joint, and within
-each token everything merges that would merge alone. Neighbours out of one window have the property (by the same
-argument), so it need be checked only where two windows meet.
+Why joining is exact: let T be tokens that spell a text, such that any two neighbors x y, merged alone, give x y again.
+Then T is the text's encoding. Suppose some merge crossed a boundary of T, and take the first that does. Until then
+merges lay within tokens, and those within x y happened in the order in which x y alone would do them, because that
+order depends only on rank and position. So x y alone would cross its boundary too, a contradiction. Hence no merge
+crosses a boundary, and within each token everything merges that would merge alone. Neighbors from one window have this
+property (by the same argument), so it need only be checked where two windows meet.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from headrace.tokens.utf8 import code_point
 from headrace.tokens.word_cache import TOKEN_BITS
 
 SHORT = 64
-"""Symbols up to which the plain way is taken: four vectors of ranks."""
+"""Symbols up to which the simple method is used: four vectors of ranks."""
 
 ROOM = 80
-"""Places that :func:`merge_short` needs: ``SHORT``, one that stands for what is outside, and whole vectors."""
+"""Slots that :func:`merge_short` needs: ``SHORT``, one for whatever is outside, rounded up to whole vectors."""
 
 _LANES = 16
 _OUTSIDE = SHORT + 1
@@ -37,7 +36,7 @@ _INDEX = np.uint32(SHORT - 1)
 _INDEX_BITS = np.uint32(6)
 _NO_KEY = np.uint32(NONE)
 
-# Bytes of a window: its arrays (some 40 bytes a symbol) stay in the second-level cache.
+# Bytes in a window: its arrays (about 40 bytes per symbol) stay in the L2 cache.
 _WINDOW = 2048
 
 _RANK, _PLACE = np.int64(32), np.int64(0xFFFF_FFFF)
@@ -45,7 +44,7 @@ _RANK, _PLACE = np.int64(32), np.int64(0xFFFF_FFFF)
 
 @borrowing
 def _symbols(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.ndarray) -> int:
-    """The tokens of a stretch of text before any merge; returns how many."""
+    """The tokens of a slice of text before any merge; returns their number."""
     if table.char_ids.size == 0:
         for i in range(end - start):
             out[i] = table.byte_ids[data[start + i]]
@@ -66,13 +65,13 @@ def _symbols(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.
 
 
 class Places(NamedTuple):
-    """Room for a short word: place i holds a symbol, and what it would merge to with the next one.
+    """Scratch memory for a short word: slot i holds a symbol and its merge with the next one.
 
     Attributes:
         symbols: uint32[ROOM].
-        keys: uint32[ROOM]: ``rank << 6 | i`` of the pair that begins at place i, all ones if it does not merge.
-        after: int32[ROOM], the place of the next symbol.
-        before: int32[ROOM], of the one before.
+        keys: uint32[ROOM]: ``rank << 6 | i`` for the pair that starts at slot i, all ones if it does not merge.
+        after: int32[ROOM], the slot of the next symbol.
+        before: int32[ROOM], the slot of the previous symbol.
     """
 
     symbols: np.ndarray
@@ -83,7 +82,7 @@ class Places(NamedTuple):
 
 @kernel
 def new_places() -> Places:
-    """Room for :func:`merge_short`."""
+    """Scratch memory for :func:`merge_short`."""
     return Places(
         np.empty(ROOM, np.uint32), np.empty(ROOM, np.uint32), np.empty(ROOM, np.int32), np.empty(ROOM, np.int32)
     )
@@ -96,7 +95,7 @@ def _key(rank: int, place: int) -> np.uint32:
 
 @borrowing
 def _fill(data: np.ndarray, start: int, end: int, table: MergeTable, places: Places) -> int:
-    """Put a short stretch of text in place before any merge; returns how many symbols it is."""
+    """Fill the slots with a short slice of text before any merge; returns the number of symbols."""
     symbols, keys, after, before = places
     for i in range(ROOM):
         keys[i] = _NO_KEY
@@ -142,19 +141,19 @@ def _least(keys: np.ndarray, size: int) -> np.uint32:
 def merge_short(
     data: np.ndarray, start: int, end: int, table: MergeTable, places: Places, out: np.ndarray, at: int
 ) -> int:  # fmt: skip
-    """Merge a stretch of text of at most ``SHORT`` bytes.
+    """Merge a slice of text of at most ``SHORT`` bytes.
 
     Args:
         data: uint8, valid UTF-8.
         start: the first byte.
         end: the byte after the last.
         table: the merges.
-        places: room.
+        places: scratch memory.
         out: uint32; the tokens go to ``out[at:]``.
-        at: where.
+        at: the index of the first token.
 
     Returns:
-        How many tokens.
+        The number of tokens.
     """
     symbols, keys, after, before = places
     size = _fill(data, start, end, table, places)
@@ -192,7 +191,7 @@ def _push(heap: np.ndarray, size: int, item: int) -> int:
 
 @borrowing
 def _pop(heap: np.ndarray, size: int) -> int:
-    """Take the least item, ``heap[0]``, away; returns the new size."""
+    """Remove the smallest item, ``heap[0]``; returns the new size."""
     size -= 1
     item, at = heap[size], 0
     while True:
@@ -211,23 +210,23 @@ def _pop(heap: np.ndarray, size: int) -> int:
 
 @kernel
 def merge_window(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.ndarray, at: int) -> int:
-    """Merge a stretch of text of any length by a heap.
+    """Merge a slice of text of any length with a heap.
 
     Args:
         data: uint8, valid UTF-8.
         start: the first byte.
         end: the byte after the last.
         table: the merges.
-        out: uint32; the tokens go to ``out[at:]``, which must have a place for each byte.
-        at: where.
+        out: uint32; the tokens go to ``out[at:]``, which must have room for one per byte.
+        at: the index of the first token.
 
     Returns:
-        How many tokens.
+        The number of tokens.
     """
     size = end - start
     symbols, ranks = np.empty(size, np.int64), np.empty(size, np.int64)
     before, after = np.empty(size, np.int32), np.empty(size, np.int32)
-    heap, held = np.empty(2 * size, np.int64), 0  # rank << 32 | place; each merge adds at most one more than it takes
+    heap, held = np.empty(2 * size, np.int64), 0  # rank << 32 | slot; a merge adds at most one more than it removes
     count = _symbols(data, start, end, table, symbols)
     for i in range(count):
         before[i], after[i] = i - 1, i + 1
@@ -238,7 +237,7 @@ def merge_window(data: np.ndarray, start: int, end: int, table: MergeTable, out:
         best = heap[0]
         held = _pop(heap, held)
         i = best & _PLACE
-        # Of a place whose pair has changed since, an item is out of date: the rank tells, as it is the pair's own.
+        # If a slot's pair has changed since, the item is stale: its rank is not the pair's.
         if ranks[i] != best >> _RANK:
             continue
         gone = after[i]
@@ -266,7 +265,7 @@ def merge_window(data: np.ndarray, start: int, end: int, table: MergeTable, out:
 
 @kernel
 def _apart(data: np.ndarray, joint: int, left: int, right: int, table: MergeTable) -> bool:
-    """Whether two tokens that meet at a byte, merged alone, stay what they are."""
+    """Whether two tokens that meet at a byte stay as they are when merged alone."""
     fallback = table.byte_ids[data[joint - 1]] == left or table.byte_ids[data[joint]] == right
     if fallback and table.char_ids.size:
         return True  # the pieces of a character without a token take part in no merge
@@ -277,30 +276,30 @@ def _apart(data: np.ndarray, joint: int, left: int, right: int, table: MergeTabl
 
 @kernel
 def _whole(data: np.ndarray, at: int, table: MergeTable) -> bool:
-    """Whether a byte may begin a window: with characters for symbols, only the first byte of one may."""
+    """Whether a byte may start a window: if symbols are characters, only a character's first byte may."""
     return table.char_ids.size == 0 or (data[at] & 0xC0) != 0x80
 
 
 @kernel
 def merge_long(data: np.ndarray, start: int, end: int, table: MergeTable, out: np.ndarray, at: int) -> int:
-    """Merge a stretch of text of any length, window by window.
+    """Merge a slice of text of any length, window by window.
 
-    Of each window the last tokens are given up, as what follows could change them, and the next window begins there.
-    Where two windows do not join, the next begins further back and is longer.
+    Each window's last tokens are discarded, because what follows could change them, and the next window starts there.
+    If two windows do not join, the next one starts further back and is longer.
 
     Args:
         data: uint8, valid UTF-8.
         start: the first byte.
         end: the byte after the last.
         table: the merges.
-        out: uint32; the tokens go to ``out[at:]``, which must have a place for each byte.
-        at: where.
+        out: uint32; the tokens go to ``out[at:]``, which must have room for one per byte.
+        at: the index of the first token.
 
     Returns:
-        How many tokens.
+        The number of tokens.
     """
     shortest = max(_WINDOW, 8 * table.reach)
-    window, first, done = shortest, at, start  # the bytes before ``done`` are spelled by out[first:at]
+    window, first, done = shortest, at, start  # the bytes before ``done`` are encoded as out[first:at]
     while True:
         until = min(end, done + window)
         while until < end and not _whole(data, until, table):

@@ -1,10 +1,10 @@
-"""The normaliser NFC: text that it cannot change is found by a table, the rest is given to the library.
+"""NFC normalization: a table finds text that it cannot change, the library normalizes the rest.
 
-The quick check of Unicode's annex 15 tells of nearly every text that it is normalised already, from the quick-check
-property and the combining class of each character. Where it does not, the stretch from the last character before that
-nothing can change to the next one is normalised by the library itself, whose tables are those of an old version of
-Unicode. Characters that are newer than its tables are left alone there; here they count by the tables of Python's
-``unicodedata``, and those that are newer than these count as changeable, so that at worst a stretch too many is given.
+The quick check of Unicode Standard Annex 15 shows for nearly all text that it is already normalized, using the
+quick-check property and combining class of each character. Elsewhere, the range from the last unchangeable character
+before to the next one after is normalized by the library itself, whose tables are from an old version of Unicode. It
+leaves characters newer than its tables alone; here those count according to Python's ``unicodedata``, and characters
+newer than that count as changeable, so at worst a range too many is passed on.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from headrace.tokens.pieces import TEXT, Pieces
 from headrace.tokens.utf8 import code_point
 
 _CHANGEABLE = 255  # combining classes end at 240
-_FIRST_MARK = 0xCC  # the first byte of U+0300; before it nothing is changed, nor does anything join what precedes
+_FIRST_MARK = 0xCC  # the first byte of U+0300; before it nothing changes, nor does anything combine with what precedes
 _BLOCK = 64
-# Bytes between two stretches that are given as one: a call takes 1 us, in which the library normalises some 30 bytes.
+# Ranges closer than this many bytes are passed on as one: a call takes 1 us, in which the library normalizes about 30
+# bytes.
 _NEAR = 32
-# Vowels and final consonants of Hangul join what precedes, which their decompositions do not tell.
+# Hangul vowels and final consonants combine with what precedes, which their decompositions do not show.
 _JAMO = (range(0x1161, 0x1176), range(0x11A8, 0x11C3))
 
 
 @cache
 def combining_classes() -> np.ndarray:
-    """uint8[0x110000], read-only: the combining class of each code point, 255 where the quick check is not a yes."""
+    """uint8[0x110000], read-only: the combining class of each code point; 255 if the quick check is not a yes."""
     out = np.full(0x110000, _CHANGEABLE, dtype=np.uint8)
-    # Between these there is nothing yet, and private use comes last.
+    # Nothing is assigned between these yet, and private use comes last.
     for low, high in ((0, 0xD800), (0xE000, 0x34000), (0xE0000, 0xE1000)):
         chars = [chr(point) for point in range(low, high)]
         assigned = np.array([unicodedata.category(char) != "Cn" for char in chars])
@@ -53,7 +54,7 @@ def combining_classes() -> np.ndarray:
 
 
 def normalised(pieces: Pieces) -> Pieces:
-    """Pieces whose text is in NFC, each normalised alone; those given if nothing changes."""
+    """Pieces with NFC text, each normalized separately; the same object if nothing changes."""
     data, bounds, ids, firsts = pieces
     table = combining_classes()
     count = _changeable(data, bounds, ids, table, np.empty((0, 2), dtype=np.int64))
@@ -81,32 +82,32 @@ def normalised(pieces: Pieces) -> Pieces:
 
 @borrowing
 def _changeable(data: np.ndarray, bounds: np.ndarray, ids: np.ndarray, table: np.ndarray, out: np.ndarray) -> int:
-    """Find the stretches of text that normalising may change.
+    """Find the ranges of text that normalization may change.
 
     Args:
         data: uint8, valid UTF-8.
         bounds: int64[n + 1], see :class:`~headrace.tokens.pieces.Pieces`.
         ids: int32[n].
         table: from :func:`combining_classes`.
-        out: int64[m, 2]: gets where the first m of them begin and end.
+        out: int64[m, 2]: receives the start and end of the first m ranges.
 
     Returns:
-        How many there are.
+        The number of ranges.
     """
     count = 0
     for piece in range(ids.size):
         if ids[piece] != TEXT:
             continue
         i, end = bounds[piece], bounds[piece + 1]
-        firm, last, begin = i, np.int64(0), np.int64(-1)  # last character of class 0; class before; stretch under way
-        first, until = i, i - _NEAR  # the stretch before
+        firm, last, begin = i, np.int64(0), np.int64(-1)  # last character of class 0; class before; current range
+        first, until = i, i - _NEAR  # the previous range
         while i < end:
             stop = min(i + _BLOCK, end)
             top = np.uint8(0)
             for k in range(np.uint64(i), np.uint64(stop)):
                 top = max(top, data[k])
             if top < _FIRST_MARK and begin < 0:
-                # A character of two bytes may go on beyond the block.
+                # A two-byte character may extend beyond the block.
                 firm = stop - 1 if data[stop - 1] < 0x80 or data[stop - 1] >= 0xC0 else stop - 2
                 i = stop + (1 if data[stop - 1] >= 0xC0 else 0)
                 last = np.int64(0)

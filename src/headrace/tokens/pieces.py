@@ -1,4 +1,4 @@
-"""Texts as pieces: stretches of text, and between them the tokens that stand for themselves."""
+"""Texts as pieces: slices of text, and tokens that stand for themselves between them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from headrace.tokens.engine import Texts
 
 TEXT = -1
-"""What a piece that is text has in the place of a token's id."""
+"""The value in place of a token's id for a piece that is text."""
 
 
 class Pieces(NamedTuple):
-    """Texts cut into pieces, which lie one after the other.
+    """Texts cut into consecutive pieces.
 
     Attributes:
         data: uint8, valid UTF-8.
         bounds: int64[n_pieces + 1]; piece i is ``data[bounds[i]:bounds[i + 1]]``.
-        ids: int32[n_pieces]: the token that a piece is, or ``TEXT``.
-        firsts: int64[n_texts + 1]; text i is the pieces ``firsts[i]`` to ``firsts[i + 1]``.
+        ids: int32[n_pieces]: each piece's token, or ``TEXT``.
+        firsts: int64[n_texts + 1]; text i has pieces ``firsts[i]`` to ``firsts[i + 1]``.
     """
 
     data: np.ndarray

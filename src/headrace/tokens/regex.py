@@ -1,8 +1,8 @@
-r"""Split patterns as trees: the part of Oniguruma's syntax that tokenizers write, with its meaning.
+r"""Parse split patterns into trees: the subset of Oniguruma's syntax that tokenizers use.
 
 Characters, classes (``[^\s\p{L}]``, nested, intersected), ``\p{...}``, groups, ``(?i:...)`` over ASCII letters,
-alternatives, repetition (greedy, lazy, and possessive where one character repeats), and looks ahead at one character
-(``(?!\S)``, ``$``). The rest, such as back references and looks behind, is refused by name.
+alternatives, repetition (greedy, lazy, and possessive for single characters), and lookahead at one character
+(``(?!\S)``, ``$``). Anything else, such as back references and lookbehind, is rejected by name.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from headrace.tokens.unicode_sets import CODE_POINTS, property_set, white_space
 
 
 class NotReadError(Exception):
-    """A pattern holds what is not read here; the text says what."""
+    """A pattern contains unsupported syntax; the message says what."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chars:
-    """One character of a set: bool[0x110000]."""
+    """One character from a set: bool[0x110000]."""
 
     chars: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Ahead:
-    """No character, where the next one is in a set; or where it is not, or none comes (``wanted`` is false)."""
+    """Zero-width: the next character is in a set; or, if ``wanted`` is false, it is not or there is none."""
 
     chars: np.ndarray
     wanted: bool
@@ -36,21 +36,21 @@ class Ahead:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One part after another."""
+    """A concatenation."""
 
     parts: list[Node]
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The first of the parts with which the rest matches."""
+    """An alternation: the first part with which the rest matches."""
 
     parts: list[Node]
 
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """A part ``least`` to ``most`` times (None: any number), as often as possible or, ``lazy``, as seldom."""
+    """A part ``least`` to ``most`` times (None: any number), as often as possible or, if ``lazy``, as rarely."""
 
     part: Node
     least: int
@@ -61,13 +61,13 @@ class Repeat:
 Node = Chars | Ahead | Row | Choice | Repeat
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "a": "\a", "e": "\x1b"}
-_MOST = 64  # repetitions of ``{n,m}``, each of which takes states
-# Two letters that one character is equal to where case is ignored: sharp s and the ligatures of Latin.
+_MOST = 64  # maximum in ``{n,m}``; each repetition takes states
+# Two letters that equal one character if case is ignored: sharp s and the Latin ligatures.
 _FOLDED_PAIRS = ("ss", "ff", "fi", "fl", "st")
 
 
 def literal(text: str) -> Node:
-    """The tree of a text as it stands."""
+    """The tree of a literal text."""
     return Row([Chars(_one(char)) for char in text])
 
 
@@ -75,7 +75,7 @@ def parse(pattern: str) -> Node:
     """The tree of a pattern.
 
     Raises:
-        NotReadError: it holds what is not read here.
+        NotReadError: it contains unsupported syntax.
     """
     parser = _Parser(pattern)
     tree = parser.choice(False)
@@ -85,7 +85,7 @@ def parse(pattern: str) -> Node:
 
 
 def restricted(node: Node, chars: np.ndarray) -> Node:
-    """The same tree with nothing but the characters of ``chars`` in its sets: to it, others are as the text's end."""
+    """The same tree with its sets restricted to ``chars``: all other characters act like the end of the text."""
     if isinstance(node, Chars):
         return Chars(node.chars & chars)
     if isinstance(node, Ahead):
@@ -102,7 +102,7 @@ def _one(char: str) -> np.ndarray:
 
 
 def _folded(chars: np.ndarray) -> np.ndarray:
-    """A set where case is ignored; only ASCII letters have another case here."""
+    """A set with case ignored; only ASCII letters have another case here."""
     if chars[0x80:].any():
         raise NotReadError("characters beyond ASCII where case is ignored")
     out = chars.copy()
@@ -121,7 +121,7 @@ class _Parser:
         return self.pattern.startswith(text, self.at)
 
     def take(self, text: str) -> bool:
-        """Go over a text if it comes next."""
+        """Consume a text if it comes next."""
         if self.looking_at(text):
             self.at += len(text)
             return True
@@ -163,13 +163,13 @@ class _Parser:
             return Repeat(part, least, most, lazy)
         if not isinstance(part, Chars):
             raise NotReadError("a possessive repetition of more than a character")
-        stop = Ahead(part.chars, False)  # what it may not give back it does not leave
+        stop = Ahead(part.chars, False)  # what is possessive cannot stop earlier
         if most == 1:
             return Choice([part, stop])
         return Row([Repeat(part, least, most, False), stop])
 
     def bounds(self) -> tuple[int, int | None, bool] | None:
-        """How often what stands before is repeated, and whether by a sign; None if it is not."""
+        """How often the preceding part repeats, and whether by a single sign; None if it does not."""
         for sign, least, most in (("?", 0, 1), ("*", 0, None), ("+", 1, None)):
             if self.take(sign):
                 return least, most, True
@@ -212,14 +212,14 @@ class _Parser:
         return self.closed(False)
 
     def closed(self, fold: bool) -> Node:
-        """What stands before the closing bracket."""
+        """What precedes the closing bracket."""
         tree = self.choice(fold)
         if not self.take(")"):
             raise NotReadError("a group that does not end")
         return tree
 
     def escaped(self) -> np.ndarray:
-        """The set of what stands after a backslash."""
+        """The set that an escape after a backslash stands for."""
         char = self.char()
         if char in "sS":
             return white_space() if char == "s" else ~white_space()
@@ -239,7 +239,7 @@ class _Parser:
         return _one(char)
 
     def hexadecimal(self, kind: str) -> str:
-        r"""The character of ``\x41``, ``\x{41}`` or ``\u0041``, behind the ``x`` or ``u``."""
+        r"""The character of ``\x41``, ``\x{41}`` or ``\u0041``, after the ``x`` or ``u``."""
         braced = kind == "x" and self.take("{")
         if braced:
             digits, _, _ = self.pattern[self.at :].partition("}")
@@ -248,13 +248,13 @@ class _Parser:
             digits = self.pattern[self.at : self.at + (2 if kind == "x" else 4)]
             self.at += len(digits)
         point = int(digits, 16) if digits and set(digits) <= set(hexdigits) else 0x110000
-        # A byte beyond ASCII is no character, nor is half of a pair of surrogates.
+        # A byte beyond ASCII is not a character, nor is half of a surrogate pair.
         if point > 0x10FFFF or 0xD800 <= point < 0xE000 or (kind == "x" and not braced and point > 0x7F):
             raise NotReadError(f"'\\{kind}' without a character")
         return chr(point)
 
     def inside(self) -> np.ndarray:
-        """The set of a class, whose opening bracket has been taken."""
+        """The set of a class whose opening bracket has been consumed."""
         negated = self.take("^")
         both: np.ndarray | None = None
         chars = np.zeros(CODE_POINTS, dtype=bool)
@@ -271,7 +271,7 @@ class _Parser:
         return ~chars if negated else chars
 
     def item(self) -> np.ndarray:
-        """A character, a range or a set within a class."""
+        """A character, range or set within a class."""
         char = self.char()
         if char == "[":
             if self.looking_at(":"):

@@ -1,8 +1,8 @@
-"""SentencePiece ``.model`` files, read without the library: a small reader of the protobuf wire format.
+"""Read SentencePiece ``.model`` files without the library, using a small parser for the protobuf wire format.
 
-The format is ``sentencepiece_model.proto`` of Kudo and Richardson 2018 (1808.06226). Only BPE models with byte
-fallback and the identity normaliser are taken (LLaMA, Gemma): for these, merging by the rank of the resulting piece
-gives the ids that SentencePiece gives, once the user-defined pieces have been cut out of the text.
+The format is ``sentencepiece_model.proto`` of Kudo and Richardson 2018 (1808.06226). Only BPE models with byte fallback
+and the identity normalizer are supported (LLaMA, Gemma): for these, merging by the rank of the resulting piece gives
+SentencePiece's ids, once user-defined pieces have been cut out of the text.
 """
 
 from __future__ import annotations
@@ -69,17 +69,17 @@ def _read(data: bytes) -> tuple[list[tuple[str, float, int]], dict[int, Any], di
 
 
 def definition_of_model(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Turn a SentencePiece model into a tokenizers definition that gives the same ids.
+    """Convert a SentencePiece model into a tokenizers definition that produces the same ids.
 
     Args:
         data: the file's bytes.
         where: the file's name, for messages.
 
     Returns:
-        The definition, and the control pieces that the model names: role -> spelling.
+        The definition, and the control pieces that the model declares: role -> spelling.
 
     Raises:
-        UserError: the file is damaged, or a kind of model that this does not read.
+        UserError: the file is damaged, or an unsupported kind of model.
     """
     try:
         pieces, trainer, normalizer = _read(data)
@@ -126,10 +126,10 @@ def definition_of_model(data: bytes, where: str) -> tuple[dict[str, Any], dict[s
 
 
 def _not_read(pieces: list[tuple[str, float, int]], trainer: dict[int, Any], normalizer: dict[int, Any]) -> str | None:
-    """Why a model is not read here, or None.
+    """Why a model is not supported, or None.
 
-    Of TrainerSpec: 3 model_type, 24 treat_whitespace_as_suffix, 35 byte_fallback. Of NormalizerSpec: 1 name,
-    2 precompiled_charsmap, 4 remove_extra_whitespaces, 5 escape_whitespaces.
+    Fields of TrainerSpec: 3 model_type, 24 treat_whitespace_as_suffix, 35 byte_fallback. Of NormalizerSpec: 1 name, 2
+    precompiled_charsmap, 4 remove_extra_whitespaces, 5 escape_whitespaces.
     """
     kinds = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
     if trainer.get(3, 1) != _BPE:
@@ -159,10 +159,10 @@ def _not_read(pieces: list[tuple[str, float, int]], trainer: dict[int, Any], nor
 
 
 def _tied(pieces: list[tuple[str, float, int]]) -> list[str]:
-    """Two pieces of one score between which SentencePiece decides otherwise than merges by rank; none is well.
+    """Two pieces with equal scores for which SentencePiece and ranked merges disagree; empty if there are none.
 
-    It merges the leftmost of them first. For runs of one character, of every length from 2 on and in no other piece
-    (LLaMA's runs of spaces), both ways end in the longest run as often as it fits, and the rest.
+    SentencePiece merges the leftmost of them first. For runs of one character, of every length from 2 on and in no
+    other piece (LLaMA's runs of spaces), both methods end with the longest run as often as it fits, and the rest.
     """
     groups: dict[float, list[str]] = {}
     words = [(piece, score) for piece, score, kind in pieces if kind == _NORMAL and len(piece) > 1]
@@ -180,7 +180,7 @@ def _tied(pieces: list[tuple[str, float, int]]) -> list[str]:
 
 
 def _ends_in_runs(lengths: list[int]) -> bool:
-    """Whether merges of runs, by the order of the results, end in the longest as often as it fits, and the rest."""
+    """Whether merging runs, in order of their results, ends with the longest as often as it fits, and the rest."""
     longest = max(lengths)
     for size in range(2, 4 * longest):
         symbols = [1] * size
@@ -197,10 +197,11 @@ def _ends_in_runs(lengths: list[int]) -> bool:
 
 
 def _merges(pieces: list[tuple[str, float, int]], vocab: dict[str, int]) -> list[list[str]]:
-    """Every way to make a normal piece of two normal pieces, best score first.
+    """All ways to form a normal piece from two normal pieces, best score first.
 
-    SentencePiece merges the adjacent pair whose result scores best. As ranked merges that is: by falling score of the
-    result; pairs of one result by the ids of their parts, as in the converted LLaMA tokenizers that are in use.
+    SentencePiece merges the adjacent pair whose result has the best score. As ranked merges, that is: by decreasing
+    score of the result; pairs with the same result by the ids of their parts, as in existing conversions of LLaMA's
+    tokenizer.
     """
     normal = {piece for piece, _, kind in pieces if kind == _NORMAL}
     found: list[tuple[float, str, str]] = []

@@ -1,7 +1,7 @@
-"""Which of a tokenizer's tokens have a duty: its own, found by what its files say and by the families in use.
+"""Find a tokenizer's special tokens by role, from what its files declare and from known families.
 
-A trained tokenizer gets them with headrace's spellings. One from a file keeps its own; nothing is added to it but what
-the recipe names under ``special.add``.
+A tokenizer trained here gets special tokens with headrace's spellings. One from a file keeps its own; nothing is added
+except what the recipe lists under ``special.add``.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ CHAT_MARKERS: Mapping[str, str] = {
 FIM_ROLES = ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad")
 _ROLES = ("eod", "bos", "pad", *FIM_ROLES)
 
-# Prefix, middle, suffix and filler, as each family's published tokenizers spell them; some have no filler.
+# Prefix, middle, suffix and filler, as spelled in each family's published tokenizers; some have no filler.
 _FIM_FAMILIES: Mapping[str, tuple[str, str, str, str]] = {
     "Qwen2.5-Coder, CodeGemma, Granite 3": ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
     "StarCoder, CrystalCoder, Granite Code": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>"),
     "SantaCoder": ("<fim-prefix>", "<fim-middle>", "<fim-suffix>", "<fim-pad>"),
     "CodeLlama": ("\u2581<PRE>", "\u2581<MID>", "\u2581<SUF>", ""),
-    # The hole stands where the middle was taken out, so the suffix follows it; the middle follows the end.
+    # The hole is where the middle was removed, so the suffix follows it; the middle follows the end.
     "DeepSeek": ("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581end\uff5c>", "<\uff5cfim\u2581hole\uff5c>", ""),
     "Codestral": ("[PREFIX]", "[MIDDLE]", "[SUFFIX]", ""),
     "CodeGeeX, GLM": ("<|code_prefix|>", "<|code_middle|>", "<|code_suffix|>", ""),
     "Seed-Coder": ("<[fim-prefix]>", "<[fim-middle]>", "<[fim-suffix]>", ""),
 }
-# What ends a document, and what begins one, in tokenizers whose files do not say so.
+# Tokens that end or start a document, in tokenizers whose files do not say.
 _ENDS: Mapping[str, str | None] = {
     "</s>": "<s>",
     "<|endoftext|>": None,
@@ -51,21 +51,21 @@ _ENDS: Mapping[str, str | None] = {
 
 
 class Roles(NamedTuple):
-    """The tokens with a duty.
+    """Special tokens by role.
 
     Attributes:
         spelled: role -> spelling.
-        origins: role -> who says so, of those that the recipe does not state.
+        origins: role -> where it comes from, for roles not set in the recipe.
     """
 
     spelled: dict[str, str]
     origins: dict[str, str]
 
     def said(self, roles: Collection[str]) -> str:
-        """What was taken without the recipe's stating it, in a line; empty if nothing was.
+        """A line about roles taken without being set in the recipe; '' if there are none.
 
         Args:
-            roles: those in use.
+            roles: the roles in use.
         """
         wanted = [role for role in self.origins if role in roles]
         by_origin: dict[str, list[str]] = {}
@@ -75,7 +75,7 @@ class Roles(NamedTuple):
 
 
 def trained_roles(special: SpecialTokens) -> dict[str, str]:
-    """Role -> spelling of the special tokens that a tokenizer trained here gets."""
+    """Role -> spelling of the special tokens of a tokenizer trained here."""
     defaults = dict(zip(FIM_ROLES, _FIM_FAMILIES["Qwen2.5-Coder, CodeGemma, Granite 3"], strict=True))
     eod = special.eod or "<|endoftext|>"
     named = {"eod": eod, "pad": special.pad or eod, **({"bos": special.bos} if special.bos else {})}
@@ -88,17 +88,18 @@ def own_roles(
     declared: Mapping[str, tuple[str, str]],
     needed: Collection[str] = (),
 ) -> Roles:
-    """The tokens with a duty in a tokenizer from a file.
+    """Find the special tokens of a tokenizer from a file.
 
     Args:
-        definition: a tokenizers JSON, parsed, with what the recipe adds.
-        special: what the recipe states.
-        declared: role -> spelling and the file that says so; see :class:`~headrace.tokens.definition.TokenizerFile`.
-        needed: roles without which the recipe cannot be built.
+        definition: a parsed tokenizers JSON, with the recipe's additions.
+        special: what the recipe sets.
+        declared: role -> spelling and the file that declares it; see
+            :class:`~headrace.tokens.definition.TokenizerFile`.
+        needed: roles that the recipe requires.
 
     Raises:
-        UserError: a token that the recipe or a file names is not there, one that is needed is not found, or several
-            could be meant.
+        UserError: a token named by the recipe or a file does not exist, a required one is not found, or several
+            qualify.
     """
     control = _control(definition)
     known = _known(definition)
@@ -126,7 +127,7 @@ def own_roles(
     if special.bos is None and "bos" not in spelled and begin in control:
         found.take("bos", begin, f"goes with {spelled['eod']}")
     if special.bos is None and spelled.get("bos") == spelled.get("eod"):
-        # GPT-2's: one token for both. Every document before this one has ended with it.
+        # GPT-2 uses one token for both: every document before this one has ended with it.
         found.drop("bos")
     if "pad" not in spelled and "eod" in spelled:
         spelled["pad"] = spelled["eod"]
@@ -151,7 +152,7 @@ class _Found(NamedTuple):
 
 
 def _control(definition: dict[str, Any]) -> list[str]:
-    """Spellings that no text gives: the added tokens, and known ones of the vocabulary that no merge makes."""
+    """Spellings that text cannot produce: added tokens, and known ones in the vocabulary that no merge produces."""
     added = [token["content"] for token in added_tokens(definition)]
     model = definition["model"]
     if model.get("type") != "BPE":
@@ -164,7 +165,7 @@ def _control(definition: dict[str, Any]) -> list[str]:
 
 
 def _take_fim(found: _Found, special: SpecialTokens, control: list[str], needed: Collection[str]) -> None:
-    """Take the family of fill-in-the-middle tokens whose three are there and agree with what the recipe states."""
+    """Take the fill-in-the-middle family whose three tokens exist and agree with what the recipe sets."""
     stated = {role: getattr(special, role) for role in FIM_ROLES if getattr(special, role)}
     families = {
         name: dict(zip(FIM_ROLES, texts, strict=True))
@@ -228,13 +229,13 @@ def _missing(role: str, needed: Collection[str], control: list[str]) -> UserErro
 
 
 def special_ids(definition: dict[str, Any], spelled: Mapping[str, str]) -> dict[str, int]:
-    """Role -> id of the tokens with a duty."""
+    """Role -> id of the special tokens."""
     known = _known(definition)
     return {role: known[text] for role, text in spelled.items()}
 
 
 def own_ids(definition: dict[str, Any], special: SpecialTokens | None = None) -> dict[str, int]:
-    """Role -> id of the tokens with a duty that a definition has of itself, or that are stated."""
+    """Role -> id of the special tokens that a definition has itself, or that are given."""
     return special_ids(definition, own_roles(definition, special or SpecialTokens(), {}).spelled)
 
 
@@ -243,7 +244,7 @@ def _known(definition: dict[str, Any]) -> dict[str, int]:
 
 
 def with_special(definition: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
-    """A definition in which every wanted text is a special token; those that are missing follow the last id."""
+    """A definition in which every wanted text is a special token; missing ones are added after the last id."""
     added = {token["content"]: dict(token) for token in added_tokens(definition)}
     vocab = vocabulary(definition)
     last = vocabulary_size(definition)
@@ -256,6 +257,6 @@ def with_special(definition: dict[str, Any], wanted: Iterable[str]) -> dict[str,
 
 
 def special_token(index: int, text: str) -> dict[str, Any]:
-    """A special token as tokenizers JSON has it."""
+    """A special token in tokenizers JSON."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {"id": index, "content": text, **flags}

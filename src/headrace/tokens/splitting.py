@@ -1,4 +1,4 @@
-"""The rules by which a byte-level tokenizer splits text, as one scanner."""
+"""Build one scanner from the rules by which a byte-level tokenizer splits text."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def split_scanner(splits: list[dict[str, Any]]) -> Scanner:
     """The scanner of pre-tokenizers.
 
     Args:
-        splits: the parts of a tokenizers JSON's ``pre_tokenizer``, the last of them a ``ByteLevel``.
+        splits: the parts of a tokenizers JSON's ``pre_tokenizer``, ending with a ``ByteLevel``.
 
     Raises:
-        NotReadError: one of them is of a kind that is not read here; the text says which.
+        NotReadError: one of them is not supported; the message says why.
     """
     trees = [_tree(split) for split in splits[:-1]]
     if splits[-1].get("use_regex", True):
@@ -35,7 +35,7 @@ def _how(split: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _tree(split: dict[str, Any]) -> Node:
-    """A pre-tokenizer as the pattern whose matches, and what lies between them, are its pieces."""
+    """A pre-tokenizer as a pattern whose matches, and the text between them, are its pieces."""
     if split["type"] == "Digits":
         number = Chars(numeric())
         return number if split.get("individual_digits") else Repeat(number, 1, None, lazy=False)
@@ -50,11 +50,11 @@ def _tree(split: dict[str, Any]) -> Node:
 
 
 def joined(trees: list[Node]) -> list[Node]:
-    r"""Fewer patterns that take text apart in the same way.
+    r"""Combine patterns into fewer that split text in the same way.
 
-    A pattern that is a run of one set of characters (``\\p{N}{1,3}``) takes every one of them, so the next pattern sees
-    their places as ends of its text. It can stand behind the first as another alternative, if it knows none of these
-    characters and takes none of its pieces apart.
+    A pattern that matches any run of one set of characters (``\\p{N}{1,3}``) takes all of them, so to the next pattern
+    their positions look like ends of text. The next pattern can become another alternative after the first, if it uses
+    none of these characters and splits none of its pieces.
     """
     out = trees[-1:]
     for outer in reversed(trees[:-1]):
@@ -67,7 +67,7 @@ def joined(trees: list[Node]) -> list[Node]:
 
 
 def _run_of(node: Node) -> np.ndarray | None:
-    """The set of whose characters a pattern takes any run apart and nothing else; None if it is no such pattern."""
+    """The set of characters whose runs a pattern takes apart, and nothing else; None if it is not such a pattern."""
     if isinstance(node, Chars):
         return node.chars
     if isinstance(node, Repeat) and isinstance(node.part, Chars) and node.least == 1 and not node.lazy:

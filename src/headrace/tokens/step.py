@@ -1,4 +1,4 @@
-"""The step that tokenises: kept documents, whatever their split, to the token store."""
+"""The step that tokenizes: kept documents, whatever their split, to the token store."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from headrace.tokens.load import open_engine
 from headrace.tokens.store import TokenShard, write_shard
 
 # Measured on a shard of 32 MB of code (7.8 MB compressed) and a vocabulary of 8,192: 150 MB above the process's base,
-# of which 35 MB are the library and the tokenizer.
+# 35 MB of which are the library and the tokenizer.
 _MEMORY_BASE, _MEMORY_PER_BYTE = 64 << 20, 12
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Tokens(Step):
-    """The kept documents, tokenised once: no special tokens, nothing cut.
+    """The kept documents, tokenized once: no special tokens, nothing truncated.
 
-    Shard i holds the kept documents of the documents' shard i, in order.
+    Shard i holds the kept documents of documents shard i, in order.
 
     Attributes:
-        documents: the step of the documents.
-        verdicts: the step that says which are kept.
-        tokenizer: the step of the tokenizer.
-        sources: names of the sources, in the order of their numbers.
+        documents: the Documents step.
+        verdicts: the Verdicts step.
+        tokenizer: the Tokenizer step.
+        sources: source names, in the order of their indices.
     """
 
     documents: Step
@@ -48,7 +48,7 @@ class Tokens(Step):
     VERSION: ClassVar[int] = 2
 
     def params(self) -> dict[str, Any]:
-        """The sources' order, which gives their numbers."""
+        """The order of the sources, which gives their indices."""
         return {"sources": list(self.sources)}
 
     def inputs(self) -> dict[str, Step]:
@@ -56,12 +56,12 @@ class Tokens(Step):
         return {"documents": self.documents, "verdicts": self.verdicts, "tokenizer": self.tokenizer}
 
     def phases(self) -> list[Phase]:
-        """One round: a task for each shard of the documents."""
+        """One phase: a task for each documents shard."""
         return [Phase("encode", self._plan, self._encode, memory=self._memory)]
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        """A shard is the same where its documents, which of them are kept, and the tokenizer are; where other documents
-        are kept, the lists of those that were kept before are taken over."""
+        """A shard is reused if its documents, which of them are kept, and the tokenizer are the same; if other
+        documents are kept, the lists of those that were kept before are reused."""
         fingerprint = ctx.input("tokenizer").manifest.extra["fingerprint"]
         specs = []
         for shard, entry in enumerate(ctx.input("documents").shards):
@@ -109,7 +109,8 @@ class Tokens(Step):
         return {"rows": len(mine), "counts": dict(zip(present, counts.tolist(), strict=True))}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Count documents, tokens and bytes of each source and split; kept documents in, as many token lists out."""
+        """Count documents, tokens and bytes by source and split; there must be as many token lists as kept
+        documents."""
         results = ctx.results("encode")
         tokenizer = ctx.input("tokenizer").manifest.extra
         total = np.zeros((len(self.sources), len(SPLITS), 3), dtype=np.int64)
@@ -137,7 +138,7 @@ class Tokens(Step):
 
 
 def _encode_new(ctx: TaskContext, engine: Engine, shard: int, but: np.ndarray, dtype: np.dtype) -> Lists:
-    """The lists of the kept documents of a shard, but for some rows."""
+    """The lists of a shard's kept documents, except for some rows."""
     rows, lengths, sizes, tokens = [], [], [], []
     for kept in kept_rows(ctx.input("documents"), ctx.input("verdicts"), shard, ("id", "text"), but):
         texts = Texts.of(kept.columns["text"])
@@ -153,7 +154,7 @@ def _encode_new(ctx: TaskContext, engine: Engine, shard: int, but: np.ndarray, d
 
 
 def _encode_noting(ctx: TaskContext, engine: Engine, texts: Texts, ids: list[str]) -> Encoded:
-    """Encode a batch, noting which documents are in hand: one at a time once a worker has died of this task."""
+    """Encode a batch, noting which documents are being processed: one at a time once a worker has died in this task."""
     if not ctx.careful:
         ctx.at(f"documents {ids[0]} to {ids[-1]}")
         return engine.encode(texts)

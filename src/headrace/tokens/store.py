@@ -1,7 +1,7 @@
-"""The token store on disk: one Arrow IPC file a shard, one record batch each, read by memory map without a copy.
+"""The token store on disk: one Arrow IPC file per shard, with one record batch each, memory-mapped without a copy.
 
-A file says nothing of the whole: rows count within its shard of documents and sources are called by name, so that it
-stays as it is when other documents come or go.
+A file does not refer to the whole: rows count within its documents shard and sources are given by name, so it stays
+valid when other documents are added or removed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class TokenShard(NamedTuple):
     """One shard of the token store; tokens, offsets, splits and sizes are views of the mapped file.
 
     Attributes:
-        rows: uint64[n]: row numbers of the documents, ascending: in the whole ``documents`` artifact as
-            :func:`open_shard` tells them, within their shard in the file.
-        source: uint16[n]: index into the manifest's ``sources``, or into the names of the file.
+        rows: uint64[n]: row numbers of the documents, ascending: in the whole documents artifact when returned by
+            :func:`open_shard`, within their shard in the file.
+        source: uint16[n]: index into the manifest's ``sources``, or into the file's names.
         split: uint8[n]: 0 train, 1 validation, 2 test.
         bytes: int64[n]: UTF-8 bytes of each text.
         offsets: int64[n + 1]; document i is ``tokens[offsets[i]:offsets[i + 1]]``.
@@ -37,7 +37,7 @@ class TokenShard(NamedTuple):
 
 
 def schema(dtype: np.dtype) -> pa.Schema:
-    """The columns of the token store for a width of token."""
+    """The columns of the token store for a token dtype."""
     return pa.schema(
         {
             "row": pa.uint64(),
@@ -50,12 +50,12 @@ def schema(dtype: np.dtype) -> pa.Schema:
 
 
 def write_shard(path: Path, shard: TokenShard, names: list[str]) -> None:
-    """Write a shard; the same arrays give the same bytes.
+    """Write a shard; equal arrays give equal bytes.
 
     Args:
         path: the file.
-        shard: rows within the shard of documents, sources as indices into ``names``.
-        names: the sources.
+        shard: rows within the documents shard, sources as indices into ``names``.
+        names: the source names.
     """
     columns = schema(shard.tokens.dtype)
     values = pa.array(shard.tokens)
@@ -69,7 +69,7 @@ def write_shard(path: Path, shard: TokenShard, names: list[str]) -> None:
 
 
 def read_shard(path: Path) -> tuple[TokenShard, list[str]]:
-    """Map a file of the token store: what :func:`write_shard` was given."""
+    """Map a token store file: returns what :func:`write_shard` was given."""
     with pa.memory_map(str(path)) as source:
         batch = pa.ipc.open_file(source).get_batch(0)
     lists, sources = batch.column("tokens"), batch.column("source")
@@ -85,11 +85,11 @@ def read_shard(path: Path) -> tuple[TokenShard, list[str]]:
 
 
 def open_shard(tokens: Artifact, index: int) -> TokenShard:
-    """Map a shard of the token store, with rows and sources numbered as in the whole.
+    """Map a shard of the token store, with rows and sources numbered globally.
 
     Args:
-        tokens: an artifact of kind ``tokens``.
-        index: which shard; it holds the kept documents of the ``documents`` shard of the same number.
+        tokens: a tokens artifact.
+        index: the shard's index; it holds the kept documents of the documents shard with the same index.
     """
     shard, names = read_shard(tokens.shard_path(index))
     extra = tokens.manifest.extra

@@ -1,4 +1,4 @@
-"""What all tokenizer engines share: facts of the vocabulary, decoding and spans by table."""
+"""What all tokenizer engines share: vocabulary facts, and table-based decoding and spans."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from headrace.tokens.vocabulary import is_meta_space, token_bytes
 
 
 class Decoder:
-    """The part of an :class:`~headrace.tokens.engine.Engine` that turns ids into text: there at once.
+    """The part of an :class:`~headrace.tokens.engine.Engine` that turns ids into text; needs no preparation.
 
     Args:
         definition: a tokenizers JSON, parsed.
-        special: role -> id of the tokens with a duty.
+        special: role -> id of the special tokens.
 
     Raises:
-        UserError: the tokenizer's tokens do not spell text.
+        UserError: the tokenizer's tokens are not text.
     """
 
     def __init__(self, definition: dict[str, Any], special: Mapping[str, int]) -> None:
@@ -37,7 +37,7 @@ class Decoder:
         self.lengths = np.array([len(value) for value in table], dtype=np.int64)
         self._table = token_table(table)
         self._meta_space = is_meta_space(definition)
-        # One that loses text by design runs as it stands; of the others every text is had back.
+        # One that loses text by design runs as it is; for all others every text can be recovered.
         self._dummy: Dummy = "none" if losses(definition) else dummy_rule(definition)
         self.dummy_prefix = self._dummy != "none"
 
@@ -60,13 +60,13 @@ class TableEngine(Decoder, ABC):
     """The part of an :class:`~headrace.tokens.engine.Engine` that does not depend on how texts are encoded."""
 
     def refuse_speakable(self, spelled: Encoded) -> None:
-        """Refuse special tokens whose spelling the model also learnt as a word: they would come out of text.
+        """Reject special tokens whose spelling is also a word in the vocabulary: ordinary text would produce them.
 
         Args:
             spelled: the spellings of :attr:`special_ids`, encoded as text.
 
         Raises:
-            UserError: one of them yields a special id.
+            UserError: one of them encodes to a special id.
         """
         spoken = np.isin(spelled.tokens, self.special_ids)
         if spoken.any():
@@ -78,13 +78,14 @@ class TableEngine(Decoder, ABC):
             )
 
     def count(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> np.ndarray:
-        """int64[n]: how many tokens each text has."""
+        """int64[n]: the number of tokens in each text."""
         return np.diff(self.encode(texts, first).offsets)
 
     def spans(
         self, encoded: Encoded, first: bool | np.ndarray = True, texts: Texts | Iterable[str] | None = None
     ) -> np.ndarray:
-        """The bytes of its text that each token spells; see :meth:`headrace.tokens.engine.Engine.spans`."""
+        """The range of bytes in its text that each token stands for; see
+        :meth:`headrace.tokens.engine.Engine.spans`."""
         batch = texts if texts is None or isinstance(texts, Texts) else Texts.of(texts)
         if batch is None:
             leads = np.broadcast_to(np.asarray(first, dtype=bool), encoded.count) & self.dummy_prefix

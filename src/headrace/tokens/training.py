@@ -1,8 +1,8 @@
-"""The step that makes the tokenizer: trained on the kept documents, or taken from a file.
+"""The step that builds the tokenizer: trained on the kept documents, or read from a file.
 
-A trained one is a byte-level BPE (Sennrich et al. 2016, 1508.07909; bytes as in GPT-2) with the split pattern of
-Llama 3: digits in groups of at most three, and line feeds kept with the indentation before them, which suits code.
-Training counts and merges by exact numbers with ties broken by id, so that threads make no difference.
+A trained tokenizer is a byte-level BPE (Sennrich et al. 2016, 1508.07909; bytes as in GPT-2) with Llama 3's split
+pattern: digits in groups of at most three, and line feeds kept with the indentation before them, which suits code.
+Training counts exactly and breaks ties by id, so the number of threads makes no difference.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FIM = ("fim_prefix", "fim_middle", "fim_suffix")
 
 
 def needed_roles(recipe: Recipe) -> tuple[str, ...]:
-    """The special tokens without which a recipe's stages cannot be built."""
+    """The special tokens that a recipe's stages require."""
     roles = {"eod"}
     for stage in recipe.stages:
         if any(take.fim is not None for take in stage.sources.values()):
@@ -52,10 +52,11 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     """Read the tokenizer's file as the run will, before any work.
 
     Returns:
-        The size of its vocabulary with what the recipe adds, and what a user should know of it, in sentences.
+        The size of its vocabulary including the recipe's additions, and what the user should know about it, in
+        sentences.
 
     Raises:
-        UserError: the file is missing, is no tokenizer that keeps every byte, or lacks a token that is needed.
+        UserError: the file is missing, is not a tokenizer that keeps every byte, or lacks a required token.
     """
     assert recipe.tokenizer is not None
     needed = needed_roles(recipe)
@@ -80,10 +81,11 @@ class Tokenizer(Step):
 
     Attributes:
         config: the recipe's ``tokenizer`` section.
-        roles: the special tokens in use (:func:`needed_roles`), which a file must have. A trained one has all of them.
-        seed: the recipe's seed, which chooses the sample to train on.
-        documents: the step of the documents; with ``verdicts``, an input only when the tokenizer is trained.
-        verdicts: the step that says which are kept.
+        roles: the special tokens in use (:func:`needed_roles`), which a file must have. A trained tokenizer has all of
+            them.
+        seed: the recipe's seed, which selects the sample to train on.
+        documents: the Documents step; an input, like ``verdicts``, only if the tokenizer is trained.
+        verdicts: the Verdicts step.
     """
 
     config: TokenizerConfig
@@ -97,20 +99,20 @@ class Tokenizer(Step):
 
     @cached_property
     def from_file(self) -> tuple[dict[str, Any], Roles]:
-        """The tokenizer of the file, its control tokens marked as special.
+        """The tokenizer from the file, with its control tokens marked as special.
 
         Raises:
-            UserError: the file is missing, is no tokenizer that keeps every byte, or lacks a token that is needed.
+            UserError: the file is missing, is not a tokenizer that keeps every byte, or lacks a required token.
         """
         return file_tokenizer(self.config, self.roles)
 
     @property
     def _wanted(self) -> list[str]:
-        """The special tokens of a trained one, which take the first ids."""
+        """The special tokens of a trained tokenizer, which get the first ids."""
         return list(dict.fromkeys([*trained_roles(self.config.special).values(), *self.config.special.add]))
 
     def params(self) -> dict[str, Any]:
-        """The training's settings, or the content of the file; and the special tokens."""
+        """The training settings, or the content of the file; and the special tokens."""
         if self.config.train:
             special = {"special": trained_roles(self.config.special), "wanted": self._wanted}
             return {"train": self.config.train.model_dump(mode="json"), "seed": self.seed, **special}
@@ -119,7 +121,7 @@ class Tokenizer(Step):
         return {"definition": digest, "special": roles.spelled}
 
     def inputs(self) -> dict[str, Step]:
-        """Documents and verdicts to train on; nothing for a file."""
+        """Documents and verdicts to train on; none for a file."""
         return {"documents": self.documents, "verdicts": self.verdicts} if self.config.train else {}
 
     def phases(self) -> list[Phase]:
@@ -152,7 +154,7 @@ class Tokenizer(Step):
         return [{**spec, "share": min(1.0, limit / total)} for spec in self._plan_shards(ctx)]
 
     def _texts(self, ctx: TaskContext, shard: int) -> Iterator[tuple[pa.Array, pa.Array]]:
-        """Ids and texts of the kept training documents of a shard."""
+        """Ids and texts of a shard's kept training documents."""
         for kept in kept_rows(ctx.input("documents"), ctx.input("verdicts"), shard, ("id", "text")):
             mask = pa.array(kept.split == 0)
             yield kept.columns["id"].filter(mask), kept.columns["text"].filter(mask)
@@ -191,7 +193,7 @@ class Tokenizer(Step):
                     reader = pa.ipc.open_file(source)
                     for i in range(reader.num_record_batches):
                         for data in _buffers(reader.get_batch(i).column("text")):
-                            # The share is right on average; the cap holds always.
+                            # The share is right on average; the cap always holds.
                             if limit is None or used["bytes"] + len(data) <= limit:
                                 used["documents"] += 1
                                 used["bytes"] += len(data)
@@ -204,7 +206,7 @@ class Tokenizer(Step):
 
     def _copy(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         definition, roles = self.from_file
-        engine_from(definition, special_ids(definition, roles.spelled))  # raises what only texts tell, early in a run
+        engine_from(definition, special_ids(definition, roles.spelled))  # raises, early in a run, what only texts show
         return self._publish(ctx, definition, roles.spelled)
 
     def _publish(self, ctx: TaskContext, definition: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
@@ -215,7 +217,7 @@ class Tokenizer(Step):
         return {"special": special, "fingerprint": fingerprint(definition), "vocab_size": size}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """Special ids, fingerprint, size of the vocabulary, and what it was trained on."""
+        """Special ids, fingerprint, vocabulary size, and what it was trained on."""
         made = ctx.results(self.phases()[-1].name)[0]
         return {"counts": made.pop("sample", {}), **made}
 
@@ -226,19 +228,19 @@ def _buffers(texts: pa.Array) -> Iterator[bytes]:
 
 
 def train(texts: Iterable[str], config: TokenizerTrain, special: list[str], threads: int) -> dict[str, Any]:
-    """Train a byte-level BPE; the result depends on the multiset of texts and on nothing else.
+    """Train a byte-level BPE; the result depends only on the multiset of texts.
 
     Args:
-        texts: what to learn from.
-        config: size of the vocabulary and fewest occurrences of a merged pair.
-        special: the special tokens, which take the first ids.
-        threads: processor threads.
+        texts: the training texts.
+        config: vocabulary size and minimum occurrences of a merged pair.
+        special: the special tokens, which get the first ids.
+        threads: CPU threads.
 
     Returns:
         The tokenizer's definition.
 
     Raises:
-        UserError: the vocabulary has no room for the bytes and the special tokens.
+        UserError: the vocabulary has no room for all bytes and special tokens.
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 

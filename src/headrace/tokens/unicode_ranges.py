@@ -1,8 +1,8 @@
-"""Sets of characters, of Unicode 16.0, as ranges of code points.
+"""Sets of characters in Unicode 16.0, as ranges of code points.
 
-The regular expressions of the ``tokenizers`` library use that version (Oniguruma; tokenizers 0.20 to 0.23), and the
-ranges are written out because Python's ``unicodedata`` changes with the interpreter: 3.11 has Unicode 14.0 and does not
-know some 9,000 letters, nearly all of them rare Chinese characters. ``LOW-HIGH/2`` is every second.
+The regular expressions of the ``tokenizers`` library use that version (Oniguruma; tokenizers 0.20 to 0.23). The ranges
+are written out because Python's ``unicodedata`` depends on the interpreter: 3.11 has Unicode 14.0 and lacks about 9,000
+letters, nearly all of them rare Chinese characters. ``LOW-HIGH/2`` is every second one.
 """
 
 from __future__ import annotations
@@ -207,5 +207,5 @@ HAN = """
 16FF0-16FF1 20000-2A6DF 2A700-2B739 2B740-2B81D 2B820-2CEA1 2CEB0-2EBE0 2EBF0-2EE5D 2F800-2FA1D 30000-3134A
 31350-323AF
 """
-# Numbers of Unicode 17.0, which Rust's ``char::is_numeric`` knows and the library's regular expressions do not.
+# Numbers in Unicode 17.0, which Rust's ``char::is_numeric`` knows and the library's regular expressions do not.
 LATE_NUMBERS = "11DE0-11DE9 16FF4-16FF6"

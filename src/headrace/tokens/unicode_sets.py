@@ -1,4 +1,4 @@
-r"""The sets of characters that a split pattern may name: ``\p{L}``, ``\p{Han}``, ``\s`` and their like."""
+r"""The character sets that a split pattern may name: ``\p{L}``, ``\p{Han}``, ``\s`` and so on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ CODE_POINTS = 0x110000
 
 
 def listed(spans: str) -> np.ndarray:
-    """bool[0x110000]: the code points of ``LOW``, ``LOW-HIGH`` and ``LOW-HIGH/STEP``, hexadecimal, between blanks."""
+    """bool[0x110000]: the code points of space-separated ``LOW``, ``LOW-HIGH`` and ``LOW-HIGH/STEP``, in
+    hexadecimal."""
     out = np.zeros(CODE_POINTS, dtype=bool)
     for span in spans.split():
         bounds, _, step = span.partition("/")
@@ -22,7 +23,7 @@ def listed(spans: str) -> np.ndarray:
 
 
 def white_space() -> np.ndarray:
-    r"""The characters of ``\s``: White_Space, which unlike ``str.isspace`` leaves out U+001C to U+001F."""
+    r"""The characters of ``\s``: White_Space, which unlike ``str.isspace`` excludes U+001C to U+001F."""
     return listed(ranges.WHITE_SPACE)
 
 
@@ -32,10 +33,10 @@ def numeric() -> np.ndarray:
 
 
 def property_set(name: str) -> np.ndarray | None:
-    r"""The characters of ``\p{name}``, or None if there is no table of it here.
+    r"""The characters of ``\p{name}``, or None if there is no table for it.
 
     Args:
-        name: a general category or a script by its short name; case, blanks, hyphens and underscores do not count.
+        name: a general category or a script's short name; case, spaces, hyphens and underscores are ignored.
     """
     make = PROPERTIES.get(name.lower().replace(" ", "").replace("_", "").replace("-", ""))
     return make() if make is not None else None

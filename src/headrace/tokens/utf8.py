@@ -9,7 +9,7 @@ from headrace.flow.kernels import borrowing
 
 @borrowing
 def code_point(data: np.ndarray, at: int) -> tuple[int, int]:
-    """The character that begins at a byte and how many bytes it has; the text must be valid UTF-8."""
+    """The code point that starts at a byte, and its length in bytes; the text must be valid UTF-8."""
     lead = int(np.int64(data[at]))
     if lead < 0x80:
         return lead, 1

@@ -9,14 +9,14 @@ from headrace.tokens.meta_space import META_SPACE
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The printable character that stands for each byte in byte-level vocabularies (Radford et al. 2019, GPT-2)."""
+    """The printable character for each byte in byte-level vocabularies (Radford et al. 2019, GPT-2)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
 
 
 def byte_pieces() -> list[str]:
-    """The tokens of single bytes in SentencePiece's vocabularies."""
+    """The tokens for single bytes in SentencePiece vocabularies."""
     return [f"<0x{byte:02X}>" for byte in range(256)]
 
 
@@ -30,7 +30,7 @@ def spelled_bytes(piece: str) -> bytes | None:
 
 
 def parts(definition: dict[str, Any], section: str) -> list[dict[str, Any]]:
-    """A section of a tokenizer definition as a flat list: null is none, sequences are opened."""
+    """A section of a tokenizer definition as a flat list: null is empty, sequences are expanded."""
     value = definition.get(section)
     if value is None:
         return []
@@ -42,18 +42,18 @@ def parts(definition: dict[str, Any], section: str) -> list[dict[str, Any]]:
 
 
 def added_tokens(definition: dict[str, Any]) -> list[dict[str, Any]]:
-    """The added tokens of a definition."""
+    """The added tokens in a definition."""
     return definition.get("added_tokens") or []
 
 
 def is_byte_level(definition: dict[str, Any]) -> bool:
-    """Whether the model's tokens are spelled in the byte alphabet."""
+    """Whether the model's tokens are written in the byte alphabet."""
     both = [*parts(definition, "normalizer"), *parts(definition, "pre_tokenizer")]
     return any(part["type"] == "ByteLevel" for part in both)
 
 
 def is_meta_space(definition: dict[str, Any]) -> bool:
-    """Whether the model's tokens are spelled with U+2581 for a space."""
+    """Whether the model's tokens use U+2581 for a space."""
     replaces = [p for p in parts(definition, "normalizer") if p["type"] == "Replace"]
     splits = [p for p in parts(definition, "pre_tokenizer") if p["type"] == "Metaspace"]
     return any(p.get("replacement") == META_SPACE for p in splits) or any(
@@ -62,7 +62,7 @@ def is_meta_space(definition: dict[str, Any]) -> bool:
 
 
 def vocabulary(definition: dict[str, Any]) -> dict[str, int]:
-    """The model's pieces and their ids, without the added tokens."""
+    """The model's pieces and their ids, excluding added tokens."""
     vocab = definition["model"]["vocab"]
     return vocab if isinstance(vocab, dict) else {piece: index for index, (piece, _) in enumerate(vocab)}
 
@@ -73,13 +73,13 @@ def vocabulary_size(definition: dict[str, Any]) -> int:
 
 
 def token_bytes(definition: dict[str, Any]) -> list[bytes]:
-    """The bytes of every id; ids without a token (gaps) give none.
+    """The bytes of every id; empty for ids without a token (gaps).
 
     Args:
         definition: a Hugging Face tokenizers JSON, parsed.
 
     Raises:
-        UserError: the tokenizer does not keep bytes (WordPiece and the like), so that text cannot be had back.
+        UserError: the tokenizer does not preserve bytes (WordPiece and the like), so text cannot be recovered.
     """
     byte_level, meta_space = is_byte_level(definition), is_meta_space(definition)
     if definition["model"].get("type") not in ("BPE", "Unigram") or not (byte_level or meta_space):
@@ -101,6 +101,6 @@ def token_bytes(definition: dict[str, Any]) -> list[bytes]:
         else:
             table[index] = (piece if byte_level else piece.replace(META_SPACE, " ")).encode()
     for index, content in added.items():
-        # Gemma lists runs of U+2581, which stand for spaces in its vocabulary, as added tokens too.
+        # Gemma also lists runs of U+2581, which stand for spaces in its vocabulary, as added tokens.
         table[index] = content if byte_level else content.replace(META_SPACE.encode(), b" ")
     return table

@@ -1,6 +1,6 @@
-"""Words that are tokens whatever the merges say (``ignore_merges`` of Llama 3's tokenizer): a look-up by bytes.
+"""Words that are tokens regardless of the merges (``ignore_merges`` of Llama 3's tokenizer): a lookup by bytes.
 
-Most words that are tokens come out of the merges as that token anyway, so only the others are held.
+For most words that are tokens, the merges produce that token anyway, so only the others are stored.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from headrace.flow.kernels import borrowing, kernel
 from headrace.tokens.merge_table import MergeTable
 from headrace.tokens.merging import merge_window
 
-# FNV-1a with 64 bits (Fowler, Noll and Vo).
+# 64-bit FNV-1a (Fowler, Noll and Vo).
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
-_MANY = 63  # bits of a 64-bit word, less the one for longer tokens
+_MANY = 63  # bits of a 64-bit word, minus the one for longer tokens
 
 
 class WholeWords(NamedTuple):
-    """Tokens by their bytes, open addressing.
+    """Tokens by their bytes, with open addressing.
 
     Attributes:
-        places: int32[power of two]: index of a token or -1.
+        places: int32[power of two]: a token's index, or -1.
         ids: int32[n].
         starts: int64[n + 1]; token i has the bytes ``text[starts[i]:starts[i + 1]]``.
         text: uint8.
-        sizes: bit s is set if some token has s bytes, bit 63 if some has 63 or more.
+        sizes: bit s is set if some token has s bytes, bit 63 if some token has 63 or more.
     """
 
     places: np.ndarray
@@ -57,7 +57,7 @@ def _fill(places: np.ndarray, starts: np.ndarray, text: np.ndarray) -> None:
 
 @borrowing
 def whole_word(data: np.ndarray, start: int, end: int, table: WholeWords) -> int:
-    """The token that ``data[start:end]`` is, or -1."""
+    """The token equal to ``data[start:end]``, or -1."""
     size = end - start
     if not (table.sizes >> np.uint64(min(size, _MANY))) & np.uint64(1):
         return -1
@@ -77,7 +77,7 @@ def whole_word(data: np.ndarray, start: int, end: int, table: WholeWords) -> int
 
 
 def whole_words(tokens: dict[bytes, int], table: MergeTable) -> WholeWords:
-    """The look-up of tokens: bytes -> id, less those that the merges make of their bytes anyway."""
+    """Build the lookup of tokens (bytes -> id), without those that the merges produce anyway."""
     every, starts, ids = _joined(tokens)
     reached = np.empty(len(tokens), dtype=bool)
     _reached(every, starts, ids, table, reached)
@@ -100,7 +100,7 @@ def _joined(tokens: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 @kernel
 def _reached(text: np.ndarray, starts: np.ndarray, ids: np.ndarray, table: MergeTable, out: np.ndarray) -> None:
-    """Whether merging each token's bytes gives the token."""
+    """Whether merging each token's bytes produces the token."""
     for i in range(ids.size):
         made = np.empty(starts[i + 1] - starts[i], np.uint32)
         out[i] = merge_window(text, starts[i], starts[i + 1], table, made, int(np.int64(0))) == 1 and made[0] == ids[i]

@@ -1,16 +1,16 @@
-"""Words already encoded: one look-up instead of the merges, and the same tokens either way.
+"""Words already encoded: one lookup instead of the merges, with the same tokens either way.
 
-Two bounded tables. The *short* one holds words of at most 14 bytes and 4 tokens, 98 in a hundred, two to a cache line,
-and those that come often stay in the second-level cache. The *long* one holds words of up to 80 bytes and 27 tokens in
-three cache lines each, and all that the short one holds or held. In both the last token may come more often, as in
-GPT-2's indentation. A word is looked up by its bytes themselves, so a hit is never wrong, and what is held decides how
-long encoding takes and nothing else.
+There are two bounded tables. The *short* one holds words of at most 14 bytes and 4 tokens, which is 98 % of them, two
+per cache line; frequent ones stay in the L2 cache. The *long* one holds words of up to 80 bytes and 27 tokens in three
+cache lines each, including those that the short one holds or held. In both, the last token may repeat, as in GPT-2's
+indentation. Words are compared by their actual bytes, so a hit is never wrong, and the contents only affect how long
+encoding takes.
 
 A short entry is four 64-bit words: the word's first 8 bytes; ``the other 6 | bytes << 48 | tokens << 56``; and four
-tokens of 32 bits, of which those beyond the last are the last. A long entry is the word's bytes in ten 64-bit words,
-then as 32-bit words ``bytes | tokens << 8`` and the tokens. In both two entries are neighbours: a new word takes the
-first place and pushes the one that was there to the second, where the next overwrites it, so that words which come
-again stay longer than those that came once. Of the short ones only the first is looked at with all words in a row.
+tokens of 32 bits, where those beyond the last repeat the last. A long entry is the word's bytes in ten 64-bit words,
+then as 32-bit words ``bytes | tokens << 8`` and the tokens. In both tables entries are paired: a new word takes the
+first place and pushes the previous one to the second, where the next push overwrites it, so words that recur stay
+longer than those seen once. For short words, only the first entry is checked when many words are looked up together.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ import numpy as np
 from headrace.flow.kernels import borrowing
 
 LONGEST = 80
-"""Bytes of the longest word that is held: of 5 million words of text and code 1 in 8,000 is longer."""
+"""Length in bytes of the longest word held: of 5 million words of text and code, 1 in 8,000 is longer."""
 MOST = 27
-"""Tokens of an encoding that the long table holds; more only if they are all the last. Sentences of Chinese, each a
-word to most patterns, have 12 to 27 of GPT-2's tokens, and take 7 us to merge."""
+"""Tokens of an encoding that the long table holds; more only if they all repeat the last. Chinese sentences, each of
+which is one word for most patterns, have 12 to 27 GPT-2 tokens, and take 7 us to merge."""
 MOST_SHORT = 4
 """The same for the short table."""
 LONGEST_SHORT = 14
-"""Bytes of the longest word that the short table holds: with their number and that of the tokens they are 16."""
+"""Length in bytes of the longest word in the short table: with its length and number of tokens, 16 bytes."""
 SPARE = 8
-"""Tokens that are written where a short word may have fewer. Twice as many would be vectors, and those take 8 ns."""
+"""Tokens written for a short word, which may have fewer. Twice as many would be vectors, and those take 8 ns."""
 TOKEN_BITS = 19
-"""Bits of a token; the largest vocabularies in use have 2**18."""
+"""Bits per token; the largest vocabularies in use have 2**18."""
 
 _WORDS = LONGEST // 8
 _ENTRY = 24  # 64-bit words of a long entry
-_META = 2 * _WORDS  # its 32-bit word of length and count; tokens follow
+_META = 2 * _WORDS  # its 32-bit word of length and count; the tokens follow
 _SHORT_ENTRY = np.uint64(4)
-# Of pairs of entries: 8 MB and 12 MB. Of 5 million words of text and code 0.3 % miss the short one the second time, 0.9
-# with half as many entries, and 1.5 if these are no pairs; 2 % are the second of their pair.
+# Pairs of entries: 8 MB and 12 MB. Of 5 million words of text and code, 0.3 % miss the short table the second time, 0.9
+# % with half as many entries, and 1.5 % without pairs; 2 % are the second of their pair.
 _SHORT_BITS, _LONG_BITS = 17, 15
 _ONE, _TWO, _THREE, _WORD = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(8)
 _SIZE, _COUNT, _HIGH, _LOW = np.uint64(48), np.uint64(56), np.uint64(32), np.uint64(0xFFFF_FFFF)
 
-# Odd constants of xxHash64 (Collet); the high bits of the last product are the place (Knuth, TAOCP 3, 6.4).
+# Odd constants of xxHash64 (Collet); the high bits of the last product are the index (Knuth, TAOCP 3, 6.4).
 _PRIME_1, _PRIME_2 = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F)
 _SHORT_SHIFT, _LONG_SHIFT = np.uint64(64 - _SHORT_BITS), np.uint64(64 - _LONG_BITS)
 _FOLD_LONG = np.uint64(32)
 
 # Powers of one: a long word's hash is a polynomial of its 64-bit words.
 _POWERS = np.array([pow(0x9E3779B185EBCA87, k + 1, 1 << 64) for k in range(_WORDS)], dtype=np.uint64)
-# The bytes of each 64-bit word that belong to a word of so many bytes: uint64[LONGEST + 1, _WORDS].
+# Masks for the bytes of each 64-bit word that belong to a word of some length: uint64[LONGEST + 1, _WORDS].
 _MASKS = np.array(
     [[(1 << 8 * min(8, max(0, size - 8 * k))) - 1 for k in range(_WORDS)] for size in range(LONGEST + 1)],
     dtype=np.uint64,
 )
-# The same of a short word's two: uint64[LONGEST_SHORT + 2, 2]; the second has the number of bytes. No entry is of 15.
+# The same for a short word's two: uint64[LONGEST_SHORT + 2, 2]; the second includes the length. No entry has length 15.
 _SHORT_MASKS = _MASKS[: LONGEST_SHORT + 2, :2].copy()
 _SHORT_SIZES = np.arange(LONGEST_SHORT + 2, dtype=np.uint64) << _SIZE
 
@@ -66,10 +66,10 @@ class WordCache(NamedTuple):
     """The two tables.
 
     Attributes:
-        short: uint64[4 * entries], on cache lines.
-        long: uint64[24 * entries], on cache lines.
-        long32: the memory of ``long`` as uint32.
-        key: uint64[10], the bytes of the long word that was looked up last, padded with zeros.
+        short: uint64[4 * entries], aligned to cache lines.
+        long: uint64[24 * entries], aligned to cache lines.
+        long32: the memory of ``long``, as uint32.
+        key: uint64[10], the bytes of the long word looked up last, padded with zeros.
     """
 
     short: np.ndarray
@@ -79,7 +79,7 @@ class WordCache(NamedTuple):
 
 
 def new_cache() -> WordCache:
-    """Empty tables: no word has length 0."""
+    """Empty tables; no word has length 0."""
     long = _lines(2 * _ENTRY << _LONG_BITS)
     return WordCache(
         _lines(2 * int(_SHORT_ENTRY) << _SHORT_BITS), long, long.view(np.uint32), np.zeros(_WORDS, np.uint64)
@@ -87,20 +87,21 @@ def new_cache() -> WordCache:
 
 
 def _lines(size: int) -> np.ndarray:
-    """uint64[size], zeros, from the beginning of a cache line on."""
+    """uint64[size] of zeros, aligned to a cache line."""
     raw = np.zeros(size + 8, dtype=np.uint64)
     skip = (-raw.ctypes.data % 64) // 8
     return raw[skip : skip + size]
 
 
 def eights_of(data: np.ndarray) -> np.ndarray:
-    """Eight bytes of text from any byte on as one integer: uint64[n - 7], overlapping, of uint8[n], little-endian."""
+    """The eight bytes of text from each byte on as one integer: uint64[n - 7], overlapping, little-endian, of
+    uint8[n]."""
     return np.ndarray(max(0, len(data) - 7), np.dtype("<u8"), data.data, 0, (1,))
 
 
 @borrowing
 def _short_key(eights: np.ndarray, low: np.uint64, size: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
-    """A short word's two words and the first of its entries; those of a longer one are in no entry."""
+    """A short word's two 64-bit words and the index of its first entry; those of a longer word match no entry."""
     size = min(size, np.uint64(LONGEST_SHORT + 1))
     a = eights[low] & _SHORT_MASKS[size, 0]
     b = (eights[low + _WORD] & _SHORT_MASKS[size, 1]) | _SHORT_SIZES[size]
@@ -111,20 +112,20 @@ def _short_key(eights: np.ndarray, low: np.uint64, size: np.uint64) -> tuple[np.
 def write_known(
     short: np.ndarray, eights: np.ndarray, start: int, starts: np.ndarray, i: int, count: int, out: np.ndarray, at: int
 ) -> tuple[int, int]:  # fmt: skip
-    """Write the tokens of words that are in the short table, up to the first that is not the first of its pair.
+    """Write the tokens of words in the short table, up to the first that is not the first of its pair.
 
     Args:
         short: the table.
-        eights: the text, see :func:`eights_of`, with 16 bytes more than its words have.
-        start: the byte that ``starts`` counts from.
-        starts: int32[count + 1], where words begin and the last ends.
-        i: the first of them to write.
-        count: how many there are.
-        out: gets the tokens, and has room for ``SPARE`` more.
-        at: where.
+        eights: the text, see :func:`eights_of`, with 16 bytes more than its words.
+        start: the byte that ``starts`` are relative to.
+        starts: int32[count + 1], where words start and the last one ends.
+        i: the first word to write.
+        count: the number of words.
+        out: receives the tokens, with room for ``SPARE`` more.
+        at: the index of the first token.
 
     Returns:
-        The first word that was not found, or ``count``; and where its tokens go.
+        The first word not found, or ``count``; and where its tokens go.
     """
     word, place = np.uint64(i), np.uint64(at)
     begin, low = np.uint64(start), np.uint64(starts[word])
@@ -140,7 +141,7 @@ def write_known(
         out[place + _ONE] = np.uint32(first >> _HIGH)
         out[place + _TWO] = np.uint32(second & _LOW)
         out[place + _THREE] = last
-        for k in range(np.uint64(MOST_SHORT), np.uint64(SPARE)):  # counted or not, without a branch
+        for k in range(np.uint64(MOST_SHORT), np.uint64(SPARE)):  # written whether they count or not, without a branch
             out[place + k] = last
         for k in range(np.uint64(SPARE), tokens):
             out[place + k] = last
@@ -152,7 +153,7 @@ def write_known(
 
 @borrowing
 def _ends_alike(out: np.ndarray, at: int, count: int, most: int) -> bool:
-    """Whether of ``count`` tokens at ``out[at:]`` all from the ``most``-th on are one."""
+    """Whether all of the ``count`` tokens at ``out[at:]`` from the ``most``-th on are the same."""
     alike = True
     for i in range(most, count):
         alike &= bool(out[at + i] == out[at + most - 1])
@@ -161,7 +162,7 @@ def _ends_alike(out: np.ndarray, at: int, count: int, most: int) -> bool:
 
 @borrowing
 def put_short(short: np.ndarray, eights: np.ndarray, low: int, size: int, out: np.ndarray, at: int, count: int) -> None:
-    """Hold a word of at most ``LONGEST_SHORT`` bytes whose tokens are at ``out[at:]``, if they are few enough."""
+    """Store a word of at most ``LONGEST_SHORT`` bytes whose tokens are at ``out[at:]``, if they are few enough."""
     if not _ends_alike(out, at, count, MOST_SHORT):
         return
     a, b, entry = _short_key(eights, np.uint64(low), np.uint64(size))
@@ -176,7 +177,7 @@ def put_short(short: np.ndarray, eights: np.ndarray, low: int, size: int, out: n
 
 @borrowing
 def bring_forward(short: np.ndarray, eights: np.ndarray, low: int, size: int) -> bool:
-    """Have the second of a word's short entries change places with the first, if it is the word's."""
+    """Swap a word's two short entries if the second is the word's."""
     a, b, entry = _short_key(eights, np.uint64(low), np.uint64(size))
     other = entry + _SHORT_ENTRY
     if ((short[other + _ONE] ^ b) << _WORD) | (short[other] ^ a):
@@ -188,7 +189,7 @@ def bring_forward(short: np.ndarray, eights: np.ndarray, low: int, size: int) ->
 
 @borrowing
 def long_place(cache: WordCache, eights: np.ndarray, low: int, size: int) -> int:
-    """The first of the two entries of a word of at most ``LONGEST`` bytes in the long table, which it is to look up."""
+    """The first of the two long entries for a word of at most ``LONGEST`` bytes; makes it the word to look up."""
     key, mixed = cache.key, np.uint64(size)
     for k in range(np.uint64(_WORDS)):
         key[k] = eights[np.uint64(low) + _WORD * k] & _MASKS[size, k]
@@ -199,7 +200,7 @@ def long_place(cache: WordCache, eights: np.ndarray, low: int, size: int) -> int
 
 @borrowing
 def find_long(cache: WordCache, place: int, size: int) -> int:
-    """The entry of the word that is looked up in the long table, or -1."""
+    """The entry of the word being looked up in the long table, or -1."""
     long, long32, key = cache.long, cache.long32, cache.key
     for entry in (place, place + _ENTRY):
         other = np.uint64(0)
@@ -212,7 +213,7 @@ def find_long(cache: WordCache, place: int, size: int) -> int:
 
 @borrowing
 def take_long(cache: WordCache, entry: int, out: np.ndarray, at: int) -> int:
-    """The tokens of a long entry go to ``out[at:]``. Returns how many they are."""
+    """Copy the tokens of a long entry to ``out[at:]``. Returns their number."""
     first = 2 * entry + _META + 1
     count = int(np.int64(cache.long32[first - 1] >> 8))
     for i in range(count):
@@ -222,7 +223,7 @@ def take_long(cache: WordCache, entry: int, out: np.ndarray, at: int) -> int:
 
 @borrowing
 def put_long(cache: WordCache, place: int, size: int, out: np.ndarray, at: int, count: int) -> None:
-    """Hold the word that was looked up, whose tokens are at ``out[at:]``, if they are few enough."""
+    """Store the word being looked up, whose tokens are at ``out[at:]``, if they are few enough."""
     if not _ends_alike(out, at, count, MOST):
         return
     long, long32 = cache.long, cache.long32

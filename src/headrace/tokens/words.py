@@ -1,4 +1,4 @@
-"""The words of a text, a stretch of it at a time: by a split pattern, or between bytes that no token joins."""
+"""Split text into words, one chunk at a time: by a split pattern, or between bytes that no token joins."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from headrace.tokens.boundaries import Windows, no_windows, windows_of
 
 
 class Scanner(NamedTuple):
-    """How texts are cut into words.
+    """How to split texts into words.
 
     Attributes:
-        cuts: whether they are cut between bytes (SentencePiece), and not by patterns.
-        joined: uint8[65536], 0 or 1: whether bytes ``a << 8 | b`` stand side by side in some token or character.
+        cuts: whether to cut between bytes (SentencePiece) rather than by patterns.
+        joined: uint8[65536], 0 or 1: whether bytes ``a << 8 | b`` are adjacent in some token or character.
         automata: the patterns.
-        windows: what they say of places by the characters around them.
-        stretch: bytes that are looked at together.
+        windows: what the characters around a position say about it.
+        stretch: bytes processed together.
     """
 
     cuts: bool
@@ -30,7 +30,7 @@ class Scanner(NamedTuple):
     stretch: int
 
 
-# Bytes whose words are found together; what that takes stays in the first-level cache.
+# Bytes whose words are found together; the data this takes stays in the L1 cache.
 _STRETCH = 2048
 
 
@@ -47,11 +47,11 @@ def cuts_scanner(joined: np.ndarray) -> Scanner:
 
 
 class Scratch(NamedTuple):
-    """Room for the words of one buffer's stretches.
+    """Scratch memory for the words of a buffer, one chunk at a time.
 
     Attributes:
-        starts: int32[stretch + 8]: where words begin and, after them, where the last one ends.
-        room: for the patterns.
+        starts: int32[stretch + 8]: where words start, then where the last one ends.
+        room: scratch memory for the patterns.
     """
 
     starts: np.ndarray
@@ -60,24 +60,24 @@ class Scratch(NamedTuple):
 
 @kernel
 def new_scratch(scanner: Scanner) -> Scratch:
-    """Room for a buffer that begins with a text."""
+    """Scratch memory for a buffer that starts with a text."""
     room = new_room(scanner.automata, scanner.windows, scanner.stretch)
     return Scratch(np.empty(scanner.stretch + 8, np.int32), room)
 
 
 @borrowing
 def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch: Scratch) -> int:
-    """Find the words at the beginning of what is left of a text.
+    """Find the words at the start of the rest of a text.
 
     Args:
         data: uint8, valid UTF-8.
-        start: where a word begins: the text, or after the last word that was found in it.
+        start: where a word starts: at the start of the text, or after the last word found.
         end: where the text ends.
         scanner: the rules.
-        scratch: gets, in ``starts``, where words begin, counted from ``start``, and where the last of them ends.
+        scratch: receives, in ``starts``, where words start, relative to ``start``, and where the last one ends.
 
     Returns:
-        How many words, at least one.
+        The number of words, at least one.
     """
     size = min(end - start, scanner.stretch)
     if not scanner.cuts:
@@ -86,7 +86,7 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
     starts = scratch.starts
     count = _cut_words(data, start, size, scanner.joined, starts)
     if start + size < end:
-        count -= 1  # the last may go on
+        count -= 1  # the last one may continue
         if count == 0:
             starts[1] = _cut(data, start, end, scanner.joined) - start
             return 1
@@ -97,7 +97,7 @@ def next_words(data: np.ndarray, start: int, end: int, scanner: Scanner, scratch
 
 @borrowing
 def _cut_words(data: np.ndarray, start: int, size: int, joined: np.ndarray, starts: np.ndarray) -> int:
-    """Where words begin, from 0 on, in ``data[start:start + size]``; returns how many."""
+    """Where words start, from 0 on, in ``data[start:start + size]``; returns their number."""
     starts[0] = 0
     count = 1
     for i in range(start + 1, start + size):
@@ -108,7 +108,7 @@ def _cut_words(data: np.ndarray, start: int, size: int, joined: np.ndarray, star
 
 @borrowing
 def _cut(data: np.ndarray, start: int, end: int, joined: np.ndarray) -> int:
-    """Where the word that begins at a byte ends."""
+    """The end of the word that starts at a byte."""
     start += 1
     while start < end and joined[(np.int64(data[start - 1]) << 8) | np.int64(data[start])]:
         start += 1
