@@ -21,13 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 
 from bench import pipelines
 from bench.corpus import texts as read_texts
 from bench.harness import Result, Setting, Side, compare, megabytes, require, result
 from headrace.documents.ids import content_id
 from headrace.flow.sorting import sort_by
+from headrace.flow.xxh3 import xxh3_128
 from headrace.select.duplicates.components import star_edges
 from headrace.select.duplicates.repeats import Repeats
 from headrace.select.duplicates.step import ID
@@ -87,9 +87,7 @@ def reading(setting: Setting) -> Iterator[Any]:
 
 def ours_in_memory(texts: Texts) -> list[int]:
     """Content ids, those that may occur twice sorted, and of each the members beyond the first: what the steps do."""
-    data, at = memoryview(texts.data), texts.offsets.tolist()
-    ids = b"".join(map(xxhash.xxh3_128_digest, map(data.__getitem__, map(slice, at, at[1:]))))  # type: ignore[arg-type]
-    halves = np.frombuffer(ids, dtype=">u8").reshape(-1, 2)
+    halves = xxh3_128(texts.data, texts.offsets)
     records = np.empty(len(halves), dtype=ID)
     records["high"], records["low"], records["row"] = halves[:, 0], halves[:, 1], np.arange(len(halves))
     repeats = Repeats(len(records), records.nbytes)

@@ -76,7 +76,7 @@ def test_a_side_field_never_costs_the_text(tmp_path, written, kept):
     assert found[1].fields == {"side": kept, "n": 1}
     maker = RowMaker("s", Source.model_validate({"files": "a"}), "nfc")
     (row, _) = maker.make("a", found[0])
-    assert json.loads(row[9]) == {"side": kept}
+    assert json.loads(row[8]) == {"side": kept}
     assert texts(items(write(tmp_path / "a.json", f"[{rows[0]}, {rows[1]}]"))) == ["one", "two"]
 
 
@@ -85,7 +85,7 @@ def test_bytes_that_are_no_utf8_in_a_side_field(tmp_path):
     assert texts(found) == ["one"]
     assert found[0].fields["\ufffd"] == "a\ufffdb"
     row, _ = RowMaker("s", Source.model_validate({"files": "a"}), "nfc").make("a", found[0])
-    assert row[5].startswith("\ufffd")
+    assert row[4].startswith("\ufffd")
 
 
 @pytest.mark.parametrize("levels", [200, 254, 255, 900, DEPTH, DEPTH + 1, 100_000])
@@ -93,7 +93,7 @@ def test_deep_side_fields(tmp_path, levels):
     deep = "[" * levels + "1" + "]" * levels
     (record,) = items(write(tmp_path / "a.jsonl", f'{{"text": "one", "side": {deep}, "other": NaN}}'))
     row, _ = RowMaker("s", Source.model_validate({"files": "a"}), "nfc").make("a", record)
-    meta = orjson.loads(row[9])  # whatever is kept, an ordinary parser reads it
+    meta = orjson.loads(row[8])  # whatever is kept, an ordinary parser reads it
     assert meta["other"] == "NaN"
     assert meta["side"] == deep if levels > DEPTH else dump(meta["side"], refuse) == deep.encode()
     alone = items(write(tmp_path / "b.jsonl", f'{{"text": "one", "side": {deep}}}'))

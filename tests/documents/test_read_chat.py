@@ -273,7 +273,7 @@ def test_nothing_of_a_record_is_dropped_unsaid(record):
         assert found.excerpt == orjson.dumps(record).decode()[:200]
         return
     made, _ = RowMaker("s", Source(files="a"), "none").make("a.jsonl", found)
-    text, license_, meta, turns = made[1].decode(), made[5], made[-2], orjson.loads(made[-1])
+    text, license_, meta, turns = made[0].decode(), made[4], made[-2], orjson.loads(made[-1])
     kept = [text, license_ or "", json.dumps(orjson.loads(meta or b"{}")), json.dumps(turns)]
     roles = {"human", "user", "gpt", "assistant", "system"}
     for leaf in leaves(record):
@@ -290,7 +290,7 @@ def test_turns_are_normalised_before_they_are_joined(tmp_path):
     path = write(tmp_path / "a.jsonl", json.dumps(row))
     (record,) = items(path, format="chat")
     made, characters = RowMaker("s", listed(path, format="chat")[1], "nfc").make("a.jsonl", record)
-    text = made[1].decode()
+    text = made[0].decode()
     assert text == "\u00e9\n\n\u0301\u00e9"
     assert characters == len(text)
     spans = orjson.loads(made[-1])

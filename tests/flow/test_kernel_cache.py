@@ -50,6 +50,8 @@ def _double(x: int) -> int:
 
 MODULE = """
 from headrace.flow.kernels import kernel, inlined
+from numba import types
+from numba.extending import intrinsic
 import numpy as np
 
 FACTOR = {factor}
@@ -62,16 +64,20 @@ def unused():
 def helper(x):
     return x * {by}
 
+@intrinsic
+def generated(typing):
+    return types.int64(), lambda context, builder, signature, arguments: context.get_constant(types.int64, {generated})
+
 @kernel
 def called(x):
     '''{doc}'''
-    return helper(x) + FACTOR + TABLE[0] + later(x)
+    return helper(x) + FACTOR + TABLE[0] + later(x) + generated()
 
 @kernel
 def later(x):
     return x + {later}
 """
-PLAIN = {"factor": 1, "table": [1, 2], "unused": 0, "by": 2, "doc": "one", "later": 1}
+PLAIN = {"factor": 1, "table": [1, 2], "unused": 0, "by": 2, "doc": "one", "later": 1, "generated": 0}
 
 
 def named(**changed: object) -> str:
@@ -81,7 +87,9 @@ def named(**changed: object) -> str:
     return state(names["called"])
 
 
-@pytest.mark.parametrize("changed", [{"factor": 2}, {"table": [3, 2]}, {"by": 3}, {"later": 2}], ids=str)
+@pytest.mark.parametrize(
+    "changed", [{"factor": 2}, {"table": [3, 2]}, {"by": 3}, {"later": 2}, {"generated": 1}], ids=str
+)
 def test_an_entry_is_out_of_date_when_anything_compiled_into_it_changed(changed) -> None:
     assert named(**changed) != named()
 

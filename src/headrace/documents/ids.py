@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import xxhash
+
+DIGITS = 32
 
 
 def content_id(data: bytes) -> str:
@@ -12,3 +16,17 @@ def content_id(data: bytes) -> str:
     probability of a chance collision among 10**10 documents is below 2e-19.
     """
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def content_ids(data: np.ndarray, offsets: np.ndarray) -> pa.Array:
+    """The :func:`content_id` of each of many texts: string[n].
+
+    Args:
+        data: uint8[n_bytes], the texts in UTF-8.
+        offsets: int64[n + 1] into it.
+    """
+    from headrace.flow.xxh3 import xxh3_128
+
+    digits = xxh3_128(data, offsets).astype(">u8").tobytes().hex().encode()
+    ends = np.arange(0, len(digits) + 1, DIGITS, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(digits))

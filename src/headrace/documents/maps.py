@@ -6,13 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
-from headrace.documents.ids import content_id
 from headrace.documents.normalise import Normaliser
 from headrace.documents.readers.base import Bad, excerpt, too_large
-from headrace.documents.sink import Row
-from headrace.documents.store import GIVEN, documents_of
+from headrace.documents.sink import Row, table_of
 from headrace.functions.calling import Function, Note, results
 from headrace.functions.document import Document, place
 from headrace.functions.failures import Failed
@@ -39,7 +36,7 @@ class Maps:
     def add(self, row: Row) -> Iterator[tuple[Row, int] | tuple[str, Bad]]:
         """Add a row; yield those that are ready, as :meth:`end` does."""
         self._held.append(row)
-        self._bytes += len(row[1])
+        self._bytes += len(row[0])
         if self._note is not None or len(self._held) >= BATCH_ROWS or self._bytes >= BATCH_BYTES:
             yield from self.end()
 
@@ -54,19 +51,18 @@ class Maps:
             kept = []
             for row, made in zip(rows, self._changed(function, rows), strict=True):
                 if isinstance(made, Failed):
-                    _, text, source, file, number, *_ = row
+                    text, source, file, number, *_ = row
                     yield file, Bad(number, function.failed(made, place(source, file, number)), excerpt(text))
                 else:
                     kept.append(made)
             rows = kept
         for row in rows:
-            yield row, len(row[1].decode())
+            yield row, len(row[0].decode())
 
     def _changed(self, function: Function, rows: list[Row]) -> list[Row | Failed]:
         if not rows:
             return []
-        arrays = [pa.array(column, f.type) for column, f in zip(zip(*rows, strict=True), GIVEN, strict=True)]
-        batch = documents_of(pa.RecordBatch.from_arrays(arrays, schema=GIVEN))
+        [batch] = table_of(rows).to_batches()
         made = results(function, batch, _text_of, self._note)
         return [self._row(function, row, change) for row, change in zip(rows, made, strict=True)]
 
@@ -76,7 +72,7 @@ class Maps:
         text = change if isinstance(change, str) else change.text
         try:
             data = self._normalise(text).encode()
-            origin, columns, meta, turns = row[2:5], row[5:9], row[9], row[10]
+            origin, columns, meta, turns = row[1:4], row[4:8], row[8], row[9]
             if isinstance(change, Document):
                 columns = (change.license, change.repo, change.path, change.language)
                 if not all(value is None or isinstance(value, str) for value in columns):
@@ -88,7 +84,7 @@ class Maps:
             return function.wrong(f"gives a document whose meta is no JSON: {error}")
         if len(data) > self._limit:
             return function.wrong(f"gives a text {too_large(len(data), self._limit)}")
-        return (content_id(data), data, *origin, *columns, meta, turns)
+        return (data, *origin, *columns, meta, turns)
 
 
 def _text_of(made: Any) -> str | Document:

@@ -76,7 +76,7 @@ class Reading:
                 consumed += made.rows if isinstance(made, Bad) else 0
                 continue
             row, characters = made
-            size = len(row[1])
+            size = len(row[0])
             if left is not None:
                 left -= size
                 if left < 0:  # the reader counts ahead of what is consumed
@@ -91,7 +91,7 @@ class Reading:
             self._keep_changed(self._maps.end())
 
     def _keep(self, row: Row, characters: int) -> None:
-        self._bytes += len(row[1])
+        self._bytes += len(row[0])
         self._characters += characters
         self._sink.add(row)
 

@@ -1,11 +1,10 @@
-"""From a record to the row that is written: normalized text, content id, provenance, and the rest in meta."""
+"""From a record to the row that is written: normalized text, provenance, and the rest in meta."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from headrace.documents.fields import MISSING, find, paths, take
-from headrace.documents.ids import content_id
 from headrace.documents.normalise import normaliser
 from headrace.documents.readers.base import Bad, Message, Record, excerpt, kind, too_large, unicode
 from headrace.documents.readers.conversations import JOIN
@@ -64,7 +63,7 @@ class RowMaker:
             turns = dump(spans, _plain) if spans else None
         except TypeError as error:
             return Bad(record.row, f"a field cannot be kept as JSON: {error}", excerpt(text))
-        return (content_id(data), data, self._name, file, record.row, *columns, meta, turns), len(text)  # type: ignore[return-value]
+        return (data, self._name, file, record.row, *columns, meta, turns), len(text)  # type: ignore[return-value]
 
     def _joined(self, messages: list[Message]) -> tuple[str, list[dict[str, Any]]]:
         """The text of a conversation, and its turns: the position of each in code points, and its other keys.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.documents.ids import content_ids
 from headrace.documents.readers.base import Bad, Lost, lost
 from headrace.documents.store import GIVEN, SCHEMA, documents_of
 from headrace.flow.task import Out, TaskContext
@@ -24,8 +27,23 @@ _DICTIONARY = ["source", "origin_file", "license", "repo", "language"]
 EXAMPLES = 3  # quarantine entries shown in messages
 _STATISTICS = ["id", "source", "origin_file", "origin_row"]  # for texts they would only cost time
 
-Row = tuple[str, bytes, str, str, int, str | None, str | None, str | None, str | None, bytes | None, bytes | None]
-"""A document, in column order; text, meta and turns as UTF-8."""
+Row = tuple[bytes, str, str, int, str | None, str | None, str | None, str | None, bytes | None, bytes | None]
+"""A document, in column order, without its id; text, meta and turns as UTF-8."""
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """A table of :data:`SCHEMA` from at least one row.
+
+    Joins the texts itself: Arrow would validate UTF-8 that Python has just made and move it as its buffer grows.
+    """
+    texts, *others = zip(*rows, strict=True)
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    data = b"".join(texts)
+    text = pa.LargeStringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(data))
+    ids = content_ids(np.frombuffer(data, dtype=np.uint8), offsets)
+    rest = [pa.array(column, field.type) for column, field in zip(others, list(GIVEN)[2:], strict=True)]
+    return documents_of(pa.Table.from_arrays([ids, text, *rest], schema=GIVEN))
 
 
 class Sink:
@@ -47,7 +65,7 @@ class Sink:
 
     def add(self, row: Row) -> None:
         """Add a document."""
-        size = len(row[1]) + len(row[-2] or b"") + len(row[-1] or b"")
+        size = len(row[0]) + len(row[-2] or b"") + len(row[-1] or b"")
         if self._held and (self._held_bytes + size > GROUP_BYTES or len(self._held) == GROUP_ROWS):
             self._write_group()
         if self._shard_bytes and self._shard_bytes + self._held_bytes + size > SHARD_BYTES:
@@ -68,11 +86,7 @@ class Sink:
                     write_statistics=_STATISTICS,
                 )
             )
-        columns = [
-            pa.array(column, field.type) for column, field in zip(zip(*self._held, strict=True), GIVEN, strict=True)
-        ]
-        table = documents_of(pa.Table.from_arrays(columns, schema=GIVEN))
-        self._writer.write_table(table, row_group_size=max(1, len(self._held)))
+        self._writer.write_table(table_of(self._held), row_group_size=max(1, len(self._held)))
         self.rows += len(self._held)
         assert self._out is not None
         self._out.rows += len(self._held)

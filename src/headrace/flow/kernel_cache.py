@@ -34,6 +34,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 from numba.core.codegen import JITCodeLibrary
 from numba.core.dispatcher import Dispatcher
 from numba.core.runtime import rtsys
+from numba.extending import _Intrinsic
 
 from headrace.flow.notices import Notice
 
@@ -134,6 +135,8 @@ def _take(taken: Any, value: Any, seen: set[str]) -> None:
         taken.update(f"{value.__module__}.{value.__qualname__}{getattr(value, '_fields', '')}".encode())
     elif isinstance(value, FunctionType) and value.__module__.partition(".")[0] == "headrace":
         _take_function(taken, value, seen)
+    elif isinstance(value, _Intrinsic):
+        _take_function(taken, value._defn, seen)
     elif callable(value) or isinstance(value, numba.types.Type):
         taken.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__name__', value)}".encode())
     else:

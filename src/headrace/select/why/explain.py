@@ -14,12 +14,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from headrace.documents.ids import content_id
 from headrace.documents.maps import Maps
 from headrace.documents.normalise import normaliser
 from headrace.documents.readers.base import Bad
-from headrace.documents.sink import Row
-from headrace.documents.store import GIVEN, documents_of, fetch
+from headrace.documents.sink import Row, table_of
+from headrace.documents.store import fetch
 from headrace.flow.artifact import Artifact
 from headrace.recipe.columns import DOCUMENT
 from headrace.recipe.schema import Decontaminate, Near, Recipe
@@ -113,9 +112,8 @@ def explain_text(
     if isinstance(told, Bad):
         entry = {"source": source, "file": path or "", "line": told.row + 1}
         return {"quarantined": {**entry, "error": told.error, "excerpt": told.excerpt}}
-    identity, normal = told[0], told[1].decode()
-    given = dict(zip(GIVEN.names, [[value] for value in told], strict=True))
-    batch = documents_of(pa.RecordBatch.from_pydict(given, schema=GIVEN))
+    [batch] = table_of([told]).to_batches()
+    identity, normal = batch["id"][0].as_py(), told[0].decode()
     beside = {"measures": measure(batch)}
     for name, own in recipe.measures.items():
         schema = pa.schema([(name, ARROW[str(own.type)]), ("error", pa.string())])
@@ -135,7 +133,7 @@ def _read(recipe: Recipe, text: str, source: str, path: str | None, language: st
     """The document that a text becomes when read, or what is wrong with it."""
     normalise, config = normaliser(recipe.documents.normalise), recipe.documents
     data = normalise(text).encode()
-    row: Row = (content_id(data), data, source, path or "", 0, None, None, path, language, None, None)
+    row: Row = (data, source, path or "", 0, None, None, path, language, None, None)
     chat = bool(source) and recipe.sources[source].is_chat
     maps = Maps([m.load(run) for m in config.map if m.of(source, chat)], normalise, None, config.max_document)
     for first, second in [*maps.add(row), *maps.end()]:
