@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 from llvmlite import ir
-from numba import config, types
+from numba import types
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 from headrace.flow.kernels import kernel
@@ -51,7 +52,7 @@ def xxh3_128(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt
 
 def _called(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """The same, with a call from Python for each."""
-    view, at = memoryview(data), offsets.tolist()
+    view, at = memoryview(data), offsets.tolist()  # type: ignore[arg-type]
     hashes = [xxhash.xxh3_128_digest(view[begin:end]) for begin, end in pairwise(at)]
     return np.frombuffer(b"".join(hashes), dtype=">u8").astype(np.uint64).reshape(-1, 2)
 
@@ -59,7 +60,7 @@ def _called(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.
 @cache
 def _exported() -> int | None:
     """The address of ``XXH128_hash_t XXH3_128bits(const void *, size_t)``, or None if it cannot be called."""
-    if config.DISABLE_JIT or platform.machine() not in _MACHINES:
+    if not isinstance(_hash, Dispatcher) or platform.machine() not in _MACHINES:  # the first with NUMBA_DISABLE_JIT=1
         return None
     try:
         import xxhash._xxhash as extension
@@ -88,5 +89,5 @@ def _xxh3_128bits(typing: Any, function: Any, data: Any, size: Any) -> Any:
 def _hash(function: np.uint64, data: np.uint64, offsets: npt.NDArray[np.int64], out: npt.NDArray[np.uint64]) -> None:
     for i in range(len(out)):
         size = np.uint64(offsets[i + 1] - offsets[i])
-        low, high = _xxh3_128bits(function, data + np.uint64(offsets[i]), size)
+        low, high = _xxh3_128bits(function, data + np.uint64(offsets[i]), size)  # type: ignore[call-arg,var-annotated]
         out[i, 0], out[i, 1] = high, low
