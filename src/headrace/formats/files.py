@@ -66,10 +66,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of a sequence and how many rows it has."""
+    """A file of a sequence.
+
+    Attributes:
+        path: the file.
+        rows: how many it has.
+        beside: other files that its rows are read from, if they are there.
+    """
 
     path: Path
     rows: int
+    beside: tuple[Path, ...] = ()
 
 
 class FileSequence(SequenceReader):
@@ -129,7 +136,7 @@ class FileSequence(SequenceReader):
         if opened is None:
             listed = self.files[index]
             if self._verify and index not in self._seen:
-                self._check(listed.path)
+                self._check(listed)
                 self._seen.add(index)
             opened = self._open(listed.path, self.facts)
             if len(opened) != listed.rows:
@@ -143,13 +150,14 @@ class FileSequence(SequenceReader):
         self._opened[index] = opened
         return opened
 
-    def _check(self, path: Path) -> None:
-        entry = self.facts.entries[path.relative_to(self.path).as_posix()]
-        wrong = flaw(path, entry)
-        if wrong is not None:
-            raise UserError(
-                f"A file of the sequence is damaged: {path.name} {wrong}.", str(path), "Copy or export it again."
-            )
+    def _check(self, listed: Listed) -> None:
+        for path in (listed.path, *listed.beside):
+            entry = self.facts.entries.get(path.relative_to(self.path).as_posix())
+            wrong = None if entry is None else flaw(path, entry)
+            if wrong is not None:
+                raise UserError(
+                    f"A file of the sequence is damaged: {path.name} {wrong}.", str(path), "Copy or export it again."
+                )
 
     def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int, slice]]:
         """The files that hold rows: index, first row and last in it, and where they go among those asked for."""
@@ -204,7 +212,7 @@ def put_ids(values: np.ndarray, out: np.ndarray, vocab_size: int | None, where: 
 
     Args:
         values: [n, k] of any integer type.
-        out: [n, k].
+        out: [n, k]; ``values`` itself if they are there already.
         vocab_size: one more than the largest id that may occur; None if nobody knows.
         where: the file, and which row of it is the first.
 
@@ -223,4 +231,5 @@ def put_ids(values: np.ndarray, out: np.ndarray, vocab_size: int | None, where: 
                 where,
                 "Check that the file holds token ids of this tokenizer.",
             )
-    out[:] = values
+    if out is not values:
+        out[:] = values

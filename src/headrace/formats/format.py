@@ -161,6 +161,10 @@ class ReadableFormat(SequenceFormat):
     def find(self, path: Path) -> list[Path]:
         """The files of this format at a path, in order: itself, or those below a folder. Looks at names only."""
 
+    def beside(self, file: Path) -> tuple[Path, ...]:
+        """Other files that the rows of a file are read from, if they are there."""
+        return ()
+
     @abstractmethod
     def shape(self, file: Path, seq_len: int | None) -> Shape:
         """Look at a file. Untrusted: every promise it makes is checked before memory is taken for it.

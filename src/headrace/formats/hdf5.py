@@ -79,14 +79,10 @@ class HDF5(ReadableFormat):
                 segments = sequence.segments_in(start, stop)
                 block = np.empty((stop - start, 3, L), dtype=np.int32)
                 block[:, IDS], block[:, LABELS] = tokens[:, :-1], tokens[:, 1:]
-                block[:, MASK] = mask & ~_padded(segments, L)
+                block[:, MASK] = mask & ~segments.padding(L)
                 data[start - part.start : stop - part.start] = block
-                first, last = segments.bounds[0], segments.bounds[-1]
-                bounds.append(segments.bounds[1:].astype(np.int64) - first + bounds[-1][-1])
-                rows = np.empty(last - first, dtype=SEGMENT)
-                for name in SEGMENT.names or ():
-                    rows[name] = segments.columns[name][first:last]
-                kept.append(rows)
+                bounds.append(segments.bounds[1:].astype(np.int64) - segments.bounds[0] + bounds[-1][-1])
+                kept.append(segments.records())
                 ctx.progress(rows=stop - start, bytes=block.nbytes)
             group = file.create_group("headrace")
             group.create_dataset("bounds", data=np.concatenate(bounds), compression="gzip")
@@ -108,17 +104,6 @@ class HDF5(ReadableFormat):
         """Open a file of either kind."""
         opened, data = _open(file)
         return (CorpusFile if data.ndim == 1 else SampleFile)(file, facts, opened, data)
-
-
-def _padded(segments: Segments, seq_len: int) -> np.ndarray:
-    """bool[n, L]: the targets that are padding."""
-    out = np.zeros((len(segments.bounds) - 1, seq_len + 1), dtype=bool)
-    low, high = int(segments.bounds[0]), int(segments.bounds[-1])
-    row = np.repeat(np.arange(len(out)), np.diff(segments.bounds))
-    for s in np.flatnonzero(segments.columns["kind"][low:high] == PADDING):
-        start = segments.columns["start"][low + s]
-        out[row[s], start : start + segments.columns["length"][low + s]] = True
-    return out[:, 1:]
 
 
 def _shape(data: h5py.Dataset, path: Path, seq_len: int | None) -> Shape:

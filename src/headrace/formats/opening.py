@@ -34,11 +34,11 @@ def open_files(path: Path | str, name: str | None = None, *, seq_len: int | None
             return ArrowSequence(artifact)
         if artifact is not None and artifact.manifest.kind == "export":
             return _exported(artifact, name)
-    if not path.exists():
-        raise UserError("There is no such file or folder.", str(path), "Give the file or folder of a sequence.")
     for format in SEQUENCES.values():
         if isinstance(format, ReadableFormat) and (files := format.find(path)):
             return _found(path, format, files, seq_len)
+    if not path.exists():
+        raise UserError("There is no such file or folder.", str(path), "Give the file or folder of a sequence.")
     readable = ", ".join(format.name for format in SEQUENCES.values() if isinstance(format, ReadableFormat))
     raise UserError(
         "Nothing here can be read as a sequence.",
@@ -86,7 +86,10 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
         one["fingerprint"],
         {entry["name"]: entry for entry in artifact.entries},
     )
-    files = [Listed(artifact.path / part["file"], part["rows"]) for part in one["parts"]]
+    files = [
+        Listed(artifact.path / part["file"], part["rows"], format.beside(artifact.path / part["file"]))
+        for part in one["parts"]
+    ]
     return FileSequence(artifact.path, files, format.open_file, facts, (open_files, (artifact.path, one["name"])))
 
 
@@ -102,7 +105,7 @@ def _found(path: Path, format: ReadableFormat, files: list[Path], seq_len: int |
                 "Open files of one sequence length at a time.",
             )
     facts = Facts(shapes[0].seq_len, max((shape.dtype for shape in shapes), key=lambda dtype: dtype.itemsize))
-    listed = [Listed(file, shape.rows) for file, shape in zip(files, shapes, strict=True)]
+    listed = [Listed(file, shape.rows, format.beside(file)) for file, shape in zip(files, shapes, strict=True)]
     return FileSequence(path, listed, format.open_file, facts, (_again, (path, seq_len)))
 
 

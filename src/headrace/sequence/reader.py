@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.errors import UserError
+from headrace.sequence.windows import PADDING
 
 SEGMENT = np.dtype(
     [
@@ -45,6 +46,24 @@ class Segments(NamedTuple):
         known = np.dtype([(name, SEGMENT[name]) for name in SEGMENT.names or () if name in self.columns])
         out = np.empty(high - low, dtype=known)
         for name in known.names or ():
+            out[name] = self.columns[name][low:high]
+        return out
+
+    def padding(self, seq_len: int) -> np.ndarray:
+        """bool[n, L]: the targets that are padding."""
+        out = np.zeros((len(self.bounds) - 1, seq_len + 1), dtype=bool)
+        low, high = int(self.bounds[0]), int(self.bounds[-1])
+        row = np.repeat(np.arange(len(out)), np.diff(self.bounds))
+        for s in np.flatnonzero(self.columns["kind"][low:high] == PADDING):
+            start = self.columns["start"][low + s]
+            out[row[s], start : start + self.columns["length"][low + s]] = True
+        return out[:, 1:]
+
+    def records(self) -> np.ndarray:
+        """All segments, rows in order: an array of :data:`SEGMENT`, whose fields must all be known."""
+        low, high = int(self.bounds[0]), int(self.bounds[-1])
+        out = np.empty(high - low, dtype=SEGMENT)
+        for name in SEGMENT.names or ():
             out[name] = self.columns[name][low:high]
         return out
 
