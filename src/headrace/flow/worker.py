@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -35,6 +36,7 @@ from headrace.visible import json_line, visible
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 REPORT_SECONDS = 0.2  # minimum interval between progress messages
+IDLE_SECONDS = 0.1  # without a request until memory is given back; the next task's comes within milliseconds
 
 
 def load_graph(graph: str, run: Path) -> dict[str, Step]:
@@ -92,8 +94,7 @@ def work(
     run: Path, steps: dict[str, Step], lines: queue.SimpleQueue[bytes], out: BinaryIO, compiling: CompileWatch
 ) -> None:
     """Serve one request after another; never returns."""
-    while True:
-        request = orjson.loads(lines.get())
+    for request in requests_of(lines):
         reporter = _Reporter(out)
         started = time.monotonic()
         if request["artifact"] not in steps:
@@ -116,7 +117,6 @@ def work(
             send(out, {"message": "failed", **describe(error, ctx)})
             continue
         reporter.flush()
-        give_back()
         send(
             out,
             {
@@ -161,8 +161,31 @@ def told(error: UserError) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def requests_of(lines: queue.SimpleQueue[bytes]) -> Iterator[dict[str, Any]]:
+    """The requests, as they come.
+
+    What a task has freed goes back to the system when no other task follows at once, or one of another phase: then it
+    would count against what others may use. A task of the same phase uses it again, without a page fault for every 4
+    kB: reading 300 MB of documents took 260,000 faults, now 50,000, and a tenth less processor time.
+    """
+    last = None
+    while True:
+        try:
+            line = lines.get(timeout=None if last is None else IDLE_SECONDS)
+        except queue.Empty:
+            give_back()
+            last = None
+            continue
+        request = orjson.loads(line)
+        kind = request["artifact"], request["phase"]
+        if last not in (None, kind):
+            give_back()
+        last = kind
+        yield request
+
+
 def give_back() -> None:
-    """Return freed memory to the system, so that one task's leftovers do not count against the next one's budget."""
+    """Return freed memory to the system."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)
