@@ -27,9 +27,9 @@ from headrace.flow.exchange import Spill, read_partition
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.identity import Identified
 from headrace.flow.keys import keyed, parse_ids, salt
+from headrace.flow.slices import gather
 from headrace.flow.sorting import order_by, sort_by
 from headrace.flow.storage import write_sealed
-from headrace.flow.stretches import gather
 from headrace.flow.task import TaskContext
 from headrace.select.duplicates.step import high_bits
 

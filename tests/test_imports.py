@@ -1,4 +1,4 @@
-"""Imports point one way: from room to room down the flow, and never round in a circle."""
+"""Imports point one way: from layer to layer down the flow, and never round in a circle."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
-# From the bottom up; a room may import those before it. docs/design.md says what each holds.
-ROOMS = [
+# From the bottom up; a layer may import those before it. docs/design.md says what each holds.
+LAYERS = [
     "visible",
     "errors",
     "flow",
@@ -30,14 +30,14 @@ ROOMS = [
     "graph",
     "run_folder",
     "references",
-    "rehearsal",
+    "preflight",
     "pipeline",
     "planning",
     "export",
     "inquiry",
     "leftovers",
     "withdrawal",
-    "soundness",
+    "verification",
     "doctor",
     "cli",
 ]
@@ -77,14 +77,14 @@ def imports(name: str, inside_functions: bool) -> set[str]:
     return found - {name, "headrace"}  # the package itself has the version, and names for users
 
 
-def room(name: str) -> str:
+def layer(name: str) -> str:
     return name.split(".")[1]
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name not in ("headrace", "headrace.__main__")))
-def test_a_room_imports_only_those_below_it(name):
-    assert room(name) in ROOMS, "say in ROOMS where the new room stands"
-    above = {other for other in imports(name, True) if ROOMS.index(room(other)) > ROOMS.index(room(name))}
+def test_a_layer_imports_only_those_below_it(name):
+    assert layer(name) in LAYERS, "say in LAYERS where the new layer stands"
+    above = {other for other in imports(name, True) if LAYERS.index(layer(other)) > LAYERS.index(layer(name))}
     assert not above
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headrace.functions.decorators import per_batch, per_document
     from headrace.functions.document import Document
-    from headrace.functions.marks import per_batch, per_document
     from headrace.pipeline import run
     from headrace.planning.forecast import plan
     from headrace.recipe.load import load_recipe
@@ -33,8 +33,8 @@ _HOMES = {
     "Recipe": "headrace.recipe.schema",
     "load_recipe": "headrace.recipe.load",
     "open_sequence": "headrace.run_folder",
-    "per_batch": "headrace.functions.marks",
-    "per_document": "headrace.functions.marks",
+    "per_batch": "headrace.functions.decorators",
+    "per_document": "headrace.functions.decorators",
     "plan": "headrace.planning.forecast",
     "run": "headrace.pipeline",
 }

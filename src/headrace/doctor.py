@@ -39,13 +39,13 @@ class Finding:
         name: what was checked.
         state: ``good``, ``warn`` (works, with a caveat) or ``broken``.
         value: what was found.
-        mend: what to do about it; '' if it is good.
+        fix: what to do about it; '' if it is good.
     """
 
     name: str
     state: Literal["good", "warn", "broken"]
     value: str
-    mend: str = ""
+    fix: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The attributes as a dict."""
@@ -53,7 +53,7 @@ class Finding:
 
     def __str__(self) -> str:
         line = f"{self.state:<7} {self.name:<14} {self.value}"
-        return f"{line}\n{'':<23}{self.mend}" if self.mend else line
+        return f"{line}\n{'':<23}{self.fix}" if self.fix else line
 
 
 def examine(out: Path) -> list[Finding]:
@@ -76,15 +76,15 @@ def _packages() -> Iterator[Finding]:
     needed = [re.split(r"[^A-Za-z0-9_.-]", text, maxsplit=1)[0] for text in wanted if "extra ==" not in text]
     missing = [name for name in needed if version(name) is None]
     if missing:
-        mend = f"{sys.executable} -m pip install {' '.join(missing)}"
-        yield Finding("libraries", "broken", f"not installed: {', '.join(missing)}", mend)
+        fix = f"{sys.executable} -m pip install {' '.join(missing)}"
+        yield Finding("libraries", "broken", f"not installed: {', '.join(missing)}", fix)
     else:
         yield Finding("libraries", "good", ", ".join(f"{name} {version(name)}" for name in sorted(needed)))
     for name, use in EXTRAS.items():
         if name != "torch" and version(name) is None:
             extra = "faithful" if name == "ftfy" else "train"
-            mend = f"Needed for {use}: {sys.executable} -m pip install 'headrace[{extra}]'"
-            yield Finding(name, "warn", "not installed", mend)
+            fix = f"Needed for {use}: {sys.executable} -m pip install 'headrace[{extra}]'"
+            yield Finding(name, "warn", "not installed", fix)
 
 
 def _machine() -> Iterator[Finding]:
@@ -125,8 +125,8 @@ def _kernel_cache() -> Finding:
     against = objection(place())
     if against is None:
         return Finding("kernel cache", "good", str(place()))
-    mend = "export NUMBA_CACHE_DIR=/a/folder/of/yours, or every worker recompiles its kernels at each start."
-    return Finding("kernel cache", "warn", against, mend)
+    fix = "export NUMBA_CACHE_DIR=/a/folder/of/yours, or every worker recompiles its kernels at each start."
+    return Finding("kernel cache", "warn", against, fix)
 
 
 def _threads() -> Iterator[Finding]:
@@ -144,8 +144,8 @@ def _threads() -> Iterator[Finding]:
 
 def _torch() -> Iterator[Finding]:
     if importlib.util.find_spec("torch") is None:
-        mend = f"You can build sequences but not train on them: {sys.executable} -m pip install 'headrace[train]'"
-        yield Finding("torch", "warn", "not installed", mend)
+        fix = f"You can build sequences but not train on them: {sys.executable} -m pip install 'headrace[train]'"
+        yield Finding("torch", "warn", "not installed", fix)
         return
     import torch
 
@@ -153,9 +153,7 @@ def _torch() -> Iterator[Finding]:
     if torch.cuda.is_available():
         value += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     elif shutil.which("nvidia-smi"):
-        mend = (
-            "This torch build sees no GPU: install one that matches your driver from https://pytorch.org/get-started."
-        )
-        yield Finding("torch", "warn", f"{value}, no GPU, although nvidia-smi is installed", mend)
+        fix = "This torch build sees no GPU: install one that matches your driver from https://pytorch.org/get-started."
+        yield Finding("torch", "warn", f"{value}, no GPU, although nvidia-smi is installed", fix)
         return
     yield Finding("torch", "good", value)

@@ -11,20 +11,20 @@ class UserError(Exception):
     Args:
         what: what is wrong, in one sentence.
         where: the file, line or recipe key concerned.
-        mend: what to do about it.
+        fix: what to do about it.
         found: further lines below the first, if several things are wrong.
     """
 
-    def __init__(self, what: str, where: str = "", mend: str = "", found: tuple[str, ...] = ()) -> None:
-        self.what, self.where, self.mend, self.found = what, where, mend, found
-        super().__init__(what, where, mend, found)
+    def __init__(self, what: str, where: str = "", fix: str = "", found: tuple[str, ...] = ()) -> None:
+        self.what, self.where, self.fix, self.found = what, where, fix, found
+        super().__init__(what, where, fix, found)
 
     def __str__(self) -> str:
         lines = [self.what, *(f"  {line}" for line in self.found)]
         if self.where:
             lines.append(f"  where: {self.where}")
-        if self.mend:
-            lines.append(f"  fix:   {self.mend}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
         return "\n".join(map(one_line, lines))
 
 

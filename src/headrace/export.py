@@ -15,11 +15,11 @@ from typing import Any
 
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
-from headrace.flow.damage import sound
+from headrace.flow.damage import check_files
 from headrace.flow.events import EventLog, Listener
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step
-from headrace.flow.storage import Spoilt, fsync_folder, local, plainly, read_sealed, write_sealed
+from headrace.flow.storage import SealError, explaining_os_errors, fsync_folder, local, read_sealed, write_sealed
 from headrace.formats.format import Exported, Options
 from headrace.formats.registry import SEQUENCES
 from headrace.formats.sequences import SequenceExport, left_behind
@@ -57,7 +57,7 @@ def export(
         The folder, with ``manifest.json`` beside the data.
 
     Raises:
-        UserError: what a user can mend. What was finished stays and is not done again.
+        UserError: something the user can fix. What was finished stays and is not done again.
     """
     return write(_step(Path(run), to, stages, options or Options()), out, workers, memory, listener)
 
@@ -72,12 +72,12 @@ def write(
     """Make the folder of an export, or go on with it, or see that it is there; arguments as for :func:`export`.
 
     Raises:
-        UserError: what a user can mend.
+        UserError: something the user can fix.
     """
     out = local(out)
     for one in step.sequences:
         SEQUENCES[step.format].check(one.open())
-    with plainly(out):
+    with explaining_os_errors(out):
         if not _there(out, step):
             _make(step, out, workers, memory or free_memory(), listener)
     return out
@@ -85,8 +85,8 @@ def write(
 
 def _step(run: Path, to: str, stages: Sequence[str], options: Options) -> SequenceExport:
     if to not in SEQUENCES:
-        mend = suggest(to, list(SEQUENCES)) or f"Choose one of {', '.join(SEQUENCES)}."
-        raise UserError(f"There is no format {to!r}.", "--to", mend)
+        fix = suggest(to, list(SEQUENCES)) or f"Choose one of {', '.join(SEQUENCES)}."
+        raise UserError(f"There is no format {to!r}.", "--to", fix)
     names = list(dict.fromkeys(stages)) or [stage.name for stage in read_recipe(run).stages]
     if not names:
         raise UserError("This run's recipe has no stages.", str(run), "Export its documents, or add a stage.")
@@ -106,7 +106,7 @@ def _there(out: Path, step: Step) -> bool:
     try:
         made = Artifact.open(out)
         if made.manifest.identity == step.identity:
-            sound(made, read=False)
+            check_files(made, read=False)
             return True
         what = "holds another export"
     except UserError as error:
@@ -166,7 +166,7 @@ def targets(work: Path) -> list[Step]:
     """The step of an export in the making, for workers."""
     try:
         asked: dict[str, Any] = read_sealed(work / REQUEST)
-    except (FileNotFoundError, Spoilt):
+    except (FileNotFoundError, SealError):
         raise UserError("The request of this export is damaged.", str(work / REQUEST), "Export again.") from None
     sequences = tuple(Exported(**one) for one in asked["sequences"])
     return [SequenceExport(asked["format"], sequences, Options(**asked["options"]))]

@@ -73,16 +73,16 @@ def build_graph(
     from headrace.select.contamination.step import Contamination
     from headrace.select.duplicates.reference import Reference
     from headrace.select.duplicates.step import Duplicates
-    from headrace.select.measures.own import OwnMeasure
     from headrace.select.measures.step import Measures
+    from headrace.select.measures.user import UserMeasure
     from headrace.select.verdicts.step import Verdicts
 
     documents = Documents(sources, recipe.documents)
     steps: dict[str, Step] = {"documents": documents}
-    if recipe.measures_texts:
+    if recipe.uses_measures:
         steps["measures"] = Measures(documents)
     own: dict[str, Step] = {
-        name: OwnMeasure(documents, measure, recipe.documents.max_quarantined, name)
+        name: UserMeasure(documents, measure, recipe.documents.max_quarantined, name)
         for name, measure in recipe.measures.items()
     }
     references = reference_steps(recipe, against)

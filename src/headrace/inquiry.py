@@ -10,7 +10,7 @@ from headrace import run_folder
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.flow.damage import blaming
+from headrace.flow.damage import checking_on_error
 from headrace.recipe.schema import Near, Recipe
 from headrace.select.why.locate import locate
 from headrace.select.why.unread import find_unread
@@ -124,7 +124,7 @@ def _find(documents: Artifact, document: str) -> list[int]:
         UserError: there is none, or the start of an id matches several.
     """
     # Only the columns that name documents are read: checking digests would read everything.
-    with blaming(lambda: [documents]):
+    with checking_on_error(lambda: [documents]):
         rows = locate(replace(documents, check=None), document.lower() if ":" not in document else document)
     ids = set(fetch(documents, rows, ["id"]).column("id").to_pylist())
     if len(ids) > 1 and ":" not in document:
@@ -137,5 +137,5 @@ def _placements(artifact: Artifact, row: int) -> list[dict[str, Any]]:
     from headrace.sequence.provenance import find_rows
     from headrace.sequence.store import open_sequence
 
-    with blaming(lambda: [artifact]):  # reads only the segments
+    with checking_on_error(lambda: [artifact]):  # reads only the segments
         return [placement.to_json() for placement in find_rows(open_sequence(artifact.path), row)]

@@ -17,7 +17,7 @@ from headrace.flow.artifact import Artifact, DamagedArtifact
 from headrace.flow.events import EventLog, Listener
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step
-from headrace.flow.storage import local, plainly, replacing
+from headrace.flow.storage import explaining_os_errors, local, replacing
 from headrace.graph import build_graph
 from headrace.recipe.functions import keep_copy
 from headrace.recipe.load import sealed, with_filters
@@ -73,7 +73,7 @@ def run(
     folder = local(out)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     memory = memory or free_memory()
-    with plainly(folder):
+    with explaining_os_errors(folder):
         shared = None if store is None else Store(local(store))
         log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared)
         if until:
@@ -104,7 +104,7 @@ def _run(
     store: Store | None,
 ) -> EventLog:
     """Build the artifacts; returns the closed log."""
-    from headrace.flow.damage import mending
+    from headrace.flow.damage import rebuilding_damaged
     from headrace.flow.lock import lock
     from headrace.train.installed import check_installed
 
@@ -121,7 +121,9 @@ def _run(
                 for note in notes:
                     log.notice(note)
                 wanted = _prepare(recipe, folder, until, check_input)
-                mending(lambda: _make(recipe, wanted, folder, workers, memory, log, verify, store), folder, log)
+                rebuilding_damaged(
+                    lambda: _make(recipe, wanted, folder, workers, memory, log, verify, store), folder, log
+                )
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
             log.emit("stopped", reason="interrupted")
@@ -137,8 +139,8 @@ def _run(
 
 def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool) -> list[Step]:
     """Write what workers rebuild the graph from; returns the wanted steps."""
+    from headrace.preflight import preflight
     from headrace.references import take_input
-    from headrace.rehearsal import rehearse
 
     recipe = with_withdrawn(recipe, folder)
     graph = build_graph(recipe, *take_input(recipe, folder, check_input))
@@ -148,7 +150,7 @@ def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool)
     with replacing(folder / RECIPE) as path:
         path.write_bytes(sealed(recipe))
     if recipe.functions() and any(not (folder / "artifacts" / step.name).exists() for step in wanted):
-        rehearse(folder)
+        preflight(folder)
     return wanted
 
 
@@ -245,11 +247,11 @@ def sound_artifacts(run: Path) -> None:
         DamagedArtifact: one has changed since it was built.
         UserError: the folder is not a run.
     """
-    from headrace.flow.damage import sound
+    from headrace.flow.damage import check_files
 
     for step in read_graph(run).all():
         if (run / "artifacts" / step.name).is_dir():
-            sound(Artifact.open(run / "artifacts" / step.name), read=True)
+            check_files(Artifact.open(run / "artifacts" / step.name), read=True)
 
 
 def free_memory() -> int:

@@ -11,7 +11,7 @@ from headrace.documents import globs
 from headrace.documents.inventory import INVENTORY, SourceFiles, take_inventory
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
-from headrace.flow.damage import sound
+from headrace.flow.damage import check_files
 from headrace.flow.notices import Notice
 from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
@@ -93,7 +93,7 @@ def _earlier(recipe: Recipe, path: Path, where: str) -> EarlierRun:
         if error.where.startswith(where):
             raise
         raise UserError(
-            f"The earlier run cannot be read: {error.what}", f"{where} ({error.where})", error.mend
+            f"The earlier run cannot be read: {error.what}", f"{where} ({error.where})", error.fix
         ) from None
     method, theirs = recipe.documents.normalise, documents.manifest.params["normalise"]["method"]
     if method != theirs:
@@ -124,5 +124,5 @@ def _made(path: Path, step: Step, where: str) -> Artifact:
             f"Run its recipe again with --out {path}.",
         )
     artifact = Artifact.open(folder)
-    sound(artifact, read=False)
+    check_files(artifact, read=False)
     return artifact

@@ -18,7 +18,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.events import read_events
 from headrace.flow.step import Step
-from headrace.flow.storage import Spoilt, digest_file, read_sealed, write_sealed
+from headrace.flow.storage import SealError, digest_file, read_sealed, write_sealed
 from headrace.graph import Graph, build_graph
 from headrace.recipe.load import load_sealed
 from headrace.recipe.mistakes import suggest
@@ -58,7 +58,7 @@ def preload(run: Path) -> None:
     with suppress(UserError):  # whoever builds the graph says it
         recipe = read_recipe(run)
         without_pandas(recipe)
-        if recipe.measures_texts or recipe.decontaminate:
+        if recipe.uses_measures or recipe.decontaminate:
             code_points.classes()
         if recipe.decontaminate:
             code_points.lower_case()
@@ -125,7 +125,7 @@ def read_input(recipe: Recipe, run: Path) -> Input:
         try:
             told = read_sealed(run / REFERENCES)["runs"]
             runs = {int(k): EarlierRun(**{**value, "sources": tuple(value["sources"])}) for k, value in told.items()}
-        except (FileNotFoundError, Spoilt):
+        except (FileNotFoundError, SealError):
             raise UserError(
                 "What deduplicate.against names is not known, or not as it was written.",
                 str(run / REFERENCES),
@@ -174,7 +174,7 @@ def read_withdrawn(run: Path) -> Withdrawn:
         return Withdrawn.model_validate(read_sealed(run / WITHDRAWN))
     except FileNotFoundError:
         return Withdrawn()
-    except (Spoilt, ValueError):
+    except (SealError, ValueError):
         raise UserError(
             "The list of withdrawn documents is damaged.",
             str(run / WITHDRAWN),
@@ -190,7 +190,7 @@ def write_withdrawn(run: Path, withdrawn: Withdrawn) -> None:
 def with_withdrawn(recipe: Recipe, run: Path) -> Recipe:
     """A recipe as it applies in a run folder, with that folder's withdrawals."""
     more = read_withdrawn(run)
-    return recipe.model_copy(update={"withdrawn": recipe.withdrawn.and_also(more)}) if more else recipe
+    return recipe.model_copy(update={"withdrawn": recipe.withdrawn.combined_with(more)}) if more else recipe
 
 
 def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
@@ -210,8 +210,8 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
             )
     name = f"{kind}-{stage}" if stage else kind
     others = [other.stage for other in read_graph(run).all() if other.kind == kind and other.stage is not None]
-    mend = f"Its stages are {', '.join(others)}." if others else ""
-    raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or mend)
+    fix = f"Its stages are {', '.join(others)}." if others else ""
+    raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or fix)
 
 
 def stage_sequence(run: Path | str, stage: str, verify: bool = False) -> ArrowSequence:
@@ -285,7 +285,7 @@ def status(run: Path) -> dict[str, Any]:
 
 
 def _state(run: Path, step: Step) -> dict[str, Any]:
-    from headrace.flow.damage import sound
+    from headrace.flow.damage import check_files
     from headrace.flow.task import TaskContext
 
     final, partial = run / "artifacts" / step.name, run / "artifacts" / f"{step.name}.partial"
@@ -294,7 +294,7 @@ def _state(run: Path, step: Step) -> dict[str, Any]:
     if final.is_dir():
         try:
             made = Artifact.open(final)
-            sound(made, read=False)
+            check_files(made, read=False)
         except UserError:
             return entry | {"state": "damaged"}
         entry |= {"state": "done", "rows": made.rows, "bytes": made.bytes}
@@ -305,7 +305,7 @@ def _state(run: Path, step: Step) -> dict[str, Any]:
     if partial.is_dir():
         phases, ctx = [], TaskContext(run, step)
         for phase in step.phases():
-            with suppress(FileNotFoundError, Spoilt):
+            with suppress(FileNotFoundError, SealError):
                 phases.append({"name": phase.name, "tasks": ctx.tasks(phase.name), "done": len(ctx.done(phase.name))})
         return entry | {"state": "partial", "phases": phases}
     return entry
@@ -324,13 +324,13 @@ def digest(run: Path) -> dict[str, Any]:
         UserError: the folder is not a run, or nothing is finished.
         DamagedArtifact: a manifest is damaged, or a file is missing or truncated.
     """
-    from headrace.flow.damage import sound
+    from headrace.flow.damage import check_files
 
     digests = {}
     for step in read_graph(run).all():
         folder = run / "artifacts" / step.name
         if folder.is_dir():
-            sound(Artifact.open(folder), read=False)
+            check_files(Artifact.open(folder), read=False)
             digests[step.name] = digest_file(folder / MANIFEST)
     if not digests:
         raise UserError("Nothing is finished in this run yet.", str(run), "Run the recipe first.")

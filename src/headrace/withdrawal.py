@@ -123,16 +123,16 @@ def withdraw(
     found = _rows_of(store, asked)
     beside = _copies(run, store, found)
     if copies and beside:
-        asked = asked.and_also(Withdrawn(ids=_ids(store, beside)))
+        asked = asked.combined_with(Withdrawn(ids=_ids(store, beside)))
         found, beside = _rows_of(store, asked), []
     told = [
         {"row": row, **document} for row, document in zip(found, fetch(store, found, _TOLD).to_pylist(), strict=True)
     ]
-    withdrawn = run_folder.read_withdrawn(run).and_also(asked)
+    withdrawn = run_folder.read_withdrawn(run).combined_with(asked)
     made = Withdrawal(withdrawn, told, beside, _stages(run, recipe, found))
     if not dry_run:
         with lock(run):
-            run_folder.write_withdrawn(run, run_folder.read_withdrawn(run).and_also(asked))
+            run_folder.write_withdrawn(run, run_folder.read_withdrawn(run).combined_with(asked))
     return made
 
 

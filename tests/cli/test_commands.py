@@ -119,7 +119,7 @@ def test_doctor_tells_what_it_found(tmp_path):
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert findings["python"]["state"] == "good"
     assert {"headrace", "libraries", "cores", "memory", "disk", "kernel cache", "torch"} <= set(findings)
-    assert all(finding["mend"] for finding in findings.values() if finding["state"] != "good")
+    assert all(finding["fix"] for finding in findings.values() if finding["state"] != "good")
     assert "good" in headrace("doctor", "--out", tmp_path).stdout
 
 

@@ -15,8 +15,8 @@ import pytest
 from documents_graph import build
 from reading_helpers import listed
 
+from headrace.documents.crashes import crashing_parts
 from headrace.documents.readers.base import Part
-from headrace.documents.trial import deadly
 from headrace.errors import UserError
 
 
@@ -75,7 +75,7 @@ def test_a_file_that_ends_its_reader_is_lost_and_the_others_are_read(tmp_path, k
     pq.write_table(pa.table({"text": [f"text {i}" for i in range(100)]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": [f"other {i}" for i in range(100)]}), tmp_path / "z.parquet")
     file, source = listed(killer)
-    (why,) = deadly(source, [(file, Part())]).values()
+    (why,) = crashing_parts(source, [(file, Part())]).values()
     assert "SIGABRT" in why
     given = {"s": {"files": f"{tmp_path}/*.parquet"}}
     made = [build(tmp_path / f"run{n}", given, workers=n, max_quarantined=1) for n in (1, 2)]

@@ -200,7 +200,7 @@ def test_a_source_without_documents(tmp_path, name, data, source, message):
     assert "The source 'empty' yields no document" in caught.value.what
     assert message in caught.value.what
     if "field" in message:
-        assert "content, n" in caught.value.mend
+        assert "content, n" in caught.value.fix
 
 
 def test_lone_surrogates_of_literals_go_to_quarantine(tmp_path):
@@ -268,7 +268,7 @@ def test_a_named_field_that_no_row_has(tmp_path):
         with pytest.raises(UserError, match="No row of the source 's' has the field 'licnse'") as caught:
             build(tmp_path / f"run-{suffix}", {"s": given})
         assert caught.value.where == "sources.s.fields.license"
-        assert caught.value.mend == "Did you mean 'license'? Its rows have: license, meta, meta.language."
+        assert caught.value.fix == "Did you mean 'license'? Its rows have: license, meta, meta.language."
         given = {"files": f"{tmp_path}/a.{suffix}", "fields": {"language": "meta.language"}}
         (first, *_) = rows(build(tmp_path / f"good-{suffix}", {"s": given}))
         assert (first["language"], first["license"], first["meta"]) == ("en", "MIT", None)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading_helpers import bads, items, texts, write
 
-from headrace.documents.readers.base import Mended
+from headrace.documents.readers.base import Repaired
 from headrace.documents.readers.json_values import DEPTH, dump, parse
 from headrace.documents.rows import RowMaker
 from headrace.recipe.schema import Source
@@ -150,4 +150,4 @@ def test_the_text_itself_must_be_json(tmp_path, content):
 
 def test_mended_text_is_told_from_text():
     value = parse(b'{"a": "fine", "b": ["fine", "\\ud800"]}')
-    assert [type(value["a"]), type(value["b"][0]), type(value["b"][1])] == [str, str, Mended]
+    assert [type(value["a"]), type(value["b"][0]), type(value["b"][1])] == [str, str, Repaired]

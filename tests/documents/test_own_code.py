@@ -154,14 +154,14 @@ def test_a_reader_that_yields_nothing_is_told(tmp_path: Path) -> None:
 
 def test_compressed_files_and_their_damage(tmp_path: Path) -> None:
     from headrace.documents.readers.base import Lost, Part, Record, Tally
-    from headrace.documents.readers.own import Own
+    from headrace.documents.readers.user import UserReader
     from headrace.documents.sources import InputFile
     from headrace.functions.calling import Function
     from headrace.functions.loading import load_text
     from headrace.recipe.schema import Source
 
     whole = gzip.compress("".join(f"line {n}\n" for n in range(50_000)).encode(), mtime=0)
-    reader = Own(Function(load_text(CODE, "read"), "code.py:read", {}, stop=False), "s")
+    reader = UserReader(Function(load_text(CODE, "read"), "code.py:read", {}, stop=False), "s")
     source = Source.model_validate({"files": ["in"]})
     for data, damaged in ((whole, False), (whole[: len(whole) // 2], True)):
         path = tmp_path / "in.gz"

@@ -114,7 +114,7 @@ def test_wrong_column(tmp_path, suffix):
             writer.write_table(table(3))
     with pytest.raises(UserError, match="content") as caught:
         items(path, text="content")
-    assert "text, stars, none" in caught.value.mend
+    assert "text, stars, none" in caught.value.fix
 
 
 def test_a_damaged_row_group_is_lost_and_the_others_are_read(tmp_path):
@@ -196,7 +196,7 @@ def test_text_and_fields_inside_others(tmp_path):
     assert texts(items(path, text="a.b")) == list("0123456789")
     with pytest.raises(UserError, match=r"no column 'doc\.rwa'") as caught:
         items(path, text="doc.rwa")
-    assert "Did you mean 'doc.raw'?" in caught.value.mend
+    assert "Did you mean 'doc.raw'?" in caught.value.fix
 
 
 def test_equal_names_are_told_apart(tmp_path):

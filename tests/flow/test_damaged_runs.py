@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact, DamagedArtifact
-from headrace.flow.damage import mending
+from headrace.flow.damage import rebuilding_damaged
 from headrace.flow.events import LOG, EventLog, read_events
 from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.lock import lock, locked
 from headrace.flow.runner import make
 from headrace.flow.step import topological
-from headrace.flow.storage import Spoilt, plainly, read_sealed, refusal, write_sealed
+from headrace.flow.storage import SealError, explain_os_error, explaining_os_errors, read_sealed, write_sealed
 
 
 def attempt(run: Path, verify: bool = False, phases: int = -1) -> list[str]:
@@ -40,7 +40,9 @@ def attempt(run: Path, verify: bool = False, phases: int = -1) -> list[str]:
     log = EventLog(run, hear)
     steps = topological(toy_graph.targets(run))
     try:
-        mending(lambda: make(steps, run, InlineExecutor(run, steps, 1 << 26), log, 1 << 26, verify) and None, run, log)
+        rebuilding_damaged(
+            lambda: make(steps, run, InlineExecutor(run, steps, 1 << 26), log, 1 << 26, verify) and None, run, log
+        )
     finally:
         log.close()
     return said
@@ -143,7 +145,7 @@ def test_what_is_damaged_again_and_again_stops_the_run(tmp_path, monkeypatch):
 
     log = EventLog(run)
     with pytest.raises(DamagedArtifact):
-        mending(damaged, run, log)
+        rebuilding_damaged(damaged, run, log)
     log.close()
     assert [path.name for path in (run / "damaged").iterdir()] == ["toy-1-1"]
 
@@ -176,10 +178,10 @@ def test_a_sealed_file_is_read_as_written_or_not_at_all(tmp_path):
         path.write_bytes(data)
         try:
             assert read_sealed(path) == value  # a bit of white space
-        except Spoilt:
+        except SealError:
             continue
     cut(path, rng)
-    with pytest.raises(Spoilt):
+    with pytest.raises(SealError):
         read_sealed(path)
 
 
@@ -211,18 +213,18 @@ def test_a_lock_is_asked_about_without_being_taken(tmp_path):
     ],
 )
 def test_a_full_disk_is_told_in_whatever_words_it_comes(error):
-    told = refusal(error, "somewhere")
+    told = explain_os_error(error, "somewhere")
     assert told is not None
     assert "is full" in told.what or "quota" in told.what
     assert told.where == "somewhere"
-    with pytest.raises(UserError), plainly("somewhere"):
+    with pytest.raises(UserError), explaining_os_errors("somewhere"):
         raise ValueError("a library's own") from error
 
 
 @pytest.mark.parametrize("error", [ValueError("nothing"), FileNotFoundError(2, "No such file"), KeyError("a")])
 def test_what_is_no_refusal_stays_what_it_is(error):
-    assert refusal(error) is None
-    with pytest.raises(type(error)), plainly():
+    assert explain_os_error(error) is None
+    with pytest.raises(type(error)), explaining_os_errors():
         raise error
 
 

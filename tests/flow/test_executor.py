@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.flow import stretches
+from headrace.flow import slices
 from headrace.flow.events import EventLog, read_events
 from headrace.flow.executors import fork_server
 from headrace.flow.executors.inline import InlineExecutor
@@ -82,7 +82,7 @@ class Holding(Step):
             with suppress(FileNotFoundError):  # another has just ended
                 held.append(int(path.read_text() or 0))
         mine.unlink()
-        loaded = len(stretches.copy.signatures)  # type: ignore[attr-defined]
+        loaded = len(slices.copy.signatures)  # type: ignore[attr-defined]
         return {
             "held": sum(held), "mine": ctx.memory, "least": spec["least"], "server": os.getppid(), "loaded": loaded,
         }  # fmt: skip
@@ -143,7 +143,7 @@ def test_workers_are_forked_from_one_process_and_a_new_one_if_it_is_killed(tmp_p
 
 
 def test_many_workers_share_kernels_that_were_loaded_before_the_fork(tmp_path, monkeypatch):
-    stretches.gather(np.arange(4), np.array([1]), np.array([2]))  # compiled, if it was not before
+    slices.gather(np.arange(4), np.array([1]), np.array([2]))  # compiled, if it was not before
     few = done(tmp_path / "few")["holding"]["tasks"]
     monkeypatch.setattr(fork_server, "MANY", 2)
     many = done(tmp_path / "many")["holding"]["tasks"]

@@ -85,7 +85,7 @@ def test_found_typed_loaded_and_identified(site: Path, tmp_path: Path) -> None:
 def test_absent_and_ambiguous_names_are_told(site: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"provides 'vowel' in headrace\.measures") as told:
         packages.find("headrace.measures", "vowel")
-    assert "vowels" in told.value.mend
+    assert "vowels" in told.value.fix
     install(tmp_path / "second", site, n=2)
     with pytest.raises(UserError, match=r"Several installed packages .*: dummy-1 1\.0, dummy-2 1\.0"):
         packages.find("headrace.measures", "vowels")

@@ -54,7 +54,7 @@ def flow() -> Made:
     """Keys, the radix sort and the exchange's gather."""
     from headrace.flow.keys import keyed, salt
     from headrace.flow.radix import sort_words
-    from headrace.flow.stretches import gather
+    from headrace.flow.slices import gather
 
     rng = np.random.default_rng(1)
     for n in (0, 1, 2, 16, 17, 70, 700):
@@ -295,7 +295,7 @@ def tokens() -> Made:
 
 def sequence() -> Made:
     """Cuts, packing, moving and the loader's description of rows."""
-    from headrace.flow.stretches import copy
+    from headrace.flow.slices import copy
     from headrace.sequence.cuts import character_cuts
     from headrace.sequence.packing import best_fit, concatenate, rows_of
     from headrace.sequence.place import collect

@@ -56,9 +56,9 @@ def test_a_batch_becomes_inputs_and_the_targets_that_carry_loss():
     assert micro.targets.tolist() == [1, 3, 4, 9]
     assert micro.segments is None
     assert micro.positions is None
-    apart = Micro.of(batch, AttentionSection(documents=True, positions="document"), cpu)
-    assert apart.segments is not None
-    assert apart.positions is not None
+    run_isolated = Micro.of(batch, AttentionSection(documents=True, positions="document"), cpu)
+    assert run_isolated.segments is not None
+    assert run_isolated.positions is not None
     # Rows of one document each need no mask.
     single = Batch(*(array[1:] for array in batch))
     assert Micro.of(single, AttentionSection(documents=True), cpu).segments is None

@@ -112,7 +112,7 @@ def test_expectations_that_make_no_sense_are_told(expect: dict[str, Any], messag
     for write in (lambda: recipe_of(expect), lambda: recipe_of({}, a=expect)):
         with pytest.raises(UserError) as caught:
             write()
-        assert message in f"{caught.value.what} {caught.value.mend}"
+        assert message in f"{caught.value.what} {caught.value.fix}"
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_run_stops_where_it_departs_if_it_is_to(write: Callable[..., Path], tm
     out = tmp_path / "run"
     with pytest.raises(UserError, match=r"cannot be read, expected 0 % to 1 %") as caught:
         pipeline.run(load_recipe(write({**EXPECT, "stop": True})), out, workers=0)
-    assert "expect.stop" in caught.value.mend
+    assert "expect.stop" in caught.value.fix
     names = {path.name.partition("-")[0] for path in (out / "artifacts").iterdir()}
     assert names == {"documents"}, "nothing is made after what departs"
     # What was made stays, and a wider range goes on with it.

@@ -16,10 +16,10 @@ from headrace.environment import versions
 from headrace.errors import UserError
 from headrace.flow.events import EventLog, read_events
 from headrace.report.build import write_report
-from headrace.report.chosen import chosen
 from headrace.report.corpus_facts import corpus_facts
 from headrace.report.facts import Environment
 from headrace.report.gather import gather
+from headrace.report.latest import latest_artifacts
 from headrace.report.length_facts import with_lengths
 from headrace.report.summary import summary_lines
 from headrace.sequence.store import open_sequence
@@ -38,7 +38,7 @@ def facts(run):
 @pytest.fixture(scope="module")
 def table(run):
     """Every document with its verdict and the length of its tokens."""
-    made = chosen(run)
+    made = latest_artifacts(run)
     columns = []
     for kind, names in (("documents", ["source", "license", "text", "id"]), ("verdicts", ["keep", "reason", "split"])):
         artifact = made[kind, None]
@@ -73,7 +73,7 @@ def test_sources_and_reasons_are_those_of_the_columns(facts, table):
 
 @pytest.mark.parametrize("without", [(), ("measures",), ("measures", "signatures")])
 def test_lengths_and_removed_bytes_are_those_of_the_texts(run, facts, table, without):
-    made = chosen(run)
+    made = latest_artifacts(run)
     documents, verdicts, tokens = (made[kind, None] for kind in ("documents", "verdicts", "tokens"))
     beside = {kind: made[kind, None] for kind in ("measures", "signatures")}
     told = corpus_facts(documents, verdicts, tokens, [s.name for s in facts.sources]).sources
@@ -133,7 +133,7 @@ def test_licences_add_up(facts, table):
 
 
 def test_stages_are_those_of_the_rows(run, facts):
-    made = chosen(run)
+    made = latest_artifacts(run)
     assert [stage.name for stage in facts.stages] == ["first", "second"]
     for stage in facts.stages:
         reader = open_sequence(made["sequence", stage.name].path)
@@ -159,7 +159,7 @@ def test_stages_are_those_of_the_rows(run, facts):
 def test_sample_rows_are_what_the_rows_hold(run, facts):
     from headrace.tokens.load import open_engine
 
-    made = chosen(run)
+    made = latest_artifacts(run)
     engine = open_engine(made["tokenizer", None])
     for stage in facts.stages:
         reader = open_sequence(made["sequence", stage.name].path)
@@ -173,7 +173,7 @@ def test_sample_rows_are_what_the_rows_hold(run, facts):
 
 
 def test_time_and_memory_are_told_for_every_artifact(run, facts):
-    assert {work.artifact for work in facts.work} == {artifact.path.name for artifact in chosen(run).values()}
+    assert {work.artifact for work in facts.work} == {artifact.path.name for artifact in latest_artifacts(run).values()}
     assert all(work.seconds is not None and work.tasks >= 1 and work.peak > 1 << 20 for work in facts.work)
     assert facts.seconds >= max(work.seconds for work in facts.work)
 
@@ -181,7 +181,7 @@ def test_time_and_memory_are_told_for_every_artifact(run, facts):
 def test_hardware_and_versions_are_those_that_the_runs_recorded(run, facts, tmp_path):
     [first] = [event for event in read_events(run) if event["event"] == "run"]
     [told] = facts.environments
-    assert (told.runs, told.artifacts, told.workers, told.memory) == ([1], len(chosen(run)), 1, 500_000_000)
+    assert (told.runs, told.artifacts, told.workers, told.memory) == ([1], len(latest_artifacts(run)), 1, 500_000_000)
     assert told.versions == {"headrace": headrace.__version__, **versions()}
     assert {"python", "numpy", "numba", "pyarrow", "tokenizers"} <= set(told.versions)
     assert (told.processor, told.cores) == (first["hardware"]["processor"], first["hardware"]["cores"])
@@ -191,7 +191,7 @@ def test_hardware_and_versions_are_those_that_the_runs_recorded(run, facts, tmp_
     log = EventLog(copy)
     elsewhere = {"hardware": {"processor": "another", "cores": 3, "cores_in_all": 4, "memory": 5, "gpus": ["a", "a"]}}
     log.emit("run", workers=7, memory=8, version="0.0.9", versions={"numpy": "9.9"}, **elsewhere)
-    log.emit("artifact", artifact=chosen(run)["verdicts", None].path.name, state="published", seconds=1.5)
+    log.emit("artifact", artifact=latest_artifacts(run)["verdicts", None].path.name, state="published", seconds=1.5)
     log.emit("run", workers=11, memory=12, version="0.0.8", versions={}, hardware={})
     log.close()
     here, there = gather(copy).environments

@@ -286,7 +286,7 @@ def test_a_row_of_one_target(tmp_path: Path) -> None:
 def test_too_little_for_a_row_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too few for one row") as caught:
         build(tmp_path, of_stage(stage(sources={"b": {}}, sequence_length=1_000_000)))
-    assert "sequence_length" in caught.value.mend
+    assert "sequence_length" in caught.value.fix
 
 
 def test_an_empty_source_is_told_before_any_work(tmp_path: Path) -> None:

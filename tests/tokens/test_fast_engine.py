@@ -214,8 +214,8 @@ def test_spans_agree_with_the_offsets_of_the_library(both, texts):
         texts = [NFC().normalize_str(text) for text in texts]
     encoded = ours.encode(texts)
     spans = ours.spans(encoded, True, texts)
-    leads = [" " + text if ours.dummy_prefix and text else text for text in texts]
-    for i, found in enumerate(theirs._tokenizer.encode_batch(leads, add_special_tokens=False)):
+    prefixed = [" " + text if ours.dummy_prefix and text else text for text in texts]
+    for i, found in enumerate(theirs._tokenizer.encode_batch(prefixed, add_special_tokens=False)):
         own = spans[encoded.offsets[i] : encoded.offsets[i + 1]]
         assert found.ids == encoded.of(i).tolist()
         assert characters(texts[i], own) == [

@@ -17,7 +17,7 @@ from headrace.errors import UserError
 from headrace.recipe.stages import SpecialTokens
 from headrace.tokens.chunking import chunker
 from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
-from headrace.tokens.dummy import dummy_rule, without_dummy
+from headrace.tokens.dummy_prefix import dummy_prefix_rule, without_dummy_prefix
 from headrace.tokens.engine import Encoded, Texts, special_id, token_dtype
 from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import open_file
@@ -179,8 +179,8 @@ def test_chunking_is_refused_where_it_is_not_known_to_be_exact(trained_definitio
 )
 def test_every_spelling_of_the_dummy_prefix_is_understood(pre_tokenizer):
     definition = {"normalizer": None, "pre_tokenizer": pre_tokenizer, "model": {}}
-    assert dummy_rule(definition) == "unless there is one"
-    assert dummy_rule(without_dummy(definition)) == "none"
+    assert dummy_prefix_rule(definition) == "unless there is one"
+    assert dummy_prefix_rule(without_dummy_prefix(definition)) == "none"
 
 
 def test_fingerprint_is_of_what_determines_the_ids(shared):

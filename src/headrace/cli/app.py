@@ -52,7 +52,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
-            told = _mendable(error, options.get("run"))
+            told = _fixable(error, options.get("run"))
             if told is None:
                 raise
             if isinstance(error, OSError):
@@ -69,11 +69,11 @@ def _silence() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _mendable(error: Exception, run_folder: Any) -> UserError | None:
+def _fixable(error: Exception, run_folder: Any) -> UserError | None:
     """What the user can do about an unexpected exception: the system refused something, or the run is damaged."""
-    from headrace.flow.storage import refusal
+    from headrace.flow.storage import explain_os_error
 
-    told = refusal(error)
+    told = explain_os_error(error)
     if told is None and isinstance(run_folder, Path):
         from headrace import pipeline
 

@@ -14,7 +14,7 @@ def verify(run: RunFolder, json: Json = False) -> None:
     Exit code 1 if anything is damaged; `headrace run --verify` rebuilds that.
     """
     from headrace.report.numbers import size
-    from headrace.soundness import examine
+    from headrace.verification import examine
 
     found = examine(run)
     if json:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import xxhash
 
-from headrace.documents.reaching import reaching
+from headrace.documents.remote import remote_errors
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 
@@ -56,7 +56,7 @@ def open_file(file: InputFile) -> IO[bytes]:
     stream: Any  # quacks like IO[bytes]
     if file.remote:
         confirm(file)
-        with reaching(file.url):
+        with remote_errors(file.url):
             import fsspec
 
             stream = _RemoteFile(fsspec.open(file.url, "rb").open(), file.url)
@@ -94,7 +94,7 @@ def remote_key(url: str, fresh: bool = False) -> str:
     Raises:
         UserError: the file is gone or cannot be reached.
     """
-    with reaching(url):
+    with remote_errors(url):
         import fsspec
 
         fs, path = fsspec.core.url_to_fs(url)
@@ -112,7 +112,7 @@ class _RemoteFile(io.RawIOBase):
         self._stream, self._url = stream, url
 
     def read(self, size: int = -1) -> bytes:
-        with reaching(self._url):
+        with remote_errors(self._url):
             return bytes(self._stream.read(size))
 
     def readable(self) -> bool:
@@ -122,7 +122,7 @@ class _RemoteFile(io.RawIOBase):
         return bool(self._stream.seekable())
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with reaching(self._url):
+        with remote_errors(self._url):
             return int(self._stream.seek(offset, whence))
 
     def tell(self) -> int:

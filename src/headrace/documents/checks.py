@@ -11,7 +11,7 @@ from headrace.documents.inventory import SourceFiles
 from headrace.documents.readers import reader
 from headrace.documents.readers.base import Part, Record, Tally, lost
 from headrace.documents.sink import EXAMPLES
-from headrace.documents.sources import WHOLE, place_of
+from headrace.documents.sources import WHOLE, recipe_key
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
 from headrace.flow.task import TaskContext
@@ -39,7 +39,7 @@ def probe(taken: SourceFiles, ctx: TaskContext) -> None:
 
 def no_text(taken: SourceFiles, seen: list[str]) -> UserError:
     """The error for a source whose rows lack their text."""
-    where = place_of(taken.name)
+    where = recipe_key(taken.name)
     if taken.source.is_chat:
         return UserError(
             f"The source {taken.name!r} yields no documents: its rows hold no conversation, but {', '.join(seen)}.",
@@ -69,7 +69,7 @@ def require_named(taken: SourceFiles, named: dict[str, int], seen: list[str]) ->
             near = difflib.get_close_matches(name, seen, 1)
             raise UserError(
                 f"No row of the source {taken.name!r} has the field {name!r}.",
-                f"{place_of(taken.name)}.fields.{column}",
+                f"{recipe_key(taken.name)}.fields.{column}",
                 (f"Did you mean {near[0]!r}? " if near else "")
                 + f"Its rows have: {', '.join(seen) or 'no other field'}.",
             )
@@ -110,7 +110,7 @@ def check_source(
             why = f"all {rows:,} rows are bad: {_told(bad)}"
         raise UserError(
             f"The source {taken.name!r} yields no documents: {why}.",
-            quarantines[0] if quarantines else place_of(taken.name),
+            quarantines[0] if quarantines else recipe_key(taken.name),
             "Check its files and its format.",
         )
     said = []

@@ -16,7 +16,7 @@ from typing import Any
 from headrace.documents.checked_file import fingerprint_file, remote_key
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
-from headrace.flow.storage import Spoilt, read_sealed, write_sealed
+from headrace.flow.storage import SealError, read_sealed, write_sealed
 
 THREADS = 8  # enough to hide the seeks of many small files; hashing and reading release the GIL
 # A file changed this shortly before it was read could change again with the same times, which have a resolution of up
@@ -112,5 +112,5 @@ def _read_cache(path: Path) -> dict[str, list[Any]]:
     """The cache, or an empty one if it is missing or damaged: it only saves time."""
     try:
         return dict(read_sealed(path)["files"])
-    except (FileNotFoundError, Spoilt, KeyError):
+    except (FileNotFoundError, SealError, KeyError):
         return {}

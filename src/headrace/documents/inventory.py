@@ -23,7 +23,7 @@ from headrace.documents.fingerprint import fingerprint
 from headrace.documents.sources import InputFile, list_files
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
-from headrace.flow.storage import Spoilt, read_sealed, write_sealed
+from headrace.flow.storage import SealError, read_sealed, write_sealed
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Source
 
@@ -87,14 +87,14 @@ def take_inventory(
     every = [file for files in listed.values() for file in files]
     found = fingerprint(every, run / FINGERPRINTS, check)
     if found.trusted:
-        warnings.warn(as_before(found.trusted, found.trusted_bytes), Notice, stacklevel=2)
+        warnings.warn(assumed_unchanged(found.trusted, found.trusted_bytes), Notice, stacklevel=2)
     files = iter(found.files)
     taken = tuple(SourceFiles(name, sources[name], tuple(islice(files, len(listed[name])))) for name in listed)
     write_sealed(run / INVENTORY, {"sources": {s.name: [asdict(file) for file in s.files] for s in taken}})
     return taken
 
 
-def as_before(count: int, size: int) -> str:
+def assumed_unchanged(count: int, size: int) -> str:
     """What a run assumes to be unchanged, in words."""
     files = "1 input file" if count == 1 else f"{count:,} input files"
     return (
@@ -110,7 +110,7 @@ def read_inventory(sources: Mapping[str, Source], run: Path) -> tuple[SourceFile
     """
     try:
         value = read_sealed(run / INVENTORY)["sources"]
-    except (FileNotFoundError, Spoilt):
+    except (FileNotFoundError, SealError):
         value = {}
     if list(value) != list(sources):
         raise UserError(
@@ -127,7 +127,7 @@ def read_inventory(sources: Mapping[str, Source], run: Path) -> tuple[SourceFile
 Work = TypeVar("Work", bound=Callable[..., Any])
 
 
-def distrusting(work: Work) -> Work:
+def invalidates_fingerprints(work: Work) -> Work:
     """Decorate a step's method that reads input and takes the context first: if a file differs from its fingerprint,
     discard the cache of fingerprints.
     """

@@ -54,7 +54,7 @@ class Reading:
         try:
             self._read(file, part)
         except MemoryShareError as error:
-            raise MemoryShareError(error.what, f"{file.url} {error.where}", error.mend) from None
+            raise MemoryShareError(error.what, f"{file.url} {error.where}", error.fix) from None
         confirm(file)
 
     def _read(self, file: InputFile, part: Part) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace.documents import globs
 from headrace.documents.file_names import about, format_of, suffixes, unread
-from headrace.documents.reaching import reaching
+from headrace.documents.remote import remote_errors
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
 from headrace.recipe.schema import Source
@@ -54,7 +54,7 @@ class InputFile:
         return globs.is_remote(self.url)
 
 
-def place_of(name: str) -> str:
+def recipe_key(name: str) -> str:
     """A source's key in its recipe; the name of a reference source is already its key, and contains a dot."""
     return name if "." in name else f"sources.{name}"
 
@@ -75,9 +75,9 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
     Raises:
         UserError: a file is missing, a glob matches nothing, or no file is left.
     """
-    where = f"{place_of(name)}.files"
+    where = f"{recipe_key(name)}.files"
     excluded = globs.excluder(
-        tuple(globs.expand(p, base, f"{place_of(name)}.exclude", within=True) for p in source.exclude)
+        tuple(globs.expand(p, base, f"{recipe_key(name)}.exclude", within=True) for p in source.exclude)
     )
     candidates: list[tuple[bool, int, str, InputFile, str]] = []
     left_out: Counter[str] = Counter()
@@ -119,7 +119,7 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
         )
     if not chosen:
         raise UserError(
-            f"The source {name!r} has no files left after `exclude`.", f"{place_of(name)}.exclude", "Exclude less."
+            f"The source {name!r} has no files left after `exclude`.", f"{recipe_key(name)}.exclude", "Exclude less."
         )
     if left_out:
         skipped = f"{left_out.total():,} files skipped by name ({told})"
@@ -223,7 +223,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:
     prefix, below = globs.split(pattern)
     prefix, below = globs.expand(prefix, base, where), globs.expand(below, base, where, within=True)
-    with reaching(f"{where}: {full}"):
+    with remote_errors(f"{where}: {full}"):
         import fsspec
 
         if not globs.has_magic(pattern):
@@ -297,7 +297,7 @@ def _limited(listing: list[InputFile], limit: int, seed: int, name: str) -> list
     if not chosen:
         raise UserError(
             f"No file of the source {name!r} fits within its limit of {limit} bytes.",
-            f"{place_of(name)}.limit",
+            f"{recipe_key(name)}.limit",
             f"Raise it: the smallest file has {min(file.size for file in listing)} bytes.",
         )
     return [chosen[i] for i in sorted(chosen)]

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from headrace.documents.boundaries import runs
 from headrace.documents.checks import PROBED_FILES, check_source, probe, require_named
-from headrace.documents.inventory import SourceFiles, distrusting
+from headrace.documents.crashes import crashing_parts
+from headrace.documents.inventory import SourceFiles, invalidates_fingerprints
 from headrace.documents.normalise import versions
 from headrace.documents.readers import READERS, reader
 from headrace.documents.readers.base import COPIES, TASK_MEMORY, Part, Tally
@@ -24,7 +25,6 @@ from headrace.documents.readers.streams import count_lines
 from headrace.documents.reading import Reading
 from headrace.documents.sources import WHOLE, InputFile
 from headrace.documents.store import SCHEMA
-from headrace.documents.trial import deadly
 from headrace.flow.artifact import ConservationError
 from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
@@ -98,7 +98,7 @@ class Documents(Step):
                     specs.append({"source": source.name, "file": number, "key": key})
         return specs
 
-    @distrusting
+    @invalidates_fingerprints
     def _look(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
         if spec["file"] is None:
@@ -107,7 +107,7 @@ class Documents(Step):
             return {}
         file = source.files[spec["file"]]
         ctx.at(f"{source.name}:{file.name}")
-        whole = ctx.careful and deadly(source.source, [(file, Part())])
+        whole = ctx.careful and crashing_parts(source.source, [(file, Part())])
         return {"parts": [asdict(part) for part in ([Part()] if whole else reader(file.format).split(file))]}
 
     def _parts(self, ctx: TaskContext) -> dict[tuple[str, int], list[Part]]:
@@ -129,7 +129,7 @@ class Documents(Step):
                     specs.append({"source": name, "file": number, "part": part, "key": key})
         return specs
 
-    @distrusting
+    @invalidates_fingerprints
     def _count_lines(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         file = self._named(spec["source"]).files[spec["file"]]
         ctx.at(f"{spec['source']}:{file.name}")
@@ -153,12 +153,12 @@ class Documents(Step):
         read = [[file.name, file.format, file.take, file.digest, part] for file, part in files]
         return task_key(self, "read", self._shared(), _source_params(source, self.config.map), read)
 
-    @distrusting
+    @invalidates_fingerprints
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
         with Reading(ctx, source, self.config) as reading:
             parts = [(source.files[entry["file"]], Part(**entry["part"])) for entry in spec["parts"]]
-            avoided = deadly(source.source, parts) if ctx.careful else {}
+            avoided = crashing_parts(source.source, parts) if ctx.careful else {}
             for number, (file, part) in enumerate(parts):
                 if number in avoided:
                     reading.lose(file, part, avoided[number])

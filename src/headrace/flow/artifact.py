@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import UserError
-from headrace.flow.storage import Spoilt, digest_file, read_sealed
+from headrace.flow.storage import SealError, digest_file, read_sealed
 
 MANIFEST = "manifest.json"
 TASKS = "tasks.json"  # tasks that other artifacts can reuse (:mod:`headrace.flow.reuse`)
@@ -31,8 +31,8 @@ class DamagedArtifact(UserError):  # noqa: N818 - a state of the files, not of t
         artifact: the name of its folder.
     """
 
-    def __init__(self, what: str, where: str, mend: str = "", artifact: str = "") -> None:
-        super().__init__(what, where, mend or "Run the recipe again with --verify to set it aside and rebuild it.")
+    def __init__(self, what: str, where: str, fix: str = "", artifact: str = "") -> None:
+        super().__init__(what, where, fix or "Run the recipe again with --verify to set it aside and rebuild it.")
         self.artifact = artifact
 
 
@@ -112,7 +112,7 @@ class Artifact:
                 str(path),
                 "Choose a folder under RUN/artifacts; `headrace status RUN` lists the finished ones.",
             ) from None
-        except (Spoilt, KeyError, TypeError):
+        except (SealError, KeyError, TypeError):
             raise DamagedArtifact(
                 "The artifact's manifest has changed since it was written.", str(path / MANIFEST), artifact=path.name
             ) from None

@@ -18,7 +18,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact, Entry, flaw
 from headrace.flow.events import EventLog
 from headrace.flow.step import Step
-from headrace.flow.storage import Spoilt, fsync_folder, read_sealed
+from headrace.flow.storage import SealError, fsync_folder, read_sealed
 from headrace.flow.task import TAKEN, TaskContext, final_names
 
 DAMAGED = "damaged"
@@ -33,7 +33,7 @@ def flaws(files: Iterable[tuple[Path, Entry]], read: bool = True) -> list[tuple[
         return [(path, wrong) for (path, _), wrong in zip(listed, found, strict=True) if wrong is not None]
 
 
-def sound(artifact: Artifact, read: bool) -> None:
+def check_files(artifact: Artifact, read: bool) -> None:
     """Check that all files of an artifact exist with the recorded sizes and, with ``read``, the recorded bytes.
 
     Raises:
@@ -48,11 +48,11 @@ def sound(artifact: Artifact, read: bool) -> None:
 
 def set_aside(artifact: Path, damage: UserError, log: EventLog) -> None:
     """Move a damaged artifact out of the way, and report it."""
-    target = move_away(artifact, artifact.parent.parent)
+    target = move_to_damaged(artifact, artifact.parent.parent)
     log.notice(f"{damage.what} {artifact.name} has been moved to {target} and will be rebuilt.")
 
 
-def move_away(folder: Path, run: Path) -> Path:
+def move_to_damaged(folder: Path, run: Path) -> Path:
     """Move a folder into ``RUN/damaged`` under a name unused there; returns its new path."""
     away = run / DAMAGED
     away.mkdir(exist_ok=True)
@@ -64,7 +64,7 @@ def move_away(folder: Path, run: Path) -> Path:
     return target
 
 
-def mending(attempt: Callable[[], None], run: Path, log: EventLog) -> None:
+def rebuilding_damaged(attempt: Callable[[], None], run: Path, log: EventLog) -> None:
     """Call ``attempt`` until it succeeds, setting aside each artifact that turns out to be damaged.
 
     Raises:
@@ -81,17 +81,17 @@ def mending(attempt: Callable[[], None], run: Path, log: EventLog) -> None:
             set_aside(run / "artifacts" / damage.artifact, damage, log)
 
 
-def blaming_inputs(ctx: TaskContext) -> AbstractContextManager[None]:
+def checking_inputs_on_error(ctx: TaskContext) -> AbstractContextManager[None]:
     """When the coordinator hits an unexpected error in the body, check first whether the inputs are damaged.
 
     Raises:
         DamagedArtifact: an input is damaged; otherwise the original error is raised.
     """
-    return blaming(lambda: map(ctx.input, ctx.step.inputs()))
+    return checking_on_error(lambda: map(ctx.input, ctx.step.inputs()))
 
 
 @contextmanager
-def blaming(artifacts: Callable[[], Iterable[Artifact]]) -> Iterator[None]:
+def checking_on_error(artifacts: Callable[[], Iterable[Artifact]]) -> Iterator[None]:
     """When the body raises an unexpected error, check first whether some artifacts are damaged.
 
     Raises:
@@ -103,17 +103,17 @@ def blaming(artifacts: Callable[[], Iterable[Artifact]]) -> Iterator[None]:
         raise
     except Exception:
         for artifact in artifacts():
-            sound(artifact, read=True)
+            check_files(artifact, read=True)
         raise
 
 
-def take_back(step: Step, ctx: TaskContext) -> None:
+def discard_damaged(step: Step, ctx: TaskContext) -> None:
     """In an unfinished artifact, discard each plan and task whose files have changed."""
-    for _, _, mend in list(left_behind(step, ctx)):
-        mend()
+    for _, _, fix in list(find_damaged(step, ctx)):
+        fix()
 
 
-def left_behind(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None]]]:
+def find_damaged(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None]]]:
     """Find what has changed in the folder of an unfinished artifact.
 
     Yields:
@@ -121,21 +121,21 @@ def left_behind(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Calla
     """
     if (ctx.folder / MANIFEST).exists():  # killed while publishing: the rest may be gone
         try:
-            sound(Artifact.open(ctx.folder), read=True)
+            check_files(Artifact.open(ctx.folder), read=True)
         except UserError as damage:
             yield ctx.folder, damage.what, lambda: shutil.rmtree(ctx.folder)
         return
     recorded: list[tuple[Entry, Callable[[], None]]] = []
     for phase in step.phases():
         done = ctx.folder / "done" / phase.name
-        spoilt = [path for path in (ctx.plan(phase.name), *sorted(done.glob("*.json"))) if _spoilt(path)]
-        for path in spoilt:
+        damaged = [path for path in (ctx.plan(phase.name), *sorted(done.glob("*.json"))) if _is_damaged(path)]
+        for path in damaged:
             yield path, "has changed since it was written", path.unlink
-        taken = {} if done / TAKEN in spoilt else ctx.taken(phase.name)
+        taken = {} if done / TAKEN in damaged else ctx.taken(phase.name)
         for task in sorted({int(path.stem) for path in done.glob("*.json") if path.stem.isdigit()} | set(taken)):
-            if done / f"{task:05d}.json" not in spoilt:
+            if done / f"{task:05d}.json" not in damaged:
                 marker = taken.get(task) or ctx.marker(phase.name, task)
-                recorded += [(entry, partial(ctx.take_back, phase.name, task)) for entry in marker["files"]]
+                recorded += [(entry, partial(ctx.mark_undone, phase.name, task)) for entry in marker["files"]]
     # A kill may have come after some had been given their final names.
     names = final_names(entry for entry, _ in recorded)
 
@@ -143,16 +143,16 @@ def left_behind(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Calla
         first, final = ctx.folder / entry["name"], ctx.folder / names.get(str(entry["name"]), str(entry["name"]))
         return first if first.exists() else final
 
-    mends = {lies(entry): mend for entry, mend in recorded}
+    fixes = {lies(entry): fix for entry, fix in recorded}
     for path, wrong in flaws((lies(entry), entry) for entry, _ in recorded):
-        yield path, wrong, mends[path]
+        yield path, wrong, fixes[path]
 
 
-def _spoilt(path: Path) -> bool:
+def _is_damaged(path: Path) -> bool:
     try:
         read_sealed(path)
     except FileNotFoundError:
         return False
-    except Spoilt:
+    except SealError:
         return True
     return False

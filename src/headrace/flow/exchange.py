@@ -20,7 +20,7 @@ import numpy as np
 
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.kernels import kernel
-from headrace.flow.stretches import copy_stretch
+from headrace.flow.slices import copy_slice
 from headrace.flow.task import TaskContext
 
 # While a run is put in order it is held twice (the records and the ordered copy), and a task has other data too, such
@@ -171,7 +171,7 @@ def _spread_bytes(
     start = 0
     for i in range(len(partition)):
         to = at[partition[i]]
-        copy_stretch(payload, start, lengths[i], out, to)
+        copy_slice(payload, start, lengths[i], out, to)
         start += lengths[i]
         at[partition[i]] = to + lengths[i]
 

@@ -112,12 +112,12 @@ def _all_hexadecimal(digits: np.ndarray) -> bool:
 
 
 @kernel
-def _parse(eights: np.ndarray, out: np.ndarray) -> None:
+def _parse(words: np.ndarray, out: np.ndarray) -> None:
     """Parse words of eight digits, two per number, all digits of a word at once."""
     for i in range(len(out)):
         value = np.uint64(0)
         for k in range(2):
-            word = eights[2 * i + k]
+            word = words[2 * i + k]
             # Turn each byte into its digit's value: the low four bits, plus 9 for a letter.
             letters = (word >> np.uint64(6)) & np.uint64(0x0101010101010101)
             word = (word & np.uint64(0x0F0F0F0F0F0F0F0F)) + np.uint64(9) * letters

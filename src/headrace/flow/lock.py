@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.errors import UserError
-from headrace.flow.storage import refusal
+from headrace.flow.storage import explain_os_error
 
 LOCK = ".lock"
 # Open file description locks (fcntl(2)) end with their process, and can be queried through a read-only handle. Where
@@ -30,9 +30,9 @@ def lock(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        mend = "Choose another --out or fix its permissions."
-        raise refusal(error, run) or UserError(
-            f"The run folder cannot be created: {error.strerror}.", str(run), mend
+        fix = "Choose another --out or fix its permissions."
+        raise explain_os_error(error, run) or UserError(
+            f"The run folder cannot be created: {error.strerror}.", str(run), fix
         ) from None
     try:
         if not _take(handle):

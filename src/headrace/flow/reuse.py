@@ -24,7 +24,7 @@ import orjson
 import xxhash
 
 from headrace.flow.artifact import MANIFEST, TASKS
-from headrace.flow.storage import Spoilt, digest_file, fsync_folder, read_sealed, replacing
+from headrace.flow.storage import SealError, digest_file, fsync_folder, read_sealed, replacing
 
 if TYPE_CHECKING:
     from headrace.flow.identity import Identified
@@ -58,7 +58,7 @@ def task_key(step: Identified, *what: Any) -> str:
     return xxhash.xxh3_128_hexdigest(orjson.dumps([step.kind, step.VERSION, what], option=orjson.OPT_SORT_KEYS))
 
 
-def take_over(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) -> dict[int, dict[str, Any]]:
+def reuse_tasks(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) -> dict[int, dict[str, Any]]:
     """Reuse tasks that were done before.
 
     Args:
@@ -87,7 +87,7 @@ def take_over(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) ->
     return taken
 
 
-def lend(ctx: TaskContext, likes: dict[int, str], places: Sequence[Path]) -> None:
+def lend_similar(ctx: TaskContext, likes: dict[int, str], places: Sequence[Path]) -> None:
     """Put next to each task a file of a finished task that is like it; the newest, if there are several.
 
     Args:
@@ -121,7 +121,7 @@ def _finished(places: Sequence[Path], ctx: TaskContext, by: str, wanted: Iterabl
 
 def _tasks_of(folder: Path) -> Iterator[Finished]:
     """The keyed tasks of an artifact, finished or not; none if it cannot be trusted."""
-    with suppress(FileNotFoundError, Spoilt, orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
+    with suppress(FileNotFoundError, SealError, orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
         if folder.suffix == ".partial":
             markers: Any = [read_sealed(path) for path in folder.glob("done/*/*.json")]
         else:

@@ -15,11 +15,11 @@ from typing import Any
 
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, TASKS, Artifact, Manifest
-from headrace.flow.damage import blaming_inputs, set_aside, sound, take_back
+from headrace.flow.damage import check_files, checking_inputs_on_error, discard_damaged, set_aside
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor, Request
 from headrace.flow.removal import Removal
-from headrace.flow.reuse import lend, take_over
+from headrace.flow.reuse import lend_similar, reuse_tasks
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import digest_file, fsync_folder, write_json, write_sealed
 from headrace.flow.store import Store
@@ -50,7 +50,7 @@ def make(
         The artifacts, in the order of the steps.
 
     Raises:
-        DamagedArtifact: an input turned out to be damaged when it was read; see :func:`headrace.flow.damage.mending`.
+        DamagedArtifact: an input is damaged, which shows when it is read; :mod:`headrace.flow.damage` rebuilds it.
         UserError, TaskFailed: see :meth:`headrace.flow.executors.Executor.wait`.
     """
     waiting = list(steps)
@@ -99,7 +99,7 @@ def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
     if not os.path.lexists(final):
         return False
     try:
-        sound(Artifact.open(final), read=verify)
+        check_files(Artifact.open(final), read=verify)
         return True
     except UserError as damage:
         set_aside(final, damage, log)
@@ -122,12 +122,12 @@ def _make(
     started = time.monotonic()
     log.emit("artifact", artifact=step.name, state="started")
     ctx = TaskContext(run, step, memory=memory)
-    take_back(step, ctx)
+    discard_damaged(step, ctx)
     if not (ctx.folder / MANIFEST).exists():
         for phase in step.phases():
             yield begin(phase, ctx, log, store)
         ctx.phase = ""
-        with blaming_inputs(ctx):
+        with checking_inputs_on_error(ctx):
             told = step.finish(ctx)
         collect(step, ctx, told)
     publish(ctx, final, removal)
@@ -144,18 +144,18 @@ def begin(phase: Phase, ctx: TaskContext, log: EventLog, store: Store | None = N
     """Plan a phase if it has not been planned; returns requests for the tasks without a marker."""
     ctx.phase = phase.name
     if not ctx.plan(phase.name).exists():
-        with blaming_inputs(ctx):
+        with checking_inputs_on_error(ctx):
             tasks = phase.plan(ctx)
         write_sealed(ctx.plan(phase.name), {"tasks": tasks})
     specs = ctx.specs(phase.name)
     done = ctx.done(phase.name)
     keys = {task: spec["key"] for task, spec in enumerate(specs) if "key" in spec and task not in done}
     places = [ctx.artifacts, *([store.artifacts] if store is not None else [])]
-    taken = take_over(ctx, keys, places)
+    taken = reuse_tasks(ctx, keys, places)
     if taken:
         ctx.take(phase.name, ctx.taken(phase.name) | taken)
     missing = [task for task in range(len(specs)) if task not in done and task not in taken]
-    lend(ctx, {task: specs[task]["like"] for task in missing if "like" in specs[task]}, places)
+    lend_similar(ctx, {task: specs[task]["like"] for task in missing if "like" in specs[task]}, places)
     missing.sort(key=lambda task: -specs[task].get("size", 0))
     log.emit(
         "phase",

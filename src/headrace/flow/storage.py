@@ -18,7 +18,7 @@ from headrace.errors import UserError
 _BLOCK = 1 << 20
 
 
-class Spoilt(ValueError):  # noqa: N818 - a state of the file, not of the program
+class SealError(ValueError):
     """A sealed file has changed since it was written."""
 
 
@@ -58,7 +58,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         UserError: the system refused for a reason that the user can fix, such as a full disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with plainly(path):
+    with explaining_os_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -98,7 +98,7 @@ _NUMBER = re.compile(r"(?:os error|errno)\W{0,3}(\d+)", re.IGNORECASE)
 _SHORT = re.compile(r"\d+ requested and \d+ written")  # NumPy's tofile, which does not give the reason
 
 
-def refusal(error: BaseException, path: Path | str = "") -> UserError | None:
+def explain_os_error(error: BaseException, path: Path | str = "") -> UserError | None:
     """The user-facing error for something the operating system refused, or None if that is not the cause.
 
     Args:
@@ -127,16 +127,16 @@ def _code(error: BaseException) -> int | None:
 
 
 @contextmanager
-def plainly(path: Path | str = "") -> Iterator[None]:
+def explaining_os_errors(path: Path | str = "") -> Iterator[None]:
     """Turn what the operating system refuses in the body into a user-facing error.
 
     Raises:
-        UserError: see :func:`refusal`; other exceptions pass through.
+        UserError: see :func:`explain_os_error`; other exceptions pass through.
     """
     try:
         yield
     except Exception as error:
-        told = refusal(error, path)
+        told = explain_os_error(error, path)
         if told is None:
             raise
         raise told from error
@@ -163,16 +163,16 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Spoilt: it has changed since it was written.
+        SealError: it has changed since it was written.
     """
     try:
         value: Any = read_json(path)
     except ValueError:
-        raise Spoilt(f"{path} is not JSON") from None
+        raise SealError(f"{path} is not JSON") from None
     except (IsADirectoryError, NotADirectoryError):
-        raise Spoilt(f"{path} is not a file") from None
+        raise SealError(f"{path} is not a file") from None
     if not isinstance(value, dict) or value.pop("seal", None) != _seal(value):
-        raise Spoilt(f"{path} has changed since it was written")
+        raise SealError(f"{path} has changed since it was written")
     return value
 
 

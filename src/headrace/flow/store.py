@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.reuse import THREADS, place
-from headrace.flow.storage import digest_file, fsync_folder, refusal
+from headrace.flow.storage import digest_file, explain_os_error, fsync_folder
 
 if TYPE_CHECKING:
     from headrace.flow.step import Step
@@ -36,9 +36,9 @@ class Store:
         try:
             self.artifacts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            mend = "Choose another --store or fix its permissions."
-            raise refusal(error, folder) or UserError(
-                f"The store cannot be created: {error}.", str(folder), mend
+            fix = "Choose another --store or fix its permissions."
+            raise explain_os_error(error, folder) or UserError(
+                f"The store cannot be created: {error}.", str(folder), fix
             ) from None
 
     def take(self, step: Step, final: Path) -> bool:

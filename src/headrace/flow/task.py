@@ -111,7 +111,7 @@ class TaskContext:
 
         Raises:
             FileNotFoundError: the phase has not been planned.
-            Spoilt: the plan has changed since it was written.
+            SealError: the plan has changed since it was written.
         """
         return list(read_sealed(self.plan(phase))["tasks"])
 
@@ -144,7 +144,7 @@ class TaskContext:
         tasks = {str(task): marker for task, marker in markers.items()}
         write_sealed(self.folder / "done" / phase / TAKEN, {"tasks": tasks})
 
-    def take_back(self, phase: str, task: int) -> None:
+    def mark_undone(self, phase: str, task: int) -> None:
         """Mark a task as not done."""
         self._marker(phase, task).unlink(missing_ok=True)
         taken = self.taken(phase)

@@ -29,7 +29,7 @@ from headrace.flow.artifact import DamagedArtifact
 from headrace.flow.compiling import CompileWatch
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step, execute, topological
-from headrace.flow.storage import refusal
+from headrace.flow.storage import explain_os_error
 from headrace.flow.task import TaskContext
 from headrace.visible import json_line, visible
 
@@ -141,7 +141,7 @@ def _another_graph(artifact: str, run: Path) -> UserError:
 
 def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
     """An exception as a message to the coordinator; a traceback goes to the log if it was unexpected."""
-    user = error if isinstance(error, UserError) else refusal(error, ctx.folder)
+    user = error if isinstance(error, UserError) else explain_os_error(error, ctx.folder)
     if user is None and isinstance(error, MemoryError):
         user = UserError(
             "There was not enough memory.", ctx.step.name, "Use fewer --workers or a machine with more memory."
@@ -149,7 +149,7 @@ def describe(error: Exception, ctx: TaskContext) -> dict[str, Any]:
     if user is not None:
         return told(user)
     print(visible(traceback.format_exc()), file=sys.stderr, flush=True)
-    return {"user": False, "what": f"{type(error).__name__}: {error}", "where": "", "mend": "", "damaged": ""}
+    return {"user": False, "what": f"{type(error).__name__}: {error}", "where": "", "fix": "", "damaged": ""}
 
 
 def told(error: UserError) -> dict[str, Any]:
@@ -157,34 +157,34 @@ def told(error: UserError) -> dict[str, Any]:
     damaged = error.artifact if isinstance(error, DamagedArtifact) else ""
     more = isinstance(error, MemoryShareError)
     return {
-        "user": True, "what": error.what, "where": error.where, "mend": error.mend, "damaged": damaged, "more": more
+        "user": True, "what": error.what, "where": error.where, "fix": error.fix, "damaged": damaged, "more": more
     }  # fmt: skip
 
 
 def requests_of(lines: queue.SimpleQueue[bytes]) -> Iterator[dict[str, Any]]:
-    """The requests, as they come.
+    """Yield requests as they arrive.
 
-    What a task has freed goes back to the system when no other task follows at once, or one of another phase: then it
-    would count against what others may use. A task of the same phase uses it again, without a page fault for every 4
-    kB: reading 300 MB of documents took 260,000 faults, now 50,000, and a tenth less processor time.
+    Memory freed by a task is returned to the system if no other task follows at once, or one of another phase, because
+    it would count against what others may use. A task of the same phase reuses it, without a page fault for every 4 kB:
+    reading 300 MB of documents now takes 50,000 faults instead of 260,000, and a tenth less CPU time.
     """
     last = None
     while True:
         try:
             line = lines.get(timeout=None if last is None else IDLE_SECONDS)
         except queue.Empty:
-            give_back()
+            release_memory()
             last = None
             continue
         request = orjson.loads(line)
         kind = request["artifact"], request["phase"]
         if last not in (None, kind):
-            give_back()
+            release_memory()
         last = kind
         yield request
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return freed memory to the system."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
@@ -210,7 +210,7 @@ def peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def die_with(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Have this process killed when its parent ends, where the system supports that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -218,7 +218,7 @@ def die_with(parent: int) -> None:
             os._exit(0)
 
 
-def take_over(
+def become_worker(
     run: Path, graph: str, parent: int, requests: int, answers: int, log: int, steps: dict[str, Step] | None = None
 ) -> NoReturn:
     """Turn this process into a worker; never returns.
@@ -232,7 +232,7 @@ def take_over(
         log: the descriptor of the file for printed output: what a library prints must not mix with the answers.
         steps: the graph's steps, if already known.
     """
-    die_with(parent)
+    die_with_parent(parent)
     channel = os.fdopen(os.dup(answers), "wb", buffering=0)
     os.dup2(requests, 0)
     os.dup2(log, 2)
@@ -249,7 +249,7 @@ def take_over(
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:
-        user = error if isinstance(error, UserError) else refusal(error, run)
+        user = error if isinstance(error, UserError) else explain_os_error(error, run)
         if user is not None:
             send(channel, {"message": "failed", **told(user)})
         else:
@@ -259,4 +259,4 @@ def take_over(
 
 
 if __name__ == "__main__":  # python -m headrace.flow.worker RUN MODULE:FUNCTION PARENT
-    take_over(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), 0, 1, 2)
+    become_worker(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), 0, 1, 2)

@@ -68,8 +68,8 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
         raise UserError("This export holds several sequences.", str(artifact.path), f"Name one of {', '.join(told)}.")
     one = told.get(name or next(iter(told)))
     if one is None:
-        mend = suggest(name or "", list(told)) or f"It holds {', '.join(told)}."
-        raise UserError(f"This export holds no sequence {name!r}.", str(artifact.path), mend)
+        fix = suggest(name or "", list(told)) or f"It holds {', '.join(told)}."
+        raise UserError(f"This export holds no sequence {name!r}.", str(artifact.path), fix)
     format = SEQUENCES.get(extra["format"])
     if not isinstance(format, ReadableFormat):
         readable = [name for name, format in SEQUENCES.items() if isinstance(format, ReadableFormat)]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import UserError
+from headrace.functions.decorators import takes_batches
 from headrace.functions.document import documents_of, place_in
 from headrace.functions.failures import Failed, failure
-from headrace.functions.marks import takes_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,8 +24,8 @@ def find(group: str, name: str) -> EntryPoint:
     found = {(entry.value, release(entry)): entry for entry in entry_points(group=group, name=name)}
     if not found:
         known = sorted({entry.name for entry in entry_points(group=group)})
-        mend = f"Installed: {', '.join(known)}." if known else "Install the package that provides it."
-        raise UserError(f"No installed package provides {name!r} in {group}.", f"package: {name}", mend)
+        fix = f"Installed: {', '.join(known)}." if known else "Install the package that provides it."
+        raise UserError(f"No installed package provides {name!r} in {group}.", f"package: {name}", fix)
     if len(found) > 1:
         several = ", ".join(sorted(release for _, release in found))
         raise UserError(

@@ -34,9 +34,9 @@ def document_bias(segments: Tensor, dtype: torch.dtype) -> Tensor:
     Returns:
         [B, 1, T, T].
     """
-    apart = segments[:, :, None] != segments[:, None, :]
+    run_isolated = segments[:, :, None] != segments[:, None, :]
     bias = causal_bias(segments.shape[1], dtype, segments.device)
-    return bias.expand(len(segments), -1, -1).masked_fill(apart, float("-inf")).unsqueeze(1)
+    return bias.expand(len(segments), -1, -1).masked_fill(run_isolated, float("-inf")).unsqueeze(1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None) -> Tensor:

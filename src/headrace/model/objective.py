@@ -41,13 +41,13 @@ class Micro:
     def of(batch: Batch, attention: AttentionSection, device: torch.device) -> Micro:
         """Convert a loader's batch to tensors. Rows with a single document get no segments, and so need no mask."""
         tokens = torch.from_numpy(batch.tokens.astype(np.int64)).to(device)
-        apart = attention.documents and bool((batch.segment_ids != batch.segment_ids[:, :1]).any())
+        run_isolated = attention.documents and bool((batch.segment_ids != batch.segment_ids[:, :1]).any())
         again = attention.positions == "document"
         picked = torch.from_numpy(np.flatnonzero(batch.loss)).to(device)
         return Micro(
             tokens[:, :-1],
             torch.from_numpy(batch.positions).to(device) if again else None,
-            torch.from_numpy(batch.segment_ids).to(device) if apart else None,
+            torch.from_numpy(batch.segment_ids).to(device) if run_isolated else None,
             picked,
             tokens[:, 1:].flatten()[picked],
         )

@@ -127,19 +127,19 @@ def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
     """
     from headrace.documents.file_names import SUFFIXES, suffixes
     from headrace.errors import UserError
-    from headrace.flow.apart import Died, apart
+    from headrace.flow.isolation import ProcessDied, run_isolated
 
     if not any(SUFFIXES.get(suffixes(file.name)[0], file.format) in ("parquet", "arrow") for file in files):
         yield from (_sample(file, source) for file in files)
         return
     done = 0
     try:
-        for held in apart(
+        for held in run_isolated(
             f"{__name__}:sampled", [asdict(file) for file in files], source.model_dump(mode="json", by_alias=True)
         ):
             yield _Sample(**held)
             done += 1
-    except Died as death:
+    except ProcessDied as death:
         raise UserError(
             f"Reading the file crashes the process: {death}.", files[done].url, "It is damaged: fix or exclude it."
         ) from None

@@ -54,7 +54,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         try:
             check_installed()
         except UserError as error:
-            notes.append(f"{error.what} {error.mend}")
+            notes.append(f"{error.what} {error.fix}")
     parameters = None
     if config is not None:
         from headrace.model.config import parameter_count
@@ -74,7 +74,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
 def _as_before(recipe: Recipe, run: Path, base: Path) -> list[str]:
     """What the run would assume to be unchanged, in a sentence."""
     from headrace.documents.fingerprint import trusted
-    from headrace.documents.inventory import FINGERPRINTS, as_before, list_sources
+    from headrace.documents.inventory import FINGERPRINTS, assumed_unchanged, list_sources
 
     if not (run / FINGERPRINTS).exists():
         return []
@@ -83,7 +83,7 @@ def _as_before(recipe: Recipe, run: Path, base: Path) -> list[str]:
     except UserError:  # planned from `expect`, before the files exist
         return []
     count, size = trusted([file for files in listed.values() for file in files], run / FINGERPRINTS)
-    return [as_before(count, size)] if count else []
+    return [assumed_unchanged(count, size)] if count else []
 
 
 def _as_made(node: Node, known: Measured) -> Node:

@@ -94,7 +94,7 @@ def selection(
     """The work from the sources to the verdicts."""
     text, documents = sum(source.bytes for source in sources), documents_of(sources)
     out = [work("documents", _READING[figure], figure, size) for figure, size in _read(recipe, sources).items()]
-    if recipe.measures_texts:
+    if recipe.uses_measures:
         out.append(work("measures", "measure", "measures", text))
     near = near_of(recipe)
     if near is not None:

@@ -25,7 +25,7 @@ class Section(BaseModel):
     inner: ClassVar[dict[str, type[Section]]] = {}
 
     @classmethod
-    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    def without_displaced(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         """This section's settings that remain when others are laid over it.
 
         Args:
@@ -41,16 +41,16 @@ def without(settings: dict[str, Any], keys: Container[str]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in keys}
 
 
-def wrong(what: str, mend: str = "", place: str = "") -> PydanticCustomError:
+def wrong(what: str, fix: str = "", place: str = "") -> PydanticCustomError:
     """A validation error that says what to write.
 
     Args:
         what: what is wrong, in one sentence.
-        mend: what to write instead.
+        fix: what to write instead.
         place: dotted key below the section that raises it, if the error is about part of that section.
     """
     # A template with only a field, so that braces in the sentence are not read as fields.
-    return PydanticCustomError("recipe", "{what}", {"what": what, "mend": mend, "place": place})
+    return PydanticCustomError("recipe", "{what}", {"what": what, "fix": fix, "place": place})
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -191,8 +191,8 @@ class Deduplicate(Section):
         if len(set(self.priority)) < len(self.priority):
             raise wrong("a source appears twice in the priority list", "name each source once", "priority")
         if self.against and self.near is None and not self.exact:
-            mend = "set `exact: true`, or give `near`"
-            raise wrong("nothing says what is like a reference document", mend, "against")
+            fix = "set `exact: true`, or give `near`"
+            raise wrong("nothing says what is like a reference document", fix, "against")
         for i, reference in enumerate(self.against):
             if reference in self.against[:i]:
                 raise wrong("a reference appears twice in the list", "name each once", f"against.{i}")
@@ -264,9 +264,9 @@ class Withdrawn(Section):
 
     def in_order(self) -> Withdrawn:
         """The same entries, sorted and without repeats."""
-        return self.and_also(Withdrawn())
+        return self.combined_with(Withdrawn())
 
-    def and_also(self, other: Withdrawn) -> Withdrawn:
+    def combined_with(self, other: Withdrawn) -> Withdrawn:
         """Both lists combined, sorted."""
         return Withdrawn(
             ids=tuple(sorted({*self.ids, *other.ids})),

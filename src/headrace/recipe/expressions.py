@@ -26,9 +26,9 @@ SYNTAX = (
 class Mistake(Exception):  # noqa: N818 - the user's, in an expression
     """An expression is not valid: what is wrong, and what to write."""
 
-    def __init__(self, what: str, mend: str = "") -> None:
+    def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what)
-        self.what, self.mend = what, mend
+        self.what, self.fix = what, fix
 
 
 @dataclass(frozen=True)

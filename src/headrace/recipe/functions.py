@@ -15,7 +15,7 @@ from headrace.flow.storage import replacing
 from headrace.functions import loading, modules, packages
 from headrace.functions.calling import Function
 from headrace.functions.signature import Signature, signatures
-from headrace.functions.written import reference
+from headrace.functions.source_text import reference
 from headrace.recipe.base import Section, listed, suggest, wrong
 
 CODE = "code"  # the run's folder of copies of user code
@@ -65,8 +65,8 @@ class FunctionSection(Section):
             data = {**data, **_from_python(data["python"])}
         ways = [key for key in ("python", "package") if isinstance(data.get(key), str)]
         if len(ways) != 1:
-            mend = "write `python: FILE:FUNCTION`, or `package: NAME` for one from an installed package"
-            raise wrong("the function has its code in two places" if ways else "the function has no code", mend)
+            fix = "write `python: FILE:FUNCTION`, or `package: NAME` for one from an installed package"
+            raise wrong("the function has its code in two places" if ways else "the function has no code", fix)
         _check_parameters(data.get("with", {}))
         if data.get("digest") is not None and not cls._lacks(data):
             return data
@@ -74,7 +74,7 @@ class FunctionSection(Section):
             digest, signature = _code(cls.group, data)
         except UserError as error:
             raise wrong(
-                f"{error.what.rstrip('.')} ({error.where})" if error.where else error.what, error.mend, ways[0]
+                f"{error.what.rstrip('.')} ({error.where})" if error.where else error.what, error.fix, ways[0]
             ) from None
         return {**data, "digest": digest, **cls._told(data, signature)}
 
@@ -194,8 +194,8 @@ def _code(group: str, data: dict[str, Any]) -> tuple[str, Signature | None]:
         files = modules.read_modules(Path(path).absolute())
     known = signatures(modules.parse(next(iter(files.values())), where))
     if name not in known:
-        mend = suggest(name, known) or f"At its top level: {', '.join(known) or 'none'}."
-        raise UserError(f"There is no function or class {name!r} in the file.", where, mend)
+        fix = suggest(name, known) or f"At its top level: {', '.join(known) or 'none'}."
+        raise UserError(f"There is no function or class {name!r} in the file.", where, fix)
     return modules.digest_of(files), known[name]
 
 
@@ -203,7 +203,7 @@ def _from_python(function: Any) -> dict[str, Any]:
     try:
         return reference(function)
     except UserError as error:
-        raise wrong(error.what, error.mend, "python") from None
+        raise wrong(error.what, error.fix, "python") from None
 
 
 def _check_parameters(parameters: Any) -> None:

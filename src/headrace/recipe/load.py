@@ -187,8 +187,8 @@ def _extend(data: dict[str, Any], folder: Path, origins: list[Origin], chain: tu
     if base.endswith((".yaml", ".yml")):
         return merge(_read(folder / base, origins, chain), data, Recipe)
     if base not in presets():
-        mend = suggest(base, presets()) or f"The presets are {', '.join(presets())}; a file name ends in .yaml."
-        raise UserError(f"There is no preset {base!r}.", "extends", mend)
+        fix = suggest(base, presets()) or f"The presets are {', '.join(presets())}; a file name ends in .yaml."
+        raise UserError(f"There is no preset {base!r}.", "extends", fix)
     return merge(_extend(_parse(preset_text(base), f"preset {base}", origins), folder, origins, chain), data, Recipe)
 
 

@@ -49,9 +49,9 @@ def explain(
         found.setdefault(mistake[1] if detail["type"] != "recipe" else str(mistake), mistake)
     mistakes = list(found.values())
     if len(mistakes) == 1:
-        what, where, mend = mistakes[0]
-        return UserError(_sentence(what), where, _sentence(mend))
-    lines = [f"{where}: {what}{f'; {mend}' if mend else ''}" for what, where, mend in mistakes[:_SHOWN]]
+        what, where, fix = mistakes[0]
+        return UserError(_sentence(what), where, _sentence(fix))
+    lines = [f"{where}: {what}{f'; {fix}' if fix else ''}" for what, where, fix in mistakes[:_SHOWN]]
     if len(mistakes) > _SHOWN:
         lines.append(f"and {len(mistakes) - _SHOWN} more")
     return UserError(f"The recipe has {len(mistakes)} mistakes:", found=tuple(lines))
@@ -69,13 +69,13 @@ def _mistake(
     place = _place(detail["loc"], data)
     if kind == "recipe":
         place = (*place, *(int(part) if part.isdigit() else part for part in context["place"].split(".") if part))
-        return context["what"], _where(place, data, origins, overrides), context["mend"]
+        return context["what"], _where(place, data, origins, overrides), context["fix"]
     where = _where(place, data, origins, overrides)
     if kind == "extra_forbidden":
         section = section_at(Recipe, place[:-1])
         known = [field.alias or name for name, field in section.model_fields.items()] if section else []
-        mend = suggest(str(place[-1]), known) or (f"the keys here are {', '.join(known)}" if known else "")
-        return f"unknown key {str(place[-1])!r}", where, mend
+        fix = suggest(str(place[-1]), known) or (f"the keys here are {', '.join(known)}" if known else "")
+        return f"unknown key {str(place[-1])!r}", where, fix
     if kind == "missing" and isinstance(place[-1], int):
         return f"item {place[-1] + 1} of the list is missing", where, "see docs/recipe.md for how many it needs"
     if kind == "missing":

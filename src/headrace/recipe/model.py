@@ -135,6 +135,6 @@ class ModelSection(ModelConfig):
     preset: Preset | None = Field(default="demo", description="preset to start from; null: the default of each key")
 
     @classmethod
-    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    def without_displaced(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         """Another preset discards all settings."""
         return below if above.get("preset", below.get("preset")) == below.get("preset") else {}

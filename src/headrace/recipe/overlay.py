@@ -31,7 +31,7 @@ class _Kind:
         """The settings below, without those displaced by keys above; a key that is null above counts as not set."""
         if self.section is None or self.many:
             return below
-        return self.section.giving_way(below, {key: value for key, value in above.items() if value is not None})
+        return self.section.without_displaced(below, {key: value for key, value in above.items() if value is not None})
 
 
 def merge(below: Any, above: Any, section: type[Section] | None) -> Any:

@@ -184,8 +184,8 @@ class Recipe(Section):
         for place, section in sections:
             for reason in section.removed:
                 if reason not in known:
-                    mend = suggest(reason, known) or f"the reasons are {', '.join(known)}"
-                    raise wrong(f"documents are never removed as {reason!r}", mend, f"{place}.removed.{reason}")
+                    fix = suggest(reason, known) or f"the reasons are {', '.join(known)}"
+                    raise wrong(f"documents are never removed as {reason!r}", fix, f"{place}.removed.{reason}")
         return self
 
     @model_validator(mode="after")
@@ -231,7 +231,7 @@ class Recipe(Section):
             try:
                 self.expression(rule)
             except Mistake as mistake:
-                raise wrong(mistake.what, mistake.mend, f"filters.rules.{i}.keep") from None
+                raise wrong(mistake.what, mistake.fix, f"filters.rules.{i}.keep") from None
         return self
 
     def expression(self, rule: Rule) -> Node:
@@ -243,14 +243,14 @@ class Recipe(Section):
         own = {name: str(measure.type) for name, measure in self.measures.items()}
         return parse(rule.keep, {**own, **MEASURES, **DOCUMENT})
 
-    def speaks_of(self) -> list[str]:
+    def rule_columns(self) -> list[str]:
         """The measures and columns that the rules use, sorted."""
         return sorted({name for rule in self.filters.rules for name in columns(self.expression(rule))})
 
     @property
-    def measures_texts(self) -> bool:
+    def uses_measures(self) -> bool:
         """Whether filters or rules use any of headrace's own measures."""
-        return bool(self.filters.short or self.filters.code) or not set(MEASURES).isdisjoint(self.speaks_of())
+        return bool(self.filters.short or self.filters.code) or not set(MEASURES).isdisjoint(self.rule_columns())
 
     @property
     def against(self) -> tuple[Source, ...]:

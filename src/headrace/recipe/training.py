@@ -65,7 +65,7 @@ class ScheduleSection(Section):
     )
 
     @classmethod
-    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    def without_displaced(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         """Pieces state every rate, so they displace the other keys that do, and are displaced by them."""
         others = {"shape", "warmup", "decay", "end"}
         if "pieces" in above or above.get("shape") == "pieces":
@@ -155,7 +155,7 @@ class TrainSection(Section):
     samples: SamplesSection = Field(default=SamplesSection(), description="samples generated at the end of the stage")
 
     @classmethod
-    def giving_way(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    def without_displaced(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         """A schedule of pieces displaces a peak, and a peak such a schedule."""
         optimizer, schedule = below.get("optimizer"), below.get("schedule")
         if isinstance(optimizer, dict) and "pieces" in _keys(above.get("schedule")):

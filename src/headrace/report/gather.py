@@ -8,10 +8,10 @@ from pathlib import Path
 from headrace.flow.artifact import Artifact
 from headrace.recipe.load import load_sealed
 from headrace.recipe.schema import Recipe
-from headrace.report.chosen import Key, chosen
 from headrace.report.corpus_facts import corpus_facts, source_facts
 from headrace.report.departures import departures
 from headrace.report.facts import Pairs, RunFacts, SourceFacts, StageFacts
+from headrace.report.latest import Key, latest_artifacts
 from headrace.report.length_facts import with_lengths
 from headrace.report.licence_facts import licence_facts
 from headrace.report.stage_facts import stage_facts
@@ -27,7 +27,7 @@ def gather(run: Path | str) -> RunFacts:
     """
     run = Path(run)
     recipe = load_sealed(run / "recipe.yaml")
-    artifacts = _wanted(chosen(run), recipe)
+    artifacts = _wanted(latest_artifacts(run), recipe)
     documents, verdicts = artifacts.get(("documents", None)), artifacts.get(("verdicts", None))
     tokens, tokenizer = artifacts.get(("tokens", None)), artifacts.get(("tokenizer", None))
     corpus = corpus_facts(documents, verdicts, tokens, list(recipe.sources))
@@ -62,7 +62,7 @@ def gather(run: Path | str) -> RunFacts:
 def records(run: Path) -> list[SourceFacts]:
     """What happened to each source's records so far, from manifests alone; empty before they are read."""
     recipe = load_sealed(run / "recipe.yaml")
-    artifacts = chosen(run)
+    artifacts = latest_artifacts(run)
     documents = artifacts.get(("documents", None))
     if documents is None:
         return []

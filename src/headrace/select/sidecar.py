@@ -1,6 +1,6 @@
 """Sidecars: Parquet shards aligned row by row with the shards of documents.
 
-A step that looks at each document separately has one phase with one task per shard; :func:`plan_apart` and
+A step that looks at each document separately has one phase with one task per shard; :func:`plan_reusable` and
 :func:`write` are that phase without the looking. Row groups match those of the documents, so bytes depend on content
 only.
 """
@@ -42,7 +42,7 @@ def groups(documents: Artifact) -> list[dict[str, Any]]:
     return specs
 
 
-def plan_apart(ctx: TaskContext) -> list[dict[str, Any]]:
+def plan_reusable(ctx: TaskContext) -> list[dict[str, Any]]:
     """:func:`plan` for rows that depend only on their document and the step's parameters, so that those of unchanged
     shards are reused."""
     params, shards = ctx.step.params(), ctx.input("documents").shards
@@ -87,7 +87,7 @@ def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema
     return rows
 
 
-def rows_beside(
+def aligned_rows(
     ctx: TaskContext, roles: Sequence[str], shard: int, columns: Sequence[str], max_bytes: int
 ) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Table]]]:
     """The documents of a shard in batches, with their rows in some sidecars.

@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 
 from headrace.errors import UserError
-from headrace.flow.stretches import gather
+from headrace.flow.slices import gather
 from headrace.tokens.engine import Engine, Texts, special_id
 
 Template = Literal["crystalchat", "chatml"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.flow.keys import salt
-from headrace.flow.stretches import copy
+from headrace.flow.slices import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.fim import PLAIN
 from headrace.sequence.fim_context import transform_windows
@@ -19,7 +19,7 @@ from headrace.sequence.windows import PADDING
 _TOKENS = 1 << 20
 
 
-class Laid(NamedTuple):
+class PlacedRows(NamedTuple):
     """Rows and their contents, segments in order.
 
     Attributes:
@@ -39,7 +39,7 @@ class Laid(NamedTuple):
     rows: np.ndarray
 
 
-def rearrange(sequence: SequenceParameters, ctx: TaskContext, laid: Laid) -> Laid:
+def rearrange(sequence: SequenceParameters, ctx: TaskContext, laid: PlacedRows) -> PlacedRows:
     """Rearrange the pieces of rows from sources with fill-in-the-middle."""
     if laid.loss is None:
         laid = laid._replace(loss=np.ones(laid.tokens.shape, dtype=bool))
@@ -64,7 +64,12 @@ def rearrange(sequence: SequenceParameters, ctx: TaskContext, laid: Laid) -> Lai
 
 
 def _rearrange_some(
-    sequence: SequenceParameters, ctx: TaskContext, laid: Laid, some: np.ndarray, rates: np.ndarray, orders: np.ndarray
+    sequence: SequenceParameters,
+    ctx: TaskContext,
+    laid: PlacedRows,
+    some: np.ndarray,
+    rates: np.ndarray,
+    orders: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rearrange some rows in place; returns their new segments and rows."""
     assert laid.loss is not None

@@ -13,7 +13,7 @@ from headrace.sequence.parameters import SequenceParameters
 from headrace.tokens.store import TokenShard, open_shard
 
 
-class Held(NamedTuple):
+class ShardDocuments(NamedTuple):
     """What a shard holds for a stage.
 
     Attributes:
@@ -47,9 +47,11 @@ def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarra
     return parse_ids(column)[rows.astype(np.int64) - int(documents.row_offsets[shard])]
 
 
-def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> Held:
+def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> ShardDocuments:
     """A shard of the token store, memory-mapped, with the ids of its documents."""
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, number)
     ids = document_ids(ctx.input("documents"), number, shard.rows)
-    return Held(shard, ids, tokens.manifest.extra["sources"], tokens.manifest.extra["splits"].index(sequence.split))
+    return ShardDocuments(
+        shard, ids, tokens.manifest.extra["sources"], tokens.manifest.extra["splits"].index(sequence.split)
+    )

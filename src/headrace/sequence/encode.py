@@ -15,7 +15,7 @@ import pyarrow as pa
 from headrace.documents.store import read_batches
 from headrace.flow.task import TaskContext
 from headrace.sequence import weigh
-from headrace.sequence.corpus import Held, hold
+from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.encoded import EncodedWriter, writing_encoded
 from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.fim import PLAIN, rearrange
@@ -84,7 +84,9 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     return {"totals": totals}
 
 
-def _parts(sequence: SequenceParameters, held: Held, take: ResolvedSource, bounds: dict[str, End]) -> Iterator[Part]:
+def _parts(
+    sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource, bounds: dict[str, End]
+) -> Iterator[Part]:
     """The copies of a source to encode: for weighted sources, all that may be needed."""
     if take.name not in sequence.chat_sources:
         copies = sampled(sequence, held, take, bounds)
@@ -114,7 +116,7 @@ def encode(
     ctx: TaskContext,
     batch: pa.RecordBatch,
     first: int,
-    held: Held,
+    held: ShardDocuments,
     part: Part,
     writer: EncodedWriter,
 ) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.flow.keys import keyed, salt, unit
-from headrace.flow.stretches import gather
+from headrace.flow.slices import gather
 from headrace.sequence.cuts import character_cuts
 from headrace.tokens.engine import Encoded, Engine, Texts, special_id
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.flow.stretches import gather
+from headrace.flow.slices import gather
 from headrace.sequence.fim import PLAIN, draw, rearrange
 from headrace.tokens.engine import Encoded, Engine, Texts, special_id
 

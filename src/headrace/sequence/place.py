@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.flow.kernels import kernel
-from headrace.flow.stretches import copy_stretch
+from headrace.flow.slices import copy_slice
 
 
 @kernel
@@ -34,6 +34,6 @@ def collect(
     for i in range(starts.size):
         source, target = starts[i] + offsets[i], at[i]
         inside = min(counts[i], lengths[i] - offsets[i])
-        copy_stretch(tokens, source, inside, out, target)
+        copy_slice(tokens, source, inside, out, target)
         if inside < counts[i]:
             out[target + inside] = end

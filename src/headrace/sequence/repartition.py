@@ -12,7 +12,7 @@ import numpy as np
 
 from headrace.flow.exchange import Spill, partition_counts, read_partition
 from headrace.flow.keys import keyed, salt
-from headrace.flow.stretches import copy
+from headrace.flow.slices import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.fim import PLAIN, PSM, SPM

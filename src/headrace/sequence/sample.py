@@ -16,7 +16,7 @@ from headrace.flow.keys import keyed, salt
 from headrace.flow.notices import Notice
 from headrace.flow.task import TaskContext
 from headrace.sequence import weigh
-from headrace.sequence.corpus import Held, hold
+from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.epochs import ResolvedSource, repeated
 from headrace.sequence.fim import PLAIN, PSM, SPM
@@ -95,7 +95,12 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 
 
 def one_copy(
-    sequence: SequenceParameters, held: Held, encoded: EncodedReader, take: ResolvedSource, at: np.ndarray, copy: int
+    sequence: SequenceParameters,
+    held: ShardDocuments,
+    encoded: EncodedReader,
+    take: ResolvedSource,
+    at: np.ndarray,
+    copy: int,
 ) -> np.ndarray:
     """The records of a copy: SAMPLED[n], with the order key and kind drawn for this copy."""
     shard = held.shard

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.flow.keys import keyed, salt, unit
-from headrace.sequence.corpus import Held
+from headrace.sequence.corpus import ShardDocuments
 from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.fim import PLAIN, draw
 from headrace.sequence.parameters import SequenceParameters
@@ -34,7 +34,7 @@ class End(NamedTuple):
     row: int
 
 
-def in_slice(sequence: SequenceParameters, held: Held, take: ResolvedSource) -> np.ndarray:
+def in_slice(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource) -> np.ndarray:
     """The documents of a source's slice: int64[n], their indices in the shard, ascending."""
     shard, (low, high) = held.shard, take.slice
     inside = np.flatnonzero((shard.source == held.sources.index(take.name)) & (shard.split == held.split))
@@ -45,13 +45,13 @@ def in_slice(sequence: SequenceParameters, held: Held, take: ResolvedSource) -> 
     return inside
 
 
-def sampling_keys(sequence: SequenceParameters, held: Held, at: np.ndarray) -> np.ndarray:
+def sampling_keys(sequence: SequenceParameters, held: ShardDocuments, at: np.ndarray) -> np.ndarray:
     """The order in which a fractional pass takes documents: uint64[n]."""
     return keyed(salt(sequence.seed, "epoch", sequence.stage), held.ids[at])
 
 
 def sampled(
-    sequence: SequenceParameters, held: Held, take: ResolvedSource, ends: Mapping[str, End]
+    sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource, ends: Mapping[str, End]
 ) -> list[tuple[int, np.ndarray]]:
     """The copies that a stage takes of a source, and for each int64[n] indices in the shard."""
     inside = in_slice(sequence, held, take)
@@ -66,7 +66,7 @@ def sampled(
 
 
 def kinds(
-    sequence: SequenceParameters, held: Held, take: ResolvedSource, at: np.ndarray, copy: int
+    sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource, at: np.ndarray, copy: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The kind of each document in a copy: uint8[n], and float64[n, 2] where fill-in-the-middle cuts it."""
     fim = sequence.section.sources[take.name].fim

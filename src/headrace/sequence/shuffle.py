@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.flow.exchange import partition_bytes, partition_counts, read_partition
-from headrace.flow.stretches import copy
+from headrace.flow.slices import copy
 from headrace.flow.task import TaskContext
-from headrace.sequence.context import Laid, rearrange
+from headrace.sequence.context import PlacedRows, rearrange
 from headrace.sequence.layout import MOVED
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.repartition import row_keys
@@ -92,7 +92,7 @@ class Counts:
         before, placed, loss = (np.zeros(sources, dtype=np.int64) for _ in range(3))
         return Counts(before, placed, loss, np.zeros((sources, 256), dtype=np.int64))
 
-    def add(self, done: Laid, placed: np.ndarray) -> None:
+    def add(self, done: PlacedRows, placed: np.ndarray) -> None:
         """Count the rows of a shard."""
         self.placed += placed
         self.loss += targets_with_loss(done, len(placed))
@@ -149,7 +149,7 @@ def taken(records: np.ndarray, payload: np.ndarray, starts: np.ndarray) -> Chunk
     return records, out, ends - lengths
 
 
-def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) -> Laid:
+def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) -> PlacedRows:
     """Put the records of one shard into rows. Empties ``chunks``, to free memory as they are placed."""
     records = np.concatenate([chunk[0] for chunk in chunks])
     numbers = np.unique(records["to"])
@@ -181,7 +181,7 @@ def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) ->
     if loss is not None:
         loss[rows_of[pad]] &= np.arange(width) < segments["start"][pad, None]
         loss[rows_of[again], segments["start"][again]] = False
-    return Laid(numbers[order], tokens, loss, masked, segments, rows_of)
+    return PlacedRows(numbers[order], tokens, loss, masked, segments, rows_of)
 
 
 def with_padding(records: np.ndarray, rows: np.ndarray, n: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +199,7 @@ def with_padding(records: np.ndarray, rows: np.ndarray, n: int, width: int) -> t
     return segments[order], rows[order]
 
 
-def targets_with_loss(done: Laid, sources: int) -> np.ndarray:
+def targets_with_loss(done: PlacedRows, sources: int) -> np.ndarray:
     """The number of targets of each source that carry loss: int64[sources]. A row's first token is not a target."""
     segments, rows = done.segments, done.rows
     first = segments["start"] == 0
@@ -215,7 +215,7 @@ def targets_with_loss(done: Laid, sources: int) -> np.ndarray:
     return out
 
 
-def write_shard(path: Path, done: Laid) -> None:
+def write_shard(path: Path, done: PlacedRows) -> None:
     """Write rows as one Arrow record batch; the same rows give the same bytes."""
     n, width = done.tokens.shape
     columns = schema(width - 1, done.tokens.dtype)

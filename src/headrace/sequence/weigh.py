@@ -17,7 +17,7 @@ import numpy as np
 
 from headrace.errors import UserError
 from headrace.flow.task import TaskContext
-from headrace.sequence.corpus import Held, hold
+from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.epochs import MOST_EPOCHS, ResolvedSource
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.sampling import End, in_slice, sampling_keys
@@ -46,7 +46,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
 def write(
     sequence: SequenceParameters,
     ctx: TaskContext,
-    held: Held,
+    held: ShardDocuments,
     take: ResolvedSource,
     copy: int,
     at: np.ndarray,

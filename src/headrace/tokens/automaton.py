@@ -249,9 +249,9 @@ def _vain(rows: list[list[int]]) -> set[int]:
     return vain
 
 
-def _endless(leads: dict[Any, set[Any]]) -> set[Any]:
+def _endless(successors: dict[Any, set[Any]]) -> set[Any]:
     """The states from which this can go on forever: remove those that lead nowhere until none are left to remove."""
-    left = set(leads)
-    while ends := {one for one in left if not leads[one] & left}:
+    left = set(successors)
+    while ends := {one for one in left if not successors[one] & left}:
         left -= ends
     return left

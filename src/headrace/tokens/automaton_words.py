@@ -33,7 +33,7 @@ class Room(NamedTuple):
         codes: uint32: the code for the start of text, then those of the chunk's characters and of the one after.
         numbers: uint32[stretch]: the index of each character's window.
         flags: uint8[stretch + 8 or more]: the flags of each character's window.
-        eights: uint64: the same memory.
+        flags64: uint64: the same memory.
         indices: int32[stretch + 1]: 0, 1, 2, ...
         places: int32[stretch + 1]: where each character starts, relative to the chunk's first byte.
     """
@@ -42,7 +42,7 @@ class Room(NamedTuple):
     codes: np.ndarray
     numbers: np.ndarray
     flags: np.ndarray
-    eights: np.ndarray
+    flags64: np.ndarray
     indices: np.ndarray
     places: np.ndarray
 
@@ -50,10 +50,10 @@ class Room(NamedTuple):
 @kernel
 def new_room(automata: Automata, windows: Windows, stretch: int) -> Room:
     """Scratch memory for a buffer that starts with a text."""
-    eights = np.zeros(stretch // 8 + 2, np.uint64)
+    flags64 = np.zeros(stretch // 8 + 2, np.uint64)
     room = Room(
         np.zeros(automata.starts.size, np.int64), np.empty(stretch + BEFORE + 1, np.uint32),
-        np.empty(stretch, np.uint32), eights.view(np.uint8), eights,
+        np.empty(stretch, np.uint32), flags64.view(np.uint8), flags64,
         np.arange(stretch + 1).astype(np.int32), np.empty(stretch + 1, np.int32),
     )  # fmt: skip
     if windows.codes.size:
@@ -192,14 +192,14 @@ def _settle(
     data: np.ndarray, start: int, end: int, count: int, places: np.ndarray, automata: Automata, room: Room
 ) -> None:  # fmt: skip
     """Let the automata decide what windows leave open."""
-    flags, limits, eights = room.flags, room.limits, room.eights
+    flags, limits, flags64 = room.flags, room.limits, room.flags64
     at, blocks, either = start, (np.uint64(count) + _SEVEN) >> _THREE, _ZERO
     for block in range(blocks):
-        either |= eights[block]
+        either |= flags64[block]
     if either & _OPENS == 0:
         return
     for block in range(blocks):
-        if eights[block] & _OPENS == 0:
+        if flags64[block] & _OPENS == 0:
             continue
         for i in range(8 * int(np.int64(block)), 8 * int(np.int64(block)) + 8):
             if flags[i] & OPEN == 0:
@@ -219,11 +219,11 @@ def _settle(
 
 
 @borrowing
-def _gather(eights: np.ndarray, count: int, starts: np.ndarray) -> int:
+def _gather(flags64: np.ndarray, count: int, starts: np.ndarray) -> int:
     """The characters that start words, checking eight flags at a time; returns their number."""
     found, first = _ZERO, np.int32(0)
     for block in range((np.uint64(count) + _SEVEN) >> _THREE):
-        begins = eights[block] & _FIRSTS
+        begins = flags64[block] & _FIRSTS
         which = (begins * _PACK) >> _TOP
         for k in range(_EIGHT):
             starts[found + k] = first + _PLACES[which, k]
@@ -280,7 +280,7 @@ def automaton_words(
             return _plain_words(data, start, size, end, automata, room.limits, starts)
     for i in range(count, count + 8):
         room.flags[i] = 0  # no word starts beyond
-    found = _gather(room.eights, count, starts)
+    found = _gather(room.flags64, count, starts)
     if not ascii_:
         for i in range(found):
             starts[i] = places[starts[i]]

@@ -30,7 +30,7 @@ class Changes(NamedTuple):
     spaced: list[Change]
 
 
-def changes_before(definition: dict[str, Any]) -> Changes:
+def changes_before_split(definition: dict[str, Any]) -> Changes:
     """The changes: cut at added tokens, normalize, cut at added tokens that are ``normalized``.
 
     Args:

@@ -194,8 +194,8 @@ def _outcomes(reader: _Reader, classes: np.ndarray) -> np.ndarray | None:
     out[2, -2, end, 0] = 1
     out[2, -1, :, 0] = 1
     alive = end
-    leads = out[:, :-2].max(axis=(0, 1))
-    while (more := alive | (leads @ alive > 0)).sum() > alive.sum():
+    transitions = out[:, :-2].max(axis=(0, 1))
+    while (more := alive | (transitions @ alive > 0)).sum() > alive.sum():
         alive = more
     return out[:, :, alive][:, :, :, alive]
 
@@ -203,15 +203,15 @@ def _outcomes(reader: _Reader, classes: np.ndarray) -> np.ndarray | None:
 def _table(outcomes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """The flags of windows by groups of equivalent kinds at each position, and the group of each kind there."""
     readings = outcomes.shape[-1]
-    leads = outcomes.max(axis=0)
+    transitions = outcomes.max(axis=0)
     maps = []
     before = np.ones(readings, dtype=np.float32)
     for _ in range(BEFORE):
-        before = (np.tensordot(before, leads, axes=([-1], [1])) > 0).astype(np.float32)
+        before = (np.tensordot(before, transitions, axes=([-1], [1])) > 0).astype(np.float32)
         firsts, inverse = _alike(before, -2)
         before = before.take(firsts, axis=-2)
         maps.append(inverse)
-    after = leads.max(axis=2)  # [kinds, readings]
+    after = transitions.max(axis=2)  # [kinds, readings]
     firsts, inverse = _alike(after, 0)
     maps += [np.arange(len(after)), inverse]
     decided = np.einsum("okab,rb->oakr", outcomes, after[firsts], optimize=True) > 0

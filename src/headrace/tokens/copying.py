@@ -12,23 +12,28 @@ _SPACE = np.uint8(0x20)
 
 @borrowing
 def copy_pieces(
-    data: np.ndarray, bounds: np.ndarray, leads: np.ndarray, meta_space: bool, out: np.ndarray, new_bounds: np.ndarray
+    data: np.ndarray,
+    bounds: np.ndarray,
+    prefixed: np.ndarray,
+    meta_space: bool,
+    out: np.ndarray,
+    new_bounds: np.ndarray,
 ) -> None:
     """Copy pieces, concatenating them.
 
     Args:
         data: uint8, valid UTF-8.
         bounds: int64[n + 1], the start and end of each piece.
-        leads: bool[n]: which pieces get a leading space; empty ones never do.
+        prefixed: bool[n]: which pieces get a leading space; empty ones never do.
         meta_space: whether U+2581 becomes a space.
         out: uint8: receives the pieces; the rest is filled with zeros.
         new_bounds: int64[n + 1]: receives the start and end of each piece in ``out``.
     """
     at = np.int64(0)
-    for i in range(leads.size):
+    for i in range(prefixed.size):
         new_bounds[i] = at
         start, size = bounds[i], bounds[i + 1] - bounds[i]
-        if leads[i] and size > 0:
+        if prefixed[i] and size > 0:
             out[at] = _SPACE
             at += 1
         suspect = np.uint8(0)
@@ -37,7 +42,7 @@ def copy_pieces(
             target[k] = source[k]
             suspect |= np.uint8(source[k] == FIRST_BYTE)
         at += size if not meta_space or suspect == 0 else _spaced(source, target)
-    new_bounds[leads.size] = at
+    new_bounds[prefixed.size] = at
     out[at:] = 0
 
 

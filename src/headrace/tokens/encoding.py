@@ -13,12 +13,12 @@ from headrace.tokens.word_cache import (
     LONGEST,
     LONGEST_SHORT,
     WordCache,
-    bring_forward,
     find_long,
-    long_place,
+    long_slot,
+    promote,
     put_long,
     put_short,
-    take_long,
+    read_long,
     write_known,
 )
 from headrace.tokens.words import Scanner, new_scratch, next_words
@@ -26,14 +26,14 @@ from headrace.tokens.words import Scanner, new_scratch, next_words
 
 @kernel
 def encode_texts(
-    data: np.ndarray, eights: np.ndarray, bounds: np.ndarray, ids: np.ndarray, scanner: Scanner, table: MergeTable,
+    data: np.ndarray, u64_at: np.ndarray, bounds: np.ndarray, ids: np.ndarray, scanner: Scanner, table: MergeTable,
     whole: WholeWords, cache: WordCache, out: np.ndarray, at: int, ends: np.ndarray,
 ) -> None:  # fmt: skip
     """Encode pieces of texts chunk by chunk: find a chunk's words, then write the tokens of each.
 
     Args:
         data: uint8: concatenated pieces, valid UTF-8, followed by at least ``PADDING`` bytes.
-        eights: the same memory, see :func:`~headrace.tokens.word_cache.eights_of`.
+        u64_at: the same memory, see :func:`~headrace.tokens.word_cache.u64_view`.
         bounds: int64[n + 1], the start and end of each piece.
         ids: int32[n]: each piece's token, or ``TEXT``.
         scanner: how to split texts into words.
@@ -55,12 +55,12 @@ def encode_texts(
             count = next_words(data, start, end, scanner, scratch)
             i = int(np.int64(0))  # with a literal 0, Numba would compile _write_words again
             while True:
-                i, at = _write_words(data, eights, start, starts, i, count, table, whole, cache, places, out, at)
+                i, at = _write_words(data, u64_at, start, starts, i, count, table, whole, cache, places, out, at)
                 if i == count:
                     break
                 low, high = start + starts[i], start + starts[i + 1]
                 tokens = merge_long(data, low, high, table, out, at)
-                _hold(cache, eights, low, high - low, out, at, tokens)
+                _hold(cache, u64_at, low, high - low, out, at, tokens)
                 i, at = i + 1, at + tokens
             start += starts[count]
         ends[piece] = at
@@ -68,7 +68,7 @@ def encode_texts(
 
 @borrowing
 def _write_words(
-    data: np.ndarray, eights: np.ndarray, start: int, starts: np.ndarray, i: int, count: int, table: MergeTable,
+    data: np.ndarray, u64_at: np.ndarray, start: int, starts: np.ndarray, i: int, count: int, table: MergeTable,
     whole: WholeWords, cache: WordCache, places: Places, out: np.ndarray, at: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Write the tokens of words, up to the first one with long merges.
@@ -77,13 +77,13 @@ def _write_words(
         That word, or ``count``; and where its tokens go.
     """
     while True:
-        i, at = write_known(cache.short, eights, start, starts, i, count, out, at)
+        i, at = write_known(cache.short, u64_at, start, starts, i, count, out, at)
         if i == count:
             return i, at
         low, high = start + starts[i], start + starts[i + 1]
-        if high - low <= LONGEST_SHORT and bring_forward(cache.short, eights, low, high - low):
+        if high - low <= LONGEST_SHORT and promote(cache.short, u64_at, low, high - low):
             continue
-        tokens = _write(data, eights, low, high, table, whole, cache, places, out, at)
+        tokens = _write(data, u64_at, low, high, table, whole, cache, places, out, at)
         if tokens == 0:
             return i, at
         i, at = i + 1, at + tokens
@@ -91,16 +91,16 @@ def _write_words(
 
 @borrowing
 def _write(
-    data: np.ndarray, eights: np.ndarray, low: int, high: int, table: MergeTable, whole: WholeWords, cache: WordCache,
+    data: np.ndarray, u64_at: np.ndarray, low: int, high: int, table: MergeTable, whole: WholeWords, cache: WordCache,
     places: Places, out: np.ndarray, at: int,
 ) -> int:  # fmt: skip
     """Write the tokens of a word not in the short table; returns their number, or 0 if its merges are long."""
     size = high - low
-    entry = find_long(cache, long_place(cache, eights, low, size), size) if size <= LONGEST else int(np.int64(-1))
+    entry = find_long(cache, long_slot(cache, u64_at, low, size), size) if size <= LONGEST else int(np.int64(-1))
     if entry >= 0:
-        tokens = take_long(cache, entry, out, at)
+        tokens = read_long(cache, entry, out, at)
         if size <= LONGEST_SHORT:
-            put_short(cache.short, eights, low, size, out, at, tokens)
+            put_short(cache.short, u64_at, low, size, out, at, tokens)
         return tokens
     known = whole_word(data, low, high, whole)
     if known >= 0:
@@ -110,14 +110,14 @@ def _write(
         tokens = merge_short(data, low, high, table, places, out, at)
     else:
         return 0
-    _hold(cache, eights, low, size, out, at, tokens)
+    _hold(cache, u64_at, low, size, out, at, tokens)
     return tokens
 
 
 @borrowing
-def _hold(cache: WordCache, eights: np.ndarray, low: int, size: int, out: np.ndarray, at: int, tokens: int) -> None:
+def _hold(cache: WordCache, u64_at: np.ndarray, low: int, size: int, out: np.ndarray, at: int, tokens: int) -> None:
     """Store a word, whose tokens are at ``out[at:]``, in the tables."""
     if size <= LONGEST:
-        put_long(cache, long_place(cache, eights, low, size), size, out, at, tokens)
+        put_long(cache, long_slot(cache, u64_at, low, size), size, out, at, tokens)
     if size <= LONGEST_SHORT:
-        put_short(cache.short, eights, low, size, out, at, tokens)
+        put_short(cache.short, u64_at, low, size, out, at, tokens)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.errors import UserError
-from headrace.tokens.before_split import changes_before
+from headrace.tokens.before_split import changes_before_split
 from headrace.tokens.copying import copy_pieces
 from headrace.tokens.covered import NotCoveredError, fast_tables
 from headrace.tokens.encoding import encode_texts
@@ -17,7 +17,7 @@ from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.fidelity import losses
 from headrace.tokens.pieces import Pieces, whole
 from headrace.tokens.table_engine import TableEngine
-from headrace.tokens.word_cache import eights_of, new_cache
+from headrace.tokens.word_cache import new_cache, u64_view
 
 # Texts are copied to a buffer of about this size, which stays in the second-level cache while it is read.
 _BLOCK = 1 << 18
@@ -43,7 +43,7 @@ class FastEngine(TableEngine):
             raise NotCoveredError(f"it loses text through {' and '.join(lost)}")
         super().__init__(definition, special)
         self._tables = fast_tables(definition, self.lengths)
-        self._changes = changes_before(definition)
+        self._changes = changes_before_split(definition)
         self._caches = [new_cache()]
         self.refuse_speakable(self.encode(self.spellings()))
 
@@ -51,31 +51,31 @@ class FastEngine(TableEngine):
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
         batch = texts if isinstance(texts, Texts) else Texts.of(texts)
         _require_utf8(batch)
-        pieces, leads = self._pieces(batch, self.leading(batch, first))
+        pieces, prefixed = self._pieces(batch, self.leading(batch, first))
         ends = np.zeros(len(pieces.ids) + 1, dtype=np.int64)
         # A token has a byte or more. What is never written to takes no memory.
-        size = int(pieces.bounds[-1] - pieces.bounds[0]) + int(np.count_nonzero(leads))
+        size = int(pieces.bounds[-1] - pieces.bounds[0]) + int(np.count_nonzero(prefixed))
         out = np.empty(size + _PADDING, dtype=np.uint32)
         # Taken and put back, so that two threads never write to one cache.
         cache = self._caches.pop() if self._caches else new_cache()
         for low, high in _blocks(pieces.bounds):
-            data, bounds = _copied(pieces, leads, low, high, self._tables.scanner.cuts)
+            data, bounds = _copied(pieces, prefixed, low, high, self._tables.scanner.cuts)
             ids, some = pieces.ids[low:high], ends[low + 1 : high + 1]
-            encode_texts(data, eights_of(data), bounds, ids, *self._tables, cache, out, int(ends[low]), some)
+            encode_texts(data, u64_view(data), bounds, ids, *self._tables, cache, out, int(ends[low]), some)
         self._caches.append(cache)
         return Encoded(out[: ends[-1]], ends[pieces.firsts])
 
-    def _pieces(self, batch: Texts, leads: np.ndarray) -> tuple[Pieces, np.ndarray]:
+    def _pieces(self, batch: Texts, prefixed: np.ndarray) -> tuple[Pieces, np.ndarray]:
         """The texts as they are split, and bool[n_pieces]: which get a dummy space yet."""
         pieces = whole(batch)
         for change in self._changes.first:
             pieces = change(pieces)
         if not self.dummy_prefix:
-            leads = np.zeros(len(pieces.ids), dtype=bool)
+            prefixed = np.zeros(len(pieces.ids), dtype=bool)
         if not self._changes.spaced:
-            return pieces, leads
+            return pieces, prefixed
         # A tokenizer that puts a space before texts cuts nothing out of them first: a piece is a text.
-        data, bounds = _copied(pieces, leads, 0, len(pieces.ids), meta_space=True)
+        data, bounds = _copied(pieces, prefixed, 0, len(pieces.ids), meta_space=True)
         pieces = pieces._replace(data=data, bounds=bounds)
         for change in self._changes.spaced:
             pieces = change(pieces)
@@ -100,12 +100,14 @@ def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def _copied(pieces: Pieces, leads: np.ndarray, low: int, high: int, meta_space: bool) -> tuple[np.ndarray, np.ndarray]:
+def _copied(
+    pieces: Pieces, prefixed: np.ndarray, low: int, high: int, meta_space: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Pieces as the kernel reads them: dummy spaces put before, U+2581 made a space, and room after the end.
 
     Args:
         pieces: the pieces.
-        leads: bool[n]: which get a dummy space.
+        prefixed: bool[n]: which get a dummy space.
         low: the first piece.
         high: the one after the last.
         meta_space: whether U+2581 is a space.
@@ -113,8 +115,8 @@ def _copied(pieces: Pieces, leads: np.ndarray, low: int, high: int, meta_space: 
     Returns:
         uint8[bytes] and int64[high - low + 1], the bytes where pieces begin and end.
     """
-    size = int(pieces.bounds[high] - pieces.bounds[low]) + int(np.count_nonzero(leads[low:high]))
+    size = int(pieces.bounds[high] - pieces.bounds[low]) + int(np.count_nonzero(prefixed[low:high]))
     data = np.empty(size + _PADDING, dtype=np.uint8)
     bounds = np.empty(high - low + 1, dtype=np.int64)
-    copy_pieces(pieces.data, pieces.bounds[low : high + 1], leads[low:high], meta_space, data, bounds)
+    copy_pieces(pieces.data, pieces.bounds[low : high + 1], prefixed[low:high], meta_space, data, bounds)
     return data, bounds

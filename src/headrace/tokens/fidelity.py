@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from headrace.errors import UserError
 from headrace.tokens.automaton import matches_all
-from headrace.tokens.dummy import prefixes
+from headrace.tokens.dummy_prefix import inserts_space
 from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.regex import NotReadError, parse
 from headrace.tokens.vocabulary import (
@@ -51,7 +51,7 @@ def losses(definition: dict[str, Any]) -> dict[str, str]:
     """What a definition loses of a text, so that its tokens do not reproduce it: the part's name -> what it does.
 
     Not included: NFC, which documents use by default and which preserves meaning; U+2581, which is a space for
-    SentencePiece models; and one space at the very start of a text (:mod:`headrace.tokens.dummy`).
+    SentencePiece models; and one space at the very start of a text (:mod:`headrace.tokens.dummy_prefix`).
     """
     byte_level = is_byte_level(definition)
     normalizers, splits = parts(definition, "normalizer"), parts(definition, "pre_tokenizer")
@@ -69,10 +69,10 @@ def losses(definition: dict[str, Any]) -> dict[str, str]:
     for i, part in enumerate(splits):
         if _drops(part):
             out[part["type"]] = _SPLITS[part["type"]]
-        elif i > 0 and prefixes(part):
+        elif i > 0 and inserts_space(part):
             out[part["type"]] = "puts a space before every piece of a split text"
     loose = [token for token in added_tokens(definition) if not token.get("special")]
-    if (prepended or any(map(prefixes, splits))) and any(not token.get("user_defined") for token in loose):
+    if (prepended or any(map(inserts_space, splits))) and any(not token.get("user_defined") for token in loose):
         out["added_tokens"] = (
             f"also get a space after each of them, such as {loose[0]['content']!r} (named under `special.add`, "
             "they become special and are not matched in text)"
@@ -168,11 +168,11 @@ def require_usable(definition: dict[str, Any]) -> None:
         raise _refused("it has no token for a space, U+2581")
 
 
-MEND = "Use a byte-level BPE tokenizer, or SentencePiece's BPE with byte fallback."
+FIX = "Use a byte-level BPE tokenizer, or SentencePiece's BPE with byte fallback."
 
 
-def _refused(what: str, mend: str = MEND) -> UserError:
-    return UserError(f"The tokenizer cannot be used: {what}.", "tokenizer.file", mend)
+def _refused(what: str, fix: str = FIX) -> UserError:
+    return UserError(f"The tokenizer cannot be used: {what}.", "tokenizer.file", fix)
 
 
 def require_valid(definition: dict[str, Any]) -> None:

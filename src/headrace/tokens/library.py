@@ -11,9 +11,9 @@ from tokenizers.normalizers import NFC
 
 from headrace.errors import UserError
 from headrace.tokens.chunking import chunker
-from headrace.tokens.dummy import without_dummy
+from headrace.tokens.dummy_prefix import without_dummy_prefix
 from headrace.tokens.engine import Encoded, Texts
-from headrace.tokens.fidelity import MEND, library_errors, losses, read_by_library
+from headrace.tokens.fidelity import FIX, library_errors, losses, read_by_library
 from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.table_engine import TableEngine
 from headrace.tokens.vocabulary import parts
@@ -65,7 +65,7 @@ class LibraryEngine(TableEngine):
         set_threads(threads)
         super().__init__(definition, special)
         self._exact = not losses(definition)
-        plain = without_dummy(definition) if self._exact else definition
+        plain = without_dummy_prefix(definition) if self._exact else definition
         self._tokenizer = read_by_library({**plain, "post_processor": None, "truncation": None, "padding": None})
         self._nfc = any(part["type"] == "NFC" for part in parts(definition, "normalizer"))
         # Special tokens spelled out in a text stay text: they must not become ids that only the pipeline may write.
@@ -78,10 +78,10 @@ class LibraryEngine(TableEngine):
     def encode(self, texts: Texts | Iterable[str], first: bool | np.ndarray = True) -> Encoded:
         """Encode a batch; see :meth:`headrace.tokens.engine.Engine.encode`."""
         batch = texts if isinstance(texts, Texts) else Texts.of(texts)
-        leads = self.leading(batch, first)
+        prefixed = self.leading(batch, first)
         counts = np.zeros(batch.count, dtype=np.int64)
         flat: list[np.ndarray] = []
-        for owners, pieces in self._batches(batch, leads):
+        for owners, pieces in self._batches(batch, prefixed):
             with library_errors():
                 encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
             for owner, encoding in zip(owners, encodings, strict=True):
@@ -92,15 +92,15 @@ class LibraryEngine(TableEngine):
         np.cumsum(counts, out=offsets[1:])
         encoded = Encoded(np.concatenate(flat) if flat else np.empty(0, dtype=np.uint32), offsets)
         if self._exact:
-            self._require_kept(batch, leads, encoded)
+            self._require_kept(batch, prefixed, encoded)
         return encoded
 
-    def _require_kept(self, batch: Texts, leads: np.ndarray, encoded: Encoded) -> None:
+    def _require_kept(self, batch: Texts, prefixed: np.ndarray, encoded: Encoded) -> None:
         """Raise unless the tokens reproduce the texts: a definition may lose text in ways that its parts do not
         show."""
         got = self.decode_batch(encoded)
         for i in range(batch.count):
-            text, back = b" " * bool(leads[i]) + batch.bytes_of(i), got.bytes_of(i)
+            text, back = b" " * bool(prefixed[i]) + batch.bytes_of(i), got.bytes_of(i)
             if self._meta_space:
                 text = text.replace(META_SPACE.encode(), b" ")
             if back != text and not (self._nfc and _nfc(back) == _nfc(text)):
@@ -108,10 +108,10 @@ class LibraryEngine(TableEngine):
                 raise UserError(
                     f"The tokenizer does not reproduce text: {shown!r} decodes to {other!r}.",
                     "tokenizer.file",
-                    MEND,
+                    FIX,
                 )
 
-    def _batches(self, batch: Texts, leads: np.ndarray) -> Iterator[tuple[list[int], list[str]]]:
+    def _batches(self, batch: Texts, prefixed: np.ndarray) -> Iterator[tuple[list[int], list[str]]]:
         """Batches of strings, each with the index of its text; long texts come in parts."""
         owners: list[int] = []
         pieces: list[str] = []
@@ -125,7 +125,7 @@ class LibraryEngine(TableEngine):
                 if high == low:
                     continue
                 text = batch.data[low:high].tobytes().decode("utf-8")
-                pieces.append(" " + text if leads[index] and low == start else text)
+                pieces.append(" " + text if prefixed[index] and low == start else text)
                 owners.append(index)
                 size += high - low
                 if size >= _BATCH_BYTES:

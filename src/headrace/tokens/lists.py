@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.flow.stretches import gather
+from headrace.flow.slices import gather
 from headrace.tokens.store import read_shard
 
 

@@ -10,7 +10,7 @@ from headrace.tokens.meta_space import is_meta_space
 
 @borrowing
 def walk_spans(
-    tokens: np.ndarray, offsets: np.ndarray, lengths: np.ndarray, leads: np.ndarray, spans: np.ndarray
+    tokens: np.ndarray, offsets: np.ndarray, lengths: np.ndarray, prefixed: np.ndarray, spans: np.ndarray
 ) -> None:
     """Place tokens one after another: each starts where the previous one ends.
 
@@ -18,11 +18,11 @@ def walk_spans(
         tokens: unsigned integers[n_tokens].
         offsets: int64[n + 1]; list i is ``tokens[offsets[i]:offsets[i + 1]]``.
         lengths: int64[vocab_size], each token's length in bytes.
-        leads: bool[n], whether a list starts with a dummy space, which is before the text.
+        prefixed: bool[n], whether a list starts with a dummy space, which is before the text.
         spans: int64[n_tokens, 2], filled: first byte and the one after the last, from the start of the list's text.
     """
     for i in range(offsets.size - 1):
-        at = -np.int64(leads[i])
+        at = -np.int64(prefixed[i])
         for k in range(offsets[i], offsets[i + 1]):
             spans[k, 0] = max(at, 0)
             at += lengths[tokens[k]]

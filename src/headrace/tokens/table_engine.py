@@ -10,7 +10,7 @@ import numpy as np
 
 from headrace.errors import UserError
 from headrace.tokens.decoding import bytes_of, token_table
-from headrace.tokens.dummy import Dummy, dummy_rule, leading
+from headrace.tokens.dummy_prefix import DummyPrefix, dummy_prefix_rule, leading
 from headrace.tokens.engine import Encoded, Texts
 from headrace.tokens.fidelity import losses
 from headrace.tokens.spans import walk_spans, widen_meta_spaces
@@ -38,7 +38,7 @@ class Decoder:
         self._table = token_table(table)
         self._meta_space = is_meta_space(definition)
         # One that loses text by design runs as it is; for all others every text can be recovered.
-        self._dummy: Dummy = "none" if losses(definition) else dummy_rule(definition)
+        self._dummy: DummyPrefix = "none" if losses(definition) else dummy_prefix_rule(definition)
         self.dummy_prefix = self._dummy != "none"
 
     def decode_batch(self, encoded: Encoded) -> Texts:
@@ -88,11 +88,11 @@ class TableEngine(Decoder, ABC):
         :meth:`headrace.tokens.engine.Engine.spans`."""
         batch = texts if texts is None or isinstance(texts, Texts) else Texts.of(texts)
         if batch is None:
-            leads = np.broadcast_to(np.asarray(first, dtype=bool), encoded.count) & self.dummy_prefix
+            prefixed = np.broadcast_to(np.asarray(first, dtype=bool), encoded.count) & self.dummy_prefix
         else:
-            leads = self.leading(batch, first)
+            prefixed = self.leading(batch, first)
         out = np.empty((len(encoded.tokens), 2), dtype=np.int64)
-        walk_spans(encoded.tokens, encoded.offsets, self.lengths, leads, out)
+        walk_spans(encoded.tokens, encoded.offsets, self.lengths, prefixed, out)
         if batch is not None and self._meta_space:
             widen_meta_spaces(batch.data, batch.offsets, encoded.offsets, out)
         return out

@@ -24,7 +24,7 @@ from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import TokenizerConfig, TokenizerTrain
 from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
-from headrace.tokens.dummy import dummy_rule
+from headrace.tokens.dummy_prefix import dummy_prefix_rule
 from headrace.tokens.fidelity import losses, require_valid
 from headrace.tokens.kept import kept_rows
 from headrace.tokens.load import engine_from, file_tokenizer
@@ -64,7 +64,7 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     require_valid(definition)
     size = len(token_bytes(definition))
     notes = []
-    if not losses(definition) and dummy_rule(definition) == "unless there is one":
+    if not losses(definition) and dummy_prefix_rule(definition) == "unless there is one":
         notes.append("The tokenizer inserts a space before a text only if there is none, so a leading space is lost.")
     taken = roles.said({*needed, "bos"} if any(stage.chat for stage in recipe.stages) else needed)
     if taken:

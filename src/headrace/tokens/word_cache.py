@@ -93,30 +93,30 @@ def _lines(size: int) -> np.ndarray:
     return raw[skip : skip + size]
 
 
-def eights_of(data: np.ndarray) -> np.ndarray:
+def u64_view(data: np.ndarray) -> np.ndarray:
     """The eight bytes of text from each byte on as one integer: uint64[n - 7], overlapping, little-endian, of
     uint8[n]."""
     return np.ndarray(max(0, len(data) - 7), np.dtype("<u8"), data.data, 0, (1,))
 
 
 @borrowing
-def _short_key(eights: np.ndarray, low: np.uint64, size: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
+def _short_key(u64_at: np.ndarray, low: np.uint64, size: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
     """A short word's two 64-bit words and the index of its first entry; those of a longer word match no entry."""
     size = min(size, np.uint64(LONGEST_SHORT + 1))
-    a = eights[low] & _SHORT_MASKS[size, 0]
-    b = (eights[low + _WORD] & _SHORT_MASKS[size, 1]) | _SHORT_SIZES[size]
+    a = u64_at[low] & _SHORT_MASKS[size, 0]
+    b = (u64_at[low + _WORD] & _SHORT_MASKS[size, 1]) | _SHORT_SIZES[size]
     return a, b, (((a * _PRIME_1) ^ (b * _PRIME_2)) >> _SHORT_SHIFT) << _THREE
 
 
 @borrowing
 def write_known(
-    short: np.ndarray, eights: np.ndarray, start: int, starts: np.ndarray, i: int, count: int, out: np.ndarray, at: int
+    short: np.ndarray, u64_at: np.ndarray, start: int, starts: np.ndarray, i: int, count: int, out: np.ndarray, at: int
 ) -> tuple[int, int]:  # fmt: skip
     """Write the tokens of words in the short table, up to the first that is not the first of its pair.
 
     Args:
         short: the table.
-        eights: the text, see :func:`eights_of`, with 16 bytes more than its words.
+        u64_at: the text, see :func:`u64_view`, with 16 bytes more than its words.
         start: the byte that ``starts`` are relative to.
         starts: int32[count + 1], where words start and the last one ends.
         i: the first word to write.
@@ -131,7 +131,7 @@ def write_known(
     begin, low = np.uint64(start), np.uint64(starts[word])
     while word < np.uint64(count):
         high = np.uint64(starts[word + _ONE])
-        a, b, entry = _short_key(eights, begin + low, high - low)
+        a, b, entry = _short_key(u64_at, begin + low, high - low)
         held = short[entry + _ONE]
         if ((held ^ b) << _WORD) | (short[entry] ^ a):
             break
@@ -161,11 +161,11 @@ def _ends_alike(out: np.ndarray, at: int, count: int, most: int) -> bool:
 
 
 @borrowing
-def put_short(short: np.ndarray, eights: np.ndarray, low: int, size: int, out: np.ndarray, at: int, count: int) -> None:
+def put_short(short: np.ndarray, u64_at: np.ndarray, low: int, size: int, out: np.ndarray, at: int, count: int) -> None:
     """Store a word of at most ``LONGEST_SHORT`` bytes whose tokens are at ``out[at:]``, if they are few enough."""
     if not _ends_alike(out, at, count, MOST_SHORT):
         return
-    a, b, entry = _short_key(eights, np.uint64(low), np.uint64(size))
+    a, b, entry = _short_key(u64_at, np.uint64(low), np.uint64(size))
     last = count - 1
     first = np.uint64(out[at]) | (np.uint64(out[at + min(1, last)]) << _HIGH)
     second = np.uint64(out[at + min(2, last)]) | (np.uint64(out[at + min(3, last)]) << _HIGH)
@@ -176,9 +176,9 @@ def put_short(short: np.ndarray, eights: np.ndarray, low: int, size: int, out: n
 
 
 @borrowing
-def bring_forward(short: np.ndarray, eights: np.ndarray, low: int, size: int) -> bool:
+def promote(short: np.ndarray, u64_at: np.ndarray, low: int, size: int) -> bool:
     """Swap a word's two short entries if the second is the word's."""
-    a, b, entry = _short_key(eights, np.uint64(low), np.uint64(size))
+    a, b, entry = _short_key(u64_at, np.uint64(low), np.uint64(size))
     other = entry + _SHORT_ENTRY
     if ((short[other + _ONE] ^ b) << _WORD) | (short[other] ^ a):
         return False
@@ -188,11 +188,11 @@ def bring_forward(short: np.ndarray, eights: np.ndarray, low: int, size: int) ->
 
 
 @borrowing
-def long_place(cache: WordCache, eights: np.ndarray, low: int, size: int) -> int:
+def long_slot(cache: WordCache, u64_at: np.ndarray, low: int, size: int) -> int:
     """The first of the two long entries for a word of at most ``LONGEST`` bytes; makes it the word to look up."""
     key, mixed = cache.key, np.uint64(size)
     for k in range(np.uint64(_WORDS)):
-        key[k] = eights[np.uint64(low) + _WORD * k] & _MASKS[size, k]
+        key[k] = u64_at[np.uint64(low) + _WORD * k] & _MASKS[size, k]
         mixed += key[k] * _POWERS[k]
     mixed = (mixed ^ (mixed >> _FOLD_LONG)) * _PRIME_1
     return int(np.int64(mixed >> _LONG_SHIFT)) * (2 * _ENTRY)
@@ -212,7 +212,7 @@ def find_long(cache: WordCache, place: int, size: int) -> int:
 
 
 @borrowing
-def take_long(cache: WordCache, entry: int, out: np.ndarray, at: int) -> int:
+def read_long(cache: WordCache, entry: int, out: np.ndarray, at: int) -> int:
     """Copy the tokens of a long entry to ``out[at:]``. Returns their number."""
     first = 2 * entry + _META + 1
     count = int(np.int64(cache.long32[first - 1] >> 8))

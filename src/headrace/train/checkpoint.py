@@ -26,9 +26,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from headrace.flow.artifact import flaw
-from headrace.flow.damage import move_away
+from headrace.flow.damage import move_to_damaged
 from headrace.flow.notices import Notice
-from headrace.flow.storage import Spoilt, digest_file, fsync_folder, plainly, read_sealed, write_sealed
+from headrace.flow.storage import SealError, digest_file, explaining_os_errors, fsync_folder, read_sealed, write_sealed
 from headrace.train import metrics
 
 STATE = "state.json"
@@ -82,7 +82,7 @@ def save(folder: Path, state: dict[str, Any], model: dict[str, Tensor], optimize
     """
     final = folder / f"step-{state['step']:08d}"
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    with plainly(final):
+    with explaining_os_errors(final):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -129,7 +129,7 @@ def complete(folder: Path, identity: str) -> list[Checkpoint]:
             continue
         try:
             state = read_sealed(path / STATE)
-        except (FileNotFoundError, Spoilt):
+        except (FileNotFoundError, SealError):
             continue
         if state.get("identity") == identity:
             found.append(Checkpoint(path, state))
@@ -149,7 +149,7 @@ def newest(folder: Path, identity: str) -> Checkpoint | None:
         wrong = flaws(found)
         if not wrong:
             return found
-        target = move_away(found.path, folder.parent.parent)
+        target = move_to_damaged(found.path, folder.parent.parent)
         warnings.warn(
             f"The checkpoint of step {found.step} is damaged: {wrong[0]}. It has been moved to {target}; training "
             "resumes from the previous one, or from the start of the stage.",

@@ -9,7 +9,7 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
-def wait_politely() -> None:
+def wait_passively() -> None:
     """Let torch's threads sleep rather than spin while they wait for each other.
 
     Must be called before torch is first imported in the process: GNU OpenMP reads this when it is loaded. Sleeping

@@ -114,9 +114,9 @@ class Model(Step):
         return result
 
     def _work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        from headrace.train.machine import keep_memory, use_all_cores, wait_politely
+        from headrace.train.machine import keep_memory, use_all_cores, wait_passively
 
-        wait_politely()
+        wait_passively()
         use_all_cores()
         keep_memory()
         from headrace.tokens.load import open_engine

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from headrace.documents.readers.base import Reader
-from headrace.documents.readers.own import Own
+from headrace.documents.readers.user import UserReader
 from headrace.documents.sources import InputFile
 from headrace.functions.calling import Note
 from headrace.recipe.schema import Source
@@ -34,7 +34,7 @@ def reader_of(file: InputFile, name: str, source: Source, run: Path, note: Note 
         UserError: the user-defined reader cannot be loaded.
     """
     own = source.readers.get(file.format)
-    return reader(file.format) if own is None else Own(own.load(run), name, note)
+    return reader(file.format) if own is None else UserReader(own.load(run), name, note)
 
 
 @cache

@@ -30,7 +30,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 PART_BYTES = 32 << 20  # a shard holds 32 MB of text, so a part of this size makes about one
 
 
-class Mended(str):
+class Repaired(str):
     """Text standing in for something that is not quite text: good enough for a side field, but not for a document.
 
     Attributes:
@@ -40,7 +40,7 @@ class Mended(str):
     error: str
 
     @classmethod
-    def of(cls, text: str, error: str) -> Mended:
+    def of(cls, text: str, error: str) -> Repaired:
         """The text, with what is wrong with it."""
         made = cls(unicode(text))
         made.error = error
@@ -232,7 +232,7 @@ def document(row: int, value: Any, name: str, tally: Tally) -> Record | Bad:
     if not isinstance(value, dict):
         return Bad(row, f"the row holds {kind(value)}, not an object with fields", excerpt(value))
     text = take(value, name)
-    if isinstance(text, Mended):
+    if isinstance(text, Repaired):
         return Bad(row, f"the field {name!r} is {text.error}", excerpt(text))
     if isinstance(text, str):
         return Record(row, text, value)

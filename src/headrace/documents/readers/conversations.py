@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from headrace.documents.readers.base import EXCERPT, Bad, Mended, Message, Record, Tally, excerpt, kind
+from headrace.documents.readers.base import EXCERPT, Bad, Message, Record, Repaired, Tally, excerpt, kind
 from headrace.documents.readers.json_values import dump
 
 ROLES = {
@@ -166,7 +166,7 @@ def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:
 
 def _whole(text: str, where: str) -> str:
     """The text, if it is complete."""
-    if isinstance(text, Mended):
+    if isinstance(text, Repaired):
         raise _Unfit(f"{where} is {text.error}")
     return text
 

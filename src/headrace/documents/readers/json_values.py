@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from headrace.documents.readers.base import COPIES, Mended, not_utf8, unicode
+from headrace.documents.readers.base import COPIES, Repaired, not_utf8, unicode
 from headrace.documents.readers.nesting import DEPTH, deep
 
 DIGITS = 4300  # CPython's limit for parsing integers, beyond which the time becomes quadratic
@@ -127,7 +127,7 @@ def _value(data: bytes, splits: int) -> Any:
     """The value of a member, whatever it is."""
     data = data.strip()
     if _depth(data) > DEPTH:
-        return Mended.of(data.decode("utf-8", "replace"), "nested too deep")
+        return Repaired.of(data.decode("utf-8", "replace"), "nested too deep")
     try:
         return _parse(data, splits - 1) if splits else _exact(data)
     except ValueError as error:
@@ -136,7 +136,7 @@ def _value(data: bytes, splits: int) -> Any:
         value = _exact(data)
     except ValueError:
         value = data.decode("utf-8", "replace")
-    return Mended.of(value, told) if isinstance(value, str) else value
+    return Repaired.of(value, told) if isinstance(value, str) else value
 
 
 def _depth(data: bytes) -> int:

@@ -155,7 +155,7 @@ def serve(run: Path, graph: str, steps: dict[str, Step] | None, wishes: socket.s
             wishes.close()
             os.environ.update(wish["start"])
             requests, answers, log = descriptors
-            worker.take_over(run, graph, server, requests, answers, log, steps)
+            worker.become_worker(run, graph, server, requests, answers, log, steps)
         for descriptor in descriptors:
             os.close(descriptor)
         wishes.send(orjson.dumps({"pid": pid}))
@@ -164,7 +164,7 @@ def serve(run: Path, graph: str, steps: dict[str, Step] | None, wishes: socket.s
 def main() -> None:
     """``python -m headrace.flow.executors.fork_server RUN MODULE:FUNCTION COORDINATOR SOCKET [kernels]``."""
     run, graph, coordinator, descriptor, *kernels = sys.argv[1:]
-    worker.die_with(int(coordinator))
+    worker.die_with_parent(int(coordinator))
     gc.disable()  # imports create no garbage, and looking for it takes a sixth of their time
     module = importlib.import_module(graph.partition(":")[0])
     if preload := getattr(module, "preload", None):

@@ -245,7 +245,7 @@ class LocalExecutor:
             self._alone.add(request)
             self._waiting.append((request, self.memory))
         elif message["user"]:
-            text = message["what"], message["where"], message["mend"]
+            text = message["what"], message["where"], message["fix"]
             self._fail(DamagedArtifact(*text, message["damaged"]) if message["damaged"] else UserError(*text))
         else:
             name = f"{request.artifact}, phase {request.phase}, task {request.task}"

@@ -61,7 +61,7 @@ def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
             for file in listing:
                 found.append(BenchmarkFile(name, benchmark.fields, fingerprinted(file)))
         except UserError as error:
-            raise UserError(error.what, error.where.replace(f"sources.{name}", where, 1), error.mend) from None
+            raise UserError(error.what, error.where.replace(f"sources.{name}", where, 1), error.fix) from None
         except OSError as error:
             raise UserError(f"The file cannot be read: {error.strerror}.", f"{where}.files") from None
     return tuple(found)

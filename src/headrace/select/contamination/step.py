@@ -131,7 +131,7 @@ class Contamination(Step):
         """Read the benchmarks once, so that a bad file is reported before any work; then one map over the documents."""
         return [
             Phase("read", lambda ctx: [{}], self.read),
-            Phase("search", sidecar.plan_apart, self.work, sidecar.memory),
+            Phase("search", sidecar.plan_reusable, self.work, sidecar.memory),
         ]
 
     @cached_property

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from headrace.flow.damage import flaws
 from headrace.flow.external_sort import ExternalSort
 from headrace.flow.kernels import kernel
-from headrace.flow.storage import Spoilt, read_sealed, write_sealed
+from headrace.flow.storage import SealError, read_sealed, write_sealed
 from headrace.flow.task import TaskContext
 
 EDGE = np.dtype([("row", "<u8"), ("other", "<u8")])
@@ -112,7 +112,7 @@ def _last_round(ctx: TaskContext) -> tuple[int, int, Path] | None:
     told = sorted(_folder(ctx).glob("round-*.json"))
     try:
         rounds = [read_sealed(path) for path in told]
-    except Spoilt:
+    except SealError:
         return None
     needed = [*(done["stars"] for done in rounds), *(done["round"] for done in rounds[-1:])]
     if not rounds or flaws((ctx.folder / entry["name"], entry) for entry in needed):

@@ -104,8 +104,8 @@ def _opened(folder: Path, identity: str) -> Artifact:
 
 
 def _damaged(run: EarlierRun, what: str, where: str) -> UserError:
-    mend = f"Run its recipe again with --out {run.path} --verify, or take it out of deduplicate.against."
-    return UserError(f"An earlier run that deduplicate.against names cannot be read: {what}", where, mend)
+    fix = f"Run its recipe again with --out {run.path} --verify, or take it out of deduplicate.against."
+    return UserError(f"An earlier run that deduplicate.against names cannot be read: {what}", where, fix)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class Signatures(Step):
 
     def phases(self) -> list[Phase]:
         """One map over the shards of documents."""
-        return [Phase("sign", sidecar.plan_apart, self.work, memory)]
+        return [Phase("sign", sidecar.plan_reusable, self.work, memory)]
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         """Sign the documents of one shard."""

@@ -66,7 +66,7 @@ def _encoded(
     classes: npt.NDArray[np.uint8],
     room: npt.NDArray[np.uint8],
     marks: npt.NDArray[np.uint8],
-    eights: npt.NDArray[np.uint64],
+    u64_at: npt.NDArray[np.uint64],
     out: npt.NDArray[np.int64],
 ) -> None:
     """Sum the union of each document's matches: they come in order of their starts, so it is a running end."""
@@ -79,7 +79,7 @@ def _encoded(
             size = min(_CHUNK, end - chunk)
             _mark(data, chunk, size, start, end, room, marks)
             for eight in range((size + 7) >> 3):
-                if eights[eight] == 0:
+                if u64_at[eight] == 0:
                     continue
                 for k in range(8 * eight, min(8 * eight + 8, size)):
                     if marks[k] == 0:

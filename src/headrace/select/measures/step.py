@@ -138,7 +138,7 @@ class Measures(Step):
 
     def phases(self) -> list[Phase]:
         """One map over the shards of documents."""
-        return [Phase("measure", sidecar.plan_apart, self.work, sidecar.memory)]
+        return [Phase("measure", sidecar.plan_reusable, self.work, sidecar.memory)]
 
     def work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         """Measure one shard."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from headrace.flow.stretches import gather
+from headrace.flow.slices import gather
 from headrace.select.verdicts.evidence import COPY_OF_REFERENCE, DECISION, DUPLICATE, HOLDOUT, REASONS
 from headrace.select.verdicts.greedy import decide_greedily
 from headrace.select.verdicts.representatives import (
@@ -22,9 +22,9 @@ from headrace.select.verdicts.representatives import (
     by_row,
     find_copies,
     find_representatives,
-    gathered,
+    rebatched,
 )
-from headrace.select.verdicts.splits import held_out, meetings
+from headrace.select.verdicts.splits import find_leaks, held_out
 from headrace.select.verdicts.verification import Texts
 
 if TYPE_CHECKING:
@@ -164,11 +164,11 @@ def _check(
     """Take training documents that resemble a held-out one out of training, each because of the one with the smallest
     row."""
     field = "component" if check == "near" else "low"
-    held = held_out(gathered(members()), gone, field)
+    held = held_out(rebatched(members()), gone, field)
     if not len(held.records):
         return
-    for records, _ in gathered(members()):
-        positions, others = meetings(records, gone, held, field)
+    for records, _ in rebatched(members()):
+        positions, others = find_leaks(records, gone, held, field)
         exact = np.full(len(positions), check == "exact")
         removed = Removed(records["row"][positions], records["source"][positions], others, exact)
         tally.report(HOLDOUT, removed, held)

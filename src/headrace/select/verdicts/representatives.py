@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.flow.keys import keyed, salt
-from headrace.flow.stretches import gather
+from headrace.flow.slices import gather
 from headrace.select.verdicts.groups import best_of_groups, find_groups, index_groups
 
 # Members processed together: for a partition's slices of a few hundred, starting costs more than processing.
@@ -124,7 +124,7 @@ def describe(
     return have, Members(records, files)
 
 
-def gathered(chunks: Chunks) -> Chunks:
+def rebatched(chunks: Chunks) -> Chunks:
     """The same members in larger chunks, each of at least ``GATHERED_BYTES`` except the last."""
     held: list[Members] = []
     size = 0
@@ -154,7 +154,7 @@ def find_representatives(chunks: Chunks) -> Members:
         The representatives in ascending order of group; a group with only barred members has none.
     """
     found, fresh, merged = [Members.none()], 0, 0
-    for records, files in gathered(chunks):
+    for records, files in rebatched(chunks):
         found.append(Members(records, files).take(best_of_groups(records)))
         fresh += len(found[-1].records)
         if fresh > merged:  # merge whenever they have doubled, so that each group is processed only a few times
@@ -219,7 +219,7 @@ def find_copies(chunks: Chunks, representatives: Members) -> Iterator[Removed]:
     best = representatives.records
     groups = np.ascontiguousarray(best["group"])
     slots = index_groups(groups)
-    for records, _ in gathered(chunks):
+    for records, _ in rebatched(chunks):
         free = np.flatnonzero((records["barred"] == 0) & (records["split"] != REFERENCE))
         representative = find_groups(records["group"][free], groups, slots)
         others = best["row"][representative] != records["row"][free]

@@ -58,7 +58,7 @@ def held_out(chunks: Chunks, removed: npt.NDArray[np.uint64], field: str) -> Mem
     return found.take(np.lexsort([found.records["row"], found.records[field]]))
 
 
-def meetings(
+def find_leaks(
     records: npt.NDArray[np.void], removed: npt.NDArray[np.uint64], held: Members, field: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Which kept training documents match a held-out one: each with the one of the smallest row.

@@ -162,7 +162,9 @@ class Verdicts(Step):
             "split": self.split.model_dump(mode="json"),
             "seed": self.seed,
             **(
-                {"withdrawn": self.withdrawn.and_also(self.withdrawn).model_dump(mode="json")} if self.withdrawn else {}
+                {"withdrawn": self.withdrawn.combined_with(self.withdrawn).model_dump(mode="json")}
+                if self.withdrawn
+                else {}
             ),
         }
 
@@ -260,7 +262,7 @@ class Verdicts(Step):
             ctx.intermediate(f"filtered-{ctx.task:05d}.parquet") as out,
             pq.ParquetWriter(out.path, FILTERED) as writer,
         ):
-            for batch, beside in sidecar.rows_beside(ctx, roles, spec["shard"], self._columns(), BATCH_BYTES):
+            for batch, beside in sidecar.aligned_rows(ctx, roles, spec["shard"], self._columns(), BATCH_BYTES):
                 ids = parse_ids(batch.column("id"))
                 filtered = filters.apply(batch, ids, beside)
                 writer.write_batch(filtered)

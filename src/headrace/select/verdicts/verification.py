@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from headrace.flow.stretches import gather
+from headrace.flow.slices import gather
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Near

@@ -25,8 +25,8 @@ from headrace.recipe.schema import Decontaminate, Near, Recipe
 from headrace.select.contamination.benchmarks import list_benchmarks, read_items
 from headrace.select.contamination.index import build
 from headrace.select.contamination.step import search
-from headrace.select.measures.own import measured
 from headrace.select.measures.step import measure
+from headrace.select.measures.user import measured
 from headrace.select.sidecar import ARROW
 from headrace.select.verdicts.document_filters import column, contaminated
 from headrace.select.verdicts.filters import applied, code_sources, findings
@@ -195,7 +195,7 @@ def _own(recipe: Recipe, document: pa.Table | pa.RecordBatch, beside: dict[str, 
         else:
             told.append({"reason": name, "measured": value, "limit": None, "removes": None})
     rules = [(rule, recipe.expression(rule)) for rule in recipe.filters.rules]
-    names = recipe.speaks_of()
+    names = recipe.rule_columns()
     if not all(name in DOCUMENT or name in recipe.measures or "measures" in beside for name in names):
         return told
     table = {name: column(name, document, beside) for name in names}

@@ -11,10 +11,10 @@ from headrace.tokens.engine import Texts
 from headrace.tokens.meta_space import META_SPACE
 from headrace.tokens.vocabulary import parts
 
-Dummy = Literal["none", "always", "unless there is one"]
+DummyPrefix = Literal["none", "always", "unless there is one"]
 
 
-def dummy_rule(definition: dict[str, Any]) -> Dummy:
+def dummy_prefix_rule(definition: dict[str, Any]) -> DummyPrefix:
     """When a tokenizer inserts a space before a text; supports only tokenizers that change nothing else.
 
     There are three forms of the rule: a ``Prepend`` normalizer, which always inserts it, as SentencePiece does; and
@@ -23,17 +23,17 @@ def dummy_rule(definition: dict[str, Any]) -> Dummy:
     """
     if any(part["type"] == "Prepend" for part in parts(definition, "normalizer")):
         return "always"
-    return "unless there is one" if any(map(prefixes, parts(definition, "pre_tokenizer"))) else "none"
+    return "unless there is one" if any(map(inserts_space, parts(definition, "pre_tokenizer"))) else "none"
 
 
-def prefixes(split: dict[str, Any]) -> bool:
+def inserts_space(split: dict[str, Any]) -> bool:
     """Whether a pre-tokenizer inserts a space before its input."""
     if split["type"] == "Metaspace":
         return bool(split.get("prepend_scheme", "always") != "never")
     return bool(split["type"] == "ByteLevel" and split.get("add_prefix_space", True))
 
 
-def without_dummy(definition: dict[str, Any]) -> dict[str, Any]:
+def without_dummy_prefix(definition: dict[str, Any]) -> dict[str, Any]:
     """The definition without its dummy space rule; the engine inserts the space before first pieces itself."""
     value = orjson.loads(orjson.dumps({key: definition.get(key) for key in ("normalizer", "pre_tokenizer")}))
     for part in parts(value, "pre_tokenizer"):
@@ -47,7 +47,7 @@ def without_dummy(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, **value}
 
 
-def leading(batch: Texts, first: bool | np.ndarray, rule: Dummy, meta_space: bool) -> np.ndarray:
+def leading(batch: Texts, first: bool | np.ndarray, rule: DummyPrefix, meta_space: bool) -> np.ndarray:
     """bool[n]: which texts get the space.
 
     Args:
@@ -57,11 +57,11 @@ def leading(batch: Texts, first: bool | np.ndarray, rule: Dummy, meta_space: boo
         meta_space: whether the tokenizer treats U+2581 as a space.
     """
     starts, sizes = batch.offsets[:-1], np.diff(batch.offsets)
-    leads = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & (sizes > 0) & (rule != "none")
+    prefixed = np.broadcast_to(np.asarray(first, dtype=bool), batch.count) & (sizes > 0) & (rule != "none")
     if rule == "unless there is one":
-        places = np.flatnonzero(leads)
+        places = np.flatnonzero(prefixed)
         begins = batch.data[starts[places]]
-        leads[places[begins == ord(" ")]] = False
+        prefixed[places[begins == ord(" ")]] = False
         for i in places[begins == META_SPACE.encode()[0]] if meta_space else ():
-            leads[i] = not batch.bytes_of(int(i)).startswith(META_SPACE.encode())
-    return leads
+            prefixed[i] = not batch.bytes_of(int(i)).startswith(META_SPACE.encode())
+    return prefixed

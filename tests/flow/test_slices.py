@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.flow.stretches import copy, gather
+from headrace.flow.slices import copy, gather
 
 
 @given(st.binary(max_size=40), st.data())

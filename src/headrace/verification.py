@@ -10,16 +10,16 @@ from headrace import run_folder
 from headrace.documents.inventory import FINGERPRINTS
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, Entry
-from headrace.flow.damage import flaws, left_behind
+from headrace.flow.damage import find_damaged, flaws
 from headrace.flow.lock import locked
-from headrace.flow.storage import Spoilt, read_sealed
+from headrace.flow.storage import SealError, read_sealed
 from headrace.flow.task import TaskContext
 
 _STATE = "state.json"  # a checkpoint's (:mod:`headrace.train.checkpoint`, which would import torch)
 
 
 @dataclass
-class Soundness:
+class Verification:
     """The result of a verification.
 
     Attributes:
@@ -51,7 +51,7 @@ class Soundness:
             self.add(path, wrong)
 
 
-def examine(run: Path) -> Soundness:
+def examine(run: Path) -> Verification:
     """Read every file of a run that has a recorded digest, and every file that contains its own.
 
     Artifacts of earlier versions of the recipe are read too; of unfinished artifacts, the finished files, unless a run
@@ -65,7 +65,7 @@ def examine(run: Path) -> Soundness:
     """
     if not (run / run_folder.RECIPE).exists() and not (run / "artifacts").is_dir():
         run_folder.read_recipe(run)  # raises if not a run
-    found = Soundness()
+    found = Verification()
     graph = _kept(run, found)
     for folder in sorted((run / "artifacts").iterdir()) if (run / "artifacts").is_dir() else ():
         if folder.suffix not in (".partial", ".removing") and not folder.name.startswith("."):
@@ -74,20 +74,20 @@ def examine(run: Path) -> Soundness:
         found.notes.append("A run is active in this folder: its unfinished artifacts were not checked.")
     else:
         for step in graph:
-            for path, wrong, _ in left_behind(step, TaskContext(run, step)):
+            for path, wrong, _ in find_damaged(step, TaskContext(run, step)):
                 found.add(path, wrong)
     for folder in sorted((run / "checkpoints").glob("*/step-*")):
         _checkpoint(folder, found)
     return found
 
 
-def _kept(run: Path, found: Soundness) -> list[Any]:
+def _kept(run: Path, found: Verification) -> list[Any]:
     """Check the run's record of its recipe and input; returns the steps, if they can be determined."""
     try:
         read_sealed(run / FINGERPRINTS)
     except FileNotFoundError:
         pass
-    except Spoilt:
+    except SealError:
         found.add(run / FINGERPRINTS, "has changed since it was written; the next run rebuilds it")
     try:
         recipe = run_folder.read_recipe(run)
@@ -102,7 +102,7 @@ def _kept(run: Path, found: Soundness) -> list[Any]:
         return []
 
 
-def _artifact(folder: Path, found: Soundness) -> None:
+def _artifact(folder: Path, found: Verification) -> None:
     try:
         artifact = Artifact.open(folder)
     except UserError as error:
@@ -120,10 +120,10 @@ def _artifact(folder: Path, found: Soundness) -> None:
             found.notes.append(f"{folder / name} does not belong to this artifact.")
 
 
-def _checkpoint(folder: Path, found: Soundness) -> None:
+def _checkpoint(folder: Path, found: Verification) -> None:
     try:
         state = read_sealed(folder / _STATE)
-    except (FileNotFoundError, Spoilt):
+    except (FileNotFoundError, SealError):
         found.add(folder / _STATE, "is missing or has changed since it was written")
         return
     found.compare(folder, state["files"])

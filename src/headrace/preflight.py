@@ -16,10 +16,10 @@ import orjson
 from headrace.errors import UserError
 from headrace.visible import json_line
 
-LOG = "rehearsal.log"
+LOG = "preflight.log"
 
 
-def rehearse(run: Path) -> None:
+def preflight(run: Path) -> None:
     """Load the functions of a run's recipe.
 
     Raises:
@@ -28,7 +28,7 @@ def rehearse(run: Path) -> None:
     log = run / "logs" / LOG
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as stderr:
-        command = [sys.executable, "-m", "headrace.rehearsal", str(run)]
+        command = [sys.executable, "-m", "headrace.preflight", str(run)]
         process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)
     told = [orjson.loads(line) for line in process.stdout.splitlines()]
     if not told or "done" not in told[-1]:
@@ -45,7 +45,7 @@ def rehearse(run: Path) -> None:
 
 
 def main() -> None:
-    """``python -m headrace.rehearsal RUN``: JSON lines with what is being loaded, then what is wrong or ``done``."""
+    """``python -m headrace.preflight RUN``: JSON lines with what is being loaded, then what is wrong or ``done``."""
     from headrace.run_folder import read_recipe
 
     run = Path(sys.argv[1])
@@ -60,7 +60,7 @@ def main() -> None:
             say(place=place, label=function.label)
             function.load(run)
     except UserError as error:
-        say(what=error.what, where=error.where, mend=error.mend)
+        say(what=error.what, where=error.where, fix=error.fix)
     else:
         say(done=True)
     sys.stdout.flush()

@@ -16,11 +16,11 @@ from headrace.documents.readers import READERS, reader
 from headrace.documents.readers.base import Part, Tally
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
-from headrace.flow.apart import Died, apart
+from headrace.flow.isolation import ProcessDied, run_isolated
 from headrace.recipe.schema import Source
 
 
-def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int, str]:
+def crashing_parts(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int, str]:
     """Which parts kill the process that splits or reads their files, and how.
 
     Args:
@@ -36,9 +36,9 @@ def deadly(source: Source, parts: Sequence[tuple[InputFile, Part]]) -> dict[int,
     while begin < len(given):
         at = begin
         try:
-            for at in apart(f"{__name__}:read", source.model_dump(mode="json", by_alias=True), given, begin):  # noqa: B007
+            for at in run_isolated(f"{__name__}:read", source.model_dump(mode="json", by_alias=True), given, begin):  # noqa: B007
                 pass
-        except Died as death:
+        except ProcessDied as death:
             if death.signal == signal.SIGKILL:  # out of memory, which says nothing about the file
                 return found
             found[at] = f"reading it ends the process: {death}"

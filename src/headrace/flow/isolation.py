@@ -16,7 +16,7 @@ from headrace.errors import UserError
 from headrace.visible import json_line
 
 
-class Died(Exception):  # noqa: N818 - what happened to the process, not to this one
+class ProcessDied(Exception):  # noqa: N818 - what happened to the process, not to this one
     """The process was ended by a signal.
 
     Attributes:
@@ -28,7 +28,7 @@ class Died(Exception):  # noqa: N818 - what happened to the process, not to this
         super().__init__(f"signal {number} ({self.signal.name})")
 
 
-def apart(call: str, *arguments: Any) -> Iterator[Any]:
+def run_isolated(call: str, *arguments: Any) -> Iterator[Any]:
     """Run a generator function in another process, and yield what it yields as it arrives.
 
     Args:
@@ -40,7 +40,7 @@ def apart(call: str, *arguments: Any) -> Iterator[Any]:
         RuntimeError: the function raised something else; the message is its traceback.
         Died: the process was ended by a signal.
     """
-    command = [sys.executable, "-m", "headrace.flow.apart", call]
+    command = [sys.executable, "-m", "headrace.flow.isolation", call]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -58,11 +58,11 @@ def apart(call: str, *arguments: Any) -> Iterator[Any]:
             process.kill()
             code = process.wait()
     if code < 0:
-        raise Died(-code)
+        raise ProcessDied(-code)
 
 
 def main() -> None:
-    """``python -m headrace.flow.apart MODULE:FUNCTION``, with the arguments on standard input."""
+    """``python -m headrace.flow.isolation MODULE:FUNCTION``, with the arguments on standard input."""
     module, _, function = sys.argv[1].partition(":")
 
     def say(kind: str, value: Any) -> None:
@@ -73,7 +73,7 @@ def main() -> None:
         for value in getattr(importlib.import_module(module), function)(*orjson.loads(sys.stdin.buffer.read())):
             say("value", value)
     except UserError as error:
-        say("user", [error.what, error.where, error.mend])
+        say("user", [error.what, error.where, error.fix])
     except Exception:
         say("error", traceback.format_exc())
 

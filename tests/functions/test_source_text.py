@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import UserError
-from headrace.functions.written import reference
+from headrace.functions.source_text import reference
 
 SCRIPT = """\
 import math, os.path as paths, re, sys
@@ -19,7 +19,7 @@ from typing import Optional
 import headrace
 from headrace.errors import UserError
 from headrace.functions.loading import load_text
-from headrace.functions.written import reference
+from headrace.functions.source_text import reference
 
 LIMIT, NAMES = 3, {"a": [1, 2.5, None]}
 WORD = re.compile("[a-z]+", re.I)

@@ -12,7 +12,7 @@ from headrace.flow.kernels import inlined, kernel
 
 
 @inlined
-def copy_stretch(data: np.ndarray, start: int, count: int, out: np.ndarray, at: int) -> None:
+def copy_slice(data: np.ndarray, start: int, count: int, out: np.ndarray, at: int) -> None:
     """``out[at : at + count] = data[start : start + count]``, for arrays that do not overlap."""
     source, target = np.uint64(start), np.uint64(at)
     for k in range(np.uint64(count)):
@@ -31,7 +31,7 @@ def copy(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, out: np.ndar
         at: int64[n], the position of each slice in ``out``.
     """
     for i in range(starts.size):
-        copy_stretch(data, starts[i], lengths[i], out, at[i])
+        copy_slice(data, starts[i], lengths[i], out, at[i])
 
 
 def gather(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from headrace.flow.events import read_events
 Key = tuple[str, str | None]
 
 
-def chosen(run: Path) -> dict[Key, Artifact]:
+def latest_artifacts(run: Path) -> dict[Key, Artifact]:
     """The artifacts that the last run built or found, by (kind, stage), inputs first.
 
     A folder may hold artifacts from several versions of its recipe. The event log tells which were used last; an

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.flow.artifact import MANIFEST, Manifest
 from headrace.flow.events import EventLog
 from headrace.flow.storage import write_sealed
-from headrace.report.chosen import chosen
+from headrace.report.latest import chosen
 from headrace.report.timing import timing, work
 
 

@@ -26,7 +26,7 @@ EXAMPLES = 3  # errors shown if there are too many
 
 
 @dataclass(frozen=True)
-class OwnMeasure(Step):
+class UserMeasure(Step):
     """The sidecar of a user-defined measure.
 
     Attributes:
@@ -54,7 +54,7 @@ class OwnMeasure(Step):
 
     def phases(self) -> list[Phase]:
         """One map over the shards of documents."""
-        return [Phase("measure", sidecar.plan_apart, self.work, sidecar.memory)]
+        return [Phase("measure", sidecar.plan_reusable, self.work, sidecar.memory)]
 
     def schema(self) -> pa.Schema:
         """The value, and the error; at least one of them is null."""

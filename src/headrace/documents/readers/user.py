@@ -20,7 +20,7 @@ from headrace.recipe.schema import Source
 BUFFER = 1 << 18
 
 
-class Own(Reader):
+class UserReader(Reader):
     """Each text, record or exception that the function yields is a row; raising ends the file.
 
     Args:
