@@ -15,7 +15,7 @@ from headrace.cli.terminal import say, say_json
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format: hdf5.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format: hdf5 or hub.")],
     stage: Annotated[
         list[str] | None, typer.Option("--stage", help="Stage, or heldout; repeatable. Default: all stages.")
     ] = None,

@@ -122,15 +122,27 @@ class SequenceFormat(ABC):
         out = []
         for index, one in enumerate(sequences):
             rows = len(one.open())
-            size = options.rows_per_file or self.rows_per_file or max(1, rows)
+            size = options.rows_per_file or self.rows_in_file(one.open()) or max(1, rows)
             for number, start in enumerate(range(0, rows, size)):
                 name = self.file(one.name, number)
                 out.append(Part(name, index, start, min(start + size, rows)))
         return out
 
+    def rows_in_file(self, sequence: ArrowSequence) -> int | None:
+        """How many rows a file has unless the user says otherwise; None if all are in one."""
+        return self.rows_per_file
+
     def file(self, stage: str, number: int) -> str:
         """The name of a file of a stage."""
         return f"{stage}/data-{number:05d}{self.suffix}"
+
+    def preparation(self, sequences: Sequence[Exported]) -> list[dict[str, Any]]:
+        """Tasks that come before all parts, for formats that hold more than the sequences do: JSON for each."""
+        return []
+
+    def prepare(self, ctx: TaskContext, sequences: Sequence[Exported], spec: dict[str, Any]) -> dict[str, Any]:
+        """Run one of :meth:`preparation`; its intermediate files are found under the phase ``prepare``."""
+        raise NotImplementedError
 
     @abstractmethod
     def write(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> dict[str, Any]:
@@ -144,6 +156,10 @@ class SequenceFormat(ABC):
         self, ctx: TaskContext, sequences: Sequence[Exported], parts: Sequence[Part], results: Sequence[dict[str, Any]]
     ) -> None:
         """Write what stands above the parts, such as an index, when all are written."""
+
+    def made_with(self) -> dict[str, str]:
+        """The versions of libraries that the bytes depend on, for the manifest."""
+        return {}
 
 
 class Shape(NamedTuple):

@@ -50,11 +50,18 @@ class SequenceExport(Step):
         return {}
 
     def phases(self) -> list[Phase]:
-        """Files first, then what stands above them."""
+        """What the files need first, then the files, then what stands above them."""
         return [
+            Phase("prepare", self._preparation, self._prepare, lambda spec: TASK_MEMORY),
             Phase("write", self._plan, self._write, lambda spec: TASK_MEMORY),
             Phase("close", lambda ctx: [{}], self._close, lambda spec: TASK_MEMORY),
         ]
+
+    def _preparation(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        return self._format.preparation(self.sequences)
+
+    def _prepare(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        return self._format.prepare(ctx, self.sequences, spec)
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
         return [{**asdict(part), "size": part.rows} for part in self._format.parts(self.sequences, self.options)]
@@ -78,6 +85,7 @@ class SequenceExport(Step):
             "counts": {one["name"]: {"rows": one["rows"], "tokens": one["rows"] * one["seq_len"]} for one in told},
             "format": self.format,
             "left_behind": left_behind(self._format, self.sequences),
+            "made_with": self._format.made_with(),
             "sequences": told,
         }
 

@@ -1,0 +1,56 @@
+"""The README.md of a folder for a hub: where ``datasets`` and the hub's viewer find files, and a data card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+Configs = Mapping[str, Mapping[str, str]]
+"""By the name of a config, the files of each split, as a glob below the folder."""
+
+
+def readme(configs: Configs, body: str) -> str:
+    """A README.md with the front matter that a hub reads (its "manual configuration")."""
+    listed = [
+        {
+            "config_name": name,
+            "data_files": [{"split": split, "path": path} for split, path in splits.items()],
+        }
+        for name, splits in configs.items()
+    ]
+    front = yaml.safe_dump({"configs": listed}, sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n{body}"
+
+
+def body(configs: Configs, rows: Mapping[str, Mapping[str, int]], sequences: Sequence[Mapping[str, Any]]) -> str:
+    """What people read below the front matter.
+
+    Args:
+        configs: as for :func:`readme`.
+        rows: rows by config and split.
+        sequences: ``name``, ``seq_len``, ``vocab_size`` and ``tokenizer`` of each sequence.
+    """
+    lines = ["# Data", "", "| config | split | rows |", "|---|---|---|"]
+    lines += [f"| {name} | {split} | {rows[name][split]:,} |" for name in configs for split in configs[name]]
+    lines += ["", "```python", "import datasets", ""]
+    lines += [f'datasets.load_dataset(PATH, "{name}", streaming=True)' for name in configs]
+    lines += ["```", ""]
+    if sequences:
+        lines += [
+            "Rows are in training order. `input_ids` has one token more than the model's input: the first are inputs, "
+            "the last are targets. `loss_mask` says which tokens carry loss as a target. `text` is the row decoded. "
+            "`segments` says which documents its tokens come from: first position, length, kind, source, epoch, first "
+            "token in the document, and the document's row, id, origin and license.",
+            "",
+            "| sequence | tokens in a row | vocabulary | tokenizer |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {one['name']} | {one['seq_len'] + 1:,} | {one['vocab_size']:,} | `{one['tokenizer']}` |"
+            for one in sequences
+        ]
+        lines.append("")
+    lines += ["Made with headrace. `manifest.json` has the digest of every file.", ""]
+    return "\n".join(lines)

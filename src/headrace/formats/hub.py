@@ -1,0 +1,186 @@
+"""Parquet as hubs show it and ``datasets`` loads it, without code: a config a stage, held-out rows as a split.
+
+A row has ``input_ids`` (L + 1 tokens), ``loss_mask`` (whether each carries loss as a target; the first never does),
+``text`` (the tokens decoded) and ``segments`` (which documents they come from).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headrace.flow.task import TaskContext
+from headrace.formats.card import Configs, body, readme
+from headrace.formats.files import Facts, RowFile
+from headrace.formats.format import Exported, Part, ReadableFormat, Shape, blocks, files_below
+from headrace.formats.origins import Origins
+from headrace.formats.origins import write as write_origins
+from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, ids_column, opened, unreadable
+from headrace.graph import HELD_OUT
+from headrace.sequence.provenance import beside
+from headrace.sequence.reader import Segments
+from headrace.sequence.store import ArrowSequence
+from headrace.sequence.windows import KINDS, PADDING
+from headrace.tokens.engine import Encoded
+from headrace.tokens.load import open_decoder
+from headrace.tokens.table_engine import Decoder
+
+# A file of 100 M tokens is 200 to 400 MB with its text. Hubs advise at most 500 MB a file, and row groups of at most
+# 300 MB uncompressed for the viewer; a block of rows is about 10.
+FILE_TOKENS = 100 << 20
+COMPRESSION = {"compression": "zstd", "compression_level": 3}
+
+
+class Hub(ReadableFormat):
+    """Parquet with a README.md."""
+
+    name = "hub"
+    about = "Parquet and a data card, as hubs show and `datasets` loads: ids, loss mask, text, provenance"
+    keeps = frozenset(["loss", "segments", "provenance", "text"])
+    rows_per_file = None
+    suffix = ".parquet"
+
+    def check(self, sequence: ArrowSequence) -> None:
+        """Refuse a sequence whose documents or tokenizer are gone."""
+        beside(sequence, "documents"), beside(sequence, "tokenizer")
+
+    def rows_in_file(self, sequence: ArrowSequence) -> int:
+        """As many as make :data:`FILE_TOKENS`."""
+        return max(1, FILE_TOKENS // (sequence.seq_len + 1))
+
+    def file(self, stage: str, number: int) -> str:
+        """Named for its split, as ``datasets`` likes it."""
+        return f"{stage}/{_split(stage)}-{number:05d}.parquet"
+
+    def preparation(self, sequences: Sequence[Exported]) -> list[dict[str, Any]]:
+        """The origins of the documents of every sequence, a shard at a time."""
+        out, seen = [], set()
+        for index, one in enumerate(sequences):
+            documents = beside(one.open(), "documents")
+            if documents.path not in seen:
+                out += [{"sequence": index, "shard": k, "size": s["rows"]} for k, s in enumerate(documents.shards)]
+                seen.add(documents.path)
+        return out
+
+    def prepare(self, ctx: TaskContext, sequences: Sequence[Exported], spec: dict[str, Any]) -> dict[str, Any]:
+        """Write the origins of a shard's documents."""
+        write_origins(ctx, beside(sequences[spec["sequence"]].open(), "documents"), spec["shard"])
+        return {}
+
+    def write(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> dict[str, Any]:
+        """Write rows, a block as a row group."""
+        decoder = open_decoder(beside(sequence, "tokenizer"))
+        origins = Origins(ctx, beside(sequence, "documents"))
+        with (
+            ctx.file(part.file) as out,
+            pq.ParquetWriter(out.path, SCHEMA, write_page_index=True, **COMPRESSION) as file,
+        ):
+            for start, stop in blocks(sequence, part):
+                table = _table(sequence, start, stop, decoder, origins)
+                file.write_table(table, row_group_size=stop - start)
+                ctx.progress(rows=stop - start, bytes=table.nbytes)
+        return {}
+
+    def close(
+        self, ctx: TaskContext, sequences: Sequence[Exported], parts: Sequence[Part], results: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write README.md."""
+        rows = [sum(part.rows for part in parts if part.sequence == i) for i in range(len(sequences))]
+        counted = {one.name: n for one, n in zip(sequences, rows, strict=True)}
+        configs: dict[str, dict[str, str]] = {}
+        held_out = counted.get(HELD_OUT, 0)
+        for name in [name for name in counted if name != HELD_OUT] or [HELD_OUT]:
+            configs[name] = {_split(name): f"{name}/*.parquet"} if counted[name] else {}
+            if held_out:
+                configs[name]["validation"] = f"{HELD_OUT}/*.parquet"
+        in_split = {c: {s: held_out if s == "validation" else counted[c] for s in told} for c, told in configs.items()}
+        facts = [{"name": one.name, "seq_len": s.seq_len, **s.manifest} for one in sequences for s in [one.open()]]
+        _write_readme(ctx, {name: splits for name, splits in configs.items() if splits}, in_split, facts)
+
+    def made_with(self) -> dict[str, str]:
+        """The library that wrote the files: its version is in them."""
+        return {"pyarrow": pa.__version__}
+
+    def find(self, path: Path) -> list[Path]:
+        """Files named .parquet."""
+        return files_below(path, ".parquet")
+
+    def shape(self, file: Path, seq_len: int | None) -> Shape:
+        """Rows and L, by the number of tokens that the footer tells; the rows themselves are checked when read."""
+        with opened(file) as table:
+            sizes = set()
+            for group in range(table.metadata.num_row_groups):
+                about = table.metadata.row_group(group)
+                if about.num_rows:
+                    sizes.add(about.column(ids_column(table, file)).num_values / about.num_rows)
+            if not sizes and seq_len is not None:
+                sizes.add(seq_len + 1)
+            if len(sizes) != 1 or min(sizes) < 2 or min(sizes) % 1:
+                raise unreadable(file, "its rows are not all of one length, of at least two tokens")
+            return Shape(table.metadata.num_rows, int(sizes.pop()) - 1, np.dtype(np.uint32))
+
+    def open_file(self, file: Path, facts: Facts) -> RowFile:
+        """Open a file."""
+        return ParquetRows(file, facts)
+
+
+def _split(stage: str) -> str:
+    return "validation" if stage == HELD_OUT else "train"
+
+
+def _write_readme(ctx: TaskContext, configs: Configs, rows: Any, facts: Sequence[dict[str, Any]]) -> None:
+    with ctx.file("README.md") as out:
+        out.path.write_text(readme(configs, body(configs, rows, facts)), encoding="utf-8")
+
+
+def _table(sequence: ArrowSequence, start: int, stop: int, decoder: Decoder, origins: Origins) -> pa.Table:
+    tokens, segments = sequence.rows(start, stop), sequence.segments_in(start, stop)
+    n, width = tokens.shape
+    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+    mask = np.zeros((n, width), dtype=bool)
+    mask[:, 1:] = sequence.targets(start, stop) & ~segments.padding(sequence.seq_len)
+    flat = np.ascontiguousarray(tokens).reshape(-1)
+    spelled = decoder.decode_batch(Encoded(flat, np.arange(n + 1, dtype=np.int64) * width))
+    texts = [spelled.data[a:b].tobytes().decode("utf-8", "replace") for a, b in _pairs(spelled.offsets)]
+    columns = [
+        pa.ListArray.from_arrays(offsets, pa.array(flat.astype(np.int32))),
+        pa.ListArray.from_arrays(offsets, pa.array(mask.reshape(-1))),
+        pa.array(texts, pa.large_string()),
+        _described(sequence, segments, origins),
+    ]
+    return pa.Table.from_arrays([c.cast(f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+def _pairs(offsets: np.ndarray) -> list[tuple[int, int]]:
+    return list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
+
+
+def _described(sequence: ArrowSequence, segments: Segments, origins: Origins) -> pa.Array:
+    """The segments as a list of structs; of padding only place, length and kind are known."""
+    first, last = int(segments.bounds[0]), int(segments.bounds[-1])
+    column = {name: values[first:last] for name, values in segments.columns.items()}
+    padding = column["kind"] == PADDING
+    real = np.flatnonzero(~padding)
+    place = np.zeros(len(padding), dtype=np.int64)
+    place[real] = np.arange(len(real))
+    facts = origins.of(column["row"][real]).take(pa.array(place, mask=padding))
+    codes = pc.index_in(pa.array(column["kind"]), value_set=pa.array(list(KINDS), pa.uint8()))
+    found = {
+        "start": pa.array(column["start"]),
+        "length": pa.array(column["length"]),
+        "kind": pa.array(list(KINDS.values())).take(codes),
+        "source": pa.array(sequence.sources, pa.string()).take(pa.array(column["source"], mask=padding)),
+        "epoch": pa.array(column["epoch"], mask=padding),
+        "offset": pa.array(column["offset"], mask=padding),
+        "document": pa.array(column["row"], mask=padding),
+        **{name: facts.column(name).combine_chunks() for name in facts.column_names},
+    }
+    parts = [found[field.name].cast(field.type) for field in SEGMENT_FIELDS]
+    struct = pa.StructArray.from_arrays(parts, fields=list(SEGMENT_FIELDS))
+    return pa.ListArray.from_arrays(pa.array((segments.bounds - first).astype(np.int32)), struct)
