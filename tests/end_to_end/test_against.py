@@ -165,36 +165,36 @@ def test_other_parameters_and_normalisation(folder):
 def test_what_is_refused(folder):
     old, out = folder / "run-old", folder / "run-new"
 
-    def explain_os_error(against: list) -> UserError:
+    def refusal(against: list) -> UserError:
         with pytest.raises(UserError) as error:
             run(recipe(folder, "new", against), out, until="verdicts")
         return error.value
 
     run(recipe(folder, "old"), old, until="documents")
-    told = explain_os_error([str(old)])
+    told = refusal([str(old)])
     assert "has not made its verdicts" in told.what
     assert "deduplicate.against.0" in told.where
     assert "Run its recipe again" in told.fix
     run(recipe(folder, "old"), old)
     run(recipe(folder, "new", [str(old)]), out)
     for mine in (out, out / "artifacts", folder):
-        assert "compared with itself" in explain_os_error([str(old), str(mine)]).what
+        assert "compared with itself" in refusal([str(old), str(mine)]).what
     [documents] = (old / "artifacts").glob("documents-*")
-    assert "Name the run" in explain_os_error([str(documents)]).fix
-    assert "does not exist" in explain_os_error([str(folder / "nowhere")]).what
+    assert "Name the run" in refusal([str(documents)]).fix
+    assert "does not exist" in refusal([str(folder / "nowhere")]).what
     # A damaged file of it is found when it is read, and its run is left as it is.
     [verdicts] = (old / "artifacts").glob("verdicts-*/00000.parquet")
     data = bytearray(verdicts.read_bytes())
     data[len(data) // 2] ^= 1
     verdicts.write_bytes(data)
     shutil.rmtree(out)
-    told = explain_os_error([str(old)])
+    told = refusal([str(old)])
     assert "its digest differs" in told.what
     assert str(verdicts) in told.where
     assert "--verify" in told.fix
     assert verdicts.exists()
     verdicts.write_bytes(data[:-1])
-    assert "bytes instead of" in explain_os_error([str(old)]).what
+    assert "bytes instead of" in refusal([str(old)]).what
     for wrong, words in (
         ({"against": ["a", "a"]}, "appears twice"),
         ({"against": "a", "near": None, "exact": False}, "Nothing says what is like"),

@@ -17,12 +17,12 @@ def test_memory_goes_back_before_another_phase_and_when_nothing_follows(monkeypa
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     told: list[str] = []
 
-    def give_back() -> None:
+    def release_memory() -> None:
         if told[-1] == "reduce 3":  # nothing follows
             lines.put(line("reduce", 4, "b"))
         told.append("back")
 
-    monkeypatch.setattr(worker, "give_back", give_back)
+    monkeypatch.setattr(worker, "release_memory", release_memory)
     for request in (line("map", 0), line("map", 1), line("reduce", 2), line("reduce", 3, "b")):
         lines.put(request)
     for request in worker.requests_of(lines):

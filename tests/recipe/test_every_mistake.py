@@ -48,7 +48,7 @@ def put(place: str, value: Any) -> dict[str, Any] | None:
         return None
 
 
-def explain_os_error(data: dict[str, Any]) -> UserError | None:
+def refusal(data: dict[str, Any]) -> UserError | None:
     """How a recipe is refused, and by nothing else than a UserError; None if it is not."""
     try:
         load_recipe(data)
@@ -71,7 +71,7 @@ def test_wrong_values_are_told_in_plain_words(place):
         data = put(place, value)
         if data is None:
             continue
-        error = explain_os_error(data)
+        error = refusal(data)
         if error is not None:
             said = str(error).replace(repr(value), "VALUE")
             assert not FOREIGN.search(re.sub(r"'[^']*'|`[^`]*`", "QUOTED", said)), said
@@ -99,12 +99,12 @@ def test_a_wrong_value_is_told_by_its_line(tmp_path, place):
 @pytest.mark.parametrize("name", ["extends", "defaults", "sources", "stages"])
 @pytest.mark.parametrize("value", WRONG, ids=[f"{i}" for i in range(len(WRONG))])
 def test_wrong_values_of_what_is_handled_before_validation(name, value):
-    error = explain_os_error({**GOOD, name: value})
+    error = refusal({**GOOD, name: value})
     assert error is None or error.where or error.found
 
 
 @pytest.mark.parametrize("value", [v for v in WRONG if v is not None], ids=str)
 def test_defaults_and_stages_of_wrong_types_are_told_too(value):
     for wrong in ({"defaults": {"train": value}}, {"stages": [value]}, {"sources": {"a": value}}):
-        error = explain_os_error({**GOOD, **wrong})
+        error = refusal({**GOOD, **wrong})
         assert error is None or error.where or error.found

@@ -43,7 +43,7 @@ def changed(place: str, value: Any) -> dict[str, Any]:
     return data
 
 
-def explain_os_error(data: Any, *overrides: str) -> str:
+def refusal(data: Any, *overrides: str) -> str:
     with pytest.raises(UserError) as error:
         load_recipe(data, overrides)
     return str(error.value)
@@ -116,7 +116,7 @@ def test_the_good_recipe_is_good():
     ],
 )
 def test_messages(place, value, words):
-    said = explain_os_error(changed(place, value))
+    said = refusal(changed(place, value))
     for word in words:
         assert word in said, said
 
@@ -124,13 +124,13 @@ def test_messages(place, value, words):
 def test_unknown_keys_are_told_with_file_and_line(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("name: x\nsources:\n  a:\n    files: a.txt\n    limt: 8MB\n")
-    said = explain_os_error(path)
+    said = refusal(path)
     assert f"{path}, line 5" in said
     assert "'limit'" in said
 
 
 def test_several_mistakes_are_told_at_once(tmp_path):
-    said = explain_os_error(changed("sources.code.limit", "x") | {"seed": -1, "extra": 1})
+    said = refusal(changed("sources.code.limit", "x") | {"seed": -1, "extra": 1})
     assert "3 mistakes" in said
     assert said.count("\n") == 3
 
@@ -138,12 +138,12 @@ def test_several_mistakes_are_told_at_once(tmp_path):
 def test_a_mistake_in_the_defaults_is_told_where_it_stands(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(GOOD) + "defaults:\n  train:\n    batch: 0\n")
-    assert f"line {path.read_text().count(chr(10))}" in explain_os_error(path)
+    assert f"line {path.read_text().count(chr(10))}" in refusal(path)
 
 
 def test_a_mistake_in_an_override_names_it():
-    assert "--set stages.one.sequence_length=1" in explain_os_error(GOOD, "stages.one.sequence_length=1")
-    assert "--set split.test=2" in explain_os_error(GOOD, "split.test=2")
+    assert "--set stages.one.sequence_length=1" in refusal(GOOD, "stages.one.sequence_length=1")
+    assert "--set split.test=2" in refusal(GOOD, "split.test=2")
 
 
 @pytest.mark.parametrize(
@@ -164,16 +164,16 @@ def test_a_mistake_in_an_override_names_it():
 def test_files_that_are_no_recipes(tmp_path, text, words):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    said = explain_os_error(path)
+    said = refusal(path)
     for word in words:
         assert word in said, said
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    assert "headrace init" in explain_os_error(tmp_path / "nowhere.yaml")
+    assert "headrace init" in refusal(tmp_path / "nowhere.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
-    assert "UTF-8" in explain_os_error(tmp_path / "latin.yaml")
-    assert "cannot be read" in explain_os_error(Path(tmp_path))
+    assert "UTF-8" in refusal(tmp_path / "latin.yaml")
+    assert "cannot be read" in refusal(Path(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,6 @@ def test_files_that_cannot_be_read(tmp_path):
     ],
 )
 def test_overrides_that_make_no_sense(override, words):
-    said = explain_os_error(GOOD, override)
+    said = refusal(GOOD, override)
     for word in words:
         assert word in said, said
