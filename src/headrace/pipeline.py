@@ -110,7 +110,7 @@ def _run(
 
     if recipe.model is not None and (until is None or until.lower().startswith("model")):
         check_installed()
-    notes = look_at_tokenizer(recipe, until)
+    notes = look_at_tokenizer(recipe, until, folder)
     with lock(folder):
         log = EventLog(folder, listener)
         started = time.monotonic()
@@ -217,12 +217,13 @@ def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> N
         )
 
 
-def look_at_tokenizer(recipe: Recipe, until: str | None = None) -> list[str]:
+def look_at_tokenizer(recipe: Recipe, until: str | None = None, run: Path | None = None) -> list[str]:
     """Read the tokenizer's file, if there is one, before any work; returns what the user should know, in sentences.
 
     Args:
         recipe: the recipe.
         until: the artifact to stop at; those before the tokenizer need none.
+        run: the run folder.
 
     Raises:
         UserError: it cannot be used, lacks a required token, or has more tokens than the model.
@@ -234,7 +235,7 @@ def look_at_tokenizer(recipe: Recipe, until: str | None = None) -> list[str]:
         return []
     if until is not None and not until.lower().startswith(("token", "sequence", "model")):
         return []
-    size, notes = look_at_file(recipe)
+    size, notes = look_at_file(recipe, run)
     if recipe.model is not None:
         resolve(recipe.model, size)
     return notes

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace import pipeline
 from headrace.errors import UserError
 from headrace.pipeline import look_at_tokenizer
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
+from headrace.tokens import training
 from headrace.tokens.definition import byte_level_definition
 from headrace.tokens.load import file_tokenizer, open_file
 from headrace.tokens.special import own_roles, trained_roles, with_special
@@ -184,6 +186,31 @@ def test_a_tokenizer_is_looked_at_before_any_work_that_needs_it(tmp_path):
     model = Recipe.model_validate({**data, "model": {"vocab_size": 100}})
     with pytest.raises(UserError, match="The model has 100 tokens, but the tokenizer has 258"):
         look_at_tokenizer(model)
+
+
+def test_the_library_is_not_asked_again_about_a_tokenizer_that_the_run_has_made(tmp_path, monkeypatch):
+    write(tmp_path / "t", "tokenizer.json", definition("</s>", "<s>"))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "Some words."}) + "\n")
+    data = {
+        "name": "x",
+        "sources": {"a": {"files": str(tmp_path / "a.jsonl")}},
+        "tokenizer": {"file": str(tmp_path / "t"), "special": {"add": ["<new>"]}},
+        "stages": [{"name": "s", "sources": {"a": {}}}],
+    }
+    recipe = Recipe.model_validate(data)
+    first = look_at_file(recipe, tmp_path / "run")
+    pipeline.run(recipe, tmp_path / "run", workers=0, until="tokenizer")
+
+    def asked(definition):
+        raise UserError("asked", "", "")
+
+    monkeypatch.setattr(training, "require_valid", asked)
+    assert look_at_file(recipe, tmp_path / "run") == first == (259, first[1])
+    data["tokenizer"]["special"]["add"] = ["<another>"]
+    with pytest.raises(UserError, match="asked"):
+        look_at_file(Recipe.model_validate(data), tmp_path / "run")
+    with pytest.raises(UserError, match="asked"):
+        look_at_file(recipe)
 
 
 def test_a_trained_tokenizer_gets_what_is_stated():

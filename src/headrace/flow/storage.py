@@ -142,9 +142,9 @@ def explaining_os_errors(path: Path | str = "") -> Iterator[None]:
         raise told from error
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically, keys in the order given."""
-    with replacing(path) as temporary:
+def write_json(path: Path, value: object, durable: bool = True) -> None:
+    """Write JSON atomically, keys in the order given; ``durable`` as :func:`replacing` has it."""
+    with replacing(path, durable) as temporary:
         temporary.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
@@ -153,9 +153,9 @@ def read_json(path: Path) -> object:
     return orjson.loads(path.read_bytes())
 
 
-def write_sealed(path: Path, value: dict[str, Any]) -> None:
+def write_sealed(path: Path, value: dict[str, Any], durable: bool = True) -> None:
     """Write a JSON object atomically with a last field ``seal``, the XXH3-128 of the others."""
-    write_json(path, {**value, "seal": _seal(value)})
+    write_json(path, {**value, "seal": _seal(value)}, durable)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

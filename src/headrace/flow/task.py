@@ -253,7 +253,9 @@ class TaskContext:
     def leave_marker(self, spec: dict[str, Any], result: dict[str, Any]) -> None:
         """Record that the task is done: what it returned and wrote, and the keys under which it can be reused."""
         keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
-        write_sealed(self._marker(self.phase, self.task), {"result": result, "files": self.files, **keys})
+        # A loss of power may spoil it, which its seal tells: the task is done again.
+        marker = {"result": result, "files": self.files, **keys}
+        write_sealed(self._marker(self.phase, self.task), marker, durable=False)
 
 
 def final_names(files: Iterable[Entry]) -> dict[str, str]:

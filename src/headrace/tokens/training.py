@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ import orjson
 import pyarrow as pa
 
 from headrace.errors import UserError
+from headrace.flow.artifact import Artifact, Manifest
 from headrace.flow.keys import keyed, parse_ids, salt, unit
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
@@ -48,8 +50,12 @@ def needed_roles(recipe: Recipe) -> tuple[str, ...]:
     return tuple(sorted(roles))
 
 
-def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
+def look_at_file(recipe: Recipe, run: Path | None = None) -> tuple[int, list[str]]:
     """Read the tokenizer's file as the run will, before any work.
+
+    Args:
+        recipe: the recipe, whose tokenizer is a file.
+        run: the run folder; the library is not asked again about a tokenizer that was made there before.
 
     Returns:
         The size of its vocabulary including the recipe's additions, and what the user should know about it, in
@@ -61,8 +67,10 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     assert recipe.tokenizer is not None
     needed = needed_roles(recipe)
     definition, roles = file_tokenizer(recipe.tokenizer, needed)
-    require_valid(definition)
-    size = len(token_bytes(definition))
+    made = None if run is None else _made_before(run, _params(definition, roles))
+    if made is None:
+        require_valid(definition)
+    size = len(token_bytes(definition)) if made is None else int(made.extra["vocab_size"])
     notes = []
     if not losses(definition) and dummy_prefix_rule(definition) == "unless there is one":
         notes.append("The tokenizer inserts a space before a text only if there is none, so a leading space is lost.")
@@ -73,6 +81,22 @@ def look_at_file(recipe: Recipe) -> tuple[int, list[str]]:
     if size > before:
         notes.append(f"Tokens were added to the tokenizer: it had {before:,} and now has {size:,}.")
     return size, notes
+
+
+def _params(definition: dict[str, Any], roles: Roles) -> dict[str, Any]:
+    """What decides the bytes of a tokenizer from a file."""
+    digest = hashlib.blake2b(orjson.dumps(definition), digest_size=16).hexdigest()
+    return {"definition": digest, "special": roles.spelled}
+
+
+def _made_before(run: Path, params: dict[str, Any]) -> Manifest | None:
+    """What was made in a run folder of a tokenizer with the same parameters, if it was."""
+    for folder in (run / "artifacts").glob(f"{Tokenizer.kind}-*"):
+        with suppress(UserError):  # it is not finished, or damaged
+            made = Artifact.open(folder).manifest
+            if (made.kind, made.version, made.params) == (Tokenizer.kind, Tokenizer.VERSION, params):
+                return made
+    return None
 
 
 @dataclass(frozen=True)
@@ -116,9 +140,7 @@ class Tokenizer(Step):
         if self.config.train:
             special = {"special": trained_roles(self.config.special), "wanted": self._wanted}
             return {"train": self.config.train.model_dump(mode="json"), "seed": self.seed, **special}
-        definition, roles = self.from_file
-        digest = hashlib.blake2b(orjson.dumps(definition), digest_size=16).hexdigest()
-        return {"definition": digest, "special": roles.spelled}
+        return _params(*self.from_file)
 
     def inputs(self) -> dict[str, Step]:
         """Documents and verdicts to train on; none for a file."""
