@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.flow.artifact import MANIFEST, Manifest
 from headrace.flow.events import EventLog
 from headrace.flow.storage import write_sealed
-from headrace.report.latest import chosen
+from headrace.report.latest import latest_artifacts
 from headrace.report.timing import timing, work
 
 
@@ -37,19 +37,19 @@ def test_the_last_used_version_of_each_kind_counts_with_what_was_made_from_it(tm
     log(
         tmp_path, made("documents-1"), made("verdicts-1"), made("sequence-a-1"), made("documents-2"), made("verdicts-2")
     )
-    names = [artifact.path.name for artifact in chosen(tmp_path).values()]
+    names = [artifact.path.name for artifact in latest_artifacts(tmp_path).values()]
     assert names == ["documents-2", "verdicts-2"]
     # Going back to the first version brings its sequence back.
     log(tmp_path, made("documents-1", "present"), made("verdicts-1", "present"))
-    names = [artifact.path.name for artifact in chosen(tmp_path).values()]
+    names = [artifact.path.name for artifact in latest_artifacts(tmp_path).values()]
     assert names == ["documents-1", "verdicts-1", "sequence-a-1"]
 
 
 def test_a_folder_without_a_log_or_with_a_partial_artifact(tmp_path):
-    assert chosen(tmp_path) == {}
+    assert latest_artifacts(tmp_path) == {}
     publish(tmp_path, "documents-1", "documents", "d1")
     publish(tmp_path, "verdicts-1.partial", "verdicts", "v1", ["d1"])
-    assert [kind for kind, _ in chosen(tmp_path)] == ["documents"]
+    assert [kind for kind, _ in latest_artifacts(tmp_path)] == ["documents"]
 
 
 def test_timing(tmp_path):
@@ -73,7 +73,7 @@ def test_timing(tmp_path):
         f.write(b'{"event": "cut short by a ki')
     told = timing(tmp_path)
     assert ([run["workers"] for run in told.runs], told.base, told.seconds) == ([3], 120, 4.0)
-    documents, verdicts = work(told, list(chosen(tmp_path).values()))
+    documents, verdicts = work(told, list(latest_artifacts(tmp_path).values()))
     assert (documents.artifact, documents.kind, documents.rows, documents.bytes) == ("documents-1", "documents", 5, 100)
     assert (documents.seconds, documents.busy, documents.tasks) == (2.5, 2.0, 2)
     assert (documents.peak, documents.died) == (300, 1)
