@@ -63,12 +63,12 @@ class TaskContext:
     report: Callable[[dict[str, Any]], None] | None = None
     files: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def artifacts(self) -> Path:
         """The folder of all artifacts of the run."""
         return self.run / "artifacts"
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The folder in which this artifact is being built."""
         return self.artifacts / f"{self.step.name}.partial"
