@@ -13,6 +13,7 @@ SRC = Path(__file__).parents[1] / "src"
 # From the bottom up; a layer may import those before it. docs/design.md says what each holds.
 LAYERS = [
     "visible",
+    "nesting",
     "errors",
     "flow",
     "functions",

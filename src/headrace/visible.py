@@ -37,6 +37,11 @@ def escaped_json(text: str) -> str:
     return _BUT_LAYOUT.sub(lambda found: _escape(ord(found[0])), text)
 
 
+def encodable(text: str) -> str:
+    """Text with lone surrogates, which UTF-8 cannot hold, shown as ``<U+D800>``."""
+    return text if text.isascii() else _SURROGATE.sub(_name, text)
+
+
 def json_line(value: Any) -> bytes:
     """A message as a line of JSON, whatever text is in it: lone surrogates, which UTF-8 cannot hold, are shown."""
     import orjson  # the command line imports this module to print its help
@@ -45,7 +50,7 @@ def json_line(value: Any) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
         text = json.dumps(value, ensure_ascii=False)
-        return orjson.dumps(orjson.loads(_SURROGATE.sub(_name, text)), option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(orjson.loads(encodable(text)), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _name(found: re.Match[str]) -> str:

@@ -54,6 +54,33 @@ def upper(document, by=1):
 def accent(document):
     return document.text + "e\\u0301"
 
+class Silent:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+def odd(stream):
+    circle = {"text": "circle"}
+    circle["self"] = circle
+    yield circle
+    yield {"text": "deep", "side": nested(20_000)}
+    yield {"text": nested(1000)}
+    yield {"text": Silent()}
+    yield {"text": "held", "side": Silent()}
+    yield Silent()
+    yield {"text": "good", "side": [float("nan"), 2**70], "deep": nested(1000)}
+
+def more(document):
+    return document.replace(text="kept", meta=document.meta | {"more": float("-inf")})
+
+def surrogate(document):
+    return document.replace(license="\\ud800")
+
 def nothing(document):
     if "two" in document.text:
         return None
@@ -212,3 +239,15 @@ def test_results_that_are_no_texts(tmp_path: Path) -> None:
     with pytest.raises(UserError) as stopped:
         made(tmp_path / "stop", jsonl("one", "two"), map=[{"python": "nothing", "on_error": "stop"}])
     assert stopped.value.where == "document s:in.txt:1"
+
+
+def test_what_no_json_holds_is_mended_or_set_aside(tmp_path: Path) -> None:
+    artifact = made(tmp_path, "x", {"python": "odd"}, map=[{"python": "more"}], max_quarantined=1)
+    (row,) = rows(artifact)
+    assert row["text"] == "kept"
+    meta = json.loads(row["meta"].replace("[" * 1001 + "]" * 1001, "0"))
+    assert meta == {"side": ["NaN", 2**70], "deep": 0, "more": "-Infinity"}
+    assert artifact.manifest.counts["s"]["quarantined"] == 6
+    (tmp_path / "spoilt").mkdir()
+    with pytest.raises(UserError, match="lone surrogate"):
+        made(tmp_path / "spoilt", jsonl("one"), map=[{"python": "surrogate"}], max_quarantined=1)

@@ -22,6 +22,7 @@ BAD = {
     "is_base": ("class B(BaseException): ...\ndef f(d): raise B('b')", "B: b"),
     "message": ("class E(Exception):\n  def __str__(self): raise KeyError\ndef f(d): raise E", "cannot be shown"),
     "address": ("def f(d): raise ValueError(object())", r"<object object at 0x\.\.\.>"),
+    "surrogate": ("def f(d): raise ValueError('a\\ud800')", "ValueError: a<U.D800>"),
     "lines": ("def f(d): raise ValueError('a\\nb\\x1b[31m')", "ValueError: a b"),
 }
 
@@ -99,3 +100,25 @@ def test_a_document_for_which_there_is_no_memory_is_named_and_stops_the_run(text
     with pytest.raises(UserError, match=r"m\.py:f ran out of memory") as told:
         results(function, rows("a", "b", "big", "c"), lambda made: made)
     assert told.value.where == "document s:f:2"
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("np.array(5)", "0-d array"),
+        ("Odd()", "RuntimeError: no"),
+        ("{str(i) for i in range(batch.num_rows)}", "gives set"),
+        ("batch.column('text').cast('large_binary')", "gives bytes"),
+    ],
+)
+def test_results_of_a_batch_that_are_no_list_of_texts(made: str, told: str) -> None:
+    odd = "class Odd:\n  def __len__(self): raise RuntimeError('no')\n  __iter__ = __len__\n"
+    code = f"import headrace, numpy as np\n{odd}@headrace.per_batch\ndef f(batch): return {made}"
+    (failed,) = results(Function(load_text(code, "f"), "f", {}, False), rows("text"), lambda value: value_of(value, "str"))
+    assert told in str(failed)
+
+
+def test_a_result_with_methods_of_its_own() -> None:
+    code = "class T:\n  def item(self): raise RuntimeError('no scalar')\ndef f(d): return T()"
+    (failed,) = results(Function(load_text(code, "f"), "f", {}, False), rows("text"), lambda value: value_of(value, "float"))
+    assert "no scalar" in str(failed)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import orjson
-
 from headrace.documents.normalise import Normaliser
 from headrace.documents.readers.base import Bad, excerpt, too_large
+from headrace.documents.readers.json_values import dump, finite
 from headrace.documents.sink import Row, table_of
 from headrace.functions.calling import Function, Note, results
 from headrace.functions.document import Document, place
@@ -76,15 +75,22 @@ class Maps:
             if isinstance(change, Document):
                 columns = (change.license, change.repo, change.path, change.language)
                 if not all(value is None or isinstance(value, str) for value in columns):
-                    return function.wrong("gives a document whose licence, repository, path or language is no text")
-                meta = orjson.dumps(change.meta) if change.meta else None
+                    return function.wrong("gives a document whose license, repository, path or language is no text")
+                if not isinstance(change.meta, dict):
+                    return function.wrong(f"gives a document whose meta is {type(change.meta).__name__}, not a dict")
+                "".join(value for value in columns if value is not None).encode()
+                meta = dump(finite(change.meta), _refused) if change.meta else None
         except UnicodeEncodeError:
             return function.wrong("gives text with a lone surrogate, which UTF-8 cannot hold")
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             return function.wrong(f"gives a document whose meta is no JSON: {error}")
         if len(data) > self._limit:
             return function.wrong(f"gives a text {too_large(len(data), self._limit)}")
         return (data, *origin, *columns, meta, turns)
+
+
+def _refused(value: Any) -> None:
+    raise TypeError(f"it holds {type(value).__name__}")
 
 
 def _text_of(made: Any) -> str | Document:

@@ -87,9 +87,18 @@ class Function:
         made = self(argument)
         if isinstance(made, str | bytes | dict) or not hasattr(made, "__iter__"):
             raise self.wrong(f"gives {type(made).__name__} where it must yield records")
-        items = iter(made)
+        yield from self.each_of(made)
+
+    def each_of(self, made: Any) -> Iterator[Any]:
+        """Yield what a result of the function yields.
+
+        Raises:
+            Failed: it raised.
+        """
+        items = None
         while True:
             try:
+                items = iter(made) if items is None else items
                 item = next(items)
             except StopIteration:
                 return
@@ -185,15 +194,20 @@ def _read(function: Function, read: Callable[[Any], Any], made: Any) -> Any:
         return read(made)
     except (TypeError, ValueError) as error:
         raise function.wrong(str(error)) from None
+    except _NOT_ITS_OWN:
+        raise
+    except Exception as error:  # a result with methods of its own
+        raise failure(function.label, error) from error
 
 
 def _several(function: Function, batch: pa.RecordBatch) -> Iterator[Any]:
     made = function(batch)
-    if isinstance(made, str | bytes | dict) or not hasattr(made, "__len__"):
+    if isinstance(made, str | bytes | dict | set | frozenset) or not hasattr(made, "__len__"):
         raise function.wrong(f"gives {type(made).__name__} where it must give an array or list")
-    if len(made) != batch.num_rows:
-        raise function.wrong(f"gives {len(made)} values for {batch.num_rows} documents")
-    return iter(made)
+    values = list(function.each_of(made))
+    if len(values) != batch.num_rows:
+        raise function.wrong(f"gives {len(values)} values for {batch.num_rows} documents")
+    return iter(values)
 
 
 def value_of(value: Any, kind: str) -> bool | int | float | str | None:

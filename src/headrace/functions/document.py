@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from headrace.nesting import deep
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_LONG = re.compile("[0-9]{19}")  # digits of the first integers beyond 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,10 @@ def documents_of(batch: pa.RecordBatch) -> Iterator[Document]:
 
 
 def _parsed(meta: str) -> Any:
-    """Parse JSON with Python's parser if its numbers or nesting are beyond the fast one."""
-    try:
+    """Parse JSON with Python's parser if its numbers are beyond the fast one, which would round them."""
+    if _LONG.search(meta) is None:
         return orjson.loads(meta)
-    except orjson.JSONDecodeError:
+    with deep():
         return json.loads(meta)
 
 

@@ -7,6 +7,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from headrace.visible import encodable
+
 MESSAGE = 300  # characters kept of an exception's message
 FRAMES = 4  # innermost traceback lines shown
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
@@ -22,8 +24,8 @@ class Failed(Exception):  # noqa: N818 - it says what another's function did
     """
 
     def __init__(self, what: str, trace: tuple[str, ...] = ()) -> None:
-        super().__init__(what)
-        self.trace = trace
+        super().__init__(encodable(what))
+        self.trace = tuple(map(encodable, trace))
 
 
 def failure(label: str, error: BaseException) -> Failed:

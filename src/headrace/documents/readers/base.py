@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from headrace.documents.fields import MISSING, paths, take
-from headrace.documents.readers.nesting import deep
+from headrace.nesting import deep
 from headrace.documents.sources import InputFile
 from headrace.errors import MemoryShareError
 from headrace.recipe.schema import MAX_DOCUMENT, Source
@@ -195,12 +195,15 @@ class Reader(ABC):
         """
 
 
-def excerpt(value: Any) -> str:
+def excerpt(value: Any, show: Callable[[Any], str] = str) -> str:
     """The beginning of a bad row, or of a value that is not text, for display."""
     if isinstance(value, bytes):
         return value[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT]
-    with deep():
-        return str(value)[:EXCERPT]
+    try:
+        with deep():
+            return show(value)[:EXCERPT]
+    except Exception:  # a class of the user's own
+        return ""
 
 
 def lost(rows: int, bytes: int) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from headrace.documents.readers.base import COPIES, Repaired, not_utf8, unicode
-from headrace.documents.readers.nesting import DEPTH, deep
+from headrace.nesting import DEPTH, deep
 
 DIGITS = 4300  # CPython's limit for parsing integers, beyond which the time becomes quadratic
 SPLIT_DEPTH = 16  # how deep members are parsed separately; deeper values are parsed as a whole
@@ -53,6 +53,29 @@ def dump(value: Any, default: Callable[[Any], Any]) -> bytes:
         with deep():
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
         return unicode(text).encode()
+
+
+def finite(value: Any) -> Any:
+    """The value of a user-defined function with NaN and infinities as text, as they are kept from files.
+
+    Raises:
+        ValueError: it contains itself, or is nested too deep.
+    """
+    try:
+        with deep():
+            return _finite(value)
+    except RecursionError:
+        raise ValueError("it contains itself, or is nested too deep") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(held) for held in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def weight(data: bytes) -> int:

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from headrace.documents.checked_file import open_file
 from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Record, Tally, document, excerpt
+from headrace.documents.readers.json_values import finite
 from headrace.documents.readers.jsonl import broken_off
 from headrace.documents.readers.streams import Damaged, blocks
 from headrace.documents.sources import InputFile
@@ -57,12 +58,15 @@ class UserReader(Reader):
         if isinstance(made, str):
             return Record(row, made, {})
         if isinstance(made, dict):
-            return document(row, dict(made), source.text, tally)
-        if isinstance(made, Exception):
+            try:
+                return document(row, finite(made), source.text, tally)
+            except ValueError as error:
+                failed = self._function.wrong(f"yields a dict that cannot be kept: {error}")
+        elif isinstance(made, Exception):
             failed = failure(self._function.label, made)
         else:
             failed = self._function.wrong(f"yields {type(made).__name__}, not a text or a dict")
-        return Bad(row, self._function.failed(failed, place(self._name, file.name, row)), excerpt(repr(made)))
+        return Bad(row, self._function.failed(failed, place(self._name, file.name, row)), excerpt(made, repr))
 
 
 def _opened(file: InputFile, tally: Tally) -> IO[bytes]:
