@@ -114,11 +114,15 @@ def test_a_document_for_which_there_is_no_memory_is_named_and_stops_the_run(text
 def test_results_of_a_batch_that_are_no_list_of_texts(made: str, told: str) -> None:
     odd = "class Odd:\n  def __len__(self): raise RuntimeError('no')\n  __iter__ = __len__\n"
     code = f"import headrace, numpy as np\n{odd}@headrace.per_batch\ndef f(batch): return {made}"
-    (failed,) = results(Function(load_text(code, "f"), "f", {}, False), rows("text"), lambda value: value_of(value, "str"))
+    (failed,) = results(
+        Function(load_text(code, "f"), "f", {}, False), rows("text"), lambda value: value_of(value, "str")
+    )
     assert told in str(failed)
 
 
 def test_a_result_with_methods_of_its_own() -> None:
     code = "class T:\n  def item(self): raise RuntimeError('no scalar')\ndef f(d): return T()"
-    (failed,) = results(Function(load_text(code, "f"), "f", {}, False), rows("text"), lambda value: value_of(value, "float"))
+    (failed,) = results(
+        Function(load_text(code, "f"), "f", {}, False), rows("text"), lambda value: value_of(value, "float")
+    )
     assert "no scalar" in str(failed)

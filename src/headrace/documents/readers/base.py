@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from headrace.documents.fields import MISSING, paths, take
-from headrace.nesting import deep
 from headrace.documents.sources import InputFile
 from headrace.errors import MemoryShareError
+from headrace.nesting import deep
 from headrace.recipe.schema import MAX_DOCUMENT, Source
 
 EXCERPT = 200  # characters of a bad row that go to quarantine
