@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from run_facts import facts
 
-from headrace.report.facts import Generated
+from headrace.report.samples import Generated
 from headrace.report.summary import WIDTH, corpus_lines, renderable, summary, summary_lines, to_json
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace.flow.artifact import Artifact
-from headrace.report.facts import Piece, SampleRow, StageFacts, StageSourceFacts
+from headrace.report.facts import StageFacts, StageSourceFacts
+from headrace.report.samples import Piece, SampleRow
 
 if TYPE_CHECKING:
     from headrace.tokens.table_engine import Decoder

@@ -6,8 +6,9 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from headrace.documents.readers.base import lost
-from headrace.report.facts import Generated, RunFacts, SourceFacts, StageFacts, removed_by_reason
+from headrace.report.facts import RunFacts, SourceFacts, StageFacts, removed_by_reason
 from headrace.report.numbers import counted, duration, passes, percent, short, size, whole
+from headrace.report.samples import Generated
 from headrace.visible import one_line, visible
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 from headrace.flow.artifact import Artifact
 from headrace.flow.storage import read_json
-from headrace.report.facts import Generated, TrainingFacts
+from headrace.report.facts import TrainingFacts
+from headrace.report.samples import Generated
 from headrace.train.metrics import read
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
-from headrace.report.facts import Piece, RunFacts, SampleRow, StageFacts
+from headrace.report.facts import RunFacts, StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
 from headrace.report.palette import hue
+from headrace.report.samples import Piece, SampleRow
 from headrace.report.tables import Column, both, details, figure, key, table, text
 
 

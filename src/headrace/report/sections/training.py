@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.report.charts.loss import LossStage, loss_chart
-from headrace.report.facts import Generated, RunFacts, StageFacts
+from headrace.report.facts import RunFacts, StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import duration, percent, short, whole
+from headrace.report.samples import Generated
 from headrace.report.tables import Column, both, details, figure, key, table, text
 
 
