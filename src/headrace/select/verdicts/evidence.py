@@ -3,8 +3,7 @@
     {"kept_id": 32 hex digits, "kept_row": global row number, "kept_source", "kept_file", "kept_origin_row",
      "method": "exact" or "minhash", "jaccard" (of verified candidates), "component_size",
      "kept_split" (if the other document is held out),
-     "against" (if it is a reference document: the number of its set, from 0; row, source and file are those in the
-     set)}
+     "against" (for a reference document: the number of its set, from 0; row, source and file are those in the set)}
 
 Decisions travel as records, a third of the evidence's size; the text is written on publication.
 """

@@ -1,16 +1,12 @@
 """Verdicts: which documents are kept, why the others are not, and each document's split.
 
     filter       map     what removes a document on its own (:mod:`headrace.select.verdicts.document_filters`);
-    documents
-                         that have duplicates are sent to the partition of their component, with their text if
-                         candidates are
-                         verified, and so are reference documents that share a component with the corpus
-    deduplicate  reduce  of those that the filters leave, one document is kept per group or, if candidates are
-                         verified, those that the greedy rule keeps (:mod:`headrace.select.verdicts.greedy`); then
-                         training
+                         documents that have duplicates, and reference documents that share a component with the
+                         corpus, are sent to the partition of their component, with text if candidates are verified
+    deduplicate  reduce  of those that the filters leave, one document is kept per group or, if candidates are verified,
+                         those that the greedy rule keeps (:mod:`headrace.select.verdicts.greedy`); then training
                          documents are checked against held-out ones (:mod:`headrace.select.verdicts.deduplication`)
-    publish      map     the sidecar, aligned with the documents, with the evidence
-                         (:mod:`headrace.select.verdicts.evidence`)
+    publish      map     the sidecar, aligned with the documents (:mod:`headrace.select.verdicts.publication`)
 
 A document has one reason, the first in :meth:`Verdicts.precedence`. To add a verdict, add its filter to
 :mod:`headrace.select.verdicts.document_filters`.
@@ -41,22 +37,12 @@ if TYPE_CHECKING:
     from headrace.select.duplicates.step import Duplicates
     from headrace.select.verdicts.deduplication import Policy
 
-SCHEMA = pa.schema(
-    [
-        pa.field("keep", pa.bool_(), nullable=False),
-        pa.field("reason", pa.string()),  # null if kept
-        pa.field("evidence", pa.string()),  # JSON; null if kept
-        pa.field("split", pa.string(), nullable=False),  # train, validation or test, for removed documents too
-    ]
-)
-
 # What a deduplication task needs besides members, and for texts if it cannot have more.
 LEAST_BYTES = 48 << 20
 # The share of a task's budget for a block of texts; spilled decisions and a run's slice take 0.2 each.
 BLOCK_SHARE = 0.25
 # Documents filtered at a time, by the size of the columns read.
 BATCH_BYTES = 4 << 20
-ROW_GROUP = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -371,40 +357,9 @@ class Verdicts(Step):
     # Phase "publish".
 
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        import pyarrow.parquet as pq
+        from headrace.select.verdicts.publication import publish
 
-        from headrace.documents.store import read_columns
-        from headrace.select.verdicts.columns import columns
-        from headrace.select.verdicts.counts import tally
-
-        filtered = read_columns(ctx.scratch("filter", f"filtered-{spec['shard']:05d}.parquet"))
-        records, names = self._decisions(ctx, spec["shard"])
-        start = int(ctx.input("documents").row_offsets[spec["shard"]])
-        table = pa.table(columns(filtered, records, names, start, self.all_sources, self.against), schema=SCHEMA)
-        with ctx.shard() as out:
-            pq.write_table(
-                table,
-                out.path,
-                compression=sidecar.COMPRESSION,
-                row_group_size=ROW_GROUP,
-                use_dictionary=["reason", "split"],  # evidence hardly ever repeats within a row group
-                write_statistics=["keep", "reason", "split"],
-            )
-            out.rows = table.num_rows
-        return {
-            "counts": tally(filtered.column("source"), table.column("reason"), filtered.column("split"), self.sources)
-        }
-
-    def _decisions(self, ctx: TaskContext, shard: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
-        from headrace.flow.exchange import read_partition
-        from headrace.select.verdicts.deduplication import decisions_between
-        from headrace.select.verdicts.evidence import DECISION
-
-        documents = ctx.input("documents")
-        start, stop = documents.row_offsets[shard : shard + 2].tolist()
-        partition = destinations_of(len(documents.shards))[shard]
-        chunks = read_partition(ctx, "deduplicate", "decisions", partition, DECISION, payload=True)
-        return decisions_between(chunks if ctx.tasks("deduplicate") else (), start, stop)
+        return publish(ctx, spec["shard"], self.sources, self.all_sources, self.against)
 
     # Finish.
 
@@ -415,6 +370,7 @@ class Verdicts(Step):
             ConservationError: the counts do not add up.
         """
         from headrace.select.verdicts.counts import add_up, pairs
+        from headrace.select.verdicts.publication import SCHEMA
 
         documents = ctx.input("documents").manifest.counts
         counts = add_up(ctx.results("publish"), documents, self.sources, self.precedence())
