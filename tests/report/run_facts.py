@@ -7,18 +7,16 @@ import math
 from headrace.report.facts import (
     Environment,
     Example,
-    Generated,
     LicenceFacts,
-    Piece,
     Place,
     RunFacts,
-    SampleRow,
     SourceFacts,
     StageFacts,
     StageSourceFacts,
     TrainingFacts,
     Work,
 )
+from headrace.report.samples import Generated, Piece, SampleRow
 
 EVIL = "<script>alert('1')</script> & \"more\" \x00 \x1b[31m"
 
