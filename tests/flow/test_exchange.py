@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.flow import exchange
 from headrace.flow.exchange import Spill, partition_bytes, partition_counts, read_partition, sorted_partition
 from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
@@ -119,3 +120,29 @@ def test_a_task_without_records_leaves_an_empty_spill(tmp_path):
     reduce = context(tmp_path, "reduce", 0, 1 << 20)
     assert partition_counts(reduce, "map", "x").tolist() == [0, 0]
     assert list(sorted_partition(reduce, "map", "x", 1, PLAIN, ("a",))) == []
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_in_order_is_written_as_what_is_not(data, tmp_path_factory):
+    """The same bytes, whether a run is copied into order or written from where it lies."""
+    partitions = data.draw(st.integers(1, 5))
+    pieces = data.draw(
+        st.lists(st.lists(st.tuples(st.integers(0, partitions - 1), st.binary(max_size=9)), min_size=1), max_size=4)
+    )
+    if data.draw(st.booleans()):
+        pieces = [sorted(piece, key=lambda record: record[0]) for piece in pieces]
+    found = []
+    for slice_bytes in (0, 1 << 40):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exchange, "SLICE_BYTES", slice_bytes)
+            folder = tmp_path_factory.mktemp("exchange")
+            ctx = context(folder, "map", 0, 1 << 26)
+            with Spill(ctx, "x", LOADED, partitions, payload=True) as spill:
+                for piece in pieces:
+                    records = np.array([(p, len(load)) for p, load in piece], dtype=LOADED)
+                    load = np.frombuffer(b"".join(load for _, load in piece), dtype=np.uint8)
+                    spill.add(records["a"].astype(np.int64), records, load)
+            found.append([path.read_bytes() for path in sorted((ctx.folder / "scratch" / "map").glob("x-*"))])
+    assert found[0] == found[1]
+    assert len(found[0]) == 2

@@ -85,6 +85,32 @@ class Spill:
         lengths = [held[1]["length"].astype(np.int64) if self.payload else _NONE for held in self._held]
         for (partition, _, _), long in zip(self._held, lengths, strict=True):
             _count(partition, long, index)
+        begin = self._file.tell()
+        # What is in order is written from where it lies, unless its slices are so many that copying them is faster.
+        few = self._size >= SLICE_BYTES * len(self._held) * np.count_nonzero(index[:, 0])
+        if self.payload and few and all((held[0][1:] >= held[0][:-1]).all() for held in self._held):
+            self._write_slices(index, lengths)
+        else:
+            self._write_ordered(index, lengths)
+        self._held, self._size = [], 0
+        sizes = index[:, 0] * self.dtype.itemsize + index[:, 1]
+        index[:, 2] = begin + np.cumsum(sizes) - sizes
+        self._runs.append(index)
+
+    def _write_slices(self, index: np.ndarray, lengths: list[np.ndarray]) -> None:
+        """Write a run of which each part is in order of partition."""
+        edges = np.arange(self.partitions + 1)
+        places = [np.searchsorted(held[0], edges) for held in self._held]
+        bytes_at = [np.append(0, np.cumsum(long))[at] for long, at in zip(lengths, places, strict=True)]
+        for p in np.flatnonzero(index[:, 0]).tolist():
+            for (_, records, _), at in zip(self._held, places, strict=True):
+                records[at[p] : at[p + 1]].tofile(self._file)
+            for (_, _, payload), at in zip(self._held, bytes_at, strict=True):
+                if payload is not None:
+                    payload[at[p] : at[p + 1]].tofile(self._file)
+
+    def _write_ordered(self, index: np.ndarray, lengths: list[np.ndarray]) -> None:
+        """Put a run in order of partition and write it."""
         ends, byte_ends = np.cumsum(index[:, 0]), np.cumsum(index[:, 1])
         at, byte_at = ends - index[:, 0], byte_ends - index[:, 1]
         if ends[-1] > len(self._ordered):
@@ -96,17 +122,12 @@ class Spill:
             _spread(partition, _words(records), at, _words(ordered))
             if payload is not None:
                 _spread_bytes(partition, payload, long, byte_at, moved)
-        self._held, self._size = [], 0
-        begin = self._file.tell()
         if not self.payload:
             ordered.tofile(self._file)
-        else:
-            for p in np.flatnonzero(index[:, 0]).tolist():
-                ordered[ends[p] - index[p, 0] : ends[p]].tofile(self._file)
-                moved[byte_ends[p] - index[p, 1] : byte_ends[p]].tofile(self._file)
-        sizes = index[:, 0] * self.dtype.itemsize + index[:, 1]
-        index[:, 2] = begin + np.cumsum(sizes) - sizes
-        self._runs.append(index)
+            return
+        for p in np.flatnonzero(index[:, 0]).tolist():
+            ordered[ends[p] - index[p, 0] : ends[p]].tofile(self._file)
+            moved[byte_ends[p] - index[p, 1] : byte_ends[p]].tofile(self._file)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
