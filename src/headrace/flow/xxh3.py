@@ -1,4 +1,4 @@
-"""XXH3-128 of many stretches of bytes in one call.
+"""XXH3-128 of many slices of a buffer in one call.
 
 Calling xxhash from Python takes half a microsecond per text, half as long as hashing 6 kB from main memory. Its
 extension module exports the C function behind that call, and a kernel can call it directly: 106 MB in 16,231 texts then
@@ -28,11 +28,11 @@ _MACHINES = frozenset({"x86_64", "aarch64", "arm64"})
 
 
 def xxh3_128(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """The hashes of stretches of a buffer.
+    """Hash slices of a buffer.
 
     Args:
         data: uint8[n_bytes], contiguous.
-        offsets: int64[n + 1], ascending; stretch i is ``data[offsets[i]:offsets[i + 1]]``.
+        offsets: int64[n + 1], ascending; slice i is ``data[offsets[i]:offsets[i + 1]]``.
 
     Returns:
         uint64[n, 2], the high half of each hash first.
@@ -51,7 +51,7 @@ def xxh3_128(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt
 
 
 def _called(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """The same, with a call from Python for each."""
+    """The same, with one call from Python per slice."""
     view, at = memoryview(data), offsets.tolist()  # type: ignore[arg-type]
     hashes = [xxhash.xxh3_128_digest(view[begin:end]) for begin, end in pairwise(at)]
     return np.frombuffer(b"".join(hashes), dtype=">u8").astype(np.uint64).reshape(-1, 2)

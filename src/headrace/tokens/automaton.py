@@ -48,7 +48,7 @@ class _Program:
 
     def put(self, kind: str, one: int, two: int = -1) -> int:
         if len(self.code) >= MOST_INSTRUCTIONS:
-            raise NotReadError("too many repetitions of repetitions")
+            raise NotReadError("too many nested repetitions")
         self.code.append((kind, one, two))
         return len(self.code) - 1
 
@@ -78,7 +78,7 @@ class _Program:
 
     def repeat(self, node: Repeat, then: int) -> int:
         if _may_be_empty(node.part):
-            raise NotReadError("a repetition of what may be empty")
+            raise NotReadError("a repetition of something that may be empty")
         if node.most is None:
             loop = self.put("either", -1)
             inner = self.add(node.part, loop)
@@ -117,7 +117,7 @@ def compile_patterns(trees: list[Node]) -> Automata:
     steps, starts, classes = _steps(trees)
     for start in starts:
         if (steps[start] & 1).any():
-            raise NotReadError("a match of the empty text")
+            raise NotReadError("a match of the empty string")
     _require_linear(steps, starts)
     width = steps.shape[1]
     rows = ((steps >> 1) * width << 1 | (steps & 1)).astype(np.uint32)
@@ -156,7 +156,7 @@ def _partition(sets: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     begins = np.flatnonzero(changes)
     columns, kinds = np.unique(np.array([chars[begins] for chars in sets]), axis=1, return_inverse=True)
     if columns.shape[1] > 255:
-        raise NotReadError("more than 255 kinds of characters")
+        raise NotReadError("more than 255 classes of characters")
     sizes = np.diff(np.append(begins, CODE_POINTS))
     return np.repeat(kinds.reshape(-1).astype(np.uint8), sizes), columns
 
@@ -177,7 +177,7 @@ class _Table:
     def number(self, state: tuple[int, ...]) -> int:
         if state not in self.numbers:
             if (len(self.states) + 1) * self.width > MOST_STEPS:
-                raise NotReadError("too many states for so many kinds of characters")
+                raise NotReadError("too many states for this many classes of characters")
             self.numbers[state] = len(self.states)
             self.states.append(state)
         return self.numbers[state]
@@ -238,7 +238,7 @@ def _require_linear(steps: np.ndarray, starts: list[int]) -> None:
         both[pair] = {(to, quiet[kind]) for kind, to in alive if kind in quiet}
         waiting += [(to, rows[second][kind] >> 1) for kind, to in alive if rows[second][kind] > 1]
     if _endless(both):
-        raise NotReadError("a part that may read far ahead again and again")
+        raise NotReadError("a part that may repeatedly read far ahead")
 
 
 def _vain(rows: list[list[int]]) -> set[int]:

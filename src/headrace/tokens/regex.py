@@ -104,7 +104,7 @@ def _one(char: str) -> np.ndarray:
 def _folded(chars: np.ndarray) -> np.ndarray:
     """A set with case ignored; only ASCII letters have another case here."""
     if chars[0x80:].any():
-        raise NotReadError("characters beyond ASCII where case is ignored")
+        raise NotReadError("non-ASCII characters where case is ignored")
     out = chars.copy()
     out[0x41:0x5B] |= chars[0x61:0x7B]
     out[0x61:0x7B] |= chars[0x41:0x5B]
@@ -129,7 +129,7 @@ class _Parser:
 
     def char(self) -> str:
         if self.at == len(self.pattern):
-            raise NotReadError("an end where more is due")
+            raise NotReadError("an unexpected end")
         self.at += 1
         return self.pattern[self.at - 1]
 
@@ -145,7 +145,7 @@ class _Parser:
         while self.at < len(self.pattern) and self.pattern[self.at] not in "|)":
             parts.append(self.repeated(self.atom(fold), fold))
         if fold and any(pair in self.pattern[begin : self.at].lower() for pair in _FOLDED_PAIRS):
-            raise NotReadError("letters of which there are ligatures, where case is ignored")
+            raise NotReadError("letters that have ligatures, where case is ignored")
         return parts[0] if len(parts) == 1 else Row(parts)
 
     def repeated(self, part: Node, fold: bool) -> Node:
@@ -154,7 +154,7 @@ class _Parser:
             return part
         least, most, plain = bounds
         if isinstance(part, Ahead) or (fold and most != 1):
-            raise NotReadError("a look ahead that is repeated, or a letter where case is ignored")
+            raise NotReadError("a repeated lookahead, or a letter where case is ignored")
         lazy = plain and self.take("?")
         possessive = plain and not lazy and self.take("+")
         if self.at < len(self.pattern) and self.pattern[self.at] in "?*+{":
@@ -162,7 +162,7 @@ class _Parser:
         if not possessive:
             return Repeat(part, least, most, lazy)
         if not isinstance(part, Chars):
-            raise NotReadError("a possessive repetition of more than a character")
+            raise NotReadError("a possessive repetition of more than one character")
         stop = Ahead(part.chars, False)  # what is possessive cannot stop earlier
         if most == 1:
             return Choice([part, stop])
@@ -178,7 +178,7 @@ class _Parser:
         inside, closed, _ = self.pattern[self.at + 1 :].partition("}")
         low, comma, high = inside.partition(",")
         if not closed or not low.isdecimal() or (comma and high and not high.isdecimal()):
-            raise NotReadError("a brace that is no number of repetitions")
+            raise NotReadError("a brace that is not a repetition count")
         self.at += len(inside) + 2
         most = (int(high) if high else None) if comma else int(low)
         if max(int(low), most or 0) > _MOST or (most is not None and most < max(1, int(low))):
@@ -192,7 +192,7 @@ class _Parser:
         if char == "$":  # the end, or before a line feed
             return Ahead(~_one("\n"), False)
         if char in ".^?*+{":
-            raise NotReadError(f"{char!r} where a character is due")
+            raise NotReadError(f"{char!r} where a character is expected")
         chars = self.inside() if char == "[" else self.escaped() if char == "\\" else _one(char)
         return Chars(_folded(chars) if fold else chars)
 
@@ -203,7 +203,7 @@ class _Parser:
             wanted = self.take("?=") or not self.take("?!")
             tree = self.closed(False)
             if not isinstance(tree, Chars):
-                raise NotReadError("a look ahead at more than one character")
+                raise NotReadError("a lookahead of more than one character")
             return Ahead(tree.chars, wanted)
         if self.take("?i:"):
             return self.closed(True)
@@ -215,7 +215,7 @@ class _Parser:
         """What precedes the closing bracket."""
         tree = self.choice(fold)
         if not self.take(")"):
-            raise NotReadError("a group that does not end")
+            raise NotReadError("an unclosed group")
         return tree
 
     def escaped(self) -> np.ndarray:
@@ -275,7 +275,7 @@ class _Parser:
         char = self.char()
         if char == "[":
             if self.looking_at(":"):
-                raise NotReadError("a class by its POSIX name")
+                raise NotReadError("a POSIX character class")
             return self.inside()
         low = self.escaped() if char == "\\" else _one(char)
         if not self.looking_at("-") or self.pattern[self.at + 1 : self.at + 2] in ("]", ""):
@@ -284,10 +284,10 @@ class _Parser:
         char = self.char()
         high = self.escaped() if char == "\\" else _one(char)
         if char == "[" or np.count_nonzero(low) != 1 or np.count_nonzero(high) != 1:
-            raise NotReadError("a range between more than characters")
+            raise NotReadError("a range whose ends are not single characters")
         first, last = int(np.argmax(low)), int(np.argmax(high))
         out = np.zeros(CODE_POINTS, dtype=bool)
         out[first : last + 1] = True
         if last < first:
-            raise NotReadError("a range that ends before it begins")
+            raise NotReadError("a range in reverse order")
         return out

@@ -26,7 +26,7 @@ def split_scanner(splits: list[dict[str, Any]]) -> Scanner:
     if splits[-1].get("use_regex", True):
         trees.append(parse(GPT2_PATTERN))
     if not trees:
-        raise NotReadError("nothing but bytes")
+        raise NotReadError("no pattern")
     return pattern_scanner(compile_patterns(joined(trees)))
 
 
@@ -40,12 +40,12 @@ def _tree(split: dict[str, Any]) -> Node:
         number = Chars(numeric())
         return number if split.get("individual_digits") else Repeat(number, 1, None, lazy=False)
     if split["type"] != "Split":
-        raise NotReadError(f"the part {split['type']}")
+        raise NotReadError(f"the pre-tokenizer {split['type']}")
     pattern = split["pattern"]
     tree = parse(pattern["Regex"]) if "Regex" in pattern else literal(pattern["String"])
     how = _how(split)
     if how != ("Isolated", False) and not (how == ("Removed", True) and matches_all(tree)):
-        raise NotReadError(f"a split of the kind {how[0]}" + (", inverted" if how[1] else ""))
+        raise NotReadError(f"the split behavior {how[0]}" + (", inverted" if how[1] else ""))
     return tree
 
 
