@@ -14,7 +14,8 @@ import numpy as np
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Entry, flaw
-from headrace.sequence.reader import Segments, SequenceReader
+from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
+from headrace.sequence.windows import KINDS, PADDING
 
 # Open files hold a descriptor or two each; processes are commonly allowed 1024.
 OPEN_FILES = 128
@@ -54,6 +55,7 @@ class Facts:
         vocab_size: see there.
         fingerprint: see there.
         entries: by the name of a file below the folder, its size and digest; empty if nobody recorded them.
+        manifest: see :class:`headrace.sequence.reader.SequenceReader`.
     """
 
     seq_len: int
@@ -62,6 +64,7 @@ class Facts:
     vocab_size: int | None = None
     fingerprint: dict[str, Any] | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,11 @@ class FileSequence(SequenceReader):
     def fingerprint(self) -> dict[str, Any] | None:
         """What the sequence is, if a manifest lies beside the files."""
         return self.facts.fingerprint
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest beside the files says."""
+        return self.facts.manifest
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process opens the files for itself.
@@ -193,13 +201,11 @@ class FileSequence(SequenceReader):
             if segments is None:
                 return None
             parts.append(segments)
-        if len(parts) == 1:
-            return parts[0]
-        bounds = np.concatenate([[0], *(np.diff(part.bounds) for part in parts)]).cumsum()
-        names = set.intersection(*(set(part.columns) for part in parts)) if parts else {"start", "length", "kind"}
-        cut = [{n: part.columns[n][part.bounds[0] : part.bounds[-1]] for n in names} for part in parts]
-        empty = np.empty(0, dtype=np.int32)
-        return Segments(bounds, {n: np.concatenate([part[n] for part in cut]) if cut else empty for n in names})
+        found = joined(parts)
+        wrong = found and flawed(found, self.seq_len, len(self.sources))
+        if wrong:
+            raise UserError(f"The segments of rows {start} to {stop} are damaged: {wrong}.", str(self.path), "")
+        return found
 
 
 def _reopened(function: Callable[..., FileSequence], arguments: tuple[Any, ...], verify: bool) -> FileSequence:
@@ -207,14 +213,48 @@ def _reopened(function: Callable[..., FileSequence], arguments: tuple[Any, ...],
     return sequence.verified() if verify else sequence
 
 
-def put_ids(values: np.ndarray, out: np.ndarray, vocab_size: int | None, where: str) -> None:
+def joined(parts: Sequence[Segments]) -> Segments:
+    """The segments of rows that follow one another, with the columns that all parts have."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = [np.zeros(1, dtype=np.int32), *(np.diff(part.bounds) for part in parts)]
+    names = set.intersection(*(set(part.columns) for part in parts)) if parts else {"start", "length", "kind"}
+    cut = [{n: part.columns[n][part.bounds[0] : part.bounds[-1]] for n in names} for part in parts]
+    columns = {n: np.concatenate([np.empty(0, SEGMENT[n]), *(part[n] for part in cut)]) for n in names}
+    return Segments(np.concatenate(counts).cumsum(dtype=np.int32), columns)
+
+
+def flawed(segments: Segments, seq_len: int, sources: int) -> str | None:
+    """What is wrong with segments that somebody else wrote, in words; kernels trust their places.
+
+    Args:
+        segments: of whole columns.
+        seq_len: L.
+        sources: how many names there are.
+    """
+    low, high = int(segments.bounds[0]), int(segments.bounds[-1])
+    start, length, kind = (segments.columns[name][low:high].astype(np.int64) for name in ("start", "length", "kind"))
+    if (start < 0).any() or (length < 0).any() or (start + length > seq_len + 1).any():
+        return "one lies outside its row"
+    known = np.isin(kind, list(KINDS))
+    if not known.all():
+        return f"one is of kind {kind[~known][0]}"
+    if "source" in segments.columns and sources:
+        source = segments.columns["source"][low:high]
+        if (source[kind != PADDING] >= sources).any():
+            return f"one is of source {int(source[kind != PADDING].max())} of {sources}"
+    return None
+
+
+def put_ids(values: np.ndarray, out: np.ndarray, vocab_size: int | None, where: str, first: int = 0) -> None:
     """Copy ids that somebody else wrote, checked.
 
     Args:
         values: [n, k] of any integer type.
         out: [n, k]; ``values`` itself if they are there already.
         vocab_size: one more than the largest id that may occur; None if nobody knows.
-        where: the file, and which row of it is the first.
+        where: the file.
+        first: which row of it is the first of these.
 
     Raises:
         UserError: an id is negative, or the vocabulary or the type of ``out`` has no such id.
@@ -227,7 +267,7 @@ def put_ids(values: np.ndarray, out: np.ndarray, vocab_size: int | None, where: 
             bad = values[row][(values[row] < 0) | (values[row] > limit)][0]
             what = "is negative" if low < 0 else f"is beyond the largest id, {limit:,}"
             raise UserError(
-                f"Row {row} of those from {where} has token id {bad:,}, which {what}.",
+                f"Row {first + row} has token id {bad:,}, which {what}.",
                 where,
                 "Check that the file holds token ids of this tokenizer.",
             )

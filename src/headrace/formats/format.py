@@ -16,6 +16,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
 from headrace.formats.files import Facts, RowFile
+from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
 
 Kept = Literal["loss", "segments", "provenance", "text"]
@@ -32,15 +33,15 @@ class Exported:
 
     Attributes:
         name: of its stage.
-        path: its folder; never part of an identity.
-        identity: of the artifact.
+        path: its file or folder; never part of an identity.
+        identity: of the artifact, or the digest of what is exported.
     """
 
     name: str
     path: str
     identity: str
 
-    def open(self) -> ArrowSequence:
+    def open(self) -> SequenceReader:
         """The sequence; each of its files is compared with its digest before it is first read.
 
         Raises:
@@ -110,7 +111,7 @@ class SequenceFormat(ABC):
     rows_per_file: ClassVar[int | None]
     suffix: ClassVar[str]
 
-    def check(self, sequence: ArrowSequence) -> None:
+    def check(self, sequence: SequenceReader) -> None:
         """Refuse, before any work, a sequence that the format cannot hold.
 
         Raises:
@@ -128,7 +129,7 @@ class SequenceFormat(ABC):
                 out.append(Part(name, index, start, min(start + size, rows)))
         return out
 
-    def rows_in_file(self, sequence: ArrowSequence) -> int | None:
+    def rows_in_file(self, sequence: SequenceReader) -> int | None:
         """How many rows a file has unless the user says otherwise; None if all are in one."""
         return self.rows_per_file
 
@@ -145,7 +146,7 @@ class SequenceFormat(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def write(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> dict[str, Any]:
+    def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
         """Write a part with ``ctx.file(part.file)``, holding about a block of rows (:func:`blocks`) in memory.
 
         Returns:
@@ -193,6 +194,10 @@ class ReadableFormat(SequenceFormat):
             UserError: it is damaged, or not of this format after all; names it.
         """
 
+    def shapes(self, files: Sequence[Path], seq_len: int | None) -> list[Shape]:
+        """Look at several files."""
+        return [self.shape(file, seq_len) for file in files]
+
     @abstractmethod
     def open_file(self, file: Path, facts: Facts) -> RowFile:
         """Open a file for reading.
@@ -205,12 +210,13 @@ class ReadableFormat(SequenceFormat):
 def files_below(path: Path, *suffixes: str) -> list[Path]:
     """A file of one of these suffixes, or all below a folder, ordered by their parts."""
     if path.is_dir():
-        found = (Path(root, name) for root, _, names in os.walk(path) for name in names if name.endswith(suffixes))
-        return sorted(found, key=lambda file: file.parts)
+        found = (Path(root, name) for root, _, names in os.walk(path) for name in names)
+        # Files whose names begin with a dot are made by systems and by unfinished copies.
+        return sorted(file for file in found if file.name.endswith(suffixes) and file.name[0] != ".")
     return [path] if path.name.endswith(suffixes) and path.is_file() else []
 
 
-def blocks(sequence: ArrowSequence, part: Part) -> Iterator[tuple[int, int]]:
+def blocks(sequence: SequenceReader, part: Part) -> Iterator[tuple[int, int]]:
     """The rows of a part as ranges of about :data:`BLOCK_TOKENS`."""
     size = max(1, BLOCK_TOKENS // (sequence.seq_len + 1))
     for start in range(part.start, part.stop, size):

@@ -25,7 +25,7 @@ from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, i
 from headrace.graph import HELD_OUT
 from headrace.sequence.provenance import beside
 from headrace.sequence.reader import Segments
-from headrace.sequence.store import ArrowSequence
+from headrace.sequence.reader import SequenceReader
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.engine import Encoded
 from headrace.tokens.load import open_decoder
@@ -46,11 +46,11 @@ class Hub(ReadableFormat):
     rows_per_file = None
     suffix = ".parquet"
 
-    def check(self, sequence: ArrowSequence) -> None:
+    def check(self, sequence: SequenceReader) -> None:
         """Refuse a sequence whose documents or tokenizer are gone."""
         beside(sequence, "documents"), beside(sequence, "tokenizer")
 
-    def rows_in_file(self, sequence: ArrowSequence) -> int:
+    def rows_in_file(self, sequence: SequenceReader) -> int:
         """As many as make :data:`FILE_TOKENS`."""
         return max(1, FILE_TOKENS // (sequence.seq_len + 1))
 
@@ -73,7 +73,7 @@ class Hub(ReadableFormat):
         write_origins(ctx, beside(sequences[spec["sequence"]].open(), "documents"), spec["shard"])
         return {}
 
-    def write(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> dict[str, Any]:
+    def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
         """Write rows, a block as a row group."""
         decoder = open_decoder(beside(sequence, "tokenizer"))
         origins = Origins(ctx, beside(sequence, "documents"))
@@ -139,7 +139,7 @@ def _write_readme(ctx: TaskContext, configs: Configs, rows: Any, facts: Sequence
         out.path.write_text(readme(configs, body(configs, rows, facts)), encoding="utf-8")
 
 
-def _table(sequence: ArrowSequence, start: int, stop: int, decoder: Decoder, origins: Origins) -> pa.Table:
+def _table(sequence: SequenceReader, start: int, stop: int, decoder: Decoder, origins: Origins) -> pa.Table:
     tokens, segments = sequence.rows(start, stop), sequence.segments_in(start, stop)
     n, width = tokens.shape
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
@@ -161,7 +161,7 @@ def _pairs(offsets: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
 
 
-def _described(sequence: ArrowSequence, segments: Segments, origins: Origins) -> pa.Array:
+def _described(sequence: SequenceReader, segments: Segments, origins: Origins) -> pa.Array:
     """The segments as a list of structs; of padding only place, length and kind are known."""
     first, last = int(segments.bounds[0]), int(segments.bounds[-1])
     column = {name: values[first:last] for name, values in segments.columns.items()}

@@ -11,6 +11,7 @@ from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.formats.files import Facts, FileSequence, Listed
 from headrace.formats.format import ReadableFormat
 from headrace.formats.registry import SEQUENCES
+from headrace.formats.sequences import TOLD
 from headrace.recipe.mistakes import suggest
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
@@ -85,6 +86,7 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
         one["vocab_size"],
         one["fingerprint"],
         {entry["name"]: entry for entry in artifact.entries},
+        {name: one[name] for name in TOLD},
     )
     files = [
         Listed(artifact.path / part["file"], part["rows"], format.beside(artifact.path / part["file"]))
@@ -95,7 +97,7 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
 
 def _found(path: Path, format: ReadableFormat, files: list[Path], seq_len: int | None) -> FileSequence:
     """A sequence in files of which nothing is known but what they say themselves."""
-    shapes = [format.shape(file, seq_len) for file in files]
+    shapes = format.shapes(files, seq_len)
     for file, shape in zip(files, shapes, strict=True):
         if shape.seq_len != shapes[0].seq_len:
             raise UserError(

@@ -14,6 +14,8 @@ from headrace.formats.registry import SEQUENCES
 
 # What a task holds: a block of rows as tokens, masks and segments, and what the other side's library buffers.
 TASK_MEMORY = 64 << 20
+# What a manifest tells of a sequence besides its shape, sources and fingerprint.
+TOLD = ("eod", "pad", "tokenizer")
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,13 @@ def _told(one: Exported, parts: Sequence[Part]) -> dict[str, Any]:
     files: dict[str, int] = {}
     for part in parts:
         files[part.file] = files.get(part.file, 0) + part.rows
-    facts = ("vocab_size", "eod", "pad", "tokenizer")
     return {
         "name": one.name,
         "rows": len(sequence),
         "seq_len": sequence.seq_len,
         "dtype": str(sequence.dtype),
-        **{name: sequence.manifest.get(name) for name in facts},
+        "vocab_size": sequence.vocab_size,
+        **{name: sequence.manifest.get(name) for name in TOLD},
         "sources": sequence.sources,
         "fingerprint": sequence.fingerprint,
         "parts": [{"file": name, "rows": rows} for name, rows in files.items()],
@@ -117,4 +119,10 @@ def _told(one: Exported, parts: Sequence[Part]) -> dict[str, Any]:
 
 def left_behind(format: SequenceFormat, sequences: Sequence[Exported]) -> list[str]:
     """What the sequences have and the format cannot hold."""
-    return [what for what in ("loss", "segments", "provenance") if what not in format.keeps]
+    has: set[str] = {"loss"}
+    for one in sequences:
+        opened = one.open()
+        segments = opened.segments_in(0, min(1, len(opened)))
+        if segments is not None:
+            has |= {"segments"} | ({"provenance"} if "row" in segments.columns else set())
+    return [what for what in ("loss", "segments", "provenance") if what in has and what not in format.keeps]

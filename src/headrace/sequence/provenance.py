@@ -10,6 +10,7 @@ import numpy as np
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.table_engine import Decoder
@@ -91,7 +92,7 @@ class Placement:
         return asdict(self)
 
 
-def beside(sequence: ArrowSequence, role: str) -> Artifact:
+def beside(sequence: SequenceReader, role: str) -> Artifact:
     """The artifact that a sequence was built from, in the same run folder, with its files checked against their
     digests.
 
@@ -100,8 +101,14 @@ def beside(sequence: ArrowSequence, role: str) -> Artifact:
         role: ``documents``, ``tokens`` or ``tokenizer``.
 
     Raises:
-        UserError: it does not exist.
+        UserError: it does not exist, or the sequence lies in other files than headrace's own.
     """
+    if not isinstance(sequence, ArrowSequence):
+        raise UserError(
+            f"These files come without a run, and so without its {role}.",
+            str(sequence.path),
+            "Use the sequence in its run folder.",
+        )
     folder = sequence.artifact.path.parent / f"{role}-{sequence.artifact.manifest.inputs[role][:8]}"
     return Artifact.open(folder, verify=True)
 

@@ -99,6 +99,13 @@ class SequenceReader(ABC):
         None if the files do not tell.
         """
 
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What else its maker recorded, such as ``eod``, ``pad`` and the ``tokenizer``'s fingerprint; empty if the
+        files do not tell.
+        """
+        return {}
+
     @abstractmethod
     def ranges(self) -> Iterator[tuple[int, int]]:
         """All rows as ranges ``[start, stop)`` that are cheap to read as a whole."""
