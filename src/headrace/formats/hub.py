@@ -24,8 +24,7 @@ from headrace.formats.origins import write as write_origins
 from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, ids_column, opened, unreadable
 from headrace.graph import HELD_OUT
 from headrace.sequence.provenance import beside
-from headrace.sequence.reader import Segments
-from headrace.sequence.reader import SequenceReader
+from headrace.sequence.reader import Segments, SequenceReader
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.engine import Encoded
 from headrace.tokens.load import open_decoder
@@ -141,6 +140,7 @@ def _write_readme(ctx: TaskContext, configs: Configs, rows: Any, facts: Sequence
 
 def _table(sequence: SequenceReader, start: int, stop: int, decoder: Decoder, origins: Origins) -> pa.Table:
     tokens, segments = sequence.rows(start, stop), sequence.segments_in(start, stop)
+    assert segments is not None  # check refuses sequences without documents
     n, width = tokens.shape
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
     mask = np.zeros((n, width), dtype=bool)
