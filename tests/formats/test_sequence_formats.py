@@ -43,7 +43,7 @@ def test_bytes_do_not_depend_on_workers_or_kills(format, sequences, tmp_path):
     alone = write(SequenceExport(format, sequences, SMALL), tmp_path / "alone", workers=0)
     asked = request(format, sequences, tmp_path)
     killed = 0
-    for events in range(3, 100, 4):
+    for events in range(3, 100, 9):
         command = [sys.executable, str(Path(__file__).with_name("exporting.py")), str(asked), str(tmp_path / "killed")]
         code = subprocess.run([*command, "2", str(events)], stderr=subprocess.DEVNULL).returncode
         if code == 0:
