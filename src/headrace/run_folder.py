@@ -127,9 +127,9 @@ def read_input(recipe: Recipe, run: Path) -> Input:
             runs = {int(k): EarlierRun(**{**value, "sources": tuple(value["sources"])}) for k, value in told.items()}
         except (FileNotFoundError, SealError):
             raise UserError(
-                "What deduplicate.against names is not known, or not as it was written.",
+                "The record of what `deduplicate.against` names is missing or damaged.",
                 str(run / REFERENCES),
-                "Run `headrace run` again: that finds it anew.",
+                "Run `headrace run` again to recreate it.",
             ) from None
     return with_references(recipe, runs, read_inventory(listed(recipe, runs), run))
 

@@ -70,14 +70,14 @@ def rebuilding_damaged(attempt: Callable[[], None], run: Path, log: EventLog) ->
     Raises:
         DamagedArtifact: an artifact is damaged again after it was rebuilt.
     """
-    mended: set[str] = set()
+    rebuilt: set[str] = set()
     while True:
         try:
             return attempt()
         except DamagedArtifact as damage:
-            if damage.artifact in mended or not (run / "artifacts" / damage.artifact).exists():
+            if damage.artifact in rebuilt or not (run / "artifacts" / damage.artifact).exists():
                 raise
-            mended.add(damage.artifact)
+            rebuilt.add(damage.artifact)
             set_aside(run / "artifacts" / damage.artifact, damage, log)
 
 

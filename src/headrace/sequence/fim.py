@@ -46,7 +46,7 @@ def draw(
 
     Args:
         ids: uint64[n, 2] document ids.
-        salt_key: the salt of the purpose, including stage and epoch, so that each epoch is drawn anew.
+        salt_key: the salt of the purpose, including stage and epoch, so that each epoch has its own draws.
         rate: share of documents to transform, one value or float64[n].
         spm: share of these in SPM order, likewise.
 
