@@ -258,3 +258,15 @@ def test_training_is_followed_step_by_step():
     for event in TRAINING:
         follow(phases, event)
     assert phases["model-one-1"].far == (3, 200)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_the_shell_closed(tmp_path, closed):
+    shell = f'"$0" -m headrace path "$1" documents {closed}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, tmp_path], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert ("not a run folder" in done.stderr) == ("2>" not in closed)

@@ -38,7 +38,16 @@ def test_by_id_origin_and_row(documents: Artifact) -> None:
     assert locate(documents, "row:2") == [2]
 
 
-@pytest.mark.parametrize("name", ["row:4", "0" * 32, "s:a:b.txt:9", "t:a:b.txt:0", "abc", "plain words", ""])
+NO_NUMBERS = ["9" * 20, "9" * 5000, "-1", "٣"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("row:4", "0" * 32, "s:a:b.txt:9", "t:a:b.txt:0", "abc", "plain words", "", "s:a\udcff:1"),
+        *(prefix + number for prefix in ("row:", "s:a:b.txt:") for number in NO_NUMBERS),
+    ],
+)
 def test_what_is_not_there_is_told(documents: Artifact, name: str) -> None:
     with pytest.raises(UserError):
         locate(documents, name)

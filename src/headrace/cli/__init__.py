@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 # Objects created between garbage collections. With Python's 700, these take a sixth of the time of imports.
@@ -12,6 +13,7 @@ GARBAGE = 50_000
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a bug, 2 something the user can fix, 130 stopped by Ctrl-C."""
     gc.set_threshold(GARBAGE)
+    _open_closed()
     from headrace.cli.app import app
     from headrace.cli.terminal import say, show_what_cannot_be_encoded
 
@@ -25,6 +27,14 @@ def main() -> None:
     except Exception as error:
         code = _tell(error)
     sys.exit(code)
+
+
+def _open_closed() -> None:
+    """Open what the shell closed (``>&-``), so that no file takes the number of a standard stream and is written to."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
 
 
 def _tell(error: Exception) -> int:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.select.why.unread import ORIGIN
+from headrace.visible import encodable
 
 ID_DIGITS = 32
 SHORTEST = 6  # minimum digits of an id
@@ -25,7 +26,8 @@ def locate(documents: Artifact, document: str) -> list[int]:
     Raises:
         UserError: it is none of these, or there is no such document.
     """
-    if dense := re.fullmatch(r"row:(\d+)", document):
+    document = encodable(document)  # an argument of the shell may be any bytes
+    if dense := re.fullmatch(r"row:([0-9]{1,18})", document):
         if int(dense[1]) >= documents.rows:
             raise UserError(f"No document has row {dense[1]}.", document, f"Rows range from 0 to {documents.rows - 1}.")
         return [int(dense[1])]

@@ -9,7 +9,7 @@ import orjson
 
 from headrace.flow.artifact import Artifact
 
-ORIGIN = re.compile(r"([^:]+):(.+):(\d+)", re.DOTALL)
+ORIGIN = re.compile(r"([^:]+):(.+):([0-9]{1,18})", re.DOTALL)
 
 
 def find_unread(documents: Artifact, origin: str) -> dict[str, Any] | None:
