@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from headrace.errors import UserError
 from headrace.flow.step import Step, topological
 from headrace.recipe.mistakes import suggest
-from headrace.recipe.schema import Recipe
+from headrace.recipe.schema import HELD_OUT, Recipe
 
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
     from headrace.select.duplicates.reference import EarlierRun
 
-HELD_OUT = "heldout"  # the sequence for measuring held-out loss; also the name of its stage
 # Tokens per source: gives a standard error of 0.001 nats if the loss of single tokens varies by 1 nat.
 HELD_OUT_TOKENS = 1_000_000
 

@@ -22,7 +22,7 @@ from headrace.formats.format import Exported, Part, ReadableFormat, Shape, block
 from headrace.formats.origins import Origins
 from headrace.formats.origins import write as write_origins
 from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, ids_column, opened, unreadable
-from headrace.graph import HELD_OUT
+from headrace.recipe.schema import HELD_OUT
 from headrace.sequence.provenance import beside
 from headrace.sequence.reader import Segments, SequenceReader
 from headrace.sequence.windows import KINDS, PADDING

@@ -80,8 +80,8 @@ __all__ = [
 ]
 
 
-# `start: scratch` starts with new weights; `heldout` is the sequence on which loss is measured.
-RESERVED = ("scratch", "heldout")
+HELD_OUT = "heldout"  # the sequence for measuring held-out loss; also the name of its stage
+RESERVED = ("scratch", HELD_OUT)  # no stage has these names; `start: scratch` starts with new weights
 
 
 class Recipe(Section):
