@@ -247,29 +247,35 @@ def flawed(segments: Segments, seq_len: int, sources: int) -> str | None:
 
 
 def put_ids(values: np.ndarray, out: np.ndarray, vocab_size: int | None, where: str, first: int = 0) -> None:
-    """Copy ids that somebody else wrote, checked.
+    """Copy ids that somebody else wrote, checked, to ``out``: [n, k]; the rest as for :func:`check_ids`."""
+    check_ids(values, out.dtype, vocab_size, where, first)
+    out[:] = values
+
+
+def check_ids(values: np.ndarray, dtype: np.dtype, vocab_size: int | None, where: str, first: int = 0) -> None:
+    """Check ids that somebody else wrote.
 
     Args:
         values: [n, k] of any integer type.
-        out: [n, k]; ``values`` itself if they are there already.
+        dtype: the type that they go to.
         vocab_size: one more than the largest id that may occur; None if nobody knows.
         where: the file.
         first: which row of it is the first of these.
 
     Raises:
-        UserError: an id is negative, or the vocabulary or the type of ``out`` has no such id.
+        UserError: an id is negative, or the vocabulary or ``dtype`` has no such id.
     """
-    if values.size:
-        low, high = int(values.min()), int(values.max())
-        limit = min(int(np.iinfo(out.dtype).max), (vocab_size or 1 << 62) - 1)
-        if low < 0 or high > limit:
-            row = int(np.argmax(((values < 0) | (values > limit)).any(axis=1)))
-            bad = values[row][(values[row] < 0) | (values[row] > limit)][0]
-            what = "is negative" if low < 0 else f"is beyond the largest id, {limit:,}"
-            raise UserError(
-                f"Row {first + row} has token id {bad:,}, which {what}.",
-                where,
-                "Check that the file holds token ids of this tokenizer.",
-            )
-    if out is not values:
-        out[:] = values
+    limit = min(int(np.iinfo(dtype).max), (vocab_size or 1 << 62) - 1)
+    signed = values.dtype.kind == "i"
+    if not values.size or (not signed and np.iinfo(values.dtype).max <= limit):
+        return
+    low, high = int(values.min()) if signed else 0, int(values.max())
+    if low < 0 or high > limit:
+        row = int(np.argmax(((values < 0) | (values > limit)).any(axis=1)))
+        bad = values[row][(values[row] < 0) | (values[row] > limit)][0]
+        what = "is negative" if bad < 0 else f"is beyond the largest id, {limit:,}"
+        raise UserError(
+            f"Row {first + row} has token id {bad:,}, which {what}.",
+            where,
+            "Check that the file holds token ids of this tokenizer.",
+        )

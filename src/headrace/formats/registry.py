@@ -5,5 +5,10 @@ from __future__ import annotations
 from headrace.formats.format import SequenceFormat
 from headrace.formats.hdf5 import HDF5, VariableHDF5
 from headrace.formats.hub import Hub
+from headrace.formats.megatron import Megatron
+from headrace.formats.nanotron import Nanotron
+from headrace.formats.olmo import OLMoCore
 
-SEQUENCES: dict[str, SequenceFormat] = {format.name: format for format in (HDF5(), VariableHDF5(), Hub())}
+SEQUENCES: dict[str, SequenceFormat] = {
+    format.name: format for format in (HDF5(), VariableHDF5(), Hub(), Megatron(), OLMoCore(), Nanotron())
+}
