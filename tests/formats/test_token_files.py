@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from headrace.errors import UserError
 from headrace.export import write
+from headrace.flow.task import TaskContext
 from headrace.formats.flat import FlatFormat
-from headrace.formats.format import Exported, Options
+from headrace.formats.format import Exported, Options, Part
 from headrace.formats.megatron import HEADER, MAGIC, Index
 from headrace.formats.nanotron import for_people
 from headrace.formats.opening import open_files
@@ -45,6 +46,12 @@ def learned(ours: SequenceReader) -> np.ndarray:
     segments = ours.segments_in(0, len(ours))
     assert segments is not None
     return ours.targets(0, len(ours)) & ~segments.padding(ours.seq_len)
+
+
+def read(path: Path) -> None:
+    """Open rows of 65 tokens and read what belongs to them."""
+    sequence = open_files(path, seq_len=64)
+    sequence.segments_in(0, len(sequence)), sequence.targets(0, len(sequence))
 
 
 # Megatron
@@ -358,6 +365,19 @@ def test_arrays_with_a_header_are_not_taken_for_tokens(tmp_path):
 # nanotron
 
 
+def test_rows_of_which_nothing_more_is_known_are_written_without_it(exports, sequences, tmp_path):
+    """Rows that come from files without a manifest: no segments, no documents, no tokenizer's name."""
+    rows = np.random.default_rng(0).integers(0, 50_000, (10, 65)).astype(np.uint16)
+    rows.tofile(tmp_path / "a.ds")
+    sequence = open_files(tmp_path, seq_len=64)
+    for name in exports:
+        ctx = TaskContext(tmp_path, SequenceExport(name, sequences, WHOLE), "write", 0)
+        part = Part(SEQUENCES[name].file("one", 0), 0, 0, 10)
+        assert SEQUENCES[name].write(ctx, sequence, part) == {"masked": False, "told": False}
+        assert len(ctx.files) == (2 if name == "nanotron" else 1)
+        assert np.fromfile(ctx.folder / ctx.files[0]["name"], np.uint16).tolist() == rows.reshape(-1).tolist()
+
+
 def test_datatrove_reads_rows_and_positions(exports, sequences):
     dataset = pytest.importorskip("datatrove.utils.dataset")
     for one in sequences:
@@ -421,8 +441,7 @@ def test_what_lies_beside_is_checked(suffix, content, said, tmp_path):
     np.arange(130, dtype=np.uint16).tofile(tmp_path / "a.ds")
     (tmp_path / f"a.ds.{suffix}").write_bytes(content)
     with pytest.raises(UserError, match=said) as error:
-        sequence = open_files(tmp_path, seq_len=64)
-        sequence.segments(0), sequence.targets(0, 2)
+        read(tmp_path)
     assert error.value.where == str(tmp_path / f"a.ds.{suffix}")
 
 

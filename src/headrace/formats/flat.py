@@ -25,8 +25,7 @@ from headrace.errors import UserError
 from headrace.flow.task import Out, TaskContext
 from headrace.formats.files import Facts, RowFile, check_ids, put_ids
 from headrace.formats.format import BLOCK_TOKENS, Exported, Part, ReadableFormat, Shape, blocks
-from headrace.sequence.reader import SEGMENT, Segments
-from headrace.sequence.store import ArrowSequence
+from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.windows import PADDING
 
 Documents = Callable[[np.ndarray, np.ndarray], None]
@@ -55,7 +54,7 @@ class FlatFormat(ReadableFormat):
     def segments_file(self, file: Path) -> Path:
         """The file of segments that belongs to a file of tokens."""
 
-    def rows_in_file(self, sequence: ArrowSequence) -> int | None:
+    def rows_in_file(self, sequence: SequenceReader) -> int | None:
         """As many rows as :attr:`file_tokens` has room for."""
         return max(1, self.file_tokens // (sequence.seq_len + 1))
 
@@ -66,12 +65,16 @@ class FlatFormat(ReadableFormat):
         return ctx.file(file.as_posix())
 
     @contextmanager
-    def documents(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> Iterator[Documents]:
+    def documents(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Documents]:
         """Write where documents end, in the format's own way."""
         yield lambda segments, begins: None
 
-    def write(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> dict[str, Any]:
-        """Write rows, their segments, and their loss if any token is not learned: then ``masked`` is true."""
+    def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
+        """Write rows, their segments if they are known, and their loss if any token is not learned.
+
+        Returns:
+            ``masked``: whether there is a file of the loss; ``told``: whether there is one of segments.
+        """
         file, width = Path(part.file), sequence.seq_len + 1
         loss: IO[bytes] | None = None
         with ExitStack() as stack:
@@ -79,25 +82,27 @@ class FlatFormat(ReadableFormat):
             def begin(name: Path) -> IO[bytes]:
                 return stack.enter_context(open(stack.enter_context(self.place(ctx, name)).path, "wb"))
 
-            tokens, segments = begin(file), begin(self.segments_file(file))
-            documents = stack.enter_context(self.documents(ctx, sequence, part))
+            tokens = begin(file)
+            if told := _told(sequence, part):
+                segments = begin(self.segments_file(file))
+                documents = stack.enter_context(self.documents(ctx, sequence, part))
             for start, stop in blocks(sequence, part):
                 tokens.write(np.ascontiguousarray(sequence.rows(start, stop)).data)
-                found = sequence.segments_in(start, stop)
-                records = found.records()
-                segments.write(records.tobytes())
-                row = np.repeat(np.arange(start - part.start, stop - part.start), np.diff(found.bounds))
-                documents(records, row * width + records["start"])
-                learned = sequence.targets(start, stop)
-                if (records["kind"] == PADDING).any():
+                found, learned = sequence.segments_in(start, stop), sequence.targets(start, stop)
+                if found is not None and (found.columns["kind"] == PADDING).any():
                     learned &= ~found.padding(sequence.seq_len)
+                if found is not None and told:
+                    records = found.records()
+                    segments.write(records.tobytes())
+                    row = np.repeat(np.arange(start - part.start, stop - part.start), np.diff(found.bounds))
+                    documents(records, row * width + records["start"])
                 if loss is None and not learned.all():
                     loss = begin(self.loss_file(file))
                     write_learned(loss, start - part.start, width)
                 if loss is not None:
                     loss.write(np.pad(learned, ((0, 0), (1, 0))).data)
                 ctx.progress(rows=stop - start, bytes=(stop - start) * width * sequence.dtype.itemsize)
-        return {"masked": loss is not None}
+        return {"masked": loss is not None, "told": told}
 
     def close(
         self, ctx: TaskContext, sequences: Sequence[Exported], parts: Sequence[Part], results: Sequence[dict[str, Any]]
@@ -145,17 +150,22 @@ class FlatFormat(ReadableFormat):
 
     def open_file(self, file: Path, facts: Facts) -> RowFile:
         """Open a file of tokens and what lies beside it."""
-        stored = facts.dtype if facts.fingerprint else self.stored(file)
-        tokens = tokens_in(file, stored)
-        records = self.segments_file(file) if facts.fingerprint else None
+        stored = facts.dtype if facts.entries else self.stored(file)
+        tokens, (loss, records) = tokens_in(file, stored), self.companions(file, facts)
         points = self.points(file, tokens) if records is None else None
-        return FlatFile(file, facts, stored, tokens, facts.seq_len + 1, self._loss(file, facts), records, points)
+        return FlatFile(file, facts, stored, tokens, facts.seq_len + 1, loss, records, points)
 
-    def _loss(self, file: Path, facts: Facts) -> Path | None:
-        """The file of the loss, if there is one or should be."""
-        loss = self.loss_file(file)
-        told = any(loss.match(name) for name in facts.entries)
-        return loss if told or loss.exists() else None
+    def companions(self, file: Path, facts: Facts) -> tuple[Path | None, Path | None]:
+        """The files of the loss and of segments, where a manifest tells of them, or there is one of the loss."""
+        loss, records = self.loss_file(file), self.segments_file(file)
+        told = [any(path.match(name) for name in facts.entries) for path in (loss, records)]
+        return loss if told[0] or loss.exists() else None, records if told[1] else None
+
+
+def _told(sequence: SequenceReader, part: Part) -> bool:
+    """Whether a sequence knows which documents its rows come from."""
+    found = sequence.segments_in(part.start, min(part.start + 1, part.stop))
+    return found is not None and "row" in found.columns
 
 
 def write_learned(file: IO[bytes], rows: int, width: int) -> None:

@@ -77,7 +77,7 @@ class Megatron(FlatFormat):
         for name, tasks in pieces.items():
             file, sequence = Path(name), sequences[parts[tasks[0]].sequence].open()
             width, rows = sequence.seq_len + 1, sum(parts[task].rows for task in tasks)
-            for whole in (file, self.segments_file(file)):
+            for whole in (file, self.segments_file(file)) if results[tasks[0]]["told"] else (file,):
                 with ctx.file(whole.as_posix()) as out, open(out.path, "wb") as target:
                     for task in tasks:
                         append(ctx, target, ctx.scratch("write", _piece(task, whole)))
@@ -118,8 +118,7 @@ class Megatron(FlatFormat):
     def open_file(self, file: Path, facts: Facts) -> RowFile:
         """Open a file with its index."""
         index = Index(file)
-        records = self.segments_file(file) if facts.fingerprint else None
-        return MegatronFile(file, facts, index, self._loss(file, facts), records)
+        return MegatronFile(file, facts, index, *self.companions(file, facts))
 
 
 def _piece(task: int, file: Path) -> str:

@@ -11,13 +11,14 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from headrace.flow.task import TaskContext
 from headrace.formats.flat import Documents, FlatFormat, Points, guess, size_of, tokens_in, unreadable
 from headrace.formats.format import BLOCK_TOKENS, Part, files_below
-from headrace.sequence.store import ArrowSequence
+from headrace.sequence.reader import SequenceReader
 
 MOST_METADATA = 4096  # bytes; a tokenizer's name and two numbers
 
@@ -39,19 +40,23 @@ class Nanotron(FlatFormat):
         return _beside(file, "segments")
 
     @contextmanager
-    def documents(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> Iterator[Documents]:
-        """Write the end of each segment, and the metadata. Padding ends too, so that the next row begins anew."""
-        file = Path(part.file)
-        with ctx.file(_beside(file, "index").as_posix()) as out, open(out.path, "wb") as index:
+    def documents(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Documents]:
+        """Write the end of each segment, of padding too: the next row begins anew."""
+        with ctx.file(_beside(Path(part.file), "index").as_posix()) as out, open(out.path, "wb") as index:
 
             def write(segments: np.ndarray, begins: np.ndarray) -> None:
                 index.write((begins + segments["length"]).astype("<u8").tobytes())
 
             yield write
+
+    def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
+        """Write rows and what belongs to them, and the metadata."""
+        written = super().write(ctx, sequence, part)
         tokens = part.rows * (sequence.seq_len + 1)
-        tokenizer = f"{sequence.manifest.get('tokenizer')}|{sequence.dtype.itemsize}"
-        with ctx.file(_beside(file, "metadata").as_posix()) as out:
+        tokenizer = f"{sequence.manifest.get('tokenizer') or 'Unknown Tokenizer'}|{sequence.dtype.itemsize}"
+        with ctx.file(_beside(Path(part.file), "metadata").as_posix()) as out:
             out.path.write_text("\n".join([tokenizer, str(tokens), for_people(tokens)]))
+        return written
 
     def find(self, path: Path) -> list[Path]:
         """Files named .ds."""

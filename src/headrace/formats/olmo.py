@@ -19,7 +19,7 @@ import pyarrow.csv
 from headrace.flow.task import TaskContext
 from headrace.formats.flat import Documents, FlatFormat, Points, size_of, unreadable
 from headrace.formats.format import Part, files_below
-from headrace.sequence.store import ArrowSequence
+from headrace.sequence.reader import SequenceReader
 from headrace.sequence.windows import PADDING
 
 TOKENS, MASK = "token_ids", "labels_mask"
@@ -48,7 +48,7 @@ class OLMoCore(FlatFormat):
         return file.with_suffix(".segments")
 
     @contextmanager
-    def documents(self, ctx: TaskContext, sequence: ArrowSequence, part: Part) -> Iterator[Documents]:
+    def documents(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Documents]:
         """Write where documents lie: id is the document's row, place its first token. Padding is no document."""
         sources, schema = np.array(sequence.sources, dtype=object), pa.schema(COLUMNS)
         options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
