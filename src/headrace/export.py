@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,60 @@ from headrace.flow.events import EventLog, Listener
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step
 from headrace.flow.storage import SealError, explaining_os_errors, fsync_folder, local, read_sealed, write_sealed
+from headrace.formats.corpus import FOLDERS, Corpus
+from headrace.formats.documents import DocumentExport
 from headrace.formats.format import Exported, Options
-from headrace.formats.registry import SEQUENCES
-from headrace.formats.sequences import SequenceExport, left_behind
+from headrace.formats.registry import DOCUMENTS, SEQUENCES
+from headrace.formats.sequences import SequenceExport
+from headrace.recipe.schema import HELD_OUT
 from headrace.pipeline import free_memory
 from headrace.recipe.mistakes import suggest
-from headrace.run_folder import artifact, read_recipe
+from headrace.run_folder import artifact, read_graph, read_recipe
+from headrace.select.verdicts.splits import SPLITS
+
+ExportStep = SequenceExport | DocumentExport
 
 REQUEST = "export.json"
 GRAPH = "headrace.export:targets"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which parts of a run to export.
+
+    Attributes:
+        stages: names of stages, or ``heldout``.
+        documents: the documents.
+        everything: all stages, the held-out sequence, and the documents where the format holds them beside sequences.
+        splits, sources, removed: which documents; see :class:`headrace.formats.corpus.Corpus`. All splits and sources
+            if empty.
+    """
+
+    stages: Sequence[str] = ()
+    documents: bool = False
+    everything: bool = False
+    splits: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    removed: bool = False
 
 
 def export(
     run: Path | str,
     out: Path | str,
     to: str,
-    stages: Sequence[str] = (),
+    wanted: Wanted | None = None,
     options: Options | None = None,
     workers: int | None = None,
     memory: int | None = None,
     listener: Listener | None = None,
 ) -> Path:
-    """Write the sequences of a run in another format.
+    """Write the sequences or documents of a run in another format.
 
     Args:
         run: the run folder.
         out: the folder to be made.
-        to: the format's name, one of :data:`headrace.formats.registry.SEQUENCES`.
-        stages: names of stages, or ``heldout``; all stages by default.
+        to: the format's name, one of :data:`headrace.formats.registry.SEQUENCES` or ``DOCUMENTS``.
+        wanted: which parts of the run; the sequences of all stages by default.
         options: about the files.
         workers: worker processes; the processors of this process by default, 0 for none.
         memory: bytes for data in all workers together; half of what is free by default.
@@ -57,13 +83,14 @@ def export(
         The folder, with ``manifest.json`` beside the data.
 
     Raises:
-        UserError: something the user can fix. What was finished stays and is not done again.
+        UserError: what a user can mend. What was finished stays and is not done again.
     """
-    return write(_step(Path(run), to, stages, options or Options()), out, workers, memory, listener)
+    step = _step(Path(run), to, wanted or Wanted(), options or Options())
+    return write(step, out, workers, memory, listener)
 
 
 def write(
-    step: SequenceExport,
+    step: ExportStep,
     out: Path | str,
     workers: int | None = None,
     memory: int | None = None,
@@ -72,27 +99,82 @@ def write(
     """Make the folder of an export, or go on with it, or see that it is there; arguments as for :func:`export`.
 
     Raises:
-        UserError: something the user can fix.
+        UserError: what a user can mend.
     """
     out = local(out)
-    for one in step.sequences:
-        SEQUENCES[step.format].check(one.open())
+    step.check()
     with explaining_os_errors(out):
         if not _there(out, step):
             _make(step, out, workers, memory or free_memory(), listener)
     return out
 
 
-def _step(run: Path, to: str, stages: Sequence[str], options: Options) -> SequenceExport:
+def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
+    chosen = wanted.splits or wanted.sources or wanted.removed
+    if to in DOCUMENTS:
+        if wanted.stages:
+            raise UserError(f"{to} holds documents, no sequence.", "--stage", _others("sequences", SEQUENCES))
+        if not wanted.documents and not wanted.everything:
+            raise UserError(f"{to} holds documents, no sequence.", "--to", "Export them with --documents.")
+        if options.rows_per_file is not None:
+            raise UserError("Files of documents have a size, no rows.", "--rows-per-file", "Give --bytes-per-file.")
+        return DocumentExport(to, _corpus(run, wanted), options)
     if to not in SEQUENCES:
-        fix = suggest(to, list(SEQUENCES)) or f"Choose one of {', '.join(SEQUENCES)}."
-        raise UserError(f"There is no format {to!r}.", "--to", fix)
-    names = list(dict.fromkeys(stages)) or [stage.name for stage in read_recipe(run).stages]
+        known = [*SEQUENCES, *DOCUMENTS]
+        raise UserError(
+            f"There is no format {to!r}.", "--to", suggest(to, known) or f"Choose one of {', '.join(known)}."
+        )
+    both = SEQUENCES[to].documents is not None
+    if wanted.documents and not both:
+        raise UserError(f"{to} holds sequences, no documents.", "--documents", _others("documents", DOCUMENTS))
+    documents = wanted.documents or (wanted.everything and both)
+    if (chosen or options.bytes_per_file is not None) and not documents:
+        raise UserError(
+            "Only sequences are exported; splits, sources and bytes in a file are chosen for documents.",
+            "--split, --source, --removed, --bytes-per-file",
+            "Add --documents, with a format that holds them.",
+        )
+    sequences = _sequences(run, wanted) if wanted.stages or wanted.everything or not documents else ()
+    if documents and (taken := {one.name for one in sequences} & set(FOLDERS)):
+        raise UserError(
+            f"A stage and the documents would both be called {taken.pop()!r}.", "--documents", "Export apart."
+        )
+    return SequenceExport(to, sequences, options, _corpus(run, wanted) if documents else None)
+
+
+def _others(what: str, formats: Mapping[str, object]) -> str:
+    return f"For {what}, choose one of {', '.join(formats)}."
+
+
+def _sequences(run: Path, wanted: Wanted) -> tuple[Exported, ...]:
+    graph = read_graph(run)
+    every = [name for name in graph.sequences if name != HELD_OUT]
+    held_out = [HELD_OUT] if wanted.everything and HELD_OUT in graph.sequences else []
+    names = [*(every if wanted.everything or not wanted.stages else dict.fromkeys(wanted.stages)), *held_out]
     if not names:
         raise UserError("This run's recipe has no stages.", str(run), "Export its documents, or add a stage.")
     found = [(name, artifact(run, "sequence", name)) for name in names]
-    sequences = (Exported(name, str(one.path.absolute()), one.manifest.identity) for name, one in found)
-    return SequenceExport(to, tuple(sequences), options)
+    return tuple(Exported(name, str(one.path.absolute()), one.manifest.identity) for name, one in found)
+
+
+def _corpus(run: Path, wanted: Wanted) -> Corpus:
+    documents, verdicts = artifact(run, "documents"), artifact(run, "verdicts")
+    for names, known, option in (
+        (wanted.splits, SPLITS, "--split"),
+        (wanted.sources, list(read_recipe(run).sources), "--source"),
+    ):
+        for name in names:
+            if name not in known:
+                mend = suggest(name, list(known)) or f"Choose one of {', '.join(known)}."
+                raise UserError(f"The run has no {option.strip('-')} {name!r}.", option, mend)
+    return Corpus(
+        str(documents.path.absolute()),
+        str(verdicts.path.absolute()),
+        (documents.manifest.identity, verdicts.manifest.identity),
+        tuple(name for name in SPLITS if name in wanted.splits or not wanted.splits),
+        tuple(sorted(set(wanted.sources))),
+        wanted.removed,
+    )
 
 
 def _there(out: Path, step: Step) -> bool:
@@ -114,7 +196,7 @@ def _there(out: Path, step: Step) -> bool:
     raise UserError(f"The folder to export to {what}.", str(out), "Choose another folder, or delete it.")
 
 
-def _make(step: SequenceExport, out: Path, workers: int | None, memory: int, listener: Listener | None) -> None:
+def _make(step: ExportStep, out: Path, workers: int | None, memory: int, listener: Listener | None) -> None:
     from headrace.flow.executors.inline import InlineExecutor
     from headrace.flow.executors.local import LocalExecutor
     from headrace.flow.lock import lock
@@ -127,8 +209,8 @@ def _make(step: SequenceExport, out: Path, workers: int | None, memory: int, lis
         log = EventLog(work, listener)
         try:
             with notices_to(log.notice):
-                if left := left_behind(SEQUENCES[step.format], step.sequences):
-                    log.notice(f"{step.format} holds tokens but no {' or '.join(left)}: {_of(left)} left behind.")
+                if left := step.left_behind():
+                    log.notice(left)
                 executor = (
                     LocalExecutor(work, GRAPH, workers, memory, log)
                     if workers
@@ -147,26 +229,38 @@ def _make(step: SequenceExport, out: Path, workers: int | None, memory: int, lis
         shutil.rmtree(work)
 
 
-def _of(left: list[str]) -> str:
-    return "it is" if len(left) == 1 else "they are"
-
-
-def _begin(step: SequenceExport, work: Path) -> None:
+def _begin(step: ExportStep, work: Path) -> None:
     """Write what the workers build the step from; what another export left is of no use to this one."""
     for folder in (work / "artifacts").glob("export-*"):
         if not folder.name.startswith(step.name):
             shutil.rmtree(folder)
-    write_sealed(
-        work / REQUEST,
-        {"format": step.format, "options": asdict(step.options), "sequences": [asdict(one) for one in step.sequences]},
-    )
+    write_sealed(work / REQUEST, request(step))
+
+
+def request(step: ExportStep) -> dict[str, Any]:
+    """What :func:`requested` builds the step from: JSON."""
+    return {
+        "format": step.format,
+        "options": asdict(step.options),
+        "sequences": [asdict(one) for one in step.sequences] if isinstance(step, SequenceExport) else None,
+        "corpus": None if step.corpus is None else asdict(step.corpus),
+    }
+
+
+def requested(asked: Mapping[str, Any]) -> ExportStep:
+    """The step that a request is for."""
+    options = Options(**asked["options"])
+    corpus = None if asked["corpus"] is None else Corpus.from_json(asked["corpus"])
+    if asked["sequences"] is not None:
+        sequences = tuple(Exported(**one) for one in asked["sequences"])
+        return SequenceExport(asked["format"], sequences, options, corpus)
+    assert corpus is not None
+    return DocumentExport(asked["format"], corpus, options)
 
 
 def targets(work: Path) -> list[Step]:
     """The step of an export in the making, for workers."""
     try:
-        asked: dict[str, Any] = read_sealed(work / REQUEST)
+        return [requested(read_sealed(work / REQUEST))]
     except (FileNotFoundError, SealError):
         raise UserError("The request of this export is damaged.", str(work / REQUEST), "Export again.") from None
-    sequences = tuple(Exported(**one) for one in asked["sequences"])
-    return [SequenceExport(asked["format"], sequences, Options(**asked["options"]))]

@@ -8,16 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from headrace.export import write
+from headrace.export import requested, write
 from headrace.flow.events import Event
-from headrace.formats.format import Exported, Options
-from headrace.formats.sequences import SequenceExport
-
-
-def step_of(request: dict) -> SequenceExport:
-    """The step that a request describes."""
-    sequences = tuple(Exported(**one) for one in request["sequences"])
-    return SequenceExport(request["format"], sequences, Options(**request["options"]))
 
 
 def main() -> None:
@@ -31,7 +23,7 @@ def main() -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    write(step_of(json.loads(Path(request).read_text())), out, int(workers), listener=listen)
+    write(requested(json.loads(Path(request).read_text())), out, int(workers), listener=listen)
 
 
 if __name__ == "__main__":

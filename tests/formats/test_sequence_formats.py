@@ -7,17 +7,15 @@ import pickle
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from exporting import step_of
 
 from headrace.errors import UserError
-from headrace.export import write
+from headrace.export import request, requested, write
 from headrace.flow.artifact import Artifact
-from headrace.formats.format import Exported, Options, ReadableFormat
+from headrace.formats.format import Options, ReadableFormat
 from headrace.formats.opening import open_files
 from headrace.formats.registry import SEQUENCES
 from headrace.formats.sequences import SequenceExport
@@ -31,17 +29,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def request(format: str, sequences: tuple[Exported, ...], folder: Path) -> Path:
-    path = folder / "request.json"
-    asked = {"format": format, "options": asdict(SMALL), "sequences": [asdict(one) for one in sequences]}
-    path.write_text(json.dumps(asked))
-    return path
-
-
 @pytest.mark.parametrize("format", SEQUENCES)
 def test_bytes_do_not_depend_on_workers_or_kills(format, sequences, tmp_path):
-    alone = write(SequenceExport(format, sequences, SMALL), tmp_path / "alone", workers=0)
-    asked = request(format, sequences, tmp_path)
+    step = SequenceExport(format, sequences, SMALL)
+    alone = write(step, tmp_path / "alone", workers=0)
+    asked = tmp_path / "request.json"
+    asked.write_text(json.dumps(request(step)))
     killed = 0
     for events in range(3, 100, 9):
         command = [sys.executable, str(Path(__file__).with_name("exporting.py")), str(asked), str(tmp_path / "killed")]
@@ -164,5 +157,5 @@ def test_several_sequences_are_told_apart_by_name(sequences, tmp_path):
 
 
 def test_workers_build_the_step_from_the_request(sequences):
-    asked = {"format": "hdf5", "options": asdict(SMALL), "sequences": [asdict(one) for one in sequences]}
-    assert step_of(asked).identity == SequenceExport("hdf5", sequences, SMALL).identity
+    step = SequenceExport("hdf5", sequences, SMALL)
+    assert requested(json.loads(json.dumps(request(step)))).identity == step.identity

@@ -1,4 +1,4 @@
-"""``headrace export``: sequences in other people's formats."""
+"""``headrace export``: sequences and documents in other people's formats."""
 
 from __future__ import annotations
 
@@ -8,19 +8,36 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, RunFolder, parse_memory, whole
+from headrace.cli.options import Json, RunFolder, parse_memory, parse_size, whole
 from headrace.cli.terminal import say, say_json
 
 
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format: hdf5 or hub.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format: hdf5, hub, jsonl.zst, jsonl.gz, parquet or slimpajama.")],
     stage: Annotated[
         list[str] | None, typer.Option("--stage", help="Stage, or heldout; repeatable. Default: all stages.")
     ] = None,
+    documents: Annotated[bool, typer.Option("--documents", help="Documents: those that are kept.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All stages, the held-out sequence and, where they fit, the documents.")
+    ] = False,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Documents of this split; repeatable. Default: all.")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="Documents of this source; repeatable. Default: all.")
+    ] = None,
+    removed: Annotated[bool, typer.Option("--removed", help="Also removed documents, with the reason.")] = False,
     rows_per_file: Annotated[
         int | None, typer.Option("--rows-per-file", metavar="N", parser=whole(1), help="Rows in each file.")
+    ] = None,
+    bytes_per_file: Annotated[
+        int | None,
+        typer.Option(
+            "--bytes-per-file", metavar="SIZE", parser=parse_size, help="Text in each file of documents, such as 200MB."
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -39,7 +56,7 @@ def export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a run's sequences in a format that other trainers read.
+    """Write a run's sequences or documents in a format that others read.
 
     An interrupted export resumes when the same command is run again.
     """
@@ -49,7 +66,9 @@ def export(
     from headrace.formats.format import Options
 
     with listener(sys.stderr if json else sys.stdout) as progress:
-        folder = exports.export(run, out, to, stage or (), Options(rows_per_file), workers, memory, progress)
+        wanted = exports.Wanted(stage or (), documents, everything, split or (), source or (), removed)
+        options = Options(rows_per_file, bytes_per_file)
+        folder = exports.export(run, out, to, wanted, options, workers, memory, progress)
     made = Artifact.open(folder)
     extra = made.manifest.extra
     if json:
@@ -58,5 +77,8 @@ def export(
     from headrace.report.numbers import counted, size
 
     for name, counts in made.manifest.counts.items():
-        say(f"{name}: {counted(counts['rows'], 'row')}, {counts['tokens']:,} tokens")
+        if "rows" in counts:
+            say(f"{name}: {counted(counts['rows'], 'row')}, {counts['tokens']:,} tokens")
+        else:
+            say(f"{name}: {counted(counts['documents'], 'document')}, {size(counts['bytes'])}")
     say(f"{folder}: {counted(len(made.entries), 'file')}, {size(made.bytes)}")

@@ -19,21 +19,33 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def parse_size(text: str) -> int:
+    """Parse a size such as ``4GB`` into bytes.
+
+    Raises:
+        typer.BadParameter: it is not a size of at least a byte.
+    """
+    from pydantic_core import PydanticCustomError
+
+    from headrace.recipe import base
+
+    try:
+        size = base.parse_size(text)
+    except PydanticCustomError as error:
+        raise typer.BadParameter(f"{error.message()}; use a size such as 4GB") from None
+    if not isinstance(size, int) or size < 1:
+        raise typer.BadParameter(f"{text!r} is not a size; use one such as 4GB")
+    return size
+
+
 def parse_memory(text: str) -> int:
     """Parse a size such as ``4GB`` into bytes.
 
     Raises:
         typer.BadParameter: it is not a size, or too small for a worker to hold one row group.
     """
-    from pydantic_core import PydanticCustomError
-
-    from headrace.recipe.base import parse_size
-
-    try:
-        size = parse_size(text)
-    except PydanticCustomError as error:
-        raise typer.BadParameter(f"{error.message()}; use a size such as 4GB") from None
-    if not isinstance(size, int) or size < LEAST_MEMORY:
+    size = parse_size(text)
+    if size < LEAST_MEMORY:
         raise typer.BadParameter(f"{text} is less than {LEAST_MEMORY // 10**6} MB, the minimum for a run")
     return size
 

@@ -5,23 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 Configs = Mapping[str, Mapping[str, str]]
 """By the name of a config, the files of each split, as a glob below the folder."""
 
 
-def readme(configs: Configs, body: str) -> str:
-    """A README.md with the front matter that a hub reads (its "manual configuration")."""
-    listed = [
-        {
-            "config_name": name,
-            "data_files": [{"split": split, "path": path} for split, path in splits.items()],
-        }
-        for name, splits in configs.items()
-    ]
-    front = yaml.safe_dump({"configs": listed}, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n{body}"
+def readme(configs: Configs, body: str, features: Mapping[str, pa.Schema | None]) -> str:
+    """A README.md with the front matter that a hub reads (its "manual configuration").
+
+    Args:
+        configs: where the files are.
+        body: what comes below.
+        features: by config, the columns, where the files do not tell.
+    """
+    front: dict[str, Any] = {
+        "configs": [
+            {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in splits.items()]}
+            for name, splits in configs.items()
+        ]
+    }
+    told = [{"config_name": name, "features": _fields(known)} for name, known in features.items() if known is not None]
+    if told:
+        front["dataset_info"] = told
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{body}"
+
+
+def _fields(fields: pa.Schema | pa.StructType) -> list[dict[str, Any]]:
+    """Columns as ``datasets`` writes them in YAML."""
+    out: list[dict[str, Any]] = []
+    for field in fields:
+        if pa.types.is_list(field.type):
+            out.append({"name": field.name, "list": _fields(field.type.value_type)})
+        else:
+            out.append({"name": field.name, "dtype": str(field.type).removeprefix("large_")})
+    return out
 
 
 def body(configs: Configs, rows: Mapping[str, Mapping[str, int]], sequences: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from headrace.flow.task import TaskContext
 from headrace.formats.files import Facts, RowFile
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
+
+if TYPE_CHECKING:
+    from headrace.formats.documents import DocumentFormat
 
 Kept = Literal["loss", "segments", "provenance", "text"]
 """What a format may hold besides tokens: the mask of the loss; where documents begin and end; which documents they are;
@@ -63,10 +66,12 @@ class Options:
     """What a user may choose about the files.
 
     Attributes:
-        rows_per_file: None for what the format's users are used to.
+        rows_per_file: of a sequence; None for what the format's users are used to.
+        bytes_per_file: bytes of text in a file of documents; None as above.
     """
 
     rows_per_file: int | None = None
+    bytes_per_file: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class SequenceFormat(ABC):
         keeps: what its files hold besides tokens.
         rows_per_file: how many rows a file has unless the user says otherwise; None if all are in one.
         suffix: of its files.
+        documents: the format of documents that may lie beside the sequences, if any may.
     """
 
     name: ClassVar[str]
@@ -110,6 +116,7 @@ class SequenceFormat(ABC):
     keeps: ClassVar[frozenset[Kept]]
     rows_per_file: ClassVar[int | None]
     suffix: ClassVar[str]
+    documents: ClassVar[DocumentFormat | None] = None
 
     def check(self, sequence: SequenceReader) -> None:
         """Refuse, before any work, a sequence that the format cannot hold.

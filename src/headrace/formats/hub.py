@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.flow.task import TaskContext
-from headrace.formats.card import Configs, body, readme
+from headrace.formats.documents import document_configs, document_rows, write_readme
 from headrace.formats.files import Facts, RowFile
 from headrace.formats.format import Exported, Part, ReadableFormat, Shape, blocks, files_below
 from headrace.formats.origins import Origins
 from headrace.formats.origins import write as write_origins
+from headrace.formats.parquet_documents import COMPRESSION, ParquetDocuments
 from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, ids_column, opened, unreadable
 from headrace.recipe.schema import HELD_OUT
 from headrace.sequence.provenance import beside
@@ -33,7 +34,6 @@ from headrace.tokens.table_engine import Decoder
 # A file of 100 M tokens is 200 to 400 MB with its text. Hubs advise at most 500 MB a file, and row groups of at most
 # 300 MB uncompressed for the viewer; a block of rows is about 10.
 FILE_TOKENS = 100 << 20
-COMPRESSION = {"compression": "zstd", "compression_level": 3}
 
 
 class Hub(ReadableFormat):
@@ -44,6 +44,7 @@ class Hub(ReadableFormat):
     keeps = frozenset(["loss", "segments", "provenance", "text"])
     rows_per_file = None
     suffix = ".parquet"
+    documents = ParquetDocuments()
 
     def check(self, sequence: SequenceReader) -> None:
         """Refuse a sequence whose documents or tokenizer are gone."""
@@ -91,16 +92,16 @@ class Hub(ReadableFormat):
     ) -> None:
         """Write README.md."""
         rows = [sum(part.rows for part in parts if part.sequence == i) for i in range(len(sequences))]
-        counted = {one.name: n for one, n in zip(sequences, rows, strict=True)}
+        there = {one.name: n for one, n in zip(sequences, rows, strict=True) if n}
         configs: dict[str, dict[str, str]] = {}
-        held_out = counted.get(HELD_OUT, 0)
-        for name in [name for name in counted if name != HELD_OUT] or [HELD_OUT]:
-            configs[name] = {_split(name): f"{name}/*.parquet"} if counted[name] else {}
-            if held_out:
-                configs[name]["validation"] = f"{HELD_OUT}/*.parquet"
-        in_split = {c: {s: held_out if s == "validation" else counted[c] for s in told} for c, told in configs.items()}
+        counts: dict[str, dict[str, int]] = {}
+        for name in [name for name in there if name != HELD_OUT] or list(there):
+            # Every stage is validated on the same rows.
+            splits = {_split(part): part for part in (name, HELD_OUT) if part in there}
+            configs[name] = {split: f"{part}/{split}-*" for split, part in splits.items()}
+            counts[name] = {split: there[part] for split, part in splits.items()}
         facts = [{"name": one.name, "seq_len": s.seq_len, **s.manifest} for one in sequences for s in [one.open()]]
-        _write_readme(ctx, {name: splits for name, splits in configs.items() if splits}, in_split, facts)
+        write_readme(ctx, configs | document_configs(ctx), counts | document_rows(ctx), facts, {})
 
     def made_with(self) -> dict[str, str]:
         """The library that wrote the files: its version is in them."""
@@ -131,11 +132,6 @@ class Hub(ReadableFormat):
 
 def _split(stage: str) -> str:
     return "validation" if stage == HELD_OUT else "train"
-
-
-def _write_readme(ctx: TaskContext, configs: Configs, rows: Any, facts: Sequence[dict[str, Any]]) -> None:
-    with ctx.file("README.md") as out:
-        out.path.write_text(readme(configs, body(configs, rows, facts)), encoding="utf-8")
 
 
 def _table(sequence: SequenceReader, start: int, stop: int, decoder: Decoder, origins: Origins) -> pa.Table:

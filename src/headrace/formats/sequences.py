@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
+from headrace.formats.corpus import Corpus
+from headrace.formats.documents import documents_written
 from headrace.formats.format import Exported, Options, Part, SequenceFormat
 from headrace.formats.registry import SEQUENCES
 
@@ -26,6 +28,7 @@ class SequenceExport(Step):
         format: its name.
         sequences: what is written.
         options: about the files.
+        corpus: documents beside them, in a format that holds both.
     """
 
     kind: ClassVar[str] = "export"
@@ -33,6 +36,7 @@ class SequenceExport(Step):
     format: str
     sequences: tuple[Exported, ...]
     options: Options
+    corpus: Corpus | None = None
 
     @property
     def _format(self) -> SequenceFormat:
@@ -40,12 +44,25 @@ class SequenceExport(Step):
 
     def params(self) -> dict[str, Any]:
         """The format, its version, the options, and what the sequences are."""
+        documents = self._format.documents
         return {
             "format": self.format,
-            "format_version": self._format.VERSION,
+            "format_version": [self._format.VERSION, None if documents is None else documents.VERSION],
             "options": asdict(self.options),
             "sequences": [[one.name, one.identity] for one in self.sequences],
+            "documents": None if self.corpus is None else self.corpus.params(),
         }
+
+    def check(self) -> None:
+        """Refuse what the format cannot hold; see :meth:`headrace.formats.format.SequenceFormat.check`."""
+        for one in self.sequences:
+            self._format.check(one.open())
+
+    def left_behind(self) -> str:
+        """What is told to be left behind, in a sentence; empty if nothing is."""
+        left = left_behind(self._format, self.sequences)
+        are = "it is" if len(left) == 1 else "they are"
+        return f"{self.format} holds tokens but no {' or '.join(left)}: {are} left behind." if left else ""
 
     def inputs(self) -> dict[str, Step]:
         """None: the sequences lie in another folder, and are part of the parameters."""
@@ -56,8 +73,14 @@ class SequenceExport(Step):
         return [
             Phase("prepare", self._preparation, self._prepare, lambda spec: TASK_MEMORY),
             Phase("write", self._plan, self._write, lambda spec: TASK_MEMORY),
+            *self._documents(),
             Phase("close", lambda ctx: [{}], self._close, lambda spec: TASK_MEMORY),
         ]
+
+    def _documents(self) -> list[Phase]:
+        if self.corpus is None or self._format.documents is None:
+            return []
+        return self._format.documents.phases(self.corpus, self.options)
 
     def _preparation(self, ctx: TaskContext) -> list[dict[str, Any]]:
         return self._format.preparation(self.sequences)
@@ -83,8 +106,9 @@ class SequenceExport(Step):
         """What the files hold, checked against the sequences."""
         parts = self._parts(ctx)
         told = [_told(one, [part for part in parts if part.sequence == i]) for i, one in enumerate(self.sequences)]
+        counts = {one["name"]: {"rows": one["rows"], "tokens": one["rows"] * one["seq_len"]} for one in told}
         return {
-            "counts": {one["name"]: {"rows": one["rows"], "tokens": one["rows"] * one["seq_len"]} for one in told},
+            "counts": counts if self.corpus is None else counts | documents_written(ctx),
             "format": self.format,
             "left_behind": left_behind(self._format, self.sequences),
             "made_with": self._format.made_with(),

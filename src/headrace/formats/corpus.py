@@ -1,0 +1,161 @@
+"""The documents of a run that are exported: which ones, and reading them in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headrace.documents.store import read_columns
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+from headrace.select.verdicts.splits import SPLITS
+
+FOLDERS = ("documents", "conversations", "removed")
+DOCUMENTS, CONVERSATIONS, REMOVED = range(3)
+VERDICTS = ("keep", "reason", "evidence", "split")
+BATCH_BYTES = (
+    8 << 20
+)  # tables of about this size are written; row groups of documents are no larger, but for one document
+BATCH_ROWS = 1 << 15
+
+Place = tuple[int, list[int]]
+"""A shard of documents, and some of its row groups."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Documents that lie together in an export.
+
+    Attributes:
+        folder: ``documents``; ``conversations``, which have turns; or ``removed``.
+        split: train, validation or test.
+    """
+
+    folder: str
+    split: str
+
+
+GROUPS = tuple(Group(folder, split) for folder in FOLDERS for split in SPLITS)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents to export: those that are kept, unless said otherwise.
+
+    Attributes:
+        documents, verdicts: the folders of these artifacts; never part of an identity.
+        identities: of the two.
+        splits: of which splits.
+        sources: of which sources; of all if empty.
+        removed: also those removed, with the reason.
+    """
+
+    documents: str
+    verdicts: str
+    identities: tuple[str, str]
+    splits: tuple[str, ...] = SPLITS
+    sources: tuple[str, ...] = ()
+    removed: bool = False
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Corpus:
+        """Read what ``asdict`` gave, after its way through JSON."""
+        lists: dict[str, Any] = {name: tuple(value[name]) for name in ("identities", "splits", "sources")}
+        return Corpus(**{**value, **lists})
+
+    def params(self) -> dict[str, Any]:
+        """What determines which documents these are."""
+        return {name: value for name, value in asdict(self).items() if name not in ("documents", "verdicts")}
+
+    def open(self) -> tuple[Artifact, Artifact]:
+        """Documents and verdicts; each file is compared with its digest before it is first read.
+
+        Raises:
+            UserError: they are gone, damaged or others.
+        """
+        opened = _opened(Path(self.documents)), _opened(Path(self.verdicts))
+        if tuple(one.manifest.identity for one in opened) != tuple(self.identities):
+            raise UserError("The run has changed since the export began.", self.documents, "Run the export again.")
+        return opened
+
+    def groups(self, documents: pa.Table, verdicts: pa.Table) -> np.ndarray:
+        """The group of each document: int8[n] into :data:`GROUPS`, -1 if it is not exported.
+
+        Args:
+            documents: with ``source`` and ``turns``.
+            verdicts: of the same rows, with ``keep`` and ``split``.
+        """
+        keep = verdicts.column("keep").to_numpy()
+        turns = pc.is_valid(documents.column("turns")).to_numpy()
+        split = pc.index_in(verdicts.column("split"), value_set=pa.array(SPLITS)).to_numpy()
+        folder = np.where(keep, np.where(turns, CONVERSATIONS, DOCUMENTS), REMOVED)
+        wanted = (keep | self.removed) & np.isin(split, [SPLITS.index(name) for name in self.splits])
+        if self.sources:
+            wanted &= pc.is_in(documents.column("source"), value_set=pa.array(self.sources)).to_numpy()
+        return np.where(wanted, folder * len(SPLITS) + split, -1).astype(np.int8)
+
+    def sizes(self, shard: int) -> list[dict[int, tuple[int, int]]]:
+        """By row group, the documents and bytes of text of each group in it."""
+        documents, verdicts = self.open()
+        path = documents.shard_path(shard)
+        table = read_columns(path, ["bytes", "source", "turns"])
+        group = self.groups(table, read_columns(verdicts.shard_path(shard), ["keep", "split"]))
+        size = table.column("bytes").to_numpy()
+        out = []
+        for start, stop in _bounds(path):
+            found = np.unique(group[start:stop])
+            masks = {int(g): group[start:stop] == g for g in found if g >= 0}
+            out.append({g: (int(mask.sum()), int(size[start:stop][mask].sum())) for g, mask in masks.items()})
+        return out
+
+    def read(self, places: Iterable[Place]) -> Iterator[tuple[pa.Table, np.ndarray]]:
+        """Row groups with their verdicts as further columns, and the group of each row."""
+        documents, verdicts = self.open()
+        for shard, row_groups in places:
+            path = documents.shard_path(shard)
+            told = read_columns(verdicts.shard_path(shard), VERDICTS)
+            bounds = _bounds(path)
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                for index in row_groups:
+                    start, stop = bounds[index]
+                    table = file.read_row_group(index, use_threads=False)
+                    verdict = told.slice(start, stop - start)
+                    for name in ("reason", "evidence"):
+                        table = table.append_column(name, verdict.column(name))
+                    yield table, self.groups(table, verdict)
+
+    def of(self, group: Group, places: Iterable[Place]) -> Iterator[pa.Table]:
+        """The documents of a group in tables of about :data:`BATCH_BYTES`."""
+        code = GROUPS.index(group)
+        held: list[pa.Table] = []
+        size = rows = 0
+        for table, groups in self.read(places):
+            some = table.filter(pa.array(groups == code))
+            if held and (size + some.nbytes > BATCH_BYTES or rows + len(some) > BATCH_ROWS):
+                yield pa.concat_tables(held).combine_chunks()
+                held, size, rows = [], 0, 0
+            held.append(some)
+            size, rows = size + some.nbytes, rows + len(some)
+        if rows:
+            yield pa.concat_tables(held).combine_chunks()
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path) -> Artifact:
+    return Artifact.open(path, verify=True)
+
+
+def _bounds(path: Path) -> list[tuple[int, int]]:
+    """The rows of each row group."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    ends = np.cumsum(counts).tolist()
+    return [(end - n, end) for end, n in zip(ends, counts, strict=True)]
