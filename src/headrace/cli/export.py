@@ -15,7 +15,10 @@ from headrace.cli.terminal import say, say_json
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="Format: hdf5, hub, jsonl.zst, jsonl.gz, parquet or slimpajama.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="FORMAT", help="Format: hdf5, hub, jsonl.zst, jsonl.gz, parquet or slimpajama."),
+    ],
     stage: Annotated[
         list[str] | None, typer.Option("--stage", help="Stage, or heldout; repeatable. Default: all stages.")
     ] = None,
