@@ -25,9 +25,9 @@ from headrace.formats.documents import DocumentExport
 from headrace.formats.format import Exported, Options
 from headrace.formats.registry import DOCUMENTS, SEQUENCES
 from headrace.formats.sequences import SequenceExport
-from headrace.recipe.schema import HELD_OUT
 from headrace.pipeline import free_memory
 from headrace.recipe.mistakes import suggest
+from headrace.recipe.schema import HELD_OUT
 from headrace.run_folder import artifact, read_graph, read_recipe
 from headrace.select.verdicts.splits import SPLITS
 
