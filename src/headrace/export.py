@@ -21,8 +21,9 @@ from headrace.flow.notices import notices_to
 from headrace.flow.step import Step
 from headrace.flow.storage import SealError, explaining_os_errors, fsync_folder, local, read_sealed, write_sealed
 from headrace.formats.corpus import FOLDERS, Corpus
-from headrace.formats.documents import DocumentExport
-from headrace.formats.format import Exported, Options
+from headrace.formats.document_export import DocumentExport
+from headrace.formats.format import Exported
+from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS, SEQUENCES
 from headrace.formats.sequences import SequenceExport
 from headrace.pipeline import free_memory

@@ -22,8 +22,8 @@ from headrace.documents.store import read_columns
 from headrace.errors import UserError
 from headrace.export import Wanted, _step, export, request, write
 from headrace.flow.artifact import Artifact
-from headrace.formats.format import Options
 from headrace.formats.opening import open_files
+from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS
 from headrace.run_folder import artifact
 

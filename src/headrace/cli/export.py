@@ -66,7 +66,7 @@ def export(
     from headrace import export as exports
     from headrace.cli.progress import listener
     from headrace.flow.artifact import Artifact
-    from headrace.formats.format import Options
+    from headrace.formats.options import Options
 
     with listener(sys.stderr if json else sys.stdout) as progress:
         wanted = exports.Wanted(stage or (), documents, everything, split or (), source or (), removed)

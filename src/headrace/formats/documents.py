@@ -1,21 +1,20 @@
-"""What a format of documents is, and the step that writes documents in it."""
+"""What a format of documents is: files that are written from groups of documents."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
 from headrace.flow.artifact import ConservationError
-from headrace.flow.step import Phase, Step
+from headrace.flow.step import Phase
 from headrace.flow.task import TaskContext
 from headrace.formats.card import Configs, body, readme
 from headrace.formats.corpus import GROUPS, Corpus, Group
-from headrace.formats.format import Options
+from headrace.formats.options import Options
 
 DocumentFacts = Literal["ids", "provenance", "licenses", "side fields", "turns"]
 """What a format may hold of a document besides its text: content id; source, file and row; license, repository, path
@@ -177,74 +176,6 @@ def _files(ctx: TaskContext, bytes_per_file: int, suffix: str) -> list[dict[str,
                 spec["size"] += size
                 spec["largest"] = max(spec["largest"], whole)
     return specs
-
-
-@dataclass(frozen=True)
-class DocumentExport(Step):
-    """Documents written in a format.
-
-    Attributes:
-        format: its name.
-        corpus: what is written.
-        options: about the files.
-    """
-
-    kind: ClassVar[str] = "export"
-    VERSION: ClassVar[int] = 1
-    format: str
-    corpus: Corpus
-    options: Options
-
-    @property
-    def _format(self) -> DocumentFormat:
-        from headrace.formats.registry import DOCUMENTS
-
-        return DOCUMENTS[self.format]
-
-    def params(self) -> dict[str, Any]:
-        """The format, its version, the options, and which documents."""
-        return {
-            "format": self.format,
-            "format_version": self._format.VERSION,
-            "options": asdict(self.options),
-            "documents": self.corpus.params(),
-        }
-
-    def inputs(self) -> dict[str, Step]:
-        """None: the documents lie in another folder, and are part of the parameters."""
-        return {}
-
-    def check(self) -> None:
-        """Refuse what the format cannot hold; see :meth:`DocumentFormat.check`."""
-        self._format.check(self.corpus)
-
-    def left_behind(self) -> str:
-        """What is told to be left behind, in a sentence; empty if nothing is."""
-        left = documents_left(self._format)
-        return f"{self.format} holds texts but no {' or '.join(left)}: left behind." if left else ""
-
-    def phases(self) -> list[Phase]:
-        """The format's, then what stands above the files."""
-        return [
-            *self._format.phases(self.corpus, self.options),
-            Phase("close", lambda ctx: [{}], self._close, lambda spec: TASK_MEMORY),
-        ]
-
-    def _close(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        if self._format.card():
-            configs = document_configs(ctx)
-            write_readme(ctx, configs, document_rows(ctx), [], {name: self._format.features(name) for name in configs})
-        return {}
-
-    def finish(self, ctx: TaskContext) -> dict[str, Any]:
-        """What the files hold, checked against the corpus."""
-        return {
-            "counts": documents_written(ctx),
-            "format": self.format,
-            "left_behind": documents_left(self._format),
-            "made_with": self._format.made_with(),
-            "documents": self.corpus.params(),
-        }
 
 
 def documents_left(format: DocumentFormat) -> list[str]:

@@ -8,19 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
+from headrace.formats.documents import DocumentFormat
 from headrace.formats.files import Facts, RowFile
+from headrace.formats.options import Options
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
-
-if TYPE_CHECKING:
-    from headrace.formats.documents import DocumentFormat
 
 Kept = Literal["loss", "segments", "provenance", "text"]
 """What a format may hold besides tokens: the mask of the loss; where documents begin and end; which documents they are;
@@ -59,19 +58,6 @@ class Exported:
 @lru_cache(maxsize=4)
 def _opened(path: Path) -> ArrowSequence:
     return ArrowSequence(Artifact.open(path, verify=True))
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose about the files.
-
-    Attributes:
-        rows_per_file: of a sequence; None for what the format's users are used to.
-        bytes_per_file: bytes of text in a file of documents; None as above.
-    """
-
-    rows_per_file: int | None = None
-    bytes_per_file: int | None = None
 
 
 @dataclass(frozen=True)
