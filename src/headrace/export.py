@@ -125,7 +125,7 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
         raise UserError(
             f"There is no format {to!r}.", "--to", suggest(to, known) or f"Choose one of {', '.join(known)}."
         )
-    both = SEQUENCES[to].documents is not None
+    both = SEQUENCES[to].document_format is not None
     if wanted.documents and not both:
         raise UserError(f"{to} holds sequences, no documents.", "--documents", _others("documents", DOCUMENTS))
     documents = wanted.documents or (wanted.everything and both)

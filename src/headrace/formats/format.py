@@ -93,7 +93,7 @@ class SequenceFormat(ABC):
         keeps: what its files hold besides tokens.
         rows_per_file: how many rows a file has unless the user says otherwise; None if all are in one.
         suffix: of its files.
-        documents: the format of documents that may lie beside the sequences, if any may.
+        document_format: of documents that may lie beside the sequences, if any may.
     """
 
     name: ClassVar[str]
@@ -102,7 +102,7 @@ class SequenceFormat(ABC):
     keeps: ClassVar[frozenset[Kept]]
     rows_per_file: ClassVar[int | None]
     suffix: ClassVar[str]
-    documents: ClassVar[DocumentFormat | None] = None
+    document_format: ClassVar[DocumentFormat | None] = None
 
     def check(self, sequence: SequenceReader) -> None:
         """Refuse, before any work, a sequence that the format cannot hold.

@@ -44,7 +44,7 @@ class Hub(ReadableFormat):
     keeps = frozenset(["loss", "segments", "provenance", "text"])
     rows_per_file = None
     suffix = ".parquet"
-    documents = ParquetDocuments()
+    document_format = ParquetDocuments()
 
     def check(self, sequence: SequenceReader) -> None:
         """Refuse a sequence whose documents or tokenizer are gone."""

@@ -44,7 +44,7 @@ class SequenceExport(Step):
 
     def params(self) -> dict[str, Any]:
         """The format, its version, the options, and what the sequences are."""
-        documents = self._format.documents
+        documents = self._format.document_format
         return {
             "format": self.format,
             "format_version": [self._format.VERSION, None if documents is None else documents.VERSION],
@@ -78,9 +78,9 @@ class SequenceExport(Step):
         ]
 
     def _documents(self) -> list[Phase]:
-        if self.corpus is None or self._format.documents is None:
+        if self.corpus is None or self._format.document_format is None:
             return []
-        return self._format.documents.phases(self.corpus, self.options)
+        return self._format.document_format.phases(self.corpus, self.options)
 
     def _preparation(self, ctx: TaskContext) -> list[dict[str, Any]]:
         return self._format.preparation(self.sequences)
