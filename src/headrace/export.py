@@ -23,13 +23,14 @@ from headrace.flow.storage import SealError, explaining_os_errors, fsync_folder,
 from headrace.formats.corpus import FOLDERS, Corpus
 from headrace.formats.document_export import DocumentExport
 from headrace.formats.format import Exported
+from headrace.formats.opening import sequence_names
 from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS, SEQUENCES
 from headrace.formats.sequences import SequenceExport
 from headrace.pipeline import free_memory
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import HELD_OUT
-from headrace.run_folder import artifact, read_graph, read_recipe
+from headrace.run_folder import RECIPE, artifact, read_graph, read_recipe
 from headrace.select.verdicts.splits import SPLITS
 
 ExportStep = SequenceExport | DocumentExport
@@ -48,6 +49,7 @@ class Wanted:
         everything: all stages, the held-out sequence, and the documents where the format holds them beside sequences.
         splits, sources, removed: which documents; see :class:`headrace.formats.corpus.Corpus`. All splits and sources
             if empty.
+        seq_len: targets of a row, for files that are one line of tokens.
     """
 
     stages: Sequence[str] = ()
@@ -56,6 +58,7 @@ class Wanted:
     splits: Sequence[str] = ()
     sources: Sequence[str] = ()
     removed: bool = False
+    seq_len: int | None = None
 
 
 def export(
@@ -68,10 +71,11 @@ def export(
     memory: int | None = None,
     listener: Listener | None = None,
 ) -> Path:
-    """Write the sequences or documents of a run in another format.
+    """Write the sequences or documents of a run in another format, or sequences that lie in files of a format that is
+    read.
 
     Args:
-        run: the run folder.
+        run: the run folder, or as for :func:`headrace.open_sequence`.
         out: the folder to be made.
         to: the format's name, one of :data:`headrace.formats.registry.SEQUENCES` or ``DOCUMENTS``.
         wanted: which parts of the run; the sequences of all stages by default.
@@ -84,7 +88,7 @@ def export(
         The folder, with ``manifest.json`` beside the data.
 
     Raises:
-        UserError: what a user can mend. What was finished stays and is not done again.
+        UserError: something the user can fix. What was finished stays and is not done again.
     """
     step = _step(Path(run), to, wanted or Wanted(), options or Options())
     return write(step, out, workers, memory, listener)
@@ -148,6 +152,9 @@ def _others(what: str, formats: Mapping[str, object]) -> str:
 
 
 def _sequences(run: Path, wanted: Wanted) -> tuple[Exported, ...]:
+    if not (run / RECIPE).is_file():
+        named: list[str | None] = [*(dict.fromkeys(wanted.stages) or sequence_names(run))]
+        return tuple(Exported.of(run, name, wanted.seq_len) for name in named or [None])
     graph = read_graph(run)
     every = [name for name in graph.sequences if name != HELD_OUT]
     held_out = [HELD_OUT] if wanted.everything and HELD_OUT in graph.sequences else []

@@ -15,9 +15,9 @@ import pytest
 from headrace.errors import UserError
 from headrace.export import write
 from headrace.flow.notices import Notice
-from headrace.formats.format import Options
 from headrace.formats.hdf5_layout import describe
 from headrace.formats.opening import open_files
+from headrace.formats.options import Options
 from headrace.formats.sequences import SequenceExport
 from headrace.sequence.loader import Loader
 
@@ -120,9 +120,10 @@ def test_five_lines_tell_where_documents_begin(tmp_path):
     one, two, three = (RNG.integers(3, 500, n) for n in (9, 21, 12))
     path = save(tmp_path / "vsl.h5", variable([[one, two], [three]]))
     loader = Loader(open_files(path), 2, positions="document")
+    batch = loader.at(0)
     with pytest.warns(Notice, match="last label"):
-        batch = loader.at(0)
-        assert batch.segment_ids[0].tolist() == [1] * 8 + [2] * 20 + [0] * 4
+        batch.described()
+    assert batch.segment_ids[0].tolist() == [1] * 8 + [2] * 20 + [0] * 4
     assert batch.segment_ids[1].tolist() == [1] * 11 + [0] * 21
     assert batch.positions[0, :28].tolist() == [*range(8), *range(20)]
     assert batch.loss[1].tolist() == [True] * 10 + [False] * 22  # its last label is not the padding that follows
@@ -263,15 +264,14 @@ def test_hostile_files_are_refused_by_name(tmp_path):
         folder.mkdir()
         path.rename(folder / "data.h5")
         with pytest.raises(UserError, match="This HDF5 file is not read") as error:
-            sequence = open_files(folder)
-            sequence.rows(0, len(sequence))
+            open_files(folder).rows(0, 1)
         assert error.value.where == str(folder / "data.h5"), what
 
 
 def test_a_thousand_mutants_end_in_rows_or_errors(tmp_path):
     """Their structures are changed, of the old kind and the new: the library may die of it, this process never."""
     data = sample(rows(30))
-    died = 0
+    said = set()
     for versions in ("earliest", "latest"):
         with h5py.File(tmp_path / "whole.h5", "w", libver=versions) as file:
             file.create_dataset("data", data=data, dtype="i4", chunks=(1, 3, L), compression="gzip")
@@ -287,9 +287,8 @@ def test_a_thousand_mutants_end_in_rows_or_errors(tmp_path):
                 if len(sequence) <= len(data):
                     sequence.rows(0, len(sequence)), sequence.targets(0, len(sequence))
             except UserError as error:
-                assert str(path) in error.where
-                died += "ends the HDF5 library" in error.what
-    print(f"{died} of 1000 mutants ended the library")
+                said.add(error.where)
+    assert said == {str(path)}
 
 
 def test_the_library_that_ends_is_started_again(tmp_path, monkeypatch):

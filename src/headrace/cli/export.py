@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, RunFolder, parse_memory, parse_size, whole
+from headrace.cli.options import Json, SequenceLength, parse_memory, parse_size, whole
 from headrace.cli.terminal import say, say_json
 
 
 def export(
-    run: RunFolder,
+    run: Annotated[Path, typer.Argument(metavar="PATH", help="Run folder, export, or files in a format that is read.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
     to: Annotated[
         str,
@@ -57,9 +57,10 @@ def export(
             help="Memory for data, such as 4GB. Default: half of what is free.",
         ),
     ] = None,
+    sequence_length: SequenceLength = None,
     json: Json = False,
 ) -> None:
-    """Write a run's sequences or documents in a format that others read.
+    """Write a run's sequences or documents, or a sequence in other files, in a format that others read.
 
     An interrupted export resumes when the same command is run again.
     """
@@ -69,7 +70,7 @@ def export(
     from headrace.formats.options import Options
 
     with listener(sys.stderr if json else sys.stdout) as progress:
-        wanted = exports.Wanted(stage or (), documents, everything, split or (), source or (), removed)
+        wanted = exports.Wanted(stage or (), documents, everything, split or (), source or (), removed, sequence_length)
         options = Options(rows_per_file, bytes_per_file)
         folder = exports.export(run, out, to, wanted, options, workers, memory, progress)
     made = Artifact.open(folder)

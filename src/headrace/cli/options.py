@@ -61,3 +61,14 @@ def whole(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+SequenceLength = Annotated[
+    int | None,
+    typer.Option(
+        "--sequence-length",
+        metavar="N",
+        parser=whole(1),
+        help="Length of a row, for files that are one line of tokens.",
+    ),
+]

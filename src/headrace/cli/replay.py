@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Json, RunFolder, whole
+from headrace.cli.options import Json, SequenceLength, whole
 from headrace.cli.terminal import say, say_json
 from headrace.visible import one_line
 
@@ -18,9 +19,20 @@ SHOWN = 400
 
 
 def replay(
-    run: RunFolder,
-    stage: Annotated[str, typer.Option("--stage", help="Stage name.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Run folder, export, or files in a format that is read.")
+    ],
     step: Annotated[int, typer.Option("--step", metavar="N", parser=whole(0), help="Step, counted from 0.")],
+    stage: Annotated[str | None, typer.Option("--stage", help="Stage name, where there are several.")] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", metavar="N", parser=whole(1), help="Rows per step. Default: the recipe's, or 1."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", metavar="FILE", help="Tokenizer file, for files that come without a run."),
+    ] = None,
+    sequence_length: SequenceLength = None,
     row: Annotated[
         int | None,
         typer.Option("--row", metavar="N", parser=whole(0), help="Only this row of the batch, counted from 0."),
@@ -30,26 +42,41 @@ def replay(
 ) -> None:
     """Show what the model saw at a step.
 
-    Shows the decoded text, the document and license of each segment, and which tokens carried loss.
+    Shows the decoded text, the document and license of each segment where they are known, and which tokens carried
+    loss.
     """
     from headrace import run_folder
     from headrace.errors import UserError
     from headrace.sequence.provenance import beside
     from headrace.sequence.provenance import replay as replayed
-    from headrace.tokens.load import open_decoder
+    from headrace.sequence.store import ArrowSequence
+    from headrace.tokens.load import file_decoder, open_decoder
 
-    sequence = run_folder.stage_sequence(run, stage, verify=True)
-    # The held-out sequence is not a stage: it is read row by row.
-    batch = next((one.train.batch for one in run_folder.read_recipe(run).stages if one.name == stage), 1)
-    rows = replayed(sequence, beside(sequence, "documents"), open_decoder(beside(sequence, "tokenizer")), step, batch)
+    is_run = (path / run_folder.RECIPE).is_file()
+    sequence = run_folder.open_sequence(path, stage, seq_len=sequence_length, verify=is_run)
+    documents = beside(sequence, "documents") if is_run else None
+    if tokenizer is not None:
+        decoder = file_decoder(tokenizer)
+    elif is_run:
+        decoder = open_decoder(beside(sequence, "tokenizer"))
+    else:
+        raise UserError(
+            "These files come without a tokenizer.", str(path), "Give the one they were made with: --tokenizer FILE."
+        )
+    name = stage or (sequence.artifact.manifest.stage if isinstance(sequence, ArrowSequence) else None) or str(path)
+    if batch is None:
+        # The held-out sequence is not a stage: it is read row by row.
+        stages = run_folder.read_recipe(path).stages if is_run else ()
+        batch = next((one.train.batch for one in stages if one.name == name), 1)
+    rows = replayed(sequence, documents, decoder, step, batch)
     if row is not None:
         if row >= len(rows):
             raise UserError(f"A batch of {len(rows)} has no row {row}.", "--row", f"Choose a row below {len(rows)}.")
         rows = rows[row : row + 1]
     if json:
-        say_json({"stage": stage, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
+        say_json({"stage": name, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
     else:
-        say(f"{stage}, step {step}: {batch} rows of {sequence.seq_len} tokens and the one after")
+        say(f"{name}, step {step}: {batch} rows of {sequence.seq_len} tokens and the one after")
         for one in rows:
             say(render(one, full))
 
@@ -67,12 +94,15 @@ def render(row: ReplayedRow, full: bool) -> str:
 def _facts(segment: ReplayedSegment) -> str:
     """A segment's position, kind and origin, and where the loss was."""
     parts = [f"[{segment.start}, {segment.start + segment.length})", segment.kind]
-    if segment.source is not None and segment.origin is not None:
+    if segment.origin is not None:
         parts += [
             f"{segment.source}:{one_line(segment.origin)}",
             f"document {segment.id}",
             one_line(segment.license or "license unknown"),
         ]
+    elif segment.source is not None:
+        parts += [one_line(segment.source), f"document row {segment.document}"]
+    if segment.offset is not None:
         parts += [f"token {segment.offset}", f"epoch {segment.epoch}"]
     spans = ", ".join(f"[{first}, {stop})" for first, stop in segment.loss)
     return f"{'  '.join(parts)}  loss on {spans or 'nothing'}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Entry, flaw
+from headrace.flow.storage import digest_file
 from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.windows import KINDS, PADDING
 
@@ -56,6 +58,7 @@ class Facts:
         fingerprint: see there.
         entries: by the name of a file below the folder, its size and digest; empty if nobody recorded them.
         manifest: see :class:`headrace.sequence.reader.SequenceReader`.
+        identity: of what the files hold; None if nobody has read them for it.
     """
 
     seq_len: int
@@ -65,6 +68,7 @@ class Facts:
     fingerprint: dict[str, Any] | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
+    identity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,45 @@ class FileSequence(SequenceReader):
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process opens the files for itself.
         function, arguments = self._again
-        return _reopened, (function, arguments, self._verify)
+        return _reopened, (function, arguments, self.facts, self._verify)
 
     def verified(self) -> FileSequence:
         """The same rows, each file compared with its digest before it is first read."""
         if not self.facts.entries:
             super().verified()
         return FileSequence(self.path, self.files, self._open, self.facts, self._again, verify=True)
+
+    def knowing(self, facts: Facts) -> FileSequence:
+        """The same rows, with other facts."""
+        return FileSequence(self.path, self.files, self._open, facts, self._again, self._verify)
+
+    def digested(self) -> FileSequence:
+        """The same rows, with a digest of each file, which is read for it."""
+        digests = {
+            name: {"name": name, "bytes": path.stat().st_size, "digest": digest_file(path)}
+            for name, path in self._named().items()
+        }
+        return self.with_digests(digests)
+
+    def _named(self) -> dict[str, Path]:
+        """All files, by their names below the folder."""
+        paths = [path for file in self.files for path in (file.path, *file.beside) if path.is_file()]
+        return {path.relative_to(self.path).as_posix(): path for path in paths}
+
+    def with_digests(self, entries: dict[str, Entry]) -> FileSequence:
+        """The same rows, with the digests that files had before. They make its fingerprint: the names of the files do
+        not matter, their order does.
+
+        Raises:
+            UserError: there are other files now.
+        """
+        if list(entries) != list(self._named()):
+            raise UserError("There are more or fewer files than before.", str(self.path), "Begin again.")
+        told = " ".join(entry["digest"] for entry in entries.values())
+        digest = xxhash.xxh3_128_hexdigest(f"{self.seq_len} {told}".encode())
+        about = {"rows": len(self), "seq_len": self.seq_len, "dtype": str(self.dtype)}
+        fingerprint = {"digest": digest, **about}
+        return self.knowing(replace(self.facts, entries=entries, fingerprint=fingerprint, identity=digest))
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """The rows of each file."""
@@ -208,8 +244,10 @@ class FileSequence(SequenceReader):
         return found
 
 
-def _reopened(function: Callable[..., FileSequence], arguments: tuple[Any, ...], verify: bool) -> FileSequence:
-    sequence = function(*arguments)
+def _reopened(
+    function: Callable[..., FileSequence], arguments: tuple[Any, ...], facts: Facts, verify: bool
+) -> FileSequence:
+    sequence = function(*arguments).knowing(facts)
     return sequence.verified() if verify else sequence
 
 

@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from headrace.errors import UserError
-from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
 from headrace.formats.documents import DocumentFormat
-from headrace.formats.files import Facts, RowFile
+from headrace.formats.files import Facts, FileSequence, RowFile
 from headrace.formats.options import Options
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
@@ -36,12 +35,38 @@ class Exported:
     Attributes:
         name: of its stage.
         path: its file or folder; never part of an identity.
-        identity: of the artifact, or the digest of what is exported.
+        identity: of the artifact, or the digest of its files.
+        part: its name there, if there are several.
+        seq_len: L, for files that do not tell.
+        digests: the name, size and digest of each file, if no manifest there tells them.
     """
 
     name: str
     path: str
     identity: str
+    part: str | None = None
+    seq_len: int | None = None
+    digests: tuple[tuple[str, int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digests", tuple(map(tuple, self.digests)))  # JSON has lists
+
+    @staticmethod
+    def of(path: Path, name: str | None = None, seq_len: int | None = None) -> Exported:
+        """A sequence in other files than a run's. Reads them all once if no manifest tells their digests.
+
+        Raises:
+            UserError: as :func:`headrace.formats.opening.open_files`.
+        """
+        from headrace.formats.opening import open_files
+
+        reader = open_files(path, name, seq_len=seq_len)
+        digests: tuple[tuple[str, int, str], ...] = ()
+        if isinstance(reader, FileSequence) and not reader.facts.entries:
+            reader = reader.digested()
+            digests = tuple((e["name"], e["bytes"], e["digest"]) for e in reader.facts.entries.values())
+        called = name or reader.manifest.get("name") or path.name.partition(".")[0]
+        return Exported(called, str(path.absolute()), _identity(reader), name, seq_len, digests)
 
     def open(self) -> SequenceReader:
         """The sequence; each of its files is compared with its digest before it is first read.
@@ -49,15 +74,28 @@ class Exported:
         Raises:
             UserError: it is gone, damaged or another.
         """
-        sequence = _opened(Path(self.path))
-        if sequence.artifact.manifest.identity != self.identity:
+        sequence = _opened(self)
+        if _identity(sequence) != self.identity:
             raise UserError("The sequence has changed since the export began.", self.path, "Run the export again.")
         return sequence
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path) -> ArrowSequence:
-    return ArrowSequence(Artifact.open(path, verify=True))
+def _opened(one: Exported) -> SequenceReader:
+    from headrace.formats.opening import open_files
+
+    reader = open_files(one.path, one.part, seq_len=one.seq_len)
+    if one.digests and isinstance(reader, FileSequence):
+        reader = reader.with_digests({name: {"bytes": size, "digest": d} for name, size, d in one.digests})
+    return reader.verified()
+
+
+def _identity(sequence: SequenceReader) -> str:
+    """What decides the bytes of an export, of an opened sequence."""
+    if isinstance(sequence, ArrowSequence):
+        return sequence.artifact.manifest.identity
+    assert isinstance(sequence, FileSequence)
+    return str(sequence.facts.identity)
 
 
 @dataclass(frozen=True)

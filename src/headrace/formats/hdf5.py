@@ -55,7 +55,7 @@ class HDF5(ReadableFormat):
             shape, chunk = (part.rows, self.lines, L), (1, self.lines, L)
             data = file.create_dataset("data", shape, "i4", chunks=chunk, compression="gzip")
             for start, stop in blocks(sequence, part):
-                batch = read(sequence, start, stop, np.dtype(np.int32), restart=True)
+                batch = read(sequence, start, stop, np.dtype(np.int32), restart=self.lines == 5)
                 block = np.empty((stop - start, self.lines, L), dtype=np.int32)
                 block[:, 0], block[:, 1], block[:, 2] = batch.tokens[:, :-1], batch.loss, batch.tokens[:, 1:]
                 if self.lines == 5:
@@ -81,7 +81,7 @@ class HDF5(ReadableFormat):
     def open_file(self, file: Path, facts: Facts) -> RowFile:
         """Open a file of any kind."""
         # Only what a manifest vouches for is taken for our group.
-        ours = (BOUNDS, *COLUMNS) if facts.fingerprint else ()
+        ours = (BOUNDS, *COLUMNS) if facts.manifest else ()
         [described] = describe([file], ["data", *ours], index=True)
         data = described.arrays["data"]
         shape = _shape(data, file, facts.seq_len)
@@ -96,6 +96,16 @@ class VariableHDF5(HDF5):
     name = "hdf5-vsl"
     about = "Cerebras HDF5 of variable sequence length, (N, 5, L), with attention span and position ids"
     lines = 5
+
+    def check(self, sequence: SequenceReader) -> None:
+        """Refuse rows whose documents nobody knows."""
+        super().check(sequence)
+        if sequence.segments_in(0, min(1, len(sequence))) is None:
+            raise UserError(
+                "hdf5-vsl says where documents begin, and these files do not tell.",
+                str(sequence.path),
+                "Export them to hdf5.",
+            )
 
 
 def _spans(segment_ids: np.ndarray) -> np.ndarray:

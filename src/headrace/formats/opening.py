@@ -48,6 +48,14 @@ def open_files(path: Path | str, name: str | None = None, *, seq_len: int | None
     )
 
 
+def sequence_names(path: Path) -> list[str]:
+    """The names of the sequences of an export; empty for anything else."""
+    artifact = _artifact(path) if (path / MANIFEST).is_file() else None
+    if artifact is None or artifact.manifest.kind != "export":
+        return []
+    return [one["name"] for one in artifact.manifest.extra.get("sequences", ())]
+
+
 def _artifact(path: Path) -> Artifact | None:
     """The artifact of a folder; None if its manifest.json is somebody else's."""
     import orjson
@@ -86,7 +94,8 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
         one["vocab_size"],
         one["fingerprint"],
         {entry["name"]: entry for entry in artifact.entries},
-        {name: one[name] for name in TOLD},
+        {"name": one["name"], **{name: one[name] for name in TOLD}},
+        f"{artifact.manifest.identity} {one['name']}",
     )
     files = [
         Listed(artifact.path / part["file"], part["rows"], format.beside(artifact.path / part["file"]))

@@ -138,7 +138,7 @@ class ParquetRows(RowFile):
     def segments(self, start: int, stop: int) -> Segments | None:
         """The segments that headrace wrote; None in other people's files."""
         # Only what a manifest vouches for is taken for ours.
-        if not self.facts.fingerprint or "segments" not in self._names:
+        if not self.facts.manifest or "segments" not in self._names:
             return None
         pieces = []
         for group, a, b, _ in self._spans(start, stop):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from headrace.errors import UserError
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.windows import describe
 
@@ -89,6 +90,12 @@ def read(sequence: SequenceReader, start: int, stop: int, dtype: np.dtype, resta
 
     def rest() -> Described:
         loss, segments = sequence.targets(start, stop), sequence.segments_in(start, stop)
+        if segments is None and restart:
+            raise UserError(
+                "Positions cannot restart with each document: the files do not tell where documents begin.",
+                str(sequence.path),
+                'Use positions="row", or files that tell, such as Cerebras HDF5 with five lines a row.',
+            )
         if segments is None:  # as far as anyone knows, a row is one piece of text
             return loss, np.ones(shape, np.int32), np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
         segment_ids, positions = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.int32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,11 @@ class ReplayedSegment:
     Attributes:
         start: first position in the row.
         length: tokens.
-        kind: ``plain``, ``fim-psm``, ``fim-spm``, ``chat`` or ``padding``.
+        kind: ``plain``, ``fim-psm``, ``fim-spm``, ``chat`` or ``padding``; ``unknown`` for a row whose documents nobody
+            knows.
         text: the decoded tokens; U+FFFD where a character is cut. Special tokens appear as their spelling.
         loss: ``[first, stop)`` positions in the row of targets that carry loss.
-        source: its name, None for padding, as are all fields below.
+        source: its name, None for padding and where the files do not tell, as are all fields below.
         epoch: the copy's number, from 0.
         offset: first token within the document as transformed.
         document: global document row.
@@ -114,20 +115,20 @@ def beside(sequence: SequenceReader, role: str) -> Artifact:
 
 
 def replay(
-    sequence: ArrowSequence, documents: Artifact, decoder: Decoder, step: int, batch: int, start: int = 0
+    sequence: SequenceReader, documents: Artifact | None, decoder: Decoder, step: int, batch: int, start: int = 0
 ) -> list[ReplayedRow]:
     """The batch of a step.
 
     Args:
         sequence: the opened sequence.
-        documents: the documents it was built from (:func:`beside`).
+        documents: the documents it was built from (:func:`beside`); None if they are not there.
         decoder: the decoder of the tokenizer it was built with.
         step: the batch's number, from 0.
         batch: rows per batch.
         start: the row where step 0 started.
 
     Raises:
-        UserError: the sequence has no such batch.
+        UserError: the sequence has no such batch, or the tokenizer does not know one of its ids.
     """
     first = start + step * batch
     if step < 0 or batch < 1 or first >= len(sequence):
@@ -141,13 +142,26 @@ def replay(
 
 
 def replay_rows(
-    sequence: ArrowSequence, documents: Artifact, decoder: Decoder, start: int, stop: int
+    sequence: SequenceReader, documents: Artifact | None, decoder: Decoder, start: int, stop: int
 ) -> list[ReplayedRow]:
     """Rows ``start`` to ``stop`` with their contents."""
     tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
-    segments = [sequence.segments(row) for row in range(start, stop)]
-    named = np.unique(np.concatenate([part["row"][part["kind"] != PADDING] for part in segments]).astype(np.int64))
-    facts = dict(zip(named.tolist(), fetch(documents, named, _COLUMNS).to_pylist(), strict=True))
+    if tokens.size and int(tokens.max()) >= decoder.vocab_size:
+        row = int(np.argmax((tokens >= decoder.vocab_size).any(axis=1)))
+        raise UserError(
+            f"Row {start + row} has token id {int(tokens[row].max()):,}, and the tokenizer has {decoder.vocab_size:,} "
+            "tokens.",
+            str(sequence.path),
+            "Give the tokenizer that the sequence was made with.",
+        )
+    whole = np.array([(0, sequence.seq_len + 1)], dtype=[("start", "<i4"), ("length", "<i4")])
+    found = [sequence.segments(row) for row in range(start, stop)]
+    segments = [whole if part is None else part for part in found]
+    facts = {}
+    if documents is not None:
+        of_documents = [part["row"][part["kind"] != PADDING] for part in segments if "row" in (part.dtype.names or ())]
+        named = np.unique(np.concatenate([np.empty(0, np.uint64), *of_documents]).astype(np.int64))
+        facts = dict(zip(named.tolist(), fetch(documents, named, _COLUMNS).to_pylist(), strict=True))
     out = []
     for i, part in enumerate(segments):
         described = [_describe(sequence, decoder, tokens[i], loss[i], segment, facts) for segment in part]
@@ -156,28 +170,37 @@ def replay_rows(
 
 
 def _describe(
-    sequence: ArrowSequence,
+    sequence: SequenceReader,
     decoder: Decoder,
     tokens: np.ndarray,
     loss: np.ndarray,
     segment: np.void,
     facts: dict[int, dict[str, Any]],
 ) -> ReplayedSegment:
-    start, length, kind = int(segment["start"]), int(segment["length"]), int(segment["kind"])
-    data = decoder.decode(tokens[start : start + length].astype(np.uint32), first=int(segment["offset"]) == 0)
+    known = segment.dtype.names or ()
+    start, length = int(segment["start"]), int(segment["length"])
+    # Without an offset, a segment that begins within the row begins a document.
+    first = int(segment["offset"]) == 0 if "offset" in known else start > 0
+    data = decoder.decode(tokens[start : start + length].astype(np.uint32), first=first)
     # A row's first token is never a target.
     carried = loss[start : start + length] & (np.arange(start, start + length) > 0)
-    head = (start, length, KINDS[kind], data.decode("utf-8", errors="replace"), _spans(carried, start))
-    if kind == PADDING:
+    kind = KINDS[int(segment["kind"])] if "kind" in known else "unknown"
+    head = (start, length, kind, data.decode("utf-8", errors="replace"), _spans(carried, start))
+    if "row" not in known or int(segment["kind"]) == PADDING:
         return ReplayedSegment(*head)
     document = int(segment["row"])
-    fact = facts[document]
-    return ReplayedSegment(
+    place = ReplayedSegment(
         *head,
         source=sequence.sources[int(segment["source"])],
         epoch=int(segment["epoch"]),
         offset=int(segment["offset"]),
         document=document,
+    )
+    if document not in facts:
+        return place
+    fact = facts[document]
+    return replace(
+        place,
         id=fact["id"],
         origin=f"{fact['origin_file']}:{fact['origin_row']}",
         license=fact["license"],

@@ -93,6 +93,17 @@ def open_file(
     return engine_from(definition, special_ids(definition, roles.spelled), threads)
 
 
+def file_decoder(path: Path) -> Decoder:
+    """Open what turns ids of a tokenizer file into text. Any tokenizer will do whose tokens are text.
+
+    Raises:
+        UserError: it is not a tokenizer, or its tokens are not text.
+    """
+    definition, _ = read_tokenizer(path)
+    require_usable(definition)
+    return Decoder(canonical(definition), {})
+
+
 def open_decoder(tokenizer: Artifact) -> Decoder:
     """Open what turns a run's token ids into text, without the tables that encoding needs.
 

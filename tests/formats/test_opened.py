@@ -1,0 +1,119 @@
+"""What can be done with a sequence that lies in somebody else's files: batches, replay, export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_hdf5 import L, rows, sample, save
+from typer.testing import CliRunner
+
+import headrace
+from headrace.cli.app import app
+from headrace.errors import UserError
+from headrace.export import export, targets, write
+from headrace.formats.format import Exported, _opened
+from headrace.formats.opening import open_files
+from headrace.formats.options import Options
+from headrace.formats.sequences import SequenceExport
+from headrace.sequence.loader import Loader
+from headrace.sequence.provenance import beside, replay_rows
+from headrace.tokens.load import open_decoder
+
+
+def published(folder: Path, vocab: int = 500) -> np.ndarray:
+    """Two folders of files as others publish them; their rows."""
+    parts = [rows(n, vocab=vocab) for n in (5, 9, 3)]
+    for name, part in zip(("A/data-00001.h5", "A/data-00003.h5", "B/data-00001.h5"), parts, strict=True):
+        save(folder / name, sample(part))
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_published_files_are_exported(tmp_path, workers):
+    tokens = published(tmp_path / "phase2")
+    out = export(tmp_path / "phase2", tmp_path / "out", "hdf5", options=Options(rows_per_file=7), workers=workers)
+    again = headrace.open_sequence(out, verify=True)
+    assert (again.rows(0, len(again)) == tokens).all()
+    assert again.fingerprint is not None
+    with pytest.raises(UserError, match="Export them to hdf5"):
+        export(out, tmp_path / "variable", "hdf5-vsl")
+    # An export is exported in turn, and is then called the same.
+    more = export(out, tmp_path / "more", "hdf5", workers=0)
+    assert headrace.open_sequence(more, "phase2").fingerprint == again.fingerprint
+
+
+def test_an_export_of_changed_files_does_not_go_on(tmp_path):
+    published(tmp_path / "phase2")
+    one = Exported.of(tmp_path / "phase2")
+    assert Exported(**json.loads(json.dumps(asdict(one)))) == one
+    save(tmp_path / "phase2/A/data-00001.h5", sample(rows(5)))
+    with pytest.raises(UserError, match="is damaged"):
+        write(SequenceExport("hdf5", (one,), Options()), tmp_path / "out", workers=0)
+    shutil.copy(tmp_path / "phase2/A/data-00001.h5", tmp_path / "phase2/A/data-00002.h5")
+    _opened.cache_clear()  # as in another process
+    with pytest.raises(UserError, match="more or fewer files"):
+        targets(tmp_path / "out.partial")[0].sequences[0].open()
+
+
+def test_digests_make_a_fingerprint(tmp_path):
+    published(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    one, two = (open_files(tmp_path / name).digested() for name in ("one", "two"))
+    assert Loader(two, 4, state=Loader(one, 4, start=8).state_dict()).consumed == 8
+    save(tmp_path / "two/B/data-00001.h5", sample(rows(3)))
+    with pytest.raises(UserError, match="another sequence"):
+        Loader(open_files(tmp_path / "two").digested(), 4, state=Loader(one, 4).state_dict())
+
+
+def test_positions_by_document_need_documents(tmp_path):
+    published(tmp_path)
+    with pytest.raises(UserError, match="do not tell where documents begin"):
+        Loader(open_files(tmp_path), 2, positions="document").at(0).described()
+    assert Loader(open_files(tmp_path), 2).at(0).positions[1, -1] == L - 1
+
+
+def replayed(*arguments: object) -> tuple[int, str]:
+    """The exit code and output of ``headrace replay``."""
+    result = CliRunner().invoke(app, ["replay", *map(str, arguments)])
+    told = f"{result.exception.what} {result.exception.fix}" if isinstance(result.exception, UserError) else ""
+    return result.exit_code, result.output + told
+
+
+def test_replay_needs_only_a_tokenizer(sequences, tmp_path):
+    """A run's own export, opened by somebody who has the tokenizer's file and nothing else."""
+    ours = sequences[0].open()
+    tokenizer = beside(ours, "tokenizer")
+    out = write(SequenceExport("hdf5", sequences[:1], Options()), tmp_path / "out", workers=0)
+    code, output = replayed(out, "--step", 2, "--batch", 4)
+    assert code != 0
+    assert "--tokenizer FILE" in output
+    asked = ("--step", 2, "--batch", 4, "--tokenizer", tokenizer.path / "tokenizer.json", "--json")
+    code, output = replayed(out, *asked)
+    assert code == 0
+    told = json.loads(output)["rows"]
+    expected = replay_rows(ours, beside(ours, "documents"), open_decoder(tokenizer), 8, 12)
+    assert len(told) == 4
+    for row, ours_ in zip(told, expected, strict=True):
+        assert [s["text"] for s in row["segments"]] == [s.text for s in ours_.segments]
+        assert [(s["source"], s["offset"], s["document"]) for s in row["segments"]] == [
+            (s.source, s.offset, s.document) for s in ours_.segments
+        ]
+        assert {s["origin"] for s in row["segments"]} == {None}
+    (out / "manifest.json").unlink()
+    told = json.loads(replayed(out, *asked)[1])["rows"]
+    assert [[s["kind"] for s in row["segments"]] for row in told] == [["unknown"]] * 4
+    assert [row["tokens"] for row in told] == ours.rows(8, 12).tolist()
+    assert replayed(out, *asked[:-1])[0] == 0
+
+
+def test_the_wrong_tokenizer_is_noticed(sequences, tmp_path):
+    tokenizer = beside(sequences[0].open(), "tokenizer").path / "tokenizer.json"
+    published(tmp_path / "theirs", vocab=100_000)
+    code, output = replayed(tmp_path / "theirs", "--step", 0, "--tokenizer", tokenizer)
+    assert code != 0
+    assert "Row 0 has token id" in output
