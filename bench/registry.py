@@ -40,6 +40,7 @@ BENCHMARKS = {
     "sequence": Benchmark("bench.sequence", True),
     "loader": Benchmark("bench.loader", False),
     "seek": Benchmark("bench.seek", False),
+    "token-files": Benchmark("bench.token_files", False),
     "first-use": Benchmark("bench.first_use", False),
     "two-processes": Benchmark("bench.two_processes", False),
     "scaling": Benchmark("bench.scaling", False, 800),
