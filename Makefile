@@ -8,6 +8,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 # Without their dependencies: both declare torchvision, whose newest build asks for another torch, and streaming
 # numpy<2.2. Nothing that they do here needs either; what their readers import is in the extra.
 LOADERS := litdata==0.2.76 mosaicml-streaming==0.13.0
+# OLMo-core and what its reader imports, without dependencies: it declares filelock<4, and cached-path rich<14.
+OLMO := ai2-olmo-core==3.0.0 cached-path==1.8.10 bettermap==1.3.1 dataclass-extensions==0.5.0 \
+	google-cloud-storage==3.17.1 google-api-core==2.44.0 google-auth==2.63.0 google-cloud-core==2.8.0 \
+	google-resumable-media==2.11.0 googleapis-common-protos==1.76.0 cryptography==50.0.2 cffi==2.1.1
 
 .PHONY: install demo test test-all bench lint clean help
 
@@ -23,6 +27,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,faithful,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(OLMO)
 	@touch $@
 
 demo: install

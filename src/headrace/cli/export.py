@@ -17,7 +17,12 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
     to: Annotated[
         str,
-        typer.Option("--to", metavar="FORMAT", help="Format: hdf5, hub, jsonl.zst, jsonl.gz, parquet or slimpajama."),
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="Format: hdf5, hdf5-vsl, hub, megatron, nanotron or olmo-core; of documents: jsonl.zst, jsonl.gz, "
+            "parquet or slimpajama.",
+        ),
     ],
     stage: Annotated[
         list[str] | None, typer.Option("--stage", help="Stage, or heldout; repeatable. Default: all stages.")

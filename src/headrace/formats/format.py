@@ -129,6 +129,7 @@ class SequenceFormat(ABC):
         extra: the extra of the package that brings what it needs, if it needs anything.
         VERSION: raised when the bytes change for the same rows and options.
         keeps: what its files hold besides tokens.
+        unseen: what of it lies in files of headrace's own, at which the format's own readers do not look.
         rows_per_file: how many rows a file has unless the user says otherwise; None if all are in one.
         suffix: of its files.
         document_format: of documents that may lie beside the sequences, if any may.
@@ -138,6 +139,7 @@ class SequenceFormat(ABC):
     about: ClassVar[str]
     VERSION: ClassVar[int] = 1
     keeps: ClassVar[frozenset[Kept]]
+    unseen: ClassVar[frozenset[Kept]] = frozenset()
     rows_per_file: ClassVar[int | None]
     suffix: ClassVar[str]
     document_format: ClassVar[DocumentFormat | None] = None

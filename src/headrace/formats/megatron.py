@@ -39,6 +39,7 @@ class Megatron(FlatFormat):
     name = "megatron"
     about = "Megatron's .bin and .idx, a row a sequence"
     suffix = ".bin"
+    unseen = frozenset(["loss", "segments", "provenance"])
 
     def loss_file(self, file: Path) -> Path:
         """headrace's own: Megatron has no such file."""

@@ -29,6 +29,7 @@ class Nanotron(FlatFormat):
     name = "nanotron"
     about = "datatrove's .ds files with .index and .metadata, for nanotron"
     suffix = ".ds"
+    unseen = frozenset(["loss", "provenance"])  # datatrove writes a loss, but its reader gives none
     file_tokens = 1 << 27  # 256 MB of uint16: several files, for several workers, from 500 MB on
 
     def loss_file(self, file: Path) -> Path:

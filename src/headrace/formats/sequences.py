@@ -59,10 +59,14 @@ class SequenceExport(Step):
             self._format.check(one.open())
 
     def left_behind(self) -> str:
-        """What is told to be left behind, in a sentence; empty if nothing is."""
-        left = left_behind(self._format, self.sequences)
-        are = "it is" if len(left) == 1 else "they are"
-        return f"{self.format} holds tokens but no {' or '.join(left)}: {are} left behind." if left else ""
+        """What is told to be left behind, in sentences; empty if nothing is."""
+        said, left = [], left_behind(self._format, self.sequences)
+        if left:
+            are = "it is" if len(left) == 1 else "they are"
+            said.append(f"{self.format} holds tokens but no {' or '.join(left)}: {are} left behind.")
+        if unseen := sorted(self._format.unseen):
+            said.append(f"{self.format}'s own readers see no {' or '.join(unseen)}: files of headrace's keep them.")
+        return " ".join(said)
 
     def inputs(self) -> dict[str, Step]:
         """None: the sequences lie in another folder, and are part of the parameters."""
