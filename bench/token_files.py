@@ -1,6 +1,6 @@
 """Files of token ids for other trainers: written and read back, beside their own writers and readers.
 
-Ours writes segments, digests and a manifest too, and waits until all is on the disk; the peers write tokens and an index.
+Ours writes segments, digests and a manifest too, and waits until all is on the disk; the peers write tokens and index.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 from bench.built import sequence
 from bench.harness import Result, Setting, Side, compare, require, result
 from headrace.export import write
-from headrace.formats.format import Exported, Options
+from headrace.formats.format import Exported
 from headrace.formats.opening import open_files
+from headrace.formats.options import Options
 from headrace.formats.sequences import SequenceExport
 from headrace.sequence.reader import SequenceReader
 

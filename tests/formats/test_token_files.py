@@ -17,10 +17,11 @@ from headrace.errors import UserError
 from headrace.export import write
 from headrace.flow.task import TaskContext
 from headrace.formats.flat import FlatFormat
-from headrace.formats.format import Exported, Options, Part
+from headrace.formats.format import Exported, Part
 from headrace.formats.megatron import HEADER, MAGIC, Index
 from headrace.formats.nanotron import for_people
 from headrace.formats.opening import open_files
+from headrace.formats.options import Options
 from headrace.formats.registry import SEQUENCES
 from headrace.formats.sequences import SequenceExport
 from headrace.sequence.reader import SequenceReader
