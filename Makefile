@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 DEMO   := runs/demo
 # A worker a core up to four, each a whole file of tests, which share what their fixtures make.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-# Without their dependencies: both declare torchvision, whose newest build asks for another torch, and streaming
-# numpy<2.2. Nothing that they do here needs either; what their readers import is in the extra.
+# Readers of exports. Without their dependencies: both declare torchvision, whose newest build asks for another torch,
+# and streaming numpy<2.2. Nothing that they do here needs either; what they import is in the extra.
 LOADERS := litdata==0.2.76 mosaicml-streaming==0.13.0
 # OLMo-core and what its reader imports, without dependencies: it declares filelock<4, and cached-path rich<14.
 OLMO := ai2-olmo-core==3.0.0 cached-path==1.8.10 bettermap==1.3.1 dataclass-extensions==0.5.0 \
@@ -27,7 +27,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,faithful,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(OLMO)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(LOADERS) $(OLMO)
 	@touch $@
 
 demo: install
@@ -44,7 +44,6 @@ bench: $(VENV)/benched
 
 $(VENV)/benched: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(LOADERS)
 	@touch $@
 
 lint: install

@@ -6,12 +6,9 @@ the peers do not have, are measured for themselves.
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
-import sys
 import time
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,29 +66,14 @@ def litdata_batches(path: Path, work: Path, width: int) -> Callable[[], Iterator
     return batches
 
 
-def streaming_package() -> Any:
-    """mosaicml-streaming. It imports torchvision for image datasets alone; where that is absent, or does not fit the
-    installed torch, empty modules take its place, which the reading of tokens does not notice."""
-    try:
-        importlib.import_module("torchvision.datasets")
-    except (ImportError, RuntimeError):
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
-        wanted = {"datasets": ("VisionDataset", "CIFAR10"), "transforms.functional": ("to_tensor",)}
-        for module in ("", ".transforms", *(f".{name}" for name in wanted)):
-            made = types.ModuleType(f"torchvision{module}")
-            made.__path__ = []
-            made.__spec__ = importlib.machinery.ModuleSpec(made.__name__, None, is_package=True)
-            for attribute in wanted.get(module[1:], ()):
-                setattr(made, attribute, type(attribute, (), {}))
-            sys.modules[made.__name__] = made
-    return importlib.import_module("streaming")
-
-
 def streaming_batches(path: Path, work: Path, width: int) -> Callable[[], Iterator[Any]]:
     """Write the rows as MDS shards; gives what iterates over them."""
-    streaming = streaming_package()
     from torch.utils.data import DataLoader
+
+    from bench.mosaic import streaming as package
+
+    streaming = package()
+    from streaming.base.util import clean_stale_shared_memory
 
     folder = work / "mds"
     reader = open_sequence(path)
@@ -101,7 +83,7 @@ def streaming_batches(path: Path, work: Path, width: int) -> Callable[[], Iterat
         with streaming.MDSWriter(out=str(folder), columns=columns, size_limit=64 << 20) as out:
             for row in rows_of(str(path)):
                 out.write({"tokens": row})
-    streaming.base.util.clean_stale_shared_memory()
+    clean_stale_shared_memory()
     dataset = streaming.StreamingDataset(local=str(folder), shuffle=False, batch_size=BATCH)
 
     def batches() -> Iterator[Any]:

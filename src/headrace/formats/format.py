@@ -254,3 +254,12 @@ def blocks(sequence: SequenceReader, part: Part) -> Iterator[tuple[int, int]]:
     size = max(1, BLOCK_TOKENS // (sequence.seq_len + 1))
     for start in range(part.start, part.stop, size):
         yield start, min(start + size, part.stop)
+
+
+def loss_mask(sequence: SequenceReader, start: int, stop: int) -> np.ndarray:
+    """bool[stop - start, L + 1]: which tokens of rows carry loss as targets. A row's first never does, nor padding."""
+    mask = np.zeros((stop - start, sequence.seq_len + 1), dtype=bool)
+    mask[:, 1:] = sequence.targets(start, stop)
+    if (segments := sequence.segments_in(start, stop)) is not None:
+        mask[:, 1:] &= ~segments.padding(sequence.seq_len)
+    return mask

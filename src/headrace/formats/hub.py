@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from headrace.flow.task import TaskContext
 from headrace.formats.documents import document_configs, document_rows, write_readme
 from headrace.formats.files import Facts, RowFile
-from headrace.formats.format import Exported, Part, ReadableFormat, Shape, blocks, files_below
+from headrace.formats.format import Exported, Part, ReadableFormat, Shape, blocks, files_below, loss_mask
 from headrace.formats.origins import Origins
 from headrace.formats.origins import write as write_origins
 from headrace.formats.parquet_documents import COMPRESSION, ParquetDocuments
@@ -139,8 +139,7 @@ def _table(sequence: SequenceReader, start: int, stop: int, decoder: Decoder, or
     assert segments is not None  # check refuses sequences without documents
     n, width = tokens.shape
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
-    mask = np.zeros((n, width), dtype=bool)
-    mask[:, 1:] = sequence.targets(start, stop) & ~segments.padding(sequence.seq_len)
+    mask = loss_mask(sequence, start, stop)
     flat = np.ascontiguousarray(tokens).reshape(-1)
     spelled = decoder.decode_batch(Encoded(flat, np.arange(n + 1, dtype=np.int64) * width))
     texts = [spelled.data[a:b].tobytes().decode("utf-8", "replace") for a, b in _pairs(spelled.offsets)]

@@ -1,0 +1,131 @@
+"""litdata's chunks, which ``litdata.StreamingDataset`` reads: rows with all that belongs to them, or tokens alone as
+LitGPT's pre-training takes them. (litdata 0.2.76, ``streaming/writer.py``, ``streaming/item_loader.py``.)
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from headrace.flow.task import TaskContext
+from headrace.formats.format import Exported, Part, SequenceFormat
+from headrace.formats.samples import Sample, by_sequence, rows_in, sample_blocks, write_index, write_indexed
+from headrace.sequence.reader import SequenceReader
+
+# Where types stand in litdata's list of them, which is never reordered (litdata/constants.py, _NUMPY_SCTYPES).
+TYPES = {np.dtype(np.uint16): 5, np.dtype(np.uint32): 6, np.dtype(bool): 13}
+
+
+class Chunks(SequenceFormat):
+    """A folder a stage: ``chunk-0-0.bin`` and so on, and ``index.json``."""
+
+    rows_per_file = None
+    suffix = ".bin"
+    loader: ClassVar[str]
+    fields: ClassVar[tuple[str, ...] | None]
+
+    def file(self, stage: str, number: int) -> str:
+        """Named as by the format's own writer: by its worker, of which there seems to be one, and its number."""
+        return f"{stage}/chunk-0-{number}.bin"
+
+    def rows_in_file(self, sequence: SequenceReader) -> int:
+        """As many as make 64 MB."""
+        return rows_in(sequence, loss=self.fields is not None)
+
+    @abstractmethod
+    def encode(self, sample: Sample) -> bytes:
+        """An item."""
+
+    @abstractmethod
+    def types(self, sequence: SequenceReader) -> list[str]:
+        """How the values of an item are to be decoded."""
+
+    def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
+        """Write a chunk."""
+        encoded = ([self.encode(sample) for sample in samples] for samples in sample_blocks(ctx, sequence, part))
+        with ctx.file(part.file) as out:
+            write_indexed(out.path, part, b"", encoded)
+        return {}
+
+    def close(
+        self, ctx: TaskContext, sequences: Sequence[Exported], parts: Sequence[Part], results: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write the indices."""
+        for one, written in by_sequence(ctx, sequences, parts):
+            sequence = one.open()
+            width = sequence.seq_len + 1
+            chunks = [
+                {
+                    "filename": part.file.rpartition("/")[2],
+                    "chunk_bytes": entry["bytes"],
+                    "chunk_size": part.rows,
+                    "dim": part.rows * width if self.fields is None else None,
+                }
+                for part, entry in written
+            ]
+            config = {
+                "chunk_bytes": None,
+                "chunk_size": max((part.rows for part, _ in written), default=0),
+                "compression": None,
+                "data_format": self.types(sequence),
+                "data_spec": _spec(self.fields),
+                "encryption": None,
+                "item_loader": self.loader,
+            }
+            # Readers keep what they downloaded under this name: a time in litdata's own files, but of any form.
+            write_index(ctx, one.name, {"chunks": chunks, "config": config, "updated_at": one.identity})
+
+
+class LitData(Chunks):
+    """Rows as dictionaries."""
+
+    name = "litdata"
+    about = "litdata, rows as dictionaries of tokens, loss mask and segments"
+    keeps = frozenset(["loss", "segments", "provenance"])
+    loader = "PyTreeLoader"
+    fields = ("input_ids", "loss_mask", "segments")
+
+    def encode(self, sample: Sample) -> bytes:
+        """The sizes of the fields, then the fields."""
+        fields = sample.tokens, sample.loss, sample.segments
+        return struct.pack("<3I", *map(len, fields)) + b"".join(fields)
+
+    def types(self, sequence: SequenceReader) -> list[str]:
+        """Arrays, and text for the segments: lists of unequal length would break a DataLoader's default collation."""
+        return [_array(sequence.dtype), _array(np.dtype(bool)), "str"]
+
+
+class LitDataTokens(Chunks):
+    """Tokens alone."""
+
+    name = "litdata-tokens"
+    about = "litdata, tokens alone for TokensLoader, as LitGPT's pre-training reads them"
+    keeps = frozenset()
+    loader = "TokensLoader"
+    fields = None
+
+    def encode(self, sample: Sample) -> bytes:
+        """The tokens."""
+        return bytes(sample.tokens)
+
+    def types(self, sequence: SequenceReader) -> list[str]:
+        """One array."""
+        return [_array(sequence.dtype)]
+
+
+def _array(dtype: np.dtype) -> str:
+    return f"no_header_numpy:{TYPES[dtype]}"
+
+
+def _spec(fields: Sequence[str] | None) -> str:
+    """The shape of an item as torch's pytrees write it down: a dictionary, or a value alone."""
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
+    if fields is None:
+        return json.dumps([1, leaf])
+    children = [leaf for _ in fields]
+    return json.dumps([1, {"type": "builtins.dict", "context": json.dumps(fields), "children_spec": children}])
