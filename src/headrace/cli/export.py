@@ -20,7 +20,7 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="Format: hdf5, hdf5-vsl, hub, megatron, olmo-core, nanotron, mds, litdata, litdata-tokens, webdataset "
+            help="Format: hdf5, hdf5-vsl, hub, arrow, megatron, olmo-core, nanotron, mds, litdata, litdata-tokens, webdataset "
             "or array_record; of documents: jsonl.zst, jsonl.gz, parquet or slimpajama.",
         ),
     ],

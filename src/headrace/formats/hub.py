@@ -22,7 +22,8 @@ from headrace.formats.format import Exported, Part, ReadableFormat, Shape, block
 from headrace.formats.origins import Origins
 from headrace.formats.origins import write as write_origins
 from headrace.formats.parquet_documents import COMPRESSION, ParquetDocuments
-from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, ids_column, opened, unreadable
+from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, ids_column, opened
+from headrace.formats.table_rows import unreadable
 from headrace.recipe.schema import HELD_OUT
 from headrace.sequence.provenance import beside
 from headrace.sequence.reader import Segments, SequenceReader

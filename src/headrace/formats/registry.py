@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.formats.array_record import ArrayRecord
+from headrace.formats.arrow import Arrow
 from headrace.formats.documents import DocumentFormat
 from headrace.formats.format import SequenceFormat
 from headrace.formats.hdf5 import HDF5, VariableHDF5
@@ -23,6 +24,7 @@ SEQUENCES: dict[str, SequenceFormat] = {
         HDF5(),
         VariableHDF5(),
         Hub(),
+        Arrow(),
         Megatron(),
         OLMoCore(),
         Nanotron(),

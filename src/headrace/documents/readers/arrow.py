@@ -44,7 +44,7 @@ def arrow_items(
             "Compressed Arrow files are not supported.", file.url, "Decompress it, or convert it to Parquet."
         )
     with open_file(file) as stream:
-        found, damage = _survey(stream, file.size)
+        found, damage = survey(stream, file.size)
         try:
             if not found or found[0].kind != SCHEMA:
                 raise MessageError("it has no schema")
@@ -69,7 +69,7 @@ def arrow_items(
             yield damage
 
 
-def _survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
+def survey(stream: IO[bytes], size: int) -> tuple[list[Message], Lost | None]:
     """The messages of a file or stream, and what is lost after them."""
     head = stream.read(len(MAGIC))
     begin, end, whole = 0, size, True
