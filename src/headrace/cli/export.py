@@ -20,8 +20,8 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="Format: hdf5, hdf5-vsl, hub, arrow, megatron, olmo-core, nanotron, mds, litdata, litdata-tokens, webdataset "
-            "or array_record; of documents: jsonl.zst, jsonl.gz, parquet or slimpajama.",
+            help="Format: hdf5, hdf5-vsl, hub, arrow, megatron, olmo-core, nanotron, mds, litdata, litdata-tokens, "
+            "webdataset or array_record; of documents: jsonl.zst, jsonl.gz, parquet or slimpajama.",
         ),
     ],
     stage: Annotated[
