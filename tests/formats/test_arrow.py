@@ -10,6 +10,7 @@ import numpy as np
 import polars
 import pyarrow as pa
 import pytest
+from test_exports_page import pieces
 
 from headrace.errors import UserError
 from headrace.export import write
@@ -57,6 +58,17 @@ def test_datasets_polars_and_duckdb_read_the_shards(exported, sequences, tmp_pat
     counted = duckdb.from_arrow(shards).aggregate("sum(len(segments)), count(*)").fetchall()
     segments = ours.segments_in(0, len(ours))
     assert counted == [(int(segments.bounds[-1] - segments.bounds[0]), len(ours))]
+
+
+def test_the_page(sequences, tmp_path):
+    ours = sequences[1].open()
+    out = write(SequenceExport("arrow", sequences[1:2], Options()), tmp_path / "out", workers=0)
+    names = {"out": str(out), "stage": "two"}
+    for piece in pieces("arrow"):
+        exec(piece, names)
+    assert [row["tokens"] for row in names["rows"]] == ours.rows(0, len(ours)).tolist()
+    assert names["frame"]["tokens"].to_list() == ours.rows(0, 10).tolist()
+    assert names["table"]["tokens"].to_pylist() == ours.rows(0, len(names["table"])).tolist()
 
 
 @pytest.mark.parametrize("saved", ["file", "stream", "compressed", "datasets"])

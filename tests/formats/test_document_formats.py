@@ -15,6 +15,7 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from test_exports_page import pieces
 
 import headrace
 from headrace.documents import sink
@@ -248,6 +249,26 @@ def test_a_hub_folder_of_everything(run, tmp_path):
     documents = datasets.load_dataset(str(out), "documents", streaming=True)
     assert set(documents) == {"train", "validation", "test"}
     assert "| documents | train |" in (out / "README.md").read_text()
+    names = {"out": str(out), "stage": "one"}
+    for piece in pieces("hub"):
+        exec(piece, names)
+    assert [row["input_ids"] for row in names["rows"]] == ours.rows(0, len(ours)).tolist()
+    assert [row["id"] for row in names["documents"]] == [row["id"] for row in documents["train"]]
+
+
+@pytest.mark.parametrize(
+    ("format", "heading"),
+    [("parquet", "jsonl.zst, jsonl.gz, parquet"), ("slimpajama", "slimpajama")],
+)
+def test_the_page(format, heading, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    out = export(run, tmp_path / "out", format, ALL, workers=0)
+    names = {"out": str(out)}
+    for piece in pieces(heading):
+        exec(piece, names)
+    trained = [row for row in rows_of(run) if row["keep"] and row["split"] == "train"]
+    texts = [row["text"] for row in trained if row["turns"] is None or format == "slimpajama"]
+    assert sorted(row["text"] for row in names["texts"]) == sorted(texts)
 
 
 @pytest.mark.parametrize(
