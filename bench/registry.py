@@ -39,6 +39,7 @@ BENCHMARKS = {
     "raw-to-sequence": Benchmark("bench.raw_to_sequence", True, 300),
     "sequence": Benchmark("bench.sequence", True),
     "loader": Benchmark("bench.loader", False),
+    "exports": Benchmark("bench.exports", False),
     "seek": Benchmark("bench.seek", False),
     "token-files": Benchmark("bench.token_files", False),
     "first-use": Benchmark("bench.first_use", False),

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import struct
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from headrace.flow.task import TaskContext
 from headrace.formats.format import Exported, Part, SequenceFormat
-from headrace.formats.samples import Sample, by_sequence, rows_in, sample_blocks, write_index, write_indexed
+from headrace.formats.samples import by_sequence, rows_in, sample_blocks, token_blocks, write_index, write_indexed
 from headrace.sequence.reader import SequenceReader
 
 # Where types stand in litdata's list of them, which is never reordered (litdata/constants.py, _NUMPY_SCTYPES).
@@ -38,8 +38,8 @@ class Chunks(SequenceFormat):
         return rows_in(sequence, loss=self.fields is not None)
 
     @abstractmethod
-    def encode(self, sample: Sample) -> bytes:
-        """An item."""
+    def items(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Sequence[bytes | memoryview]]:
+        """The items of a part, in lists."""
 
     @abstractmethod
     def types(self, sequence: SequenceReader) -> list[str]:
@@ -47,9 +47,8 @@ class Chunks(SequenceFormat):
 
     def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
         """Write a chunk."""
-        encoded = ([self.encode(sample) for sample in samples] for samples in sample_blocks(ctx, sequence, part))
         with ctx.file(part.file) as out:
-            write_indexed(out.path, part, b"", encoded)
+            write_indexed(out.path, part, b"", self.items(ctx, sequence, part))
         return {}
 
     def close(
@@ -90,10 +89,11 @@ class LitData(Chunks):
     loader = "PyTreeLoader"
     fields = ("input_ids", "loss_mask", "segments")
 
-    def encode(self, sample: Sample) -> bytes:
+    def items(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Sequence[bytes | memoryview]]:
         """The sizes of the fields, then the fields."""
-        fields = sample.tokens, sample.loss, sample.segments
-        return struct.pack("<3I", *map(len, fields)) + b"".join(fields)
+        for samples in sample_blocks(ctx, sequence, part):
+            fields = ((s.tokens, s.loss, s.segments) for s in samples)
+            yield [b"".join((struct.pack("<3I", *map(len, values)), *values)) for values in fields]
 
     def types(self, sequence: SequenceReader) -> list[str]:
         """Arrays, and text for the segments: lists of unequal length would break a DataLoader's default collation."""
@@ -109,9 +109,9 @@ class LitDataTokens(Chunks):
     loader = "TokensLoader"
     fields = None
 
-    def encode(self, sample: Sample) -> bytes:
+    def items(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Sequence[bytes | memoryview]]:
         """The tokens."""
-        return bytes(sample.tokens)
+        return token_blocks(ctx, sequence, part)
 
     def types(self, sequence: SequenceReader) -> list[str]:
         """One array."""

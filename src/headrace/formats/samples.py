@@ -45,18 +45,27 @@ class Sample(NamedTuple):
 
 def sample_blocks(ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[list[Sample]]:
     """The rows of a part, a block of :data:`headrace.formats.format.BLOCK_TOKENS` at a time."""
-    width = sequence.seq_len + 1
-    size = width * sequence.dtype.itemsize
     for start, stop in blocks(sequence, part):
-        tokens = np.ascontiguousarray(sequence.rows(start, stop), dtype=stored(sequence)).data.cast("B")
-        loss = loss_mask(sequence, start, stop).data.cast("B")
+        tokens, loss = _rows(sequence.rows(start, stop), stored(sequence)), _rows(loss_mask(sequence, start, stop))
         segments = sequence.segments_in(start, stop)
         told = [b"null"] * (stop - start) if segments is None else _described(sequence.sources, segments)
-        yield [
-            Sample(start + i, tokens[i * size : (i + 1) * size], loss[i * width : (i + 1) * width], one)
-            for i, one in enumerate(told)
-        ]
-        ctx.progress(rows=stop - start, bytes=len(tokens) + len(loss))
+        yield list(map(Sample, range(start, stop), tokens, loss, told))
+        ctx.progress(rows=stop - start, bytes=(len(tokens[0]) + len(loss[0])) * (stop - start))
+
+
+def token_blocks(ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[list[memoryview]]:
+    """The tokens of :func:`sample_blocks` alone."""
+    for start, stop in blocks(sequence, part):
+        tokens = _rows(sequence.rows(start, stop), stored(sequence))
+        yield tokens
+        ctx.progress(rows=stop - start, bytes=len(tokens[0]) * (stop - start))
+
+
+def _rows(array: np.ndarray, dtype: np.dtype | None = None) -> list[memoryview]:
+    """The bytes of each row of an array."""
+    data = np.ascontiguousarray(array, dtype=dtype).data.cast("B")
+    size = len(data) // len(array)
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def stored(sequence: SequenceReader) -> np.dtype:
@@ -92,7 +101,7 @@ def npy_header(width: int, dtype: np.dtype) -> bytes:
     return out.getvalue()
 
 
-def write_indexed(path: Path, part: Part, between: bytes, samples: Iterable[list[bytes]]) -> None:
+def write_indexed(path: Path, part: Part, between: bytes, samples: Iterable[Sequence[bytes | memoryview]]) -> None:
     """Write samples behind a table of where they are, as MDS shards and litdata chunks have them: uint32 n, the n
     samples' offsets in the file and their end, uint32[n + 1], something in between, the samples.
 

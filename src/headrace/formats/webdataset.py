@@ -6,6 +6,8 @@ ustar, owned by nobody and of no time. (webdataset 1.0.2, ``writer.py``; POSIX.1
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ RECORD = 20 * BLOCK  # a tar file's size is a multiple of this
 MODE = b"0000444\0" + 2 * b"0000000\0"
 TIME = b"%011o\0" % 0
 REST = (b" 0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 155, b"\0")
-CONSTANT = sum(MODE) + sum(TIME) + sum(b" " * 7) + sum(REST)
+DIGITS = 9  # of a row's number
 
 
 class WebDataset(SequenceFormat):
@@ -50,19 +52,40 @@ class WebDataset(SequenceFormat):
             for samples in sample_blocks(ctx, sequence, part):
                 pieces: list[bytes | memoryview] = []
                 for sample in samples:
-                    pieces += _member(b"%09d.input_ids.npy" % sample.row, ids, sample.tokens)
-                    pieces += _member(b"%09d.loss_mask.npy" % sample.row, mask, sample.loss)
-                    pieces += _member(b"%09d.segments.json" % sample.row, b"", sample.segments)
+                    digits = b"%0*d" % (DIGITS, sample.row)
+                    pieces += _member(b".input_ids.npy", ids, len(sample.tokens)).around(digits, sample.tokens)
+                    pieces += _member(b".loss_mask.npy", mask, len(sample.loss)).around(digits, sample.loss)
+                    pieces += _member(b".segments.json", b"", len(sample.segments)).around(digits, sample.segments)
                 file.write(b"".join(pieces))
             file.write(bytes(2 * BLOCK))
             file.write(bytes(-file.tell() % RECORD))
         return {}
 
 
-def _member(name: bytes, head: bytes, body: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
-    """A header, the contents of a file in two parts, and what fills its last block."""
-    size = len(head) + len(body)
-    length = b"%011o\0" % size
-    # The checksum counts its own field as spaces; the last of them is in REST.
-    checksum = b"%06o\0" % (CONSTANT + sum(name) + sum(length))
-    return name.ljust(100, b"\0") + MODE + length + TIME + checksum + REST, head, body, bytes(-size % BLOCK)
+@dataclass(frozen=True)
+class Member:
+    """What members of one suffix and size have in common, around the nine digits that their names begin with.
+
+    Attributes:
+        before: the header from the suffix to the checksum.
+        checksum: that of the header, without the digits.
+        after: the header from the checksum, and the beginning of the contents.
+        fill: what fills the last block.
+    """
+
+    before: bytes
+    checksum: int
+    after: bytes
+    fill: bytes
+
+    def around(self, digits: bytes, body: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
+        """A member, in pieces."""
+        return digits, self.before, b"%06o\0" % (self.checksum + sum(digits)), self.after, body, self.fill
+
+
+@lru_cache(maxsize=4096)
+def _member(suffix: bytes, head: bytes, body: int) -> Member:
+    size = len(head) + body
+    before = suffix.ljust(100 - DIGITS, b"\0") + MODE + b"%011o\0" % size + TIME
+    # The checksum counts its own field as eight spaces, the last of which is the first of REST.
+    return Member(before, sum(before) + sum(b" " * 7) + sum(REST), REST + head, bytes(-size % BLOCK))
