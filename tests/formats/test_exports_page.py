@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench import mosaic
 from headrace.export import write
 from headrace.formats.format import Exported
 from headrace.formats.options import Options
@@ -92,3 +93,19 @@ def test_nanotron(chat):
     assert all((names["dataset"][i]["input_ids"].numpy() == ours.rows(i, i + 1)[0]).all() for i in range(len(ours)))
     records = np.fromfile(Path(names["out"]) / names["stage"] / "data-00000.ds.segments", SEGMENT)
     assert (records == np.concatenate([ours.segments(row) for row in range(len(ours))])).all()
+
+
+@pytest.mark.parametrize(
+    "chat", ["mds", "litdata", "litdata-tokens", "webdataset", "array_record"], indirect=True, ids=lambda name: name
+)
+def test_samples(chat, request, monkeypatch):
+    format = request.node.callspec.params["chat"]
+    if format == "mds":  # the package imports torchvision, for images
+        monkeypatch.setattr("streaming.StreamingDataset", mosaic.streaming().StreamingDataset, raising=False)
+    ours, names = chat[0].open(), chat[1]
+    [piece] = pieces(format)
+    exec(piece, names)
+    assert (names["tokens"] == ours.rows(0, 1)[0]).all()
+    if format != "litdata-tokens":
+        learned = ours.targets(0, 1) & ~ours.segments_in(0, 1).padding(ours.seq_len)
+        assert (names["loss_mask"][1:] == learned[0]).all()
