@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from headrace.errors import UserError
@@ -12,6 +14,7 @@ from headrace.recipe.schema import HELD_OUT, Recipe
 
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
+    from headrace.formats.imported import Taken
     from headrace.select.duplicates.reference import EarlierRun
 
 # Tokens per source: gives a standard error of 0.001 nats if the loss of single tokens varies by 1 nat.
@@ -59,7 +62,10 @@ class Graph:
 
 
 def build_graph(
-    recipe: Recipe, sources: tuple[SourceFiles, ...], against: tuple[EarlierRun | SourceFiles, ...] = ()
+    recipe: Recipe,
+    sources: tuple[SourceFiles, ...],
+    against: tuple[EarlierRun | SourceFiles, ...] = (),
+    sequences: Mapping[str, tuple[Taken, ...]] = MappingProxyType({}),
 ) -> Graph:
     """Build the graph of a recipe over an inventory of its input.
 
@@ -67,7 +73,18 @@ def build_graph(
         recipe: the recipe.
         sources: its sources, with their files.
         against: the entries of ``deduplicate.against``, in order.
+        sequences: the rows of stages that train on sequences in other files.
     """
+    graph = Graph(corpus_steps(recipe, sources, against) if recipe.sources else {})
+    if recipe.stages:
+        add_stages(graph, recipe, sequences)
+    return graph
+
+
+def corpus_steps(
+    recipe: Recipe, sources: tuple[SourceFiles, ...], against: tuple[EarlierRun | SourceFiles, ...]
+) -> dict[str, Step]:
+    """The steps from raw files to verdicts, by kind."""
     from headrace.documents.step import Documents
     from headrace.select.contamination.step import Contamination
     from headrace.select.duplicates.reference import Reference
@@ -94,10 +111,7 @@ def build_graph(
     steps["verdicts"] = Verdicts.of(
         recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own
     )
-    graph = Graph(steps | references)
-    if recipe.stages:
-        add_stages(graph, recipe)
-    return graph
+    return steps | references
 
 
 def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...]) -> dict[str, Step]:
@@ -117,25 +131,33 @@ def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...
     return {f"{step.kind}-{step.stage}": step for step in steps}
 
 
-def add_stages(graph: Graph, recipe: Recipe) -> None:
+def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken, ...]]) -> None:
     """Add the tokenizer, the tokens, and each stage's sequence and model."""
+    from headrace.formats.imported import ImportedSequence
     from headrace.sequence.step import Sequence as StageSequence
     from headrace.tokens.step import Tokens
     from headrace.tokens.training import Tokenizer, needed_roles
 
     assert recipe.tokenizer is not None
     steps = graph.steps
-    documents, verdicts = steps["documents"], steps["verdicts"]
-    steps["tokenizer"] = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, documents, verdicts)
-    steps["tokens"] = Tokens(documents, verdicts, steps["tokenizer"], tuple(recipe.sources))
-    inputs = {"documents": documents, "tokenizer": steps["tokenizer"], "tokens": steps["tokens"]}
+    documents, verdicts = steps.get("documents"), steps.get("verdicts")
+    tokenizer = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, documents, verdicts)
+    steps["tokenizer"] = tokenizer
+    inputs: dict[str, Step] = {}
+    if documents is not None and verdicts is not None:
+        steps["tokens"] = Tokens(documents, verdicts, tokenizer, tuple(recipe.sources))
+        inputs = {"documents": documents, "tokenizer": tokenizer, "tokens": steps["tokens"]}
     for stage in recipe.stages:
-        graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
+        if stage.sequence:
+            taken = sequences[stage.name]
+            graph.sequences[stage.name] = ImportedSequence(stage.name, taken, stage.sequence_length, tokenizer)
+        else:
+            graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
     if recipe.model is None:
         return
     from headrace.train.step import Model
 
-    if recipe.split.validation:
+    if recipe.split.validation and recipe.sources:
         graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, **inputs)
     before: Model | None = None
     for stage in recipe.stages:

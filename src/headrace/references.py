@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from headrace import run_folder
 from headrace.documents import globs
-from headrace.documents.inventory import INVENTORY, SourceFiles, take_inventory
+from headrace.documents.fingerprint import fingerprint
+from headrace.documents.inventory import FINGERPRINTS, INVENTORY, SourceFiles, take_inventory
+from headrace.documents.sources import InputFile
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.damage import check_files
 from headrace.flow.notices import Notice
 from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
+from headrace.formats.format import Exported
+from headrace.formats.imported import Taken
 from headrace.recipe.schema import Recipe
-from headrace.run_folder import AGAINST, RECIPE, REFERENCES
+from headrace.run_folder import AGAINST, RECIPE, REFERENCES, SEQUENCES
 from headrace.select.duplicates.reference import EarlierRun
 from headrace.select.duplicates.signatures import shape
 from headrace.select.duplicates.step import Duplicates
@@ -45,6 +50,50 @@ def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Inp
             for file in entry.files:
                 if not file.remote and _inside(Path(file.url), run):
                     raise _itself(f"{AGAINST}.{k}: {file.url}")
+    return *found, find_sequences(recipe, run, check)
+
+
+def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, tuple[Taken, ...]]:
+    """Open the sequences that stages train on, fingerprint their files, and record them in the run folder.
+
+    Args:
+        recipe: the recipe.
+        run: the run folder.
+        check: read all files, including those recognized by size and change time.
+
+    Raises:
+        UserError: there is no such sequence, or its rows are not as long as the stage's.
+    """
+
+    def digests(paths: Sequence[Path]) -> list[str]:
+        files = [InputFile(str(path), path.name, "", None, path.stat().st_size) for path in paths]
+        return [file.digest for file in fingerprint(files, run / FINGERPRINTS, check).files]
+
+    found: dict[str, tuple[Taken, ...]] = {}
+    for stage in recipe.stages:
+        taken = []
+        for k, rows in enumerate(stage.sequence):
+            path = Path(rows.path)
+            if _inside(path, run):
+                raise UserError(
+                    "A run cannot train on its own sequence.", f"stages.{stage.name}.sequence.{k}: {path}", ""
+                )
+            one = Exported.of(path.absolute(), rows.stage, stage.sequence_length, digests)
+            opened = one.open()
+            if opened.seq_len != stage.sequence_length:
+                raise UserError(
+                    f"The rows of this sequence train on {opened.seq_len:,} tokens, those of stage {stage.name!r} on "
+                    f"{stage.sequence_length:,}.",
+                    str(path),
+                    f"Set stages.{stage.name}.sequence_length={opened.seq_len}.",
+                )
+            low, high = (int(len(opened) * share) for share in rows.slice)
+            taken.append(Taken(one, low, high))
+        if taken:
+            found[stage.name] = tuple(taken)
+    if found:
+        told = {name: [asdict(one) for one in taken] for name, taken in found.items()}
+        write_sealed(run / SEQUENCES, {"stages": told})
     return found
 
 

@@ -26,6 +26,7 @@ from headrace.recipe.schema import Recipe, Source, Withdrawn
 
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
+    from headrace.formats.imported import Taken
     from headrace.select.duplicates.reference import EarlierRun
     from headrace.sequence.reader import SequenceReader
     from headrace.sequence.store import ArrowSequence
@@ -34,6 +35,7 @@ RECIPE = "recipe.yaml"
 WITHDRAWN = "withdrawn.json"  # documents withdrawn from this run, besides those named in its recipe
 AGAINST = "deduplicate.against"
 REFERENCES = "references.json"  # the runs among `deduplicate.against`
+SEQUENCES = "sequences.json"  # the sequences in other files that stages train on
 GRAPH = "headrace.run_folder:targets"
 
 
@@ -107,8 +109,9 @@ def read_graph(run: Path) -> Graph:
     return build_graph(recipe, *read_input(recipe, run))
 
 
-Input = tuple["tuple[SourceFiles, ...]", "tuple[EarlierRun | SourceFiles, ...]"]
-"""The sources of a recipe with their files, and what ``deduplicate.against`` names."""
+Input = tuple["tuple[SourceFiles, ...]", "tuple[EarlierRun | SourceFiles, ...]", "Mapping[str, tuple[Taken, ...]]"]
+"""The sources of a recipe with their files, what ``deduplicate.against`` names, and the rows of stages that train on
+sequences in other files."""
 
 
 def read_input(recipe: Recipe, run: Path) -> Input:
@@ -131,7 +134,34 @@ def read_input(recipe: Recipe, run: Path) -> Input:
                 str(run / REFERENCES),
                 "Run `headrace run` again to recreate it.",
             ) from None
-    return with_references(recipe, runs, read_inventory(listed(recipe, runs), run))
+    found = with_references(recipe, runs, read_inventory(listed(recipe, runs), run))
+    return *found, read_sequences(recipe, run)
+
+
+def read_sequences(recipe: Recipe, run: Path) -> dict[str, tuple[Taken, ...]]:
+    """What the coordinator found of the sequences that stages name.
+
+    Raises:
+        UserError: it found nothing, or other stages, or its record has changed since it was written.
+    """
+    from headrace.formats.format import Exported
+    from headrace.formats.imported import Taken
+
+    names = [stage.name for stage in recipe.stages if stage.sequence]
+    if not names:
+        return {}
+    try:
+        told = read_sealed(run / SEQUENCES)["stages"]
+        return {
+            name: tuple(Taken(Exported(**one["sequence"]), one["start"], one["stop"]) for one in told[name])
+            for name in names
+        }
+    except (FileNotFoundError, SealError, KeyError):
+        raise UserError(
+            "The record of the sequences that stages train on is missing or damaged.",
+            str(run / SEQUENCES),
+            "Run `headrace run` again to recreate it.",
+        ) from None
 
 
 def listed(recipe: Recipe, runs: Container[int]) -> dict[str, Source]:
@@ -141,7 +171,9 @@ def listed(recipe: Recipe, runs: Container[int]) -> dict[str, Source]:
     return {**recipe.sources, **files}
 
 
-def with_references(recipe: Recipe, runs: Mapping[int, EarlierRun], taken: tuple[SourceFiles, ...]) -> Input:
+def with_references(
+    recipe: Recipe, runs: Mapping[int, EarlierRun], taken: tuple[SourceFiles, ...]
+) -> tuple[tuple[SourceFiles, ...], tuple[EarlierRun | SourceFiles, ...]]:
     """Combine the inventory of :func:`listed` and the runs. The place of a reference does not affect any document."""
     files = iter(taken[len(recipe.sources) :])
     against = tuple(runs[k] if k in runs else replace(next(files), name=AGAINST) for k in range(len(recipe.against)))

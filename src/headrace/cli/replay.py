@@ -54,7 +54,9 @@ def replay(
 
     is_run = (path / run_folder.RECIPE).is_file()
     sequence = run_folder.open_sequence(path, stage, seq_len=sequence_length, verify=is_run)
-    documents = beside(sequence, "documents") if is_run else None
+    documents = None
+    if is_run and isinstance(sequence, ArrowSequence) and "documents" in sequence.artifact.manifest.inputs:
+        documents = beside(sequence, "documents")
     if tokenizer is not None:
         decoder = file_decoder(tokenizer)
     elif is_run:
@@ -101,7 +103,9 @@ def _facts(segment: ReplayedSegment) -> str:
             one_line(segment.license or "license unknown"),
         ]
     elif segment.source is not None:
-        parts += [one_line(segment.source), f"document row {segment.document}"]
+        parts.append(one_line(segment.source))
+        if segment.document is not None:
+            parts.append(f"document row {segment.document}")
     if segment.offset is not None:
         parts += [f"token {segment.offset}", f"epoch {segment.epoch}"]
     spans = ", ".join(f"[{first}, {stop})" for first, stop in segment.loss)

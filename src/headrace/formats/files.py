@@ -23,6 +23,11 @@ from headrace.sequence.windows import KINDS, PADDING
 OPEN_FILES = 128
 
 
+def digest_files(paths: Sequence[Path]) -> list[str]:
+    """The digests of files: :func:`headrace.flow.storage.digest_file`."""
+    return [digest_file(path) for path in paths]
+
+
 class RowFile(ABC):
     """An opened file of rows. Rows are counted within the file."""
 
@@ -143,13 +148,12 @@ class FileSequence(SequenceReader):
         """The same rows, with other facts."""
         return FileSequence(self.path, self.files, self._open, facts, self._again, self._verify)
 
-    def digested(self) -> FileSequence:
-        """The same rows, with a digest of each file, which is read for it."""
-        digests = {
-            name: {"name": name, "bytes": path.stat().st_size, "digest": digest_file(path)}
-            for name, path in self._named().items()
-        }
-        return self.with_digests(digests)
+    def digested(self, digest: Callable[[Sequence[Path]], list[str]] = digest_files) -> FileSequence:
+        """The same rows, with the digest of each file, which is read for it."""
+        named = self._named()
+        found = zip(named.items(), digest(list(named.values())), strict=True)
+        entries = {name: {"name": name, "bytes": path.stat().st_size, "digest": d} for (name, path), d in found}
+        return self.with_digests(entries)
 
     def _named(self) -> dict[str, Path]:
         """All files, by their names below the folder."""

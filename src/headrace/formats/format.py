@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from headrace.errors import UserError
 from headrace.flow.task import TaskContext
 from headrace.formats.documents import DocumentFormat
-from headrace.formats.files import Facts, FileSequence, RowFile
+from headrace.formats.files import Facts, FileSequence, RowFile, digest_files
 from headrace.formats.options import Options
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
@@ -52,8 +52,13 @@ class Exported:
         object.__setattr__(self, "digests", tuple(map(tuple, self.digests)))  # JSON has lists
 
     @staticmethod
-    def of(path: Path, name: str | None = None, seq_len: int | None = None) -> Exported:
-        """A sequence in other files than a run's. Reads them all once if no manifest tells their digests.
+    def of(
+        path: Path,
+        name: str | None = None,
+        seq_len: int | None = None,
+        digest: Callable[[Sequence[Path]], list[str]] = digest_files,
+    ) -> Exported:
+        """A sequence in other files than a run's. If no manifest tells their digests, ``digest`` finds them.
 
         Raises:
             UserError: as :func:`headrace.formats.opening.open_files`.
@@ -63,7 +68,7 @@ class Exported:
         reader = open_files(path, name, seq_len=seq_len)
         digests: tuple[tuple[str, int, str], ...] = ()
         if isinstance(reader, FileSequence) and not reader.facts.entries:
-            reader = reader.digested()
+            reader = reader.digested(digest)
             digests = tuple((e["name"], e["bytes"], e["digest"]) for e in reader.facts.entries.values())
         called = name or reader.manifest.get("name") or path.name.partition(".")[0]
         return Exported(called, str(path.absolute()), _identity(reader), name, seq_len, digests)

@@ -32,6 +32,12 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     Raises:
         UserError: the files of a source without ``expect`` cannot be found.
     """
+    if named := [stage.name for stage in recipe.stages if stage.sequence]:
+        raise UserError(
+            f"Stage {named[0]!r} trains on a sequence that is there already: its rows need no plan.",
+            f"stages.{named[0]}.sequence",
+            "Run the recipe: only the training takes time.",
+        )
     known = Measured() if run is None else measured(recipe, run)
     sources = tuple(
         known.source(name, recipe) or count_source(name, recipe, base or Path.cwd()) for name in recipe.sources

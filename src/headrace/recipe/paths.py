@@ -14,8 +14,8 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a recipe's raw data with absolute paths.
 
     Handles ``sources.*.files``, ``sources.*.exclude`` (only the variable: its patterns match anywhere),
-    ``decontaminate.benchmarks.*.files``, ``tokenizer.file``, the ``python`` of functions, and ``deduplicate.against``
-    like sources. URLs and paths that start with a variable are kept.
+    ``decontaminate.benchmarks.*.files``, ``stages.*.sequence``, ``tokenizer.file``, the ``python`` of functions, and
+    ``deduplicate.against`` like sources. URLs and paths that start with a variable are kept.
 
     Args:
         data: as parsed from YAML; parts of an unexpected shape are left for validation to report.
@@ -36,6 +36,8 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     documents = data.get("documents")
     if isinstance(documents, dict) and isinstance(documents.get("map"), list):
         data["documents"] = {**documents, "map": [_function(change, folder) for change in documents["map"]]}
+    if isinstance(stages := data.get("stages"), list):
+        data["stages"] = [_stage(stage, folder) for stage in stages]
     tokenizer = data.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
         data["tokenizer"] = {**tokenizer, "file": _absolute(tokenizer["file"], str(folder))}
@@ -51,6 +53,21 @@ def _source(source: Any, folder: Path) -> Any:
     if isinstance(source, dict) and "exclude" in source:
         source["exclude"] = _each(source["exclude"], lambda text: text.replace(_RECIPE, literal(str(folder))))
     return source
+
+
+def _stage(stage: Any, folder: Path) -> Any:
+    """A stage, with the paths of its sequence."""
+    if not isinstance(stage, dict) or "sequence" not in stage:
+        return stage
+
+    def at(item: Any) -> Any:
+        if isinstance(item, list):
+            return [at(one) for one in item]
+        if isinstance(item, dict) and isinstance(item.get("path"), str):
+            return {**item, "path": _absolute(item["path"], str(folder))}
+        return _absolute(item, str(folder)) if isinstance(item, str) else item
+
+    return {**stage, "sequence": at(stage["sequence"])}
 
 
 def _references(against: Any, folder: Path) -> Any:

@@ -93,7 +93,9 @@ class Recipe(Section):
     seed: int = Field(
         default=1, ge=0, lt=2**63, description="Seed of every keyed choice: splits, slices, FIM, order, weights."
     )
-    sources: dict[Name, Source] = Field(min_length=1, description="The corpora, by name.")
+    sources: dict[Name, Source] = Field(
+        default={}, description="The corpora, by name; none if all stages train on sequences that are there already."
+    )
     documents: DocumentsConfig = Field(default=DocumentsConfig(), description="How raw text becomes documents.")
     measures: dict[MeasureName, Measure] = Field(
         default={}, description="Your own measures, by name, for use in rules."
@@ -140,8 +142,8 @@ class Recipe(Section):
         if not isinstance(data, dict) or not isinstance(data.get("defaults"), dict):
             return data
         for key in data["defaults"]:
-            if key not in Stage.model_fields or key in ("name", "sources"):
-                allowed = ", ".join(name for name in Stage.model_fields if name not in ("name", "sources"))
+            if key not in Stage.model_fields or key in ("name", "sources", "sequence"):
+                allowed = ", ".join(name for name in Stage.model_fields if name not in ("name", "sources", "sequence"))
                 raise wrong(f"{key!r} is not a key that stages share", f"use one of {allowed}", f"defaults.{key}")
         stages = data.get("stages")
         if isinstance(stages, list | tuple):
@@ -149,6 +151,14 @@ class Recipe(Section):
             # Stages now hold all defaults themselves, so that a recipe that was written out reads back equal.
             data = {key: value for key, value in data.items() if key != "defaults"} | {"stages": merged}
         return data
+
+    @model_validator(mode="after")
+    def _has_input(self) -> Recipe:
+        if not self.sources and not (self.stages and all(stage.sequence for stage in self.stages)):
+            raise wrong("the recipe has no sources", "add `sources: {NAME: {files: ...}}`", "sources")
+        if not self.sources and self.tokenizer is not None and self.tokenizer.train is not None:
+            raise wrong("there is no text to train a tokenizer on", "give the sequences' `file`", "tokenizer.train")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Recipe:

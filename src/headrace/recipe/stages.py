@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -160,6 +160,29 @@ class StageSource(Section):
         return self
 
 
+class SequenceRows(Section):
+    """Rows that a stage takes from a sequence in other files."""
+
+    path: str = Field(
+        description="An export, a file, or a folder of files in a format that is read, such as Cerebras HDF5."
+    )
+    stage: str | None = Field(default=None, description="The stage's name there, if there are several.")
+    slice: tuple[float, float] = Field(default=(0.0, 1.0), description="Part of the rows, from first to last.")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> SequenceRows:
+        low, high = self.slice
+        if not 0 <= low < high <= 1:
+            raise wrong(f"the slice [{low:g}, {high:g}] is none", "write [from, to] within 0 and 1", "slice")
+        return self
+
+
+def _rows(value: Any) -> Any:
+    """Write a path out as a section, and a single one as a list."""
+    items = listed(value)
+    return [{"path": item} if isinstance(item, str) else item for item in items] if isinstance(items, list) else items
+
+
 class Pack(Section):
     """How to pack documents into rows."""
 
@@ -174,9 +197,16 @@ class Pack(Section):
 class Stage(Section):
     """A span of training with its own mixture, transformations and schedule."""
 
+    alternatives: ClassVar = {"sources": ("sequence",), "sequence": ("sources",)}
+
     name: Name = Field(description="The stage's name.")
     sequence_length: int = Field(default=2048, description="Tokens each row trains on; a row holds one more.")
-    sources: dict[Name, StageSource] = Field(min_length=1, description="What the stage takes, by source.")
+    sources: dict[Name, StageSource] = Field(default={}, description="What the stage takes, by source.")
+    sequence: Annotated[tuple[SequenceRows, ...], BeforeValidator(_rows)] = Field(
+        default=(),
+        description="Instead of sources: a sequence that is there already, or a list of them, one after the other. Its "
+        "rows are trained on in their order.",
+    )
     tokens: Count | None = Field(default=None, description="Tokens in the stage, divided by `weight`, such as `3B`.")
     chat: Literal["crystalchat", "chatml"] | None = Field(
         default=None, description="Chat template; required if a source contains conversations."
@@ -194,6 +224,13 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _mixture(self) -> Stage:
+        if bool(self.sources) == bool(self.sequence):
+            raise wrong(
+                f"the stage has {'both' if self.sources else 'neither'} `sources` {'and' if self.sources else 'nor'} "
+                "`sequence`",
+                "say what it takes by source, or which sequence it trains on",
+                "sources",
+            )
         if self.sequence_length < 2:
             raise wrong(
                 f"a sequence length of {self.sequence_length} leaves no context to predict from",

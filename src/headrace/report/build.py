@@ -38,7 +38,7 @@ def write_report(run: Path | str) -> Path:
 
 def charts(facts: RunFacts) -> dict[str, str]:
     """File name -> SVG of the standalone charts."""
-    names = [source.name for source in facts.sources]
+    names = facts.names
     drawn = {}
     trained = loss_stages(facts)
     if trained:

@@ -323,6 +323,11 @@ class RunFacts:
     departures: list[str] = field(default_factory=list)
 
     @property
+    def names(self) -> list[str]:
+        """The sources' names in the order of their colors, then those that only imported sequences have."""
+        return list(dict.fromkeys([*(s.name for s in self.sources), *(s.name for o in self.stages for s in o.sources)]))
+
+    @property
     def documents(self) -> int:
         """Documents in all sources."""
         return sum(source.documents for source in self.sources)

@@ -193,7 +193,7 @@ def _losses(facts: RunFacts, width: int) -> list[str]:
     trained = [(stage.name, stage.training) for stage in facts.stages if stage.training is not None]
     if not trained:
         return []
-    names = [s.name for s in facts.sources if any(s.name in t.held_out for _, t in trained)]
+    names = [name for name in facts.names if any(name in t.held_out for _, t in trained)]
     columns: list[list[str]] = []
     for stage, t in trained:
         loss = "–" if t.first is None or t.last is None else f"{t.first:.2f} → {t.last:.2f}"

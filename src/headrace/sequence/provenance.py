@@ -10,7 +10,7 @@ import numpy as np
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.sequence.reader import SequenceReader
+from headrace.sequence.reader import ELSEWHERE, SequenceReader
 from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.table_engine import Decoder
@@ -102,13 +102,13 @@ def beside(sequence: SequenceReader, role: str) -> Artifact:
         role: ``documents``, ``tokens`` or ``tokenizer``.
 
     Raises:
-        UserError: it does not exist, or the sequence lies in other files than headrace's own.
+        UserError: it does not exist, or the sequence lies in other files than headrace's own or was imported from them.
     """
-    if not isinstance(sequence, ArrowSequence):
+    if not isinstance(sequence, ArrowSequence) or role not in sequence.artifact.manifest.inputs:
         raise UserError(
-            f"These files come without a run, and so without its {role}.",
+            f"This sequence comes without its {role}.",
             str(sequence.path),
-            "Use the sequence in its run folder.",
+            "Use the run that the sequence comes from.",
         )
     folder = sequence.artifact.path.parent / f"{role}-{sequence.artifact.manifest.inputs[role][:8]}"
     return Artifact.open(folder, verify=True)
@@ -159,7 +159,11 @@ def replay_rows(
     segments = [whole if part is None else part for part in found]
     facts = {}
     if documents is not None:
-        of_documents = [part["row"][part["kind"] != PADDING] for part in segments if "row" in (part.dtype.names or ())]
+        of_documents = [
+            part["row"][(part["kind"] != PADDING) & (part["row"] != ELSEWHERE)]
+            for part in segments
+            if "row" in (part.dtype.names or ())
+        ]
         named = np.unique(np.concatenate([np.empty(0, np.uint64), *of_documents]).astype(np.int64))
         facts = dict(zip(named.tolist(), fetch(documents, named, _COLUMNS).to_pylist(), strict=True))
     out = []
@@ -188,14 +192,11 @@ def _describe(
     head = (start, length, kind, data.decode("utf-8", errors="replace"), _spans(carried, start))
     if "row" not in known or int(segment["kind"]) == PADDING:
         return ReplayedSegment(*head)
-    document = int(segment["row"])
-    place = ReplayedSegment(
-        *head,
-        source=sequence.sources[int(segment["source"])],
-        epoch=int(segment["epoch"]),
-        offset=int(segment["offset"]),
-        document=document,
-    )
+    source, document = sequence.sources[int(segment["source"])], int(segment["row"])
+    if document == ELSEWHERE:
+        return ReplayedSegment(*head, source=source)
+    epoch, offset = int(segment["epoch"]), int(segment["offset"])
+    place = ReplayedSegment(*head, source=source, epoch=epoch, offset=offset, document=document)
     if document not in facts:
         return place
     fact = facts[document]

@@ -26,6 +26,9 @@ SEGMENT = np.dtype(
 """A segment: first position in the row, tokens, document row, first token in the transformed document, index of the
 source in the sequence's ``sources``, kind (:data:`headrace.sequence.windows.KINDS`), copy number."""
 
+ELSEWHERE = np.uint64(2**64 - 1)
+"""The document row of segments whose documents are not those of the run."""
+
 
 class Segments(NamedTuple):
     """The segments of n rows.

@@ -108,15 +108,16 @@ class Tokenizer(Step):
         roles: the special tokens in use (:func:`needed_roles`), which a file must have. A trained tokenizer has all of
             them.
         seed: the recipe's seed, which selects the sample to train on.
-        documents: the Documents step; an input, like ``verdicts``, only if the tokenizer is trained.
+        documents: the Documents step; an input, like ``verdicts``, only if the tokenizer is trained. None in a recipe
+            without sources.
         verdicts: the Verdicts step.
     """
 
     config: TokenizerConfig
     roles: tuple[str, ...]
     seed: int
-    documents: Step
-    verdicts: Step
+    documents: Step | None
+    verdicts: Step | None
 
     kind: ClassVar[str] = "tokenizer"
     VERSION: ClassVar[int] = 1
@@ -144,7 +145,9 @@ class Tokenizer(Step):
 
     def inputs(self) -> dict[str, Step]:
         """Documents and verdicts to train on; none for a file."""
-        return {"documents": self.documents, "verdicts": self.verdicts} if self.config.train else {}
+        if self.config.train is None or self.documents is None or self.verdicts is None:
+            return {}
+        return {"documents": self.documents, "verdicts": self.verdicts}
 
     def phases(self) -> list[Phase]:
         """Count, sample and train; or copy."""

@@ -26,7 +26,7 @@ def stages(facts: RunFacts) -> Markup | None:
     """The section, or None without stages."""
     if not facts.stages:
         return None
-    names = [s.name for s in facts.sources]
+    names = facts.names
     drawn = both(lambda width, name: split_chart(token_split(facts), names, width, name), "split")
     parts = [figure("Tokens by stage and source", drawn), _overview(facts), _ledger(facts, names)]
     rows = [_rows(stage, names) for stage in facts.stages if stage.samples]

@@ -37,7 +37,7 @@ def training(facts: RunFacts) -> Markup | None:
     placed = loss_stages(facts)
     if not placed:
         return None
-    names = [s.name for s in facts.sources]
+    names = facts.names
     linear = both(lambda width, _: loss_chart(placed, names, width=width), "loss")
     logarithmic = both(lambda width, _: loss_chart(placed, names, log=True, width=width), "loss-log")
     switch = element(

@@ -1,0 +1,114 @@
+"""A recipe whose stages train on sequences that are there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_hdf5 import rows, sample, save
+
+import headrace
+from headrace.errors import UserError
+from headrace.export import write
+from headrace.flow.artifact import Artifact
+from headrace.formats.options import Options
+from headrace.formats.sequences import SequenceExport
+from headrace.run_folder import artifact, stage_sequence
+from headrace.sequence.loader import Loader
+from headrace.sequence.provenance import beside
+
+TINY = {"layers": 1, "width": 16, "heads": 2, "ffn": 32, "rotary_dim": 8}
+
+
+def recipe(tokenizer: Path, **more: object) -> headrace.Recipe:
+    """A recipe of nothing but stages."""
+    return headrace.Recipe(name="phase2", tokenizer={"file": str(tokenizer)}, **more)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(sequences) -> Path:
+    return beside(sequences[0].open(), "tokenizer").path / "tokenizer.json"
+
+
+def equal_batches(ours, theirs, rows_: int) -> None:
+    for positions in ("row", "document"):
+        for a, b in zip(
+            Loader(ours, rows_, positions=positions), Loader(theirs, rows_, positions=positions), strict=True
+        ):
+            assert (a.tokens == b.tokens).all()
+            assert (a.loss == b.loss).all()
+            assert (a.segment_ids == b.segment_ids).all()
+            assert (a.positions == b.positions).all()
+
+
+def test_the_batches_of_an_export_are_those_of_its_run(sequences, tokenizer, tmp_path):
+    out = write(SequenceExport("hdf5", sequences, Options(rows_per_file=40)), tmp_path / "out", workers=0)
+    ours = sequences[1].open()
+    stage = {
+        "name": "again",
+        "sequence": {"path": str(out), "stage": sequences[1].name},
+        "sequence_length": ours.seq_len,
+    }
+    headrace.run(recipe(tokenizer, stages=[stage]), tmp_path / "run", workers=2)
+    theirs = stage_sequence(tmp_path / "run", "again", verify=True)
+    equal_batches(ours, theirs, 7)
+    assert theirs.sources == ours.sources
+    ledger = theirs.manifest["ledger"]["sources"]
+    before = ours.manifest["ledger"]["sources"]
+    assert {name: entry["loss_tokens"] for name, entry in ledger.items() if entry["tokens_placed"]} == {
+        name: entry["loss_tokens"] for name, entry in before.items()
+    }
+    # Nothing is built twice, and nothing changes with the place of the files.
+    made = Artifact.open(theirs.path).manifest.identity
+    out.rename(tmp_path / "moved")
+    stage["sequence"]["path"] = str(tmp_path / "moved")
+    headrace.run(recipe(tokenizer, stages=[stage]), tmp_path / "run", workers=0)
+    assert artifact(tmp_path / "run", "sequence", "again").manifest.identity == made
+
+
+def test_published_files_are_trained_on_in_order(tokenizer, tmp_path):
+    """Two halves of somebody else's files, one after the other; then the same, changed."""
+    pytest.importorskip("torch")
+    parts = [rows(n, 32, 200) for n in (16, 24)]
+    for name, part in zip(("A/data-00001.h5", "B/data-00001.h5"), parts, strict=True):
+        save(tmp_path / "phase2" / name, sample(part))
+    files = [{"path": str(tmp_path / "phase2/B"), "slice": [0.5, 1.0]}, str(tmp_path / "phase2/A")]
+    train = {"batch": 4, "samples": {"tokens": 0}}
+    stage = {"name": "phase2", "sequence": files, "sequence_length": 32, "train": train}
+    asked = recipe(tokenizer, stages=[stage], model=TINY)
+    headrace.run(asked, tmp_path / "run", workers=1)
+    sequence = stage_sequence(tmp_path / "run", "phase2")
+    assert (sequence.rows(0, len(sequence)) == np.concatenate([parts[1][12:], parts[0]])).all()
+    assert sequence.sources == ["B", "A"]
+    model = artifact(tmp_path / "run", "model", "phase2")
+    assert model.manifest.counts["steps"] == 7
+    assert model.manifest.counts["sources"] == {"A": 16 * 32, "B": 12 * 32}
+    save(tmp_path / "phase2/A/data-00001.h5", sample(parts[0][::-1]))
+    headrace.run(asked, tmp_path / "run", workers=1, until="sequence-phase2")
+    assert (stage_sequence(tmp_path / "run", "phase2").rows(12, 28) == parts[0][::-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("vocab", "length", "words"), [(100_000, 32, "the tokenizer has"), (200, 64, "sequence_length=32")]
+)
+def test_what_does_not_fit_is_refused(tokenizer, tmp_path, vocab, length, words):
+    save(tmp_path / "theirs.h5", sample(rows(4, 32, vocab)))
+    stage = {"name": "one", "sequence": str(tmp_path / "theirs.h5"), "sequence_length": length}
+    with pytest.raises(UserError) as error:
+        headrace.run(recipe(tokenizer, stages=[stage]), tmp_path / "run", workers=0)
+    assert words in f"{error.value.what} {error.value.fix}"
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"stages": []}, "no sources"),
+        ({"stages": [{"name": "one"}]}, "neither"),
+        ({"stages": [{"name": "one", "sequence": {"path": "x", "slice": [1, 0]}}]}, "slice"),
+    ],
+)
+def test_a_recipe_needs_input(tokenizer, sections, words):
+    with pytest.raises(UserError) as error:
+        recipe(tokenizer, **sections)
+    assert words in str(error.value)
