@@ -23,17 +23,19 @@ from headrace.flow.storage import SealError, explaining_os_errors, fsync_folder,
 from headrace.formats.corpus import FOLDERS, Corpus
 from headrace.formats.document_export import DocumentExport
 from headrace.formats.format import Exported
+from headrace.formats.megatron import Megatron
 from headrace.formats.opening import sequence_names
 from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS, SEQUENCES
 from headrace.formats.sequences import SequenceExport
+from headrace.formats.tokenized import TokenCorpus, TokenExport
 from headrace.pipeline import free_memory
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import HELD_OUT
 from headrace.run_folder import RECIPE, artifact, read_graph, read_recipe
 from headrace.select.verdicts.splits import SPLITS
 
-ExportStep = SequenceExport | DocumentExport
+ExportStep = SequenceExport | DocumentExport | TokenExport
 
 REQUEST = "export.json"
 GRAPH = "headrace.export:targets"
@@ -129,6 +131,14 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
         raise UserError(
             f"There is no format {to!r}.", "--to", suggest(to, known) or f"Choose one of {', '.join(known)}."
         )
+    if to == Megatron.name and wanted.documents:
+        if wanted.stages or wanted.everything or wanted.removed or options != Options():
+            raise UserError(
+                "Documents in Megatron's format are those that are kept, as tokens, a file a source and split.",
+                "--documents",
+                "Export stages apart, and leave --removed, --rows-per-file and --bytes-per-file out.",
+            )
+        return TokenExport(to, _tokens(run, wanted), options)
     both = SEQUENCES[to].document_format is not None
     if wanted.documents and not both:
         raise UserError(f"{to} holds sequences, no documents.", "--documents", _others("documents", DOCUMENTS))
@@ -167,6 +177,29 @@ def _sequences(run: Path, wanted: Wanted) -> tuple[Exported, ...]:
 
 def _corpus(run: Path, wanted: Wanted) -> Corpus:
     documents, verdicts = artifact(run, "documents"), artifact(run, "verdicts")
+    splits, sources = _chosen(run, wanted)
+    return Corpus(
+        str(documents.path.absolute()),
+        str(verdicts.path.absolute()),
+        (documents.manifest.identity, verdicts.manifest.identity),
+        splits,
+        sources,
+        wanted.removed,
+    )
+
+
+def _tokens(run: Path, wanted: Wanted) -> TokenCorpus:
+    store, tokenizer = artifact(run, "tokens"), artifact(run, "tokenizer")
+    eod = tokenizer.manifest.extra["special"]["eod"]
+    return TokenCorpus(str(store.path.absolute()), store.manifest.identity, eod, *_chosen(run, wanted))
+
+
+def _chosen(run: Path, wanted: Wanted) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The splits and sources of documents.
+
+    Raises:
+        UserError: the run has no such.
+    """
     for names, known, option in (
         (wanted.splits, SPLITS, "--split"),
         (wanted.sources, list(read_recipe(run).sources), "--source"),
@@ -175,14 +208,8 @@ def _corpus(run: Path, wanted: Wanted) -> Corpus:
             if name not in known:
                 mend = suggest(name, list(known)) or f"Choose one of {', '.join(known)}."
                 raise UserError(f"The run has no {option.strip('-')} {name!r}.", option, mend)
-    return Corpus(
-        str(documents.path.absolute()),
-        str(verdicts.path.absolute()),
-        (documents.manifest.identity, verdicts.manifest.identity),
-        tuple(name for name in SPLITS if name in wanted.splits or not wanted.splits),
-        tuple(sorted(set(wanted.sources))),
-        wanted.removed,
-    )
+    splits = tuple(name for name in SPLITS if name in wanted.splits or not wanted.splits)
+    return splits, tuple(sorted(set(wanted.sources)))
 
 
 def _there(out: Path, step: Step) -> bool:
@@ -252,12 +279,15 @@ def request(step: ExportStep) -> dict[str, Any]:
         "options": asdict(step.options),
         "sequences": [asdict(one) for one in step.sequences] if isinstance(step, SequenceExport) else None,
         "corpus": None if step.corpus is None else asdict(step.corpus),
+        "tokenized": isinstance(step, TokenExport),
     }
 
 
 def requested(asked: Mapping[str, Any]) -> ExportStep:
     """The step that a request is for."""
     options = Options(**asked["options"])
+    if asked["tokenized"]:
+        return TokenExport(asked["format"], TokenCorpus.from_json(asked["corpus"]), options)
     corpus = None if asked["corpus"] is None else Corpus.from_json(asked["corpus"])
     if asked["sequences"] is not None:
         sequences = tuple(Exported(**one) for one in asked["sequences"])

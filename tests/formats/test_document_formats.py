@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -23,10 +24,13 @@ from headrace.documents.store import read_columns
 from headrace.errors import UserError
 from headrace.export import Wanted, _step, export, request, write
 from headrace.flow.artifact import Artifact
+from headrace.formats.megatron import Index
 from headrace.formats.opening import open_files
 from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS
 from headrace.run_folder import artifact
+from headrace.tokens.engine import Texts
+from headrace.tokens.load import open_engine
 
 SMALL = Options(bytes_per_file=15_000)
 ALL = Wanted(documents=True)
@@ -278,6 +282,8 @@ def test_the_page(format, heading, run, tmp_path, monkeypatch):
         ("jsonl.zst", Wanted(), Options(), "Export them with --documents"),
         ("parquet", Wanted(documents=True), Options(rows_per_file=5), "Give --bytes-per-file"),
         ("hdf5", Wanted(documents=True), Options(), "hdf5 holds sequences, no documents"),
+        ("megatron", Wanted(documents=True, removed=True), Options(), "those that are kept, as tokens"),
+        ("megatron", Wanted(documents=True, stages=["one"]), Options(), "Export stages apart"),
         ("hub", Wanted(splits=["train"]), Options(), "Add --documents"),
         ("hub", Wanted(stages=["one"]), Options(bytes_per_file=5), "Add --documents"),
         ("jsonl.zst", Wanted(documents=True, sources=["pros"]), Options(), "no source 'pros'"),
@@ -291,3 +297,17 @@ def test_what_does_not_go_together_is_told(to, wanted, options, said, run, tmp_p
         export(run, tmp_path / "out", to, wanted, options, workers=0)
     assert said in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_documents_become_megatrons_sequences(run, tmp_path):
+    """Decoded, they are the texts; each ends with the end-of-document token."""
+    out = export(run, tmp_path / "out", "megatron", Wanted(documents=True, splits=["train"]), workers=0)
+    engine, special = open_engine(artifact(run, "tokenizer")), artifact(run, "tokenizer").manifest.extra["special"]
+    rows = [row for row in rows_of(run) if row["keep"] and row["split"] == "train"]
+    for source in {row["source"] for row in rows}:
+        tokens, index = np.fromfile(out / source / "train.bin", np.uint16), Index(out / source / "train.bin")
+        texts = [row["text"] for row in rows if row["source"] == source]
+        assert len(index.lengths) == len(texts)
+        for text, begin, length in zip(texts, index.pointers // 2, index.lengths, strict=True):
+            expected = engine.encode(Texts.of([text])).tokens.tolist()
+            assert tokens[begin : begin + length].tolist() == [*expected, special["eod"]]

@@ -89,5 +89,6 @@ def export(
         if "rows" in counts:
             say(f"{name}: {counted(counts['rows'], 'row')}, {counts['tokens']:,} tokens")
         else:
-            say(f"{name}: {counted(counts['documents'], 'document')}, {size(counts['bytes'])}")
+            amount = f"{counts['tokens']:,} tokens" if "tokens" in counts else size(counts["bytes"])
+            say(f"{name}: {counted(counts['documents'], 'document')}, {amount}")
     say(f"{folder}: {counted(len(made.entries), 'file')}, {size(made.bytes)}")

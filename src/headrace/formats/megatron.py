@@ -13,9 +13,9 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,7 +92,7 @@ class Megatron(FlatFormat):
                         else:
                             write_learned(target, parts[task].rows, width)
             with ctx.file(file.with_suffix(".idx").as_posix()) as out, open(out.path, "wb") as target:
-                _write_index(target, rows, width, sequence.dtype)
+                write_index(target, partial(_equal, width, rows), rows, sequence.dtype)
 
     # Reading.
 
@@ -145,16 +145,31 @@ def append(ctx: TaskContext, target: IO[bytes], piece: Path) -> None:
             ctx.progress(bytes=count)
 
 
-def _write_index(target: IO[bytes], rows: int, width: int, dtype: np.dtype) -> None:
-    """The index of rows that lie one after another, each a sequence and a document."""
+def write_index(target: IO[bytes], lengths: Callable[[], Iterator[np.ndarray]], n: int, dtype: np.dtype) -> None:
+    """Write the index of sequences that lie one after another, each a document.
+
+    Args:
+        target: the file.
+        lengths: gives, as often as it is called, the tokens of each sequence, block by block.
+        n: how many sequences there are.
+        dtype: of the ids.
+    """
     code = {2: 8, 4: 4}[dtype.itemsize]  # ids are below 2**31, so that int32 has the bytes of uint32
-    target.write(np.array([(MAGIC, 1, code, rows, rows + 1)], dtype=HEADER).tobytes())
-    for start in range(0, rows, BLOCK_TOKENS):
-        target.write(np.full(min(BLOCK_TOKENS, rows - start), width, dtype="<i4").tobytes())
-    for factor, count in ((width * dtype.itemsize, rows), (1, rows + 1)):
-        for start in range(0, count, BLOCK_TOKENS):
-            some = np.arange(start, min(start + BLOCK_TOKENS, count), dtype="<i8")
-            target.write((some * factor).astype("<i8").tobytes())
+    target.write(np.array([(MAGIC, 1, code, n, n + 1)], dtype=HEADER).tobytes())
+    for block in lengths():
+        target.write(block.astype("<i4").tobytes())
+    done = 0
+    for block in lengths():
+        ends = done + np.cumsum(block, dtype="<i8")
+        target.write(((ends - block) * dtype.itemsize).astype("<i8").tobytes())
+        done = int(ends[-1])
+    for start in range(0, n + 1, BLOCK_TOKENS):
+        target.write(np.arange(start, min(start + BLOCK_TOKENS, n + 1), dtype="<i8").tobytes())
+
+
+def _equal(length: int, n: int) -> Iterator[np.ndarray]:
+    for start in range(0, n, BLOCK_TOKENS):
+        yield np.full(min(BLOCK_TOKENS, n - start), length)
 
 
 class Index:
