@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import datasets
@@ -35,7 +36,7 @@ def test_where_files_cannot_be_linked_they_are_copied(sequences, tmp_path, monke
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(arrow.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     out = write(SequenceExport("arrow", sequences[:1], Options()), tmp_path / "out", workers=0)
     shard = sequences[0].open().artifact.shard_path(0)
     assert not (out / "one/data-00000.arrow").samefile(shard)

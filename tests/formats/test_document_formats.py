@@ -112,9 +112,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split(b"\n") if line]
 
 
-@pytest.mark.parametrize("format", DOCUMENTS)
+@pytest.mark.parametrize("format", [*DOCUMENTS, "hub"])
 def test_bytes_do_not_depend_on_workers_or_kills(format, run, tmp_path):
-    step = _step(run, format, ALL, SMALL)
+    step = _step(run, format, Wanted(everything=True), SMALL)
     alone = write(step, tmp_path / "alone", workers=0)
     asked = tmp_path / "request.json"
     asked.write_text(json.dumps(request(step)))
@@ -223,6 +223,16 @@ def test_slimpajama_is_laid_out_and_shuffled(run, tmp_path):
     assert {split: len(part) for split, part in loaded.items()} == {
         split: sum(row["split"] == split for row in rows) for split in ("train", "validation", "test")
     }
+
+
+def test_headrace_reads_slimpajama_back(run, tmp_path):
+    out = export(run, tmp_path / "out", "slimpajama", ALL, workers=0)
+    recipe = headrace.load_recipe({"name": "again", "sources": {"train": {"files": f"{out}/train"}}})
+    headrace.run(recipe, tmp_path / "run", workers=0, until="documents")
+    documents = artifact(tmp_path / "run", "documents")
+    found = [r for i in range(len(documents.shards)) for r in read_columns(documents.shard_path(i)).to_pylist()]
+    ours = [row for row in rows_of(run) if row["keep"] and row["split"] == "train"]
+    assert sorted((row["id"], row["text"]) for row in found) == sorted((row["id"], row["text"]) for row in ours)
 
 
 def test_many_files_share_a_partition(run, tmp_path, monkeypatch):

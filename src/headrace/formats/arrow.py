@@ -7,8 +7,6 @@ are rows written anew.
 from __future__ import annotations
 
 import mmap
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ from headrace.documents.readers.arrow import survey
 from headrace.documents.readers.arrow_messages import BATCH, MessageError
 from headrace.documents.readers.tables import FAILURES, told, validate
 from headrace.errors import UserError
+from headrace.flow.reuse import place
 from headrace.flow.task import TaskContext
 from headrace.formats.files import Facts, RowFile
-from headrace.formats.format import Exported, Options, Part, ReadableFormat, Shape, files_below
+from headrace.formats.format import Exported, Options, Part, ReadableFormat, Shape, blocks, files_below
 from headrace.formats.table_rows import MOST_GROUP, TableRows, ids_in, unreadable
 from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.store import ArrowSequence, schema
@@ -56,19 +55,15 @@ class Arrow(ReadableFormat):
         """Link a shard, or write rows of one or several."""
         assert isinstance(sequence, ArrowSequence)
         offsets = sequence.artifact.row_offsets
-        first = int(offsets.searchsorted(part.start, side="right")) - 1
-        last = int(offsets.searchsorted(part.stop, side="left"))
+        shard = int(offsets.searchsorted(part.start, side="right")) - 1
         with ctx.file(part.file) as out:
-            if (part.start, part.stop, last) == (offsets[first], offsets[first + 1], first + 1):
-                link(sequence.artifact.shard_path(first), out.path)
+            if (part.start, part.stop) == (offsets[shard], offsets[shard + 1]):
+                place(sequence.artifact.shard_path(shard), out.path)
             else:
-                pieces = []
-                for shard in range(first, last):
-                    low, high = max(part.start - offsets[shard], 0), part.stop - offsets[shard]
-                    pieces.append(_mapped(sequence.artifact.shard_path(shard)).read_all().slice(low, high - low))
-                table = pa.concat_tables(pieces).combine_chunks()
-                with pa.ipc.new_file(str(out.path), table.schema) as writer:
-                    writer.write_table(table)
+                columns = schema(sequence.seq_len, sequence.dtype)
+                with pa.ipc.new_file(str(out.path), columns) as writer:
+                    for start, stop in blocks(sequence, part):
+                        writer.write_table(_rows(sequence, start, stop))
         ctx.progress(rows=part.rows)
         return {}
 
@@ -101,12 +96,16 @@ class Arrow(ReadableFormat):
         return ArrowRows(file, facts, _table(file))
 
 
-def link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where its file system cannot."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _rows(sequence: ArrowSequence, start: int, stop: int) -> pa.Table:
+    """Rows of one shard or several, as one batch."""
+    offsets, pieces = sequence.artifact.row_offsets, []
+    while start < stop:
+        shard = int(offsets.searchsorted(start, side="right")) - 1
+        end = min(int(offsets[shard + 1]), stop)
+        table = _mapped(sequence.artifact.shard_path(shard)).read_all()
+        pieces.append(table.slice(start - int(offsets[shard]), end - start))
+        start = end
+    return pa.concat_tables(pieces).combine_chunks()
 
 
 def _ids(columns: pa.Schema) -> str:
