@@ -126,10 +126,14 @@ def test_examples_show_the_documents_and_their_evidence(facts, table):
 def test_licences_add_up(facts, table):
     kept = [row for row in table if row["keep"]]
     for licence in facts.licences:
-        mine = [row for row in kept if (row["license"] or "") == licence.name]
+        mine = [row for row in kept if (row["source"], row["license"] or "") == (licence.source, licence.name)]
+        assert licence.found == ({"prose": "source", "code": "field"}[licence.source] if licence.name else "")
         assert licence.documents == len(mine)
         assert licence.tokens == sum(row["tokens"] for row in mine)
     assert sum(licence.documents for licence in facts.licences) == len(kept)
+    assert {(one.name, one.documents) for one in facts.by_licence} == set(
+        Counter(row["license"] or "" for row in kept).items()
+    )
 
 
 def test_stages_are_those_of_the_rows(run, facts):

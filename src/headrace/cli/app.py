@@ -13,7 +13,22 @@ from typing import Annotated, Any
 import typer
 
 from headrace import __version__
-from headrace.cli import clean, digest, doctor, export, init, path, plan, replay, run, status, verify, why, withdraw
+from headrace.cli import (
+    card,
+    clean,
+    digest,
+    doctor,
+    export,
+    init,
+    path,
+    plan,
+    replay,
+    run,
+    status,
+    verify,
+    why,
+    withdraw,
+)
 from headrace.cli.terminal import say
 from headrace.errors import UserError
 
@@ -108,6 +123,7 @@ COMMANDS = (
     withdraw.withdraw,
     replay.replay,
     export.export,
+    card.card,
     path.path,
     digest.digest,
     verify.verify,

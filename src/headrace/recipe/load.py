@@ -111,6 +111,11 @@ def sealed(recipe: Recipe) -> bytes:
     return text + f"{_SEAL}{xxhash.xxh3_128_hexdigest(text)}\n".encode()
 
 
+def unsealed(text: str) -> str:
+    """The text of a run's recipe without the seal at its end, for other people to run."""
+    return text.partition(_SEAL)[0]
+
+
 def load_sealed(path: Path) -> Recipe:
     """Read the recipe stored in a run.
 

@@ -268,11 +268,21 @@ class Environment:
 
 @dataclass(frozen=True)
 class LicenceFacts:
-    """Kept documents under a license ('' if not stated); tokens are counted once, None before they are tokenized."""
+    """Kept documents of a source under a license; tokens are counted once.
+
+    Attributes:
+        name: an SPDX expression, or the license as it was stated; '' if it was not.
+        documents: how many.
+        tokens: in them; None before they are tokenized.
+        source: the source's name.
+        found: how the license was found (:data:`headrace.select.licences.columns.FOUND`), '' if it was not.
+    """
 
     name: str
     documents: int
     tokens: int | None
+    source: str = ""
+    found: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,7 +304,7 @@ class RunFacts:
         examples: a few removed documents for each reason.
         vocabulary: size of the tokenizer's vocabulary.
         stages: in training order.
-        licences: most documents first.
+        licences: by source, license and how it was found, most documents first; empty before the verdicts.
         work: the artifacts, in the order they were built.
         environments: what they were built with; several if the folder's runs differ.
         base: a worker's resident bytes before its first task.
@@ -348,6 +358,16 @@ class RunFacts:
     def removed(self) -> dict[str, int]:
         """Reason -> removed documents of all sources, most frequent first."""
         return removed_by_reason(self.sources)
+
+    @property
+    def by_licence(self) -> list[LicenceFacts]:
+        """:attr:`licences` over all sources, however found, most documents first."""
+        total: dict[str, tuple[int, int | None]] = {}
+        for one in self.licences:
+            documents, tokens = total.get(one.name, (0, 0))
+            total[one.name] = documents + one.documents, None if one.tokens is None else (tokens or 0) + one.tokens
+        facts = [LicenceFacts(name, *counts) for name, counts in total.items()]
+        return sorted(facts, key=lambda fact: (-fact.documents, fact.name))
 
     def to_json(self) -> dict[str, Any]:
         """The same fields as JSON values; pairs of names become lists of ``{..., "documents"}``."""

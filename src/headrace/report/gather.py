@@ -27,7 +27,7 @@ def gather(run: Path | str) -> RunFacts:
     """
     run = Path(run)
     recipe = load_sealed(run / "recipe.yaml")
-    artifacts = _wanted(latest_artifacts(run), recipe)
+    artifacts = present(run, recipe)
     documents, verdicts = artifacts.get(("documents", None)), artifacts.get(("verdicts", None))
     tokens, tokenizer = artifacts.get(("tokens", None)), artifacts.get(("tokenizer", None))
     corpus = corpus_facts(documents, verdicts, tokens, list(recipe.sources))
@@ -49,7 +49,9 @@ def gather(run: Path | str) -> RunFacts:
         examples=corpus.examples,
         vocabulary=None if tokenizer is None else tokenizer.manifest.extra["vocab_size"],
         stages=_stages(artifacts, recipe, run),
-        licences=[] if documents is None or verdicts is None else licence_facts(documents, verdicts, tokens),
+        licences=[]
+        if documents is None or verdicts is None
+        else licence_facts(documents, verdicts, tokens, artifacts.get(("licences", None)), declared(recipe)),
         work=work(told, list(artifacts.values())),
         environments=environments(told, list(artifacts.values())),
         base=told.base,
@@ -57,6 +59,11 @@ def gather(run: Path | str) -> RunFacts:
         report=str(page) if page.exists() else None,
         departures=departures(recipe, corpus.sources),
     )
+
+
+def declared(recipe: Recipe) -> dict[str, str | None]:
+    """The license that a recipe declares for each source."""
+    return {name: source.license for name, source in recipe.sources.items()}
 
 
 def records(run: Path) -> list[SourceFacts]:
@@ -76,6 +83,11 @@ def _named(references: Pairs | None, recipe: Recipe) -> Pairs | None:
     if references is None or not recipe.against:
         return None
     return {(source, recipe.against[int(k)].files[0].glob): n for (source, k), n in references.items()}
+
+
+def present(run: Path, recipe: Recipe) -> dict[Key, Artifact]:
+    """The artifacts of a run that belong together and to its recipe, by kind and stage."""
+    return _wanted(latest_artifacts(run), recipe)
 
 
 def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifact]:

@@ -1,4 +1,4 @@
-"""Kept documents and their tokens by license, from the columns of the artifacts."""
+"""Kept documents and their tokens by source and license, from the columns of the artifacts."""
 
 from __future__ import annotations
 
@@ -8,41 +8,61 @@ import numpy as np
 
 from headrace.flow.artifact import Artifact
 from headrace.report.facts import LicenceFacts
+from headrace.select.licences.columns import Declared, licence_columns
+
+Key = tuple[str, str, str]
+"""Source, license and how it was found; '' where there is none."""
 
 
-def licence_facts(documents: Artifact, verdicts: Artifact, tokens: Artifact | None) -> list[LicenceFacts]:
+def licence_facts(
+    documents: Artifact,
+    verdicts: Artifact,
+    tokens: Artifact | None,
+    licences: Artifact | None,
+    declared: Declared,
+) -> list[LicenceFacts]:
     """Add up shard by shard; no text is read.
 
     Args:
         documents: the documents.
         verdicts: their verdicts, aligned.
         tokens: the token store, None before documents are tokenized.
+        licences: their licenses, if the run built that sidecar.
+        declared: the license that the recipe declares for each source.
     """
     import pyarrow.parquet as pq
 
-    count: Counter[str] = Counter()
-    token_count: Counter[str] = Counter()
+    count: Counter[Key] = Counter()
+    token_count: Counter[Key] = Counter()
     for shard in range(len(documents.shards)):
-        column = pq.read_table(documents.shard_path(shard), columns=["license"]).column("license").combine_chunks()
+        table = licence_columns(documents, shard, licences, declared)
+        source = pq.read_table(documents.shard_path(shard), columns=["source"]).column("source")
         keep = pq.read_table(verdicts.shard_path(shard), columns=["keep"]).column("keep").to_numpy()
-        encoded = column.fill_null("").dictionary_encode()
-        names = encoded.dictionary.to_pylist()
-        codes = encoded.indices.to_numpy()
-        _add(count, names, codes[keep], None)
+        encoded = [
+            column.combine_chunks().fill_null("").dictionary_encode()
+            for column in (source, table.column("license"), table.column("found"))
+        ]
+        shape = tuple(max(1, len(column.dictionary)) for column in encoded)
+        codes, back = np.unique(
+            np.ravel_multi_index([column.indices.to_numpy() for column in encoded], shape), return_inverse=True
+        )
+        names = [column.dictionary.to_pylist() for column in encoded]
+        places = np.transpose(np.unravel_index(codes, shape)).tolist()
+        keys = [(names[0][i], names[1][j], names[2][k]) for i, j, k in places]
+        _add(count, keys, back[keep], None)
         if tokens is not None:
             from headrace.tokens.store import open_shard
 
             store = open_shard(tokens, shard)
             rows = store.rows.astype(np.int64) - int(documents.row_offsets[shard])
-            _add(token_count, names, codes[rows], np.diff(store.offsets))
-    facts = [
-        LicenceFacts(name, n, None if tokens is None else token_count[name])
-        for name, n in sorted(count.items(), key=lambda item: (-item[1], item[0]))
+            _add(token_count, keys, back[rows], np.diff(store.offsets))
+    return [
+        LicenceFacts(name, n, None if tokens is None else token_count[source, name, found], source, found)
+        for (source, name, found), n in sorted(count.items(), key=lambda item: (-item[1], item[0]))
     ]
-    return facts if any(fact.name for fact in facts) else []
 
 
-def _add(total: Counter[str], names: list[str], codes: np.ndarray, weights: np.ndarray | None) -> None:
-    for name, n in zip(names, np.bincount(codes, weights, minlength=len(names)).tolist(), strict=True):
+def _add(total: Counter[Key], keys: list[Key], codes: np.ndarray, weights: np.ndarray | None) -> None:
+    for key, n in zip(keys, np.bincount(codes, weights, minlength=len(keys)).tolist(), strict=True):
         if n:
-            total[name] += int(n)
+            total[key] += int(n)

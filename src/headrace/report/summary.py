@@ -6,6 +6,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from headrace.documents.readers.base import lost
+from headrace.report.cleaning import cleaned
 from headrace.report.facts import RunFacts, SourceFacts, StageFacts, removed_by_reason
 from headrace.report.numbers import counted, duration, passes, percent, short, size, whole
 from headrace.report.samples import Generated
@@ -23,7 +24,8 @@ Row = tuple[str, ...]
 
 def summary_lines(facts: RunFacts, width: int = WIDTH) -> list[str]:
     """Plain lines of at most ``width`` characters."""
-    lines = [*corpus_lines(facts.sources, width), *departure_lines(facts.departures, width)]
+    lines = [*corpus_lines(facts.sources, width), *_cleaned(facts, width)]
+    lines += departure_lines(facts.departures, width)
     lines += [*_stages(facts, width), *_losses(facts, width)]
     return [_fit(one_line(line), width) for line in [*lines, *_samples(facts, width), *_end(facts)]]
 
@@ -72,6 +74,7 @@ def to_json(facts: RunFacts) -> dict[str, Any]:
             }
             for s in facts.sources
         },
+        "cleaning": {row.name: {"documents": row.documents, "bytes": row.bytes} for row in cleaned(facts.sources)},
         "departures": facts.departures,
         "stages": {stage.name: _stage_json(stage) for stage in facts.stages},
         "report": facts.report,
@@ -149,6 +152,20 @@ def corpus_lines(sources: list[SourceFacts], width: int = WIDTH) -> list[str]:
     rows = [("source", *columns)]
     rows += [(s.name, *(whole(values[i]) for values in columns.values())) for i, s in enumerate(sources)]
     return [*lines, *_grid(rows, width)]
+
+
+def _cleaned(facts: RunFacts, width: int) -> list[str]:
+    """Bytes kept and removed of each source; the documents are in the table of records."""
+    rows = cleaned(facts.sources)
+    if not rows:
+        return []
+    parts = [part for part in rows[0].bytes if part in ("read", "kept") or any(row.bytes[part] for row in rows)]
+    shares = [part for part in parts if part != "read"]
+    cells = [("source", *parts, *(f"{part} %" for part in shares))]
+    for row in rows:
+        share = (percent(row.bytes[part], row.bytes["read"]).removesuffix(" %") for part in shares)
+        cells.append((row.name, *(size(row.bytes[part]) for part in parts), *share))
+    return ["Bytes of text", *_grid(cells, width)]
 
 
 def departure_lines(departures: list[str], width: int = WIDTH) -> list[str]:

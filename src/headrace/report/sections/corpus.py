@@ -45,9 +45,10 @@ def went_in(facts: RunFacts) -> Markup:
 
 
 def _licences(facts: RunFacts) -> Markup | None:
-    if not facts.licences:
+    found = facts.by_licence
+    if not any(licence.name for licence in found):
         return None
-    tokens = sum(licence.tokens or 0 for licence in facts.licences)
+    tokens = sum(licence.tokens or 0 for licence in found)
     rows = [
         (
             licence.name or "not stated",
@@ -55,7 +56,7 @@ def _licences(facts: RunFacts) -> Markup | None:
             None if licence.tokens is None else whole(licence.tokens),
             None if licence.tokens is None else percent(licence.tokens, tokens),
         )
-        for licence in facts.licences
+        for licence in found
     ]
     columns = [text("license"), *map(Column, ("documents", "tokens", "share of tokens"))]
     caption = "Kept documents by license, over all splits; tokens are counted once, regardless of epochs."

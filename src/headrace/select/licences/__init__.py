@@ -1,0 +1,1 @@
+"""Under which license each document is, and how that was found."""
