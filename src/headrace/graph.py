@@ -150,7 +150,8 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
     for stage in recipe.stages:
         if stage.sequence:
             taken = sequences[stage.name]
-            graph.sequences[stage.name] = ImportedSequence(stage.name, taken, stage.sequence_length, tokenizer)
+            rows = ImportedSequence(stage.name, taken, stage.sequence_length, recipe.seed, tokenizer)
+            graph.sequences[stage.name] = rows
         else:
             graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
     if recipe.model is None:

@@ -88,7 +88,11 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
                     f"Set stages.{stage.name}.sequence_length={opened.seq_len}.",
                 )
             low, high = (int(len(opened) * share) for share in rows.slice)
-            taken.append(Taken(one, low, high))
+            if low == high:
+                raise UserError(
+                    "There are no rows to train on.", str(path), "Give a sequence, or a slice, that has some."
+                )
+            taken.append(Taken(one, low, high, rows.weight))
         if taken:
             found[stage.name] = tuple(taken)
     if found:

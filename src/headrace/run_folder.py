@@ -153,7 +153,7 @@ def read_sequences(recipe: Recipe, run: Path) -> dict[str, tuple[Taken, ...]]:
     try:
         told = read_sealed(run / SEQUENCES)["stages"]
         return {
-            name: tuple(Taken(Exported(**one["sequence"]), one["start"], one["stop"]) for one in told[name])
+            name: tuple(Taken(**{**one, "sequence": Exported(**one["sequence"])}) for one in told[name])
             for name in names
         }
     except (FileNotFoundError, SealError, KeyError):

@@ -12,6 +12,7 @@ import headrace
 from headrace.errors import UserError
 from headrace.export import write
 from headrace.flow.artifact import Artifact
+from headrace.formats import imported
 from headrace.formats.options import Options
 from headrace.formats.sequences import SequenceExport
 from headrace.run_folder import artifact, stage_sequence
@@ -112,3 +113,38 @@ def test_a_recipe_needs_input(tokenizer, sections, words):
     with pytest.raises(UserError) as error:
         recipe(tokenizer, **sections)
     assert words in str(error.value)
+
+
+def mixture(lengths: list[int], weights: list[float], seed: int) -> list[tuple[int, int]]:
+    """Which row of which sequence comes when, by the description of the Model Zoo's ``Mixture``, written plainly."""
+    weights = [weight / sum(weights) for weight in weights]
+    total = max(n / w for n, w in zip(lengths, weights, strict=True) if w > 0.05)
+    labels = [i for i, w in enumerate(weights) for _ in range(int(total * w))]
+    places = np.arange(len(labels))
+    np.random.default_rng(seed).shuffle(places)
+    seen = [0] * len(lengths)
+    order = []
+    for place in places:
+        which = labels[place]
+        order.append((which, seen[which] % lengths[which]))
+        seen[which] += 1
+    return order
+
+
+def test_sequences_are_mixed_as_crystalcoder_was(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(imported, "SHARD_BYTES", 20 * 2 * 33)
+    parts, weights = [rows(n, 32, 200) for n in (50, 30, 7, 40)], [0.6, 0.3, 0.04, 0.06]
+    for i, part in enumerate(parts):
+        save(tmp_path / f"{i}.h5", sample(part))
+    files = [{"path": str(tmp_path / f"{i}.h5"), "weight": 10 * w} for i, w in enumerate(weights)]
+    files[1]["slice"] = [0.0, 0.5]
+    stage = {"name": "mixed", "sequence": files, "sequence_length": 32}
+    headrace.run(recipe(tokenizer, stages=[stage], seed=3), tmp_path / "run", workers=0)
+    sequence = stage_sequence(tmp_path / "run", "mixed")
+    order = mixture([50, 15, 7, 40], weights, 3)
+    assert len(sequence) == len(order)
+    assert len(sequence.artifact.shards) > 10
+    assert (sequence.rows(0, len(order)) == [parts[i][row] for i, row in order]).all()
+    assert [sequence.sources[sequence.segments(n)[0]["source"]] for n in range(len(order))] == [
+        str(i) for i, _ in order
+    ]

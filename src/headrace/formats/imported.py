@@ -1,4 +1,4 @@
-"""The step that takes a stage's rows from other files: in their order, as they are."""
+"""The step that takes a stage's rows from other files: one sequence after the other, or mixed by weight."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from headrace.tokens.engine import token_dtype
 
 # Tokens of a shard; a task holds them with their masks and segments.
 SHARD_BYTES = 16 << 20
-TASK_MEMORY = 6 * SHARD_BYTES
+TASK_MEMORY = 10 * SHARD_BYTES
+ORDER = "order.u16"  # whose row comes where
+LEAST_SHARE = 0.05  # a sequence with more is read whole
 
 
 @dataclass(frozen=True)
@@ -32,27 +34,40 @@ class Taken:
     Attributes:
         sequence: the sequence.
         start, stop: its rows.
+        weight: its share of a mixture; None if its rows follow those before.
     """
 
     sequence: Exported
     start: int
     stop: int
+    weight: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
 class ImportedSequence(Step):
     """A stage's rows, copied from other files in their order.
 
+    With weights, the order is that of the Cerebras Model Zoo's ``Mixture`` (``h5_map_dataset/readers.py``), which
+    CrystalCoder was trained with: enough rows that each sequence with more than 5 % is read once; a shuffle says whose
+    row comes where; the rows of each come in their order, and again from the first.
+
     Attributes:
         stage: the stage's name.
         taken: where the rows come from, in order.
         seq_len: targets of a row.
+        seed: of the shuffle of a mixture.
         tokenizer: the Tokenizer step.
     """
 
     stage: str = field()  # the base class has None, which would make it optional
     taken: tuple[Taken, ...]
     seq_len: int
+    seed: int
     tokenizer: Step
 
     kind: ClassVar[str] = "sequence"
@@ -60,37 +75,85 @@ class ImportedSequence(Step):
 
     def params(self) -> dict[str, Any]:
         """What the files hold, and which rows of them are taken."""
-        rows = [[one.sequence.identity, one.sequence.name, one.start, one.stop] for one in self.taken]
-        return {"imported": rows, "sequence_length": self.seq_len, "stage": self.stage}
+        rows = [[one.sequence.identity, one.sequence.name, one.start, one.stop, one.weight] for one in self.taken]
+        seed = {"seed": self.seed} if self.is_mixed else {}
+        return {"imported": rows, "sequence_length": self.seq_len, "stage": self.stage, **seed}
 
     def inputs(self) -> dict[str, Step]:
         """The tokenizer."""
         return {"tokenizer": self.tokenizer}
 
     def phases(self) -> list[Phase]:
-        """A task a shard."""
-        return [Phase("copy", self._plan, self._copy, lambda spec: TASK_MEMORY)]
+        """The order of a mixture first; then a task a shard."""
+        # A row's number and whose it is; a row is a thousand times as large.
+        order = Phase("order", lambda ctx: [{}], self._order, lambda spec: 16 * sum(self.shares))
+        copy = Phase("copy", self._plan, self._copy, lambda spec: TASK_MEMORY)
+        return [order, copy] if self.is_mixed else [copy]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether rows are mixed by weight."""
+        return self.taken[0].weight is not None
+
+    @property
+    def shares(self) -> list[int]:
+        """How many rows come from each sequence."""
+        if not self.is_mixed:
+            return [one.rows for one in self.taken]
+        weights = [one.weight or 0.0 for one in self.taken]
+        weights = [weight / sum(weights) for weight in weights]
+        total = max(one.rows / weight for one, weight in zip(self.taken, weights, strict=True) if weight > LEAST_SHARE)
+        return [int(total * weight) for weight in weights]
+
+    def _size(self, ctx: TaskContext) -> int:
+        """Rows of a shard."""
+        width = self._dtype(ctx).itemsize * (self.seq_len + 1)
+        return max(1, SHARD_BYTES // width, -(-sum(self.shares) // MOST_SHARDS))
+
+    def _order(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        """Write whose row comes where, and count each one's rows before each shard."""
+        ends = np.cumsum(self.shares)
+        numbers = np.arange(ends[-1])
+        np.random.default_rng(self.seed).shuffle(numbers)
+        whose = np.searchsorted(ends, numbers, side="right").astype(np.uint16)
+        with ctx.intermediate(ORDER) as out:
+            whose.tofile(out.path)
+        size = self._size(ctx)
+        each = [np.bincount(whose[at : at + size], minlength=len(ends)) for at in range(0, len(whose), size)]
+        return {"before": (np.cumsum(each, axis=0) - each).tolist()}
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        rows = sum(one.stop - one.start for one in self.taken)
-        if rows == 0:
-            raise UserError(f"The sequence of stage {self.stage!r} has no rows.", f"stages.{self.stage}.sequence", "")
-        width = self._dtype(ctx).itemsize * (self.seq_len + 1)
-        size = max(1, SHARD_BYTES // width, -(-rows // MOST_SHARDS))
-        return [{"start": start, "stop": min(start + size, rows)} for start in range(0, rows, size)]
+        rows, size = sum(self.shares), self._size(ctx)
+        shards = [{"start": start, "stop": min(start + size, rows)} for start in range(0, rows, size)]
+        if self.is_mixed:
+            [made] = ctx.results("order")
+            shards = [{**shard, "before": before} for shard, before in zip(shards, made["before"], strict=True)]
+        return shards
 
     @staticmethod
     def _dtype(ctx: TaskContext) -> np.dtype:
         return token_dtype(ctx.input("tokenizer").manifest.extra["vocab_size"])
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, Taken, int, int]]:
-        """The sequences that hold rows: where their rows go, and which these are."""
+    def _pieces(self, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[tuple[np.ndarray, Taken, int, int]]:
+        """The sequences that hold a shard's rows: where their rows go, and which these are."""
+        start, stop = spec["start"], spec["stop"]
+        if self.is_mixed:
+            path = ctx.scratch("order", ORDER)
+            whose = np.fromfile(path, dtype=np.uint16, count=stop - start, offset=2 * start)
+            for index, (one, done) in enumerate(zip(self.taken, spec["before"], strict=True)):
+                at = np.flatnonzero(whose == index)
+                while len(at):
+                    first = done % one.rows
+                    count = min(len(at), one.rows - first)
+                    yield at[:count], one, one.start + first, one.start + first + count
+                    at, done = at[count:], done + count
+            return
         base = 0
         for one in self.taken:
-            first, last = max(start, base), min(stop, base + one.stop - one.start)
+            first, last = max(start, base), min(stop, base + one.rows)
             if first < last:
-                yield first - start, one, first - base + one.start, last - base + one.start
-            base += one.stop - one.start
+                yield np.arange(first, last) - start, one, first - base + one.start, last - base + one.start
+            base += one.rows
 
     def _sources(self) -> list[str]:
         """The names of the sources: those that a sequence knows, or else its own."""
@@ -102,18 +165,18 @@ class ImportedSequence(Step):
         loss = np.ones((n, L + 1), dtype=bool)
         names, vocab = self._sources(), int(ctx.input("tokenizer").manifest.extra["vocab_size"])
         segments, rows = [], []
-        for at, one, start, stop in self._pieces(spec["start"], spec["stop"]):
+        for at, one, start, stop in self._pieces(ctx, spec):
             sequence = one.sequence.open()
-            _copy_ids(sequence, start, stop, tokens[at : at + stop - start], vocab)
-            loss[at : at + stop - start, 1:] = sequence.targets(start, stop)
+            tokens[at] = _known_ids(sequence, start, stop, vocab)
+            loss[at, 1:] = sequence.targets(start, stop)
             found, of = _segments(one.sequence, sequence, start, stop, names)
             segments.append(found)
-            rows.append(of + at)
-        made = np.concatenate(segments)
+            rows.append(at[of])
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        made, rows_of = np.concatenate(segments)[order], np.concatenate(rows)[order]
         whole = loss if not loss.all() else None
-        done = PlacedRows(
-            np.arange(n, dtype=np.uint64), tokens, whole, np.asarray(~loss.all(axis=1)), made, np.concatenate(rows)
-        )
+        masked = np.asarray(~loss.all(axis=1))
+        done = PlacedRows(np.arange(n, dtype=np.uint64), tokens, whole, masked, made, rows_of)
         with ctx.shard(".arrow") as out:
             write_shard(out.path, done)
             out.rows = n
@@ -177,7 +240,7 @@ class ImportedSequence(Step):
             "pad": special.get("pad", special["eod"]),
             "tokenizer": tokenizer["fingerprint"],
             "sources": names,
-            "seeds": {},
+            "seeds": {"recipe": self.seed},
             "ledger": ledger,
         }
 
@@ -186,13 +249,13 @@ def _names(one: Exported, sequence: SequenceReader) -> list[str]:
     return sequence.sources or [one.name]
 
 
-def _copy_ids(sequence: SequenceReader, start: int, stop: int, out: np.ndarray, vocab: int) -> None:
-    """Copy rows, all of whose ids the tokenizer must know.
+def _known_ids(sequence: SequenceReader, start: int, stop: int, vocab: int) -> np.ndarray:
+    """uint32[stop - start, L + 1]: the tokens of rows.
 
     Raises:
-        UserError: it does not.
+        UserError: the tokenizer does not know an id.
     """
-    ids = np.empty(out.shape, dtype=np.uint32)
+    ids = np.empty((stop - start, sequence.seq_len + 1), dtype=np.uint32)
     sequence.copy(start, stop, ids)
     beyond = ids >= vocab
     if beyond.any():
@@ -202,7 +265,7 @@ def _copy_ids(sequence: SequenceReader, start: int, stop: int, out: np.ndarray, 
             str(sequence.path),
             "Give the tokenizer that the sequence was made with.",
         )
-    out[:] = ids
+    return ids
 
 
 def _segments(

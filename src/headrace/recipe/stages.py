@@ -168,6 +168,12 @@ class SequenceRows(Section):
     )
     stage: str | None = Field(default=None, description="The stage's name there, if there are several.")
     slice: tuple[float, float] = Field(default=(0.0, 1.0), description="Part of the rows, from first to last.")
+    weight: float | None = Field(
+        default=None,
+        gt=0,
+        description="Share of a mixture, relative to the other weights: rows are mixed as Cerebras' Model Zoo mixes "
+        "them, until each sequence with more than 5 % is read once; smaller ones start again.",
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> SequenceRows:
@@ -204,8 +210,8 @@ class Stage(Section):
     sources: dict[Name, StageSource] = Field(default={}, description="What the stage takes, by source.")
     sequence: Annotated[tuple[SequenceRows, ...], BeforeValidator(_rows)] = Field(
         default=(),
-        description="Instead of sources: a sequence that is there already, or a list of them, one after the other. Its "
-        "rows are trained on in their order.",
+        description="Instead of sources: a sequence that is there already, or a list of them, one after the other or "
+        "mixed by weight. The rows of each are trained on in their order.",
     )
     tokens: Count | None = Field(default=None, description="Tokens in the stage, divided by `weight`, such as `3B`.")
     chat: Literal["crystalchat", "chatml"] | None = Field(
@@ -231,6 +237,12 @@ class Stage(Section):
                 "say what it takes by source, or which sequence it trains on",
                 "sources",
             )
+        weights = [rows.weight for rows in self.sequence]
+        shares = [weight for weight in weights if weight is not None]
+        if shares and len(shares) < len(weights):
+            raise wrong("some sequences have a weight and some have none", "give all of them one, or none", "sequence")
+        if shares and max(shares) <= 0.05 * sum(shares):
+            raise wrong("no sequence has more than 5 % of the weight", "name fewer sequences in a stage", "sequence")
         if self.sequence_length < 2:
             raise wrong(
                 f"a sequence length of {self.sequence_length} leaves no context to predict from",
