@@ -15,6 +15,7 @@ from headrace.export import write
 from headrace.formats.format import Exported
 from headrace.formats.options import Options
 from headrace.formats.sequences import SequenceExport
+from headrace.recipe.load import load_recipe
 from headrace.sequence.reader import SEGMENT
 
 PAGE = Path(__file__).parents[2] / "docs" / "exports.md"
@@ -82,6 +83,24 @@ def test_olmo_core(chat):
         item = names["dataset"][i]
         assert (item["input_ids"].numpy() == ours.rows(i, i + 1)[0]).all()
         assert (item["label_mask"].numpy()[1:] <= ours.targets(i, i + 1)[0]).all()
+
+
+@pytest.mark.parametrize("chat", ["hdf5", "hdf5-vsl"], indirect=True)
+def test_hdf5(chat):
+    ours, names = chat[0].open(), chat[1]
+    exec(pieces("HDF5")[0], names)
+    assert (names["input_ids"] == ours.rows(0, 1)[0, :-1]).all()
+    assert (names["labels"] == ours.rows(0, 1)[0, 1:]).all()
+    learned = ours.targets(0, 1) & ~ours.segments_in(0, 1).padding(ours.seq_len)
+    assert (names["loss_mask"] == learned[0]).all()
+
+
+def test_the_recipe_for_cerebras_files_is_one(tmp_path):
+    [text] = re.findall(r"^```yaml\n(name: phase2.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    [stage] = load_recipe(path).stages
+    assert stage.sequence[1].path == str(tmp_path / "phase2/StarCoder_fim_shuffled")
 
 
 @pytest.mark.parametrize("chat", ["nanotron"], indirect=True)
