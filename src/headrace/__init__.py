@@ -23,14 +23,19 @@ if TYPE_CHECKING:
     from headrace.recipe.schema import Recipe
     from headrace.run_folder import open_sequence
     from headrace.sequence.loader import Loader
+    from headrace.sequence.torch_dataset import TorchDataset
 
 __version__ = "0.1.0"
-__all__ = ["Document", "Loader", "Recipe", "load_recipe", "open_sequence", "per_batch", "per_document", "plan", "run"]
+__all__ = [
+    "Document", "Loader", "Recipe", "TorchDataset", "load_recipe", "open_sequence", "per_batch", "per_document", "plan",
+    "run",
+]  # fmt: skip
 
 _HOMES = {
     "Document": "headrace.functions.document",
     "Loader": "headrace.sequence.loader",
     "Recipe": "headrace.recipe.schema",
+    "TorchDataset": "headrace.sequence.torch_dataset",
     "load_recipe": "headrace.recipe.load",
     "open_sequence": "headrace.run_folder",
     "per_batch": "headrace.functions.decorators",

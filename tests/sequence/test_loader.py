@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_build import build, of_stage, stage
-from torch.utils.data import DataLoader
 
 from headrace.errors import UserError
 from headrace.flow.artifact import DamagedArtifact
@@ -21,7 +19,6 @@ from headrace.sequence import batch as batch_module
 from headrace.sequence import layout
 from headrace.sequence.loader import Batch, Loader
 from headrace.sequence.store import ArrowSequence, open_sequence
-from headrace.sequence.torch_dataset import SequenceDataset
 from headrace.sequence.windows import PADDING, describe, unpack_targets
 
 SOURCES = {"a": {}, "chat": {}}
@@ -162,19 +159,6 @@ def test_a_changed_sequence_is_refused_with_what_differs(sequence: ArrowSequence
 def test_impossible_readers_are_refused(sequence: ArrowSequence, keys: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Loader(sequence, **keys)
-
-
-def test_torch_sees_the_same_with_and_without_workers(sequence: ArrowSequence) -> None:
-    expected = list(Loader(sequence, 8, dtype=np.int64, positions="document"))
-    for workers in (0, 2):
-        dataset = SequenceDataset(sequence.artifact.path, 8, positions="document")
-        found = list(DataLoader(dataset, batch_size=None, num_workers=workers))
-        assert len(found) == len(expected)
-        for a, b in zip(found, expected, strict=True):
-            assert all(torch.equal(a[name], torch.from_numpy(array)) for name, array in b._asdict().items())
-    dataset = SequenceDataset(sequence, 8, state={"rows": 16, "fingerprint": sequence.fingerprint})
-    assert torch.equal(next(iter(dataset))["tokens"], torch.from_numpy(expected[2].tokens))
-    assert dataset.state_dict()["rows"] == 24
 
 
 def test_a_reader_travels_to_another_process_by_its_path(sequence: ArrowSequence) -> None:

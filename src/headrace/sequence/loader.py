@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,8 +83,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches left from the current row on."""
-        left = len(self.sequence) - self.consumed
-        return left // self.batch if self.drop_last else -(-left // self.batch)
+        return len(self.starts())
 
     def state_dict(self) -> dict[str, Any]:
         """Rows consumed by all ranks together, and the sequence's fingerprint (None if its files do not tell). JSON
@@ -138,10 +138,20 @@ class Loader:
 
         Tokens are read now; loss, segment ids and positions on demand.
         """
+        return read(self.sequence, *self.share(row), self.dtype, self.restart)
+
+    def share(self, row: int) -> tuple[int, int]:
+        """The rows ``[start, stop)`` of this rank in the batch that starts at a row."""
         rows = min(self.batch, len(self.sequence) - row)
-        first = row + self.rank * rows // self.world_size
-        stop = row + (self.rank + 1) * rows // self.world_size
-        return read(self.sequence, first, stop, self.dtype, self.restart)
+        return row + self.rank * rows // self.world_size, row + (self.rank + 1) * rows // self.world_size
+
+    def starts(self) -> range:
+        """The rows at which the batches that are left start."""
+        return range(self.consumed, len(self.sequence) - (self.batch if self.drop_last else 1) + 1, self.batch)
+
+    def pass_batch(self, row: int) -> None:
+        """Count the batch that starts at a row as consumed."""
+        self.consumed = min(row + self.batch, len(self.sequence))
 
     def _whole(self, row: int) -> Batch:
         """The same with everything computed, so that a thread that reads ahead leaves nothing to do."""
@@ -150,24 +160,20 @@ class Loader:
         return batch
 
     def __iter__(self) -> Iterator[Batch]:
-        last = self.batch if self.drop_last else 1
+        starts = self.starts()
         if self.prefetch < 1:
-            while self.consumed + last <= len(self.sequence):
-                batch = self.at(self.consumed)
-                self.consumed = min(self.consumed + self.batch, len(self.sequence))
+            for row in starts:
+                batch = self.at(row)
+                self.pass_batch(row)
                 yield batch
             return
         with ThreadPoolExecutor(1) as pool:
             ahead: deque[Future[Batch]] = deque()
-            row = self.consumed
-            while True:
-                while len(ahead) <= self.prefetch and row + last <= len(self.sequence):
-                    ahead.append(pool.submit(self._whole, row))
-                    row += self.batch
-                if not ahead:
-                    return
+            asked = iter(starts)
+            for row in starts:
+                ahead.extend(pool.submit(self._whole, one) for one in islice(asked, 1 + self.prefetch - len(ahead)))
                 batch = ahead.popleft().result()
-                self.consumed = min(self.consumed + self.batch, len(self.sequence))
+                self.pass_batch(row)
                 yield batch
 
 
