@@ -257,9 +257,9 @@ def test_a_trainer_stopped_and_started_again_goes_on_at_the_right_row(sequence: 
 
     def trainer(folder: str, steps: int, workers: int) -> Recording:
         arguments = TrainingArguments(
-            output_dir=str(tmp_path / folder), per_device_train_batch_size=3, gradient_accumulation_steps=2, max_steps=steps,
-            save_steps=4, train_sampling_strategy="sequential", dataloader_num_workers=workers, report_to="none",
-            use_cpu=True, disable_tqdm=True, lr_scheduler_type="constant", logging_strategy="no",
+            output_dir=str(tmp_path / folder), per_device_train_batch_size=3, gradient_accumulation_steps=2,
+            max_steps=steps, save_steps=4, train_sampling_strategy="sequential", dataloader_num_workers=workers,
+            report_to="none", use_cpu=True, disable_tqdm=True, lr_scheduler_type="constant", logging_strategy="no",
         )  # fmt: skip
         return Recording(model_of(sequence), arguments, train_dataset=Counting(sequence, positions="document"))
 
