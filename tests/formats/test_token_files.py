@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import UserError
 from headrace.export import write
+from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
 from headrace.formats.flat import FlatFormat
 from headrace.formats.format import Exported, Part
@@ -162,6 +164,26 @@ def test_files_of_megatrons_builder_are_read_as_gpt_dataset_reads_them_unshuffle
             cuts = [i for i in range(seq_len) if i == 0 or row * seq_len + i in begins]
             assert sequence.segments(row)["start"].tolist() == cuts
             assert sequence.segments(row)["length"].tolist() == np.diff([*cuts, seq_len + 1]).tolist()
+
+
+@pytest.mark.parametrize("name", ["x", "x.bin", "x.idx", "."])
+@pytest.mark.parametrize("cache", [False, True])
+def test_files_of_others_are_exported_whatever_they_are_named_by(name, cache, tmp_path):
+    """A prefix, one file or the other, a folder; beside the cache that GPTDataset makes."""
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "x.bin"
+    np.arange(100, dtype="<i4").tofile(path)
+    write_index(path, [30, 70], [0, 120], [0, 1, 2])
+    if cache:
+        (tmp_path / "in" / "x" / "cache").mkdir(parents=True)
+        np.save(tmp_path / "in" / "x" / "cache" / "index.npy", np.arange(3))
+    one = Exported.of(tmp_path / "in" / name, None, 10)
+    assert [entry[0] for entry in one.digests] == ["x.bin", "x.idx"]
+    out = write(SequenceExport("nanotron", (one,), WHOLE), tmp_path / "out", workers=0)
+    sequence = open_files(out).verified()
+    assert sequence.rows(0, len(sequence)).tolist() == [list(range(10 * i, 10 * i + 11)) for i in range(9)]
+    assert sequence.segments(3)["start"].tolist() == [0]
+    assert sequence.segments(2)["length"].tolist() == [11]
 
 
 def test_gpt_dataset_windows_are_ours(megatron, tmp_path):
@@ -364,6 +386,43 @@ def test_arrays_with_a_header_are_not_taken_for_tokens(tmp_path):
 
 
 # nanotron
+
+
+@pytest.mark.parametrize("to", ["nanotron", "olmo-core"])
+def test_documents_that_are_known_by_their_bounds_alone_keep_them(to, exports, sequences, tmp_path):
+    """From one format's own index to the other's, without headrace's segments."""
+    ours = sequences[0].open()
+    source = tmp_path / "source"
+    shutil.copytree(exports["olmo-core" if to == "nanotron" else "nanotron"] / "one", source)
+    sequence = open_files(source, seq_len=64)
+    out = write(SequenceExport(to, (Exported.of(source, None, 64),), SMALL), tmp_path / "out", workers=0)
+    assert not [*out.rglob("*.segments")]
+    n = len(ours)
+    for opened in (open_files(out).verified(), open_files(out / "source", seq_len=64)):
+        assert (opened.rows(0, n) == ours.rows(0, n)).all()
+        assert (opened.targets(0, n) == sequence.targets(0, n)).all()
+        for row in range(n):
+            assert opened.segments(row).dtype.names == ("start", "length", "kind")
+            assert (opened.segments(row) == sequence.segments(row)).all()
+            assert (opened.segments(row)["start"] == ours.segments(row)["start"]).all()
+
+
+@pytest.mark.parametrize("to", ["nanotron", "olmo-core", "megatron"])
+def test_a_flipped_bit_in_any_file_is_seen(to, exports, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(exports[to], out)
+    files = [out / entry["name"] for entry in Artifact.open(out).entries if entry["name"].startswith("one")]
+    assert len({file.suffix for file in files}) >= 3
+    for file in files:
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        sequence = open_files(out, "one").verified()
+        with pytest.raises(UserError, match="damaged") as error:
+            sequence.rows(0, len(sequence))
+        assert error.value.where == str(file)
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
 
 
 def test_rows_of_which_nothing_more_is_known_are_written_without_it(exports, sequences, tmp_path):

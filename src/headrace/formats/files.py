@@ -155,10 +155,15 @@ class FileSequence(SequenceReader):
         entries = {name: {"name": name, "bytes": path.stat().st_size, "digest": d} for (name, path), d in found}
         return self.with_digests(entries)
 
+    def _name(self, path: Path) -> str:
+        """A file's name below the folder that was opened, or below that of the file or prefix that was."""
+        base = self.path if self.path in path.parents else self.path.parent
+        return path.relative_to(base).as_posix()
+
     def _named(self) -> dict[str, Path]:
         """All files, by their names below the folder."""
         paths = [path for file in self.files for path in (file.path, *file.beside) if path.is_file()]
-        return {path.relative_to(self.path).as_posix(): path for path in paths}
+        return {self._name(path): path for path in paths}
 
     def with_digests(self, entries: dict[str, Entry]) -> FileSequence:
         """The same rows, with the digests that files had before. They make its fingerprint: the names of the files do
@@ -200,7 +205,7 @@ class FileSequence(SequenceReader):
 
     def _check(self, listed: Listed) -> None:
         for path in (listed.path, *listed.beside):
-            entry = self.facts.entries.get(path.relative_to(self.path).as_posix())
+            entry = self.facts.entries.get(self._name(path))
             wrong = None if entry is None else flaw(path, entry)
             if wrong is not None:
                 raise UserError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,8 @@ from headrace.formats.format import BLOCK_TOKENS, Exported, Part, ReadableFormat
 from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.windows import PADDING
 
-Documents = Callable[[np.ndarray, np.ndarray], None]
-"""Takes segments in order, and the token of the file at which each begins."""
+Documents = Callable[[Mapping[str, np.ndarray], np.ndarray], None]
+"""Takes columns of segments in order, and the token of the file at which each begins."""
 
 Points = Callable[[int, int], np.ndarray]
 """Gives, in order, the tokens from one to another at which a document begins."""
@@ -66,14 +66,14 @@ class FlatFormat(ReadableFormat):
 
     @contextmanager
     def documents(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Documents]:
-        """Write where documents end, in the format's own way."""
+        """Write where documents end, in the format's own way; called if segments are known."""
         yield lambda segments, begins: None
 
     def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
-        """Write rows, their segments if they are known, and their loss if any token is not learned.
+        """Write rows, what is known of their segments, and their loss if any token is not learned.
 
         Returns:
-            ``masked``: whether there is a file of the loss; ``told``: whether there is one of segments.
+            ``masked``: whether there is a file of the loss; ``told``: whether there is headrace's own of segments.
         """
         file, width = Path(part.file), sequence.seq_len + 1
         loss: IO[bytes] | None = None
@@ -83,19 +83,23 @@ class FlatFormat(ReadableFormat):
                 return stack.enter_context(open(stack.enter_context(self.place(ctx, name)).path, "wb"))
 
             tokens = begin(file)
-            if told := _told(sequence, part):
-                segments = begin(self.segments_file(file))
+            first = sequence.segments_in(part.start, min(part.start + 1, part.stop))
+            told = first is not None and "row" in first.columns
+            if first is not None:
                 documents = stack.enter_context(self.documents(ctx, sequence, part))
+            if told:
+                records = begin(self.segments_file(file))
             for start, stop in blocks(sequence, part):
                 tokens.write(np.ascontiguousarray(sequence.rows(start, stop)).data)
                 found, learned = sequence.segments_in(start, stop), sequence.targets(start, stop)
-                if found is not None and (found.columns["kind"] == PADDING).any():
-                    learned &= ~found.padding(sequence.seq_len)
-                if found is not None and told:
-                    records = found.records()
-                    segments.write(records.tobytes())
+                if found is not None:
+                    columns = {name: c[found.bounds[0] : found.bounds[-1]] for name, c in found.columns.items()}
                     row = np.repeat(np.arange(start - part.start, stop - part.start), np.diff(found.bounds))
-                    documents(records, row * width + records["start"])
+                    documents(columns, row * width + columns["start"])
+                    if told:
+                        records.write(found.records().tobytes())
+                    if (columns["kind"] == PADDING).any():
+                        learned &= ~found.padding(sequence.seq_len)
                 if loss is None and not learned.all():
                     loss = begin(self.loss_file(file))
                     write_learned(loss, start - part.start, width)
@@ -150,22 +154,17 @@ class FlatFormat(ReadableFormat):
 
     def open_file(self, file: Path, facts: Facts) -> RowFile:
         """Open a file of tokens and what lies beside it."""
-        stored = facts.dtype if facts.entries else self.stored(file)
+        stored = facts.dtype if facts.manifest else self.stored(file)
         tokens, (loss, records) = tokens_in(file, stored), self.companions(file, facts)
         points = self.points(file, tokens) if records is None else None
         return FlatFile(file, facts, stored, tokens, facts.seq_len + 1, loss, records, points)
 
     def companions(self, file: Path, facts: Facts) -> tuple[Path | None, Path | None]:
-        """The files of the loss and of segments, where a manifest tells of them, or there is one of the loss."""
+        """The files of the loss and of segments, where there should be such; of the loss, also where there is one. Only
+        segments that a manifest tells of are taken for ours."""
         loss, records = self.loss_file(file), self.segments_file(file)
         told = [any(path.match(name) for name in facts.entries) for path in (loss, records)]
-        return loss if told[0] or loss.exists() else None, records if told[1] else None
-
-
-def _told(sequence: SequenceReader, part: Part) -> bool:
-    """Whether a sequence knows which documents its rows come from."""
-    found = sequence.segments_in(part.start, min(part.start + 1, part.stop))
-    return found is not None and "row" in found.columns
+        return loss if told[0] or loss.exists() else None, records if told[1] and facts.manifest else None
 
 
 def write_learned(file: IO[bytes], rows: int, width: int) -> None:
@@ -354,7 +353,7 @@ def cut(points: np.ndarray, first: int, end: int, stride: int, width: int) -> Se
     begins = np.union1d(points, np.arange(first, end, stride))
     row = (begins - first) // stride
     start = begins - first - row * stride
-    bounds = np.searchsorted(row, np.arange((end - first) // stride + 1))
+    bounds = np.searchsorted(row, np.arange((end - first) // stride + 1)).astype(np.int32)
     length = np.diff(np.append(begins, end))
     length[bounds[1:] - 1] += width - stride
     kind = np.zeros(len(begins), dtype=np.uint8)
@@ -406,7 +405,7 @@ class Records:
         """
         bounds = self._bounds[start : stop + 1]
         records = self._read(int(bounds[0]), int(bounds[-1]))
-        bounds = bounds - bounds[0]
+        bounds = (bounds - bounds[0]).astype(np.int32)
         begin = records["start"].astype(np.int64)
         end = begin + records["length"]
         expected = np.append(0, end[:-1])[: len(records)]

@@ -8,7 +8,7 @@ people. (datatrove 0.10, ``pipeline/tokens/tokenizer.py``, ``utils/dataset.py``.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Nanotron(FlatFormat):
         """Write the end of each segment, of padding too: the next row begins anew."""
         with ctx.file(_beside(Path(part.file), "index").as_posix()) as out, open(out.path, "wb") as index:
 
-            def write(segments: np.ndarray, begins: np.ndarray) -> None:
+            def write(segments: Mapping[str, np.ndarray], begins: np.ndarray) -> None:
                 index.write((begins + segments["length"]).astype("<u8").tobytes())
 
             yield write
@@ -64,8 +64,8 @@ class Nanotron(FlatFormat):
         return files_below(path, ".ds")
 
     def beside(self, file: Path) -> tuple[Path, ...]:
-        """The loss, the segments, the metadata."""
-        return *super().beside(file), _beside(file, "metadata")
+        """The loss, the segments, the index, the metadata."""
+        return *super().beside(file), _beside(file, "index"), _beside(file, "metadata")
 
     def stored(self, file: Path) -> np.dtype:
         """As the metadata say."""

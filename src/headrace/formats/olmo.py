@@ -8,7 +8,7 @@ end, id, source, place. (OLMo-core 3.0, ``data/numpy_dataset.py`` and ``data/uti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +49,8 @@ class OLMoCore(FlatFormat):
 
     @contextmanager
     def documents(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[Documents]:
-        """Write where documents lie: id is the document's row, place its first token. Padding is no document."""
+        """Write where documents lie, which they are if that is known (id: the document's row), and at which of a
+        document's tokens the segment begins (place). Padding is no document."""
         sources, schema = np.array(sequence.sources, dtype=object), pa.schema(COLUMNS)
         options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
         file = _metadata(Path(part.file))
@@ -59,19 +60,24 @@ class OLMoCore(FlatFormat):
             pa.csv.CSVWriter(text, schema, write_options=options) as csv,
         ):
 
-            def write(segments: np.ndarray, begins: np.ndarray) -> None:
+            def write(segments: Mapping[str, np.ndarray], begins: np.ndarray) -> None:
                 real = segments["kind"] != PADDING
-                some, begin = segments[real], begins[real].astype(np.int64)
-                columns = [begin, begin + some["length"], some["row"], sources[some["source"]], some["offset"]]
-                csv.write_table(
-                    pa.table([pa.array(c, t) for c, t in zip(columns, COLUMNS.values(), strict=True)], schema=schema)
-                )
+                some, begin = {name: column[real] for name, column in segments.items()}, begins[real]
+                nothing = [None] * len(begin)
+                src = sources[some["source"]] if "source" in some and len(sources) else nothing
+                rest = [some.get("row", nothing), src, some.get("offset", nothing)]
+                columns = zip([begin, begin + some["length"], *rest], schema.types, strict=True)
+                csv.write_table(pa.table([pa.array(column, type) for column, type in columns], schema=schema))
 
             yield write
 
     def find(self, path: Path) -> list[Path]:
         """Files named .npy, but for masks."""
         return [file for file in files_below(path, self.suffix) if "mask" not in file.name]
+
+    def beside(self, file: Path) -> tuple[Path, ...]:
+        """The loss, the segments, the metadata."""
+        return *super().beside(file), _metadata(file)
 
     def points(self, file: Path, tokens: int) -> Points | None:
         """From the metadata, if there are any."""
