@@ -23,10 +23,12 @@ from headrace.flow.storage import SealError, explaining_os_errors, fsync_folder,
 from headrace.formats.corpus import FOLDERS, Corpus
 from headrace.formats.document_export import DocumentExport
 from headrace.formats.format import Exported
+from headrace.formats.hub import Hub
 from headrace.formats.megatron import Megatron
 from headrace.formats.opening import sequence_names
 from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS, SEQUENCES
+from headrace.formats.run_card import RunCard
 from headrace.formats.sequences import SequenceExport
 from headrace.formats.tokenized import TokenCorpus, TokenExport
 from headrace.pipeline import free_memory
@@ -125,7 +127,8 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
             raise UserError(f"{to} holds documents, no sequence.", "--to", "Export them with --documents.")
         if options.rows_per_file is not None:
             raise UserError("Files of documents have a size, no rows.", "--rows-per-file", "Give --bytes-per-file.")
-        return DocumentExport(to, _corpus(run, wanted), options)
+        card = RunCard.of(run, (), True) if DOCUMENTS[to].card() and not chosen else None
+        return DocumentExport(to, _corpus(run, wanted), options, card)
     if to not in SEQUENCES:
         known = [*SEQUENCES, *DOCUMENTS]
         raise UserError(
@@ -154,7 +157,10 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
         raise UserError(
             f"A stage and the documents would both be called {taken.pop()!r}.", "--documents", "Export apart."
         )
-    return SequenceExport(to, sequences, options, _corpus(run, wanted) if documents else None)
+    card = None
+    if to == Hub.name and (run / RECIPE).is_file() and not chosen:
+        card = RunCard.of(run, tuple(one.name for one in sequences if one.name != HELD_OUT), documents)
+    return SequenceExport(to, sequences, options, _corpus(run, wanted) if documents else None, card)
 
 
 def _others(what: str, formats: Mapping[str, object]) -> str:
@@ -280,6 +286,7 @@ def request(step: ExportStep) -> dict[str, Any]:
         "sequences": [asdict(one) for one in step.sequences] if isinstance(step, SequenceExport) else None,
         "corpus": None if step.corpus is None else asdict(step.corpus),
         "tokenized": isinstance(step, TokenExport),
+        "card": None if isinstance(step, TokenExport) or step.card is None else asdict(step.card),
     }
 
 
@@ -289,11 +296,13 @@ def requested(asked: Mapping[str, Any]) -> ExportStep:
     if asked["tokenized"]:
         return TokenExport(asked["format"], TokenCorpus.from_json(asked["corpus"]), options)
     corpus = None if asked["corpus"] is None else Corpus.from_json(asked["corpus"])
+    told = asked["card"]
+    card = None if told is None else RunCard(**{**told, "stages": tuple(told["stages"])})
     if asked["sequences"] is not None:
         sequences = tuple(Exported(**one) for one in asked["sequences"])
-        return SequenceExport(asked["format"], sequences, options, corpus)
+        return SequenceExport(asked["format"], sequences, options, corpus, card)
     assert corpus is not None
-    return DocumentExport(asked["format"], corpus, options)
+    return DocumentExport(asked["format"], corpus, options, card)
 
 
 def targets(work: Path) -> list[Step]:

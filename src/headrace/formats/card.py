@@ -12,12 +12,16 @@ Configs = Mapping[str, Mapping[str, str]]
 """By the name of a config, the files of each split, as a glob below the folder."""
 
 
-def readme(configs: Configs, body: str, features: Mapping[str, pa.Schema | None]) -> str:
-    """A README.md with the front matter that a hub reads (its "manual configuration").
+def readme(head: Mapping[str, Any], body: str) -> str:
+    """A README.md with front matter and what comes below it."""
+    return f"---\n{yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True)}---\n\n# Data\n\n{body}"
+
+
+def front(configs: Configs, features: Mapping[str, pa.Schema | None]) -> dict[str, Any]:
+    """The front matter that a hub reads (its "manual configuration").
 
     Args:
         configs: where the files are.
-        body: what comes below.
         features: by config, the columns, where the files do not tell.
     """
     front: dict[str, Any] = {
@@ -29,7 +33,7 @@ def readme(configs: Configs, body: str, features: Mapping[str, pa.Schema | None]
     told = [{"config_name": name, "features": _fields(known)} for name, known in features.items() if known is not None]
     if told:
         front["dataset_info"] = told
-    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{body}"
+    return front
 
 
 def _fields(fields: pa.Schema | pa.StructType) -> list[dict[str, Any]]:
@@ -44,14 +48,14 @@ def _fields(fields: pa.Schema | pa.StructType) -> list[dict[str, Any]]:
 
 
 def body(configs: Configs, rows: Mapping[str, Mapping[str, int]], sequences: Sequence[Mapping[str, Any]]) -> str:
-    """What people read below the front matter.
+    """What people read about the files.
 
     Args:
-        configs: as for :func:`readme`.
+        configs: as for :func:`front`.
         rows: rows by config and split.
         sequences: ``name``, ``seq_len``, ``vocab_size`` and ``tokenizer`` of each sequence.
     """
-    lines = ["# Data", "", "| config | split | rows |", "|---|---|---|"]
+    lines = ["| config | split | rows |", "|---|---|---|"]
     lines += [f"| {name} | {split} | {rows[name][split]:,} |" for name in configs for split in configs[name]]
     lines += ["", "```python", "import datasets", ""]
     lines += [f'datasets.load_dataset(PATH, "{name}", streaming=True)' for name in configs]

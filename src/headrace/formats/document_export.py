@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
@@ -20,6 +20,9 @@ from headrace.formats.documents import (
 from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS
 
+if TYPE_CHECKING:
+    from headrace.formats.run_card import RunCard
+
 
 @dataclass(frozen=True)
 class DocumentExport(Step):
@@ -29,6 +32,7 @@ class DocumentExport(Step):
         format: its name.
         corpus: what is written.
         options: about the files.
+        card: of the run that they are of, for formats with a README.md.
     """
 
     kind: ClassVar[str] = "export"
@@ -36,6 +40,7 @@ class DocumentExport(Step):
     format: str
     corpus: Corpus
     options: Options
+    card: RunCard | None = None
 
     @property
     def _format(self) -> DocumentFormat:
@@ -48,6 +53,7 @@ class DocumentExport(Step):
             "format_version": self._format.VERSION,
             "options": asdict(self.options),
             "documents": self.corpus.params(),
+            **({} if self.card is None else {"card": self.card.identity}),
         }
 
     def inputs(self) -> dict[str, Step]:

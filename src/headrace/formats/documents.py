@@ -5,16 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
 
 from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase
 from headrace.flow.task import TaskContext
-from headrace.formats.card import Configs, body, readme
+from headrace.formats.card import Configs, body, front, readme
 from headrace.formats.corpus import GROUPS, Corpus, Group
 from headrace.formats.options import Options
+
+if TYPE_CHECKING:
+    from headrace.formats.run_card import RunCard
 
 DocumentFacts = Literal["ids", "provenance", "licenses", "side fields", "turns"]
 """What a format may hold of a document besides its text: content id; source, file and row; license, repository, path
@@ -223,7 +226,13 @@ def write_readme(
     sequences: list[dict[str, Any]],
     features: Mapping[str, pa.Schema | None],
 ) -> None:
-    """Write README.md, if there is anything to find."""
-    if configs:
-        with ctx.file("README.md") as out:
-            out.path.write_text(readme(configs, body(configs, rows, sequences), features), encoding="utf-8")
+    """Write README.md, if there is anything to find: the data card if the export is of a run."""
+    if not configs:
+        return
+    head, told = front(configs, features), body(configs, rows, sequences)
+    card: RunCard | None = getattr(ctx.step, "card", None)
+    if card is not None:
+        card.write(ctx, f"## Files\n\n{told}", head)
+        return
+    with ctx.file("README.md") as out:
+        out.path.write_text(readme(head, told), encoding="utf-8")

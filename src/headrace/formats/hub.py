@@ -25,6 +25,7 @@ from headrace.formats.parquet_documents import COMPRESSION, ParquetDocuments
 from headrace.formats.parquet_rows import SCHEMA, SEGMENT_FIELDS, ParquetRows, ids_column, opened
 from headrace.formats.table_rows import unreadable
 from headrace.recipe.schema import HELD_OUT
+from headrace.report.attribution import ATTRIBUTION
 from headrace.sequence.provenance import beside
 from headrace.sequence.reader import Segments, SequenceReader
 from headrace.sequence.windows import KINDS, PADDING
@@ -109,8 +110,8 @@ class Hub(ReadableFormat):
         return {"pyarrow": pa.__version__}
 
     def find(self, path: Path) -> list[Path]:
-        """Files named .parquet."""
-        return files_below(path, ".parquet")
+        """Files named .parquet, except the list of documents beside them."""
+        return [file for file in files_below(path, ".parquet") if file.name != ATTRIBUTION]
 
     def shape(self, file: Path, seq_len: int | None) -> Shape:
         """Rows and L, by the number of tokens that the footer tells; the rows themselves are checked when read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase, Step
@@ -13,6 +13,9 @@ from headrace.formats.corpus import Corpus
 from headrace.formats.documents import documents_written
 from headrace.formats.format import Exported, Options, Part, SequenceFormat
 from headrace.formats.registry import SEQUENCES
+
+if TYPE_CHECKING:
+    from headrace.formats.run_card import RunCard
 
 # What a task holds: a block of rows as tokens, masks and segments, and what the other side's library buffers.
 TASK_MEMORY = 64 << 20
@@ -29,6 +32,7 @@ class SequenceExport(Step):
         sequences: what is written.
         options: about the files.
         corpus: documents beside them, in a format that holds both.
+        card: of the run that they are of, for formats with a README.md.
     """
 
     kind: ClassVar[str] = "export"
@@ -37,6 +41,7 @@ class SequenceExport(Step):
     sequences: tuple[Exported, ...]
     options: Options
     corpus: Corpus | None = None
+    card: RunCard | None = None
 
     @property
     def _format(self) -> SequenceFormat:
@@ -51,6 +56,7 @@ class SequenceExport(Step):
             "options": asdict(self.options),
             "sequences": [[one.name, one.identity] for one in self.sequences],
             "documents": None if self.corpus is None else self.corpus.params(),
+            **({} if self.card is None else {"card": self.card.identity}),
         }
 
     def check(self) -> None:
