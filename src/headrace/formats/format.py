@@ -17,7 +17,7 @@ from headrace.flow.task import TaskContext
 from headrace.formats.documents import DocumentFormat
 from headrace.formats.files import Facts, FileSequence, RowFile, digest_files
 from headrace.formats.options import Options
-from headrace.sequence.reader import SequenceReader
+from headrace.sequence.reader import Segments, SequenceReader
 from headrace.sequence.store import ArrowSequence
 
 Kept = Literal["loss", "segments", "provenance", "text"]
@@ -261,10 +261,17 @@ def blocks(sequence: SequenceReader, part: Part) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, part.stop)
 
 
-def loss_mask(sequence: SequenceReader, start: int, stop: int) -> np.ndarray:
-    """bool[stop - start, L + 1]: which tokens of rows carry loss as targets. A row's first never does, nor padding."""
+def loss_mask(sequence: SequenceReader, start: int, stop: int, segments: Segments | None) -> np.ndarray:
+    """bool[stop - start, L + 1]: which tokens of rows carry loss as targets. A row's first never does, nor padding.
+
+    Args:
+        sequence: whose rows.
+        start: the first.
+        stop: the one after the last.
+        segments: of these rows.
+    """
     mask = np.zeros((stop - start, sequence.seq_len + 1), dtype=bool)
     mask[:, 1:] = sequence.targets(start, stop)
-    if (segments := sequence.segments_in(start, stop)) is not None:
+    if segments is not None:
         mask[:, 1:] &= ~segments.padding(sequence.seq_len)
     return mask

@@ -141,7 +141,7 @@ def _table(sequence: SequenceReader, start: int, stop: int, decoder: Decoder, or
     assert segments is not None  # check refuses sequences without documents
     n, width = tokens.shape
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
-    mask = loss_mask(sequence, start, stop)
+    mask = loss_mask(sequence, start, stop, segments)
     flat = np.ascontiguousarray(tokens).reshape(-1)
     spelled = decoder.decode_batch(Encoded(flat, np.arange(n + 1, dtype=np.int64) * width))
     texts = [spelled.data[a:b].tobytes().decode("utf-8", "replace") for a, b in _pairs(spelled.offsets)]

@@ -18,7 +18,7 @@ from headrace.formats.samples import by_sequence, rows_in, sample_blocks, token_
 from headrace.sequence.reader import SequenceReader
 
 # Where types stand in litdata's list of them, which is never reordered (litdata/constants.py, _NUMPY_SCTYPES).
-TYPES = {np.dtype(np.uint16): 5, np.dtype(np.uint32): 6, np.dtype(bool): 13}
+TYPES = {np.dtype(f"uint{8 << i}"): 4 + i for i in range(4)} | {np.dtype(bool): 13}
 
 
 class Chunks(SequenceFormat):

@@ -46,8 +46,9 @@ class Sample(NamedTuple):
 def sample_blocks(ctx: TaskContext, sequence: SequenceReader, part: Part) -> Iterator[list[Sample]]:
     """The rows of a part, a block of :data:`headrace.formats.format.BLOCK_TOKENS` at a time."""
     for start, stop in blocks(sequence, part):
-        tokens, loss = _rows(sequence.rows(start, stop), stored(sequence)), _rows(loss_mask(sequence, start, stop))
         segments = sequence.segments_in(start, stop)
+        tokens = _rows(sequence.rows(start, stop), stored(sequence))
+        loss = _rows(loss_mask(sequence, start, stop, segments))
         told = [b"null"] * (stop - start) if segments is None else _described(sequence.sources, segments)
         yield list(map(Sample, range(start, stop), tokens, loss, told))
         ctx.progress(rows=stop - start, bytes=(len(tokens[0]) + len(loss[0])) * (stop - start))
