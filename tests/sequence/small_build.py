@@ -33,7 +33,7 @@ from headrace.sequence.step import Sequence
 from headrace.sequence.store import ArrowSequence, open_sequence
 from headrace.tokens.definition import byte_level_definition, fingerprint
 from headrace.tokens.engine import Engine, Texts
-from headrace.tokens.load import open_engine
+from headrace.tokens.load import open_control, open_engine
 from headrace.tokens.special import own_ids, trained_roles
 from headrace.tokens.store import TokenShard, write_shard
 from headrace.tokens.vocabulary import byte_alphabet
@@ -245,6 +245,7 @@ def engine_of(sequence: ArrowSequence, step: Step) -> Engine:
 def expected_documents(sequence: ArrowSequence, step: Sequence) -> Any:
     """A function that gives a document's tokens in a copy, its end and its loss, straight from its text."""
     documents, engine = open_input(sequence, step, "documents"), engine_of(sequence, step)
+    control = open_control(open_input(sequence, step, "tokenizer"))
     rows = fetch(documents, np.arange(documents.rows), ["id", "text", "source", "turns"]).to_pylist()
     cache: dict[tuple[int, int], tuple[list[int], list[bool], int]] = {}
 
@@ -255,7 +256,9 @@ def expected_documents(sequence: ArrowSequence, step: Sequence) -> Any:
         fim = step.parameters.section.sources[source].fim
         kind, loss = 0, None
         if source in step.parameters.chat_sources:
-            chats = chat_transform(text, [turns_of(rows[row]["turns"])], engine, step.parameters.section.chat)
+            turns, limit = turns_of(rows[row]["turns"]), step.parameters.seq_len
+            chats = chat_transform(text, [turns], engine, step.parameters.template, control, limit)
+            assert not chats.refused
             tokens, kind, loss = chats.tokens, 3, np.append(chats.loss, chats.end_loss)
         elif fim is not None:
             key = salt(step.parameters.seed, "fim", step.stage, epoch)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from small_build import Sequence, build, engine_of, expected_documents, of_stage, open_input, stage
 
@@ -18,6 +19,7 @@ from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.store import open_shard
 
 FIM = {"fim": {"rate": 0.9, "spm": 0.5}}
+STRICT = str(Path(__file__).with_name("strict.jinja"))
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "apart": {"pack": {"mix_sources": False}},
@@ -26,6 +28,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "short rows": {"sequence_length": 2},
     "fim": {"sources": {"a": {"epochs": 2.5, **FIM}, "b": {"slice": [0.25, 0.75]}}},
     "chat": {"sources": {"chat": {"epochs": 2}, "b": {}}, "chat": "crystalchat"},
+    "jinja": {
+        "sources": {"chat": {"epochs": 1.5}, "b": {}},
+        "chat": {"template": STRICT, "truncate": "drop"},
+        "sequence_length": 200,
+    },
+    "jinja weights": {"sources": {"chat": {"weight": 3}, "b": {"weight": 1}}, "tokens": 30_000, "chat": STRICT},
     "all": {
         "sources": {"a": {"epochs": 3, **FIM}, "b": {"slice": [0, 0.5]}, "chat": {"epochs": 1.5}},
         "chat": "chatml",
@@ -299,6 +307,26 @@ def test_what_does_not_decide_the_rows_is_not_in_the_identity() -> None:
     assert one.identity == two.identity
     assert one.identity != of_stage(stage(), seed=2).identity
     assert one.identity != of_stage(stage(sequence_length=65)).identity
+
+
+def test_refused_conversations_are_left_out_and_told(built: Any) -> None:
+    sequence, step = built("jinja")
+    entry = sequence.manifest["ledger"]["sources"]["chat"]
+    folder = next(sequence.path.rglob("quarantine"))
+    told = [orjson.loads(line) for path in sorted(folder.iterdir()) for line in path.read_bytes().splitlines()]
+    assert len(told) == entry["refused"] > 10
+    reasons = {line["error"].split(":")[0].split(" has ")[0] for line in told}
+    assert reasons == {"the template refuses it", "it"}
+    assert all((line["source"], line["file"]) == ("chat", "chat.jsonl") and line["line"] > 0 for line in told)
+    stored = open_input(sequence, step, "tokens").manifest.counts["chat"]["train"]
+    assert entry["documents"] + entry["refused"] == stored["documents"]
+
+
+def test_a_template_that_renders_nothing_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "no.jinja").write_text("{% generation %}{{ raise_exception('never') }}{% endgeneration %}")
+    config = stage(sources={"chat": {}, "b": {}}, chat=str(tmp_path / "no.jinja"))
+    with pytest.raises(UserError, match=r"renders none .*chat.jsonl line \d+: the template refuses it: never"):
+        build(tmp_path / "run", of_stage(config))
 
 
 def test_the_bytes_of_this_version(built: Any) -> None:

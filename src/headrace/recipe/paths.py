@@ -14,8 +14,9 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a recipe's raw data with absolute paths.
 
     Handles ``sources.*.files``, ``sources.*.exclude`` (only the variable: its patterns match anywhere),
-    ``decontaminate.benchmarks.*.files``, ``stages.*.sequence``, ``tokenizer.file``, the ``python`` of functions, and
-    ``deduplicate.against`` like sources. URLs and paths that start with a variable are kept.
+    ``decontaminate.benchmarks.*.files``, ``stages.*.sequence``, the files of ``stages.*.chat``, ``tokenizer.file``, the
+    ``python`` of functions, and ``deduplicate.against`` like sources. URLs and paths that start with a
+    variable are kept.
 
     Args:
         data: as parsed from YAML; parts of an unexpected shape are left for validation to report.
@@ -36,12 +37,19 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     documents = data.get("documents")
     if isinstance(documents, dict) and isinstance(documents.get("map"), list):
         data["documents"] = {**documents, "map": [_function(change, folder) for change in documents["map"]]}
-    if isinstance(stages := data.get("stages"), list):
-        data["stages"] = [_stage(stage, folder) for stage in stages]
     tokenizer = data.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
         data["tokenizer"] = {**tokenizer, "file": _absolute(tokenizer["file"], str(folder))}
+    if isinstance(stages := data.get("stages"), list):
+        data["stages"] = [_stage(stage, folder) for stage in stages]
+    if "defaults" in data:
+        data["defaults"] = _stage(data["defaults"], folder)
     return data
+
+
+def _template(name: Any, folder: Path) -> Any:
+    """A file's path; the name of a template of headrace's own is kept."""
+    return _absolute(name, str(folder)) if isinstance(name, str) and re.search(r"[/.]", name) else name
 
 
 def _source(source: Any, folder: Path) -> Any:
@@ -56,8 +64,15 @@ def _source(source: Any, folder: Path) -> Any:
 
 
 def _stage(stage: Any, folder: Path) -> Any:
-    """A stage, with the paths of its sequence."""
-    if not isinstance(stage, dict) or "sequence" not in stage:
+    """A stage, with the paths of its sequence and of its chat template."""
+    if not isinstance(stage, dict):
+        return stage
+    chat = stage.get("chat")
+    if isinstance(chat, str):
+        stage = {**stage, "chat": _template(chat, folder)}
+    elif isinstance(chat, dict) and "template" in chat:
+        stage = {**stage, "chat": {**chat, "template": _template(chat["template"], folder)}}
+    if "sequence" not in stage:
         return stage
 
     def at(item: Any) -> Any:

@@ -227,7 +227,7 @@ class Recipe(Section):
                 if stage.chat is None:
                     raise wrong(
                         f"source {name!r} contains conversations, but the stage has no chat template",
-                        "add `chat: chatml` or `chat: crystalchat` to the stage",
+                        "add `chat: chatml`, `crystalchat`, `llama3` or a file with a template to the stage",
                         f"stages.{i}.chat",
                     )
         return self

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date as Date  # noqa: N812 - a field has this name
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from headrace.recipe.base import Count, Name, Section, Size, listed, wrong
 from headrace.recipe.training import TrainSection
@@ -200,6 +202,54 @@ class Pack(Section):
     mix_sources: bool = Field(default=True, description="Whether documents from different sources may share a row.")
 
 
+BUILT_IN = ("crystalchat", "chatml", "llama3")
+
+
+class Chat(Section):
+    """How a stage renders conversations.
+
+    A template from a file is Jinja, run in a sandbox as transformers runs it: the same text and ids as
+    `apply_chat_template`, and loss where its `return_assistant_tokens_mask` has 1, inside `{% generation %}` marks.
+    Without marks, loss covers what follows the header that `add_generation_prompt` writes, up to the last control token
+    of the turn. Unlike there, text in a conversation that spells a control token stays text. Conversations that a
+    template refuses or cannot render go to the sequence's `quarantine/`.
+    """
+
+    template: str = Field(
+        description="`crystalchat`, `chatml`, `llama3`, or a file: a Jinja template, a `tokenizer_config.json` that "
+        "contains one, or a folder with either. Special tokens come from the configuration in the same folder."
+    )
+    loss: Literal["assistant", "last"] = Field(
+        default="assistant", description="Whether all turns of the assistant carry loss or only the last one."
+    )
+    truncate: Literal["split", "drop", "left", "right"] = Field(
+        default="split",
+        description="What to do with a conversation longer than a row: `split` it over rows, `drop` it, or remove "
+        "turns from its beginning (`left`, after the system turn) or its end (`right`) until it fits.",
+    )
+    variables: dict[str, Any] = Field(
+        default={}, description="Further variables of the template, such as `enable_thinking: false`."
+    )
+    date: str | None = Field(
+        default=None,
+        description="The date that `strftime_now` formats, such as `2024-07-26`; without one it is undefined.",
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Chat:
+        if self.template not in BUILT_IN and not re.search(r"[/.]", self.template):
+            raise wrong(f"there is no chat template {self.template!r}",
+                        f"use one of {', '.join(BUILT_IN)}, or a file", "template")  # fmt: skip
+        if self.date is not None:
+            try:
+                Date.fromisoformat(self.date)
+            except ValueError:
+                raise wrong(f"{self.date!r} is not a date", "write it like 2024-07-26", "date") from None
+        if self.template in ("crystalchat", "chatml") and (self.variables or self.date):
+            raise wrong(f"{self.template} has no variables", "remove `variables` and `date`")
+        return self
+
+
 class Stage(Section):
     """A span of training with its own mixture, transformations and schedule."""
 
@@ -214,8 +264,10 @@ class Stage(Section):
         "mixed by weight. The rows of each are trained on in their order.",
     )
     tokens: Count | None = Field(default=None, description="Tokens in the stage, divided by `weight`, such as `3B`.")
-    chat: Literal["crystalchat", "chatml"] | None = Field(
-        default=None, description="Chat template; required if a source contains conversations."
+    chat: str | Chat | None = Field(
+        default=None,
+        description="Chat template (`crystalchat`, `chatml`, `llama3` or a file), or a section; required if a source "
+        "contains conversations.",
     )
     fim_level: Literal["document", "context"] = Field(
         default="document",
@@ -227,6 +279,18 @@ class Stage(Section):
         description="Stage whose last checkpoint this one starts from, or `scratch`; null means the previous stage.",
     )
     train: TrainSection = Field(default=TrainSection(), description="Batch, optimizer and schedule of the stage.")
+
+    @field_validator("chat")
+    @classmethod
+    def _named(cls, chat: str | Chat | None) -> str | Chat | None:
+        if isinstance(chat, str):
+            Chat(template=chat)
+        return chat
+
+    @property
+    def conversations(self) -> Chat | None:
+        """How it renders conversations."""
+        return Chat(template=self.chat) if isinstance(self.chat, str) else self.chat
 
     @model_validator(mode="after")
     def _mixture(self) -> Stage:

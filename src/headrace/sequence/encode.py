@@ -5,15 +5,22 @@ One task per shard of the token store. The tokens are stored separately until th
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
+from headrace.documents.readers.base import EXCERPT
 from headrace.documents.store import read_batches
+from headrace.errors import UserError
+from headrace.flow.notices import Notice
 from headrace.flow.task import TaskContext
+from headrace.recipe.stages import BUILT_IN
 from headrace.sequence import weigh
 from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.encoded import EncodedWriter, writing_encoded
@@ -34,8 +41,28 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
         if take.wanted is not None and changes(sequence, take.name) and take.name not in sequence.chat_sources:
             # Fill-in-the-middle only adds sentinels, so what is enough before it is enough after.
             bounds[take.name] = list(weigh.end_of(sequence, ctx, "weigh", take))
+    if sequence.template is not None and sequence.template.source is not None:
+        _require_markers(sequence, ctx)
     sizes = [entry["bytes"] for entry in ctx.input("documents").shards]
     return [{"shard": shard, "bounds": bounds, "size": size} for shard, size in enumerate(sizes)]
+
+
+def _require_markers(sequence: SequenceParameters, ctx: TaskContext) -> None:
+    """Check that the tokenizer knows the markers that a Jinja template writes.
+
+    Raises:
+        UserError: it does not, and the template is headrace's own.
+    """
+    template, control = sequence.template, sequence.control(ctx)
+    assert template is not None
+    assert control is not None
+    if missing := template.missing(control.ids):
+        what = f"The tokenizer has no control tokens for what the chat template writes: {', '.join(missing)}"
+        if template.where in BUILT_IN:
+            raise UserError(
+                f"{what}.", f"stages.{sequence.stage}.chat", f"Add them: `tokenizer: {{special: {{add: {missing}}}}}`."
+            )
+        warnings.warn(f"{what}. They become ordinary text.", Notice, stacklevel=2)
 
 
 def memory(spec: dict[str, Any]) -> int:
@@ -70,18 +97,31 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     bounds = {name: End(*end) for name, end in spec["bounds"].items()}
     takes = [take for take in sequence.resolved(ctx).sources if changes(sequence, take.name)]
     parts = [part for take in takes for part in _parts(sequence, held, take, bounds)]
+    refusals: list[dict[str, Any]] = []
     if any((part.kind != PLAIN).any() for part in parts):
         with writing_encoded(ctx, np.dtype(ctx.input("tokens").manifest.extra["dtype"])) as writer:
             for batch, first in text_batches(ctx, spec["shard"]):
                 for part in parts:
-                    encode(sequence, ctx, batch, first, held, part, writer)
+                    refusals += encode(sequence, ctx, batch, first, held, part, writer)
+    for part in parts:
+        part.at, part.lengths = part.at[part.lengths >= 0], part.lengths[part.lengths >= 0]
+    if refusals:
+        with ctx.file("quarantine/{task}.jsonl") as out:
+            lines = (orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in refusals)
+            out.path.write_bytes(b"".join(lines))
     totals: dict[str, list[int]] = {take.name: [] for take in takes if take.wanted is not None}
     for part in parts:
         if part.take.wanted is not None:
             written = weigh.write(sequence, ctx, held, part.take, part.copy, part.at, part.lengths)
             totals[part.take.name].append(written)
     ctx.progress(rows=len(held.shard.rows))
-    return {"totals": totals}
+    result: dict[str, Any] = {"totals": totals}
+    if sequence.chat_sources:
+        result["encoded"] = sum(len(part.at) for part in parts if part.take.name in sequence.chat_sources)
+    if refusals:
+        result["refused"] = dict(Counter(entry["source"] for entry in refusals))
+        result["first"] = refusals[0]
+    return result
 
 
 def _parts(
@@ -105,7 +145,7 @@ def text_batches(ctx: TaskContext, shard: int) -> Iterator[tuple[pa.RecordBatch,
     first = int(documents.row_offsets[shard])
     # The retry of a shard that killed its worker processes one document at a time, to find the one responsible.
     limit = 1 if ctx.careful else _TEXT_BYTES
-    for batch in read_batches(documents.shard_path(shard), ["text", "turns"], limit):
+    for batch in read_batches(documents.shard_path(shard), ["text", "turns", "origin_file", "origin_row"], limit):
         ctx.at(f"documents row {first} and the {batch.num_rows - 1} after it")
         yield batch, first
         first += batch.num_rows
@@ -119,40 +159,54 @@ def encode(
     held: ShardDocuments,
     part: Part,
     writer: EncodedWriter,
-) -> None:
-    """Encode the documents of a batch of text that a copy changes, and record their lengths."""
+) -> list[dict[str, Any]]:
+    """Encode the documents of a batch of text that a copy changes, and record their lengths, -1 for conversations that
+    the template refuses; returns the quarantine entries of those."""
     rows = held.shard.rows
     low, high = np.searchsorted(rows, np.array([first, first + batch.num_rows], dtype=np.uint64))
     start, stop = np.searchsorted(part.at, [low, high])
     mine = start + np.flatnonzero(part.kind[start:stop] != PLAIN)
     if not len(mine):
-        return
+        return []
     engine = sequence.engine(ctx)
     inside = rows[part.at[mine]] - np.uint64(first)
     if part.take.name in sequence.chat_sources:
-        part.lengths[mine] = encode_chats(sequence, batch, inside, first, engine, writer)
-        return
+        part.lengths[mine], refused = encode_chats(sequence, ctx, batch, inside, first, engine, writer)
+        return [{"source": part.take.name, **entry} for entry in refused]
     assert part.cuts is not None
     texts = Texts.of(batch.column("text").take(pa.array(inside.astype(np.int64))))
     out = rearrange(texts, part.kind[mine], part.cuts[mine], engine, first=True)
     writer.add(rows[part.at[mine]], part.copy, out.tokens, out.offsets)
     part.lengths[mine] = np.diff(out.offsets)
+    return []
 
 
 def encode_chats(
     sequence: SequenceParameters,
+    ctx: TaskContext,
     batch: pa.RecordBatch,
     inside: np.ndarray,
     first: int,
     engine: Engine,
     writer: EncodedWriter,
-) -> np.ndarray:
-    """Render and encode the conversations of a batch; returns int64[n], their numbers of tokens."""
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Render and encode the conversations of a batch; returns int64[n], their numbers of tokens (-1 for those refused),
+    and the quarantine entries."""
     from headrace.sequence.chat import transform, turns_of
 
-    assert sequence.section.chat is not None
+    assert sequence.template is not None
     where = pa.array(inside.astype(np.int64))
     turns = [turns_of(column) for column in batch.column("turns").take(where).to_pylist()]
-    chats = transform(Texts.of(batch.column("text").take(where)), turns, engine, sequence.section.chat)
-    writer.add(inside + np.uint64(first), 0, chats.tokens, chats.offsets, chats.loss, chats.end_loss)
-    return np.diff(chats.offsets)
+    texts = Texts.of(batch.column("text").take(where))
+    # A row has room for one token more than it has targets: the end of the document.
+    chats = transform(texts, turns, engine, sequence.template, sequence.control(ctx), sequence.seq_len)
+    kept = np.ones(texts.count, dtype=bool)
+    kept[list(chats.refused)] = False
+    offsets = np.append(chats.offsets[:-1][kept], chats.offsets[-1])  # what is refused has no tokens
+    writer.add((inside + np.uint64(first))[kept], 0, chats.tokens, offsets, chats.loss, chats.end_loss[kept])
+    entries = []
+    for i, error in chats.refused.items():
+        file, row = (batch.column(name)[int(inside[i])].as_py() for name in ("origin_file", "origin_row"))
+        excerpt = texts.bytes_of(i)[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT]
+        entries.append({"file": file, "line": row + 1, "error": error, "excerpt": excerpt})
+    return np.where(kept, np.diff(chats.offsets), -1), entries

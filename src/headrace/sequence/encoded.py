@@ -90,6 +90,10 @@ class EncodedReader:
         self.tokens, self.loss = _map(tokens, dtype), _map(loss, np.dtype(np.uint8))
         self._entries = np.load(index) if index.exists() else np.empty(0, dtype=_ENTRY)
 
+    def has(self, rows: np.ndarray) -> np.ndarray:
+        """bool[n]: which documents are there as copy 0."""
+        return np.isin(_code(rows, 0), self._entries["code"])
+
     def find(self, rows: np.ndarray, epochs: np.ndarray | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find documents: int64 starts in ``tokens``, lengths, and starts in ``loss`` (-1 without a mask)."""
         found = self._entries[np.searchsorted(self._entries["code"], _code(rows, epochs))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     For each source: ``tokens_in`` (in the store) + ``added`` (by fill-in-the-middle of documents and by templates) +
     ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (added by fill-in-the-middle of rows, minus
     what it cut off) - ``overlap`` (tokens shared by two rows) + ``tail`` (less than a row, at the end) +
-    ``beyond_limit``.
+    ``beyond_limit``. ``refused``, if any, counts the conversations that
+    the template does not render.
 
     Returns:
         The manifest's counts and its ledger.
@@ -35,6 +37,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     written = {field: _sum(ctx, "shuffle", field, len(names)) for field in ("before", "placed", "loss")}
     shuffled = ctx.results("shuffle")
     by_document = sequence.section.fim_level == "document"
+    encoded = ctx.results("encode") if sequence.chat_sources else []
+    refused = sum((Counter(result.get("refused", {})) for result in encoded), Counter[str]())
     sources: dict[str, Any] = {}
     for take in sequence.resolved(ctx).sources:
         i, held = names.index(take.name), chosen.get(take.name, _nothing(take.copies))
@@ -61,6 +65,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
             "fim_spm": held["fim_spm"] if by_document else _kind(shuffled, "fim-spm", i),
             "chat": held["chat"],
         }
+        if take.name in refused:
+            entry["refused"] = refused[take.name]
         came = entry["tokens_in"] + entry["added"] + entry["ends"]
         went = int(written["before"][i]) - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
         if came != went or int(written["before"][i]) != int(packed["placed"][i]):

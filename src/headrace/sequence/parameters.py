@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from headrace.flow.task import TaskContext
 from headrace.recipe.stages import Stage
+from headrace.sequence.chat_template import ChatTemplate, chat_template
 from headrace.sequence.epochs import ResolvedStage, counts_of, resolve
 from headrace.sequence.layout import Blocks, Shards, total_rows
+from headrace.tokens.control import ControlTokens
 from headrace.tokens.engine import Engine
-from headrace.tokens.load import open_engine
+from headrace.tokens.load import open_control, open_engine
 
 # The keys of a stage's section that determine the rows; the others are about training.
 _DECIDING = ("sequence_length", "sources", "tokens", "chat", "fim_level", "pack")
@@ -52,7 +55,17 @@ class SequenceParameters:
             "limit": self.limit,
             "chat_sources": list(self.chat_sources),
             **self.section.model_dump(mode="json", include=set(_DECIDING)),
+            "chat": self.template.identity() if self.template else None,
         }
+
+    @cached_property
+    def template(self) -> ChatTemplate | None:
+        """The chat template, as its file says when this is first asked.
+
+        Raises:
+            UserError: the file is missing or holds no template.
+        """
+        return None if self.section.chat is None else chat_template(self.section.chat)
 
     def resolved(self, ctx: TaskContext) -> ResolvedStage:
         """What is taken from each source; held-out sources without documents are left out."""
@@ -83,3 +96,7 @@ class SequenceParameters:
     def engine(self, ctx: TaskContext) -> Engine:
         """The tokenizer."""
         return open_engine(ctx.input("tokenizer"), ctx.threads)
+
+    def control(self, ctx: TaskContext) -> ControlTokens | None:
+        """The tokenizer's control tokens, if a Jinja template needs them."""
+        return open_control(ctx.input("tokenizer")) if self.template and self.template.source is not None else None

@@ -6,11 +6,13 @@ One task per shard of the token store. Only numbers move on: one record per copy
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from headrace.errors import UserError
 from headrace.flow.exchange import Spill
 from headrace.flow.keys import keyed, salt
 from headrace.flow.notices import Notice
@@ -37,9 +39,37 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
         passes = {take.name: ends[take.name].copies if take.name in ends else take.epochs for take in takes}
         for text in repeated(sequence.section, passes):
             warnings.warn(text, Notice, stacklevel=2)
+    _tell_refused(sequence, ctx)
     shards = ctx.input("tokens").shards
     told = {name: list(end) for name, end in ends.items()}
     return [{"shard": shard, "ends": told, "size": entry["rows"]} for shard, entry in enumerate(shards)]
+
+
+def _tell_refused(sequence: SequenceParameters, ctx: TaskContext) -> None:
+    """Say how many conversations of each source the template refuses.
+
+    Raises:
+        UserError: it refuses all of them.
+    """
+    results = ctx.results("encode") if sequence.chat_sources else []
+    first = next((result["first"] for result in results if "first" in result), None)
+    if first is None:
+        return
+    told = f"{first['file']} line {first['line']}: {first['error']}"
+    refused = sum((Counter(result.get("refused", {})) for result in results), Counter[str]())
+    if not any(result["encoded"] for result in results):
+        raise UserError(
+            f"The chat template renders none of the stage's conversations. The first: {told}.",
+            f"stages.{sequence.stage}.chat",
+            "Check the template and the conversations.",
+        )
+    counts = ", ".join(f"{count:,} of {name}" for name, count in refused.items())
+    warnings.warn(
+        f"Stage {sequence.stage!r} leaves out conversations that its chat template does not render: {counts}. "
+        f"The first: {told}.",
+        Notice,
+        stacklevel=2,
+    )
 
 
 @dataclass
@@ -75,8 +105,14 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     tallies: dict[str, Tally] = {}
     with Spill(ctx, "sampled", SAMPLED, blocks.count) as spill:
         for take in sequence.resolved(ctx).sources:
-            tally = tallies[take.name] = Tally(slice=len(in_slice(sequence, held, take)))
-            for copy, at in sampled(sequence, held, take, ends):
+            chat = take.name in sequence.chat_sources
+            inside = in_slice(sequence, held, take)
+            copies = sampled(sequence, held, take, ends)
+            if chat:  # without the conversations that the template refuses
+                inside = inside[encoded.has(held.shard.rows[inside])] if take.wanted is not None else inside
+                copies = [(copy, at[encoded.has(held.shard.rows[at])]) for copy, at in copies]
+            tally = tallies[take.name] = Tally(slice=len(inside))
+            for copy, at in copies:
                 records = one_copy(sequence, held, encoded, take, at, copy)
                 kind = records["kind"]
                 tally.documents.append(len(records))

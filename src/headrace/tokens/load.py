@@ -13,6 +13,7 @@ import orjson
 from headrace.flow.artifact import Artifact
 from headrace.flow.notices import Notice
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
+from headrace.tokens.control import ControlTokens
 from headrace.tokens.definition import read_tokenizer
 from headrace.tokens.engine import Engine
 from headrace.tokens.fidelity import canonical, require_asked, require_usable, require_valid
@@ -136,6 +137,17 @@ def _opened(path: Path, identity: str, threads: int) -> Engine:
     # Half a second for GPT-2's vocabulary: as long as encoding 50 MB, more than a task has.
     definition, special = _parts(path)
     return engine_from(definition, special, threads)
+
+
+def open_control(tokenizer: Artifact) -> ControlTokens:
+    """The control tokens of a run's tokenizer; those asked for last are cached."""
+    tokenizer.file_path("tokenizer.json")  # checked here, if the artifact is being checked
+    return _control(tokenizer.path, tokenizer.manifest.identity)
+
+
+@lru_cache(maxsize=1)
+def _control(path: Path, identity: str) -> ControlTokens:
+    return ControlTokens(*_parts(path))
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
