@@ -102,18 +102,19 @@ class Corpus:
             wanted &= pc.is_in(documents.column("source"), value_set=pa.array(self.sources)).to_numpy()
         return np.where(wanted, folder * len(SPLITS) + split, -1).astype(np.int8)
 
-    def sizes(self, shard: int) -> list[dict[int, tuple[int, int]]]:
-        """By row group, the documents and bytes of text of each group in it."""
+    def sizes(self, shard: int) -> list[tuple[int, dict[int, tuple[int, int]]]]:
+        """Of each row group, its bytes when read, and the documents and bytes of text of each group in it."""
         documents, verdicts = self.open()
         path = documents.shard_path(shard)
         table = read_columns(path, ["bytes", "source", "turns"])
         group = self.groups(table, read_columns(verdicts.shard_path(shard), ["keep", "split"]))
         size = table.column("bytes").to_numpy()
         out = []
-        for start, stop in _bounds(path):
+        for start, stop, read in _bounds(path):
             found = np.unique(group[start:stop])
             masks = {int(g): group[start:stop] == g for g in found if g >= 0}
-            out.append({g: (int(mask.sum()), int(size[start:stop][mask].sum())) for g, mask in masks.items()})
+            sums = {g: (int(mask.sum()), int(size[start:stop][mask].sum())) for g, mask in masks.items()}
+            out.append((read, sums))
         return out
 
     def read(self, places: Iterable[Place]) -> Iterator[tuple[pa.Table, np.ndarray]]:
@@ -125,7 +126,7 @@ class Corpus:
             bounds = _bounds(path)
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 for index in row_groups:
-                    start, stop = bounds[index]
+                    start, stop, _ = bounds[index]
                     table = file.read_row_group(index, use_threads=False)
                     verdict = told.slice(start, stop - start)
                     for name in ("reason", "evidence"):
@@ -153,9 +154,9 @@ def _opened(path: Path) -> Artifact:
     return Artifact.open(path, verify=True)
 
 
-def _bounds(path: Path) -> list[tuple[int, int]]:
-    """The rows of each row group."""
+def _bounds(path: Path) -> list[tuple[int, int, int]]:
+    """The first row and the last of each row group, and its bytes when read."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-    ends = np.cumsum(counts).tolist()
-    return [(end - n, end) for end, n in zip(ends, counts, strict=True)]
+        groups = [file.metadata.row_group(g) for g in range(file.num_row_groups)]
+    ends = np.cumsum([group.num_rows for group in groups]).tolist()
+    return [(end - group.num_rows, end, group.total_byte_size) for end, group in zip(ends, groups, strict=True)]

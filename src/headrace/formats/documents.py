@@ -88,7 +88,10 @@ class DocumentFormat(ABC):
 
 def _count(corpus: Corpus, shard: int) -> dict[str, Any]:
     sizes = corpus.sizes(shard)
-    return {"groups": [[[group, *size] for group, size in sorted(one.items())] for one in sizes]}
+    return {
+        "groups": [[[group, *size] for group, size in sorted(one.items())] for _, one in sizes],
+        "bytes": [read for read, _ in sizes],
+    }
 
 
 def sizes_in(ctx: TaskContext) -> Sizes:
@@ -104,7 +107,7 @@ def sizes_in(ctx: TaskContext) -> Sizes:
 
 
 def memory_for(largest: int) -> int:
-    """What a task needs for row groups of up to so many bytes of text."""
+    """What a task needs for row groups of up to so many bytes."""
     return TASK_MEMORY + FORMS * largest
 
 
@@ -164,7 +167,6 @@ def _files(ctx: TaskContext, bytes_per_file: int, suffix: str) -> list[dict[str,
     number: dict[int, int] = {}
     for shard, result in enumerate(ctx.results("count")):
         for index, row_group in enumerate(result["groups"]):
-            whole = sum(size for _, _, size in row_group)
             for code, _, size in row_group:
                 spec = last.get(code)
                 if spec is None or spec["size"] + size > bytes_per_file:
@@ -177,7 +179,7 @@ def _files(ctx: TaskContext, bytes_per_file: int, suffix: str) -> list[dict[str,
                     spec["places"].append([shard, []])
                 spec["places"][-1][1].append(index)
                 spec["size"] += size
-                spec["largest"] = max(spec["largest"], whole)
+                spec["largest"] = max(spec["largest"], result["bytes"][index])
     return specs
 
 

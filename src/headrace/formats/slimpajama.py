@@ -110,8 +110,7 @@ class SlimPajama(DocumentFormat):
 
         def dealing(ctx: TaskContext) -> list[dict[str, Any]]:
             files = planned(ctx, bytes_per_file)
-            found = [result["groups"] for result in ctx.results("count")]
-            sizes = [[sum(size for _, _, size in row_group) for row_group in groups] for groups in found]
+            sizes = [result["bytes"] for result in ctx.results("count")]
             return [
                 {"shard": k, "size": sum(s), "largest": max(s, default=0), "groups": len(s), "chunks": files.chunks}
                 for k, s in enumerate(sizes)
