@@ -111,3 +111,21 @@ def test_a_few_bytes_that_stand_for_many_are_refused(tmp_path, monkeypatch):
     reader = open_files(tmp_path)
     with pytest.raises(UserError, match="expands to more than"):
         reader.rows(0, 1)
+
+
+def test_metadata_that_end_the_library_end_no_process(tmp_path):
+    """For some damage in the footer, such as a codec that there is none, pyarrow aborts when it is asked about it."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"input_ids": [[1, 2, 3]] * 50}), path, store_schema=False, compression="zstd")
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    said = ""
+    # The codec is ZSTD, 6, in Thrift's zigzag; one of those bytes is it.
+    for at in range(footer, len(whole) - 8):
+        if whole[at] == 12 and "ends" not in said:
+            path.write_bytes(whole[:at] + bytes([126]) + whole[at + 1 :])
+            try:
+                read(open_files(path))
+            except UserError as error:
+                said = error.what
+    assert "ends the Parquet library" in said

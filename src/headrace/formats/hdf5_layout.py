@@ -7,11 +7,9 @@ it only lists where the chunks are, in another process with bounds on memory and
 
 from __future__ import annotations
 
-import atexit
 import os
 import resource
 import stat
-import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from headrace.errors import UserError
-from headrace.flow.isolation import Isolated, ProcessDied
+from headrace.flow.isolation import Kept, ProcessDied
 
 if TYPE_CHECKING:
     import h5py
@@ -92,7 +90,7 @@ def describe(paths: Sequence[Path], names: Sequence[str], index: bool) -> list[D
     done: list[Described] = []
     parts: list[bytes] = []
     try:
-        for kind, value in _asked([str(path) for path in paths], list(names), index):
+        for kind, value in _library.ask([str(path) for path in paths], list(names), index):
             if kind == "file":
                 done.append(Described(value, {}))
             elif kind == "chunks":
@@ -115,24 +113,7 @@ def describe(paths: Sequence[Path], names: Sequence[str], index: bool) -> list[D
     return done
 
 
-_process: Isolated | None = None
-_one_at_a_time = threading.Lock()
-
-
-def _asked(*arguments: Any) -> Iterator[Any]:
-    """Ask the other process, started with the first question and kept for the next: it takes half a second."""
-    global _process
-    with _one_at_a_time:
-        if _process is None or not _process.usable:
-            _process = Isolated(f"{__name__}:looked_at")
-            atexit.register(_process.close)
-        try:
-            yield from _process.ask(*arguments)
-        except UserError:
-            raise
-        except BaseException:
-            _process.close()  # who does not take all of an answer cannot ask again
-            raise
+_library = Kept(f"{__name__}:looked_at")
 
 
 def needed() -> None:

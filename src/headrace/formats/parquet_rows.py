@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from headrace.documents.readers.parquet_pages import columns as page_columns
 from headrace.documents.readers.tables import FAILURES, told, validate
+from headrace.flow.isolation import Kept, ProcessDied
 from headrace.formats.files import Facts
 from headrace.formats.table_rows import MOST_GROUP, TableRows, ids_in, unreadable
 from headrace.sequence.reader import SEGMENT, Segments
@@ -42,15 +44,45 @@ SCHEMA = pa.schema(
         ("segments", pa.list_(SEGMENT_FIELDS)),
     ]
 )
+# What :mod:`headrace.documents.readers.parquet_pages` and this file ask of a column.
+ASKED = (
+    *("data_page_offset", "has_dictionary_page", "dictionary_page_offset", "total_compressed_size"),
+    *("num_values", "path_in_schema", "physical_type", "compression"),
+)
+_library = Kept(f"{__name__}:looked_at")
 _NAMES = {name: kind for kind, name in KINDS.items()}
 
 
 def opened(path: Path) -> pq.ParquetFile:
-    """Open a file.
+    """Open a file, once another process has: damaged metadata of columns end the one that looks at them.
 
     Raises:
         UserError: it is no Parquet file, or damaged.
     """
+    try:
+        for _ in _library.ask(str(path)):
+            pass
+    except ProcessDied as died:
+        raise unreadable(path, f"it ends the Parquet library, with {died}") from None
+    return _opened(path)
+
+
+def looked_at(path: str) -> Iterator[None]:
+    """The other process: look at all metadata that are looked at later."""
+    with _opened(Path(path)) as table:
+        try:
+            for group in range(table.metadata.num_row_groups):
+                about = table.metadata.row_group(group)
+                for i in range(about.num_columns):
+                    column = about.column(i)
+                    for name in ASKED:
+                        getattr(column, name)
+        except FAILURES as error:
+            raise unreadable(Path(path), told(error)) from None
+    yield from ()
+
+
+def _opened(path: Path) -> pq.ParquetFile:
     try:
         table = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
         table.schema_arrow.names  # noqa: B018 - names that are not UTF-8 are told here
