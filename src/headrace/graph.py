@@ -158,7 +158,10 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
         return
     from headrace.train.step import Model
 
-    if recipe.split.validation and recipe.sources:
+    if recipe.held_out:
+        length = recipe.sequences[HELD_OUT][1]
+        graph.sequences[HELD_OUT] = ImportedSequence(HELD_OUT, sequences[HELD_OUT], length, recipe.seed, tokenizer)
+    elif recipe.split.validation and recipe.sources:
         graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, **inputs)
     before: Model | None = None
     for stage in recipe.stages:

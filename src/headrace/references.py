@@ -20,7 +20,7 @@ from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
 from headrace.formats.format import Exported
 from headrace.formats.imported import Taken
-from headrace.recipe.schema import Recipe
+from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.run_folder import AGAINST, RECIPE, REFERENCES, SEQUENCES
 from headrace.select.duplicates.reference import EarlierRun
 from headrace.select.duplicates.signatures import shape
@@ -70,22 +70,20 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
         return [file.digest for file in fingerprint(files, run / FINGERPRINTS, check).files]
 
     found: dict[str, tuple[Taken, ...]] = {}
-    for stage in recipe.stages:
+    for name, (sequence, seq_len) in recipe.sequences.items():
         taken = []
-        for k, rows in enumerate(stage.sequence):
+        for k, rows in enumerate(sequence):
             path = Path(rows.path)
+            place = "held_out" if name == HELD_OUT else f"stages.{name}.sequence"
             if _inside(path, run):
-                raise UserError(
-                    "A run cannot train on its own sequence.", f"stages.{stage.name}.sequence.{k}: {path}", ""
-                )
-            one = Exported.of(path.absolute(), rows.stage, stage.sequence_length, digests)
+                raise UserError("A run cannot train on its own sequence.", f"{place}.{k}: {path}", "")
+            one = Exported.of(path.absolute(), rows.stage, seq_len, digests)
             opened = one.open()
-            if opened.seq_len != stage.sequence_length:
+            if opened.seq_len != seq_len:
                 raise UserError(
-                    f"The rows of this sequence train on {opened.seq_len:,} tokens, those of stage {stage.name!r} on "
-                    f"{stage.sequence_length:,}.",
+                    f"The rows of this sequence train on {opened.seq_len:,} tokens, those of {place} on {seq_len:,}.",
                     str(path),
-                    f"Set stages.{stage.name}.sequence_length={opened.seq_len}.",
+                    f"Set sequence_length: {opened.seq_len} in the stage.",
                 )
             low, high = (int(len(opened) * share) for share in rows.slice)
             if low == high:
@@ -93,8 +91,7 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
                     "There are no rows to train on.", str(path), "Give a sequence, or a slice, that has some."
                 )
             taken.append(Taken(one, low, high, rows.weight))
-        if taken:
-            found[stage.name] = tuple(taken)
+        found[name] = tuple(taken)
     if found:
         told = {name: [asdict(one) for one in taken] for name, taken in found.items()}
         write_sealed(run / SEQUENCES, {"stages": told})

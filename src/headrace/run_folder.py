@@ -147,7 +147,7 @@ def read_sequences(recipe: Recipe, run: Path) -> dict[str, tuple[Taken, ...]]:
     from headrace.formats.format import Exported
     from headrace.formats.imported import Taken
 
-    names = [stage.name for stage in recipe.stages if stage.sequence]
+    names = list(recipe.sequences)
     if not names:
         return {}
     try:

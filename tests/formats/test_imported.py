@@ -77,13 +77,16 @@ def test_published_files_are_trained_on_in_order(tokenizer, tmp_path):
     files = [{"path": str(tmp_path / "phase2/B"), "slice": [0.5, 1.0]}, str(tmp_path / "phase2/A")]
     train = {"batch": 4, "samples": {"tokens": 0}}
     stage = {"name": "phase2", "sequence": files, "sequence_length": 32, "train": train}
-    asked = recipe(tokenizer, stages=[stage], model=TINY)
+    save(tmp_path / "val.h5", sample(rows(3, 32, 200)))
+    asked = recipe(tokenizer, stages=[stage], model=TINY, held_out=str(tmp_path / "val.h5"))
     headrace.run(asked, tmp_path / "run", workers=1)
     sequence = stage_sequence(tmp_path / "run", "phase2")
     assert (sequence.rows(0, len(sequence)) == np.concatenate([parts[1][12:], parts[0]])).all()
     assert sequence.sources == ["B", "A"]
     model = artifact(tmp_path / "run", "model", "phase2")
     assert model.manifest.counts["steps"] == 7
+    evaluation = model.manifest.extra["evaluation"]["held_out"]["end"]
+    assert (evaluation["rows"], evaluation["sources"]["val"]["tokens"]) == (3, 3 * 32)
     assert model.manifest.counts["sources"] == {"A": 16 * 32, "B": 12 * 32}
     save(tmp_path / "phase2/A/data-00001.h5", sample(parts[0][::-1]))
     headrace.run(asked, tmp_path / "run", workers=1, until="sequence-phase2")
@@ -91,7 +94,7 @@ def test_published_files_are_trained_on_in_order(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("vocab", "length", "words"), [(100_000, 32, "the tokenizer has"), (200, 64, "sequence_length=32")]
+    ("vocab", "length", "words"), [(100_000, 32, "the tokenizer has"), (200, 64, "sequence_length: 32")]
 )
 def test_what_does_not_fit_is_refused(tokenizer, tmp_path, vocab, length, words):
     save(tmp_path / "theirs.h5", sample(rows(4, 32, vocab)))

@@ -14,9 +14,9 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a recipe's raw data with absolute paths.
 
     Handles ``sources.*.files``, ``sources.*.exclude`` (only the variable: its patterns match anywhere),
-    ``decontaminate.benchmarks.*.files``, ``stages.*.sequence``, the files of ``stages.*.chat``, ``tokenizer.file``, the
-    ``python`` of functions, and ``deduplicate.against`` like sources. URLs and paths that start with a
-    variable are kept.
+    ``decontaminate.benchmarks.*.files``, ``stages.*.sequence``, the files of ``stages.*.chat``, ``held_out``,
+    ``tokenizer.file``, the ``python`` of functions, and ``deduplicate.against`` like sources. URLs and paths that start
+    with a variable are kept.
 
     Args:
         data: as parsed from YAML; parts of an unexpected shape are left for validation to report.
@@ -37,6 +37,8 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     documents = data.get("documents")
     if isinstance(documents, dict) and isinstance(documents.get("map"), list):
         data["documents"] = {**documents, "map": [_function(change, folder) for change in documents["map"]]}
+    if "held_out" in data:
+        data["held_out"] = _sequence(data["held_out"], folder)
     tokenizer = data.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
         data["tokenizer"] = {**tokenizer, "file": _absolute(tokenizer["file"], str(folder))}
@@ -74,15 +76,16 @@ def _stage(stage: Any, folder: Path) -> Any:
         stage = {**stage, "chat": {**chat, "template": _template(chat["template"], folder)}}
     if "sequence" not in stage:
         return stage
+    return {**stage, "sequence": _sequence(stage["sequence"], folder)}
 
-    def at(item: Any) -> Any:
-        if isinstance(item, list):
-            return [at(one) for one in item]
-        if isinstance(item, dict) and isinstance(item.get("path"), str):
-            return {**item, "path": _absolute(item["path"], str(folder))}
-        return _absolute(item, str(folder)) if isinstance(item, str) else item
 
-    return {**stage, "sequence": at(stage["sequence"])}
+def _sequence(rows: Any, folder: Path) -> Any:
+    """A path, a mapping with one, or a list of these."""
+    if isinstance(rows, list):
+        return [_sequence(one, folder) for one in rows]
+    if isinstance(rows, dict) and isinstance(rows.get("path"), str):
+        return {**rows, "path": _absolute(rows["path"], str(folder))}
+    return _absolute(rows, str(folder)) if isinstance(rows, str) else rows
 
 
 def _references(against: Any, folder: Path) -> Any:

@@ -29,11 +29,14 @@ from headrace.recipe.sources import CHAT_FORMATS, MAX_DOCUMENT, DocumentsConfig,
 from headrace.recipe.stages import (
     Fim,
     Pack,
+    Rows,
+    SequenceRows,
     SpecialTokens,
     Stage,
     StageSource,
     TokenizerConfig,
     TokenizerTrain,
+    check_weights,
 )
 from headrace.recipe.training import TrainSection
 
@@ -116,6 +119,10 @@ class Recipe(Section):
     stages: tuple[Stage, ...] = Field(
         default=(), description="The stages, in training order; without stages the run stops at clean documents."
     )
+    held_out: Rows = Field(
+        default=(),
+        description="A sequence that is there already, to measure held-out loss on instead of the validation split.",
+    )
     model: ModelSection | None = Field(
         default=None, description="The model; null stops the run at the stages' sequences."
     )
@@ -158,6 +165,9 @@ class Recipe(Section):
             raise wrong("the recipe has no sources", "add `sources: {NAME: {files: ...}}`", "sources")
         if not self.sources and self.tokenizer is not None and self.tokenizer.train is not None:
             raise wrong("there is no text to train a tokenizer on", "give the sequences' `file`", "tokenizer.train")
+        if self.held_out and not self.stages:
+            raise wrong("there is no stage whose loss to measure", "remove it, or add stages", "held_out")
+        check_weights(self.held_out, "held_out")
         return self
 
     @model_validator(mode="after")
@@ -276,6 +286,14 @@ class Recipe(Section):
             found += [(f"deduplicate.against.{i}.format", reader) for reader in reference.readers.values()]
         found += [(f"documents.map.{i}", change) for i, change in enumerate(self.documents.map)]
         return found + [(f"measures.{name}", measure) for name, measure in self.measures.items()]
+
+    @property
+    def sequences(self) -> dict[str, tuple[tuple[SequenceRows, ...], int]]:
+        """The sequences in other files by the name of their stage, with the targets of a row."""
+        found = {stage.name: (stage.sequence, stage.sequence_length) for stage in self.stages if stage.sequence}
+        if self.held_out:
+            found[HELD_OUT] = self.held_out, min(stage.sequence_length for stage in self.stages)
+        return found
 
     def stage(self, name: str) -> Stage:
         """The stage with a name.

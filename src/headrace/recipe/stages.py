@@ -191,6 +191,18 @@ def _rows(value: Any) -> Any:
     return [{"path": item} if isinstance(item, str) else item for item in items] if isinstance(items, list) else items
 
 
+Rows = Annotated[tuple[SequenceRows, ...], BeforeValidator(_rows)]
+
+
+def check_weights(rows: tuple[SequenceRows, ...], key: str) -> None:
+    """Refuse weights that make no mixture; ``key`` is where they are."""
+    shares = [one.weight for one in rows if one.weight is not None]
+    if shares and len(shares) < len(rows):
+        raise wrong("some sequences have a weight and some have none", "give all of them one, or none", key)
+    if shares and max(shares) <= 0.05 * sum(shares):
+        raise wrong("no sequence has more than 5 % of the weight", "name fewer sequences", key)
+
+
 class Pack(Section):
     """How to pack documents into rows."""
 
@@ -258,7 +270,7 @@ class Stage(Section):
     name: Name = Field(description="The stage's name.")
     sequence_length: int = Field(default=2048, description="Tokens each row trains on; a row holds one more.")
     sources: dict[Name, StageSource] = Field(default={}, description="What the stage takes, by source.")
-    sequence: Annotated[tuple[SequenceRows, ...], BeforeValidator(_rows)] = Field(
+    sequence: Rows = Field(
         default=(),
         description="Instead of sources: a sequence that is there already, or a list of them, one after the other or "
         "mixed by weight. The rows of each are trained on in their order.",
@@ -301,12 +313,7 @@ class Stage(Section):
                 "say what it takes by source, or which sequence it trains on",
                 "sources",
             )
-        weights = [rows.weight for rows in self.sequence]
-        shares = [weight for weight in weights if weight is not None]
-        if shares and len(shares) < len(weights):
-            raise wrong("some sequences have a weight and some have none", "give all of them one, or none", "sequence")
-        if shares and max(shares) <= 0.05 * sum(shares):
-            raise wrong("no sequence has more than 5 % of the weight", "name fewer sequences in a stage", "sequence")
+        check_weights(self.sequence, "sequence")
         if self.sequence_length < 2:
             raise wrong(
                 f"a sequence length of {self.sequence_length} leaves no context to predict from",

@@ -335,7 +335,9 @@ class RunFacts:
     @property
     def names(self) -> list[str]:
         """The sources' names in the order of their colors, then those that only imported sequences have."""
-        return list(dict.fromkeys([*(s.name for s in self.sources), *(s.name for o in self.stages for s in o.sources)]))
+        taken = [source.name for stage in self.stages for source in stage.sources]
+        held_out = [name for stage in self.stages if stage.training for name in stage.training.held_out]
+        return list(dict.fromkeys([*(source.name for source in self.sources), *taken, *held_out]))
 
     @property
     def documents(self) -> int:

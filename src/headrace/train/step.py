@@ -246,7 +246,7 @@ class Model(Step):
             return []
         ctx.at(f"stage {self.stage}: samples")
         prompts = stated_prompts(section, engine)
-        if self.evaluation is not None:
+        if self.evaluation is not None and "documents" in self.evaluation.inputs():
             infilled = infilled_sources(ArrowSequence(ctx.input("sequence")))
             prompts += held_out_prompts(section, ArrowSequence(ctx.input("evaluation")), engine, infilled)
         return write_samples(model, engine, prompts, section, self.seed, self.stage)
