@@ -296,9 +296,10 @@ def test_the_library_that_ends_is_started_again(tmp_path, monkeypatch):
     describe([path], ["data"], index=True)
     from headrace.formats import hdf5_layout
 
-    assert hdf5_layout._process is not None
-    hdf5_layout._process._process.kill()
-    hdf5_layout._process._process.wait()
+    process = hdf5_layout._library._process
+    assert process is not None
+    process._process.kill()
+    process._process.wait()
     assert describe([path], ["data"], index=True)[0].arrays["data"].shape == (3, 3, L)
 
 
