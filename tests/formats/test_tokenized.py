@@ -19,6 +19,7 @@ from headrace.flow.artifact import Artifact
 from headrace.formats import tokenized
 from headrace.formats.format import Exported
 from headrace.formats.megatron import Index
+from headrace.formats.opening import open_files
 from headrace.formats.options import Options
 from headrace.formats.tokenized import TokenCorpus, TokenExport, closed
 from headrace.tokens.kept import SPLITS
@@ -113,3 +114,13 @@ def test_a_store_that_has_changed_is_refused(corpus, tmp_path):
     other = TokenCorpus(corpus.tokens, "0" * 32, corpus.eod)
     with pytest.raises(UserError, match="changed since the export began"):
         write(TokenExport("megatron", other, Options()), tmp_path / "out", workers=0)
+
+
+def test_documents_open_as_a_sequence_when_a_length_is_given(corpus, tmp_path):
+    out = write(TokenExport("megatron", corpus, Options()), tmp_path / "out", workers=0)
+    with pytest.raises(UserError, match="documents, no sequence"):
+        open_files(out)
+    line = np.concatenate(expected(corpus)["a", "train"])
+    sequence = open_files(out / "a" / "train", seq_len=100)
+    assert len(sequence) == (len(line) - 1) // 100
+    assert sequence.rows(1, 2)[0].tolist() == line[100:201].tolist()

@@ -69,9 +69,9 @@ class SequenceExport(Step):
         said, left = [], left_behind(self._format, self.sequences)
         if left:
             are = "it is" if len(left) == 1 else "they are"
-            said.append(f"{self.format} holds tokens but no {' or '.join(left)}: {are} left behind.")
+            said.append(f"{self.format} holds tokens but no {_or(left)}: {are} left behind.")
         if unseen := sorted(self._format.unseen):
-            said.append(f"{self.format}'s own readers see no {' or '.join(unseen)}: files of headrace's keep them.")
+            said.append(f"{self.format}'s own readers see no {_or(unseen)}: files of headrace's keep them.")
         return " ".join(said)
 
     def inputs(self) -> dict[str, Step]:
@@ -149,6 +149,10 @@ def _told(one: Exported, parts: Sequence[Part]) -> dict[str, Any]:
         "fingerprint": sequence.fingerprint,
         "parts": [{"file": name, "rows": rows} for name, rows in files.items()],
     }
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def left_behind(format: SequenceFormat, sequences: Sequence[Exported]) -> list[str]:
