@@ -30,6 +30,8 @@ LAYERS = [
     "report",
     "graph",
     "run_folder",
+    "mapped",
+    "tables",
     "references",
     "preflight",
     "pipeline",

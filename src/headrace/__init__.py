@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from headrace.run_folder import open_sequence
     from headrace.sequence.loader import Loader
     from headrace.sequence.torch_dataset import TorchDataset
+    from headrace.tables import open_documents, to_dataset
 
 __version__ = "0.1.0"
 __all__ = [
-    "Document", "Loader", "Recipe", "TorchDataset", "load_recipe", "open_sequence", "per_batch", "per_document", "plan",
-    "run",
+    "Document", "Loader", "Recipe", "TorchDataset", "load_recipe", "open_documents", "open_sequence", "per_batch",
+    "per_document", "plan", "run", "to_dataset",
 ]  # fmt: skip
 
 _HOMES = {
@@ -37,11 +38,13 @@ _HOMES = {
     "Recipe": "headrace.recipe.schema",
     "TorchDataset": "headrace.sequence.torch_dataset",
     "load_recipe": "headrace.recipe.load",
+    "open_documents": "headrace.tables",
     "open_sequence": "headrace.run_folder",
     "per_batch": "headrace.functions.decorators",
     "per_document": "headrace.functions.decorators",
     "plan": "headrace.planning.forecast",
     "run": "headrace.pipeline",
+    "to_dataset": "headrace.tables",
 }
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from headrace.errors import UserError
 from headrace.sequence.windows import PADDING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SEGMENT = np.dtype(
     [
@@ -152,6 +155,25 @@ class SequenceReader(ABC):
         """The segments of a row, in order: a structured array of :data:`SEGMENT`; None if the files do not tell."""
         found = self.segments_in(row, row + 1)
         return None if found is None else found.of(0)
+
+    def to_arrow(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Rows ``start`` to ``stop``, or to the last, as a table: ``tokens`` and ``loss``, lists of L + 1, and
+        ``segments`` if the files tell. headrace's own sequences are not copied, rows of other formats are.
+        """
+        import pyarrow as pa
+
+        stop, width = len(self) if stop is None else stop, self.seq_len + 1
+        columns = {
+            "tokens": pa.FixedSizeListArray.from_arrays(pa.array(self.rows(start, stop).reshape(-1)), width),
+            "loss": pa.FixedSizeListArray.from_arrays(pa.array(self.loss(start, stop).reshape(-1)), width),
+        }
+        segments = self.segments_in(start, stop)
+        if segments is not None:
+            low, high = int(segments.bounds[0]), int(segments.bounds[-1])
+            known = {name: pa.array(segments.columns[name][low:high]) for name in segments.columns}
+            values = pa.StructArray.from_arrays(list(known.values()), list(known))
+            columns["segments"] = pa.ListArray.from_arrays(pa.array(segments.bounds - low, pa.int32()), values)
+        return pa.table(columns)
 
     def verified(self) -> SequenceReader:
         """The same rows, with each file checked against its digest before it is first read.

@@ -50,6 +50,7 @@ class Shard(NamedTuple):
         path: the file's name.
         file: the file, open for :meth:`copy`.
         first: the byte of the file where the tokens start.
+        batch: the same as Arrow has it.
     """
 
     tokens: np.ndarray
@@ -61,6 +62,7 @@ class Shard(NamedTuple):
     path: Path
     file: pa.OSFile
     first: int
+    batch: pa.RecordBatch
 
     def copy(self, start: int, stop: int, out: np.ndarray) -> None:
         """Copy the tokens of rows ``start`` to ``stop`` to ``out``: [stop - start, L + 1], contiguous, of any dtype.
@@ -111,6 +113,7 @@ def open_shard(path: Path, seq_len: int) -> Shard:
         path,
         file,
         flat.ctypes.data - mapped.address,
+        batch,
     )
 
 
@@ -244,6 +247,12 @@ class ArrowSequence(SequenceReader):
             unpack_targets(shard.loss_bits, first, shard.masked[a:b], out[done : done + b - a])
             done += b - a
         return out
+
+    def to_arrow(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Rows with the columns of :func:`schema`, a batch a shard: views of the mapped files, nothing is copied."""
+        spans = self.spans(start, len(self) if stop is None else stop)
+        pieces = [shard.batch.slice(a, b - a) for shard, a, b in spans]
+        return pa.Table.from_batches(pieces, pieces[0].schema if pieces else schema(self.seq_len, self.dtype))
 
     def segments(self, row: int) -> np.ndarray:
         """The segments of a row, in order: a structured array of :data:`SEGMENT`."""
