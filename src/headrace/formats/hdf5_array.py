@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from itertools import product
@@ -31,6 +32,9 @@ class StoredArray:
         self.shape, self.dtype = layout.shape, layout.dtype
         self._path, self._file, self._name, self._layout = path, file, name, layout
         self._kept: tuple[int, np.ndarray] | None = None
+        # Of a chunk in bytes, and of chunks along all axes but the first.
+        self._size = math.prod(layout.chunks or ()) * self.dtype.itemsize
+        self._grid = [-(-n // c) for n, c in zip(self.shape[1:], (layout.chunks or ())[1:], strict=False)]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -71,13 +75,12 @@ class StoredArray:
         chunks, index = self._layout.chunks, self._layout.index
         assert chunks is not None
         assert index is not None
-        grid = [-(-n // c) for n, c in zip(self.shape[1:], chunks[1:], strict=True)]
-        count = int(np.prod(grid))
+        count = math.prod(self._grid)
         if count == 1 and chunks[1:] == self.shape[1:]:
             made = self._chunk(index[band], chunks)
         else:
             made = np.empty((chunks[0], *self.shape[1:]), dtype=self.dtype)
-            for i, place in enumerate(product(*map(range, grid))):
+            for i, place in enumerate(product(*map(range, self._grid))):
                 box = tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, chunks[1:], strict=True))
                 part = made[(slice(None), *box)]
                 part[...] = self._chunk(index[band * count + i], chunks)[tuple(map(slice, part.shape))]
@@ -88,9 +91,8 @@ class StoredArray:
     def _chunk(self, entry: np.void, shape: tuple[int, ...]) -> np.ndarray:
         data = bytearray(int(entry["bytes"]))
         self._pread(memoryview(data), int(entry["at"]))
-        size = int(np.prod(shape)) * self.dtype.itemsize
         try:
-            whole = expand(data, self._layout.filters, int(entry["skipped"]), size, self.dtype.itemsize)
+            whole = expand(data, self._layout.filters, int(entry["skipped"]), self._size, self.dtype.itemsize)
         except Damaged as damaged:
             refuse(self._path, f"the chunk of {self._name!r} at byte {int(entry['at']):,} {damaged}")
         return np.frombuffer(whole, dtype=self.dtype).reshape(shape)
