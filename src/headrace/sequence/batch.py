@@ -26,17 +26,18 @@ class Batch:
         positions: int32[B, L].
     """
 
-    __slots__ = ("_rest", "tokens")
+    __slots__ = ("_rest", "sequence", "tokens")
 
     def __init__(self, tokens: np.ndarray, loss: np.ndarray, segment_ids: np.ndarray, positions: np.ndarray) -> None:
         self.tokens = tokens
+        self.sequence: SequenceReader | None = None  # where it was read, in this process
         self._rest: Described | Callable[[], Described] = (loss, segment_ids, positions)
 
     @classmethod
-    def later(cls, tokens: np.ndarray, rest: Callable[[], Described]) -> Batch:
+    def later(cls, tokens: np.ndarray, rest: Callable[[], Described], sequence: SequenceReader) -> Batch:
         """A batch with only its tokens; ``rest`` is called when anything else is asked for."""
         made = cls.__new__(cls)
-        made.tokens, made._rest = tokens, rest
+        made.tokens, made._rest, made.sequence = tokens, rest, sequence
         return made
 
     def described(self) -> Described:
@@ -68,6 +69,11 @@ class Batch:
     def _asdict(self) -> dict[str, np.ndarray]:
         """The arrays by name, as in a named tuple."""
         return dict(zip(("tokens", "loss", "segment_ids", "positions"), self, strict=True))
+
+    def _repr_html_(self) -> str:
+        from headrace.sequence.notebook import batch_html
+
+        return batch_html(self)
 
     def __reduce__(self) -> tuple[type[Batch], tuple[np.ndarray, ...]]:
         # Another process does not have these files open.
@@ -103,4 +109,4 @@ def read(sequence: SequenceReader, start: int, stop: int, dtype: np.dtype, resta
         describe(segments.bounds, first, length, kind, restart, segment_ids, positions, loss)
         return loss, segment_ids, positions
 
-    return Batch.later(tokens, rest)
+    return Batch.later(tokens, rest, sequence)

@@ -175,6 +175,11 @@ class SequenceReader(ABC):
             columns["segments"] = pa.ListArray.from_arrays(pa.array(segments.bounds - low, pa.int32()), values)
         return pa.table(columns)
 
+    def _repr_html_(self) -> str:
+        from headrace.sequence.notebook import sequence_html
+
+        return sequence_html(self)
+
     def verified(self) -> SequenceReader:
         """The same rows, with each file checked against its digest before it is first read.
 
