@@ -74,7 +74,7 @@ def run(
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     memory = memory or free_memory()
     with explaining_os_errors(folder):
-        shared = None if store is None else Store(local(store))
+        shared = None if store is None else Store(local(store), folder)
         log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared)
         if until:
             return None
@@ -211,9 +211,10 @@ def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> N
         log.notice(text)
     if said and recipe.expect.stop:
         raise UserError(
-            "The run departs from what its recipe expects:\n" + "\n".join(f"  {text}" for text in said),
+            "The run departs from what its recipe expects:",
             "expect",
             "Fix the data or the recipe, widen the range, or remove expect.stop to only be warned.",
+            tuple(said),
         )
 
 

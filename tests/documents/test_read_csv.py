@@ -49,7 +49,15 @@ def test_a_missing_column_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
-def test_a_header_that_is_not_utf8_is_told(tmp_path, encoding):
-    (tmp_path / "a.csv").write_bytes("text,café\nx,1\n".encode(encoding))
-    with pytest.raises(UserError, match="not UTF-8"):
-        items(tmp_path / "a.csv")
+def test_a_header_that_is_not_utf8_loses_the_file(tmp_path, encoding):
+    data = "text,café\nx,1\n".encode(encoding)
+    (tmp_path / "a.csv").write_bytes(data)
+    (loss,) = items(tmp_path / "a.csv")
+    assert (loss.row, loss.bytes) == (0, len(data))
+    assert "not UTF-8" in loss.error
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path):
+    (item,) = items(write(tmp_path / "a.csv", "text,,a,text,\none,2,3,four,5\n"))
+    assert item.text == "one"
+    assert item.fields == {"": "2", "a": "3", "text_2": "four", "_2": "5"}

@@ -11,6 +11,7 @@ import toy_graph
 from test_reuse import worked_on
 from test_runner import HERE, contents, prepare
 
+from headrace.errors import UserError
 from headrace.flow import reuse
 from headrace.flow.events import EventLog, read_events
 from headrace.flow.executors.local import LocalExecutor
@@ -32,7 +33,7 @@ def run_with(store: Path, run: Path, *words: str) -> dict[str, bytes]:
         log = EventLog(run)
         executor = LocalExecutor(run, "toy_graph:targets", 2, 64 << 20, log)
         try:
-            make(topological(toy_graph.targets(run)), run, executor, log, 64 << 20, store=Store(store))
+            make(topological(toy_graph.targets(run)), run, executor, log, 64 << 20, store=Store(store, run))
         finally:
             executor.close()
             log.close()
@@ -92,3 +93,15 @@ def test_what_a_killed_run_left_in_the_store_is_no_artifact(tmp_path):
     (tmp_path / "store" / "artifacts" / ".words-12345678.1.incoming").mkdir(parents=True)
     made = run_with(tmp_path / "store", tmp_path / "a", *"abc")
     assert run_with(tmp_path / "store", tmp_path / "b", *"abc") == made
+
+
+@pytest.mark.parametrize(("store", "run"), [("a", "a"), ("a/s", "a"), ("a/artifacts/s", "a"), ("s", "s/artifacts/a")])
+def test_a_store_and_a_run_are_not_inside_each_other(tmp_path, store, run):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="separate folders"):
+        Store(tmp_path / "link" / store, tmp_path / run)
+    assert not (tmp_path / store).exists()
+
+
+def test_runs_may_lie_beside_the_artifacts_of_their_store(tmp_path):
+    Store(tmp_path, tmp_path / "run")

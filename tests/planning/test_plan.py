@@ -194,3 +194,23 @@ def test_rows_with_odd_side_fields_are_counted(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: odd\nsources: {s: {files: a.jsonl}}")
     (source,) = plan(load_recipe(tmp_path / "recipe.yaml")).sources
     assert source.documents == len(lines)
+
+
+def test_one_process_looks_into_the_tables_of_all_sources(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from headrace.planning import counts
+
+    for name in "abc":
+        pq.write_table(pa.table({"text": [f"{name} {i}" for i in range(9)]}), tmp_path / f"{name}.parquet")
+    recipe = load_recipe({"name": "x", "sources": {name: {"files": f"{tmp_path}/{name}.parquet"} for name in "abc"}})
+
+    def process():
+        assert [source.documents for source in plan(recipe).sources] == [9, 9, 9]
+        return counts._sampler
+
+    first = process()
+    assert process() is first
+    first.close()  # as if a file had crashed it
+    assert process() is not first

@@ -168,6 +168,7 @@ def test_a_run_stops_where_it_departs_if_it_is_to(write: Callable[..., Path], tm
     with pytest.raises(UserError, match=r"cannot be read, expected 0 % to 1 %") as caught:
         pipeline.run(load_recipe(write({**EXPECT, "stop": True})), out, workers=0)
     assert "expect.stop" in caught.value.fix
+    assert all(line.startswith("  ") for line in str(caught.value).splitlines()[1:]), "a line each"
     names = {path.name.partition("-")[0] for path in (out / "artifacts").iterdir()}
     assert names == {"documents"}, "nothing is made after what departs"
     # What was made stays, and a wider range goes on with it.

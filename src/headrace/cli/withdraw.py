@@ -70,7 +70,8 @@ def render(told: Withdrawal, dry_run: bool) -> str:
         lines.append(one_line(f"{document['id']}  {origin}  {about}".rstrip()))
     if len(told.documents) > SHOWN:
         lines.append(f"... {len(told.documents) - SHOWN:,} more")
-    lines.append(f"{counted(len(told.documents), 'document')} {'would be' if dry_run else 'are'} withdrawn")
+    are = "would be" if dry_run else "is" if len(told.documents) == 1 else "are"
+    lines.append(f"{counted(len(told.documents), 'document')} {are} withdrawn")
     for use in told.stages:
         steps = use.steps_of()
         what = f"{len({*use.documents.tolist()}):,} of them in {counted(len({*use.rows.tolist()}), 'row')}"

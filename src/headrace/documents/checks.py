@@ -103,7 +103,7 @@ def check_source(
     if not counts["documents"] and seen:
         raise no_text(taken, seen)
     if not counts["documents"]:
-        why = f"its {counts['files']} files are empty"
+        why = "its file is empty" if counts["files"] == 1 else f"its {counts['files']:,} files are empty"
         if losses:
             why = f"its files are damaged: {_told(losses)}"
         if bad:

@@ -48,7 +48,7 @@ class Documents(Step):
     """
 
     kind: ClassVar[str] = "documents"
-    VERSION: ClassVar[int] = 7
+    VERSION: ClassVar[int] = 8
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig

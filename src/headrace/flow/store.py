@@ -27,12 +27,21 @@ if TYPE_CHECKING:
 class Store:
     """The store in a folder, which is created if missing.
 
+    Args:
+        folder: the store's folder.
+        run: the run that uses it: neither may be among the other's artifacts, or deleting one would harm the other.
+
     Raises:
-        UserError: the folder cannot be created.
+        UserError: the folder cannot be created, or is the run's or inside it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: Path) -> None:
         self.artifacts = folder.absolute() / "artifacts"
+        one, other = run.resolve(), self.artifacts.resolve()
+        if other.is_relative_to(one) or one.is_relative_to(other):
+            inside = "the store is inside the run" if other.is_relative_to(one) else "the run is inside the store"
+            fix = "Choose another --store, outside --out."
+            raise UserError(f"A run and a store must be separate folders; {inside}.", str(folder), fix)
         try:
             self.artifacts.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ from headrace.recipe.schema import Recipe, Source
 
 if TYPE_CHECKING:
     from headrace.documents.sources import InputFile
+    from headrace.flow.isolation import Isolated
 
 Basis = Literal["measured", "expected", "estimated"]
 
@@ -119,6 +121,9 @@ class _Sample:
     wrong: str = ""
 
 
+_sampler: Isolated | None = None  # started with the first table and kept for the next: it takes half a second
+
+
 def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
     """Samples of files; tables are read in another process, which damaged ones may crash.
 
@@ -127,30 +132,31 @@ def _samples(files: list[InputFile], source: Source) -> Iterator[_Sample]:
     """
     from headrace.documents.file_names import SUFFIXES, suffixes
     from headrace.errors import UserError
-    from headrace.flow.isolation import ProcessDied, run_isolated
+    from headrace.flow.isolation import Isolated, ProcessDied
 
     if not any(SUFFIXES.get(suffixes(file.name)[0], file.format) in ("parquet", "arrow") for file in files):
         yield from (_sample(file, source) for file in files)
         return
-    done = 0
-    try:
-        for held in run_isolated(
-            f"{__name__}:sampled", [asdict(file) for file in files], source.model_dump(mode="json", by_alias=True)
-        ):
-            yield _Sample(**held)
-            done += 1
-    except ProcessDied as death:
-        raise UserError(
-            f"Reading the file crashes the process: {death}.", files[done].url, "It is damaged: fix or exclude it."
-        ) from None
+    global _sampler
+    if _sampler is None or not _sampler.usable:
+        _sampler = Isolated(f"{__name__}:sampled")
+        atexit.register(_sampler.close)
+    given = source.model_dump(mode="json", by_alias=True)
+    for file in files:
+        try:
+            (held,) = _sampler.ask(asdict(file), given)
+        except ProcessDied as death:
+            raise UserError(
+                f"Reading the file crashes the process: {death}.", file.url, "It is damaged: fix or exclude it."
+            ) from None
+        yield _Sample(**held)
 
 
-def sampled(files: list[dict[str, Any]], source: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Samples of files as JSON values, for another process."""
+def sampled(file: dict[str, Any], source: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The sample of a file as JSON values, for another process."""
     from headrace.documents.sources import InputFile
 
-    taken = Source.model_validate(source)
-    yield from (asdict(_sample(InputFile(**file), taken)) for file in files)
+    yield asdict(_sample(InputFile(**file), Source.model_validate(source)))
 
 
 def _sample(file: InputFile, source: Source) -> _Sample:

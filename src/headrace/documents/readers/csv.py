@@ -9,6 +9,7 @@ from functools import partial
 from headrace.documents.file_names import suffixes
 from headrace.documents.readers.base import Bad, Item, Lost, Part, Reader, Skipped, Tally, document, excerpt
 from headrace.documents.readers.jsonl import BOM, Shape, broken_off
+from headrace.documents.readers.side_fields import distinct
 from headrace.documents.readers.streams import Damaged, Overlong, blocks, split_lines
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
@@ -54,12 +55,11 @@ def csv_items(file: InputFile, tally: Tally, shape: Shape, check: Callable[[list
             yield Bad(lines.first, f"not CSV: {error}")
             continue
         if not names:
-            if len(set(record)) < len(record):
-                raise UserError("Two columns have the same name.", file.url, "Rename one of them.")
             if not all(map(_is_text, record)):
-                raise UserError("The header is not UTF-8.", file.url, "Convert the file to UTF-8.")
-            check(record)
-            names = record
+                yield Lost(lines.first, "the header is not UTF-8: convert the file", bytes=max(file.size, 1))
+                return
+            names = distinct(record)
+            check(names)
             continue
         tally.read += 1
         if not record:
