@@ -197,7 +197,14 @@ class Recipe(Section):
         rules = [key for key in CodeFilter.model_fields if key != "sources"] + [
             rule.name for rule in self.filters.rules
         ]
-        known = ["all", "withdrawn", "empty", "short", *(f"filter:{name}" for name in rules), *(f"failed:{name}" for name in self.measures)]
+        known = [
+            "all",
+            "withdrawn",
+            "empty",
+            "short",
+            *(f"filter:{name}" for name in rules),
+            *(f"failed:{name}" for name in self.measures),
+        ]
         known += ["contaminated", "reference", "duplicate", "holdout"]
         sections: list[tuple[str, Rates]] = [("expect", self.expect)]
         sections += [(f"sources.{name}.expect", s.expect) for name, s in self.sources.items() if s.expect is not None]
