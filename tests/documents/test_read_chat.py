@@ -59,8 +59,8 @@ def test_shapes(tmp_path, container):
 def test_tables(tmp_path, container):
     # Every turn has the keys of any turn: what is null is not there.
     first = {**SHAREGPT, "messages": None, "tools": None}
-    first["conversations"] = [{**turn, "tool_calls": None, "loss": None} for turn in SHAREGPT["conversations"]]
-    calls = [{"from": "gpt", "value": "A", "tool_calls": ["f"], "loss": False}]
+    first["conversations"] = [{**turn, "images": None, "loss": None} for turn in SHAREGPT["conversations"]]
+    calls = [{"from": "gpt", "value": "A", "images": ["f"], "loss": False}]
     table = pa.Table.from_pylist([first, {"conversations": calls}])
     path = tmp_path / f"a.{container}"
     if container == "parquet":
@@ -71,7 +71,7 @@ def test_tables(tmp_path, container):
     good, bad = items(path, format="chat")
     assert said(good) == TURNS[0]
     assert good.turns[0] == Message("system", "S", None, {})
-    assert "turn 1 (assistant) has 'tool_calls'" in bad.error
+    assert "turn 1 (assistant) has 'images'" in bad.error
 
 
 def last(**turn: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def parts(*content: Any) -> dict[str, Any]:
         ({"messages": [{"role": "assistant", "content": None}]}, "holds null, not text"),
         ({"messages": [USER, {"role": "assistant", "content": 5}]}, "turn 2 (assistant) holds a number, not text"),
         ({"messages": [USER, {"role": "assistant", "content": {"text": "A"}}]}, "holds an object, not text"),
-        ({"messages": [USER, ANSWER, {"role": "tool", "content": "x"}]}, "turn 3 has the role 'tool'"),
+        ({"messages": [USER, ANSWER, {"role": "oracle", "content": "x"}]}, "turn 3 has the role 'oracle'"),
         ({"messages": [USER, {"role": "assistant", "content": " \n"}]}, "no turn of the assistant that says anything"),
         ({"instruction": "Q", "output": ""}, "no turn of the assistant that says anything"),
         ({"instruction": "x"}, "no conversation"),
@@ -106,12 +106,15 @@ def parts(*content: Any) -> dict[str, Any]:
         ({"instruction": "Q", "output": {"a": 1}}, "the field 'output' holds an object"),
         ({"prompt": [USER], "completion": [ANSWER]}, "the field 'prompt' holds a list"),
         ({**OPENAI, "system": ["S"]}, "the field 'system' holds a list"),
-        ({**OPENAI, "tools": [{"type": "function"}]}, "the record has 'tools', which is not read"),
+        ({**OPENAI, "tools": ["f"]}, "the field 'tools' is not a list of objects"),
+        ({**OPENAI, "tools": "f"}, "the field 'tools' is text, but not JSON"),
+        ({**OPENAI, "functions": [{"name": "f"}]}, "the record has 'functions', which is not read"),
         ({**OPENAI, "images": ["a.png"]}, "the record has 'images'"),
         ({**ALPACA, "history": [["q", "a"]]}, "the record has 'history'"),
         ({**OPENAI, "train_on_input": True}, "the record has 'train_on_input'"),
-        (last(tool_calls=[{"id": "1"}]), "turn 2 (assistant) has 'tool_calls', which is not read"),
-        (last(content=None, tool_calls=[{"id": "1"}]), "'tool_calls'"),
+        (last(tool_calls=[{"id": "1"}]), "a tool call of turn 2 (assistant) names no function"),
+        (last(content=None, tool_calls="f"), "the tool calls of turn 2 (assistant) is text, but not JSON"),
+        ({"messages": [{**USER, "tool_calls": [{"name": "f"}]}, ANSWER]}, "turn 1 (user) has 'tool_calls'"),
         (last(content="", function_call={"name": "f"}), "'function_call'"),
         (last(toolCalls=[{"id": "1"}]), "'toolCalls'"),
         (last(reasoning_content="hm"), "'reasoning_content'"),
@@ -275,11 +278,72 @@ def test_nothing_of_a_record_is_dropped_unsaid(record):
     made, _ = RowMaker("s", Source(files="a"), "none").make("a.jsonl", found)
     text, license_, meta, turns = made[0].decode(), made[4], made[-2], orjson.loads(made[-1])
     kept = [text, license_ or "", json.dumps(orjson.loads(meta or b"{}")), json.dumps(turns)]
-    roles = {"human", "user", "gpt", "assistant", "system"}
+    roles = {"human", "user", "gpt", "assistant", "system", "tool"}
     for leaf in leaves(record):
         # A role becomes one of three, a mark of loss a decision; all else is found again as it was.
         assert leaf in roles or any(str(leaf) in place for place in kept), leaf
     assert any(turn["role"] == "assistant" and text[turn["start"] : turn["end"]].strip() for turn in turns)
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_tools_and_their_calls(as_text):
+    calls = [CALL]
+    turns = [
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": json.dumps(calls) if as_text else calls},
+        {"role": "tool", "content": [{"type": "text", "text": "3"}], "tool_call_id": "1"},
+    ]
+    record = read({"messages": turns, "tools": json.dumps([TOOL]) if as_text else [TOOL], "id": 7})
+    assert record.turns == [
+        Message("user", "Q", None, {}),
+        Message("assistant", "", None, {"content": None, "tool_calls": calls}),
+        Message("tool", "3", None, {"tool_call_id": "1"}),
+    ]
+    assert (record.tools, record.fields) == ([TOOL], {"id": 7})
+    made, _ = RowMaker("s", Source(files="a"), "nfc").make("a.jsonl", record)
+    turns = orjson.loads(made[-1])
+    assert turns[0]["tools"] == [TOOL]
+    assert turns[1]["fields"] == {"content": None, "tool_calls": calls}
+
+
+def test_guanaco(tmp_path):
+    text = "### Human: Hi\nthere### Assistant: Ho ### x### Human:  A?### Assistant: B.\n"
+    (found, bad) = items(
+        write(tmp_path / "a.jsonl", json.dumps({"text": text}) + '\n{"text": "a ### Human: b"}'), format="chat"
+    )
+    assert said(found) == [("user", "Hi\nthere"), ("assistant", "Ho ### x"), ("user", "A?"), ("assistant", "B.")]
+    assert "no conversation in the fields text" in bad.error
+
+
+def test_the_schemas_of_crystalchats_sets(tmp_path):
+    """One row as published of each set that stage 3a took."""
+    rows = {
+        "guanaco": {"text": "### Human: Q### Assistant: A"},
+        "SlimOrca": {
+            "conversations": [
+                {"from": "system", "value": "S", "weight": None},
+                {"from": "human", "value": "Q", "weight": 0.0},
+                {"from": "gpt", "value": "A", "weight": 1.0},
+            ]
+        },
+        "ShareGPT_V4.3": {
+            "id": "x_0",
+            "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],
+        },
+        "Evol-ShareGPT": {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}], "idx": 1},
+        "CodeAlpaca-20k": {"instruction": "Q", "input": "", "output": "A"},
+        "Rosetta": {"instruction": "Q", "input": "", "output": "A"},
+        "evol-codealpaca-v1": {"instruction": "Q", "output": "A"},
+        "Evol-Instruct-Code-80k": {"instruction": "Q", "output": "A"},
+    }
+    found = items(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows.values()))), format="chat")
+    for name, record in zip(rows, found, strict=True):
+        assert said(record)[-2:] == [("user", "Q"), ("assistant", "A")], name
+    assert [message.loss for message in found[1].turns] == [None, False, True]
 
 
 def test_turns_are_normalised_before_they_are_joined(tmp_path):

@@ -44,7 +44,8 @@ def no_text(taken: SourceFiles, seen: list[str]) -> UserError:
         return UserError(
             f"The source {taken.name!r} yields no documents: its rows hold no conversation, but {', '.join(seen)}.",
             where,
-            "Chat rows have `conversations`, `messages`, or `instruction` and `output`; text needs another format.",
+            "Chat rows have `conversations`, `messages`, `instruction` and `output`, or messages of a tree; text needs "
+            "another format.",
         )
     return UserError(
         f"The source {taken.name!r} yields no documents: its rows have no field {taken.source.text!r}.",

@@ -48,6 +48,8 @@ class RowMaker:
             text, spans = self._normalise(record.text), None
         else:
             text, spans = self._joined(record.turns)
+            if record.tools:
+                spans[0]["tools"] = record.tools
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:

@@ -232,6 +232,8 @@ def _source_params(taken: SourceFiles, maps: Sequence[Map]) -> dict[str, Any]:
         "fields": source.fields.model_dump(),
         **{name: getattr(source, name) for name in ("license", "repo", "language")},
     }
+    if source.paths != "best":
+        params["paths"] = source.paths
     if source.readers:
         params["readers"] = {key: own.identity() for key, own in source.readers.items()}
     if changes := [change.identity() for change in maps if change.of(taken.name, source.is_chat)]:

@@ -60,8 +60,8 @@ class Source(Section):
         default="auto",
         description="How to read the files. `auto` goes by the suffix, also compressed (.gz, .zst, .xz, .bz2), and "
         "skips files not known to be records or text. `docstrings` extracts the docstrings of Python "
-        "modules as prose, `pydoc_topics` the topics of Python's help; `chat` reads ShareGPT-like and "
-        "Alpaca-like conversations, `docstring_chat` turns functions and their docstrings into "
+        "modules as prose, `pydoc_topics` the topics of Python's help; `chat` finds conversations like ShareGPT's, "
+        "Alpaca's, OpenAI's, OASST's and guanaco's, `docstring_chat` turns functions and their docstrings into "
         "conversations; `{python: FILE:FUNCTION}` is your own reader.",
     )
     text: str = Field(
@@ -69,6 +69,11 @@ class Source(Section):
         min_length=1,
         description="Field that holds the text; `doc.text` is the field `text` inside the field `doc`, unless a field"
         " has that literal name.",
+    )
+    paths: Literal["best", "all"] = Field(
+        default="best",
+        description="Of message trees (OASST): the conversation that takes the best-ranked reply at every step, or "
+        "every path to a last answer.",
     )
     fields: Fields = Field(
         default=Fields(),

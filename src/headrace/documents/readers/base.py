@@ -51,7 +51,7 @@ class Message(NamedTuple):
     """A turn of a conversation, as read.
 
     Attributes:
-        role: ``system``, ``user`` or ``assistant``.
+        role: ``system``, ``user``, ``assistant`` or ``tool``.
         content: the text.
         loss: whether to learn it, if the data say so; None leaves that to the role.
         fields: the turn's other keys.
@@ -72,12 +72,14 @@ class Record:
         text: the text; empty for conversations, because their turns are normalized before they are joined.
         fields: the other fields.
         turns: the messages of a conversation, or None.
+        tools: the tools that a conversation may use, as OpenAI's ``tools``.
     """
 
     row: int
     text: str
     fields: dict[str, Any]
     turns: list[Message] | None = None
+    tools: list[Any] | None = None
 
 
 @dataclass(slots=True)

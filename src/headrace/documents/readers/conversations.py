@@ -1,21 +1,23 @@
 """Turn the common shapes of instruction data into conversations.
 
 ShareGPT: ``conversations: [{from, value}]``. OpenAI: ``messages: [{role, content}]``. Alpaca (Taori et al., 2023):
-``instruction``, ``input``, ``output``. CrystalChat was trained on the first and the last.
+``instruction``, ``input``, ``output``. CrystalChat was trained on the first and the last. Guanaco (Dettmers et al.,
+2023): a ``text`` in which ``### Human:`` and ``### Assistant:`` begin the turns.
 
 Nothing in a record is dropped silently. A message keeps its other keys and a record its other fields. Anything that the
-model would have to see but no template renders, such as tools, images and reasoning, makes the row bad, with the
+model would have to see but no template renders, such as images and reasoning, makes the row bad, with the
 field's name as the reason.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from headrace.documents.readers.base import EXCERPT, Bad, Message, Record, Repaired, Tally, excerpt, kind
-from headrace.documents.readers.json_values import dump
+from headrace.documents.readers.json_values import dump, parse
 
 ROLES = {
     "system": "system",
@@ -29,6 +31,8 @@ ROLES = {
     "bing": "assistant",
     "bard": "assistant",
     "model": "assistant",
+    "tool": "tool",
+    "observation": "tool",
 }
 # Some ShareGPT files use OpenAI's keys for the turns.
 LISTS = {
@@ -38,6 +42,7 @@ LISTS = {
 REQUESTS = ("instruction", "prompt", "question")
 REPLIES = ("output", "response", "completion", "answer")
 SYSTEMS = ("system", "system_prompt")
+_TURN = re.compile(r"\s*### (Human|Assistant|System):")  # OpenAssistant-guanaco, also without line feeds before it
 JOIN = "\n\n"
 
 # OpenAI's content parts (chat completions, responses).
@@ -46,11 +51,11 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 LOSS_MARKS = ("loss", "weight", "train", "training")
 # Content that no template renders, in lower case without `_` and `-`: in a message, and in a whole record.
 _EVERYWHERE = frozenset({
-    "tools", "functions", "toolcalls", "functioncall", "image", "images", "audio", "audios", "video", "videos",
+    "functions", "functioncall", "image", "images", "audio", "audios", "video", "videos",
     "trainoninput", "trainoninputs",
 })  # fmt: skip
 UNSHOWN_MESSAGE = _EVERYWHERE | {
-    "toolcall", "toolcallid", "tooluse", "toolresult", "toolresults", "toolresponses", "functioncalls",
+    "tools", "toolcall", "tooluse", "toolresult", "toolresults", "toolresponses", "functioncalls",
     "functionresponse", "reasoning", "reasoningcontent", "reasoningdetails", "thinking", "thinkingblocks", "thought",
     "thoughts", "refusal", "channel", "recipient", "imageurl", "inputaudio", "file", "files", "attachments",
 }  # fmt: skip
@@ -70,13 +75,16 @@ def conversation(row: int, value: Any, tally: Tally) -> Record | Bad:
     fields = dict(value)
     try:
         messages = _messages(fields, tally)
+        tools = _tools(fields)
     except _Unfit as error:
         return Bad(row, str(error)[:EXCERPT], shown(value))
     answers = [message.content for message in messages if message.role == "assistant"]
-    if not any(answer.strip() for answer in answers):
+    if not any(answer.strip() for answer in answers) and not any(
+        "tool_calls" in message.fields for message in messages
+    ):
         empty = " that says anything" if answers else ""
         return Bad(row, f"the conversation has no turn of the assistant{empty}", shown(value))
-    return Record(row, "", fields, messages)
+    return Record(row, "", fields, messages, tools)
 
 
 def shown(value: Any) -> str:
@@ -99,6 +107,8 @@ def _messages(fields: dict[str, Any], tally: Tally) -> list[Message]:
             Message("user", JOIN.join(text for text in (asked, given) if text.strip())),
             Message("assistant", _string(fields, reply)),
         ]
+    elif isinstance(fields.get("text"), str) and _TURN.match(fields["text"]):
+        messages = _guanaco(_string(fields, "text"))
     elif lists:
         held = fields[lists[0]]
         raise _Unfit(
@@ -128,8 +138,12 @@ def _message(turn: Any, where: str, who: Iterable[str], what: Iterable[str]) -> 
         raise _Unfit(f"{where} has the role {speaker!r}, which is none of {', '.join(ROLES)}")
     where = f"{where} ({role})"
     _refuse(left, UNSHOWN_MESSAGE, where)
+    calls = _calls(left, role, where)
     key = _first(left, what) or ""
     said = left.pop(key, None)
+    if said is None and calls:
+        # Templates tell a message that only calls tools from one that says nothing.
+        return Message(role, "", _loss(left, role, where), {**left, "content": None})
     if said is None and left:
         raise _Unfit(f"{where} holds null, not text; its other keys: {', '.join(left)}")
     content, parts = _text(said, where)
@@ -137,6 +151,47 @@ def _message(turn: Any, where: str, who: Iterable[str], what: Iterable[str]) -> 
     if parts is not None:
         left[key] = parts
     return Message(role, content, loss, left)
+
+
+def _calls(left: dict[str, Any], role: str, where: str) -> bool:
+    """Check and parse a message's tool calls, as OpenAI has them; returns whether there are any."""
+    held = left.get("tool_calls", left.get("toolCalls"))
+    if _blank(held):
+        return False
+    if "toolCalls" in left or role != "assistant":
+        raise _Unfit(f"{where} has 'toolCalls'" if "toolCalls" in left else f"{where} has 'tool_calls'")
+    calls = _listed(held, f"the tool calls of {where}")
+    for call in calls:
+        named = call.get("function", call)
+        if not isinstance(named, dict) or not isinstance(named.get("name"), str):
+            raise _Unfit(f"a tool call of {where} names no function")
+    left["tool_calls"] = calls
+    return True
+
+
+def _tools(fields: dict[str, Any]) -> list[Any] | None:
+    """Take the tools out of a record's fields."""
+    if _blank(fields.get("tools")):
+        return None
+    return _listed(fields.pop("tools"), "the field 'tools'")
+
+
+def _listed(value: Any, where: str) -> list[dict[str, Any]]:
+    """A list of objects, which tables hold as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = parse(_whole(value, where).encode())
+        except ValueError:
+            raise _Unfit(f"{where} is text, but not JSON") from None
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise _Unfit(f"{where} is not a list of objects")
+    return value
+
+
+def _guanaco(text: str) -> list[Message]:
+    """The turns of a text in which headings begin them."""
+    _, *pieces = _TURN.split(text)
+    return [Message(ROLES[role.lower()], said.strip()) for role, said in zip(pieces[::2], pieces[1::2], strict=True)]
 
 
 def _text(content: Any, where: str) -> tuple[str, list[dict[str, Any]] | None]:

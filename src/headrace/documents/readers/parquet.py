@@ -32,6 +32,16 @@ PAGES = 1 << 18  # bytes read ahead for each column, so that a row group is neve
 EXPANDED = 16  # ratio of decoded to stored bytes of a page, above which more than offsets and validity must be involved
 
 
+def column_names(file: InputFile) -> set[str]:
+    """The names of a file's columns; none if it cannot be read, which reading it will tell."""
+    with open_file(file) as stream:
+        try:
+            return set(pq.ParquetFile(stream).schema_arrow.names)
+        except FAILURES as error:
+            told(error)
+            return set()
+
+
 class Parquet(Reader):
     """One document per row; runs of row groups are read independently."""
 
