@@ -151,3 +151,8 @@ def test_sequences_are_mixed_as_crystalcoder_was(tokenizer, tmp_path, monkeypatc
     assert [sequence.sources[sequence.segments(n)[0]["source"]] for n in range(len(order))] == [
         str(i) for i, _ in order
     ]
+    ledger = sequence.manifest["ledger"]["sources"]
+    counted = np.bincount([i for i, _ in order])
+    assert [ledger[str(i)]["epochs"] for i in range(4)] == [
+        n / m for n, m in zip(counted, [50, 15, 7, 40], strict=True)
+    ]

@@ -159,6 +159,16 @@ class ImportedSequence(Step):
         """The names of the sources: those that a sequence knows, or else its own."""
         return list(dict.fromkeys(name for one in self.taken for name in _names(one.sequence, one.sequence.open())))
 
+    def _epochs(self) -> dict[str, float]:
+        """How often the rows that each source is in are read."""
+        taken: dict[str, int] = {}
+        held: dict[str, int] = {}
+        for one, share in zip(self.taken, self.shares, strict=True):
+            for name in _names(one.sequence, one.sequence.open()):
+                taken[name] = taken.get(name, 0) + share
+                held[name] = held.get(name, 0) + one.rows
+        return {name: taken[name] / held[name] for name in taken}
+
     def _copy(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         n, L = spec["stop"] - spec["start"], self.seq_len
         tokens = np.empty((n, L + 1), dtype=self._dtype(ctx))
@@ -204,10 +214,11 @@ class ImportedSequence(Step):
         if rows * (self.seq_len + 1) != sum(placed) + padding:
             raise ConservationError(f"sequence {self.stage}: {rows} rows, {sum(placed)} tokens, {padding} of padding")
         kinds = {kind: np.sum([r["segments"][kind] for r in results], axis=0).tolist() for kind in KINDS.values()}
+        epochs = self._epochs()
         sources = {
             name: {
                 "slice": [0.0, 1.0],
-                "epochs": 1.0,
+                "epochs": epochs[name],
                 "documents": 0,  # nobody knows which documents these are
                 "copies": 0,
                 "overlap": 0,
