@@ -201,22 +201,13 @@ def closed(shard: TokenShard, mine: np.ndarray, lengths: np.ndarray, eod: int) -
         lengths: int64[n]: tokens of each with its end.
         eod: the end.
     """
-    ends = np.cumsum(lengths)
+    ends, end = np.cumsum(lengths), np.array([eod], dtype=shard.tokens.dtype)
     first = 0
     while first < len(mine):
         before = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(ends.searchsorted(before + BLOCK_TOKENS, side="right")))
         begin = shard.offsets[mine[first:last]]
-        if last == first + 1:
-            yield shard.tokens[int(begin[0]) : int(begin[0]) + int(lengths[first]) - 1]
-            yield np.array([eod], dtype=shard.tokens.dtype)
-        else:
-            end = ends[first:last] - before
-            out = np.full(int(end[-1]), eod, dtype=shard.tokens.dtype)
-            # Where each token comes from: its place among these, moved to where its document lies.
-            place = np.arange(len(out)) + np.repeat(begin - (end - lengths[first:last]), lengths[first:last])
-            real = np.ones(len(out), dtype=bool)
-            real[end - 1] = False
-            out[real] = shard.tokens[place[real]]
-            yield out
+        bounds = zip(begin.tolist(), (begin + lengths[first:last] - 1).tolist(), strict=True)
+        pieces = [piece for a, b in bounds for piece in (shard.tokens[a:b], end)]
+        yield from pieces if last == first + 1 else [np.concatenate(pieces)]
         first = last
