@@ -10,12 +10,9 @@ Their formats differ in names and in how they say where documents end. Beside a 
 
 from __future__ import annotations
 
-import os
-import stat
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -25,7 +22,9 @@ from headrace.errors import UserError
 from headrace.flow.task import Out, TaskContext
 from headrace.formats.files import Facts, RowFile, check_ids, put_ids
 from headrace.formats.format import BLOCK_TOKENS, Exported, Part, ReadableFormat, Shape, blocks
-from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
+from headrace.formats.placed import Bytes, size_of, unreadable
+from headrace.formats.segment_file import Records
+from headrace.sequence.reader import Segments, SequenceReader
 from headrace.sequence.windows import PADDING
 
 Documents = Callable[[Mapping[str, np.ndarray], np.ndarray], None]
@@ -175,21 +174,6 @@ def write_learned(file: IO[bytes], rows: int, width: int) -> None:
         file.write(block[: rows - start].data)
 
 
-def size_of(path: Path) -> int:
-    """The bytes of a file.
-
-    Raises:
-        UserError: there is no such file, or it is none.
-    """
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise unreadable(path, f"{error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise unreadable(path, "it is no file")
-    return found.st_size
-
-
 def tokens_in(path: Path, stored: np.dtype) -> int:
     """How many ids a file has room for.
 
@@ -215,44 +199,6 @@ def guess(path: Path) -> np.dtype:
         raise unreadable(path, "it is a NumPy array with a header, where ids alone are read")
     upper = np.frombuffer(head[: len(head) // 4 * 4], dtype="<u2")[1::2]
     return np.dtype(np.uint32) if upper.size and upper.max() < 16 else np.dtype(np.uint16)
-
-
-def unreadable(path: Path, why: str) -> UserError:
-    """A file is not what it should be."""
-    return UserError(f"This file of a sequence is not read: {why}.", str(path), "Export or download it again.")
-
-
-class Bytes:
-    """A file that is read at any place.
-
-    Args:
-        path: the file.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
-
-    def __init__(self, path: Path) -> None:
-        size_of(path)
-        self.path = path
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - stays open
-
-    def read(self, out: np.ndarray, at: int) -> None:
-        """Fill a contiguous array from a byte on.
-
-        Raises:
-            UserError: the file ends before.
-        """
-        left = out.reshape(-1).view(np.uint8)
-        while left.size:
-            count = os.preadv(self._file.fileno(), [left.data], at)
-            if not count:
-                raise unreadable(self.path, f"it ends at byte {at:,}, before its last row")
-            left, at = left[count:], at + count
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 class FlatFile(RowFile):
@@ -358,62 +304,3 @@ def cut(points: np.ndarray, first: int, end: int, stride: int, width: int) -> Se
     length[bounds[1:] - 1] += width - stride
     kind = np.zeros(len(begins), dtype=np.uint8)
     return Segments(bounds, {"start": start.astype(np.int32), "length": length.astype(np.int32), "kind": kind})
-
-
-class Records:
-    """headrace's own file of segments.
-
-    Args:
-        path: the file.
-        rows: how many rows it tells of.
-        width: tokens of a row.
-
-    Raises:
-        UserError: it is not there or cut short.
-    """
-
-    def __init__(self, path: Path, rows: int, width: int) -> None:
-        self.path, self._rows, self._width = path, rows, width
-        self._count, rest = divmod(size_of(path), SEGMENT.itemsize)
-        if rest:
-            raise unreadable(path, "it ends within a segment")
-        self._bytes = Bytes(path)
-
-    def _read(self, first: int, last: int) -> np.ndarray:
-        out = np.empty(last - first, dtype=SEGMENT)
-        self._bytes.read(out, first * SEGMENT.itemsize)
-        return out
-
-    @cached_property
-    def _bounds(self) -> np.ndarray:
-        """int64[rows + 1]: a row begins with each segment that begins at 0."""
-        size = BLOCK_TOKENS // SEGMENT.itemsize
-        begins = [
-            at + np.flatnonzero(self._read(at, min(at + size, self._count))["start"] == 0)
-            for at in range(0, self._count, size)
-        ]
-        bounds = np.concatenate([*begins, [self._count]]).astype(np.int64)
-        if len(bounds) != self._rows + 1:
-            raise unreadable(self.path, f"it tells of {len(bounds) - 1:,} rows, there are {self._rows:,}")
-        return bounds
-
-    def segments(self, start: int, stop: int) -> Segments:
-        """The segments of rows.
-
-        Raises:
-            UserError: they do not fill the rows.
-        """
-        bounds = self._bounds[start : stop + 1]
-        records = self._read(int(bounds[0]), int(bounds[-1]))
-        bounds = (bounds - bounds[0]).astype(np.int32)
-        begin = records["start"].astype(np.int64)
-        end = begin + records["length"]
-        expected = np.append(0, end[:-1])[: len(records)]
-        expected[bounds[:-1]] = 0
-        if (begin != expected).any() or (end[bounds[1:] - 1] != self._width).any():
-            raise unreadable(self.path, f"the segments of rows {start} to {stop} do not fill them")
-        return Segments(bounds, {name: np.ascontiguousarray(records[name]) for name in SEGMENT.names or ()})
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._bytes.close()

@@ -23,9 +23,10 @@ import numpy as np
 
 from headrace.flow.task import Out, TaskContext
 from headrace.formats.files import Facts, RowFile
-from headrace.formats.flat import FlatFile, FlatFormat, Points, size_of, unreadable, write_learned
+from headrace.formats.flat import FlatFile, FlatFormat, Points, write_learned
 from headrace.formats.format import BLOCK_TOKENS, Exported, Part, Shape, files_below
 from headrace.formats.options import Options
+from headrace.formats.placed import size_of, unreadable
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = np.dtype([("magic", "V9"), ("version", "<u8"), ("code", "u1"), ("sequences", "<u8"), ("documents", "<u8")])

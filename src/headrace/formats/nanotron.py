@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from headrace.flow.task import TaskContext
-from headrace.formats.flat import Documents, FlatFormat, Points, guess, size_of, tokens_in, unreadable
+from headrace.formats.flat import Documents, FlatFormat, Points, guess, tokens_in
 from headrace.formats.format import BLOCK_TOKENS, Part, files_below
+from headrace.formats.placed import size_of, unreadable
 from headrace.sequence.reader import SequenceReader
 
 MOST_METADATA = 4096  # bytes; a tokenizer's name and two numbers

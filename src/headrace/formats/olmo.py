@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from headrace.flow.task import TaskContext
-from headrace.formats.flat import Documents, FlatFormat, Points, size_of, unreadable
+from headrace.formats.flat import Documents, FlatFormat, Points
 from headrace.formats.format import Part, files_below
+from headrace.formats.placed import size_of, unreadable
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.windows import PADDING
 
