@@ -89,6 +89,7 @@ def corpus_steps(
     from headrace.select.contamination.step import Contamination
     from headrace.select.duplicates.reference import Reference
     from headrace.select.duplicates.step import Duplicates
+    from headrace.select.licences.step import Licences
     from headrace.select.measures.step import Measures
     from headrace.select.measures.user import UserMeasure
     from headrace.select.verdicts.step import Verdicts
@@ -108,8 +109,10 @@ def corpus_steps(
         steps["duplicates"] = duplicates = Duplicates.of(recipe, documents, sets)
     if recipe.decontaminate:
         steps["contamination"] = Contamination.of(recipe, documents)
+    if licences := Licences.of(recipe, documents):
+        steps["licences"] = licences
     steps["verdicts"] = Verdicts.of(
-        recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own
+        recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own, licences
     )
     return steps | references
 

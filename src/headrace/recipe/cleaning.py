@@ -194,6 +194,8 @@ class Deduplicate(Section):
             fix = "set `exact: true`, or give `near`"
             raise wrong("nothing says what is like a reference document", fix, "against")
         for i, reference in enumerate(self.against):
+            if reference.licenses is not None:
+                raise wrong("reference documents have no licenses to judge", "remove it", f"against.{i}.licenses")
             if reference in self.against[:i]:
                 raise wrong("a reference appears twice in the list", "name each once", f"against.{i}")
         return self

@@ -14,9 +14,9 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a recipe's raw data with absolute paths.
 
     Handles ``sources.*.files``, ``sources.*.exclude`` (only the variable: its patterns match anywhere),
-    ``decontaminate.benchmarks.*.files``, ``stages.*.sequence``, the files of ``stages.*.chat``, ``held_out``,
-    ``tokenizer.file``, the ``python`` of functions, and ``deduplicate.against`` like sources. URLs and paths that start
-    with a variable are kept.
+    ``decontaminate.benchmarks.*.files``, ``opt_out.*``, ``stages.*.sequence``, the files of ``stages.*.chat``,
+    ``held_out``, ``tokenizer.file``, the ``python`` of functions, and ``deduplicate.against`` like sources. URLs and
+    paths that start with a variable are kept.
 
     Args:
         data: as parsed from YAML; parts of an unexpected shape are left for validation to report.
@@ -32,6 +32,10 @@ def anchor(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(decontaminate, dict) and isinstance(benchmarks := decontaminate.get("benchmarks"), dict):
         named = {name: _files(benchmark, folder) for name, benchmark in benchmarks.items()}
         data["decontaminate"] = {**decontaminate, "benchmarks": named}
+    opt_out = data.get("opt_out")
+    if isinstance(opt_out, dict):
+        text = literal(str(folder))
+        data["opt_out"] = {k: _each(files, lambda name: _absolute(name, text)) for k, files in opt_out.items()}
     if isinstance(measures := data.get("measures"), dict):
         data["measures"] = {name: _function(measure, folder) for name, measure in measures.items()}
     documents = data.get("documents")

@@ -23,6 +23,7 @@ from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expected import Expect, Expected, Rates
 from headrace.recipe.expressions import Mistake, Node, columns, parse
 from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName, Reader, Rule
+from headrace.recipe.licences import Licenses, OptOut
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
 from headrace.recipe.sources import CHAT_FORMATS, MAX_DOCUMENT, DocumentsConfig, Fields, FileSet, Source
@@ -56,12 +57,14 @@ __all__ = [
     "Filters",
     "Fim",
     "FunctionSection",
+    "Licenses",
     "Map",
     "Measure",
     "ModelConfig",
     "ModelSection",
     "Name",
     "Near",
+    "OptOut",
     "Pack",
     "Reader",
     "Recipe",
@@ -111,6 +114,7 @@ class Recipe(Section):
         default=None, description="Remove documents that contain benchmark items."
     )
     withdrawn: Withdrawn = Field(default=Withdrawn(), description="Documents to remove by id, repository or license.")
+    opt_out: OptOut = Field(default=OptOut(), description="Lists of repositories, paths, URLs and ids to leave out.")
     split: Split = Field(default=Split(), description="Which documents to hold out.")
     tokenizer: TokenizerConfig | None = Field(default=None, description="The tokenizer; required if there are stages.")
     defaults: dict[str, Any] = Field(
@@ -200,6 +204,8 @@ class Recipe(Section):
         known = [
             "all",
             "withdrawn",
+            "opt_out",
+            "license",
             "empty",
             "short",
             *(f"filter:{name}" for name in rules),

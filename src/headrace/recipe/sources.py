@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from headrace.recipe.base import Section, Size, listed, wrong
 from headrace.recipe.expected import Expect
 from headrace.recipe.functions import Map, Reader
+from headrace.recipe.licences import Licenses
 
 Format = Literal[
     "auto", "jsonl", "json", "csv", "parquet", "arrow", "text", "docstrings", "pydoc_topics", "chat", "docstring_chat"
@@ -80,6 +81,11 @@ class Source(Section):
         description="Fields of the data that hold license, repository, path and language; dots reach nested fields.",
     )
     license: str | None = Field(default=None, description="License (SPDX) for documents whose data give none.")
+    licenses: Licenses | None = Field(
+        default=None,
+        description="Search each document's license, and remove documents whose license is not permitted; null takes "
+        "licenses as the records and `license` state them, and removes none.",
+    )
     repo: str | None = Field(default=None, description="Repository for documents whose data give none.")
     language: str | None = Field(default=None, description="Language for documents whose data give none.")
     limit: Size | None = Field(

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.documents.store import SCHEMA as DOCUMENTS
 from headrace.documents.store import read_columns
+from headrace.documents.urls import url_of
 from headrace.flow.artifact import Artifact
 from headrace.select.licences.columns import Declared, licence_columns
 from headrace.sequence.store import ArrowSequence
@@ -73,7 +73,7 @@ def attribution(
         counts = [pa.array(row[used]) for row in tokens]
         columns = {name: table.column(name) for name in COLUMNS}
         columns |= {
-            "url": pa.array([_url(meta.as_py()) for meta in table.column("meta")], pa.string()),
+            "url": pa.array([url_of(meta.as_py()) for meta in table.column("meta")], pa.string()),
             "license": found.column("license"),
             "license_found": found.column("found"),
             "tokens": pa.StructArray.from_arrays(counts, names=list(sequences)) if counts else None,
@@ -153,12 +153,3 @@ def _counted(documents: Artifact, sequences: list[ArrowSequence]) -> Iterator[tu
         for shard in range(start, stop):
             yield shard, counts[:, offsets[shard] - first : offsets[shard + 1] - first]
         start = stop
-
-
-def _url(meta: str | None) -> str | None:
-    """The record's field ``url``, which the data sets of the web have."""
-    if meta is None or '"url"' not in meta:
-        return None
-    found: Any = orjson.loads(meta)
-    url = found.get("url") if isinstance(found, dict) else None
-    return url if isinstance(url, str) else None

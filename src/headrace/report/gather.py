@@ -118,6 +118,8 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
             and identity not in judged
         ):
             continue
+        if kind == "licences" and all(source.licenses is None for source in recipe.sources.values()):
+            continue
         wanted[kind, stage] = artifact
     return wanted
 

@@ -198,7 +198,7 @@ def _again(facts: CardFacts) -> list[str]:
 
 def _lists(recipe: Recipe) -> str:
     """What the recipe reads besides the sources."""
-    needed = []
+    needed = ["the lists of those who opted out"] if recipe.opt_out else []
     if recipe.decontaminate is not None:
         needed.append("the benchmarks' files")
     if recipe.against:

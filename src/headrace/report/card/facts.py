@@ -81,6 +81,7 @@ class Made:
             self.recipe,
             uses(self.attribution()),
             dict(sorted(digests.items())),
+            tuple(name for name, source in self.recipe.sources.items() if source.licenses is not None),
         )
 
 

@@ -1,4 +1,4 @@
-"""What removes a document on its own: withdrawals, filters, user-defined rules, decontamination.
+"""What removes a document on its own: withdrawals, opt-outs, licenses, filters, user-defined rules, decontamination.
 
 The first one that removes a document gives the reason.
 
@@ -23,6 +23,8 @@ from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expressions import Node, columns
 from headrace.recipe.schema import Decontaminate, Filters, Rule, Split, Withdrawn
 from headrace.select.verdicts.filters import Removals, apply_filters
+from headrace.select.verdicts.licences import Rules, unlicensed
+from headrace.select.verdicts.opt_out import Lists, opted_out
 from headrace.select.verdicts.rules import apply_rules, failures
 from headrace.select.verdicts.splits import draw
 from headrace.select.verdicts.withdrawn import withdraw
@@ -46,6 +48,8 @@ class DocumentFilters:
         split: the recipe's section.
         seed: the recipe's seed.
         withdrawn: the recipe's section.
+        licences: which licenses the sources may have, by source.
+        lists: those who opted out, if there are lists.
     """
 
     filters: Filters
@@ -57,6 +61,8 @@ class DocumentFilters:
     split: Split
     seed: int
     withdrawn: Withdrawn
+    licences: Rules
+    lists: Lists | None
 
     def apply(self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]) -> pa.RecordBatch:
         """Filter documents, and draw the split of each.
@@ -85,6 +91,10 @@ class DocumentFilters:
         """What each filter removes, in order of precedence; null where it removes nothing."""
         if self.withdrawn:
             yield withdraw(batch, self.withdrawn)
+        if self.lists is not None:
+            yield opted_out(batch, self.lists)
+        if "licences" in beside:
+            yield unlicensed(beside["licences"], batch.column("source"), self.licences)
         yield empty(ids)
         if "measures" in beside:
             yield apply_filters(beside["measures"].combine_chunks(), batch.column("source"), self.filters, self.code_in)

@@ -15,6 +15,7 @@ A document has one reason, the first in :meth:`Verdicts.precedence`. To add a ve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -32,10 +33,12 @@ from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, p
 if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
     from headrace.recipe.expressions import Node
+    from headrace.recipe.licences import Licenses
     from headrace.recipe.schema import Decontaminate, Filters, Near, Recipe, Rule, Split, Withdrawn
     from headrace.select.duplicates.reference import Reference
     from headrace.select.duplicates.step import Duplicates
     from headrace.select.verdicts.deduplication import Policy
+    from headrace.select.verdicts.opt_out import ListFile, Lists
 
 # What a deduplication task needs besides members, and for texts if it cannot have more.
 LEAST_BYTES = 48 << 20
@@ -67,6 +70,9 @@ class Verdicts(Step):
         seed: the recipe's.
         withdrawn: the recipe's section.
         keeps_one: whether one document of a group of copies is kept.
+        licences: their licenses, if any are refused.
+        licence_rules: which licenses each source may have; only sources with rules.
+        opt_out: the lists of those who opted out.
     """
 
     documents: Step
@@ -86,6 +92,9 @@ class Verdicts(Step):
     seed: int
     withdrawn: Withdrawn
     keeps_one: bool = True
+    licences: Step | None = None
+    licence_rules: tuple[tuple[str, Licenses], ...] = ()
+    opt_out: tuple[ListFile, ...] = ()
 
     kind: ClassVar[str] = "verdicts"
     VERSION: ClassVar[int] = 5
@@ -98,10 +107,14 @@ class Verdicts(Step):
         duplicates: Duplicates | None = None,
         contamination: Step | None = None,
         own: dict[str, Step] | None = None,
+        licences: Step | None = None,
     ) -> Verdicts:
         """Create the step for a recipe, given the sidecars it asks for."""
         from headrace.select.verdicts.filters import applied, code_sources
+        from headrace.select.verdicts.opt_out import list_lists
 
+        rules = ((name, source.licenses) for name, source in recipe.sources.items())
+        restricted = tuple((name, rule) for name, rule in rules if rule is not None and rule.restricts)
         wanted = recipe.deduplicate
         remove: Literal["component", "exact"] | None = None
         if wanted is not None and wanted.near is not None:
@@ -127,6 +140,9 @@ class Verdicts(Step):
             recipe.seed,
             recipe.withdrawn,
             wanted is None or wanted.keep == "one",
+            licences if restricted else None,
+            restricted,
+            list_lists(recipe.opt_out),
         )
 
     def params(self) -> dict[str, Any]:
@@ -152,11 +168,18 @@ class Verdicts(Step):
                 if self.withdrawn
                 else {}
             ),
+            **({"licenses": {n: _rule(rule) for n, rule in self.licence_rules}} if self.licence_rules else {}),
+            **(
+                {"opt_out": [[one.kind, one.file.name, one.file.digest] for one in self.opt_out]}
+                if self.opt_out
+                else {}
+            ),
         }
 
     def inputs(self) -> dict[str, Step]:
         """The documents and the sidecars that the recipe asks for."""
         sidecars = {"measures": self.measures, "duplicates": self.duplicates, "contamination": self.contamination}
+        sidecars["licences"] = self.licences
         sidecars |= {f"measure-{name}": step for name, step in self.own.items()}
         beside = {role: step for role, step in sidecars.items() if step is not None}
         return {"documents": self.documents, **beside, **files_of(self.references)}
@@ -195,7 +218,29 @@ class Verdicts(Step):
         from headrace.select.verdicts.filters import reasons
 
         own = [*(f"failed:{name}" for name in self.own), *(f"filter:{rule.name}" for rule, _ in self.expressions)]
-        return ["withdrawn", "empty", *reasons(), *own, "contaminated", "reference", "duplicate", "holdout"]
+        return [
+            "withdrawn",
+            "opt_out",
+            "license",
+            "empty",
+            *reasons(),
+            *own,
+            "contaminated",
+            "reference",
+            "duplicate",
+            "holdout",
+        ]
+
+    @cached_property
+    def lists(self) -> Lists | None:
+        """The lists of those who opted out, read once per process.
+
+        Raises:
+            UserError: a list is invalid, or has changed.
+        """
+        from headrace.select.verdicts.opt_out import Lists
+
+        return Lists(self.opt_out) if self.opt_out else None
 
     # Phase "filter".
 
@@ -238,6 +283,8 @@ class Verdicts(Step):
             self.split,
             self.seed,
             self.withdrawn,
+            dict(self.licence_rules),
+            self.lists,
         )
         partitions = self._partitions(ctx)
         roles = [role for role in self.inputs() if role != "documents" and not role.startswith("reference-")]
@@ -264,6 +311,7 @@ class Verdicts(Step):
         columns = ["id", "source", "origin_file", "origin_row", *(["text"] if self.policy().compares_texts else [])]
         spoken_of = {name for _, node in self.expressions for name in names_in(node)} & set(DOCUMENT)
         spoken_of |= {"repo", "license"} if self.withdrawn else set()
+        spoken_of |= {"repo", "path", "meta"} if self.opt_out else set()
         return columns + sorted(spoken_of - set(columns))
 
     def _send(
@@ -388,3 +436,8 @@ class Verdicts(Step):
                 [result["reference"] for result in removed], "reference", counts, sets, "against"
             )
         return value
+
+
+def _rule(rule: Licenses) -> dict[str, Any]:
+    """A rule without what does not matter to verdicts: the order of its entries, and how its default came about."""
+    return {"allow": sorted(rule.allow), "deny": sorted(rule.deny), "remove_unknown": rule.removes_unknown}

@@ -30,6 +30,7 @@ from headrace.select.measures.user import measured
 from headrace.select.sidecar import ARROW
 from headrace.select.verdicts.document_filters import column, contaminated
 from headrace.select.verdicts.filters import applied, code_sources, findings
+from headrace.select.verdicts.licences import refusal
 from headrace.select.verdicts.rules import findings as findings_of
 
 EXCERPT = 400  # characters of evidence shown
@@ -62,6 +63,8 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
         decisions += _filters(recipe, beside["measures"], document["source"])
     if all(f"measure-{name}" in beside for name in recipe.measures):
         decisions += _own(recipe, fetch(artifacts["documents"], [row], list(DOCUMENT)), beside)
+    if "licences" in artifacts:
+        decisions += _licence(recipe, fetch(artifacts["licences"], [row]).to_pylist()[0], document["source"])
     if "contamination" in artifacts and recipe.decontaminate is not None:
         found = fetch(artifacts["contamination"], [row])
         decisions.append(_contamination(found, recipe.decontaminate, text))
@@ -200,6 +203,16 @@ def _own(recipe: Recipe, document: pa.Table | pa.RecordBatch, beside: dict[str, 
         return told
     table = {name: column(name, document, beside) for name in names}
     return told + [finding._asdict() for finding in findings_of(rules, table)]
+
+
+def _licence(recipe: Recipe, found: dict[str, Any], source: str) -> list[dict[str, Any]]:
+    rule = recipe.sources[source].licenses
+    if rule is None:
+        return []
+    limit = rule.model_dump(mode="json", exclude_defaults=True) or None
+    return [
+        {"reason": "license", "measured": found, "limit": limit, "removes": refusal(found["license"], rule) is not None}
+    ]
 
 
 def _contamination(found: pa.Table, config: Decontaminate, text: str) -> dict[str, Any]:
