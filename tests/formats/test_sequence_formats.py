@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,21 +33,40 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("format", SEQUENCES)
 def test_bytes_do_not_depend_on_workers_or_kills(format, sequences, tmp_path):
     step = SequenceExport(format, sequences, SMALL)
-    alone = write(step, tmp_path / "alone", workers=0)
-    asked = tmp_path / "request.json"
-    asked.write_text(json.dumps(request(step)))
-    killed = 0
-    for events in range(3, 100, 9):
-        command = [sys.executable, str(Path(__file__).with_name("exporting.py")), str(asked), str(tmp_path / "killed")]
-        code = subprocess.run([*command, "2", str(events)], stderr=subprocess.DEVNULL).returncode
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-        assert not (tmp_path / "killed").exists()
-        killed += 1
-    assert killed
-    assert contents(tmp_path / "killed") == contents(alone)
+    alone = contents(write(step, tmp_path / "alone", workers=0))
+    assert contents(write(step, tmp_path / "two", workers=2)) == alone
+    out, renames = tmp_path / "killed", 1
+    while killed_at(renames, lambda: write(step, out, workers=0)):
+        assert not out.exists()
+        renames *= 3
+    assert renames > 3
+    assert contents(out) == alone
     assert not (tmp_path / "killed.partial").exists()
+
+
+def killed_at(renames: int, work: Callable[[], object]) -> bool:
+    """Do work in a forked process that is killed when it is about to publish so many files; False if it ends before."""
+    child = os.fork()
+    if child == 0:
+        left, replace = renames, os.replace
+
+        def counted(source: Any, target: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+
+        os.replace = counted
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
 
 
 @pytest.mark.parametrize("format", READABLE)
