@@ -43,6 +43,7 @@ LAYERS = [
     "verification",
     "doctor",
     "cli",
+    "reference",
 ]
 
 
