@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headrace.errors import UserError
     from headrace.functions.decorators import per_batch, per_document
     from headrace.functions.document import Document
     from headrace.pipeline import run
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Document", "Loader", "Recipe", "TorchDataset", "load_recipe", "open_documents", "open_sequence", "per_batch",
-    "per_document", "plan", "run", "to_dataset",
+    "Document", "Loader", "Recipe", "TorchDataset", "UserError", "load_recipe", "open_documents", "open_sequence",
+    "per_batch", "per_document", "plan", "run", "to_dataset",
 ]  # fmt: skip
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "Loader": "headrace.sequence.loader",
     "Recipe": "headrace.recipe.schema",
     "TorchDataset": "headrace.sequence.torch_dataset",
+    "UserError": "headrace.errors",
     "load_recipe": "headrace.recipe.load",
     "open_documents": "headrace.tables",
     "open_sequence": "headrace.run_folder",
