@@ -6,9 +6,9 @@ import re
 from datetime import date as Date  # noqa: N812 - a field has this name
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from headrace.recipe.base import Count, Name, Section, Size, listed, wrong
+from headrace.recipe.base import Count, Name, Section, Size, listed, suggest, wrong
 from headrace.recipe.training import TrainSection
 
 
@@ -217,6 +217,11 @@ class Pack(Section):
 BUILT_IN = ("crystalchat", "chatml", "llama3")
 
 
+def _templated(value: Any) -> Any:
+    """A section that only names a template, for the name alone."""
+    return {"template": value} if isinstance(value, str) else value
+
+
 class Chat(Section):
     """How a stage renders conversations.
 
@@ -250,15 +255,15 @@ class Chat(Section):
     @model_validator(mode="after")
     def _sensible(self) -> Chat:
         if self.template not in BUILT_IN and not re.search(r"[/.]", self.template):
-            raise wrong(f"there is no chat template {self.template!r}",
-                        f"use one of {', '.join(BUILT_IN)}, or a file", "template")  # fmt: skip
+            fix = suggest(self.template, BUILT_IN) or f"use one of {', '.join(BUILT_IN)}, or a file"
+            raise wrong(f"there is no chat template {self.template!r}", fix, "template")
         if self.date is not None:
             try:
                 Date.fromisoformat(self.date)
             except ValueError:
                 raise wrong(f"{self.date!r} is not a date", "write it like 2024-07-26", "date") from None
         if self.template in ("crystalchat", "chatml") and (self.variables or self.date):
-            raise wrong(f"{self.template} has no variables", "remove `variables` and `date`")
+            raise wrong(f"the template {self.template} has no variables", "remove `variables` and `date`")
         return self
 
 
@@ -276,10 +281,10 @@ class Stage(Section):
         "mixed by weight. The rows of each are trained on in their order.",
     )
     tokens: Count | None = Field(default=None, description="Tokens in the stage, divided by `weight`, such as `3B`.")
-    chat: str | Chat | None = Field(
+    chat: Annotated[Chat | None, BeforeValidator(_templated)] = Field(
         default=None,
-        description="Chat template (`crystalchat`, `chatml`, `llama3` or a file), or a section; required if a source "
-        "contains conversations.",
+        description="Chat template: its name or file, or a section that says more; required if a source contains "
+        "conversations.",
     )
     fim_level: Literal["document", "context"] = Field(
         default="document",
@@ -291,18 +296,6 @@ class Stage(Section):
         description="Stage whose last checkpoint this one starts from, or `scratch`; null means the previous stage.",
     )
     train: TrainSection = Field(default=TrainSection(), description="Batch, optimizer and schedule of the stage.")
-
-    @field_validator("chat")
-    @classmethod
-    def _named(cls, chat: str | Chat | None) -> str | Chat | None:
-        if isinstance(chat, str):
-            Chat(template=chat)
-        return chat
-
-    @property
-    def conversations(self) -> Chat | None:
-        """How it renders conversations."""
-        return Chat(template=self.chat) if isinstance(self.chat, str) else self.chat
 
     @model_validator(mode="after")
     def _mixture(self) -> Stage:

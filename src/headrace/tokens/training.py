@@ -44,7 +44,7 @@ def needed_roles(recipe: Recipe) -> tuple[str, ...]:
         if any(take.fim is not None for take in stage.sources.values()):
             roles |= {*_FIM, "fim_pad"} if stage.fim_level == "context" else set(_FIM)
         if any(recipe.sources[name].is_chat for name in stage.sources):
-            template = stage.conversations.template if stage.conversations else ""
+            template = stage.chat.template if stage.chat else ""
             roles |= {"chatml": {"im_start", "im_end"}, "crystalchat": set(CHAT_MARKERS)}.get(template, set())
         if stage.pack.method == "best_fit":
             roles.add("pad")
