@@ -32,6 +32,7 @@ LAYERS = [
     "run_folder",
     "mapped",
     "tables",
+    "opened",
     "references",
     "preflight",
     "pipeline",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.errors import UserError
     from headrace.functions.decorators import per_batch, per_document
     from headrace.functions.document import Document
+    from headrace.opened import open_run
     from headrace.pipeline import run
     from headrace.planning.forecast import plan
     from headrace.recipe.load import load_recipe
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Document", "Loader", "Recipe", "TorchDataset", "UserError", "load_recipe", "open_documents", "open_sequence",
-    "per_batch", "per_document", "plan", "run", "to_dataset",
+    "Document", "Loader", "Recipe", "TorchDataset", "UserError", "load_recipe", "open_documents", "open_run",
+    "open_sequence", "per_batch", "per_document", "plan", "run", "to_dataset",
 ]  # fmt: skip
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "UserError": "headrace.errors",
     "load_recipe": "headrace.recipe.load",
     "open_documents": "headrace.tables",
+    "open_run": "headrace.opened",
     "open_sequence": "headrace.run_folder",
     "per_batch": "headrace.functions.decorators",
     "per_document": "headrace.functions.decorators",

@@ -19,12 +19,12 @@ Everything here is imported from `headrace`; a name is loaded when it is first u
 
 # What the public names return, with what users call on it.
 RETURNED = (
+    "headrace.opened:OpenedRun",
     "headrace.sequence.reader:SequenceReader",
     "headrace.sequence.batch:Batch",
     "headrace.sequence.torch_dataset:TorchLoader",
     "headrace.sequence.torch_dataset:TorchBatches",
     "headrace.tables:DocumentTable",
-    "headrace.errors:UserError",
 )
 SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace import Loader, open_sequence
+from headrace import Loader, open_run, open_sequence
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 
@@ -49,3 +49,14 @@ def test_a_batch_from_elsewhere_shows_ids(run: Path) -> None:
     batch = Loader(open_sequence(run, "first"), 2).at(0)
     page = pickle.loads(pickle.dumps(batch))._repr_html_()
     assert " ".join(map(str, batch.tokens[1, :5])) in shown(page)
+
+
+def test_a_run_shows_what_is_built(run: Path) -> None:
+    opened = open_run(run)
+    assert opened.stages == ["first", "second"]
+    assert len(opened.sequence("first")) == len(open_sequence(run, "first"))
+    page = opened._repr_html_()
+    told = opened.status()["artifacts"]
+    assert page.count("<tr>") == len(told) + 1
+    assert f"sequence second done {len(opened.sequence('second')):,}" in " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert f"documents done {len(opened.documents(removed=True)):,}" in " ".join(re.sub(r"<[^>]*>", " ", page).split())
