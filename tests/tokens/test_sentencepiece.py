@@ -112,6 +112,7 @@ WITHOUT_SPACE = [piece for piece in SOUND if piece[0] != "\u2581"]
         (SOUND, {}, {4: 1}, "remove_extra_whitespaces"),
         (SOUND, {}, {5: 0}, "escape_whitespaces"),
         ([*SOUND, ("b", -4.0, UNUSED)], {}, {}, "UNUSED"),
+        ([*SOUND, ("  ", -4.0, USER_DEFINED)], {}, {}, "contains a space"),
         ([*SOUND, ("a", -4.0, NORMAL)], {}, {}, "the same"),
         (WITHOUT_SPACE, {}, {}, "no piece for a space"),
         ([*WITHOUT_SPACE, ("\u2581", 0.0, CONTROL)], {}, {}, "no piece for a space"),

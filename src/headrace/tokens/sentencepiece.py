@@ -150,6 +150,9 @@ def _not_read(pieces: list[tuple[str, float, int]], trainer: dict[int, Any], nor
         return "two of its pieces are the same, or one is empty"
     if any(kind == _UNUSED for _, _, kind in pieces):
         return "it has pieces of type UNUSED"
+    if any(kind == _USER_DEFINED and " " in piece for piece, _, kind in pieces):
+        # SentencePiece looks for such a piece before it writes U+2581 for spaces, and cannot find it afterwards.
+        return "a user-defined piece contains a space instead of U+2581"
     if META_SPACE not in {piece for piece, _, kind in pieces if kind in (_NORMAL, _USER_DEFINED)}:
         return "it has no piece for a space, U+2581"
     tied = _tied(pieces)
