@@ -58,7 +58,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         ("run good.yaml --memory lots", "use a size such as 4GB"),
         ("run good.yaml --memory 10", "64 MB"),
         ("run good.yaml --out file", "Choose another --out"),
-        ("run good.yaml --out file/x", "Choose another --out"),
+        ("run good.yaml --out file/x", "A file is where a folder should be"),
         ("run good.yaml --until verdict --out new", "Did you mean 'verdicts'?"),
         ("run good.yaml --until stage1 --out new", "Choose one of documents"),
         ("run good.yaml --set nme=x", "Did you mean 'name'?"),
