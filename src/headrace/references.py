@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace import run_folder
 from headrace.documents import globs
@@ -18,13 +19,14 @@ from headrace.flow.damage import check_files
 from headrace.flow.notices import Notice
 from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
-from headrace.formats.format import Exported
-from headrace.formats.imported import Taken
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.run_folder import AGAINST, RECIPE, REFERENCES, SEQUENCES
 from headrace.select.duplicates.reference import EarlierRun
 from headrace.select.duplicates.signatures import shape
 from headrace.select.duplicates.step import Duplicates
+
+if TYPE_CHECKING:
+    from headrace.formats.imported import Taken
 
 
 def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Input:
@@ -64,6 +66,10 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
     Raises:
         UserError: there is no such sequence, or its rows are not as long as the stage's.
     """
+    if not recipe.sequences:
+        return {}
+    from headrace.formats.format import Exported  # brings kernels, which plans do without
+    from headrace.formats.imported import Taken
 
     def digests(paths: Sequence[Path]) -> list[str]:
         files = [InputFile(str(path), path.name, "", None, path.stat().st_size) for path in paths]

@@ -131,7 +131,7 @@ def test_an_unwritable_output_folder(tmp_path):
     write(tmp_path, good())
     (tmp_path / "file").write_text("")
     said = refused("run", path, "--out", tmp_path / "file" / "run")
-    assert "--out" in said
+    assert "A file is where a folder should be" in said
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def test_two_coordinators_cannot_share_a_folder(tmp_path):
 
 def test_an_unwritable_folder_is_a_users_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be created"), lock(tmp_path / "file" / "run"):
+    with pytest.raises(UserError, match="A file is where a folder should be"), lock(tmp_path / "file" / "run"):
         pass
 
 

@@ -119,6 +119,10 @@ def widest_vectors() -> int:
     return 512 if "%zmm" in code else 256 if "%ymm" in code else 128
 
 
+# Kernels that call a function of a library by its address, which plain Python calls in its own way.
+MACHINE_CODE = {"headrace.flow.xxh3._hash"}
+
+
 def main() -> None:
     """The program."""
     plain = os.environ.get("NUMBA_DISABLE_JIT") == "1"
@@ -130,7 +134,7 @@ def main() -> None:
         check_that_indices_are_checked()
     import_all()
     digests = run(Path(sys.argv[1]))
-    print(json.dumps({"digests": digests, "unused": sorted(made - called), "widest": widest}))
+    print(json.dumps({"digests": digests, "unused": sorted(made - called - MACHINE_CODE), "widest": widest}))
 
 
 if __name__ == "__main__":
