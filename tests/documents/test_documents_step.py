@@ -185,11 +185,11 @@ def test_a_limit_of_all_allows_anything(tmp_path):
     [
         ("a.jsonl", b'{"content": "x", "n": 1}\n', {}, "no field 'text'"),
         ("a.jsonl", b'{"content": "x"}\n', {"format": "chat"}, "hold no conversation"),
-        ("a.jsonl", b"", {}, "its 1 files are empty"),
-        ("a.jsonl", b"\n\n", {}, "its 1 files are empty"),
+        ("a.jsonl", b"", {}, "its file is empty"),
+        ("a.jsonl", b"\n\n", {}, "its file is empty"),
         ("a.jsonl", b"bad\n", {}, "all 1 rows are bad: a.jsonl line 1: not JSON"),
         ("a.txt", b"\xff", {}, "all 1 rows are bad: a.txt line 1: not UTF-8"),
-        ("a.py", b"x = 1", {"format": "docstrings"}, "its 1 files are empty"),
+        ("a.py", b"x = 1", {"format": "docstrings"}, "its file is empty"),
         ("a.parquet", b"PAR1", {}, "its files are damaged: a.parquet line 1: the Parquet file is corrupt"),
     ],
 )
