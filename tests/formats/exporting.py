@@ -5,11 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 from headrace.export import requested, write
 from headrace.flow.events import Event
+
+
+def kill_until_done(asked: Path, out: Path, first: int, every: int) -> int:
+    """Export with two workers, killed after ever more events until it comes to its end; how often it was."""
+    killed = 0
+    for events in range(first, 200, every):
+        command = [sys.executable, __file__, str(asked), str(out), "2", str(events)]
+        code = subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        killed += 1
+    return killed
 
 
 def main() -> None:

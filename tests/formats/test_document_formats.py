@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from exporting import kill_until_done
 from test_exports_page import pieces
 
 import headrace
@@ -118,15 +116,7 @@ def test_bytes_do_not_depend_on_workers_or_kills(format, run, tmp_path):
     alone = write(step, tmp_path / "alone", workers=0)
     asked = tmp_path / "request.json"
     asked.write_text(json.dumps(request(step)))
-    killed = 0
-    for events in range(4, 200, 9):
-        command = [sys.executable, str(Path(__file__).with_name("exporting.py")), str(asked), str(tmp_path / "killed")]
-        code = subprocess.run([*command, "2", str(events)], stderr=subprocess.DEVNULL).returncode
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-        killed += 1
-    assert killed
+    assert kill_until_done(asked, tmp_path / "killed", 4, 9)
     assert contents(tmp_path / "killed") == contents(alone)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from exporting import kill_until_done
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,15 +75,7 @@ def test_bytes_do_not_depend_on_workers_kills_or_blocks(corpus, tmp_path, monkey
     asked = tmp_path / "request.json"
     asked.write_text(json.dumps(request(step)))
     assert requested(json.loads(asked.read_text())) == step
-    killed = 0
-    for events in range(3, 100, 8):
-        command = [sys.executable, str(Path(__file__).with_name("exporting.py")), str(asked), str(tmp_path / "killed")]
-        code = subprocess.run([*command, "2", str(events)], stderr=subprocess.DEVNULL).returncode
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-        killed += 1
-    assert killed
+    assert kill_until_done(asked, tmp_path / "killed", 3, 8)
     monkeypatch.setattr(tokenized, "BLOCK_TOKENS", 100)
     alone = write(step, tmp_path / "alone", workers=0)
     for path in alone.rglob("*.*"):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, SequenceLength, parse_memory, parse_size, whole
+from headrace.cli.options import Json, Memory, SequenceLength, Workers, parse_size, whole
 from headrace.cli.terminal import say, say_json
 
 
@@ -48,21 +48,8 @@ def export(
             "--bytes-per-file", metavar="SIZE", parser=parse_size, help="Text in each file of documents, such as 200MB."
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", metavar="N", parser=whole(0), help="Worker processes; 0 for none. Default: one per core."
-        ),
-    ] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option(
-            "--memory",
-            metavar="SIZE",
-            parser=parse_memory,
-            help="Memory for data, such as 4GB. Default: half of what is free.",
-        ),
-    ] = None,
+    workers: Workers = None,
+    memory: Memory = None,
     sequence_length: SequenceLength = None,
     json: Json = False,
 ) -> None:

@@ -72,3 +72,20 @@ SequenceLength = Annotated[
         help="Length of a row, for files that are one line of tokens.",
     ),
 ]
+
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", parser=whole(0), help="Worker processes; 0 for none. Default: one per core."
+    ),
+]
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=parse_memory,
+        help="Memory for data, such as 4GB. Default: half of what is free.",
+    ),
+]

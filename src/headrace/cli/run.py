@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Overrides, RecipeFile, parse_memory, whole
+from headrace.cli.options import Json, Memory, Overrides, RecipeFile, Workers
 from headrace.cli.terminal import say, say_json, screen
 
 
@@ -19,21 +19,8 @@ def run(
     until: Annotated[
         str | None, typer.Option("--until", metavar="ARTIFACT", help="Stop after this artifact, such as verdicts.")
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", metavar="N", parser=whole(0), help="Worker processes; 0 for none. Default: one per core."
-        ),
-    ] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option(
-            "--memory",
-            metavar="SIZE",
-            parser=parse_memory,
-            help="Memory for data, such as 4GB. Default: half of what is free.",
-        ),
-    ] = None,
+    workers: Workers = None,
+    memory: Memory = None,
     check_input: Annotated[
         bool,
         typer.Option("--check-input", help="Re-read all input, including files whose size and change time are known."),

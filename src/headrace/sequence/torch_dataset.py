@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import os
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -86,7 +86,7 @@ class TorchDataset(Dataset[Tensors]):
         """Rows ``start`` to ``stop`` as one batch, [stop - start, ...] each."""
         if os.getpid() != self._process:
             # Forked: the files that the parent has open share their place in the file with it.
-            self.sequence, self._process = pickle.loads(pickle.dumps(self.sequence)), os.getpid()
+            self.sequence, self._process = copy.copy(self.sequence), os.getpid()
         batch = read(self.sequence, start, stop, np.dtype(np.int64), self.restart)
         targets = np.where(batch.loss, batch.tokens[:, 1:], NO_LOSS)
         if self.shifted:
