@@ -237,6 +237,20 @@ def test_weights_are_drawn_as_stated(distribution):
     assert (block.ffn_norm.weight == 1).all()
 
 
+def test_weights_are_cut_off_where_the_configuration_says():
+    config = TINY.model_copy(update={"init": Initialisation(hidden_std=0.1, cut=1.0)})
+    model = made(config)
+    weight = model.blocks[0].ffn.up.weight
+    assert 0.09 < weight.abs().max().item() <= 0.1
+    assert weight.std().item() == pytest.approx(0.1 * 0.5396, rel=0.05)  # of a normal cut at one
+
+
+def test_a_seed_of_the_weights_alone_goes_before_the_recipes():
+    own = made(TINY.model_copy(update={"init": TINY.init.model_copy(update={"seed": 7})}), seed=1)
+    recipes = made(TINY, seed=7)
+    assert all(torch.equal(a, b) for a, b in zip(own.parameters(), recipes.parameters(), strict=True))
+
+
 def test_weights_depend_on_the_seed_and_the_name_alone():
     small, large = Transformer(TINY), Transformer(TINY.model_copy(update={"layers": 3}))
     small.initialise(1)

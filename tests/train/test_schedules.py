@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -17,17 +18,34 @@ def section(**values) -> ScheduleSection:
     return ScheduleSection.model_validate(values)
 
 
-# Phase: steps run, warm-up, peak, end of the decay and its length; the rate reached (crystalcoder-train, params.yaml).
-PHASES = {
-    1: (79_721, 86, 0.012, 0.00012408, 294_337, 0.008787),
-    2: (214_387, 86, 0.0087825, 0.00013679, 214_301, 0.00013679),
-    3: (27_728, 276, 0.002, 0.0002, 27_452, 0.0002),
-}
+def sequential(schedulers: list[dict], steps: int) -> np.ndarray:
+    """float64[steps]: the rates of a list of schedulers, by the Model Zoo's closed forms.
+
+    Linear and CosineDecay: ``lr_scheduler.PolynomialLR`` and ``CosineDecayLR``, that end at ``end_learning_rate``;
+    SequentialLR: each begins at its own step 0 where the one before has had its steps.
+    """
+    out, first = np.empty(steps), 0
+    for index, one in enumerate(schedulers):
+        length = one.get("steps") or one["decay_steps"]
+        last = steps if index == len(schedulers) - 1 else first + length
+        step = np.minimum(np.arange(last - first), length).astype(np.float64)
+        initial, end = one["initial_learning_rate"], one["end_learning_rate"]
+        if one["scheduler"] == "Linear":
+            rates = (initial - end) * (1 - step / length) + end
+        else:
+            rates = (initial - end) * (np.cos(np.pi / length * step) + 1) * 0.5 + end
+        out[first:last] = rates[: max(0, steps - first)]
+        first = last
+    return out
+
+
+# Phase: the steps that it ran and the rate that it reached (crystalcoder-train, params.yaml).
+PHASES = {1: (79_721, 0.008787), 2: (214_387, 0.00013679), 3: (27_728, 0.0002)}
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_crystalcoders_phases(phase, shared):
-    steps, warmup, peak, end, decay, reached = PHASES[phase]
+def test_crystalcoders_rates_at_every_step(phase, shared):
+    steps, reached = PHASES[phase]
     published = yaml.safe_load((shared / f"fixtures/crystalcoder/params_phase{phase}.yaml").read_text())
     lines = published["optimizer"]["learning_rate"]
     pieces = [
@@ -38,17 +56,31 @@ def test_crystalcoders_phases(phase, shared):
         }
         for line in lines
     ]
-    assert pieces == [
-        {"start": 0.0, "end": peak, "steps": warmup},
-        {"start": peak, "end": end, "steps": decay},
+    schedule = section(shape="pieces", pieces=pieces)
+    rates = np.array([learning_rate(schedule, 1.0, step, steps) for step in range(steps)])
+    np.testing.assert_allclose(rates, sequential(lines, steps), rtol=1e-12, atol=1e-18)
+    assert learning_rate(schedule, 1.0, steps, steps) == pytest.approx(reached, rel=1e-4)
+    assert learning_rate(schedule, 1.0, 10**6, steps) == pieces[-1]["end"]
+
+
+def test_pieces_of_every_shape():
+    pieces = [
+        {"start": 0.0, "end": 0.5, "steps": 4},
+        {"start": 0.5, "end": 0.1, "steps": 10, "shape": "cosine"},
+        {"start": 0.1, "end": 0.001, "steps": 8, "shape": "exponential"},
     ]
     schedule = section(shape="pieces", pieces=pieces)
-    assert learning_rate(schedule, 1.0, 0, steps) == 0
-    assert learning_rate(schedule, 1.0, warmup, steps) == peak
-    assert learning_rate(schedule, 1.0, warmup // 2, steps) == pytest.approx(peak / 2)
-    assert learning_rate(schedule, 1.0, steps, steps) == pytest.approx(reached, rel=1e-4)
-    assert max(learning_rate(schedule, 1.0, step, steps) for step in range(0, steps, 43)) <= peak
-    assert learning_rate(schedule, 1.0, 10**6, steps) == end
+    rates = [learning_rate(schedule, 1.0, step, 30) for step in range(30)]
+    lines = [
+        {"scheduler": "Linear", "initial_learning_rate": 0.0, "end_learning_rate": 0.5, "steps": 4},
+        {"scheduler": "CosineDecay", "initial_learning_rate": 0.5, "end_learning_rate": 0.1, "steps": 10},
+    ]
+    np.testing.assert_allclose(rates[:14], sequential(lines, 14), rtol=1e-12)
+    # Keras' ExponentialDecay: initial * rate ** (step / steps).
+    np.testing.assert_allclose(rates[14:22], 0.1 * 0.01 ** (np.arange(8) / 8), rtol=1e-12)
+    assert rates[22:] == [0.001] * 8
+    with pytest.raises(ValidationError, match="begin or end at 0"):
+        section(shape="pieces", pieces=[{"start": 0.1, "end": 0.0, "steps": 3, "shape": "exponential"}])
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "wsd"])

@@ -175,6 +175,18 @@ def test_accumulation_equals_one_large_batch(tmp_path, sequence, documents):
             torch.testing.assert_close(gradient, states[0][2][name], rtol=1e-4, atol=1e-6)
 
 
+def test_a_loss_by_rows_scales_the_gradient_alone(tmp_path, sequence):
+    batch, sources = Loader(sequence, 4).at(0), target_sources(sequence, 0, 4)
+    found = []
+    for loss in ({}, {"per": "row", "weight": 1 / 16}):
+        one = stage(tmp_path, sequence, loss=loss, optimizer={"clip": None})
+        sums = SourceTotals(sequence.sources)
+        found.append((sums, update(one, batch, sources, 0.0, sums, one.model.hidden)))
+    (plain, norm), (by_rows, scaled) = found
+    assert by_rows.loss == plain.loss
+    assert scaled == pytest.approx(norm * int(batch.loss.sum()) / (4 * 16), rel=1e-5)
+
+
 def test_losses_by_source_are_told_apart(sequence):
     sources = target_sources(sequence, 48, 53)  # across the border of the shards
     _, segments, _ = rows(100, 16, 1)

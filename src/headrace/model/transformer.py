@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from headrace.flow.keys import salt
 from headrace.model.attention import KeyValues, attend, document_bias
-from headrace.recipe.model import ModelConfig
+from headrace.recipe.model import Initialisation, ModelConfig
 
 
 class Linear(nn.Linear):
@@ -209,6 +209,7 @@ class Transformer(nn.Module):
     def initialise(self, seed: int) -> None:
         """Draw all weights. Each tensor has its own generator, keyed by its name: no order, no state."""
         init, config = self.config.init, self.config
+        seed = seed if init.seed is None else init.seed
         output_std = config.init.output_std
         if output_std is None:
             output_std = init.hidden_std / math.sqrt(2 * config.layers)
@@ -219,13 +220,13 @@ class Transformer(nn.Module):
             elif parameter.dim() == 1:
                 nn.init.ones_(parameter)
             elif name == "embedding.weight":
-                _draw(parameter, init.embedding_std, init.distribution, salt(seed, "init", name))
+                _draw(parameter, init.embedding_std, init, salt(seed, "init", name))
             elif name == "head.weight":
-                _draw(parameter, head_std, init.distribution, salt(seed, "init", name))
+                _draw(parameter, head_std, init, salt(seed, "init", name))
             elif name.endswith(("attention.out.weight", "ffn.down.weight")):
-                _draw(parameter, output_std, init.distribution, salt(seed, "init", name))
+                _draw(parameter, output_std, init, salt(seed, "init", name))
             else:
-                _draw(parameter, init.hidden_std, init.distribution, salt(seed, "init", name))
+                _draw(parameter, init.hidden_std, init, salt(seed, "init", name))
 
     def hidden_matrices(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The matrices between embedding and output, whose learning rate muP scales."""
@@ -233,12 +234,12 @@ class Transformer(nn.Module):
 
 
 @torch.no_grad()
-def _draw(parameter: Tensor, std: float, distribution: str, seed: int) -> None:
+def _draw(parameter: Tensor, std: float, init: Initialisation, seed: int) -> None:
     # Drawn on the CPU, so that the weights do not depend on the device.
     generator = torch.Generator().manual_seed(seed % 2**63)
     value = torch.empty(parameter.shape, dtype=torch.float32)
-    if distribution == "normal":
+    if init.distribution == "normal":
         value.normal_(0.0, std, generator=generator)
     else:
-        nn.init.trunc_normal_(value, 0.0, std, -2 * std, 2 * std, generator=generator)
+        nn.init.trunc_normal_(value, 0.0, std, -init.cut * std, init.cut * std, generator=generator)
     parameter.copy_(value)

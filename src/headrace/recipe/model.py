@@ -19,8 +19,10 @@ class Initialisation(Section):
 
     distribution: Literal["truncated_normal", "normal"] = Field(
         default="truncated_normal",
-        description="truncated_normal is cut off at two standard deviations, as in CrystalCoder",
+        description="truncated_normal is cut off at `cut` standard deviations",
     )
+    cut: float = Field(default=2.0, gt=0, le=6, description="truncated_normal only; CrystalCoder was cut off at two")
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="seed of the weights; null: the recipe's")
     embedding_std: float = Field(default=0.02, ge=0, description="standard deviation of the token embedding")
     hidden_std: float = Field(
         default=0.02, ge=0, description="standard deviation of every matrix between embedding and output"

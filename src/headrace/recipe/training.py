@@ -37,12 +37,21 @@ class OptimizerSection(Section):
         return self
 
 
-class LinearPiece(Section):
-    """One linear piece of a schedule: from `start` toward `end` over `steps` steps."""
+class SchedulePiece(Section):
+    """One piece of a schedule: from `start` toward `end` over `steps` steps."""
 
     start: NonNegativeFloat = Field(description="learning rate at the first step")
     end: NonNegativeFloat = Field(description="learning rate at the end of the piece")
     steps: PositiveInt = Field(description="length of the piece, in steps")
+    shape: Literal["linear", "cosine", "exponential"] = Field(
+        default="linear", description="exponential: each step multiplies by the same factor"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_factor(self) -> SchedulePiece:
+        if self.shape == "exponential" and not (self.start and self.end):
+            raise wrong("an exponential piece cannot begin or end at 0", "write a small rate", "end")
+        return self
 
 
 class ScheduleSection(Section):
@@ -50,8 +59,8 @@ class ScheduleSection(Section):
 
     shape: Literal["linear", "cosine", "constant", "wsd", "pieces"] = Field(
         default="cosine",
-        description="shape after the warmup; wsd: hold, then decay over the last `decay` steps; pieces: the linear "
-        "pieces listed under `pieces`",
+        description="shape after the warmup; wsd: hold, then decay over the last `decay` steps; pieces: those listed "
+        "under `pieces`",
     )
     warmup: NonNegativeFloat = Field(
         default=0.01, description="below 1: a share of the stage's steps; 1 or more: steps"
@@ -60,9 +69,7 @@ class ScheduleSection(Section):
         default=0.2, description="wsd only; below 1: a share of the stage's steps; 1 or more: steps"
     )
     end: NonNegativeFloat = Field(default=0.1, description="learning rate at the last step, as a share of the peak")
-    pieces: tuple[LinearPiece, ...] = Field(
-        default=(), description="linear pieces, one after another; the last value holds"
-    )
+    pieces: tuple[SchedulePiece, ...] = Field(default=(), description="pieces, one after another; the last value holds")
 
     @classmethod
     def without_displaced(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +86,24 @@ class ScheduleSection(Section):
         if self.shape == "pieces" and self.model_fields_set & {"warmup", "decay", "end"}:
             raise wrong("`shape: pieces` sets every rate itself", "remove warmup, decay and end")
         return self
+
+
+class LossSection(Section):
+    """What a step's summed loss is divided by.
+
+    Losses are shown in nats per token in any case; this scales the gradient, which clipping and `eps` notice.
+    """
+
+    per: Literal["token", "row"] = Field(
+        default="token", description="token: by the tokens that carry loss; row: by the rows, whatever they carry"
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="factor of the quotient; CrystalCoder had `per: row` and 1 / 2048"
+    )
+
+    def of_each(self, rows: int, tokens: int) -> float:
+        """The weight of each token's loss in the loss of a step with so many rows and tokens that carry loss."""
+        return self.weight / (rows if self.per == "row" else tokens)
 
 
 class AttentionSection(Section):
@@ -137,6 +162,7 @@ class TrainSection(Section):
     )
     optimizer: OptimizerSection = Field(default=OptimizerSection(), description="AdamW and its learning rate")
     schedule: ScheduleSection = Field(default=ScheduleSection(), description="learning rate over the stage's steps")
+    loss: LossSection = Field(default=LossSection(), description="what a step's summed loss is divided by")
     precision: Literal["fp32", "bf16"] = Field(
         default="bf16", description="bf16: matrix products in bfloat16; weights, optimizer and loss stay in float32"
     )

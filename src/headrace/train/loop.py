@@ -154,7 +154,8 @@ def update(
         part = Batch(*(array[first : first + size] for array in batch))
         if not part.loss.any():
             continue
-        loss, each = summed_loss(model, Micro.of(part, section.attention, device), 1 / tokens, hidden)
+        weight = section.loss.of_each(section.batch, tokens)
+        loss, each = summed_loss(model, Micro.of(part, section.attention, device), weight, hidden)
         loss.backward()
         sums.add(sources[first : first + size][part.loss], each.double().cpu().numpy())
     if tokens == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from headrace.recipe.training import LinearPiece, ScheduleSection
+from headrace.recipe.training import SchedulePiece, ScheduleSection
 
 
 def learning_rate(schedule: ScheduleSection, peak: float, step: int, steps: int) -> float:
@@ -37,16 +37,26 @@ def learning_rate(schedule: ScheduleSection, peak: float, step: int, steps: int)
     return low + (peak - low) * (1 + math.cos(math.pi * share)) / 2
 
 
-def piecewise(pieces: tuple[LinearPiece, ...], step: int) -> float:
-    """Straight lines one after another, like Cerebras' list of Linear schedulers.
+def piecewise(pieces: tuple[SchedulePiece, ...], step: int) -> float:
+    """Pieces one after another, like Cerebras' list of schedulers (``lr_scheduler.SequentialLR`` of the Model Zoo).
 
     Step 0 is at the first `start`; a piece's end is reached at the first step after it; the last end holds.
     """
     for piece in pieces:
         if step < piece.steps:
-            return piece.start + (piece.end - piece.start) * step / piece.steps
+            return _within(piece, step / piece.steps)
         step -= piece.steps
     return pieces[-1].end
+
+
+def _within(piece: SchedulePiece, share: float) -> float:
+    """The rate where a share of a piece's steps is done."""
+    low, high = piece.end, piece.start
+    if piece.shape == "exponential":
+        return high * (low / high) ** share
+    if piece.shape == "cosine":
+        return low + (high - low) * (1 + math.cos(math.pi * share)) / 2
+    return high + (low - high) * share
 
 
 def _length(value: float, steps: int) -> int:
