@@ -153,7 +153,9 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
     for stage in recipe.stages:
         if stage.sequence:
             taken = sequences[stage.name]
-            rows = ImportedSequence(stage.name, taken, stage.sequence_length, recipe.seed, tokenizer)
+            rows = ImportedSequence(
+                stage.name, taken, stage.sequence_length, recipe.seed, tokenizer, epochs=stage.epochs
+            )
             graph.sequences[stage.name] = rows
         else:
             graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)

@@ -232,6 +232,8 @@ def look_at_tokenizer(recipe: Recipe, until: str | None = None, run: Path | None
     from headrace.model.presets import resolve
     from headrace.tokens.training import look_at_file
 
+    if recipe.tokenizer is not None and recipe.tokenizer.ids is not None and recipe.model is not None:
+        resolve(recipe.model, recipe.tokenizer.ids)
     if not recipe.stages or recipe.tokenizer is None or recipe.tokenizer.file is None:
         return []
     if until is not None and not until.lower().startswith(("token", "sequence", "model")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,31 +77,50 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
 
     found: dict[str, tuple[Taken, ...]] = {}
     for name, (sequence, seq_len) in recipe.sequences.items():
-        taken = []
+        place = "held_out" if name == HELD_OUT else f"stages.{name}.sequence"
+        taken: list[Taken] = []
         for k, rows in enumerate(sequence):
-            path = Path(rows.path)
-            place = "held_out" if name == HELD_OUT else f"stages.{name}.sequence"
-            if _inside(path, run):
-                raise UserError("A run cannot train on its own sequence.", f"{place}.{k}: {path}", "")
-            one = Exported.of(path.absolute(), rows.stage, seq_len, digests)
-            opened = one.open()
-            if opened.seq_len != seq_len:
+            opened = []
+            for path in map(Path, rows.path):
+                if _inside(path, run):
+                    raise UserError("A run cannot train on its own sequence.", f"{place}.{k}: {path}", "")
+                one = Exported.of(path.absolute(), rows.stage, seq_len, digests)
+                if one.open().seq_len != seq_len:
+                    raise UserError(
+                        f"The rows of this sequence train on {one.open().seq_len:,} tokens, those of {place} on "
+                        f"{seq_len:,}.",
+                        str(path),
+                        f"Set sequence_length: {one.open().seq_len} in the stage.",
+                    )
+                opened.append(Taken(one, 0, len(one.open()), rows.weight))
+            parts = cut(opened, rows.slice)
+            if not parts:
                 raise UserError(
-                    f"The rows of this sequence train on {opened.seq_len:,} tokens, those of {place} on {seq_len:,}.",
-                    str(path),
-                    f"Set sequence_length: {opened.seq_len} in the stage.",
+                    "There are no rows to train on.", rows.path[0], "Give a sequence, or a slice, that has some."
                 )
-            low, high = (int(len(opened) * share) for share in rows.slice)
-            if low == high:
-                raise UserError(
-                    "There are no rows to train on.", str(path), "Give a sequence, or a slice, that has some."
-                )
-            taken.append(Taken(one, low, high, rows.weight))
+            taken += parts
         found[name] = tuple(taken)
     if found:
         told = {name: [asdict(one) for one in taken] for name, taken in found.items()}
         write_sealed(run / SEQUENCES, {"stages": told})
     return found
+
+
+def cut(opened: Sequence[Taken], shares: Sequence[tuple[float, float]]) -> list[Taken]:
+    """Parts of sequences that follow one another: those of rows ``int(n * low)`` to ``int(n * high)`` of all n rows, as
+    the Model Zoo cuts its ``data_subset``. The first part has the weight of all.
+    """
+    total = sum(one.rows for one in opened)
+    out: list[Taken] = []
+    for low, high in shares:
+        first, last, base = int(total * low), int(total * high), 0
+        for one in opened:
+            start, stop = max(first, base) - base, min(last, base + one.rows) - base
+            if start < stop:
+                weight = one.weight if not out else None
+                out.append(replace(one, start=one.start + start, stop=one.start + stop, weight=weight))
+            base += one.rows
+    return out
 
 
 def find_runs(recipe: Recipe, run: Path | None = None) -> dict[int, EarlierRun]:

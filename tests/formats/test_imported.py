@@ -18,6 +18,7 @@ from headrace.formats.sequences import SequenceExport
 from headrace.run_folder import artifact, stage_sequence
 from headrace.sequence.loader import Loader
 from headrace.sequence.provenance import beside
+from headrace.tokens.load import open_decoder
 
 TINY = {"layers": 1, "width": 16, "heads": 2, "ffn": 32, "rotary_dim": 8}
 
@@ -156,3 +157,52 @@ def test_sequences_are_mixed_as_crystalcoder_was(tokenizer, tmp_path, monkeypatc
     assert [ledger[str(i)]["epochs"] for i in range(4)] == [
         n / m for n, m in zip(counted, [50, 15, 7, 40], strict=True)
     ]
+
+
+def test_folders_and_parts_of_a_mixture_follow_one_another_and_epochs_repeat(tmp_path, monkeypatch):
+    """Two folders as one source, three of its parts, all of it three times; no tokenizer but the number of ids."""
+    monkeypatch.setattr(imported, "SHARD_BYTES", 20 * 2 * 33)
+    parts = [rows(n, 32, 200) for n in (31, 29, 25)]
+    for i, part in enumerate(parts):
+        save(tmp_path / f"{i}/data.h5", sample(part))
+    both = {"path": [str(tmp_path / "0"), str(tmp_path / "1")], "slice": [[0.0, 0.1], [0.5, 0.6], [0.9, 1.0]]}
+    files = [{**both, "weight": 2}, {"path": str(tmp_path / "2"), "weight": 3}]
+    stage = {"name": "mixed", "sequence": files, "sequence_length": 32, "epochs": 3}
+    asked = headrace.Recipe(name="ids", tokenizer={"ids": 200}, stages=[stage], seed=5)
+    headrace.run(asked, tmp_path / "run", workers=0)
+    sequence = stage_sequence(tmp_path / "run", "mixed")
+    joined = np.concatenate(parts[:2])
+    taken = [np.concatenate([joined[0:6], joined[30:36], joined[54:60]]), parts[2]]
+    order = mixture([18, 25], [0.4, 0.6], 5)
+    once = np.array([taken[i][row] for i, row in order])
+    assert (sequence.rows(0, len(sequence)) == np.tile(once, (3, 1))).all()
+    ledger = sequence.manifest["ledger"]["sources"]
+    counted = np.bincount([i for i, _ in order])
+    assert ledger["2"]["epochs"] == 3 * counted[1] / 25
+    assert ledger["0"]["epochs"] == ledger["1"]["epochs"] == pytest.approx(3 * counted[0] / 18)
+    plain = {"name": "plain", "sequence": [both], "sequence_length": 32, "epochs": 2}
+    headrace.run(headrace.Recipe(name="ids", tokenizer={"ids": 200}, stages=[plain]), tmp_path / "run", workers=0)
+    sequence = stage_sequence(tmp_path / "run", "plain")
+    assert (sequence.rows(0, len(sequence)) == np.tile(taken[0], (2, 1))).all()
+
+
+def test_ids_alone_train_a_model_but_show_no_text(tmp_path):
+    pytest.importorskip("torch")
+    save(tmp_path / "a.h5", sample(rows(8, 32, 200)))
+    train = {"batch": 4, "precision": "fp32", "held_out": {"rows": None}}
+    stage = {"name": "one", "sequence": str(tmp_path / "a.h5"), "sequence_length": 32, "train": train}
+    sections = {"name": "ids", "tokenizer": {"ids": 200}, "stages": [stage], "model": {"preset": None, **TINY}}
+    asked = headrace.Recipe(**sections, held_out=str(tmp_path / "a.h5"))
+    headrace.run(asked, tmp_path / "run", workers=0)
+    model = artifact(tmp_path / "run", "model", "one")
+    assert model.manifest.extra["evaluation"]["held_out"]["end"]["tokens"] == 8 * 32
+    with pytest.raises(UserError, match="no tokenizer, only a number of ids"):
+        open_decoder(artifact(tmp_path / "run", "tokenizer"))
+    for words, changed in (
+        ("text of sources", {"sources": {"a": {"files": "a.txt"}}}),
+        ("A prompt", {"stages": [{**stage, "train": {"samples": {"prompts": ["a"]}}}]}),
+        ("Keep `ids` alone", {"tokenizer": {"ids": 200, "loses": ["x"]}}),
+        ("200 tokens, but the tokenizer has 300", {"model": {"vocab_size": 200}, "tokenizer": {"ids": 300}}),
+    ):
+        with pytest.raises(UserError, match=words):
+            headrace.run(headrace.Recipe(**{**sections, **changed}), tmp_path / "other", workers=0)

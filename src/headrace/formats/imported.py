@@ -34,7 +34,7 @@ class Taken:
     Attributes:
         sequence: the sequence.
         start, stop: its rows.
-        weight: its share of a mixture; None if its rows follow those before.
+        weight: its share of a mixture; None if its rows follow those before, and share their weight.
     """
 
     sequence: Exported
@@ -54,7 +54,7 @@ class ImportedSequence(Step):
 
     With weights, the order is that of the Cerebras Model Zoo's ``Mixture`` (``h5_map_dataset/readers.py``), which
     CrystalCoder was trained with: enough rows that each sequence with more than 5 % is read once; a shuffle says whose
-    row comes where; the rows of each come in their order, and again from the first.
+    row comes where; the rows of each come in their order, and again from the first. Every epoch has the same order.
 
     Attributes:
         stage: the stage's name.
@@ -62,6 +62,7 @@ class ImportedSequence(Step):
         seq_len: targets of a row.
         seed: of the shuffle of a mixture.
         tokenizer: the Tokenizer step.
+        epochs: how often all of it is read.
     """
 
     stage: str = field()  # the base class has None, which would make it optional
@@ -69,6 +70,7 @@ class ImportedSequence(Step):
     seq_len: int
     seed: int
     tokenizer: Step
+    epochs: int = 1
 
     kind: ClassVar[str] = "sequence"
     VERSION: ClassVar[int] = 1
@@ -76,8 +78,9 @@ class ImportedSequence(Step):
     def params(self) -> dict[str, Any]:
         """What the files hold, and which rows of them are taken."""
         rows = [[one.sequence.identity, one.sequence.name, one.start, one.stop, one.weight] for one in self.taken]
-        seed = {"seed": self.seed} if self.is_mixed else {}
-        return {"imported": rows, "sequence_length": self.seq_len, "stage": self.stage, **seed}
+        more = {"seed": self.seed} if self.is_mixed else {}
+        more |= {"epochs": self.epochs} if self.epochs > 1 else {}
+        return {"imported": rows, "sequence_length": self.seq_len, "stage": self.stage, **more}
 
     def inputs(self) -> dict[str, Step]:
         """The tokenizer."""
@@ -96,19 +99,30 @@ class ImportedSequence(Step):
         return self.taken[0].weight is not None
 
     @property
+    def groups(self) -> list[list[Taken]]:
+        """The parts whose rows follow one another: all, or those that share a weight."""
+        out: list[list[Taken]] = []
+        for one in self.taken:
+            if one.weight is not None or not out:
+                out.append([])
+            out[-1].append(one)
+        return out
+
+    @property
     def shares(self) -> list[int]:
-        """How many rows come from each sequence."""
+        """How many rows of an epoch come from each group."""
+        rows = [sum(one.rows for one in group) for group in self.groups]
         if not self.is_mixed:
-            return [one.rows for one in self.taken]
-        weights = [one.weight or 0.0 for one in self.taken]
+            return rows
+        weights = [group[0].weight or 0.0 for group in self.groups]
         weights = [weight / sum(weights) for weight in weights]
-        total = max(one.rows / weight for one, weight in zip(self.taken, weights, strict=True) if weight > LEAST_SHARE)
+        total = max(n / weight for n, weight in zip(rows, weights, strict=True) if weight > LEAST_SHARE)
         return [int(total * weight) for weight in weights]
 
     def _size(self, ctx: TaskContext) -> int:
         """Rows of a shard."""
         width = self._dtype(ctx).itemsize * (self.seq_len + 1)
-        return max(1, SHARD_BYTES // width, -(-sum(self.shares) // MOST_SHARDS))
+        return max(1, SHARD_BYTES // width, -(-sum(self.shares) * self.epochs // MOST_SHARDS))
 
     def _order(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         """Write whose row comes where, and count each one's rows before each shard."""
@@ -128,7 +142,7 @@ class ImportedSequence(Step):
         if self.is_mixed:
             [made] = ctx.results("order")
             shards = [{**shard, "before": before} for shard, before in zip(shards, made["before"], strict=True)]
-        return shards
+        return shards * self.epochs
 
     @staticmethod
     def _dtype(ctx: TaskContext) -> np.dtype:
@@ -137,23 +151,13 @@ class ImportedSequence(Step):
     def _pieces(self, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[tuple[np.ndarray, Taken, int, int]]:
         """The sequences that hold a shard's rows: where their rows go, and which these are."""
         start, stop = spec["start"], spec["stop"]
-        if self.is_mixed:
-            path = ctx.scratch("order", ORDER)
-            whose = np.fromfile(path, dtype=np.uint16, count=stop - start, offset=2 * start)
-            for index, (one, done) in enumerate(zip(self.taken, spec["before"], strict=True)):
-                at = np.flatnonzero(whose == index)
-                while len(at):
-                    first = done % one.rows
-                    count = min(len(at), one.rows - first)
-                    yield at[:count], one, one.start + first, one.start + first + count
-                    at, done = at[count:], done + count
+        if not self.is_mixed:
+            yield from _following(self.groups[0], start, np.arange(stop - start))
             return
-        base = 0
-        for one in self.taken:
-            first, last = max(start, base), min(stop, base + one.rows)
-            if first < last:
-                yield np.arange(first, last) - start, one, first - base + one.start, last - base + one.start
-            base += one.rows
+        path = ctx.scratch("order", ORDER)
+        whose = np.fromfile(path, dtype=np.uint16, count=stop - start, offset=2 * start)
+        for index, (group, done) in enumerate(zip(self.groups, spec["before"], strict=True)):
+            yield from _following(group, done, np.flatnonzero(whose == index))
 
     def _sources(self) -> list[str]:
         """The names of the sources: those that a sequence knows, or else its own."""
@@ -161,12 +165,14 @@ class ImportedSequence(Step):
 
     def _epochs(self) -> dict[str, float]:
         """How often the rows that each source is in are read."""
-        taken: dict[str, int] = {}
+        taken: dict[str, float] = {}
         held: dict[str, int] = {}
-        for one, share in zip(self.taken, self.shares, strict=True):
-            for name in _names(one.sequence, one.sequence.open()):
-                taken[name] = taken.get(name, 0) + share
-                held[name] = held.get(name, 0) + one.rows
+        for group, share in zip(self.groups, self.shares, strict=True):
+            rows = sum(one.rows for one in group)
+            for one in group:
+                for name in _names(one.sequence, one.sequence.open()):
+                    taken[name] = taken.get(name, 0.0) + self.epochs * share * one.rows / rows
+                    held[name] = held.get(name, 0) + one.rows
         return {name: taken[name] / held[name] for name in taken}
 
     def _copy(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
@@ -247,13 +253,31 @@ class ImportedSequence(Step):
             "seq_len": self.seq_len,
             "dtype": str(self._dtype(ctx)),
             "vocab_size": tokenizer["vocab_size"],
-            "eod": special["eod"],
-            "pad": special.get("pad", special["eod"]),
+            "eod": special.get("eod"),
+            "pad": special.get("pad", special.get("eod")),
             "tokenizer": tokenizer["fingerprint"],
             "sources": names,
             "seeds": {"recipe": self.seed},
             "ledger": ledger,
         }
+
+
+def _following(group: list[Taken], done: int, at: np.ndarray) -> Iterator[tuple[np.ndarray, Taken, int, int]]:
+    """The next rows of sequences that follow one another, and again from the first.
+
+    Args:
+        group: the sequences.
+        done: how many of their rows came before.
+        at: where the next ones go.
+    """
+    ends = np.cumsum([one.rows for one in group])
+    while len(at):
+        first = done % int(ends[-1])
+        k = int(ends.searchsorted(first, side="right"))
+        one, within = group[k], first - int(ends[k]) + group[k].rows
+        count = min(len(at), one.rows - within)
+        yield at[:count], one, one.start + within, one.start + within + count
+        at, done = at[count:], done + count
 
 
 def _names(one: Exported, sequence: SequenceReader) -> list[str]:

@@ -129,6 +129,8 @@ def _vocabulary(recipe: Recipe) -> tuple[int, list[str]]:
     tokenizer = recipe.tokenizer
     if tokenizer is None or tokenizer.train is not None:
         return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000, []
+    if tokenizer.ids is not None:
+        return tokenizer.ids, []
     if not Path(str(tokenizer.file)).exists():
         return 32_000, [f"The tokenizer is missing: {tokenizer.file}. Assuming LLaMA's size, 32,000."]
     from headrace.tokens.training import look_at_file

@@ -84,11 +84,11 @@ def _stage(stage: Any, folder: Path) -> Any:
 
 
 def _sequence(rows: Any, folder: Path) -> Any:
-    """A path, a mapping with one, or a list of these."""
-    if isinstance(rows, list):
+    """A path, a mapping with one or several, or a list of these."""
+    if isinstance(rows, list | tuple):
         return [_sequence(one, folder) for one in rows]
-    if isinstance(rows, dict) and isinstance(rows.get("path"), str):
-        return {**rows, "path": _absolute(rows["path"], str(folder))}
+    if isinstance(rows, dict) and "path" in rows:
+        return {**rows, "path": _sequence(rows["path"], folder)}
     return _absolute(rows, str(folder)) if isinstance(rows, str) else rows
 
 

@@ -169,6 +169,16 @@ class Recipe(Section):
             raise wrong("the recipe has no sources", "add `sources: {NAME: {files: ...}}`", "sources")
         if not self.sources and self.tokenizer is not None and self.tokenizer.train is not None:
             raise wrong("there is no text to train a tokenizer on", "give the sequences' `file`", "tokenizer.train")
+        if self.tokenizer is not None and self.tokenizer.ids is not None:
+            if self.sources:
+                raise wrong("the text of sources needs a tokenizer", "give its `file`, or train one", "tokenizer.ids")
+            for i, stage in enumerate(self.stages):
+                if stage.train.samples.prompts or stage.train.samples.infills:
+                    raise wrong(
+                        "a prompt needs a tokenizer",
+                        "give its `file`, or remove the prompts",
+                        f"stages.{i}.train.samples",
+                    )
         if self.held_out and not self.stages:
             raise wrong("there is no stage whose loss to measure", "remove it, or add stages", "held_out")
         check_weights(self.held_out, "held_out")

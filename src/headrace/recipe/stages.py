@@ -6,7 +6,7 @@ import re
 from datetime import date as Date  # noqa: N812 - a field has this name
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from headrace.recipe.base import Count, Name, Section, Size, listed, suggest, wrong
 from headrace.recipe.training import TrainSection
@@ -57,7 +57,7 @@ class TokenizerTrain(Section):
 
 
 class TokenizerConfig(Section):
-    """Where the tokenizer comes from: exactly one of `train` and `file`.
+    """Where the tokenizer comes from: exactly one of `train`, `file` and `ids`.
 
     A tokenizer from a file gives the same tokens as its own library (`tokenizers` for a .json, SentencePiece for a
     .model), without special tokens, truncation or padding. A file for which this does not hold, or whose tokens do not
@@ -71,11 +71,18 @@ class TokenizerConfig(Section):
     slower, and the run says so once.
     """
 
-    alternatives: ClassVar = {"train": ("file",), "file": ("train",)}
+    alternatives: ClassVar = {"train": ("file", "ids"), "file": ("train", "ids"), "ids": ("train", "file")}
 
     train: TokenizerTrain | None = Field(default=None, description="Train a tokenizer on the corpus.")
     file: str | None = Field(
         default=None, description="Use this tokenizer.json (Hugging Face tokenizers) or SentencePiece model."
+    )
+    ids: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="No tokenizer, only how many ids there are, for stages that train on sequences in other files: no "
+        "text is read, and none is shown (no samples, no bits per byte).",
     )
     loses: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(),
@@ -86,13 +93,15 @@ class TokenizerConfig(Section):
 
     @model_validator(mode="after")
     def _one_of(self) -> TokenizerConfig:
-        if (self.train is None) == (self.file is None):
+        if sum(one is not None for one in (self.train, self.file, self.ids)) != 1:
             raise wrong(
                 "a tokenizer is either trained or read from a file",
                 "set one of `train: {vocab_size: 32000}` and `file: tokenizer.json`",
             )
         if self.train is not None and self.loses:
             raise wrong("a tokenizer trained here loses nothing", "remove `loses`", "loses")
+        if self.ids is not None and self.model_fields_set & {"loses", "special"}:
+            raise wrong("`ids` is no tokenizer that could lose text or have special tokens", "keep `ids` alone", "ids")
         return self
 
 
@@ -162,14 +171,24 @@ class StageSource(Section):
         return self
 
 
+def _parts(value: Any) -> Any:
+    """One part as a list of parts."""
+    one = isinstance(value, list | tuple) and all(isinstance(cut, int | float) for cut in value)
+    return [value] if one else value
+
+
 class SequenceRows(Section):
     """Rows that a stage takes from a sequence in other files."""
 
-    path: str = Field(
-        description="An export, a file, or a folder of files in a format that is read, such as Cerebras HDF5."
+    path: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        min_length=1,
+        description="An export, a file, or a folder of files in a format that is read, such as Cerebras HDF5; or a "
+        "list of them, whose rows follow one another.",
     )
     stage: str | None = Field(default=None, description="The stage's name there, if there are several.")
-    slice: tuple[float, float] = Field(default=(0.0, 1.0), description="Part of the rows, from first to last.")
+    slice: Annotated[tuple[tuple[float, float], ...], BeforeValidator(_parts)] = Field(
+        default=((0.0, 1.0),), min_length=1, description="Part of the rows, from first to last; or a list of parts."
+    )
     weight: float | None = Field(
         default=None,
         gt=0,
@@ -179,9 +198,13 @@ class SequenceRows(Section):
 
     @model_validator(mode="after")
     def _sensible(self) -> SequenceRows:
-        low, high = self.slice
-        if not 0 <= low < high <= 1:
-            raise wrong(f"the slice [{low:g}, {high:g}] is none", "write [from, to] within 0 and 1", "slice")
+        before = 0.0
+        for low, high in self.slice:
+            if not 0 <= low < high <= 1:
+                raise wrong(f"the slice [{low:g}, {high:g}] is none", "write [from, to] within 0 and 1", "slice")
+            if low < before:
+                raise wrong("the parts of the slice overlap or are not in order", "write them in order", "slice")
+            before = high
         return self
 
 
@@ -280,6 +303,9 @@ class Stage(Section):
         description="Instead of sources: a sequence that is there already, or a list of them, one after the other or "
         "mixed by weight. The rows of each are trained on in their order.",
     )
+    epochs: PositiveInt = Field(
+        default=1, description="How often the rows of `sequence` are read, in the same order each time."
+    )
     tokens: Count | None = Field(default=None, description="Tokens in the stage, divided by `weight`, such as `3B`.")
     chat: Annotated[Chat | None, BeforeValidator(_templated)] = Field(
         default=None,
@@ -307,6 +333,8 @@ class Stage(Section):
                 "sources",
             )
         check_weights(self.sequence, "sequence")
+        if self.epochs > 1 and not self.sequence:
+            raise wrong("`epochs` of a stage are those of its `sequence`", "give them by source", "epochs")
         if self.sequence_length < 2:
             raise wrong(
                 f"a sequence length of {self.sequence_length} leaves no context to predict from",

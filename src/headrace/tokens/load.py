@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.flow.notices import Notice
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
@@ -105,12 +106,26 @@ def file_decoder(path: Path) -> Decoder:
     return Decoder(canonical(definition), {})
 
 
+def has_text(tokenizer: Artifact) -> bool:
+    """Whether a run has a tokenizer, not only a number of ids."""
+    return bool(tokenizer.entries)
+
+
 def open_decoder(tokenizer: Artifact) -> Decoder:
     """Open what turns a run's token ids into text, without the tables that encoding needs.
 
     Args:
         tokenizer: a tokenizer artifact.
+
+    Raises:
+        UserError: the run has none, only a number of ids.
     """
+    if not has_text(tokenizer):
+        raise UserError(
+            "The recipe has no tokenizer, only a number of ids.",
+            "tokenizer.ids",
+            "Give the tokenizer's `file` instead, or here with --tokenizer.",
+        )
     tokenizer.file_path("tokenizer.json")  # checked here, if the artifact is being checked
     return _decoder(tokenizer.path, tokenizer.manifest.identity)
 

@@ -1,4 +1,4 @@
-"""The step that builds the tokenizer: trained on the kept documents, or read from a file.
+"""The step that builds the tokenizer: trained on the kept documents, read from a file, or only a number of ids.
 
 A trained tokenizer is a byte-level BPE (Sennrich et al. 2016, 1508.07909; bytes as in GPT-2) with Llama 3's split
 pattern: digits in groups of at most three, and line feeds kept with the indentation before them, which suits code.
@@ -142,6 +142,8 @@ class Tokenizer(Step):
         if self.config.train:
             special = {"special": trained_roles(self.config.special), "wanted": self._wanted}
             return {"train": self.config.train.model_dump(mode="json"), "seed": self.seed, **special}
+        if self.config.ids is not None:
+            return {"ids": self.config.ids}
         return _params(*self.from_file)
 
     def inputs(self) -> dict[str, Step]:
@@ -151,7 +153,9 @@ class Tokenizer(Step):
         return {"documents": self.documents, "verdicts": self.verdicts}
 
     def phases(self) -> list[Phase]:
-        """Count, sample and train; or copy."""
+        """Count, sample and train; or copy; or nothing but the number."""
+        if self.config.ids is not None:
+            return [Phase("ids", lambda ctx: [{}], self._ids)]
         if not self.config.train:
             return [Phase("copy", lambda ctx: [{}], self._copy)]
         return [
@@ -234,6 +238,9 @@ class Tokenizer(Step):
         definition, roles = self.from_file
         engine_from(definition, special_ids(definition, roles.spelled))  # raises, early in a run, what only texts show
         return self._publish(ctx, definition, roles.spelled)
+
+    def _ids(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        return {"special": {}, "fingerprint": f"{self.config.ids} ids", "vocab_size": self.config.ids}
 
     def _publish(self, ctx: TaskContext, definition: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
         with ctx.file("tokenizer.json") as out:

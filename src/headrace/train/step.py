@@ -119,15 +119,16 @@ class Model(Step):
         wait_passively()
         use_all_cores()
         keep_memory()
-        from headrace.tokens.load import open_engine
+        from headrace.tokens.load import has_text, open_engine
         from headrace.train.loop import Stage as Training
         from headrace.train.loop import newest, train
         from headrace.train.optimizer import AdamW
 
         sequence = ArrowSequence(ctx.input("sequence"))
         steps = self._steps(sequence)
-        engine = open_engine(ctx.input("tokenizer"))
-        config = resolve(self.section, engine.vocab_size)
+        tokenizer = ctx.input("tokenizer")
+        engine = open_engine(tokenizer) if has_text(tokenizer) else None
+        config = resolve(self.section, tokenizer.manifest.extra["vocab_size"])
         ctx.at(f"stage {self.stage}: starting weights")
         model = self._starting_model(ctx, config)
         optimizer = AdamW(model, self.train.optimizer)
@@ -192,7 +193,7 @@ class Model(Step):
 
             optimizer.load_named_state(load_file(ctx.input("previous").file_path("optimizer.safetensors")))
 
-    def _held_out(self, ctx: TaskContext, model: Transformer, engine: Engine) -> dict[str, Any] | None:
+    def _held_out(self, ctx: TaskContext, model: Transformer, engine: Engine | None) -> dict[str, Any] | None:
         from headrace.evaluate.heldout import held_out_loss
 
         if self.evaluation is None:
@@ -204,7 +205,7 @@ class Model(Step):
         return held_out_loss(model, sequence, self.train.attention, rows, batch, engine)
 
     def _publish(
-        self, ctx: TaskContext, stage: Training, engine: Engine, begin: dict[str, Any], totals: dict[str, Any]
+        self, ctx: TaskContext, stage: Training, engine: Engine | None, begin: dict[str, Any], totals: dict[str, Any]
     ) -> dict[str, Any]:
         from headrace.train import metrics
         from headrace.train.checkpoint import write_tensors
@@ -238,11 +239,11 @@ class Model(Step):
         }
         return {"counts": counts, "parameters": parameter_count(config), "evaluation": evaluation}
 
-    def _samples(self, ctx: TaskContext, model: Transformer, engine: Engine) -> list[dict[str, Any]]:
+    def _samples(self, ctx: TaskContext, model: Transformer, engine: Engine | None) -> list[dict[str, Any]]:
         from headrace.evaluate.sampling import held_out_prompts, stated_prompts, write_samples
 
         section = self.train.samples
-        if section.tokens == 0:
+        if section.tokens == 0 or engine is None:
             return []
         ctx.at(f"stage {self.stage}: samples")
         prompts = stated_prompts(section, engine)

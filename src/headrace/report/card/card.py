@@ -203,6 +203,6 @@ def _lists(recipe: Recipe) -> str:
         needed.append("the benchmarks' files")
     if recipe.against:
         needed.append("the reference documents")
-    if recipe.tokenizer is not None and recipe.tokenizer.train is None:
+    if recipe.tokenizer is not None and recipe.tokenizer.file is not None:
         needed.append("the tokenizer's file")
     return ", ".join(needed)
