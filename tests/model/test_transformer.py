@@ -33,11 +33,32 @@ def tokens(rows: int, length: int, vocab: int = 97) -> torch.Tensor:
     return torch.randint(0, vocab, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
-def test_crystalcoder_has_its_published_size():
+PUBLISHED = {
+    "crystalcoder-7b": 6_575_278_720,
+    "llama-7b": 6_738_415_616,
+    "llama-3-8b": 8_030_261_248,
+    "llama-3.2-1b": 1_235_814_400,
+    "qwen2-0.5b": 494_032_768,
+    "qwen2-7b": 7_615_616_512,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-8b": 8_190_735_360,
+    "gpt2": 124_439_808,
+    "pythia-14m": 14_067_712,
+    "pythia-160m": 162_322_944,
+    "pythia-1.4b": 1_414_647_808,
+    "gpt-neox-20b": 20_554_567_680,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_have_their_published_size(name):
     with torch.device("meta"):
-        model = Transformer(CRYSTALCODER_7B)
-    assert sum(p.numel() for p in model.parameters()) == 6_575_278_720
-    assert parameter_count(CRYSTALCODER_7B) == 6_575_278_720
+        model = Transformer(PRESETS[name])
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
+
+
+def test_snowcoder_has_about_the_size_of_its_name():
+    assert parameter_count(PRESETS["snowcoder-1.3b"]) == 1_364_297_728
 
 
 def test_crystalcoder_preset_is_the_released_configuration(shared):
@@ -56,6 +77,7 @@ def test_crystalcoder_preset_is_the_released_configuration(shared):
         TINY,
         ModelConfig(vocab_size=50, heads=8, kv_heads=2, tied=False, output_bias=True, ffn_bias=True, activation="gelu"),
         ModelConfig(vocab_size=50, norm="layernorm", attention_bias=True, rotary_dim=0, parallel_residual=True),
+        ModelConfig(vocab_size=50, heads=3, head_dim=24, attention_bias="qkv", qk_norm=True, learned_positions=9),
     ],
 )
 def test_size_in_closed_form_is_the_size(config):
@@ -63,7 +85,12 @@ def test_size_in_closed_form_is_the_size(config):
     with torch.device("meta"):
         model = Transformer(config)
     assert parameter_count(config) == sum(p.numel() for p in model.parameters())
-    assert flops_per_token(config, 2048) > 6 * (parameter_count(config, embedding=False))
+    ends = {"embedding.weight", "head.weight", "positions.weight"}
+    inner = sum(p.numel() for name, p in model.named_parameters() if name not in ends)
+    assert parameter_count(config, embedding=False) == inner
+    matrices = model.output_weight.numel() + sum(p.numel() for _, p in model.hidden_matrices())
+    attended = config.layers * 2048 * model.blocks[0].attention.out.weight.shape[1]
+    assert flops_per_token(config, 2048) == 6 * (matrices + attended)
 
 
 def test_llama_of_transformers_computes_the_same():
@@ -81,13 +108,16 @@ def test_llama_of_transformers_computes_the_same():
     state = {name: weights[mine] for name, mine in theirs.items()} | {"lm_head.weight": weights["head.weight"]}
     for i in range(2):
         block, prefix = f"blocks.{i}.", f"model.layers.{i}."
-        q, k, v = weights[block + "attention.qkv.weight"].split((64, 32, 32))
-        gate, up = weights[block + "ffn.up.weight"].chunk(2)
+        # For each of two key-value heads: two queries, the key, the value.
+        q, k, v = (
+            x.flatten(0, 2) for x in weights[block + "attention.qkv.weight"].view(2, 4, 16, 64).split((2, 1, 1), 1)
+        )
         state |= {
             prefix + "self_attn.q_proj.weight": q, prefix + "self_attn.k_proj.weight": k,
             prefix + "self_attn.v_proj.weight": v,
             prefix + "self_attn.o_proj.weight": weights[block + "attention.out.weight"],
-            prefix + "mlp.gate_proj.weight": gate, prefix + "mlp.up_proj.weight": up,
+            prefix + "mlp.gate_proj.weight": weights[block + "ffn.gate.weight"],
+            prefix + "mlp.up_proj.weight": weights[block + "ffn.up.weight"],
             prefix + "mlp.down_proj.weight": weights[block + "ffn.down.weight"],
             prefix + "input_layernorm.weight": weights[block + "attention_norm.weight"],
             prefix + "post_attention_layernorm.weight": weights[block + "ffn_norm.weight"],
@@ -121,11 +151,8 @@ def test_gpt_neox_of_transformers_computes_the_same():
     for i in range(2):
         block, prefix = f"blocks.{i}.", f"gpt_neox.layers.{i}."
         for kind in ("weight", "bias"):
-            qkv = weights[f"{block}attention.qkv.{kind}"]
-            # NeoX interleaves the heads: query, key and value of head 0, then of head 1, ...
-            qkv = torch.stack(qkv.unflatten(0, (3, 4, 16)).unbind(0), dim=1).flatten(0, 2)
             state |= {
-                f"{prefix}attention.query_key_value.{kind}": qkv,
+                f"{prefix}attention.query_key_value.{kind}": weights[f"{block}attention.qkv.{kind}"],
                 f"{prefix}attention.dense.{kind}": weights[f"{block}attention.out.{kind}"],
                 f"{prefix}mlp.dense_h_to_4h.{kind}": weights[f"{block}ffn.up.{kind}"],
                 f"{prefix}mlp.dense_4h_to_h.{kind}": weights[f"{block}ffn.down.{kind}"],
@@ -226,6 +253,7 @@ def test_weights_are_drawn_as_stated(distribution):
     for weight, std in (
         (model.embedding.weight, 0.3),
         (block.attention.qkv.weight, 0.1),
+        (block.ffn.gate.weight, 0.1),
         (block.ffn.up.weight, 0.1),
         (block.attention.out.weight, 0.1 / 4),
         (block.ffn.down.weight, 0.1 / 4),
@@ -249,6 +277,44 @@ def test_a_seed_of_the_weights_alone_goes_before_the_recipes():
     own = made(TINY.model_copy(update={"init": TINY.init.model_copy(update={"seed": 7})}), seed=1)
     recipes = made(TINY, seed=7)
     assert all(torch.equal(a, b) for a, b in zip(own.parameters(), recipes.parameters(), strict=True))
+
+
+def test_with_targets_forward_is_the_weighted_loss():
+    model = made(TINY.model_copy(update={"output_bias": True}))
+    x, y = tokens(2, 9), tokens(2, 9).flip(0)
+    each = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="none")
+    weights = torch.rand(18, generator=torch.Generator().manual_seed(0))
+    total, losses = model(x, targets=y, weights=weights.view(2, 9))
+    torch.testing.assert_close(losses, each)
+    torch.testing.assert_close(total, (each * weights).sum())
+    wanted = torch.autograd.grad((each * weights).sum(), list(model.parameters()))
+    for mine, theirs in zip(torch.autograd.grad(total, list(model.parameters())), wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    picked = torch.tensor([3, 4, 17])
+    total, losses = model(x, targets=y.flatten()[picked], picked=picked)
+    torch.testing.assert_close(losses, each[picked])
+    torch.testing.assert_close(total, each[picked].sum())
+
+
+@pytest.mark.parametrize("shares", [1, 2])
+def test_key_value_heads_and_columns_can_be_cut_apart(shares):
+    config = TINY.model_copy(update={"kv_heads": 2, "attention_bias": "qkv", "qk_norm": True})
+    whole = made(config)
+    x = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(0))
+    attention, ffn = whole.blocks[0].attention, whole.blocks[0].ffn
+    rotary = Rotary(config, torch.arange(7))
+    expected = attention(x, rotary, None, None)[0], ffn(x)
+    sums = torch.zeros(2, *x.shape)
+    for share in range(shares):
+        part = made(config).blocks[0]
+        for module, dim in (
+            (part.attention.qkv, 0), (part.attention.out, 1), (part.ffn.gate, 0), (part.ffn.up, 0), (part.ffn.down, 1)
+        ):  # fmt: skip
+            for name, parameter in list(module.named_parameters()):
+                cut = parameter.detach().chunk(shares, 0 if name == "bias" else dim)[share]
+                setattr(module, name, torch.nn.Parameter(cut))
+        sums += torch.stack((part.attention(x, rotary, None, None)[0], part.ffn(x)))
+    torch.testing.assert_close(sums, torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_depend_on_the_seed_and_the_name_alone():

@@ -12,29 +12,36 @@ def parameter_count(config: ModelConfig, embedding: bool = True) -> int:
 
     Args:
         config: with its vocabulary size resolved.
-        embedding: include the token embedding and the output head's matrix.
+        embedding: include the tables of tokens and positions, and the output head's matrix.
     """
-    width, ffn = config.width, config.ffn
-    projected = (config.heads + 2 * config.key_value_heads) * config.head_dim
-    inner = 2 * ffn if config.activation == "swiglu" else ffn
-    norm = 2 * width if config.norm == "layernorm" else width
-    block = projected * width + width * width + inner * width + width * ffn + 2 * norm
-    block += config.attention_bias * (projected + width) + config.ffn_bias * (inner + width)
+    width, norm = config.width, config.width * (2 if config.norm == "layernorm" else 1)
     vocab = _vocabulary(config)
+    block = _matrices(config) + _biases(config) + 2 * norm + 2 * config.head_size * config.qk_norm
     ends = norm + config.output_bias * vocab
     if embedding:
-        ends += vocab * width * (1 if config.tied else 2)
+        ends += (vocab * (1 if config.tied else 2) + (config.learned_positions or 0)) * width
     return config.layers * block + ends
 
 
 def flops_per_token(config: ModelConfig, sequence_length: int) -> int:
     """Floating-point operations of one training step per token (forward and backward).
 
-    Six per parameter that takes part in a matrix product (Kaplan et al., 2020), plus attention's two products over the
-    causal half of the row: 6 * layers * sequence_length * width.
+    Six per entry of a matrix that tokens are multiplied with (Kaplan et al., 2020), plus attention's two products over
+    the causal half of the row: 6 * layers * sequence_length * heads * head_dim.
     """
-    matrices = parameter_count(config, embedding=False) + _vocabulary(config) * config.width
-    return 6 * matrices + 6 * config.layers * sequence_length * config.width
+    matrices = config.layers * _matrices(config) + _vocabulary(config) * config.width
+    return 6 * matrices + 6 * config.layers * sequence_length * config.heads * config.head_size
+
+
+def _matrices(config: ModelConfig) -> int:
+    attended = (2 * config.heads + 2 * config.key_value_heads) * config.head_size
+    return config.width * (attended + (3 if config.gated else 2) * config.ffn)
+
+
+def _biases(config: ModelConfig) -> int:
+    qkv = (config.heads + 2 * config.key_value_heads) * config.head_size
+    attention = {False: 0, "qkv": qkv, True: qkv + config.width}[config.attention_bias]
+    return attention + config.ffn_bias * ((2 if config.gated else 1) * config.ffn + config.width)
 
 
 def _vocabulary(config: ModelConfig) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import ValidationError
 
 from headrace.errors import UserError
 from headrace.model.config import Initialisation, ModelConfig, Mup
-from headrace.recipe.model import ModelSection, Preset
+from headrace.recipe.model import ModelSection, Preset, RotaryScaling
 
 CRYSTALCODER_7B = ModelConfig(
     # LLM360/crystalcoder-train, pretrain/params: muP with base width 256.
@@ -37,16 +39,68 @@ SNOWCODER_1B3 = ModelConfig(
     init=Initialisation(distribution="normal"),
 )
 
+NORMAL = Initialisation(distribution="normal")
+
 LLAMA_7B = ModelConfig(
     # Touvron et al., 2023 (Llama 2).
-    vocab_size=32000,
-    layers=32,
-    width=4096,
-    heads=32,
-    ffn=11008,
-    tied=False,
-    init=Initialisation(distribution="normal"),
-)
+    vocab_size=32000, layers=32, width=4096, heads=32, ffn=11008, tied=False, init=NORMAL,
+)  # fmt: skip
+
+LLAMA_3_8B = ModelConfig(
+    # meta-llama/Meta-Llama-3-8B.
+    vocab_size=128256, layers=32, width=4096, heads=32, kv_heads=8, ffn=14336, tied=False, rotary_base=500_000,
+    init=NORMAL,
+)  # fmt: skip
+
+LLAMA_3_2_1B = ModelConfig(
+    # meta-llama/Llama-3.2-1B.
+    vocab_size=128256, layers=16, width=2048, heads=32, kv_heads=8, ffn=8192, rotary_base=500_000,
+    rotary_scaling=RotaryScaling(kind="llama3", factor=32), init=NORMAL,
+)  # fmt: skip
+
+QWEN2_05B = ModelConfig(
+    # Qwen/Qwen2-0.5B.
+    vocab_size=151936, layers=24, width=896, heads=14, kv_heads=2, ffn=4864, norm_eps=1e-6, attention_bias="qkv",
+    rotary_base=1_000_000, init=NORMAL,
+)  # fmt: skip
+
+QWEN2_7B = ModelConfig(
+    # Qwen/Qwen2-7B.
+    vocab_size=152064, layers=28, width=3584, heads=28, kv_heads=4, ffn=18944, norm_eps=1e-6, attention_bias="qkv",
+    tied=False, rotary_base=1_000_000, init=NORMAL,
+)  # fmt: skip
+
+QWEN3_06B = ModelConfig(
+    # Qwen/Qwen3-0.6B.
+    vocab_size=151936, layers=28, width=1024, heads=16, kv_heads=8, head_dim=128, ffn=3072, norm_eps=1e-6, qk_norm=True,
+    rotary_base=1_000_000, init=NORMAL,
+)  # fmt: skip
+
+QWEN3_8B = ModelConfig(
+    # Qwen/Qwen3-8B.
+    vocab_size=151936, layers=36, width=4096, heads=32, kv_heads=8, ffn=12288, norm_eps=1e-6, qk_norm=True, tied=False,
+    rotary_base=1_000_000, init=NORMAL,
+)  # fmt: skip
+
+GPT2 = ModelConfig(
+    # openai-community/gpt2.
+    vocab_size=50257, layers=12, width=768, heads=12, ffn=3072, norm="layernorm", activation="gelu_tanh",
+    attention_bias=True, ffn_bias=True, learned_positions=1024, rotary_dim=0, init=NORMAL,
+)  # fmt: skip
+
+
+def _neox(vocab_size: int, layers: int, width: int, heads: int) -> ModelConfig:
+    """GPT-NeoX (Black et al., 2022), initialized as there: `small_init` and `wang_init`."""
+    small = math.sqrt(2 / (5 * width))
+    return ModelConfig(
+        vocab_size=vocab_size, layers=layers, width=width, heads=heads, ffn=4 * width, norm="layernorm",
+        activation="gelu", attention_bias=True, ffn_bias=True, tied=False, parallel_residual=True,
+        rotary_dim=width // heads // 4,
+        init=Initialisation(
+            distribution="normal", embedding_std=small, hidden_std=small, output_std=2 / (layers * math.sqrt(width))
+        ),
+    )  # fmt: skip
+
 
 DEMO = ModelConfig(
     # CrystalCoder at its muP base width, 256, with its embedding multiplier and standard deviation (0.073). Its logit
@@ -70,9 +124,22 @@ DEMO = ModelConfig(
 
 PRESETS: dict[Preset, ModelConfig] = {
     "demo": DEMO,
+    "tiny": ModelConfig(layers=2, width=64, heads=4, kv_heads=2, ffn=176, init=NORMAL),
     "crystalcoder-7b": CRYSTALCODER_7B,
     "snowcoder-1.3b": SNOWCODER_1B3,
     "llama-7b": LLAMA_7B,
+    "llama-3-8b": LLAMA_3_8B,
+    "llama-3.2-1b": LLAMA_3_2_1B,
+    "qwen2-0.5b": QWEN2_05B,
+    "qwen2-7b": QWEN2_7B,
+    "qwen3-0.6b": QWEN3_06B,
+    "qwen3-8b": QWEN3_8B,
+    "gpt2": GPT2,
+    # Biderman et al., 2023.
+    "pythia-14m": _neox(50304, 6, 128, 4),
+    "pythia-160m": _neox(50304, 12, 768, 12),
+    "pythia-1.4b": _neox(50304, 24, 2048, 16),
+    "gpt-neox-20b": _neox(50432, 44, 6144, 64),
 }
 
 

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from headrace.recipe.base import Section, wrong
 
-Preset = Literal["demo", "crystalcoder-7b", "snowcoder-1.3b", "llama-7b"]
+Preset = Literal[
+    "demo",
+    "tiny",
+    "crystalcoder-7b",
+    "snowcoder-1.3b",
+    "llama-7b",
+    "llama-3-8b",
+    "llama-3.2-1b",
+    "qwen2-0.5b",
+    "qwen2-7b",
+    "qwen3-0.6b",
+    "qwen3-8b",
+    "gpt2",
+    "pythia-14m",
+    "pythia-160m",
+    "pythia-1.4b",
+    "gpt-neox-20b",
+]
 
 
 class Initialisation(Section):
@@ -34,7 +52,10 @@ class Initialisation(Section):
         "layers), as in GPT-2",
     )
     head_std: float | None = Field(
-        default=None, ge=0, description="standard deviation of an untied output head; null: hidden_std"
+        default=None,
+        ge=0,
+        description="standard deviation of an untied output head; null: hidden_std / sqrt(mup.hidden_learning_rate), "
+        "which under muP is the same for all widths",
     )
 
 
@@ -54,6 +75,50 @@ class Mup(Section):
     )
 
 
+class RotaryScaling(Section):
+    """Rotary frequencies for rows longer than a model was trained on. Start from a model, train on longer rows.
+
+    `dynamic` scaling, which depends on the length at hand, is no key: with rows of one length it is a larger
+    `rotary_base`.
+    """
+
+    kind: Literal["linear", "yarn", "llama3"] = Field(
+        description="linear: all frequencies divided by `factor`; llama3, yarn: only those that turn seldom within "
+        "`original_length`, blending from `low_turns` to `high_turns` (Llama 3.1; Peng et al., 2023)"
+    )
+    factor: float = Field(ge=1, description="how many times longer the rows are to be")
+    original_length: PositiveInt = Field(default=8192, description="row length the model was trained on")
+    low_turns: float = Field(
+        default=1.0, gt=0, description="a pair that turns no more often than this is divided by `factor`"
+    )
+    high_turns: float | None = Field(
+        default=None, gt=0, description="a pair that turns this often is kept; null: 4 for llama3, 32 for yarn"
+    )
+    attention_factor: float | None = Field(
+        default=None, gt=0, description="multiplier of queries and keys; null: 0.1 ln(factor) + 1 for yarn, else 1"
+    )
+
+    @property
+    def most_turns(self) -> float:
+        """`high_turns`, or its kind's default."""
+        return self.high_turns or (32.0 if self.kind == "yarn" else 4.0)
+
+    @property
+    def temperature(self) -> float:
+        """`attention_factor`, or its kind's default."""
+        return self.attention_factor or (0.1 * math.log(self.factor) + 1 if self.kind == "yarn" else 1.0)
+
+    @model_validator(mode="after")
+    def _turns_are_a_range(self) -> RotaryScaling:
+        if self.low_turns >= self.most_turns:
+            raise wrong(
+                f"low_turns {self.low_turns:g} is not below high_turns {self.most_turns:g}",
+                "change one of them",
+                "low_turns",
+            )
+        return self
+
+
 class ModelConfig(Section):
     """A complete decoder-only transformer: everything that determines its tensors and what they compute."""
 
@@ -70,20 +135,28 @@ class ModelConfig(Section):
     kv_heads: PositiveInt | None = Field(
         default=None, description="key and value heads (grouped-query attention); null: same as `heads`"
     )
+    head_dim: PositiveInt | None = Field(default=None, description="dimensions of a head; null: width / heads")
     ffn: PositiveInt = Field(default=704, description="hidden size of the feed-forward network")
     norm: Literal["rmsnorm", "layernorm"] = Field(
         default="rmsnorm", description="normalization before each block and at the end"
     )
     norm_eps: float = Field(default=1e-5, gt=0, description="epsilon added to the variance")
-    activation: Literal["swiglu", "gelu"] = Field(
-        default="swiglu", description="activation of the feed-forward network; swiglu adds a gate"
+    activation: Literal["swiglu", "gelu", "gelu_tanh"] = Field(
+        default="swiglu",
+        description="activation of the feed-forward network; swiglu adds a gate; gelu_tanh: GPT-2's approximation",
     )
-    attention_bias: bool = Field(default=False, description="biases in the four attention matrices")
+    attention_bias: bool | Literal["qkv"] = Field(
+        default=False, description="biases in the four attention matrices; qkv: not in the output's, as in Qwen 2"
+    )
+    qk_norm: bool = Field(default=False, description="RMSNorm of each query and key, as in Qwen 3")
     ffn_bias: bool = Field(default=False, description="biases in the feed-forward matrices")
     output_bias: bool = Field(default=False, description="a bias on the logits")
     tied: bool = Field(default=True, description="tie the output head to the embedding")
     parallel_residual: bool = Field(
         default=False, description="attention and feed-forward read the same input, as in GPT-NeoX"
+    )
+    learned_positions: PositiveInt | None = Field(
+        default=None, description="rows of a learned table of positions, added to the embedding as in GPT-2; null: none"
     )
     rotary_dim: int | None = Field(
         default=None, ge=0, description="rotated dimensions per head; null: all; 0: none (no positions)"
@@ -94,13 +167,16 @@ class ModelConfig(Section):
         description="half: dimension i is paired with i + rotary_dim / 2 (LLaMA, NeoX); interleaved: 2i with 2i + 1 "
         "(GPT-J, CrystalCoder)",
     )
+    rotary_scaling: RotaryScaling | None = Field(
+        default=None, description="frequencies for rows longer than the model was trained on; null: as they are"
+    )
     init: Initialisation = Field(default=Initialisation(), description="how weights are initialized")
     mup: Mup = Field(default=Mup(), description="multipliers of the maximal update parametrization")
 
     @property
-    def head_dim(self) -> int:
+    def head_size(self) -> int:
         """Dimensions of one head."""
-        return self.width // self.heads
+        return self.head_dim or self.width // self.heads
 
     @property
     def key_value_heads(self) -> int:
@@ -110,22 +186,33 @@ class ModelConfig(Section):
     @property
     def rotated(self) -> int:
         """Dimensions of a head that are rotated by position."""
-        return self.head_dim if self.rotary_dim is None else self.rotary_dim
+        return self.head_size if self.rotary_dim is None else self.rotary_dim
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward network has a gate."""
+        return self.activation == "swiglu"
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> ModelConfig:
-        if self.width % self.heads:
-            raise wrong(f"width {self.width} is not a multiple of heads {self.heads}", "change one of them", "width")
+        if self.head_dim is None and self.width % self.heads:
+            raise wrong(
+                f"width {self.width} is not a multiple of heads {self.heads}",
+                "change one of them, or state head_dim",
+                "width",
+            )
         if self.heads % self.key_value_heads:
             raise wrong(
                 f"heads {self.heads} is not a multiple of kv_heads {self.key_value_heads}",
                 "change one of them",
                 "heads",
             )
-        if self.rotated > self.head_dim or self.rotated % 2:
+        if self.rotated > self.head_size or self.rotated % 2:
             raise wrong(
-                f"rotary_dim {self.rotated} is not even and at most width / heads = {self.head_dim}",
-                "change it, width or heads",
+                f"rotary_dim {self.rotated} is not even and at most width / heads = {self.head_size}"
+                if self.head_dim is None
+                else f"rotary_dim {self.rotated} is not even and at most head_dim {self.head_size}",
+                "change it, width or heads" if self.head_dim is None else "change one of them",
                 "rotary_dim",
             )
         return self

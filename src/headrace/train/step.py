@@ -60,7 +60,7 @@ class Model(Step):
     give_optimizer: bool = False
 
     kind: ClassVar[str] = "model"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     @staticmethod
     def of(
