@@ -142,7 +142,8 @@ class TinyTokenizer(Step):
         return {}
 
     def finish(self, ctx):
-        return {"counts": {}, "special": {name: BYTES + i for i, name in enumerate(SPECIAL)}}
+        special = {name: BYTES + i for i, name in enumerate(SPECIAL)}
+        return {"counts": {}, "special": special, "vocab_size": BYTES + len(SPECIAL)}
 
 
 TINY = ModelSection(layers=2, width=32, heads=2, ffn=48, rotary_dim=8, vocab_multiple=1)
