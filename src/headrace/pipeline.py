@@ -199,14 +199,20 @@ def compare(recipe: Recipe, steps: list[Step], folder: Path, log: EventLog) -> N
     """
     from headrace.report.corpus_facts import source_facts
     from headrace.report.departures import COUNTED, departures, expects
+    from headrace.report.found_counts import needs_lengths
+    from headrace.report.length_facts import SIDECARS, with_lengths
 
     if not expects(recipe):
         return
-    finals = {step.kind: folder / "artifacts" / step.name for step in steps if step.kind in COUNTED}
-    made = {kind: Artifact.open(path) for kind, path in finals.items() if path.is_dir()}
+    folders = {step.kind: folder / "artifacts" / step.name for step in steps if step.kind in (*COUNTED, *SIDECARS)}
+    made = {kind: Artifact.open(path) for kind, path in folders.items() if path.is_dir()}
     if "documents" not in made:
         return
-    said = departures(recipe, [source_facts(name, **made) for name in recipe.sources])
+    counted = {kind: made[kind] for kind in COUNTED if kind in made}
+    sources = [source_facts(name, **counted) for name in recipe.sources]
+    if needs_lengths(recipe) and "verdicts" in made:
+        sources = with_lengths(sources, made["documents"], made["verdicts"], *map(made.get, SIDECARS))
+    said = departures(recipe, sources)
     for text in said:
         log.notice(text)
     if said and recipe.expect.stop:

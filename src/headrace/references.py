@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,16 +64,37 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
         check: read all files, including those recognized by size and change time.
 
     Raises:
-        UserError: there is no such sequence, or its rows are not as long as the stage's.
+        UserError: as :func:`open_sequences`.
+    """
+
+    def digests(paths: Sequence[Path]) -> list[str]:
+        files = [InputFile(str(path), path.name, "", None, path.stat().st_size) for path in paths]
+        return [file.digest for file in fingerprint(files, run / FINGERPRINTS, check).files]
+
+    found = open_sequences(recipe, run, digests)
+    if found:
+        told = {name: [asdict(one) for one in taken] for name, taken in found.items()}
+        write_sealed(run / SEQUENCES, {"stages": told})
+    return found
+
+
+def open_sequences(
+    recipe: Recipe, run: Path | None, digests: Callable[[Sequence[Path]], list[str]]
+) -> dict[str, tuple[Taken, ...]]:
+    """Open the sequences that stages train on, and find the rows they take.
+
+    Args:
+        recipe: the recipe.
+        run: the run folder, whose own sequences cannot be taken.
+        digests: finds the digests of files that no manifest tells.
+
+    Raises:
+        UserError: there is no such sequence, it has no rows, or they are not as long as the stage's.
     """
     if not recipe.sequences:
         return {}
     from headrace.formats.format import Exported  # brings kernels, which plans do without
     from headrace.formats.imported import Taken
-
-    def digests(paths: Sequence[Path]) -> list[str]:
-        files = [InputFile(str(path), path.name, "", None, path.stat().st_size) for path in paths]
-        return [file.digest for file in fingerprint(files, run / FINGERPRINTS, check).files]
 
     found: dict[str, tuple[Taken, ...]] = {}
     for name, (sequence, seq_len) in recipe.sequences.items():
@@ -82,7 +103,7 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
         for k, rows in enumerate(sequence):
             opened = []
             for path in map(Path, rows.path):
-                if _inside(path, run):
+                if run is not None and _inside(path, run):
                     raise UserError("A run cannot train on its own sequence.", f"{place}.{k}: {path}", "")
                 one = Exported.of(path.absolute(), rows.stage, seq_len, digests)
                 if one.open().seq_len != seq_len:
@@ -100,9 +121,6 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
                 )
             taken += parts
         found[name] = tuple(taken)
-    if found:
-        told = {name: [asdict(one) for one in taken] for name, taken in found.items()}
-        write_sealed(run / SEQUENCES, {"stages": told})
     return found
 
 

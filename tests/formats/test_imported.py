@@ -15,6 +15,7 @@ from headrace.flow.artifact import Artifact
 from headrace.formats import imported
 from headrace.formats.options import Options
 from headrace.formats.sequences import SequenceExport
+from headrace.planning.forecast import plan
 from headrace.run_folder import artifact, stage_sequence
 from headrace.sequence.loader import Loader
 from headrace.sequence.provenance import beside
@@ -117,6 +118,49 @@ def test_a_recipe_needs_input(tokenizer, sections, words):
     with pytest.raises(UserError) as error:
         recipe(tokenizer, **sections)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("weights", [(None, None), (0.7, 0.3)])
+def test_a_plan_says_what_the_run_then_does(tokenizer, tmp_path, weights):
+    pytest.importorskip("torch")
+    for name, n in (("A", 40), ("B", 21)):
+        save(tmp_path / name / "data-00000.h5", sample(rows(n, 32, 200)))
+    save(tmp_path / "val.h5", sample(rows(3, 32, 200)))
+    files = [
+        {"path": str(tmp_path / name), "slice": part, "weight": weight}
+        for name, part, weight in zip("AB", ([0.25, 1], [0, 1]), weights, strict=True)
+    ]
+    train = {"batch": 4, "samples": {"tokens": 0}}
+    stage = {"name": "one", "sequence": files, "sequence_length": 32, "train": train}
+    asked = recipe(tokenizer, stages=[stage], model=TINY, held_out=str(tmp_path / "val.h5"))
+    for run in (None, tmp_path / "run"):
+        made = plan(asked, run)
+        headrace.run(asked, tmp_path / "run", workers=0)
+        [planned] = made.stages
+        sequence, model = stage_sequence(tmp_path / "run", "one"), artifact(tmp_path / "run", "model", "one")
+        assert (planned.rows, planned.tokens, planned.basis) == (len(sequence), len(sequence) * 32, "measured")
+        assert planned.steps == model.manifest.counts["steps"]
+        assert {node.name for node in made.graph} == {
+            "tokenizer",
+            "sequence-one",
+            "sequence-heldout",
+            "model-one",
+        }
+        assert [work.artifact for work in made.work] == ["sequence-one"] * (run is None)
+        assert all(node.done for node in made.graph) == (run is not None)
+        assert f"{planned.steps} steps of 4 x 32" in str(made)
+        told = sequence.manifest["ledger"]["sources"]
+        assert [share.epochs for share in planned.sources] == [told[name]["epochs"] for name in "AB"]
+        assert [share.tokens for share in planned.sources] == [told[name]["tokens_placed"] // 33 * 32 for name in "AB"]
+
+
+def test_a_plan_refuses_what_a_run_would(tokenizer, tmp_path):
+    stage = {"name": "one", "sequence": str(tmp_path / "gone"), "sequence_length": 32}
+    with pytest.raises(UserError, match="no such file"):
+        plan(recipe(tokenizer, stages=[stage]))
+    save(tmp_path / "gone" / "a.h5", sample(rows(3, 16, 200)))
+    with pytest.raises(UserError, match="sequence_length: 16"):
+        plan(recipe(tokenizer, stages=[stage]))
 
 
 def mixture(lengths: list[int], weights: list[float], seed: int) -> list[tuple[int, int]]:

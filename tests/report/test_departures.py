@@ -20,6 +20,7 @@ from headrace.recipe.load import load_recipe
 from headrace.recipe.schema import Recipe
 from headrace.report.departures import departures, expects
 from headrace.report.facts import SourceFacts
+from headrace.report.found_counts import found_counts
 from headrace.report.gather import gather
 from headrace.report.page import page
 from headrace.report.summary import summary
@@ -95,7 +96,69 @@ def test_what_is_not_known_yet_departs_from_nothing() -> None:
     assert departures(recipe, []) == []
     assert departures(recipe, [facts("a", 10)]) == []
     assert departures(recipe, [facts("a", 10, kept=9, removed={"short": 1})]) != []
-    assert not expects(recipe_of({"stop": True}, a={"tokens": 3}))
+    assert not expects(recipe_of({"stop": True}, a={"tolerance": 0.5}))
+
+
+AMOUNT = st.none() | st.integers(0, 30)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    found=st.tuples(*[st.integers(0, 20)] * 3),
+    expected=st.tuples(*[AMOUNT] * 9),
+    tolerance=st.sampled_from([0.0, 0.1, 1.0]),
+)
+def test_every_count_is_compared(found: tuple[int, ...], expected: tuple[int | None, ...], tolerance: float) -> None:
+    kept, short, copies = found
+    removed = {reason: n for reason, n in (("short", short), ("duplicate", copies)) if n}
+    source = facts(
+        "a",
+        sum(found),
+        kept=kept,
+        removed=removed,
+        removed_bytes={reason: 10 * n for reason, n in removed.items()},
+        lengths=[sum(found)],
+        tokens=2 * kept,
+    )
+    there = {
+        "documents": sum(found),
+        "bytes": 10 * sum(found),
+        "cleaned.kept.documents": kept,
+        "cleaned.kept.bytes": 10 * kept,
+        "cleaned.duplicate.documents": copies,
+        "cleaned.duplicate.bytes": 10 * copies,
+        "cleaned.short.documents": short,
+        "cleaned.short.bytes": 10 * short,
+        "tokens": 3 * kept,
+    }
+    asked = {key: n for key, n in zip(there, expected, strict=True) if n is not None}
+    expect: dict[str, Any] = {"tolerance": tolerance}
+    for key, n in asked.items():
+        section = expect
+        *above, last = key.split(".")
+        for name in above:
+            section = section.setdefault(name, {})
+        section[last] = n
+    recipe = recipe_of({}, a=expect)
+    assert expects(recipe) == bool(asked)
+    assert {(c.key, c.found, c.expected) for c in found_counts(recipe, [source])} == {
+        (key, there[key], n) for key, n in asked.items()
+    }
+    departed = {key for key, n in asked.items() if abs(there[key] - n) > tolerance * n}
+    said = departures(recipe, [source])
+    assert {text.split(":")[0] for text in said} == {f"sources.a.expect.{key}" for key in departed}
+    for text in said:
+        key = text.split(":")[0].removeprefix("sources.a.expect.")
+        assert f": {there[key]} " in text
+        assert f"expected {asked[key]} (" in text
+
+
+def test_counts_that_are_not_known_yet_are_not_compared() -> None:
+    recipe = recipe_of({}, a={"tokens": 9, "bytes": 9, "cleaned": {"kept": {"documents": 1, "bytes": 1}}})
+    keys = [count.key for count in found_counts(recipe, [facts("a", 10)])]
+    assert keys == ["bytes"]
+    later = [count.key for count in found_counts(recipe, [facts("a", 10, kept=3)])]
+    assert later == ["bytes", "cleaned.kept.documents"]
 
 
 @pytest.mark.parametrize(
@@ -122,10 +185,10 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     rows = [json.dumps({"text": text}) for text in [*texts, texts[0], *"abcd"]] + ["oops", "{"]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
 
-    def recipe(expect: dict[str, Any]) -> Path:
+    def recipe(expect: dict[str, Any], counts: dict[str, Any] | None = None) -> Path:
         data = {
             "name": "r",
-            "sources": {"a": {"files": "a.jsonl"}},
+            "sources": {"a": {"files": "a.jsonl", "expect": counts}},
             "documents": {"max_quarantined": 0.5},
             "filters": {"short": {}},
             "deduplicate": {"near": None},
@@ -177,3 +240,42 @@ def test_a_run_stops_where_it_departs_if_it_is_to(write: Callable[..., Path], tm
     assert gather(out).departures == []
     made = [e for e in read_events(out) if e["event"] == "artifact" and e["artifact"].startswith("documents-")]
     assert made[-1]["state"] == "present"
+
+
+COUNTS = {
+    "documents": 10,
+    "cleaned": {"kept": {"documents": 5, "bytes": 2_000}, "short": {"documents": 6}, "duplicate": {"bytes": 0}},
+}
+
+
+def test_a_run_compares_the_counts_of_each_source(write: Callable[..., Path], tmp_path: Path) -> None:
+    out, size = tmp_path / "run", len("0 " + "the mill race carries water " * 20)
+    text = size - 1  # a document's last space is not part of it
+    report = pipeline.run(load_recipe(write({}, COUNTS)), out, workers=0)
+    assert report is not None
+    known = gather(out)
+    kept = next(count.found for count in known.counts if count.key == "cleaned.kept.bytes")
+    assert 5 * text <= kept <= 5 * size
+    said = [
+        f"sources.a.expect.cleaned.kept.bytes: {kept:,} bytes kept, expected 2,000 ({kept / 20 - 100:+.3g} %).",
+        "sources.a.expect.cleaned.short.documents: 4 documents removed as short, expected 6 (-33.3 %).",
+        f"sources.a.expect.cleaned.duplicate.bytes: {kept // 5} bytes removed as duplicate, expected 0 (none "
+        "expected).",
+    ]
+    assert known.departures == said
+    assert [event["text"] for event in read_events(out) if event["event"] == "notice"] == said
+    lines = [" ".join(line.split()) for line in summary(known).splitlines()]
+    assert "a documents 10 10 +0 %" in lines
+    assert "a documents kept 5 5 +0 %" in lines
+    assert "a documents removed as short 4 6 -33.3 %" in lines
+    assert "Expected counts" in page(known)
+    told = json.loads(CliRunner().invoke(app, ["status", str(out), "--json"]).stdout)
+    assert told["departures"] == said, "status reads the lengths too"
+    with pytest.raises(UserError, match="expected 6"):
+        pipeline.run(load_recipe(write({"stop": True}, COUNTS)), tmp_path / "again", workers=0)
+
+
+def test_counts_of_parts_that_do_not_exist_are_told() -> None:
+    with pytest.raises(UserError, match="Cleaning has no part 'keep'") as caught:
+        recipe_of({}, a={"cleaned": {"keep": {"documents": 1}}})
+    assert "Did you mean 'kept'" in caught.value.fix

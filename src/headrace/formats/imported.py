@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -46,6 +46,27 @@ class Taken:
     def rows(self) -> int:
         """How many rows there are."""
         return self.stop - self.start
+
+
+def groups(taken: Sequence[Taken]) -> list[list[Taken]]:
+    """The parts whose rows follow one another: all, or those that share a weight."""
+    out: list[list[Taken]] = []
+    for one in taken:
+        if one.weight is not None or not out:
+            out.append([])
+        out[-1].append(one)
+    return out
+
+
+def shares(groups: Sequence[Sequence[Taken]]) -> list[int]:
+    """How many rows of an epoch come from each group."""
+    rows = [sum(one.rows for one in group) for group in groups]
+    if groups[0][0].weight is None:
+        return rows
+    weights = [group[0].weight or 0.0 for group in groups]
+    weights = [weight / sum(weights) for weight in weights]
+    total = max(n / weight for n, weight in zip(rows, weights, strict=True) if weight > LEAST_SHARE)
+    return [int(total * weight) for weight in weights]
 
 
 @dataclass(frozen=True)
@@ -101,23 +122,12 @@ class ImportedSequence(Step):
     @property
     def groups(self) -> list[list[Taken]]:
         """The parts whose rows follow one another: all, or those that share a weight."""
-        out: list[list[Taken]] = []
-        for one in self.taken:
-            if one.weight is not None or not out:
-                out.append([])
-            out[-1].append(one)
-        return out
+        return groups(self.taken)
 
     @property
     def shares(self) -> list[int]:
         """How many rows of an epoch come from each group."""
-        rows = [sum(one.rows for one in group) for group in self.groups]
-        if not self.is_mixed:
-            return rows
-        weights = [group[0].weight or 0.0 for group in self.groups]
-        weights = [weight / sum(weights) for weight in weights]
-        total = max(n / weight for n, weight in zip(rows, weights, strict=True) if weight > LEAST_SHARE)
-        return [int(total * weight) for weight in weights]
+        return shares(self.groups)
 
     def _size(self, ctx: TaskContext) -> int:
         """Rows of a shard."""

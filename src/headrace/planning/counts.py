@@ -66,7 +66,7 @@ def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:
     """
     source = recipe.sources[name]
     expect = source.expect
-    if expect is not None and expect.counts:
+    if expect is not None and expect.gives_size:
         tokens = round(expect.bytes / BYTES_PER_TOKEN) if expect.tokens is None and expect.bytes else expect.tokens or 0
         size = round(tokens * BYTES_PER_TOKEN) if expect.bytes is None else expect.bytes
         basis: Basis = "estimated" if expect.tokens is None and recipe.stages else "expected"
@@ -97,7 +97,9 @@ def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCou
         documents += held.documents
         size += held.size
         texts += held.texts
-    total = sum(file.size if file.take is None else min(file.size, file.take) for file in files)
+    # `take` is in bytes of text, sizes are those on disk.
+    stored = read / size if size else 1.0
+    total = sum(file.size if file.take is None else min(file.size, file.take * stored) for file in files)
     scale = total / read if read else 0.0
     expected = source.expect.documents if source.expect else None
     text = round(size * scale)

@@ -12,9 +12,10 @@ from headrace.planning.measured import Measured, measured
 from headrace.planning.plan import Memory, Plan
 from headrace.planning.rates import value
 from headrace.planning.references import count_references
+from headrace.planning.sequences import count_sequences
 from headrace.planning.stages import doubts, resolve_stage
 from headrace.planning.work import compared, row_bytes
-from headrace.recipe.schema import Recipe
+from headrace.recipe.schema import HELD_OUT, Recipe
 
 # The share of the budget for union-find's arrays: equals ``labels.UNION_SHARE``, whose module would compile kernels.
 UNION_SHARE = 0.75
@@ -30,14 +31,8 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         workers: worker processes, each on a core like this machine's; by default as many as it has.
 
     Raises:
-        UserError: the files of a source without ``expect`` cannot be found.
+        UserError: the files of a source without ``expect``, or of a sequence, cannot be found or read.
     """
-    if named := [stage.name for stage in recipe.stages if stage.sequence]:
-        raise UserError(
-            f"Stage {named[0]!r} trains on a sequence that is there already: its rows need no plan.",
-            f"stages.{named[0]}.sequence",
-            "Run the recipe: only the training takes time.",
-        )
     known = Measured() if run is None else measured(recipe, run)
     sources = tuple(
         known.source(name, recipe) or count_source(name, recipe, base or Path.cwd()) for name in recipe.sources
@@ -50,7 +45,11 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         from headrace.model.presets import resolve as resolve_model
 
         config = resolve_model(recipe.model, vocabulary)
-    stages = tuple(resolve_stage(recipe, i, sources, config, known.ledger(s.name)) for i, s in enumerate(recipe.stages))
+    stored = count_sequences(recipe, run)
+    stages = tuple(
+        resolve_stage(recipe, i, sources, config, known.ledger(stage.name), stored.get(stage.name))
+        for i, stage in enumerate(recipe.stages)
+    )
     notes += [note for stage, section in zip(stages, recipe.stages, strict=True) for note in doubts(stage, section)]
     notes += [source.doubt for source in sources if source.doubt]
     notes += _benchmarks(recipe)
@@ -66,7 +65,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         from headrace.model.config import parameter_count
 
         parameters = parameter_count(config)
-    graph = graph_of(recipe, sources, stages, parameters, vocabulary, machine, references)
+    graph = graph_of(recipe, sources, stages, parameters, vocabulary, machine, references, stored.get(HELD_OUT, ()))
     nodes = tuple(_as_made(node, known) for node in graph.nodes)
     done = {node.name for node in nodes if node.done}
     work = tuple(entry for entry in graph.work if entry.artifact not in done)

@@ -8,7 +8,7 @@ from headrace.planning.counts import SourceCounts
 from headrace.planning.machine import START, Machine
 from headrace.planning.rates import value
 from headrace.planning.references import ReferenceCounts
-from headrace.planning.stages import StagePlan
+from headrace.planning.stages import Share, StagePlan
 from headrace.planning.work import Work, compared, documents_of, near_of, row_bytes, selection, sequence, tokenising
 from headrace.recipe.schema import Recipe, Stage
 
@@ -64,6 +64,7 @@ def graph_of(
     vocabulary: int,
     machine: Machine,
     references: tuple[ReferenceCounts, ...] = (),
+    stored_held_out: tuple[Share, ...] = (),
 ) -> Graph:
     """The graph of a recipe.
 
@@ -75,13 +76,14 @@ def graph_of(
         vocabulary: size of the tokenizer's vocabulary.
         machine: the machine to estimate times for.
         references: the size of each set of reference documents.
+        stored_held_out: rows in other files that loss is measured on.
     """
-    works = selection(recipe, sources, references)
+    works = selection(recipe, sources, references) if sources else []
     if stages:
         works += tokenising(recipe, sources)
     for stage, section in zip(stages, recipe.stages, strict=True):
         works += sequence(stage, section)
-    nodes = _selected(recipe, sources, references, works, machine)
+    nodes = _selected(recipe, sources, references, works, machine) if sources else []
     if not stages:
         return Graph(tuple(nodes), tuple(works))
     assert recipe.tokenizer is not None  # the schema requires it if there are stages
@@ -89,12 +91,14 @@ def graph_of(
     tokens = sum(source.tokens for source in sources)
     trained = ("documents", "verdicts") if recipe.tokenizer.train else ()
     nodes.append(Node("tokenizer", trained, TOKENIZER_BYTES, _seconds("tokenizer", works, machine)))
-    needs = ("documents", "verdicts", "tokenizer")
-    nodes.append(Node("tokens", needs, tokens * width, _seconds("tokens", works, machine)))
+    if sources:
+        needs = ("documents", "verdicts", "tokenizer")
+        nodes.append(Node("tokens", needs, tokens * width, _seconds("tokens", works, machine)))
     for stage, section in zip(stages, recipe.stages, strict=True):
         nodes.append(_sequence(stage, section, width, works, machine))
     if parameters is not None:
-        nodes += _models(recipe, stages, parameters, min(tokens, HELD_OUT_TOKENS) * width, machine)
+        held_out = _held_out(recipe, tokens, stored_held_out, width)
+        nodes += [*held_out, *_models(recipe, stages, parameters, tuple(node.name for node in held_out), machine)]
     return Graph(tuple(nodes), tuple(works))
 
 
@@ -172,8 +176,12 @@ def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], m
     from headrace.sequence.layout import CUT, MOVED, SAMPLED
 
     name = f"sequence-{stage.name}"
-    masked = 1 / 8 if section.chat else 0
+    masked = 1 / 8 if section.chat or section.sequence else 0
     row = (stage.sequence_length + 1) * (width + masked) + value("disk-segments")
+    if section.sequence:
+        # Whose row comes where in a mixture takes two bytes.
+        mixed = 2 * stage.rows if section.sequence[0].weight is not None else 0
+        return Node(name, ("tokenizer",), round(stage.rows * row), _seconds(name, works, machine), scratch=mixed)
     copies = sum(share.documents or 0 for share in stage.sources)
     again = sum(work.amount for work in works if work.artifact == name and work.figure == "rearranged")
     # A document is cut where rows end.
@@ -184,15 +192,20 @@ def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], m
     return Node(name, _SEQUENCE_NEEDS, round(stage.rows * row), seconds, scratch=round(scratch))
 
 
+def _held_out(recipe: Recipe, tokens: int, stored: tuple[Share, ...], width: int) -> list[Node]:
+    """The sequence that loss is measured on, if there is one."""
+    if stored:
+        return [Node("sequence-heldout", ("tokenizer",), sum(share.tokens for share in stored) * width, 0.0)]
+    if recipe.split.validation and recipe.sources:
+        return [Node("sequence-heldout", _SEQUENCE_NEEDS, min(tokens, HELD_OUT_TOKENS) * width, 0.0)]
+    return []
+
+
 def _models(
-    recipe: Recipe, stages: tuple[StagePlan, ...], parameters: int, held_out_disk: int, machine: Machine
+    recipe: Recipe, stages: tuple[StagePlan, ...], parameters: int, held_out: tuple[str, ...], machine: Machine
 ) -> list[Node]:
-    """The models, and the sequence for measuring their loss."""
+    """The models, each with the sequence that its loss is measured on."""
     nodes = []
-    held_out: tuple[str, ...] = ()
-    if recipe.split.validation:
-        held_out = ("sequence-heldout",)
-        nodes.append(Node("sequence-heldout", _SEQUENCE_NEEDS, held_out_disk, 0.0))
     for stage, section in zip(stages, recipe.stages, strict=True):
         before = () if stage.start in (None, "scratch") else (f"model-{stage.start}",)
         disk = parameters * (4 + CHECKPOINT * section.train.keep)

@@ -126,7 +126,7 @@ class Plan:
 def render(plan: Plan) -> str:
     """The plan as text. Counts say where they come from; estimates start with ``~``."""
     notes = [line for note in plan.notes for line in wrap(note, WIDTH)]
-    parts = [f"plan of {plan.recipe}", *notes, "", *_sources(plan)]
+    parts = [f"plan of {plan.recipe}", *notes, *(["", *_sources(plan)] if plan.sources else [])]
     for stage in plan.stages:
         parts += ["", *_stage(stage)]
     if len(plan.stages) > 1:
@@ -184,7 +184,10 @@ def _stage(stage: StagePlan) -> list[str]:
     )
     if stage.steps < stage.rows // stage.batch:
         head += f" ({tokens_text(stage.trained)} trained on)"
-    return [head, *table(["source", "slice", "epochs", "documents", "tokens", "share"], rows)]
+    header = ["source", "slice", "epochs", "documents", "tokens", "share"]
+    if stage.stored:
+        header, rows = ["sequence", *header[1:3], *header[4:]], [[*row[:3], *row[4:]] for row in rows]
+    return [head, *table(header, rows)]
 
 
 def _graph(plan: Plan) -> list[str]:

@@ -35,7 +35,8 @@ class StagePlan:
 
     Attributes:
         name: the stage.
-        basis: ``measured`` if its sequence exists, otherwise ``estimated``, or ``expected`` from stated counts.
+        basis: ``measured`` if its sequence exists or its rows lie in files, otherwise ``estimated``, or ``expected``
+            from stated counts.
         start: the stage it starts from, or ``scratch``; None without a model.
         sequence_length: tokens that each row trains on.
         batch: rows per step.
@@ -44,6 +45,7 @@ class StagePlan:
         steps: steps to train.
         sources: what it takes from each source.
         flops: floating-point operations of its training; None without a model.
+        stored: whether it trains on rows in other files, so that ``sources`` are sequences.
     """
 
     name: str
@@ -56,6 +58,7 @@ class StagePlan:
     steps: int
     sources: tuple[Share, ...]
     flops: float | None
+    stored: bool = False
 
     @property
     def trained(self) -> int:
@@ -64,9 +67,14 @@ class StagePlan:
 
 
 def resolve_stage(
-    recipe: Recipe, index: int, sources: tuple[SourceCounts, ...], config: Any, ledger: dict[str, Any] | None
+    recipe: Recipe,
+    index: int,
+    sources: tuple[SourceCounts, ...],
+    config: Any,
+    ledger: dict[str, Any] | None,
+    stored: tuple[Share, ...] | None = None,
 ) -> StagePlan:
-    """Resolve a stage against the counts, or against the ledger of its finished sequence.
+    """Resolve a stage against the counts, against the ledger of its finished sequence, or against rows in files.
 
     Args:
         recipe: the recipe.
@@ -74,10 +82,16 @@ def resolve_stage(
         sources: the size of each source.
         config: the model's shape; None without a model.
         ledger: the ledger of the stage's sequence; None before it is built.
+        stored: what it takes from other files, if it trains on a sequence that is there already.
     """
     stage = recipe.stages[index]
-    if ledger is not None:
-        basis: Basis = "measured"
+    basis: Basis
+    if stored is not None:
+        shares, basis = stored, "measured"
+        tokens = sum(share.tokens for share in shares)
+        rows = tokens // stage.sequence_length
+    elif ledger is not None:
+        basis = "measured"
         shares = tuple(
             Share(name, tuple(s["slice"]), s["epochs"], s["copies"], s["tokens_in"] + s["added"] + s["ends"])
             for name, s in ledger["sources"].items()
@@ -98,7 +112,7 @@ def resolve_stage(
 
         flops = float(flops_per_token(config, length)) * steps * batch * length
     start = _start(recipe, index) if recipe.model is not None else None
-    return StagePlan(stage.name, basis, start, length, batch, tokens, rows, steps, shares, flops)
+    return StagePlan(stage.name, basis, start, length, batch, tokens, rows, steps, shares, flops, stored is not None)
 
 
 def doubts(plan: StagePlan, stage: Stage) -> list[str]:
@@ -114,6 +128,8 @@ def doubts(plan: StagePlan, stage: Stage) -> list[str]:
         said.append(
             f"{name} asks for {stage.train.steps:,} steps, but its sequence has only {about}{batches:,} batches."
         )
+    if plan.stored:
+        return said
     return [*said, *repeated(stage, {share.source: share.epochs for share in plan.sources})]
 
 

@@ -52,16 +52,36 @@ class Expected(Rates):
     )
 
 
-class Expect(Rates):
-    """Known facts about a source: counts for `headrace plan`, and rates as under `expect`."""
+class Amount(Section):
+    """Some documents, and the bytes of their text; either may be left out."""
 
-    documents: Count | None = Field(default=None, description="Documents in the source, for `headrace plan`.")
-    tokens: Count | None = Field(default=None, description="Tokens in the source after cleaning, for `headrace plan`.")
-    bytes: Size | None = Field(
-        default=None, description="Bytes of text in the source, such as `820GB`, for `headrace plan`."
+    documents: Count | None = Field(default=None, description="Documents.")
+    bytes: Size | None = Field(default=None, description="Bytes of their text, such as `734.9GB`.")
+
+
+class Expect(Rates):
+    """Known facts about a source: rates as under `expect`, and counts.
+
+    `headrace plan` uses the counts instead of the files, and a run compares them with what it finds.
+    """
+
+    documents: Count | None = Field(default=None, description="Documents in the source.")
+    tokens: Count | None = Field(
+        default=None, description="Tokens in the source after cleaning, including the ends of documents."
+    )
+    bytes: Size | None = Field(default=None, description="Bytes of text in the source, such as `820GB`.")
+    cleaned: dict[str, Amount] = Field(
+        default={},
+        description="What cleaning leaves and removes, such as `{kept: {documents: 324_686_115, bytes: 734.9GB}, "
+        "duplicate: {documents: 23_015_691}}`: `kept`, and reasons as under `removed`.",
+    )
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        description="Deviation from a count, as a share of it, above which a run reports a departure.",
     )
 
     @property
-    def counts(self) -> bool:
+    def gives_size(self) -> bool:
         """Whether a plan can do without reading the files."""
         return self.tokens is not None or self.bytes is not None

@@ -229,6 +229,10 @@ class Recipe(Section):
                 if reason not in known:
                     fix = suggest(reason, known) or f"the reasons are {', '.join(known)}"
                     raise wrong(f"documents are never removed as {reason!r}", fix, f"{place}.removed.{reason}")
+            for part in section.cleaned if isinstance(section, Expect) else ():
+                if part not in (parts := ["kept", *known]):
+                    fix = suggest(part, parts) or f"the parts are {', '.join(parts)}"
+                    raise wrong(f"cleaning has no part {part!r}", fix, f"{place}.cleaned.{part}")
         return self
 
     @model_validator(mode="after")

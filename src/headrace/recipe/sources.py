@@ -95,13 +95,13 @@ class Source(Section):
     )
     expect: Expect | None = Field(
         default=None,
-        description="Known facts: counts for `headrace plan`, and rates to compare the run with.",
+        description="Known facts: counts and rates, for `headrace plan` and to compare the run with.",
     )
 
     @property
     def is_counted(self) -> bool:
         """Whether the recipe states how much text there is, so that a plan needs no files."""
-        return self.expect is not None and self.expect.counts
+        return self.expect is not None and self.expect.gives_size
 
     @property
     def is_chat(self) -> bool:

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from headrace.recipe.expected import Rates
 from headrace.recipe.schema import Recipe
 from headrace.report.facts import SourceFacts, removed_by_reason
+from headrace.report.found_counts import expects_counts, found_counts, sentences
 
 COUNTED = ("documents", "verdicts", "tokens")
 """The artifacts whose counts are compared, in the order they are built."""
 
 
 def expects(recipe: Recipe) -> bool:
-    """Whether the recipe expects any rates."""
-    return any(_stated(rates) for _, rates, _ in _scopes(recipe, ()))
+    """Whether the recipe expects any rates or counts."""
+    return any(_stated(rates) for _, rates, _ in _scopes(recipe, ())) or expects_counts(recipe)
 
 
 def departures(recipe: Recipe, sources: Sequence[SourceFacts]) -> list[str]:
@@ -31,7 +32,7 @@ def departures(recipe: Recipe, sources: Sequence[SourceFacts]) -> list[str]:
             if whole and not least <= found <= most:
                 show = _ratio if key == "tokens_per_byte" else _percent
                 said.append(f"{place}.{key}: {show(found)} {what}, expected {show(least)} to {show(most)}.")
-    return said
+    return [*said, *sentences(found_counts(recipe, sources))]
 
 
 def _scopes(recipe: Recipe, sources: Sequence[SourceFacts]) -> Iterator[tuple[str, Rates, list[SourceFacts]]]:

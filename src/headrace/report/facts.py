@@ -80,6 +80,39 @@ class SourceFacts:
         return self.documents + self.quarantined + self.skipped
 
 
+@dataclass(frozen=True)
+class FoundCount:
+    """A count that the recipe expects of a source, and what was found.
+
+    Attributes:
+        source: the source's name.
+        key: the count's key below the source's ``expect``.
+        what: what is counted, in words.
+        unit: ``documents``, ``bytes`` or ``tokens``.
+        found: the count in this run.
+        expected: the count in the recipe.
+        tolerance: the share of the expected count by which the found one may differ.
+    """
+
+    source: str
+    key: str
+    what: str
+    unit: str
+    found: int
+    expected: int
+    tolerance: float
+
+    @property
+    def deviation(self) -> float | None:
+        """By what share of the expected count the found one differs; None if none were expected."""
+        return (self.found - self.expected) / self.expected if self.expected else None
+
+    @property
+    def departs(self) -> bool:
+        """Whether it differs by more than it may."""
+        return abs(self.found - self.expected) > self.tolerance * self.expected
+
+
 def removed_by_reason(sources: list[SourceFacts]) -> dict[str, int]:
     """Reason -> removed documents of all sources, most frequent first."""
     total: dict[str, int] = {}
@@ -311,6 +344,7 @@ class RunFacts:
         seconds: duration of the last run, which may have reused most artifacts; None if it has not finished.
         report: the page's path, once it is written.
         departures: departures from what the recipe expects, in sentences.
+        counts: the counts that the recipe expects, beside those found.
     """
 
     run: str
@@ -331,6 +365,7 @@ class RunFacts:
     seconds: float | None = None
     report: str | None = None
     departures: list[str] = field(default_factory=list)
+    counts: list[FoundCount] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:

@@ -11,8 +11,9 @@ from headrace.recipe.schema import Recipe
 from headrace.report.corpus_facts import corpus_facts, source_facts
 from headrace.report.departures import departures
 from headrace.report.facts import Pairs, RunFacts, SourceFacts, StageFacts
+from headrace.report.found_counts import found_counts, needs_lengths
 from headrace.report.latest import Key, latest_artifacts
-from headrace.report.length_facts import with_lengths
+from headrace.report.length_facts import SIDECARS, with_lengths
 from headrace.report.licence_facts import licence_facts
 from headrace.report.stage_facts import stage_facts
 from headrace.report.timing import environments, timing, work
@@ -33,8 +34,7 @@ def gather(run: Path | str) -> RunFacts:
     corpus = corpus_facts(documents, verdicts, tokens, list(recipe.sources))
     sources = corpus.sources
     if documents is not None:
-        beside = (artifacts.get((kind, None)) for kind in ("measures", "signatures"))
-        sources = with_lengths(sources, documents, verdicts, *beside)
+        sources = with_lengths(sources, documents, verdicts, *(artifacts.get((kind, None)) for kind in SIDECARS))
     told = timing(run)
     page = run / "report" / "index.html"
     return RunFacts(
@@ -57,7 +57,8 @@ def gather(run: Path | str) -> RunFacts:
         base=told.base,
         seconds=told.seconds,
         report=str(page) if page.exists() else None,
-        departures=departures(recipe, corpus.sources),
+        departures=departures(recipe, sources),
+        counts=found_counts(recipe, sources),
     )
 
 
@@ -67,7 +68,8 @@ def declared(recipe: Recipe) -> dict[str, str | None]:
 
 
 def records(run: Path) -> list[SourceFacts]:
-    """What happened to each source's records so far, from manifests alone; empty before they are read."""
+    """What happened to each source's records so far; empty before they are read. Manifests say it, unless the recipe
+    expects bytes removed for a reason."""
     recipe = load_sealed(run / "recipe.yaml")
     artifacts = latest_artifacts(run)
     documents = artifacts.get(("documents", None))
@@ -75,7 +77,12 @@ def records(run: Path) -> list[SourceFacts]:
         return []
     names = [name for name in recipe.sources if name in documents.manifest.counts]
     verdicts, tokens = artifacts.get(("verdicts", None)), artifacts.get(("tokens", None))
-    return [source_facts(name, documents, verdicts, tokens) for name in names]
+    sources = [source_facts(name, documents, verdicts, tokens) for name in names]
+    return (
+        with_lengths(sources, documents, verdicts, *(artifacts.get((kind, None)) for kind in SIDECARS))
+        if needs_lengths(recipe)
+        else sources
+    )
 
 
 def _named(references: Pairs | None, recipe: Recipe) -> Pairs | None:

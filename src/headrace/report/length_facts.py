@@ -17,6 +17,7 @@ from headrace.report.facts import SourceFacts
 
 # Bin 0 holds empty documents, bin k those of 2^(k-1) to 2^k - 1 bytes.
 BINS = 64
+SIDECARS = ("measures", "signatures")  # in order of preference
 TEXT_BYTES = 8 << 20  # bytes of text at a time
 ROWS = 1 << 16  # sidecar rows at a time
 

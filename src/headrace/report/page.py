@@ -6,6 +6,7 @@ from importlib import resources
 
 from headrace.report import palette
 from headrace.report.facts import RunFacts
+from headrace.report.found_counts import cells
 from headrace.report.markup import Markup, element
 from headrace.report.numbers import counted, duration, percent, short, whole
 from headrace.report.sections.corpus import splits, went_in
@@ -13,7 +14,7 @@ from headrace.report.sections.removed import lengths, removed
 from headrace.report.sections.stages import stages
 from headrace.report.sections.training import samples, training
 from headrace.report.sections.work import work
-from headrace.report.tables import details
+from headrace.report.tables import Column, details, table, text
 
 # Nothing may be loaded and nothing may run, whatever a corpus contains.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -24,6 +25,7 @@ def page(facts: RunFacts) -> str:
     sections = [
         ("sources", "Input", went_in(facts)),
         ("departures", "Departures from expectations", _departures(facts)),
+        ("counts", "Expected counts", _counts(facts)),
         ("removed", "What was removed, and why", removed(facts)),
         ("lengths", "Lengths before and after cleaning", lengths(facts)),
         ("splits", "Splits", splits(facts)),
@@ -58,7 +60,14 @@ def page(facts: RunFacts) -> str:
 
 
 def _departures(facts: RunFacts) -> Markup | None:
-    return element("ul", [element("li", text) for text in facts.departures]) if facts.departures else None
+    return element("ul", [element("li", said) for said in facts.departures]) if facts.departures else None
+
+
+def _counts(facts: RunFacts) -> Markup | None:
+    if not facts.counts:
+        return None
+    (source, what, *numbers), *rows = cells(facts.counts)
+    return table([text(source), text(what), *map(Column, numbers)], rows)
 
 
 def style() -> Markup:

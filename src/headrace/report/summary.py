@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from headrace.documents.readers.base import lost
 from headrace.report.cleaning import cleaned
 from headrace.report.facts import RunFacts, SourceFacts, StageFacts, removed_by_reason
+from headrace.report.found_counts import cells as count_cells
 from headrace.report.numbers import counted, duration, passes, percent, short, size, whole
 from headrace.report.samples import Generated
 from headrace.visible import one_line, visible
@@ -25,7 +27,7 @@ Row = tuple[str, ...]
 def summary_lines(facts: RunFacts, width: int = WIDTH) -> list[str]:
     """Plain lines of at most ``width`` characters."""
     lines = [*corpus_lines(facts.sources, width), *_cleaned(facts, width)]
-    lines += departure_lines(facts.departures, width)
+    lines += [*_counts(facts, width), *departure_lines(facts.departures, width)]
     lines += [*_stages(facts, width), *_losses(facts, width)]
     return [_fit(one_line(line), width) for line in [*lines, *_samples(facts, width), *_end(facts)]]
 
@@ -75,6 +77,7 @@ def to_json(facts: RunFacts) -> dict[str, Any]:
             for s in facts.sources
         },
         "cleaning": {row.name: {"documents": row.documents, "bytes": row.bytes} for row in cleaned(facts.sources)},
+        "counts": [asdict(count) for count in facts.counts],
         "departures": facts.departures,
         "stages": {stage.name: _stage_json(stage) for stage in facts.stages},
         "report": facts.report,
@@ -166,6 +169,14 @@ def _cleaned(facts: RunFacts, width: int) -> list[str]:
         share = (percent(row.bytes[part], row.bytes["read"]).removesuffix(" %") for part in shares)
         cells.append((row.name, *(size(row.bytes[part]) for part in parts), *share))
     return ["Bytes of text", *_grid(cells, width)]
+
+
+def _counts(facts: RunFacts, width: int) -> list[str]:
+    """What the recipe expects of each source, and what was found."""
+    if not facts.counts:
+        return []
+    rows = [(f"{source}  {what}".rstrip(), *numbers) for source, what, *numbers in count_cells(facts.counts)]
+    return ["Counts that the recipe expects", *_grid(rows, width)]
 
 
 def departure_lines(departures: list[str], width: int = WIDTH) -> list[str]:
