@@ -248,7 +248,7 @@ class Transformer(nn.Module):
                 value = _drawn(parameter.shape, self._spread(name), init, salt(seed, "init", name))
             else:
                 value = torch.full(parameter.shape, float(not name.endswith("bias")))
-            _fill(parameter, value)
+            fill(parameter, value)
 
     def _spread(self, name: str) -> float:
         """The standard deviation of a matrix's entries."""
@@ -283,7 +283,7 @@ def _drawn(shape: torch.Size, std: float, init: Initialisation, seed: int) -> Te
 
 
 @torch.no_grad()
-def _fill(parameter: Tensor, value: Tensor) -> None:
+def fill(parameter: Tensor, value: Tensor) -> None:
     """Copy a whole tensor into a parameter, or this process's part of it into its shard."""
     if isinstance(parameter, DTensor):
         shape, offset = compute_local_shape_and_global_offset(

@@ -1,0 +1,93 @@
+"""Write a model for transformers: config.json and safetensors of at most 5 GB each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from headrace.model.huggingface.families import CRYSTALCODER, Family, home
+from headrace.model.huggingface.layout import ours
+from headrace.model.huggingface.plain import Plain
+from headrace.model.huggingface.reading import INDEX, ONE
+from headrace.recipe.model import ModelConfig
+
+FILE_BYTES = 5 * 10**9  # as transformers cuts its files
+
+
+class Written:
+    """A model as an architecture holds it.
+
+    Attributes:
+        family: the architecture.
+        config: the model, with biases of 0 where it has none.
+
+    Args:
+        config: the model, complete.
+        get: returns one of its parameters by name.
+
+    Raises:
+        UserError: no architecture holds it.
+    """
+
+    def __init__(self, config: ModelConfig, get: Callable[[str], Tensor]) -> None:
+        self.family, self.config = home(config)
+        self._own, self._get = set(ours(config)), get
+        plain = Plain(config)
+        self._change = (lambda name, tensor: tensor) if self.family is CRYSTALCODER else plain
+
+    def describe(self, length: int) -> dict[str, Any]:
+        """config.json, for rows of at most ``length`` tokens."""
+        return self.family.config(self.config, length)
+
+    def files(self, most: int = FILE_BYTES) -> list[tuple[str, list[str]]]:
+        """The files to write and the parameters in each, in their order."""
+        groups: list[list[str]] = [[]]
+        size = 0
+        for name, shape in ours(self.config).items():
+            bytes_ = 4 * shape.numel()
+            if groups[-1] and size + bytes_ > most:
+                groups.append([])
+                size = 0
+            groups[-1].append(name)
+            size += bytes_
+        if len(groups) == 1:
+            return [(ONE, groups[0])]
+        return [(f"model-{k + 1:05d}-of-{len(groups):05d}.safetensors", names) for k, names in enumerate(groups)]
+
+    def tensors(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
+        """Their tensors, float32, for some of the parameters."""
+        shapes = ours(self.config)
+        for name in names:
+            value = self._get(name).float() if name in self._own else torch.zeros(shapes[name])
+            changed = self._change(name, value)
+            yield from self.family.layout.out(self.config, name, changed).items()
+
+    def index(self, files: list[tuple[str, list[str]]]) -> dict[str, Any]:
+        """The index of several files."""
+        layout, shapes = self.family.layout, ours(self.config)
+        where = {theirs: file for file, names in files for name in names for theirs in layout.names(name)}
+        return {"metadata": {"total_size": 4 * sum(s.numel() for s in shapes.values())}, "weight_map": where}
+
+
+def write(written: Written, out: Path, length: int, most: int = FILE_BYTES) -> Family:
+    """Write config.json and the weights to a folder.
+
+    Args:
+        written: the model.
+        out: an existing folder.
+        length: tokens of the longest row.
+        most: bytes in a file of weights.
+    """
+    files = written.files(most)
+    for file, names in files:
+        save_file(dict(written.tensors(names)), out / file, metadata={"format": "pt"})
+    if len(files) > 1:
+        (out / INDEX).write_text(json.dumps(written.index(files), indent=2) + "\n")
+    (out / "config.json").write_text(json.dumps(written.describe(length), indent=2) + "\n")
+    return written.family
