@@ -25,7 +25,7 @@ from headrace.formats.document_export import DocumentExport
 from headrace.formats.format import Exported
 from headrace.formats.hub import Hub
 from headrace.formats.megatron import Megatron
-from headrace.formats.opening import sequence_names
+from headrace.formats.opening import of_length, sequence_names
 from headrace.formats.options import Options
 from headrace.formats.registry import DOCUMENTS, SEQUENCES
 from headrace.formats.run_card import RunCard
@@ -54,6 +54,7 @@ class Wanted:
         splits, sources, removed: which documents; see :class:`headrace.formats.corpus.Corpus`. All splits and sources
             if empty.
         seq_len: targets of a row, for files that are one line of tokens.
+        tokenizer: file of a tokenizer that spells the ids of files that come without one, for formats that hold text.
     """
 
     stages: Sequence[str] = ()
@@ -63,6 +64,7 @@ class Wanted:
     sources: Sequence[str] = ()
     removed: bool = False
     seq_len: int | None = None
+    tokenizer: Path | None = None
 
 
 def export(
@@ -153,12 +155,22 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
             "Add --documents, with a format that holds them.",
         )
     sequences = _sequences(run, wanted) if wanted.stages or wanted.everything or not documents else ()
+    for one in sequences:
+        of_length(one.open(), wanted.seq_len)
     if documents and (taken := {one.name for one in sequences} & set(FOLDERS)):
         raise UserError(
             f"A stage and the documents would both be called {taken.pop()!r}.", "--documents", "Export apart."
         )
+    if wanted.tokenizer is not None:
+        if "text" not in SEQUENCES[to].keeps or (run / RECIPE).is_file():
+            raise UserError(
+                "A tokenizer spells out rows of files that come without one, in a format that holds text.",
+                "--tokenizer",
+                f"Leave it out, or export such files to {Hub.name}.",
+            )
+        sequences = tuple(one.spelled_by(wanted.tokenizer) for one in sequences)
     card = None
-    if to == Hub.name and (run / RECIPE).is_file() and not chosen:
+    if to == Hub.name and (run / RECIPE).is_file() and read_recipe(run).sources and not chosen:
         card = RunCard.of(run, tuple(one.name for one in sequences if one.name != HELD_OUT), documents)
     return SequenceExport(to, sequences, options, _corpus(run, wanted) if documents else None, card)
 

@@ -277,15 +277,15 @@ def open_sequence(
     Raises:
         UserError: there is no such sequence, or it cannot be read; says which file and row.
     """
-    from headrace.formats.opening import open_files
+    from headrace.formats.opening import of_length, open_files
 
     path = Path(path)
     if (path / RECIPE).is_file():
         names = [stage] if stage else [one.name for one in read_recipe(path).stages]
         if len(names) != 1:
             raise UserError("Which stage?", str(path), f"The run has {', '.join(names) or 'none'}.")
-        return stage_sequence(path, names[0], verify)
-    reader = open_files(path, stage, seq_len=seq_len)
+        return of_length(stage_sequence(path, names[0], verify), seq_len)
+    reader = of_length(open_files(path, stage, seq_len=seq_len), seq_len)
     return reader.verified() if verify else reader
 
 

@@ -93,6 +93,27 @@ def test_rows_are_read_however_they_are_stored(tmp_path, layout):
             assert (sequence.targets(start, stop) == mask[start:stop]).all()
 
 
+@pytest.mark.parametrize("n", [23.0, np.array([23]), np.uint8(23)])
+def test_the_number_of_rows_may_be_of_any_type(tmp_path, n):
+    path = save(tmp_path / "a.h5", sample(rows(23)), n_examples=False)
+    with h5py.File(path, "a") as file:
+        file.attrs["n_examples"] = n
+    assert len(open_files(path)) == 23
+
+
+@pytest.mark.parametrize("swmr", [True, False])
+def test_a_file_that_is_being_written_is_not_called_damaged(tmp_path, swmr):
+    path = save(tmp_path / "a.h5", sample(rows(3)), maxshape=(None, 3, L))
+    with h5py.File(tmp_path / "b.h5", "w", libver="latest") as file, h5py.File(path) as whole:
+        whole.copy("data", file)
+        file.flush()
+        if swmr:
+            file.swmr_mode = True
+        with pytest.raises(UserError, match="another program is writing it"):
+            open_files(tmp_path / "b.h5")
+    assert len(open_files(tmp_path / "b.h5")) == 3
+
+
 def test_the_corpus_kind_is_cut_at_run_time(tmp_path):
     line = RNG.integers(0, 500, 103)
     path = save(tmp_path / "corpus.h5", line, n_examples=False)

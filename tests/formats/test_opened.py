@@ -7,19 +7,21 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
-from test_hdf5 import L, rows, sample, save
+from test_hdf5 import RNG, L, rows, sample, save, variable
 from typer.testing import CliRunner
 
 import headrace
 from headrace.cli.app import app
 from headrace.errors import UserError
-from headrace.export import export, targets, write
-from headrace.formats.format import Exported, _opened
+from headrace.export import Wanted, export, targets, write
+from headrace.formats.format import Exported, ReadableFormat, _opened
 from headrace.formats.opening import open_files
 from headrace.formats.options import Options
-from headrace.formats.sequences import SequenceExport
+from headrace.formats.registry import SEQUENCES
+from headrace.formats.sequences import SequenceExport, left_behind
 from headrace.sequence.loader import Loader
 from headrace.sequence.provenance import beside, replay_rows
 from headrace.tokens.load import open_decoder
@@ -45,6 +47,87 @@ def test_published_files_are_exported(tmp_path, workers):
     # An export is exported in turn, and is then called the same.
     more = export(out, tmp_path / "more", "hdf5", workers=0)
     assert headrace.open_sequence(more, "phase2").fingerprint == again.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::headrace.flow.notices.Notice")  # of labels left out, see test_hdf5.py
+@pytest.mark.parametrize("format", SEQUENCES)
+@pytest.mark.parametrize("documents", [True, False])
+def test_published_files_are_exported_to_every_format(documents, format, tmp_path):
+    """Nobody knows which documents they hold: no format invents it, and none needs it."""
+    if documents:
+        inside = [[RNG.integers(3, 500, n) for n in lengths] for lengths in ((9, 21), (12,), (33,), (2, 2, 2))]
+        save(tmp_path / "in/a.h5", variable(inside))
+        save(tmp_path / "in/b.h5", variable(inside[::-1]))
+    elif format != "hdf5-vsl":
+        published(tmp_path / "in")
+    else:
+        return
+    one = Exported.of(tmp_path / "in")
+    step = SequenceExport(format, (one,), Options(rows_per_file=3))
+    assert "provenance" not in step.left_behind()
+    out = write(step, tmp_path / "out", workers=0)
+    if not isinstance(SEQUENCES[format], ReadableFormat):
+        return
+    ours, theirs = one.open(), open_files(out).verified()
+    n = len(ours)
+    assert theirs.fingerprint == ours.fingerprint
+    assert (theirs.rows(0, n) == ours.rows(0, n)).all()
+    assert (theirs.targets(0, n) == ours.targets(0, n)).all() or "loss" in left_behind(SEQUENCES[format], [one])
+    assert (theirs.segments_in(0, n) is None) == (not documents)
+    for row in range(n if documents else 0):
+        assert theirs.segments(row).dtype.names == ("start", "length", "kind")
+        assert (theirs.segments(row) == ours.segments(row)).all()
+
+
+def test_a_hub_gets_published_rows_spelled_out(sequences, tmp_path):
+    """What CrystalCoder's hub could not show, with the text of a tokenizer's file."""
+    tokenizer = beside(sequences[0].open(), "tokenizer")
+    tokens = published(tmp_path / "phase2", vocab=260)
+    wanted = Wanted(tokenizer=tokenizer.path / "tokenizer.json")
+    out = export(tmp_path / "phase2", tmp_path / "out", "hub", wanted, workers=2)
+    loaded = datasets.load_dataset(str(out), "phase2", split="train", streaming=True)
+    decoder = open_decoder(tokenizer)
+    for row, ids in zip(loaded, tokens, strict=True):
+        assert set(row) == {"input_ids", "loss_mask", "text"}
+        assert row["input_ids"] == ids.tolist()
+        assert row["text"] == decoder.decode(ids.astype(np.uint32)).decode("utf-8", "replace")
+    other = export(tmp_path / "phase2", tmp_path / "other", "hub", workers=0)
+    [plain] = datasets.load_dataset(str(other), "phase2", split="train").select([3])
+    assert plain == {"input_ids": tokens[3].tolist(), "loss_mask": [False] + [True] * L}
+    published(tmp_path / "strange", vocab=10_000)
+    with pytest.raises(UserError, match="has token id"):
+        export(tmp_path / "strange", tmp_path / "none", "hub", wanted, workers=0)
+    with pytest.raises(UserError, match="format that holds text"):
+        export(tmp_path / "phase2", tmp_path / "more", "mds", wanted)
+
+
+def test_what_is_said_of_files_must_hold(tmp_path):
+    published(tmp_path / "phase2")
+    with pytest.raises(UserError, match="without a name"):
+        headrace.open_sequence(tmp_path / "phase2", "phase1")
+    with pytest.raises(UserError, match=f"have {L} tokens, not 7"):
+        headrace.open_sequence(tmp_path / "phase2", seq_len=7)
+    with pytest.raises(UserError, match=f"have {L} tokens, not 7"):
+        export(tmp_path / "phase2", tmp_path / "out", "mds", Wanted(seq_len=7))
+
+
+def test_folders_are_read_as_people_leave_them(tmp_path):
+    """Halves made of links, as CrystalCoder's were; hidden folders of downloads; names in capitals; links back."""
+    tokens = published(tmp_path / "all")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/A").symlink_to("../all/A")
+    (tmp_path / "all/B/data-00001.h5").rename(tmp_path / "all/B/DATA-00001.H5")
+    (tmp_path / "half/B").symlink_to(tmp_path / "all/B")
+    (tmp_path / "all/A/back").symlink_to(".")
+    (tmp_path / "all/B/round").symlink_to("../B")
+    (tmp_path / "half/.cache").symlink_to("../all/A")
+    sequence = open_files(tmp_path / "half")
+    assert [file.path.relative_to(tmp_path / "half").as_posix() for file in sequence.files] == [
+        "A/data-00001.h5",
+        "A/data-00003.h5",
+        "B/DATA-00001.H5",
+    ]
+    assert (sequence.rows(0, len(sequence)) == tokens).all()
 
 
 def test_an_export_of_changed_files_does_not_go_on(tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Memory, SequenceLength, Workers, parse_size, whole
+from headrace.cli.options import Json, Memory, SequenceLength, TokenizerFile, Workers, parse_size, whole
 from headrace.cli.terminal import say, say_json
 
 
@@ -51,6 +51,7 @@ def export(
     workers: Workers = None,
     memory: Memory = None,
     sequence_length: SequenceLength = None,
+    tokenizer: TokenizerFile = None,
     json: Json = False,
 ) -> None:
     """Write a run's sequences or documents, or a sequence in other files, in a format that others read.
@@ -63,7 +64,9 @@ def export(
     from headrace.formats.options import Options
 
     with listener(sys.stderr if json else sys.stdout) as progress:
-        wanted = exports.Wanted(stage or (), documents, everything, split or (), source or (), removed, sequence_length)
+        wanted = exports.Wanted(
+            stage or (), documents, everything, split or (), source or (), removed, sequence_length, tokenizer
+        )
         options = Options(rows_per_file, bytes_per_file)
         folder = exports.export(run, out, to, wanted, options, workers, memory, progress)
     made = Artifact.open(folder)

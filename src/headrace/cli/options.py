@@ -74,6 +74,11 @@ SequenceLength = Annotated[
 ]
 
 
+TokenizerFile = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", metavar="FILE", help="Tokenizer file, for files that come without a run."),
+]
+
 Workers = Annotated[
     int | None,
     typer.Option(

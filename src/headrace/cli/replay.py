@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Json, SequenceLength, whole
+from headrace.cli.options import Json, SequenceLength, TokenizerFile, whole
 from headrace.cli.terminal import say, say_json
 from headrace.visible import one_line
 
@@ -28,10 +28,7 @@ def replay(
         int | None,
         typer.Option("--batch", metavar="N", parser=whole(1), help="Rows per step. Default: the recipe's, or 1."),
     ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option("--tokenizer", metavar="FILE", help="Tokenizer file, for files that come without a run."),
-    ] = None,
+    tokenizer: TokenizerFile = None,
     sequence_length: SequenceLength = None,
     row: Annotated[
         int | None,
@@ -58,7 +55,7 @@ def replay(
     if is_run and isinstance(sequence, ArrowSequence) and "documents" in sequence.artifact.manifest.inputs:
         documents = beside(sequence, "documents")
     if tokenizer is not None:
-        decoder = file_decoder(tokenizer)
+        decoder, _ = file_decoder(tokenizer)
     elif is_run:
         decoder = open_decoder(beside(sequence, "tokenizer"))
     else:
@@ -78,7 +75,9 @@ def replay(
     if json:
         say_json({"stage": name, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
     else:
-        say(f"{name}, step {step}: {batch} rows of {sequence.seq_len} tokens and the one after")
+        from headrace.report.numbers import counted
+
+        say(f"{name}, step {step}: {counted(batch, 'row')} of {counted(sequence.seq_len, 'token')} and the one after")
         for one in rows:
             say(render(one, full))
 

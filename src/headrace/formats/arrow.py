@@ -1,7 +1,7 @@
 """Arrow IPC: headrace's own shards under other names, and other people's files or streams with ``input_ids``.
 
-The shards are linked, not copied: ``datasets``, polars and DuckDB read them as they are. Only with ``--rows-per-file``
-are rows written anew.
+The shards are linked, not copied: ``datasets``, polars and DuckDB read them as they are. With ``--rows-per-file``, and
+from other files, rows are written anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pyarrow as pa
 from headrace.documents.readers.arrow import survey
 from headrace.documents.readers.arrow_messages import BATCH, MessageError
 from headrace.documents.readers.tables import FAILURES, told, validate
-from headrace.errors import UserError
 from headrace.flow.reuse import place
 from headrace.flow.task import TaskContext
 from headrace.formats.files import Facts, RowFile
@@ -36,34 +35,28 @@ class Arrow(ReadableFormat):
     rows_per_file = None
     suffix = ".arrow"
 
-    def check(self, sequence: SequenceReader) -> None:
-        """Refuse sequences that are not headrace's own."""
-        if not isinstance(sequence, ArrowSequence):
-            raise UserError("Only headrace's own shards are linked.", str(sequence.path), "Use the files as they are.")
-
     def parts(self, sequences: Sequence[Exported], options: Options) -> list[Part]:
-        """A file a shard, unless the user chose its rows."""
+        """A file a shard, or a file of those that are read, unless the user chose its rows."""
         if options.rows_per_file is not None:
             return super().parts(sequences, options)
         out = []
         for index, one in enumerate(sequences):
-            for number, (start, stop) in enumerate(one.open().ranges()):
+            ranges = ((start, stop) for start, stop in one.open().ranges() if start < stop)
+            for number, (start, stop) in enumerate(ranges):
                 out.append(Part(self.file(one.name, number), index, start, stop))
         return out
 
     def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
         """Link a shard, or write rows of one or several."""
-        assert isinstance(sequence, ArrowSequence)
-        offsets = sequence.artifact.row_offsets
-        shard = int(offsets.searchsorted(part.start, side="right")) - 1
+        shard = _shard(sequence, part)
         with ctx.file(part.file) as out:
-            if (part.start, part.stop) == (offsets[shard], offsets[shard + 1]):
-                place(sequence.artifact.shard_path(shard), out.path)
+            if shard is not None:
+                place(shard, out.path)
             else:
-                columns = schema(sequence.seq_len, sequence.dtype)
+                columns = _columns(sequence)
                 with pa.ipc.new_file(str(out.path), columns) as writer:
                     for start, stop in blocks(sequence, part):
-                        writer.write_table(_rows(sequence, start, stop))
+                        writer.write_table(_rows(sequence, start, stop, columns))
         ctx.progress(rows=part.rows)
         return {}
 
@@ -96,16 +89,35 @@ class Arrow(ReadableFormat):
         return ArrowRows(file, facts, _table(file))
 
 
-def _rows(sequence: ArrowSequence, start: int, stop: int) -> pa.Table:
-    """Rows of one shard or several, as one batch."""
-    offsets, pieces = sequence.artifact.row_offsets, []
-    while start < stop:
-        shard = int(offsets.searchsorted(start, side="right")) - 1
-        end = min(int(offsets[shard + 1]), stop)
-        table = _mapped(sequence.artifact.shard_path(shard)).read_all()
-        pieces.append(table.slice(start - int(offsets[shard]), end - start))
-        start = end
-    return pa.concat_tables(pieces).combine_chunks()
+def _shard(sequence: SequenceReader, part: Part) -> Path | None:
+    """The shard of headrace's own that has just these rows."""
+    if not isinstance(sequence, ArrowSequence):
+        return None
+    offsets = sequence.artifact.row_offsets
+    shard = int(offsets.searchsorted(part.start, side="right")) - 1
+    whole = (part.start, part.stop) == (offsets[shard], offsets[shard + 1])
+    return sequence.artifact.shard_path(shard) if whole else None
+
+
+def _columns(sequence: SequenceReader) -> pa.Schema:
+    """headrace's columns, without what nobody knows."""
+    every = schema(sequence.seq_len, sequence.dtype)
+    segments = sequence.segments_in(0, min(1, len(sequence)))
+    if segments is None:
+        return every.remove(every.get_field_index("segments"))
+    return schema(sequence.seq_len, sequence.dtype, segments.columns)
+
+
+def _rows(sequence: SequenceReader, start: int, stop: int, columns: pa.Schema) -> pa.Table:
+    """Rows as one batch."""
+    table = sequence.to_arrow(start, stop).combine_chunks()
+    return pa.Table.from_arrays([_as(table.column(field.name), field.type) for field in columns], schema=columns)
+
+
+def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    """A column of a type that differs in names and in what may be null only."""
+    [array] = column.chunks or [pa.array([], column.type)]
+    return array if array.type == kind else array.cast(kind)
 
 
 def _ids(columns: pa.Schema) -> str:
@@ -144,6 +156,10 @@ def _table(path: Path) -> pa.Table:
         raise unreadable(path, told(error)) from None
 
 
+def _is_structs(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and pa.types.is_struct(kind.value_type)
+
+
 class ArrowRows(TableRows):
     """An Arrow file of rows, a batch at a time.
 
@@ -180,12 +196,13 @@ class ArrowRows(TableRows):
 
     def segments_of(self, array: pa.Array, group: int) -> Segments | None:
         """Our own structs of numbers."""
-        wanted = schema(self.facts.seq_len, np.dtype(np.uint16)).field("segments").type
-        if array.type != wanted:
+        known = [field.name for field in array.type.value_type] if _is_structs(array.type) else []
+        if array.type != schema(self.facts.seq_len, np.dtype(np.uint16), known).field("segments").type:
             return None
         values = array.flatten()
-        columns = {name: values.field(name).to_numpy() for name in SEGMENT.names or ()}
-        if self.facts.manifest and (columns["source"] >= max(1, len(self.facts.sources))).any():
+        columns = {name: values.field(name).to_numpy() for name in known}
+        source = columns.get("source", np.zeros(0, SEGMENT["source"]))
+        if self.facts.manifest and (source >= max(1, len(self.facts.sources))).any():
             raise unreadable(self.path, f"the segments of {self.rows(group)} come from unknown sources")
         sizes = np.diff(array.offsets.to_numpy()).astype(np.int64)
         return Segments(np.concatenate([[0], sizes.cumsum()]), columns)

@@ -11,6 +11,15 @@ import yaml
 Configs = Mapping[str, Mapping[str, str]]
 """By the name of a config, the files of each split, as a glob below the folder."""
 
+ABOUT = {
+    "input_ids": "Rows are in training order. `input_ids` has one token more than the model's input: the first are "
+    "inputs, the last are targets.",
+    "loss_mask": "`loss_mask` says which tokens carry loss as a target.",
+    "text": "`text` is the row decoded.",
+    "segments": "`segments` says which documents its tokens come from: first position, length, kind, source, epoch, "
+    "first token in the document, and the document's row, id, origin and license; what is not known is null.",
+}
+
 
 def readme(head: Mapping[str, Any], body: str) -> str:
     """A README.md with front matter and what comes below it."""
@@ -53,7 +62,8 @@ def body(configs: Configs, rows: Mapping[str, Mapping[str, int]], sequences: Seq
     Args:
         configs: as for :func:`front`.
         rows: rows by config and split.
-        sequences: ``name``, ``seq_len``, ``vocab_size`` and ``tokenizer`` of each sequence.
+        sequences: ``name``, ``seq_len``, ``columns``, ``vocab_size`` and ``tokenizer`` of each sequence, the last two
+            None if nobody knows.
     """
     lines = ["| config | split | rows |", "|---|---|---|"]
     lines += [f"| {name} | {split} | {rows[name][split]:,} |" for name in configs for split in configs[name]]
@@ -61,19 +71,17 @@ def body(configs: Configs, rows: Mapping[str, Mapping[str, int]], sequences: Seq
     lines += [f'datasets.load_dataset(PATH, "{name}", streaming=True)' for name in configs]
     lines += ["```", ""]
     if sequences:
+        columns = set.union(*(one["columns"] for one in sequences))
         lines += [
-            "Rows are in training order. `input_ids` has one token more than the model's input: the first are inputs, "
-            "the last are targets. `loss_mask` says which tokens carry loss as a target. `text` is the row decoded. "
-            "`segments` says which documents its tokens come from: first position, length, kind, source, epoch, first "
-            "token in the document, and the document's row, id, origin and license.",
+            " ".join(text for name, text in ABOUT.items() if name in columns),
             "",
             "| sequence | tokens in a row | vocabulary | tokenizer |",
             "|---|---|---|---|",
         ]
-        lines += [
-            f"| {one['name']} | {one['seq_len'] + 1:,} | {one['vocab_size']:,} | `{one['tokenizer']}` |"
-            for one in sequences
-        ]
+        for one in sequences:
+            vocabulary = "" if one["vocab_size"] is None else f"{one['vocab_size']:,}"
+            tokenizer = "" if one["tokenizer"] is None else f"`{one['tokenizer']}`"
+            lines.append(f"| {one['name']} | {one['seq_len'] + 1:,} | {vocabulary} | {tokenizer} |")
         lines.append("")
     lines += ["Made with headrace. `manifest.json` has the digest of every file.", ""]
     return "\n".join(lines)

@@ -75,6 +75,11 @@ class Facts:
     manifest: dict[str, Any] = field(default_factory=dict)
     identity: str | None = None
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of segments that are known: without sources, not which documents they are."""
+        return (SEGMENT.names or ()) if self.sources else ("start", "length", "kind")
+
 
 @dataclass(frozen=True)
 class Listed:

@@ -41,6 +41,7 @@ class FlatFormat(ReadableFormat):
         file_tokens: how many tokens a file has, about.
     """
 
+    VERSION = 2
     keeps = frozenset(["loss", "segments", "provenance"])
     rows_per_file = None
     file_tokens: ClassVar[int]
@@ -83,10 +84,8 @@ class FlatFormat(ReadableFormat):
 
             tokens = begin(file)
             first = sequence.segments_in(part.start, min(part.start + 1, part.stop))
-            told = first is not None and "row" in first.columns
             if first is not None:
                 documents = stack.enter_context(self.documents(ctx, sequence, part))
-            if told:
                 records = begin(self.segments_file(file))
             for start, stop in blocks(sequence, part):
                 tokens.write(np.ascontiguousarray(sequence.rows(start, stop)).data)
@@ -95,8 +94,7 @@ class FlatFormat(ReadableFormat):
                     columns = {name: c[found.bounds[0] : found.bounds[-1]] for name, c in found.columns.items()}
                     row = np.repeat(np.arange(start - part.start, stop - part.start), np.diff(found.bounds))
                     documents(columns, row * width + columns["start"])
-                    if told:
-                        records.write(found.records().tobytes())
+                    records.write(found.records().tobytes())
                     if (columns["kind"] == PADDING).any():
                         learned &= ~found.padding(sequence.seq_len)
                 if loss is None and not learned.all():
@@ -105,7 +103,7 @@ class FlatFormat(ReadableFormat):
                 if loss is not None:
                     loss.write(np.pad(learned, ((0, 0), (1, 0))).data)
                 ctx.progress(rows=stop - start, bytes=(stop - start) * width * sequence.dtype.itemsize)
-        return {"masked": loss is not None, "told": told}
+        return {"masked": loss is not None, "told": first is not None}
 
     def close(
         self, ctx: TaskContext, sequences: Sequence[Exported], parts: Sequence[Part], results: Sequence[dict[str, Any]]
@@ -233,7 +231,7 @@ class FlatFile(RowFile):
         self._width = facts.seq_len + 1
         self._rows = max(0, tokens - (self._width - stride)) // stride
         self._points, self._bytes = points, Bytes(path)
-        self._records = None if records is None else Records(records, self._rows, self._width)
+        self._records = None if records is None else Records(records, self._rows, self._width, facts.fields)
         if loss is not None and size_of(loss) != tokens:
             raise unreadable(loss, f"it has {size_of(loss):,} bytes, one for each of {tokens:,} tokens are read")
         self._loss = None if loss is None else Bytes(loss)

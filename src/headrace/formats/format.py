@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -39,6 +39,7 @@ class Exported:
         part: its name there, if there are several.
         seq_len: L, for files that do not tell.
         digests: the name, size and digest of each file, if no manifest there tells them.
+        tokenizer: the file and the fingerprint of a tokenizer that spells its ids, if it comes without one.
     """
 
     name: str
@@ -47,9 +48,11 @@ class Exported:
     part: str | None = None
     seq_len: int | None = None
     digests: tuple[tuple[str, int, str], ...] = ()
+    tokenizer: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digests", tuple(map(tuple, self.digests)))  # JSON has lists
+        object.__setattr__(self, "tokenizer", self.tokenizer and tuple(self.tokenizer))
 
     @staticmethod
     def of(
@@ -72,6 +75,21 @@ class Exported:
             digests = tuple((e["name"], e["bytes"], e["digest"]) for e in reader.facts.entries.values())
         called = name or reader.manifest.get("name") or path.name.partition(".")[0]
         return Exported(called, str(path.absolute()), _identity(reader), name, seq_len, digests)
+
+    @property
+    def told(self) -> list[str]:
+        """What of it is part of an export's identity."""
+        return [self.name, self.identity, *(self.tokenizer or ())[1:]]
+
+    def spelled_by(self, tokenizer: Path) -> Exported:
+        """The same, with a tokenizer.
+
+        Raises:
+            UserError: the file is no tokenizer that is read.
+        """
+        from headrace.tokens.load import file_decoder
+
+        return replace(self, tokenizer=(str(tokenizer.absolute()), file_decoder(tokenizer)[1]))
 
     def open(self) -> SequenceReader:
         """The sequence; each of its files is compared with its digest before it is first read.
@@ -246,12 +264,31 @@ class ReadableFormat(SequenceFormat):
 
 
 def files_below(path: Path, *suffixes: str) -> list[Path]:
-    """A file of one of these suffixes, or all below a folder, ordered by their parts."""
-    if path.is_dir():
-        found = (Path(root, name) for root, _, names in os.walk(path) for name in names)
-        # Files whose names begin with a dot are made by systems and by unfinished copies.
-        return sorted(file for file in found if file.name.endswith(suffixes) and file.name[0] != ".")
-    return [path] if path.name.endswith(suffixes) and path.is_file() else []
+    """A file of one of these suffixes, in small letters or large, or all below a folder, ordered by their parts.
+
+    Folders that are linked belong to those where the links are: CrystalCoder's halves were made so.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    found = _walk(path, ()) if path.is_dir() else [path] if path.is_file() else []
+    return sorted(file for file in found if file.name.lower().endswith(suffixes))
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """All files below a folder but hidden ones, which systems, downloads and unfinished copies leave behind."""
+    here = folder.resolve()
+    if here in above:  # a link back
+        return
+    try:
+        entries = [entry for entry in os.scandir(folder) if entry.name[0] != "."]
+    except OSError as error:
+        raise UserError(f"This folder cannot be read: {error.strerror}.", str(folder), "Allow it.") from None
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), (*above, here))
+        else:
+            yield Path(entry.path)
 
 
 def blocks(sequence: SequenceReader, part: Part) -> Iterator[tuple[int, int]]:

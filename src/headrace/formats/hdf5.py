@@ -36,6 +36,7 @@ class HDF5(ReadableFormat):
 
     name = "hdf5"
     about = "Cerebras HDF5, (N, 3, L) of ids, loss mask and labels, as CrystalCoder's"
+    VERSION = 2
     keeps = frozenset(["loss", "segments", "provenance"])
     rows_per_file = 50_000  # files_per_record of CrystalCoder's preparation
     suffix = ".h5"
@@ -119,16 +120,16 @@ def _spans(segment_ids: np.ndarray) -> np.ndarray:
 
 
 def _add_segments(file: Any, sequence: SequenceReader, start: int, stop: int) -> None:
-    """Append the segments of rows to our group; nothing if the sequence does not know where they come from."""
+    """Append what is known of the segments of rows to our group."""
     segments = sequence.segments_in(start, stop)
-    if segments is None or "row" not in segments.columns:
+    if segments is None:
         return
     first, last = int(segments.bounds[0]), int(segments.bounds[-1])
     if BOUNDS not in file:
         _append(file, BOUNDS, np.zeros(1, dtype=np.int64))
     _append(file, BOUNDS, segments.bounds[1:].astype(np.int64) - first + file[BOUNDS][-1])
-    for name in SEGMENT.names or ():
-        _append(file, f"headrace/{name}", segments.columns[name][first:last].astype(SEGMENT[name]))
+    for name, column in segments.columns.items():
+        _append(file, f"headrace/{name}", column[first:last].astype(SEGMENT[name]))
 
 
 def _append(file: Any, name: str, values: np.ndarray) -> None:

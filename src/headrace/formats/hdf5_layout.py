@@ -29,10 +29,12 @@ CHUNK = np.dtype([("at", "<i8"), ("bytes", "<i4"), ("skipped", "<u4")])
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # H5Zpublic.h
 FILTERS = {DEFLATE, SHUFFLE, FLETCHER32}
+_OTHERS = {4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}  # the same; h5py's lzf_filter.h
 # A chunk is expanded as a whole, and so are all chunks that hold parts of a row: 22,000 rows of CrystalCoder's.
 MOST_TOGETHER = 64 << 20
 MOST_CHUNKS = 1 << 22  # 64 MB of CHUNK; CrystalCoder's files have 50,000
 MOST_INLINE = 1 << 16  # a compact dataset lies in an object header, which is no larger
+_BUSY = ("unable to lock file", "already open for write")  # H5FDsec2.c, H5Fint.c
 _MEMORY = 1 << 30  # what the library may take on top of what it needs to start
 _SECONDS = 30
 _BYTES_A_SECOND = 1 << 24  # of chunk index; measured: 100 times that
@@ -155,6 +157,8 @@ def looked_at(paths: list[str], names: list[str], index: bool) -> Iterator[tuple
         except (UserError, KeyboardInterrupt):
             raise
         except Exception as error:
+            if any(words in str(error) for words in _BUSY):
+                refuse(path, "another program is writing it, or has ended while it did", "Wait until it is written.")
             refuse(path, f"it is no HDF5 file, or it is damaged ({' '.join(str(error).split())[:200]})")
 
 
@@ -204,7 +208,8 @@ def _file(file: h5py.File, path: Path, size: int, names: list[str], index: bool)
     n = file.attrs.get("n_examples")
     if n is not None:
         data = file[names[0]]
-        if np.ndim(n) or np.asarray(n).dtype.kind not in "iu" or (data.ndim > 1 and int(n) != data.shape[0]):
+        # Whole numbers of any type, also alone in an array; of a line of tokens it says how the writer would cut it.
+        if np.size(n) != 1 or np.asarray(n).dtype.kind not in "iuf" or (data.ndim > 1 and n != data.shape[0]):
             refuse(path, f"it says that n_examples is {str(n)[:40]} and has {data.shape[0]:,} rows")
 
 
@@ -222,7 +227,11 @@ def _array(data: h5py.Dataset, path: Path, size: int, name: str, index: bool) ->
     filters = [layout.get_filter(i)[0] for i in range(layout.get_nfilters())]
     if data.chunks is not None and not set(filters) <= FILTERS:
         [other, *_] = sorted(set(filters) - FILTERS)
-        refuse(path, f"{name!r} is compressed by filter {other}", "Rewrite it: h5repack -f GZIP=4 IN OUT.")
+        refuse(
+            path,
+            f"{name!r} is compressed by {_OTHERS.get(other, f'filter {other}')}",
+            "Write it again with gzip: h5repack -f GZIP=4 IN OUT, or h5py's create_dataset(..., compression='gzip').",
+        )
     shape, dtype, item = list(data.shape), data.dtype.str, data.dtype.itemsize
     at, inline, kind = None, None, layout.get_layout()
     if data.chunks is None:

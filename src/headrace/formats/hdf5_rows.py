@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ class SampleFile(RowFile):
         arrays_ = {name: StoredArray(path, self._file, name, layout) for name, layout in arrays.items()}
         self._data = arrays_.pop("data")
         self._ours = {name.rpartition("/")[2]: array for name, array in arrays_.items()}
-        if self._ours and not _ours(self._ours, rows):
+        if self._ours and not _ours(self._ours, rows, facts.fields):
             refuse(path, "its group 'headrace' is damaged")
         self._held: tuple[int, int, np.ndarray] | None = None
 
@@ -126,9 +126,9 @@ class SampleFile(RowFile):
         self._file.close()
 
 
-def _ours(arrays: Mapping[str, StoredArray], rows: int) -> bool:
+def _ours(arrays: Mapping[str, StoredArray], rows: int, known: Sequence[str]) -> bool:
     """Whether our group holds what we write there."""
-    expected = {"bounds": np.dtype(np.int64)} | {name: SEGMENT[name] for name in SEGMENT.names or ()}
+    expected = {"bounds": np.dtype(np.int64)} | {name: SEGMENT[name] for name in known}
     if {name: array.dtype for name, array in arrays.items() if len(array.shape) == 1} != expected:
         return False
     lengths = {len(array) for name, array in arrays.items() if name != "bounds"}

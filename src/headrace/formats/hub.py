@@ -1,20 +1,24 @@
 """Parquet as hubs show it and ``datasets`` loads it, without code: a config a stage, held-out rows as a split.
 
 A row has ``input_ids`` (L + 1 tokens), ``loss_mask`` (whether each carries loss as a target; the first never does),
-``text`` (the tokens decoded) and ``segments`` (which documents they come from).
+``text`` (the tokens decoded, if their tokenizer is known) and ``segments`` (where documents begin, and which these are,
+if that is known).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
 from headrace.formats.documents import document_configs, document_rows, write_readme
 from headrace.formats.files import Facts, RowFile
@@ -27,11 +31,15 @@ from headrace.formats.table_rows import unreadable
 from headrace.recipe.schema import HELD_OUT
 from headrace.report.attribution import ATTRIBUTION
 from headrace.sequence.provenance import beside
-from headrace.sequence.reader import Segments, SequenceReader
+from headrace.sequence.reader import ELSEWHERE, Segments, SequenceReader, require_known
+from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.engine import Encoded
-from headrace.tokens.load import open_decoder
+from headrace.tokens.load import file_decoder, open_decoder
 from headrace.tokens.table_engine import Decoder
+
+if TYPE_CHECKING:
+    from headrace.formats.sequences import SequenceExport
 
 # A file of 100 M tokens is 200 to 400 MB with its text. Hubs advise at most 500 MB a file, and row groups of at most
 # 300 MB uncompressed for the viewer; a block of rows is about 10.
@@ -50,7 +58,7 @@ class Hub(ReadableFormat):
 
     def check(self, sequence: SequenceReader) -> None:
         """Refuse a sequence whose documents or tokenizer are gone."""
-        beside(sequence, "documents"), beside(sequence, "tokenizer")
+        _made_from(sequence, "documents"), _made_from(sequence, "tokenizer")
 
     def rows_in_file(self, sequence: SequenceReader) -> int:
         """As many as make :data:`FILE_TOKENS`."""
@@ -64,8 +72,8 @@ class Hub(ReadableFormat):
         """The origins of the documents of every sequence, a shard at a time."""
         out, seen = [], set()
         for index, one in enumerate(sequences):
-            documents = beside(one.open(), "documents")
-            if documents.path not in seen:
+            documents = _made_from(one.open(), "documents")
+            if documents is not None and documents.path not in seen:
                 out += [{"sequence": index, "shard": k, "size": s["rows"]} for k, s in enumerate(documents.shards)]
                 seen.add(documents.path)
         return out
@@ -77,14 +85,15 @@ class Hub(ReadableFormat):
 
     def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:
         """Write rows, a block as a row group."""
-        decoder = open_decoder(beside(sequence, "tokenizer"))
-        origins = Origins(ctx, beside(sequence, "documents"))
+        decoder, documents = _decoder(_exported(ctx, part)), _made_from(sequence, "documents")
+        origins = None if documents is None else Origins(ctx, documents)
+        schema = pa.schema([field for field in SCHEMA if field.name in _columns(_exported(ctx, part))])
         with (
             ctx.file(part.file) as out,
-            pq.ParquetWriter(out.path, SCHEMA, write_page_index=True, **COMPRESSION) as file,
+            pq.ParquetWriter(out.path, schema, write_page_index=True, **COMPRESSION) as file,
         ):
             for start, stop in blocks(sequence, part):
-                table = _table(sequence, start, stop, decoder, origins)
+                table = _table(sequence, start, stop, decoder, origins).cast(schema)
                 file.write_table(table, row_group_size=stop - start)
                 ctx.progress(rows=stop - start, bytes=table.nbytes)
         return {}
@@ -102,7 +111,12 @@ class Hub(ReadableFormat):
             splits = {_split(part): part for part in (name, HELD_OUT) if part in there}
             configs[name] = {split: f"{part}/{split}-*" for split, part in splits.items()}
             counts[name] = {split: there[part] for split, part in splits.items()}
-        facts = [{"name": one.name, "seq_len": s.seq_len, **s.manifest} for one in sequences for s in [one.open()]]
+        facts = [
+            {"name": one.name, "seq_len": s.seq_len, "vocab_size": s.vocab_size, "columns": _columns(one)}
+            | {"tokenizer": s.manifest.get("tokenizer") or (one.tokenizer or (None, None))[1]}
+            for one in sequences
+            for s in [one.open()]
+        ]
         write_readme(ctx, configs | document_configs(ctx), counts | document_rows(ctx), facts, {})
 
     def made_with(self) -> dict[str, str]:
@@ -136,48 +150,97 @@ def _split(stage: str) -> str:
     return "validation" if stage == HELD_OUT else "train"
 
 
-def _table(sequence: SequenceReader, start: int, stop: int, decoder: Decoder, origins: Origins) -> pa.Table:
+def _made_from(sequence: SequenceReader, role: str) -> Artifact | None:
+    """The artifact of a run that a sequence was built from; None for rows of other files, which come without.
+
+    Raises:
+        UserError: it is gone or damaged.
+    """
+    known = isinstance(sequence, ArrowSequence) and role in sequence.artifact.manifest.inputs
+    return beside(sequence, role) if known else None
+
+
+def _exported(ctx: TaskContext, part: Part) -> Exported:
+    return cast("SequenceExport", ctx.step).sequences[part.sequence]
+
+
+def _decoder(one: Exported) -> Decoder | None:
+    """What spells the rows of a sequence."""
+    tokenizer = _made_from(one.open(), "tokenizer")
+    if tokenizer is not None:
+        return open_decoder(tokenizer)
+    return None if one.tokenizer is None else _file_decoder(*one.tokenizer)
+
+
+@lru_cache(maxsize=1)
+def _file_decoder(path: str, fingerprint: str) -> Decoder:
+    decoder, found = file_decoder(Path(path))
+    if found != fingerprint:
+        raise UserError("The tokenizer has changed since the export began.", path, "Run the export again.")
+    return decoder
+
+
+def _columns(one: Exported) -> set[str]:
+    """The columns that are known."""
+    sequence = one.open()
+    text = one.tokenizer is not None or _made_from(sequence, "tokenizer") is not None
+    segments = sequence.segments_in(0, min(1, len(sequence))) is not None
+    return {"input_ids", "loss_mask"} | ({"text"} if text else set()) | ({"segments"} if segments else set())
+
+
+def _table(
+    sequence: SequenceReader, start: int, stop: int, decoder: Decoder | None, origins: Origins | None
+) -> pa.Table:
     tokens, segments = sequence.rows(start, stop), sequence.segments_in(start, stop)
-    assert segments is not None  # check refuses sequences without documents
     n, width = tokens.shape
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
     mask = loss_mask(sequence, start, stop, segments)
     flat = np.ascontiguousarray(tokens).reshape(-1)
-    spelled = decoder.decode_batch(Encoded(flat, np.arange(n + 1, dtype=np.int64) * width))
-    texts = [spelled.data[a:b].tobytes().decode("utf-8", "replace") for a, b in _pairs(spelled.offsets)]
-    columns = [
-        pa.ListArray.from_arrays(offsets, pa.array(flat.astype(np.int32))),
-        pa.ListArray.from_arrays(offsets, pa.array(mask.reshape(-1))),
-        pa.array(texts, pa.large_string()),
-        _described(sequence, segments, origins),
-    ]
-    return pa.Table.from_arrays([c.cast(f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    columns: dict[str, pa.Array] = {
+        "input_ids": pa.ListArray.from_arrays(offsets, pa.array(flat.astype(np.int32))),
+        "loss_mask": pa.ListArray.from_arrays(offsets, pa.array(mask.reshape(-1))),
+    }
+    if decoder is not None:
+        require_known(tokens, decoder.vocab_size, sequence.path, start)
+        spelled = decoder.decode_batch(Encoded(flat, np.arange(n + 1, dtype=np.int64) * width))
+        texts = [spelled.data[a:b].tobytes().decode("utf-8", "replace") for a, b in _pairs(spelled.offsets)]
+        columns["text"] = pa.array(texts, pa.large_string())
+    if segments is not None:
+        columns["segments"] = _described(sequence, segments, origins)
+    return pa.table(columns)
 
 
 def _pairs(offsets: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
 
 
-def _described(sequence: SequenceReader, segments: Segments, origins: Origins) -> pa.Array:
+def _described(sequence: SequenceReader, segments: Segments, origins: Origins | None) -> pa.Array:
     """The segments as a list of structs; of padding only place, length and kind are known."""
     first, last = int(segments.bounds[0]), int(segments.bounds[-1])
     column = {name: values[first:last] for name, values in segments.columns.items()}
     padding = column["kind"] == PADDING
-    real = np.flatnonzero(~padding)
-    place = np.zeros(len(padding), dtype=np.int64)
-    place[real] = np.arange(len(real))
-    facts = origins.of(column["row"][real]).take(pa.array(place, mask=padding))
     codes = pc.index_in(pa.array(column["kind"]), value_set=pa.array(list(KINDS), pa.uint8()))
     found = {
         "start": pa.array(column["start"]),
         "length": pa.array(column["length"]),
         "kind": pa.array(list(KINDS.values())).take(codes),
-        "source": pa.array(sequence.sources, pa.string()).take(pa.array(column["source"], mask=padding)),
-        "epoch": pa.array(column["epoch"], mask=padding),
-        "offset": pa.array(column["offset"], mask=padding),
-        "document": pa.array(column["row"], mask=padding),
-        **{name: facts.column(name).combine_chunks() for name in facts.column_names},
     }
-    parts = [found[field.name].cast(field.type) for field in SEGMENT_FIELDS]
+    if "row" in column:
+        named = pa.array(sequence.sources, pa.string())
+        elsewhere = padding | (column["row"] == ELSEWHERE)
+        found |= {
+            "source": named.take(pa.array(column["source"], mask=padding)),
+            "epoch": pa.array(column["epoch"], mask=padding),
+            "offset": pa.array(column["offset"], mask=padding),
+            "document": pa.array(column["row"], mask=elsewhere),
+        }
+        if origins is not None:
+            real = np.flatnonzero(~elsewhere)
+            place = np.zeros(len(padding), dtype=np.int64)
+            place[real] = np.arange(len(real))
+            facts = origins.of(column["row"][real]).take(pa.array(place, mask=elsewhere))
+            found |= {name: facts.column(name).combine_chunks() for name in facts.column_names}
+    nothing = pa.nulls(len(padding))
+    parts = [found.get(field.name, nothing).cast(field.type) for field in SEGMENT_FIELDS]
     struct = pa.StructArray.from_arrays(parts, fields=list(SEGMENT_FIELDS))
     return pa.ListArray.from_arrays(pa.array((segments.bounds - first).astype(np.int32)), struct)

@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from headrace.errors import UserError
 from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.formats.format import Exported
 from headrace.sequence.context import PlacedRows
 from headrace.sequence.layout import MOST_SHARDS
-from headrace.sequence.reader import ELSEWHERE, SEGMENT, SequenceReader
+from headrace.sequence.reader import ELSEWHERE, SEGMENT, SequenceReader, require_known
 from headrace.sequence.shuffle import targets_with_loss, write_shard
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.engine import token_dtype
@@ -302,14 +301,7 @@ def _known_ids(sequence: SequenceReader, start: int, stop: int, vocab: int) -> n
     """
     ids = np.empty((stop - start, sequence.seq_len + 1), dtype=np.uint32)
     sequence.copy(start, stop, ids)
-    beyond = ids >= vocab
-    if beyond.any():
-        row, at = np.argwhere(beyond)[0]
-        raise UserError(
-            f"Row {start + row} has token id {ids[row, at]:,}, and the tokenizer has {vocab:,} tokens.",
-            str(sequence.path),
-            "Give the tokenizer that the sequence was made with.",
-        )
+    require_known(ids, vocab, sequence.path, start)
     return ids
 
 

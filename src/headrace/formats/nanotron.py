@@ -110,7 +110,6 @@ def _beside(file: Path, kind: str) -> Path:
 def for_people(tokens: int) -> str:
     """A count as datatrove writes it, with humanize's ``metric(tokens, unit="T")``: three digits and a prefix."""
     power = len(str(tokens)) - 1
-    text = f"{tokens / 10 ** (power // 3 * 3):.{2 - power % 3}f}"
-    if text == "1000":
-        text, power = "1.00", power + 1
-    return f"{text} {['', *'kMGTPEZY'][power // 3]}T"
+    if round(tokens / 10 ** (power // 3 * 3), 2 - power % 3) >= 10 ** (power % 3 + 1):  # 9.995 is 10.0
+        power += 1
+    return f"{tokens / 10 ** (power // 3 * 3):.{2 - power % 3}f} {['', *'kMGTPEZY'][power // 3]}T"

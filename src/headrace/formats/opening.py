@@ -37,6 +37,10 @@ def open_files(path: Path | str, name: str | None = None, *, seq_len: int | None
             return _exported(artifact, name)
     for format in SEQUENCES.values():
         if isinstance(format, ReadableFormat) and (files := format.find(path)):
+            if name is not None:
+                raise UserError(
+                    f"These files hold one sequence, without a name: there is no {name!r}.", str(path), "Leave it out."
+                )
             return _found(path, format, files, seq_len)
     if not path.exists():
         raise UserError("There is no such file or folder.", str(path), "Give the file or folder of a sequence.")
@@ -46,6 +50,21 @@ def open_files(path: Path | str, name: str | None = None, *, seq_len: int | None
         str(path),
         f"These formats are read: headrace's own, {readable}.",
     )
+
+
+def of_length(sequence: SequenceReader, seq_len: int | None) -> SequenceReader:
+    """The same, if its rows have the length that the user says, if he says one.
+
+    Raises:
+        UserError: they have another.
+    """
+    if seq_len not in (None, sequence.seq_len):
+        raise UserError(
+            f"Sequences here have {sequence.seq_len:,} tokens, not {seq_len:,}.",
+            str(sequence.path),
+            "Leave the length out: it is for files that are one line of tokens.",
+        )
+    return sequence
 
 
 def sequence_names(path: Path) -> list[str]:

@@ -15,8 +15,8 @@ from headrace.documents.readers.tables import FAILURES, told, validate
 from headrace.flow.isolation import Kept, ProcessDied
 from headrace.formats.files import Facts
 from headrace.formats.table_rows import MOST_GROUP, TableRows, ids_in, unreadable
-from headrace.sequence.reader import SEGMENT, Segments
-from headrace.sequence.windows import KINDS
+from headrace.sequence.reader import ELSEWHERE, SEGMENT, Segments
+from headrace.sequence.windows import KINDS, PADDING
 
 SEGMENT_FIELDS = pa.struct(
     [
@@ -151,15 +151,15 @@ class ParquetRows(TableRows):
         if code.null_count or start.null_count or length.null_count or pc.any(unknown).as_py():
             raise unreadable(self.path, f"the segments of {self.rows(group)} lack what they are or come from")
         codes = np.array(list(_NAMES.values()), dtype=np.uint8)[code.to_numpy()]
-        raw = {
-            "start": start,
-            "length": length,
-            "row": found.field("document"),
-            "offset": found.field("offset"),
-            "source": source,
-            "epoch": found.field("epoch"),
-        }
+        raw = {"start": start, "length": length}
+        if not source.filter(pa.array(codes != PADDING)).null_count:
+            raw |= {"offset": found.field("offset"), "source": source, "epoch": found.field("epoch")}
         columns = {name: pc.fill_null(values, 0).to_numpy().astype(SEGMENT[name]) for name, values in raw.items()}
+        if "source" in raw:
+            document = found.field("document")
+            known = document.is_valid().to_numpy(zero_copy_only=False)
+            row = pc.fill_null(document, 0).to_numpy().astype(SEGMENT["row"])
+            columns["row"] = np.where(known | (codes == PADDING), row, ELSEWHERE)
         bounds = np.concatenate([[0], pc.list_value_length(array).to_numpy().cumsum()]).astype(np.int64)
         return Segments(bounds, columns | {"kind": codes})
 

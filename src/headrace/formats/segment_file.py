@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,13 +20,14 @@ class Records:
         path: the file.
         rows: how many rows it tells of.
         width: tokens of a row.
+        known: the fields that mean something.
 
     Raises:
         UserError: it is not there or cut short.
     """
 
-    def __init__(self, path: Path, rows: int, width: int) -> None:
-        self.path, self._rows, self._width = path, rows, width
+    def __init__(self, path: Path, rows: int, width: int, known: Sequence[str]) -> None:
+        self.path, self._rows, self._width, self._known = path, rows, width, known
         self._count, rest = divmod(size_of(path), SEGMENT.itemsize)
         if rest:
             raise unreadable(path, "it ends within a segment")
@@ -64,7 +66,7 @@ class Records:
         expected[bounds[:-1]] = 0
         if (begin != expected).any() or (end[bounds[1:] - 1] != self._width).any():
             raise unreadable(self.path, f"the segments of rows {start} to {stop} do not fill them")
-        return Segments(bounds, {name: np.ascontiguousarray(records[name]) for name in SEGMENT.names or ()})
+        return Segments(bounds, {name: np.ascontiguousarray(records[name]) for name in self._known})
 
     def close(self) -> None:
         """Let go of the file."""

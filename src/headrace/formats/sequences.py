@@ -11,7 +11,7 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.formats.corpus import Corpus
 from headrace.formats.documents import documents_written
-from headrace.formats.format import Exported, Options, Part, SequenceFormat
+from headrace.formats.format import Exported, Kept, Options, Part, SequenceFormat
 from headrace.formats.registry import SEQUENCES
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class SequenceExport(Step):
             "format": self.format,
             "format_version": [self._format.VERSION, None if documents is None else documents.VERSION],
             "options": asdict(self.options),
-            "sequences": [[one.name, one.identity] for one in self.sequences],
+            "sequences": [one.told for one in self.sequences],
             "documents": None if self.corpus is None else self.corpus.params(),
             **({} if self.card is None else {"card": self.card.identity}),
         }
@@ -70,7 +70,7 @@ class SequenceExport(Step):
         if left:
             are = "it is" if len(left) == 1 else "they are"
             said.append(f"{self.format} holds tokens but no {_or(left)}: {are} left behind.")
-        if unseen := sorted(self._format.unseen):
+        if unseen := sorted(self._format.unseen & known(self.sequences)):
             said.append(f"{self.format}'s own readers see no {_or(unseen)}: files of headrace's keep them.")
         return " ".join(said)
 
@@ -155,12 +155,19 @@ def _or(names: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def left_behind(format: SequenceFormat, sequences: Sequence[Exported]) -> list[str]:
-    """What the sequences have and the format cannot hold."""
-    has: set[str] = {"loss"}
+def known(sequences: Sequence[Exported]) -> set[Kept]:
+    """What the sequences have besides tokens."""
+    has: set[Kept] = {"loss"}
     for one in sequences:
         opened = one.open()
         segments = opened.segments_in(0, min(1, len(opened)))
         if segments is not None:
-            has |= {"segments"} | ({"provenance"} if "row" in segments.columns else set())
+            has |= {"segments"}
+            has |= {"provenance"} if "row" in segments.columns else set()
+    return has
+
+
+def left_behind(format: SequenceFormat, sequences: Sequence[Exported]) -> list[str]:
+    """What the sequences have and the format cannot hold."""
+    has = known(sequences)
     return [what for what in ("loss", "segments", "provenance") if what in has and what not in format.keeps]

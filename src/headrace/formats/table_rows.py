@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.errors import UserError
-from headrace.formats.files import Facts, RowFile, put_ids
+from headrace.formats.files import Facts, RowFile, joined, put_ids
 from headrace.sequence.reader import SEGMENT, Segments
 
 # A group is decoded as a whole: 1 GB is 128 times what is written here.
@@ -86,14 +86,9 @@ class TableRows(RowFile):
             if found is None:
                 return None
             low, high = found.bounds[a], found.bounds[b]
-            pieces.append(Segments(found.bounds[a : b + 1] - low, {n: found.columns[n][low:high] for n in known}))
-        if len(pieces) == 1:
-            return pieces[0]
-        bounds = np.concatenate([[0], *(np.diff(piece.bounds) for piece in pieces)]).cumsum()
-        empty = {name: np.empty(0, SEGMENT[name]) for name in known}
-        return Segments(
-            bounds, {name: np.concatenate([e, *(p.columns[name] for p in pieces)]) for name, e in empty.items()}
-        )
+            columns = {n: found.columns[n][low:high] for n in known if n in found.columns}
+            pieces.append(Segments(found.bounds[a : b + 1] - low, columns))
+        return joined(pieces)
 
     def close(self) -> None:
         """Let go of what was decoded."""

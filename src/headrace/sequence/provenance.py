@@ -10,7 +10,7 @@ import numpy as np
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.sequence.reader import ELSEWHERE, SequenceReader
+from headrace.sequence.reader import ELSEWHERE, SequenceReader, require_known
 from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.table_engine import Decoder
@@ -146,14 +146,7 @@ def replay_rows(
 ) -> list[ReplayedRow]:
     """Rows ``start`` to ``stop`` with their contents."""
     tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
-    if tokens.size and int(tokens.max()) >= decoder.vocab_size:
-        row = int(np.argmax((tokens >= decoder.vocab_size).any(axis=1)))
-        raise UserError(
-            f"Row {start + row} has token id {int(tokens[row].max()):,}, and the tokenizer has {decoder.vocab_size:,} "
-            "tokens.",
-            str(sequence.path),
-            "Give the tokenizer that the sequence was made with.",
-        )
+    require_known(tokens, decoder.vocab_size, sequence.path, start)
     whole = np.array([(0, sequence.seq_len + 1)], dtype=[("start", "<i4"), ("length", "<i4")])
     found = [sequence.segments(row) for row in range(start, stop)]
     segments = [whole if part is None else part for part in found]

@@ -66,11 +66,11 @@ class Segments(NamedTuple):
         return out[:, 1:]
 
     def records(self) -> np.ndarray:
-        """All segments, rows in order: an array of :data:`SEGMENT`, whose fields must all be known."""
+        """All segments, rows in order: an array of :data:`SEGMENT`, with 0 in fields that are not known."""
         low, high = int(self.bounds[0]), int(self.bounds[-1])
-        out = np.empty(high - low, dtype=SEGMENT)
-        for name in SEGMENT.names or ():
-            out[name] = self.columns[name][low:high]
+        out = np.zeros(high - low, dtype=SEGMENT)
+        for name, column in self.columns.items():
+            out[name] = column[low:high]
         return out
 
 
@@ -201,3 +201,24 @@ class SequenceReader(ABC):
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start} to {stop} of a sequence of {len(self)} rows")
         return stop - start
+
+
+def require_known(tokens: np.ndarray, vocab_size: int, path: Path, first: int) -> None:
+    """See that a tokenizer knows the ids of rows.
+
+    Args:
+        tokens: unsigned [n, k].
+        vocab_size: of the tokenizer.
+        path: of the sequence.
+        first: which row of it is the first of these.
+
+    Raises:
+        UserError: it does not.
+    """
+    if tokens.size and int(tokens.max()) >= vocab_size:
+        row, at = np.argwhere(tokens >= vocab_size)[0]
+        raise UserError(
+            f"Row {first + row} has token id {tokens[row, at]:,}, and the tokenizer has {vocab_size:,} tokens.",
+            str(path),
+            "Give the tokenizer that the sequence was made with.",
+        )

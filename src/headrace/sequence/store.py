@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -24,9 +24,10 @@ from headrace.sequence.windows import unpack_targets
 OPEN_SHARDS = 128
 
 
-def schema(seq_len: int, dtype: np.dtype) -> pa.Schema:
-    """The Arrow schema of a sequence's shards."""
-    fields = [pa.field(name, pa.from_numpy_dtype(SEGMENT[name]), nullable=False) for name in SEGMENT.names or ()]
+def schema(seq_len: int, dtype: np.dtype, known: Container[str] = SEGMENT.names or ()) -> pa.Schema:
+    """The Arrow schema of a sequence's shards; with fewer fields of segments, of rows that do not know all."""
+    names = [name for name in SEGMENT.names or () if name in known]
+    fields = [pa.field(name, pa.from_numpy_dtype(SEGMENT[name]), nullable=False) for name in names]
     item = pa.field("item", pa.from_numpy_dtype(dtype), nullable=False)
     return pa.schema(
         [

@@ -55,7 +55,7 @@ def read_tokenizer(path: Path) -> TokenizerFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"The tokenizer cannot be read: {error.strerror}.", str(path), "Fix tokenizer.file.") from None
+        raise UserError(f"The tokenizer cannot be read: {error.strerror}.", str(path), "Check the path.") from None
     beside = _beside(path) if path.name in _NAMES else {}
     config = beside.get("tokenizer_config.json", {})
     own: dict[str, str] = {}

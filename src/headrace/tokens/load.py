@@ -15,7 +15,7 @@ from headrace.flow.artifact import Artifact
 from headrace.flow.notices import Notice
 from headrace.recipe.stages import SpecialTokens, TokenizerConfig
 from headrace.tokens.control import ControlTokens
-from headrace.tokens.definition import read_tokenizer
+from headrace.tokens.definition import fingerprint, read_tokenizer
 from headrace.tokens.engine import Engine
 from headrace.tokens.fidelity import canonical, require_asked, require_usable, require_valid
 from headrace.tokens.special import Roles, own_roles, special_ids, with_special
@@ -95,15 +95,19 @@ def open_file(
     return engine_from(definition, special_ids(definition, roles.spelled), threads)
 
 
-def file_decoder(path: Path) -> Decoder:
+def file_decoder(path: Path) -> tuple[Decoder, str]:
     """Open what turns ids of a tokenizer file into text. Any tokenizer will do whose tokens are text.
+
+    Returns:
+        it, and the tokenizer's fingerprint.
 
     Raises:
         UserError: it is not a tokenizer, or its tokens are not text.
     """
     definition, _ = read_tokenizer(path)
     require_usable(definition)
-    return Decoder(canonical(definition), {})
+    definition = canonical(definition)
+    return Decoder(definition, {}), fingerprint(definition)
 
 
 def has_text(tokenizer: Artifact) -> bool:
