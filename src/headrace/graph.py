@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
     from headrace.formats.imported import Taken
     from headrace.select.duplicates.reference import EarlierRun
+    from headrace.train.step import Model
 
 # Tokens per source: gives a standard error of 0.001 nats if the loss of single tokens varies by 1 nat.
 HELD_OUT_TOKENS = 1_000_000
@@ -29,15 +30,17 @@ class Graph:
         steps: single artifacts by kind, in the order of the flow.
         sequences: stage name -> its sequence, including the held-out one.
         models: stage name -> its model.
+        measures: steps about models: held-out loss and samples.
     """
 
     steps: dict[str, Step]
     sequences: dict[str, Step] = field(default_factory=dict)
-    models: dict[str, Step] = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
+    measures: list[Step] = field(default_factory=list)
 
     def all(self) -> list[Step]:
         """All steps, each after its inputs."""
-        return topological([*self.steps.values(), *self.sequences.values(), *self.models.values()])
+        return topological([*self.steps.values(), *self.sequences.values(), *self.models.values(), *self.measures])
 
     def until(self, target: str) -> list[Step]:
         """A target and the steps it needs: see :meth:`named`."""
@@ -161,6 +164,7 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
             graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
     if recipe.model is None:
         return
+    from headrace.evaluate.step import Evaluation, Samples
     from headrace.train.step import Model
 
     if recipe.held_out:
@@ -168,9 +172,14 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
         graph.sequences[HELD_OUT] = ImportedSequence(HELD_OUT, sequences[HELD_OUT], length, recipe.seed, tokenizer)
     elif recipe.split.validation and recipe.sources:
         graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, **inputs)
+    held_out = graph.sequences.get(HELD_OUT)
     before: Model | None = None
     for stage in recipe.stages:
         start = before if stage.start is None else graph.models.get(stage.start)
-        before = graph.models[stage.name] = Model.of(
-            recipe, stage, graph.sequences[stage.name], start, graph.sequences.get(HELD_OUT), steps["tokenizer"]
-        )
+        own = graph.sequences[stage.name]
+        before = graph.models[stage.name] = Model.of(recipe, stage, own, start, tokenizer)
+        about = stage.name, stage.train, recipe.seed, before
+        if held_out is not None:
+            graph.measures.append(Evaluation(*about, before.previous is None, held_out, tokenizer))
+        if stage.train.samples.tokens and recipe.tokenizer.ids is None:
+            graph.measures.append(Samples(*about, tokenizer, own, held_out))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import orjson
-
 from headrace import run_folder
 from headrace.flow.lock import lock
-from headrace.flow.storage import fsync_folder, read_json
+from headrace.flow.step import Step
+from headrace.flow.storage import fsync_folder
+from headrace.train.trajectory import read_trajectory
 
 Kind = Literal["artifact", "unfinished artifact", "damaged artifact", "checkpoint", "remnant"]
 PARTIAL = ".partial"
@@ -55,9 +55,9 @@ def find(run: Path, checkpoints: bool = False) -> list[Leftover]:
         elif path.name.removesuffix(PARTIAL) not in names:
             found.append((path, "unfinished artifact" if path.name.endswith(PARTIAL) else "artifact"))
     if checkpoints:
-        identities = {step.identity for step in steps if step.kind == "model"}
+        used = _trajectories(run, steps)
         for stage in _inside(run / "checkpoints"):
-            found += [(path, "checkpoint") for path in _inside(stage) if _identity(path) not in identities | {None}]
+            found += [(path, "checkpoint") for path in _inside(stage) if path not in used]
     sizes = _freed([path for path, _ in found])
     return sorted((Leftover(p, k, sizes[p]) for p, k in found), key=lambda leftover: leftover.path)
 
@@ -88,13 +88,20 @@ def _inside(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.iterdir())) if folder.is_dir() else iter(())
 
 
-def _identity(checkpoint: Path) -> str | None:
-    """The identity of the step that a checkpoint belongs to; None if it is not a complete checkpoint."""
-    try:
-        state = read_json(checkpoint / "state.json")
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    return state.get("identity") if isinstance(state, dict) else None
+def _trajectories(run: Path, steps: list[Step]) -> set[Path]:
+    """The folders of trainings that the recipe describes, and of those that they continue."""
+    from headrace.train.step import Model
+
+    used = set()
+    for step in steps:
+        if isinstance(step, Model):
+            folder: Path | None = step.folder(run)
+            while folder is not None:
+                used.add(folder)
+                before = read_trajectory(folder)
+                after = None if before is None else before.after
+                folder = None if after is None else folder.with_name(str(after["trajectory"]))
+    return used
 
 
 def _freed(paths: list[Path]) -> dict[Path, int]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # Share of the memory that is free at the start; the rest is for libraries, the page cache and other programs.
 MEMORY_SHARE = 0.5
 
+TRAINED = ("model", "evaluation", "samples")  # kinds of artifacts that need torch
+
 
 def run(
     recipe: Recipe,
@@ -108,7 +110,7 @@ def _run(
     from headrace.flow.lock import lock
     from headrace.train.installed import check_installed
 
-    if recipe.model is not None and (until is None or until.lower().startswith("model")):
+    if recipe.model is not None and (until is None or until.lower().startswith(TRAINED)):
         check_installed()
     notes = look_at_tokenizer(recipe, until, folder)
     with lock(folder):
@@ -172,13 +174,14 @@ def _make(
 
     executor = LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, wanted, memory)
     try:
-        models = [step for step in wanted if isinstance(step, Model)]
-        for steps in by_expectation(recipe, [step for step in wanted if step not in models]):
+        training = [step for step in wanted if step.kind in TRAINED]
+        for steps in by_expectation(recipe, [step for step in wanted if step not in training]):
             make(steps, folder, executor, log, memory, verify, store)
             compare(recipe, wanted, folder, log)
-        for model in models:
-            model.check_steps(folder)
-        make(models, folder, executor, log, memory, verify, store)
+        for step in training:
+            if isinstance(step, Model):
+                step.check_steps(folder)
+        make(training, folder, executor, log, memory, verify, store)
     finally:
         executor.close()
 
@@ -242,7 +245,7 @@ def look_at_tokenizer(recipe: Recipe, until: str | None = None, run: Path | None
         resolve(recipe.model, recipe.tokenizer.ids)
     if not recipe.stages or recipe.tokenizer is None or recipe.tokenizer.file is None:
         return []
-    if until is not None and not until.lower().startswith(("token", "sequence", "model")):
+    if until is not None and not until.lower().startswith(("token", "sequence", *TRAINED)):
         return []
     size, notes = look_at_file(recipe, run)
     if recipe.model is not None:

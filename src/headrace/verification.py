@@ -76,7 +76,7 @@ def examine(run: Path) -> Verification:
         for step in graph:
             for path, wrong, _ in find_damaged(step, TaskContext(run, step)):
                 found.add(path, wrong)
-    for folder in sorted((run / "checkpoints").glob("*/step-*")):
+    for folder in sorted((run / "checkpoints").glob("*/*/step-*")):
         _checkpoint(folder, found)
     return found
 

@@ -243,10 +243,10 @@ def test_what_the_recipe_does_not_need_is_removed_when_asked(folder, command, tm
 def test_checkpoints_of_other_training_go_when_asked_for(folder, command, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)
-    step = run / "checkpoints" / "one" / "step-00000020"
+    step = run / "checkpoints" / "one" / "other" / "step-00000020"
     step.mkdir(parents=True)
-    (step / "state.json").write_text('{"identity": "other", "step": 20}')
+    (step / "state.json").write_text('{"step": 20}')
     assert "checkpoints" not in command("clean", run, "--dry-run").stdout
-    assert "checkpoints/one/step-00000020" in command("clean", run, "--checkpoints", "--dry-run").stdout
+    assert "checkpoints/one/other" in command("clean", run, "--checkpoints", "--dry-run").stdout
     assert command("clean", run, "--checkpoints", "--yes").returncode == 0
     assert not step.exists()

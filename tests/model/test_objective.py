@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as fn
 
 from headrace.model import cross_entropy
-from headrace.model.objective import Micro
+from headrace.model.micro import Micro
 from headrace.recipe.training import AttentionSection
 from headrace.sequence.loader import Batch
 
@@ -56,9 +56,9 @@ def test_a_batch_becomes_inputs_and_the_targets_that_carry_loss():
     assert micro.targets.tolist() == [1, 3, 4, 9]
     assert micro.segments is None
     assert micro.positions is None
-    run_isolated = Micro.of(batch, AttentionSection(documents=True, positions="document"), cpu)
-    assert run_isolated.segments is not None
-    assert run_isolated.positions is not None
+    isolated = Micro.of(batch, AttentionSection(documents=True, positions="document"), cpu)
+    assert isolated.segments is not None
+    assert isolated.positions is not None
     # Rows of one document each need no mask.
     single = Batch(*(array[1:] for array in batch))
     assert Micro.of(single, AttentionSection(documents=True), cpu).segments is None

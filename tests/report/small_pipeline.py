@@ -86,16 +86,21 @@ def add_model(run: Path, stage: str, steps: int = 6) -> Path:
         {"prompt": f"a {EVIL}", "suffix": None, "text": "b", "truth": "c", "source": "prose"},
         {"prompt": "before ", "suffix": " after", "text": "between", "truth": None, "source": None},
     ]
-    evaluation = {"held_out": {"start": start, "end": end}, "train": {"first": losses[0], "last": losses[-1]}}
     (folder / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    (folder / "evaluation.json").write_bytes(orjson.dumps(evaluation))
-    (folder / "samples.json").write_bytes(orjson.dumps(samples))
     [sequence] = (run / "artifacts").glob(f"sequence-{stage}-*")
     need = {"sequence": Artifact.open(sequence).manifest.identity}
     counts = {"steps": steps, "skipped": 0, "tokens": 256 * steps, "loss_tokens": 250 * steps}
-    manifest = Manifest("model", 1, f"m-{stage}", {}, need, [], [], counts, stage, {"parameters": 12345})
+    extra = {"parameters": 12345, "trajectory": "t"}
+    manifest = Manifest("model", 1, f"m-{stage}", {}, need, [], [], counts, stage, extra)
     write_sealed(folder / MANIFEST, manifest.to_json())
-    live = run / "checkpoints" / stage
+    for kind, value in (("evaluation", {"initial": start, "held_out": end}), ("samples", samples)):
+        beside = run / "artifacts" / f"{kind}-{stage}-00000000"
+        beside.mkdir()
+        (beside / f"{kind}.json").write_bytes(orjson.dumps(value))
+        needs = {"model": f"m-{stage}"}
+        about = Manifest(kind, 1, f"{kind}-{stage}", {}, needs, [], [], {}, stage, {})
+        write_sealed(beside / MANIFEST, about.to_json())
+    live = run / "checkpoints" / stage / "t"
     live.mkdir(parents=True, exist_ok=True)
     (live / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(line | {"seconds": 0.5}) + b"\n" for line in lines))
     return folder

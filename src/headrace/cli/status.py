@@ -65,8 +65,14 @@ def _training(run: Path, stage: str) -> str:
     """The last step in a stage's metrics."""
     import orjson
 
+    from headrace.train.metrics import FILE
+    from headrace.train.trajectory import latest
+
+    folder = latest(run, stage)
+    if folder is None:
+        return ""
     try:
-        last = orjson.loads((run / "checkpoints" / stage / "metrics.jsonl").read_bytes().splitlines()[-1])
+        last = orjson.loads((folder / FILE).read_bytes().splitlines()[-1])
         return f"step {last['step']:,}" + ("" if last["loss"] is None else f", loss {last['loss']:.2f}")
     except (OSError, IndexError, KeyError, TypeError, orjson.JSONDecodeError):  # none yet, or a truncated line
         return ""

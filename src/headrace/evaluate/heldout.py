@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from headrace.evaluate.sources import SourceTotals, target_sources
-from headrace.model.objective import Micro, summed_loss
+from headrace.evaluate.sources import SourceTotals
+from headrace.model.micro import Micro
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import AttentionSection
 from headrace.sequence.loader import Batch, Loader
 from headrace.sequence.reader import SequenceReader
+from headrace.sequence.target_sources import target_sources
 from headrace.tokens.engine import Engine
 
 
@@ -46,7 +47,7 @@ def held_out_loss(
     end = len(sequence) if rows is None else min(rows, len(sequence))
     for row in range(0, end, batch):
         part = Batch(*(array[: end - row] for array in loader.at(row)))
-        _, losses = summed_loss(model, Micro.of(part, attention, device), 1.0)
+        _, losses = Micro.of(part, attention, device).forward(model, torch.ones((), device=device))
         sources = target_sources(sequence, row, row + len(part.tokens))[part.loss]
         known = None if sizes is None else sizes[part.tokens[:, 1:][part.loss]]
         totals.add(sources, losses.double().cpu().numpy(), known)

@@ -304,6 +304,13 @@ class Recipe(Section):
         """The entries that name reference documents."""
         return self.deduplicate.against if self.deduplicate is not None else ()
 
+    def begins_from(self, stage: Stage) -> str | None:
+        """The name of the stage whose model a stage starts from; None for the first and for `scratch`."""
+        if stage.start is not None:
+            return None if stage.start == "scratch" else stage.start
+        at = [other.name for other in self.stages].index(stage.name)
+        return self.stages[at - 1].name if at else None
+
     def functions(self) -> list[tuple[str, FunctionSection]]:
         """All user-defined functions with their purpose, in the order of the flow."""
         found: list[tuple[str, FunctionSection]] = []

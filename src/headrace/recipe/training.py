@@ -101,9 +101,10 @@ class LossSection(Section):
         default=1.0, gt=0, description="factor of the quotient; CrystalCoder had `per: row` and 1 / 2048"
     )
 
-    def of_each(self, rows: int, tokens: int) -> float:
-        """The weight of each token's loss in the loss of a step with so many rows and tokens that carry loss."""
-        return self.weight / (rows if self.per == "row" else tokens)
+    def of_each(self, rows: int, tokens: Any) -> Any:
+        """The weight of each token's loss in the loss of a step with so many rows and tokens (a number, or a tensor of
+        one) that carry loss."""
+        return self.weight / (tokens * 0 + rows if self.per == "row" else tokens)
 
 
 class AttentionSection(Section):
@@ -122,6 +123,24 @@ class HeldOutSection(Section):
     """How to measure held-out loss, at the start and end of a stage."""
 
     rows: PositiveInt | None = Field(default=64, description="rows of the held-out sequence to read; null: all")
+
+
+class GuardSection(Section):
+    """What to do with a step whose loss or gradient is not finite, or far above those before it."""
+
+    action: Literal["skip", "rollback", "stop"] = Field(
+        default="skip",
+        description="skip: do not update the weights; rollback: go back to the last checkpoint and pass over the "
+        "step's rows; stop: end the run",
+    )
+    deviations: float | None = Field(
+        default=None,
+        gt=0,
+        description="standard deviations above the mean of the window at which a loss or gradient norm is outlying; "
+        "null: only what is not finite",
+    )
+    window: int = Field(default=128, ge=2, description="accepted steps to compare with")
+    in_a_row: PositiveInt = Field(default=5, description="such steps in a row at which the run stops")
 
 
 class InfillPrompt(Section):
@@ -150,12 +169,33 @@ def _keys(section: Any) -> set[str]:
     return set(section) if isinstance(section, dict) else set()
 
 
+EXECUTION = frozenset(
+    {
+        "micro_batch",
+        "compile",
+        "recompute",
+        "shard",
+        "tensor_parallel",
+        "checkpoint_every",
+        "keep",
+        "keep_every",
+        "log_every",
+        "held_out",
+        "samples",
+    }
+)
+"""Keys of :class:`TrainSection` that decide how a training is carried out, not which weights come out: each may change
+at any step of a run."""
+
+
 class TrainSection(Section):
     """How one stage is trained on its sequence."""
 
     batch: PositiveInt = Field(default=16, description="rows per step")
     micro_batch: PositiveInt | None = Field(
-        default=None, description="rows per forward pass; gradients accumulate over the batch; null: the whole batch"
+        default=None,
+        description="rows per forward pass of a process; gradients accumulate over its share of the "
+        "batch; null: all of it at once",
     )
     steps: PositiveInt | None = Field(
         default=None, description="batches to train on, a uniform sample of the sequence; null: the whole sequence"
@@ -173,10 +213,32 @@ class TrainSection(Section):
         default=False,
         description="continue with the previous stage's optimizer state; false: start fresh, as CrystalCoder did",
     )
+    leave_out: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] = Field(
+        default=(),
+        description="rows of the sequence, each [first, last], whose steps are passed over, such as those that "
+        "`headrace spikes` shows",
+    )
+    guard: GuardSection = Field(default=GuardSection(), description="what to do with outlying steps")
     checkpoint_every: PositiveInt = Field(default=100, description="steps between checkpoints")
-    keep: PositiveInt = Field(default=2, description="checkpoints to keep on disk")
+    keep: PositiveInt = Field(default=2, description="checkpoints to keep on disk, the newest")
+    keep_every: PositiveInt | None = Field(
+        default=None, description="also keep, for good, the checkpoints of steps divisible by this"
+    )
     log_every: PositiveInt = Field(default=1, description="steps between lines of metrics.jsonl")
     compile: bool = Field(default=False, description="use torch.compile: a slow start, then faster steps")
+    recompute: Literal["none", "selective", "full"] = Field(
+        default="none",
+        description="activations to compute again in the backward pass rather than keep; selective: all but matrix "
+        "products and attention",
+    )
+    shard: Literal["auto", "none", "full"] = Field(
+        default="auto",
+        description="with several processes: full: each keeps a share of every tensor (FSDP2); none: all of them "
+        "(DDP); auto: full above 500 M parameters",
+    )
+    tensor_parallel: PositiveInt = Field(
+        default=1, description="processes that share each matrix product; the others share the batch"
+    )
     held_out: HeldOutSection = Field(default=HeldOutSection(), description="how to measure held-out loss")
     samples: SamplesSection = Field(default=SamplesSection(), description="samples generated at the end of the stage")
 
@@ -191,13 +253,10 @@ class TrainSection(Section):
         return below
 
     @model_validator(mode="after")
-    def _micro_batch_fits(self) -> TrainSection:
-        if self.micro_batch is not None and self.batch % self.micro_batch:
-            raise wrong(
-                f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}",
-                "change one of them",
-                "micro_batch",
-            )
+    def _consistent(self) -> TrainSection:
+        for first, last in self.leave_out:
+            if last < first:
+                raise wrong(f"rows {first} to {last} are none", "write the first row first", "leave_out")
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
             raise wrong("`schedule: pieces` sets every rate itself", "remove optimizer.learning_rate")
         return self

@@ -107,7 +107,7 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
     held_out = {
         identity
         for (kind, stage), artifact in artifacts.items()
-        if kind == "model" and stage in names
+        if kind == "evaluation" and stage in names
         for identity in artifact.manifest.inputs.values()
     }
     wanted = {}
@@ -140,5 +140,9 @@ def _stages(artifacts: dict[Key, Artifact], recipe: Recipe, run: Path) -> list[S
             continue
         batch = stage.train.batch if recipe.model is not None else None
         told = stage_facts(sequence, batch, artifacts.get(("tokenizer", None)), artifacts.get(("documents", None)))
-        facts.append(told if model is None else replace(told, training=training_facts(model, run)))
+        if model is not None:
+            own, samples = artifacts.get(("evaluation", stage.name)), artifacts.get(("samples", stage.name))
+            before = artifacts.get(("evaluation", recipe.begins_from(stage) or ""))
+            told = replace(told, training=training_facts(model, run, own, before, samples))
+        facts.append(told)
     return facts

@@ -39,6 +39,7 @@ class Loader:
         prefetch: batches that a background thread reads ahead, computing loss, segment ids and positions. They are not
             part of the state.
         verify: compare each shard with its digest when its first row is read.
+        even: refuse a batch that ranks cannot share evenly; otherwise their shares differ by at most a row.
 
     Raises:
         DamagedArtifact: with ``verify``, also while iterating: a shard has changed since it was written.
@@ -59,6 +60,7 @@ class Loader:
         drop_last: bool = True,
         prefetch: int = 0,
         verify: bool = False,
+        even: bool = True,
     ) -> None:
         reader: SequenceReader = sequence if isinstance(sequence, SequenceReader) else open_sequence(sequence)
         self.sequence = reader.verified() if verify else reader
@@ -71,7 +73,7 @@ class Loader:
                 str(self.sequence.path),
                 "Use a batch of at least 1 and a rank from 0 to world_size - 1.",
             )
-        if batch % world_size:
+        if even and batch % world_size:
             raise UserError(
                 f"A batch of {batch} rows cannot be divided evenly among {world_size} ranks.",
                 str(self.sequence.path),

@@ -1,38 +1,51 @@
 """Checkpoints: folders that are either complete or ignored, and contain nothing that must be unpickled.
 
-    RUN/checkpoints/<stage>/step-00000100/
-        model.safetensors      float32 weights by name
-        optimizer.safetensors  moments by parameter name
-        metrics.jsonl          the log up to here
-        state.json             step, loader state, totals, and the size and digest of each file; written last: its
-                               presence marks the checkpoint as complete
+    step-00000100/
+        model/shard-00001-....safetensors      float32 weights by name, one file a process
+        optimizer/shard-00001-....safetensors  moments by parameter name
+        state.json                             step, rows, totals, spans, and the size and digest of each file;
+                                               written last: its presence marks the checkpoint as complete
 
-A checkpoint is written under a temporary name, flushed to disk, and renamed. If it is damaged later, its digests show
-it; it is set aside, and training resumes from the previous one. There is no random state to keep, because nothing in
-training draws random numbers.
+They are written with torch's distributed checkpoint (DCP) as safetensors: each process writes what it holds, and any
+number of processes reads it back. A checkpoint is first copied to memory, then written in the background under a
+temporary name, flushed to disk, and renamed. If it is damaged later, its digests show it; it is set aside, and training
+resumes from the previous one. There is no random state to keep, because nothing in training draws random numbers.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import warnings
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import numpy as np
+import orjson
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.distributed.checkpoint._hf_utils import CUSTOM_METADATA_KEY, SAVED_OFFSETS_KEY
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
+from headrace.errors import UserError
 from headrace.flow.artifact import flaw
 from headrace.flow.damage import move_to_damaged
 from headrace.flow.notices import Notice
 from headrace.flow.storage import SealError, digest_file, explaining_os_errors, fsync_folder, read_sealed, write_sealed
-from headrace.train import metrics
+from headrace.train.world import World
 
 STATE = "state.json"
-_NAME = re.compile(r"step-(\d{8,})")
+MODEL, OPTIMIZER = "model", "optimizer"
+NAME = re.compile(r"step-(\d{8,})")
+_INTERRUPTED = re.compile(r"\.step-\d+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -52,104 +65,262 @@ class Checkpoint:
         """Steps done when it was written."""
         return int(self.state["step"])
 
-    def model(self) -> dict[str, Tensor]:
-        """Weights by parameter name, on the CPU."""
-        return load_file(self.path / "model.safetensors")
-
-    @property
-    def metrics(self) -> Path:
-        """The log up to this step."""
-        return self.path / metrics.FILE
-
-    def optimizer(self) -> dict[str, Tensor]:
-        """Optimizer state by name, on the CPU."""
-        return load_file(self.path / "optimizer.safetensors")
+    def files(self, part: str) -> list[Path]:
+        """The files of a part, ``model`` or ``optimizer``."""
+        return [self.path / entry["name"] for entry in self.state["files"] if entry["name"].startswith(f"{part}/")]
 
 
-def save(folder: Path, state: dict[str, Any], model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> Checkpoint:
-    """Write a checkpoint: all of it or, if the process dies midway, nothing that counts.
-
-    The stage's log in ``folder`` is copied into it.
+class Saver:
+    """Writes the checkpoints of a training, one at a time, in the background.
 
     Args:
-        folder: the stage's folder.
-        state: JSON values, including ``step``.
-        model: weights by name.
-        optimizer: optimizer state by name.
+        folder: the trajectory's folder.
+        world: the processes.
+        keep: checkpoints to keep, the newest.
+        keep_every: also keep those of steps divisible by this.
+    """
+
+    def __init__(self, folder: Path, world: World, keep: int, keep_every: int | None) -> None:
+        self.folder, self.world, self.keep, self.keep_every = folder, world, keep, keep_every
+        self._pool = ThreadPoolExecutor(1)
+        self._running: Future[Checkpoint] | None = None
+
+    def begin(self, state: dict[str, Any], model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> None:
+        """Copy a training's tensors and start to write them; first waits for the checkpoint before.
+
+        Args:
+            state: JSON values, including ``step``.
+            model: weights by name.
+            optimizer: optimizer state by name.
+
+        Raises:
+            UserError: the checkpoint before could not be written.
+        """
+        self.wait()
+        parts = {MODEL: staged(model), OPTIMIZER: staged(optimizer)}
+        self._running = self._pool.submit(self._write, state, parts)
+
+    def wait(self) -> Checkpoint | None:
+        """Wait until the last checkpoint begun is on disk.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        running, self._running = self._running, None
+        return None if running is None else running.result()
+
+    def close(self) -> None:
+        """Wait for the writer's thread to end."""
+        self._pool.shutdown()
+
+    def _write(self, state: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> Checkpoint:
+        final = self.folder / f"step-{state['step']:08d}"
+        temporary = self.folder / f".{final.name}.tmp"
+        group = self.world.files
+        failure = None
+        files: list[dict[str, Any]] = []
+        try:
+            with explaining_os_errors(final):
+                if self.world.chief:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    for part in parts:
+                        (temporary / part).mkdir(parents=True)
+                _wait(group)
+                for part, tensors in parts.items():
+                    write_part(temporary / part, tensors, group)
+                files = [_entry(temporary, path) for path in self._own(temporary)]
+        except Exception as error:
+            failure = error
+        told = gathered((files, None if failure is None else str(failure)), group)
+        wrong = next((text for _, text in told if text is not None), None)
+        if wrong is not None:
+            if self.world.chief:
+                shutil.rmtree(temporary, ignore_errors=True)
+            if failure is not None:
+                raise failure
+            raise UserError("Another process could not write its part of the checkpoint.", str(final), wrong)
+        state = {**state, "files": sorted((one for part, _ in told for one in part), key=lambda one: str(one["name"]))}
+        if self.world.chief:
+            with explaining_os_errors(final):
+                write_sealed(temporary / STATE, state)
+                if final.exists():  # damaged: an intact one would have been resumed from
+                    shutil.rmtree(final)
+                os.replace(temporary, final)
+                fsync_folder(self.folder)
+                prune(self.folder, self.keep, self.keep_every)
+        _wait(group)
+        return Checkpoint(final, state)
+
+    def _own(self, temporary: Path) -> list[Path]:
+        """The files that this process wrote; torch numbers them from 1."""
+        return sorted(temporary.glob(f"*/shard-{self.world.rank + 1:05d}-*.safetensors"))
+
+
+def _entry(folder: Path, path: Path) -> dict[str, Any]:
+    return {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "digest": digest_file(path)}
+
+
+def _wait(group: dist.ProcessGroup | None) -> None:
+    if group is not None:
+        dist.barrier(group=group)
+
+
+def gathered(value: Any, group: dist.ProcessGroup | None) -> list[Any]:
+    """Every process's value, in every process."""
+    if group is None:
+        return [value]
+    out: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(out, value, group=group)
+    return out
+
+
+def staged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors in the processor's memory, sharded as they are."""
+    options = StagingOptions(torch.cuda.is_available(), False, False, torch.cuda.is_available())
+    stager = DefaultStager(options)
+    try:
+        copied: dict[str, Tensor] = stager.stage(dict(tensors))  # type: ignore[assignment]
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return copied
+    finally:
+        stager.close()
+
+
+def write_part(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None) -> None:
+    """Write tensors as safetensors, each process what it holds, flushed to disk."""
+    writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    with _quiet():
+        dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
+
+
+def whole_file(checkpoint: Checkpoint, part: str, target: Path) -> None:
+    """Write a part of a checkpoint as one safetensors file of whole tensors, whose bytes depend on nothing else.
+
+    (torch's own joining keeps a table whose order changes from process to process.)
+
+    Args:
+        checkpoint: the checkpoint.
+        part: ``model`` or ``optimizer``.
+        target: the file to write.
+    """
+    chunks: dict[str, list[tuple[Path, list[int]]]] = {}
+    shapes: dict[str, list[int]] = {}
+    for path in checkpoint.files(part):
+        with safe_open(path, "np") as f:
+            told = orjson.loads(f.metadata()[CUSTOM_METADATA_KEY])
+            for name in f.keys():  # noqa: SIM118 (not a dict)
+                offsets, shape = told[name][SAVED_OFFSETS_KEY], f.get_slice(name).get_shape()
+                chunks.setdefault(name, []).append((path, offsets))
+                ends = [a + b for a, b in zip(offsets, shape, strict=True)]
+                shapes[name] = [max(pair) for pair in zip(shapes.get(name, ends), ends, strict=True)]
+    header, position = {}, 0
+    for name in sorted(chunks):
+        end = position + 4 * math.prod(shapes[name])
+        header[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": [position, end]}
+        position = end
+    head = orjson.dumps(header)
+    head += b" " * (-len(head) % 8)
+    with open(target, "wb") as out:
+        out.write(len(head).to_bytes(8, "little") + head)
+        for name in sorted(chunks):
+            if len(chunks[name]) == 1:
+                whole = _chunk(chunks[name][0][0], name)
+            else:
+                whole = np.empty(shapes[name], dtype=np.float32)
+                for path, offsets in chunks[name]:
+                    piece = _chunk(path, name)
+                    whole[tuple(slice(a, a + b) for a, b in zip(offsets, piece.shape, strict=True))] = piece
+            out.write(np.ascontiguousarray(whole).data)
+
+
+def _chunk(path: Path, name: str) -> np.ndarray:
+    with safe_open(path, "np") as f:
+        found: np.ndarray = f.get_tensor(name)
+    return found
+
+
+def read_part(source: Path, into: Mapping[str, Tensor], world: World) -> None:
+    """Read tensors by name into existing ones, however many processes wrote them.
+
+    Args:
+        source: a safetensors file, or a folder of them.
+        into: tensors or DTensors, overwritten.
+        world: the processes that read together.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: a tensor is missing or has another shape.
     """
-    final = folder / f"step-{state['step']:08d}"
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    with explaining_os_errors(final):
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            for name, tensors in (("model", model), ("optimizer", optimizer)):
-                write_tensors(temporary / f"{name}.safetensors", tensors)
-            if (folder / metrics.FILE).exists():
-                shutil.copyfile(folder / metrics.FILE, temporary / metrics.FILE)
-            files = [
-                {"name": path.name, "bytes": path.stat().st_size, "digest": digest_file(path)}
-                for path in sorted(temporary.iterdir())
-            ]
-            state = {**state, "files": files}
-            write_sealed(temporary / STATE, state)
-            if final.exists():  # left by a run with other parameters, or incomplete
-                shutil.rmtree(final)
-            os.replace(temporary, final)
-            fsync_folder(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-    return Checkpoint(final, state)
+    reader = _Reader(source)
+    try:
+        sizes = {name: list(told.size) for name, told in reader.read_metadata().state_dict_metadata.items()}  # type: ignore[union-attr]
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The weights cannot be read: {error}.", str(source), "Start from another checkpoint."
+        ) from None
+    wrong = [
+        f"{name} is {sizes.get(name, 'missing')}, expected {list(tensor.shape)}"
+        for name, tensor in into.items()
+        if sizes.get(name) != list(tensor.shape)
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise UserError(
+            f"The weights do not fit the model: {wrong[0]}{more}.",
+            str(source),
+            "Start from a checkpoint of a model with the same `model:` section.",
+        )
+    with _quiet():
+        dcp.load(dict(into), storage_reader=reader, process_group=world.files, no_dist=world.size == 1)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file and flush it to disk."""
-    path.touch()
-    mode = path.stat().st_mode  # per the user's umask; safetensors creates files that only the user can read
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    path.chmod(mode)
-    with open(path, "rb+") as f:
-        os.fsync(f.fileno())
+class _Reader(dcp.HuggingFaceStorageReader):
+    """torch's reader, for one file too."""
+
+    def __init__(self, source: Path) -> None:
+        super().__init__(str(source if source.is_dir() else source.parent))
+        if not source.is_dir():
+            self.fs.ls = lambda path: [str(source)]  # type: ignore[method-assign]
 
 
-def complete(folder: Path, identity: str) -> list[Checkpoint]:
-    """The complete checkpoints of a stage, oldest first.
+class _quiet(warnings.catch_warnings):  # noqa: N801 - used as a function
+    """torch warns that a single process is a single process."""
 
-    Args:
-        folder: the stage's folder.
-        identity: the training step's identity; checkpoints with other parameters or data do not count.
-    """
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        return entered
+
+
+def complete(folder: Path) -> list[Checkpoint]:
+    """The complete checkpoints of a trajectory's folder, oldest first."""
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
-        if not _NAME.fullmatch(path.name):
-            continue
-        try:
-            state = read_sealed(path / STATE)
-        except (FileNotFoundError, SealError):
-            continue
-        if state.get("identity") == identity:
-            found.append(Checkpoint(path, state))
+        if NAME.fullmatch(path.name):
+            try:
+                found.append(Checkpoint(path, read_sealed(path / STATE)))
+            except (FileNotFoundError, NotADirectoryError, SealError):
+                continue
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
-def newest(folder: Path, identity: str) -> Checkpoint | None:
-    """The newest complete checkpoint of a stage whose files match their digests.
+def newest(folder: Path, run: Path, before: int | None = None) -> Checkpoint | None:
+    """The newest complete checkpoint whose files match their digests.
 
     Damaged ones are moved to ``RUN/damaged``, and a notice says so.
 
     Args:
-        folder: the stage's folder, ``RUN/checkpoints/<stage>``.
-        identity: as for :func:`complete`.
+        folder: the trajectory's folder.
+        run: the run folder.
+        before: only those of at most so many steps.
     """
-    for found in reversed(complete(folder, identity)):
+    for found in reversed(complete(folder)):
+        if before is not None and found.step > before:
+            continue
         wrong = flaws(found)
         if not wrong:
             return found
-        target = move_to_damaged(found.path, folder.parent.parent)
+        target = move_to_damaged(found.path, run)
         warnings.warn(
             f"The checkpoint of step {found.step} is damaged: {wrong[0]}. It has been moved to {target}; training "
             "resumes from the previous one, or from the start of the stage.",
@@ -165,10 +336,12 @@ def flaws(checkpoint: Checkpoint) -> list[str]:
     return [f"{name} {wrong}" for name, wrong in found if wrong is not None]
 
 
-def prune(folder: Path, identity: str, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints of this identity, those of others, and remains of interrupted
-    writes."""
-    kept = {checkpoint.path for checkpoint in complete(folder, identity)[-keep:]}
+def prune(folder: Path, keep: int, keep_every: int | None) -> None:
+    """Delete all but the newest ``keep`` checkpoints of a trajectory, and those of steps divisible by ``keep_every``;
+    also remains of interrupted writes."""
+    for checkpoint in complete(folder)[:-keep]:
+        if keep_every is None or checkpoint.step % keep_every:
+            shutil.rmtree(checkpoint.path)
     for path in folder.iterdir():
-        if path not in kept and (_NAME.fullmatch(path.name) or re.fullmatch(r"\.step-\d+\.\d+\.tmp", path.name)):
+        if _INTERRUPTED.fullmatch(path.name):
             shutil.rmtree(path)

@@ -1,207 +1,408 @@
-"""The training loop: accumulate, clip, update, log, checkpoint; the same from any checkpoint on."""
+"""The training loop: accumulate, clip, update, log, checkpoint; the same from any checkpoint on, on any number of
+processes."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from headrace.errors import UserError
-from headrace.evaluate.sources import SourceTotals, target_sources
-from headrace.model.objective import Micro, summed_loss
+from headrace.flow.notices import Notice
+from headrace.model.micro import micros, passes
 from headrace.model.transformer import Transformer
+from headrace.recipe.model import ModelConfig
 from headrace.recipe.training import TrainSection
-from headrace.sequence.loader import Batch, Loader
+from headrace.sequence.batch import Batch
+from headrace.sequence.loader import Loader
 from headrace.sequence.reader import SequenceReader
-from headrace.train import checkpoint
-from headrace.train.metrics import Metrics
+from headrace.train import checkpoint, guard
+from headrace.train.checkpoint import Checkpoint, Saver
+from headrace.train.guard import Guard
+from headrace.train.interruption import Interrupted, Interruption
+from headrace.train.metrics import Metrics, finite
 from headrace.train.optimizer import AdamW
+from headrace.train.parallel import Placed
 from headrace.train.schedules import learning_rate
+from headrace.train.spans import Span, extended
+from headrace.train.trajectory import Trajectory
+from headrace.train.world import World
 
-# A single overflow may be one bad batch, whose update is skipped; weights that keep overflowing are lost.
-MOST_SKIPPED_IN_A_ROW = 5
 PREFETCH = 2  # batches read ahead: one in use, one ready
 
 
-@dataclass
-class Stage:
-    """A stage being trained.
+@dataclass(frozen=True)
+class Start:
+    """Where a trajectory's first weights are; each a folder of safetensors, or None: drawn, or zeros.
 
     Attributes:
-        name: the stage.
-        identity: the step's identity, recorded in checkpoints.
-        section: the recipe's training section.
-        sequence: the stage's sequence.
-        folder: the folder for checkpoints and metrics.
-        steps: the total number of steps.
-        model: the model being trained, on its device.
-        optimizer: the optimizer of the model's parameters.
+        model: weights by name.
+        optimizer: optimizer state by name.
+        totals: tokens and skipped steps so far, if a trajectory is continued.
     """
 
-    name: str
-    identity: str
+    model: Path | None = None
+    optimizer: Path | None = None
+    totals: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage to train.
+
+    Attributes:
+        run: the run folder.
+        stage: the stage's name.
+        section: its training section.
+        config: the model's complete configuration.
+        sequence: its rows.
+        trajectory: what the training is.
+        start: where its first weights are.
+    """
+
+    run: Path
+    stage: str
     section: TrainSection
+    config: ModelConfig
     sequence: SequenceReader
-    folder: Path
-    steps: int
-    model: Transformer
-    optimizer: AdamW
+    trajectory: Trajectory
+    start: Start
+
+    @property
+    def folder(self) -> Path:
+        """Where its log and checkpoints are."""
+        return self.trajectory.folder(self.run, self.stage)
 
 
-def train(stage: Stage, begin: dict[str, Any], progress: Callable[[int, float], None]) -> checkpoint.Checkpoint:
-    """Train a stage to its last step, from its newest complete checkpoint if there is one.
+@dataclass
+class Outcome:
+    """What a step came to.
+
+    Attributes:
+        losses: summed losses by source, in nats; the last entry is for targets of no source.
+        tokens: targets that carried loss, by source.
+        norm: the gradient's norm before clipping.
+        reason: why the weights were not updated; None if they were.
+        asked: whether a process was asked to stop.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    norm: float | None = None
+    reason: str | None = None
+    asked: bool = False
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of all targets, in nats; NaN if there are none."""
+        count = sum(self.tokens)
+        return sum(self.losses) / count if count else float("nan")
+
+
+class Trainer:
+    """Trains a stage on the processes of a world, from its newest checkpoint if there is one.
 
     Args:
-        stage: the stage to train.
-        begin: stored in the state of each checkpoint of the stage, under ``begin``.
-        progress: called after each step with its number, from 1, and its loss in nats per token.
-
-    Returns:
-        The checkpoint of the last step. Model and optimizer are in that state.
-
-    Raises:
-        UserError: the checkpoint belongs to another sequence, or the loss repeatedly is not finite.
+        job: the stage.
+        world: the processes.
     """
-    section = stage.section
-    done = newest(stage)
-    if done is not None:
-        stage.model.load_state_dict(done.model())
-        stage.optimizer.load_named_state(done.optimizer())
-    start = done.step if done is not None else 0
-    totals = dict(done.state["totals"]) if done is not None else {"tokens": 0, "skipped": 0, "sources": {}}
-    loader = Loader(
-        stage.sequence,
-        section.batch,
-        state=done.state["loader"] if done is not None else None,
-        positions=section.attention.positions,
-        prefetch=PREFETCH,
-    )
-    reader = stage.sequence
-    hidden = torch.compile(stage.model.hidden) if section.compile else stage.model.hidden
-    batches = iter(loader)
-    skipped_in_a_row = 0
-    with Metrics(stage.folder, None if done is None else done.metrics) as metrics:
-        for step in range(start, stage.steps):
+
+    def __init__(self, job: Job, world: World) -> None:
+        self.job, self.world, self.section = job, world, job.section
+        dtype = torch.bfloat16 if self.section.precision == "bf16" else torch.float32
+        with torch.device("meta"):
+            model = Transformer(job.config, dtype)
+        self.placed = Placed(model, self.section, world)
+        self.model = model
+        self.optimizer = AdamW(model, self.section.optimizer)
+        self.sources = len(job.sequence.sources) + 1
+        self.passed = passed_steps(job.trajectory, self.section)
+        self._prepare()
+
+    def train(self, progress: Callable[[int, float], None], heard: Interruption | None = None) -> Checkpoint:
+        """Train to the last step.
+
+        Args:
+            progress: called in rank 0 after each step with its number, from 1, and its loss in nats per token.
+            heard: requests to stop.
+
+        Returns:
+            The checkpoint of the last step. Model and optimizer are in that state.
+
+        Raises:
+            Interrupted: a process was asked to stop; the checkpoint is written.
+            UserError: too many steps in a row were not finite or outlying.
+        """
+        saver = Saver(self.job.folder, self.world, self.section.keep, self.section.keep_every)
+        try:
+            while True:
+                try:
+                    self._steps(saver, progress, heard or Interruption())
+                    return saver.wait() or self._resumed()
+                except _Rollback as rollback:
+                    saver.wait()
+                    self.passed |= {rollback.step}
+                    self._prepare()
+        finally:
+            saver.close()
+
+    # From checkpoints.
+
+    def _prepare(self) -> None:
+        """Put model, optimizer and counters into the state of the newest checkpoint, or of the trajectory's start."""
+        job = self.job
+        with self.world.first() as first:
+            if first:
+                job.folder.mkdir(parents=True, exist_ok=True)
+                checkpoint.newest(job.folder, job.run)  # sets damaged ones aside before anyone else looks
+        done = self._resumed(or_none=True)
+        self.optimizer.state.clear()
+        if done is not None:
+            self._load(done.path / checkpoint.MODEL, done.path / checkpoint.OPTIMIZER)
+        elif job.start.model is None:
+            self.model.initialise(job.trajectory.seed)
+        else:
+            self._load(job.start.model, job.start.optimizer)
+        self.placed.ready()
+        state = {} if done is None else done.state
+        fresh = {"tokens": 0, "skipped": 0, "sources": {}}
+        self.step = done.step if done is not None else job.trajectory.first_step
+        self.totals: dict[str, Any] = dict(state.get("totals") or job.start.totals or fresh)
+        self.guard = Guard(self.section.guard, state.get("guard"))
+        self.spans = [Span(**span) for span in state.get("spans", ())]
+        self.logged = int(state.get("logged", 0))
+        self.passed |= {s["step"] for s in guard.spikes(job.folder) if s["action"] == "rollback"}
+
+    def _load(self, model: Path, optimizer: Path | None) -> None:
+        checkpoint.read_part(model, self.model.state_dict(), self.world)
+        if optimizer is not None:
+            checkpoint.read_part(optimizer, self.optimizer.named_state(), self.world)
+
+    def _resumed(self, or_none: bool = False) -> Any:
+        found = checkpoint.complete(self.job.folder)
+        path = self.world.told(found[-1].path.name if found else None)
+        if path is None:
+            assert or_none
+            return None
+        return next(one for one in checkpoint.complete(self.job.folder) if one.path.name == path)
+
+    def _save(self, saver: Saver, logged: int) -> None:
+        state = {
+            "step": self.step,
+            "trajectory": self.job.trajectory.identity,
+            "rows": self.job.trajectory.row(self.step),
+            "totals": self.totals,
+            "guard": self.guard.state(),
+            "spans": [vars(span) for span in self.spans],
+            "logged": logged,
+        }
+        saver.begin(state, self.model.state_dict(), self.optimizer.named_state())
+
+    # Steps.
+
+    def _steps(self, saver: Saver, progress: Callable[[int, float], None], heard: Interruption) -> None:
+        section, trajectory, last = self.section, self.job.trajectory, self.job.trajectory.steps
+        begun_at = self.step
+        self.spans = extended(self.spans, Span.of(section, self.world, begun_at))
+        with Metrics(self.job.folder, self.logged, write=self.world.chief) as metrics:
+            for batch in self._batches():
+                begun = time.perf_counter()
+                rows = trajectory.row(self.step)
+                rate = learning_rate(section.schedule, section.optimizer.learning_rate, self.step, last)
+                outcome = self._pass_over() if self.step in self.passed else self.update(batch, rows, rate, heard)
+                self.step += 1
+                self.spans[-1].until = self.step
+                self._count(outcome)
+                seconds = time.perf_counter() - begun
+                if self.step % section.log_every == 0 or self.step == last:
+                    metrics.add(self._line(outcome, rate), self._times(seconds + self.waited))
+                if outcome.reason in ("not finite", "loss", "gradient norm"):
+                    self._spike(outcome, rows)
+                if self.world.chief:
+                    progress(self.step, outcome.loss)
+                if self.step % section.checkpoint_every == 0 or self.step == last or outcome.asked:
+                    self._save(saver, metrics.position())
+                    if outcome.asked and self.step < last:
+                        saver.wait()
+                        raise Interrupted(self.job.stage, self.step)
+
+    def _batches(self) -> Iterator[Batch]:
+        """This process's share of each batch from the current step on, and how long it was waited for."""
+        trajectory = self.job.trajectory
+        loader = Loader(
+            self.job.sequence,
+            self.section.batch,
+            rank=self.world.data_rank,
+            world_size=self.world.data_size,
+            start=trajectory.row(self.step),
+            positions=self.section.attention.positions,
+            prefetch=PREFETCH,
+            even=False,
+        )
+        batches = iter(loader)
+        for _ in range(self.step, trajectory.steps):
             begun = time.perf_counter()
             batch = next(batches)
-            waited = time.perf_counter() - begun
-            rows = step * section.batch
-            rate = learning_rate(section.schedule, section.optimizer.learning_rate, step, stage.steps)
-            sums = SourceTotals(reader.sources)
-            norm = update(stage, batch, target_sources(reader, rows, rows + section.batch), rate, sums, hidden)
-            skipped_in_a_row = 0 if norm is not None else skipped_in_a_row + 1
-            count(totals, sums, norm is None)
-            seconds = time.perf_counter() - begun
-            if (step + 1) % section.log_every == 0 or step + 1 == stage.steps:
-                metrics.add(
-                    {
-                        "step": step + 1,
-                        "loss": finite(sums.loss),
-                        "learning_rate": rate,
-                        "grad_norm": norm,
-                        "tokens": (step + 1) * section.batch * reader.seq_len,
-                        "loss_tokens": int(sums.tokens.sum()),
-                        "sources": sums.by_source(),
-                    },
-                    {
-                        "seconds": round(seconds, 4),
-                        "tokens_per_second": round(section.batch * reader.seq_len / seconds, 1),
-                        "data_wait": round(waited, 6),
-                    },
+            self.waited = time.perf_counter() - begun
+            yield batch
+
+    def update(self, batch: Batch, rows: int, rate: float, heard: Interruption) -> Outcome:
+        """One optimizer step, accumulating gradients over micro-batches and processes.
+
+        Args:
+            batch: this process's rows of the step.
+            rows: the first row of the step.
+            rate: the learning rate.
+            heard: requests to stop.
+        """
+        section, device, placed = self.section, self.world.device, self.placed
+        count = passes(section.batch, self.world.data_size, section.micro_batch)
+        size = section.micro_batch or max(1, -(-section.batch // self.world.data_size))
+        first = rows + self.world.data_rank * section.batch // self.world.data_size
+        targets = self.world.sum(torch.tensor(float(batch.loss.sum()), dtype=torch.float64, device=device))
+        weight = section.loss.of_each(section.batch, targets.clamp(min=1)).float()
+        sums = torch.zeros(2, self.sources, dtype=torch.float64, device=device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, section.attention, device)):
+            with placed.accumulating(last=i == count - 1):
+                loss, each = micro.forward(placed, weight)
+                loss.backward()
+            assert micro.sources is not None
+            sums[0].index_add_(0, micro.sources, each.double())
+            sums[1].index_add_(0, micro.sources, torch.ones_like(each, dtype=torch.float64))
+        asked = torch.tensor([float(heard.asked)], dtype=torch.float64, device=device)
+        norm = placed.gradient_norm().double().reshape(1)
+        told = torch.cat([self.world.sum(torch.cat([sums.flatten(), asked])), norm]).tolist()
+        outcome = Outcome(
+            told[: self.sources],
+            [int(n) for n in told[self.sources : 2 * self.sources]],
+            told[-1],
+            asked=told[-2] > 0,
+        )
+        if not sum(outcome.tokens):
+            outcome.reason = "no targets"
+        else:
+            outcome.reason = self.guard.reason(outcome.loss, told[-1])
+        if outcome.reason is None:
+            self._step(told[-1], rate)
+        return outcome
+
+    def _step(self, norm: float, rate: float) -> None:
+        limit = self.section.optimizer.clip
+        if limit is not None and norm > limit:
+            self.placed.scale_gradients(torch.tensor(limit / (norm + 1e-6), device=self.world.device))
+        self.optimizer.set_learning_rate(rate)
+        self.optimizer.step()
+
+    def _pass_over(self) -> Outcome:
+        return Outcome([0.0] * self.sources, [0] * self.sources, reason="left out")
+
+    def _count(self, outcome: Outcome) -> None:
+        """Add a step to the totals that checkpoints contain."""
+        trained = dict(self.totals["sources"])
+        for name, tokens in zip(self.job.sequence.sources, outcome.tokens, strict=False):
+            if tokens:
+                trained[name] = trained.get(name, 0) + tokens
+        self.totals = {
+            "tokens": self.totals["tokens"] + sum(outcome.tokens),
+            "skipped": self.totals["skipped"] + (outcome.reason is not None),
+            "sources": trained,
+        }
+
+    def _line(self, outcome: Outcome, rate: float) -> dict[str, Any]:
+        by_source = {
+            name: {"loss": loss / tokens, "tokens": tokens}
+            for name, loss, tokens in zip(self.job.sequence.sources, outcome.losses, outcome.tokens, strict=False)
+            if tokens
+        }
+        line = {
+            "step": self.step,
+            "loss": finite(outcome.loss),
+            "learning_rate": rate,
+            "grad_norm": finite(outcome.norm),
+            "tokens": self.job.trajectory.row(self.step) * self.job.sequence.seq_len,
+            "loss_tokens": sum(outcome.tokens),
+            "sources": by_source,
+        }
+        return line if outcome.reason is None else {**line, "skipped": outcome.reason}
+
+    def _times(self, seconds: float) -> dict[str, float]:
+        tokens = self.section.batch * self.job.sequence.seq_len
+        return {
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "data_wait": round(self.waited, 6),
+        }
+
+    # Outlying steps.
+
+    def _spike(self, outcome: Outcome, rows: int) -> None:
+        """Record an outlying step; roll back or stop if the recipe says so."""
+        section, sources = self.section.guard, self.job.sequence.sources
+        losses = {
+            name: finite(loss / tokens)
+            for name, loss, tokens in zip(sources, outcome.losses, outcome.tokens, strict=False)
+            if tokens
+        }
+        stop = section.action == "stop" or self.guard.in_a_row >= section.in_a_row
+        spike = {
+            "step": self.step - 1,
+            "rows": [rows, rows + self.section.batch - 1],
+            "reason": outcome.reason,
+            "action": "stop" if stop else section.action,
+            "loss": finite(outcome.loss),
+            "grad_norm": finite(outcome.norm),
+            "sources": losses,
+        }
+        if self.world.chief:
+            guard.record(self.job.folder, spike)
+        self.world.wait()
+        if stop:
+            raise self._lost(spike)
+        if section.action == "rollback":
+            if self.world.chief:
+                warnings.warn(
+                    f"Step {self.step} of stage {self.job.stage} ({outcome.reason}) is rolled back: its rows "
+                    f"{rows} to {rows + self.section.batch - 1} will be passed over.",
+                    Notice,
+                    stacklevel=2,
                 )
-            if skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
-                raise lost(stage, step, sums)
-            progress(step + 1, sums.loss)
-            if (step + 1) % section.checkpoint_every == 0 or step + 1 == stage.steps:
-                state = {"identity": stage.identity, "step": step + 1, "loader": loader.state_dict(), "totals": totals}
-                done = save(stage, {**state, "begin": begin})
-    assert done is not None
-    return done
+            raise _Rollback(self.step - 1)
+
+    def _lost(self, spike: dict[str, Any]) -> UserError:
+        """The error for a loss that does not recover: names the step, its rows and the sources."""
+        first = spike["rows"][0] - (self.guard.in_a_row - 1) * self.section.batch
+        losses = ", ".join(f"{n} {'not finite' if v is None else f'{v:.4g}'}" for n, v in spike["sources"].items())
+        many = f" for {self.guard.in_a_row} steps in a row" if self.guard.in_a_row > 1 else ""
+        what = "not finite" if spike["reason"] == "not finite" else "outlying"
+        return UserError(
+            f"The loss or gradient was {what}{many}.",
+            f"stage {self.job.stage}, up to step {self.step}, rows {first} to {spike['rows'][1]} ({losses})",
+            "Lower train.optimizer.learning_rate, lengthen the warmup, or look at the rows with `headrace spikes`.",
+        )
 
 
-def update(
-    stage: Stage,
-    batch: Batch,
-    sources: Any,
-    rate: float,
-    sums: SourceTotals,
-    hidden: Callable[..., torch.Tensor],
-) -> float | None:
-    """One optimizer step on a batch, accumulating gradients over micro-batches.
+class _Rollback(Exception):  # noqa: N818 - nothing went wrong
+    """Go back to the newest checkpoint, and pass over a step (from 0)."""
 
-    Args:
-        stage: the stage.
-        batch: the whole step's batch.
-        sources: int32[B, L], the source of each target.
-        rate: the learning rate.
-        sums: receives the losses of the step.
-        hidden: the model's ``hidden``, compiled or not.
-
-    Returns:
-        The norm of the gradient before clipping; None if it was not finite, so that the update was skipped.
-    """
-    section, model, optimizer = stage.section, stage.model, stage.optimizer
-    size = section.micro_batch or section.batch
-    tokens = int(batch.loss.sum())
-    device = model.embedding.weight.device
-    optimizer.zero_grad(set_to_none=True)
-    for first in range(0, section.batch, size):
-        part = Batch(*(array[first : first + size] for array in batch))
-        if not part.loss.any():
-            continue
-        weight = section.loss.of_each(section.batch, tokens)
-        loss, each = summed_loss(model, Micro.of(part, section.attention, device), weight, hidden)
-        loss.backward()
-        sums.add(sources[first : first + size][part.loss], each.double().cpu().numpy())
-    if tokens == 0:
-        return None
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), section.optimizer.clip or math.inf).item()
-    if not math.isfinite(norm) or not math.isfinite(sums.loss):
-        return None
-    optimizer.set_learning_rate(rate)
-    optimizer.step()
-    return norm
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
 
 
-def newest(stage: Stage) -> checkpoint.Checkpoint | None:
-    """The newest complete and intact checkpoint of the stage."""
-    return checkpoint.newest(stage.folder, stage.identity)
-
-
-def save(stage: Stage, state: dict[str, Any]) -> checkpoint.Checkpoint:
-    """Write a checkpoint and delete those it replaces."""
-    done = checkpoint.save(stage.folder, state, stage.model.state_dict(), stage.optimizer.named_state())
-    checkpoint.prune(stage.folder, stage.identity, stage.section.keep)
-    return done
-
-
-def count(totals: dict[str, Any], sums: SourceTotals, skipped: bool) -> None:
-    """Add a step to the totals that checkpoints contain."""
-    totals["tokens"] += int(sums.tokens.sum())
-    totals["skipped"] += skipped
-    sources = dict(totals["sources"])
-    for name, tokens in zip(sums.names, sums.tokens.tolist(), strict=False):
-        if tokens:
-            sources[name] = sources.get(name, 0) + tokens
-    totals["sources"] = sources
-
-
-def finite(value: float) -> float | None:
-    """The value, or None if JSON cannot represent it."""
-    return value if math.isfinite(value) else None
-
-
-def lost(stage: Stage, step: int, sums: SourceTotals) -> UserError:
-    """The error for a loss that does not recover: names the step, its rows and the sources."""
-    first = (step + 1 - MOST_SKIPPED_IN_A_ROW) * stage.section.batch
-    losses = ", ".join(f"{name} {values['loss']:.4g}" for name, values in sums.by_source().items())
-    return UserError(
-        f"The loss or gradient was not finite for {MOST_SKIPPED_IN_A_ROW} steps in a row.",
-        f"stage {stage.name}, up to step {step + 1}, rows {first} to {(step + 1) * stage.section.batch} ({losses})",
-        "Lower train.optimizer.learning_rate, lengthen the warmup, or inspect the batch with `headrace replay`.",
-    )
+def passed_steps(trajectory: Trajectory, section: TrainSection) -> set[int]:
+    """The steps, from 0, with a row that the recipe leaves out."""
+    found: set[int] = set()
+    for first, last in section.leave_out:
+        begin = max(first, trajectory.first_row) - trajectory.first_row
+        end = last - trajectory.first_row
+        if end >= begin:
+            found.update(
+                trajectory.first_step + step for step in range(begin // section.batch, end // section.batch + 1)
+            )
+    return found

@@ -1,15 +1,15 @@
-"""`metrics.jsonl`: one line per step. A run that resumes from a checkpoint continues the copy of the log inside it."""
+"""`metrics.jsonl`: one line per step. A checkpoint says how long it was, so that a resumed run continues it there."""
 
 from __future__ import annotations
 
+import math
+import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import orjson
-
-from headrace.flow.storage import replacing
 
 FILE = "metrics.jsonl"
 TIMES = ("seconds", "tokens_per_second", "data_wait")
@@ -18,19 +18,21 @@ bytes are the same in every run."""
 
 
 class Metrics:
-    """The log of a stage being trained, in the folder of its checkpoints.
+    """The log of a stage being trained, in its trajectory's folder.
 
     Args:
-        folder: the stage's folder.
-        before: the log to continue; lines of later steps are dropped, because those steps run again.
+        folder: the folder.
+        logged: bytes to continue after; what follows is cut off, because those steps run again.
+        write: whether this process writes it.
     """
 
-    def __init__(self, folder: Path, before: Path | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, logged: int = 0, write: bool = True) -> None:
         self.path = folder / FILE
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(b"" if before is None else before.read_bytes())
-        self._file: BinaryIO = open(self.path, "ab")  # noqa: SIM115 (held open by the context manager)
+        self._file: BinaryIO | None = None
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "ab")  # noqa: SIM115 (held open by the context manager)
+            self._file.truncate(min(logged, self.path.stat().st_size))
 
     def __enter__(self) -> Metrics:
         return self
@@ -38,12 +40,21 @@ class Metrics:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def add(self, values: dict[str, Any], times: dict[str, float]) -> None:
         """Append a step and make it visible to readers at once."""
-        self._file.write(_line({**values, **times}))
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(_line({**values, **times}))
+            self._file.flush()
+
+    def position(self) -> int:
+        """The bytes so far, flushed to disk."""
+        if self._file is None:
+            return 0
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -66,3 +77,8 @@ def publish(source: Path, target: Path) -> list[dict[str, Any]]:
 
 def _line(values: dict[str, Any]) -> bytes:
     return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None if JSON cannot represent it."""
+    return value if value is not None and math.isfinite(value) else None

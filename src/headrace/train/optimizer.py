@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import OptimizerSection
@@ -12,30 +14,31 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class AdamW(torch.optim.AdamW):
-    """AdamW over a transformer's parameters, in three groups.
+    """AdamW over a transformer's parameters, in groups.
 
-    Hidden matrices (learning rate times ``mup.hidden_learning_rate``, weight decay), embedding and output matrices
-    (plain rate, weight decay), biases and norms (plain rate, no decay), as for CrystalCoder.
+    Hidden matrices (learning rate times ``mup.hidden_learning_rate``, weight decay), embedding and head (plain rate,
+    weight decay, the embedding's optional), biases and norms (plain rate, no decay), as for CrystalCoder.
 
     Args:
-        model: the model to train.
+        model: the model to train; its parameters may be sharded.
         section: the recipe's optimizer section.
     """
 
     def __init__(self, model: Transformer, section: OptimizerSection) -> None:
         self.names = {parameter: name for name, parameter in model.named_parameters()}
-        hidden = [parameter for _, parameter in model.hidden_matrices()]
-        inner = set(hidden)
-        matrices = [p for p in model.parameters() if p.dim() == 2 and p not in inner]
-        vectors = [p for p in model.parameters() if p.dim() == 1]
-        decay, scale = section.weight_decay, model.config.mup.hidden_learning_rate
-        groups = [
-            {"params": hidden, "weight_decay": decay, "scale": scale},
-            {"params": matrices, "weight_decay": decay if section.decay_embedding else 0.0, "scale": 1.0},
-            {"params": vectors, "weight_decay": 0.0, "scale": 1.0},
-        ]
+        hidden = {parameter for _, parameter in model.hidden_matrices()}
+        decay = section.weight_decay
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for parameter, name in self.names.items():
+            if parameter in hidden:
+                kind = decay, model.config.mup.hidden_learning_rate
+            elif parameter.dim() == 1 or (name == "embedding.weight" and not section.decay_embedding):
+                kind = 0.0, 1.0
+            else:
+                kind = decay, 1.0
+            groups.setdefault(kind, []).append(parameter)
         super().__init__(
-            [group for group in groups if group["params"]],
+            [{"params": found, "weight_decay": rate, "scale": scale} for (rate, scale), found in groups.items()],
             lr=section.learning_rate,
             betas=section.betas,
             eps=section.eps,
@@ -48,30 +51,22 @@ class AdamW(torch.optim.AdamW):
             group["lr"] = rate * group["scale"]
 
     def named_state(self) -> dict[str, Tensor]:
-        """All state as tensors named ``<parameter>/exp_avg``, ``<parameter>/exp_avg_sq`` and ``<parameter>/step``."""
+        """All state as tensors named ``<parameter>/exp_avg``, ``<parameter>/exp_avg_sq`` and ``<parameter>/step``.
+
+        Parameters that have had no step get zeros, which mean the same.
+        """
+        self._allocate(self.names)
         return {
             f"{name}/{key}": self.state[parameter][key]
             for parameter, name in self.names.items()
-            if parameter in self.state
             for key in (*MOMENTS, "step")
         }
 
-    def load_named_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load state from :meth:`named_state`. Parameters without state start fresh.
-
-        Raises:
-            ValueError: a tensor's shape differs from its parameter's.
-        """
-        for parameter, name in self.names.items():
-            if f"{name}/step" not in tensors:
-                continue
-            state = {key: tensors[f"{name}/{key}"] for key in (*MOMENTS, "step")}
-            for key in MOMENTS:
-                if state[key].shape != parameter.shape:
-                    raise ValueError(f"{name}/{key} is {list(state[key].shape)}, expected {list(parameter.shape)}")
-            self.state[parameter] = {key: _placed(value, parameter, key) for key, value in state.items()}
-
-
-def _placed(value: Tensor, parameter: nn.Parameter, key: str) -> Tensor:
-    # The fused kernel needs the step as a float32 tensor on the parameter's device.
-    return value.to(parameter.device, torch.float32 if key == "step" else parameter.dtype, copy=True)
+    def _allocate(self, parameters: Iterable[Tensor]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                # The fused kernel needs the step as a float32 tensor on the parameter's device.
+                step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                self.state[parameter] = {
+                    "step": step, **{key: torch.zeros_like(parameter, requires_grad=False) for key in MOMENTS}
+                }  # fmt: skip

@@ -1,12 +1,30 @@
-"""What training needs from the processor and from the C library's allocator."""
+"""What a model needs from the machine: a device, the cores, and the C library's allocator."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+def prepare() -> None:
+    """Make this process ready to compute: call before torch is first imported in it."""
+    wait_passively()
+    use_all_cores()
+    keep_memory()
+
+
+def device() -> torch.device:
+    """The accelerator if there is one, otherwise the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def wait_passively() -> None:

@@ -1,0 +1,169 @@
+"""Place a model on the processes of a training: sharded, replicated or alone; recomputing activations; compiled.
+
+Sharding is FSDP2 (Zhao et al., 2023): each process keeps a share of every tensor, gathered layer by layer when needed.
+Tensor parallelism (Shoeybi et al., 2019) also splits each matrix product over the ``tensor`` processes: queries, keys,
+values and the feed-forward's inner width by columns, the two output matrices by rows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from headrace.model.transformer import Transformer
+from headrace.recipe.training import TrainSection
+from headrace.train.world import World
+
+# Up to this many parameters each process keeps all of them: their gradients and moments, 16 bytes a parameter, are
+# then 8 GB, and one all-reduce a step costs less than gathering every layer twice.
+REPLICATED = 500_000_000
+
+
+class Placed:
+    """A model on the processes of a training.
+
+    Args:
+        model: the model. Its parameters may still be on ``meta``.
+        section: the stage's training section.
+        world: the processes.
+
+    Attributes:
+        model: the model; its parameters are tensors, or DTensors if they are sharded.
+    """
+
+    def __init__(self, model: Transformer, section: TrainSection, world: World) -> None:
+        self.model, self.world = model, world
+        self._module: nn.Module = model
+        for block in model.blocks:
+            if section.recompute != "none":
+                block.forward = recomputed(block.forward, section.recompute)
+            if section.compile:
+                block.compile()
+        if world.tensor_size > 1:
+            split(model, world)
+        if shards(model, section, world):
+            shard(model, section, world)
+        self._materialise()
+
+    def _materialise(self) -> None:
+        if any(parameter.is_meta for parameter in self.model.parameters()):
+            self.model.to_empty(device=self.world.device)
+        else:
+            self.model.to(self.world.device)
+
+    def ready(self) -> None:
+        """Call once the weights are set: replicas are made equal to rank 0's."""
+        if self.world.data_size > 1 and not isinstance(self.model, FSDPModule):
+            assert self.world.mesh is not None
+            self._module = DistributedDataParallel(self.model, process_group=self.world.mesh["data"].get_group())
+            self._module.register_comm_hook(None, _summed)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's forward pass, with whatever synchronization the placement needs."""
+        return self._module(*args, **kwargs)
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        """Exchange gradients only in the backward pass of a step's last micro-batch."""
+        if isinstance(self.model, FSDPModule):
+            self.model.set_requires_gradient_sync(last)
+            yield
+        elif isinstance(self._module, DistributedDataParallel) and not last:
+            with self._module.no_sync():
+                yield
+        else:
+            yield
+
+    def gradient_norm(self) -> Tensor:
+        """The norm of the whole gradient, a float32 scalar; the same bits in every process."""
+        groups: dict[Any, list[Tensor]] = {}
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                mesh = parameter.grad.device_mesh if isinstance(parameter.grad, DTensor) else None
+                groups.setdefault(mesh, []).append(parameter.grad)
+        norms = [torch.nn.utils.get_total_norm(gradients) for gradients in groups.values()]
+        whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+        return torch.linalg.vector_norm(torch.stack(whole)) if len(whole) != 1 else whole[0]
+
+    def scale_gradients(self, factor: Tensor) -> None:
+        """Multiply all gradients by a scalar."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        local = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
+        torch._foreach_mul_(local, factor)
+
+
+def shards(model: Transformer, section: TrainSection, world: World) -> bool:
+    """Whether the weights are sharded over the data processes."""
+    if world.data_size == 1:
+        return False
+    if section.shard == "auto":
+        return sum(parameter.numel() for parameter in model.parameters()) > REPLICATED
+    return section.shard == "full"
+
+
+def shard(model: Transformer, section: TrainSection, world: World) -> None:
+    """Shard each block, and what is outside the blocks, over the data processes.
+
+    Blocks are gathered in the type in which they are multiplied; embedding, head and norm in float32, because the
+    head's gradient must be summed in float32. Gradients are summed, not averaged: the loss is already divided by the
+    number of targets of all processes.
+    """
+    assert world.mesh is not None
+    mesh = world.mesh["data"]
+    inner = MixedPrecisionPolicy(param_dtype=model.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    outer = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=inner)
+    fully_shard(model, mesh=mesh, mp_policy=outer)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+
+
+def split(model: Transformer, world: World) -> None:
+    """Split the matrices of each block over the tensor processes."""
+    raise NotImplementedError
+
+
+def recomputed(forward: Callable[..., Any], how: str) -> Callable[..., Any]:
+    """A forward pass whose activations are computed again in the backward pass.
+
+    Args:
+        forward: a block's forward pass.
+        how: ``full``: keep only the block's input (Chen et al., 2016); ``selective``: also keep the results of matrix
+            products and attention, which cost most to compute again (Korthikanti et al., 2022).
+    """
+    if how == "full":
+        return functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
+    context = functools.partial(create_selective_checkpoint_contexts, _kept)
+    return functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False, context_fn=context)
+
+
+_COSTLY = {
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+}
+
+
+def _kept(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in _COSTLY else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _summed(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """DDP's exchange without its division."""
+    work = dist.all_reduce(bucket.buffer(), async_op=True)
+    return work.get_future().then(lambda done: done.value()[0])

@@ -1,0 +1,61 @@
+"""How a stretch of a training was carried out: recorded in checkpoints and models, never part of their identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from headrace.recipe.training import TrainSection
+from headrace.train.world import World
+
+
+@dataclass
+class Span:
+    """Steps carried out in the same way.
+
+    Attributes:
+        start: steps done before.
+        until: steps done after.
+        processes: how many, and of these the ones that share each matrix (``tensor_parallel``).
+        device: the kind of device.
+        micro_batch: rows per forward pass of a process.
+        compile, recompute, shard: as in the recipe.
+        torch: its version.
+    """
+
+    start: int
+    until: int
+    processes: int
+    tensor_parallel: int
+    device: str
+    micro_batch: int
+    compile: bool
+    recompute: str
+    shard: str
+    torch: str
+
+    @staticmethod
+    def of(section: TrainSection, world: World, start: int) -> Span:
+        """The span that begins now."""
+        kind = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type
+        share = -(-section.batch // world.data_size)
+        return Span(
+            start,
+            start,
+            world.size,
+            world.tensor_size,
+            kind,
+            min(section.micro_batch or share, share),
+            section.compile,
+            section.recompute,
+            section.shard,
+            torch.__version__,
+        )
+
+
+def extended(spans: list[Span], now: Span) -> list[Span]:
+    """Spans with one that begins now; it continues the last if nothing has changed."""
+    if spans and replace(now, start=spans[-1].start) == replace(spans[-1], until=now.until):
+        return spans
+    return [*spans, now]

@@ -1,0 +1,124 @@
+"""What a training is, apart from how it is carried out.
+
+A *trajectory* is everything that decides which weights a stage ends with: the content of its sequence, the model, the
+optimizer, the schedule, the batch, the precision, the attention, the seed, and where it starts. How it is *executed*
+(processes, micro-batch, compilation, logging, evaluation, checkpoints) may change at any step: that rounds sums
+differently, no more, and is recorded in spans. Each trajectory has a folder of its own, so that a training never
+touches the checkpoints of another::
+
+    RUN/checkpoints/<stage>/<trajectory>/
+        trajectory.json     what the trajectory is
+        metrics.jsonl       one line a step
+        spikes.jsonl        steps that were skipped or rolled back
+        step-00000100/      a checkpoint
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import xxhash
+
+from headrace.flow.storage import SealError, read_sealed, write_sealed
+from headrace.recipe.training import EXECUTION, TrainSection
+
+FILE = "trajectory.json"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A training's description: JSON values, compared by content.
+
+    Attributes:
+        model: the model's complete configuration.
+        train: the training section, without what only tells how to execute it.
+        seed: the recipe's seed.
+        steps: the number of the last step.
+        sequence: ``{"digest", "rows", "seq_len"}`` of the rows.
+        start: digests of what it starts from, by role (``model``, ``optimizer``); empty for new weights.
+        after: the trajectory that it continues, with its last step and the rows consumed by then; or None.
+    """
+
+    model: Mapping[str, Any]
+    train: Mapping[str, Any]
+    seed: int
+    steps: int
+    sequence: Mapping[str, Any]
+    start: Mapping[str, str]
+    after: Mapping[str, Any] | None = None
+
+    def values(self) -> dict[str, Any]:
+        """As JSON."""
+        return dict(vars(self))
+
+    @property
+    def identity(self) -> str:
+        """A hash of all of it, 16 hexadecimal digits."""
+        return xxhash.xxh3_64_hexdigest(orjson.dumps(self.values(), option=orjson.OPT_SORT_KEYS))
+
+    @property
+    def first_step(self) -> int:
+        """Steps done before it begins."""
+        return 0 if self.after is None else int(self.after["step"])
+
+    @property
+    def first_row(self) -> int:
+        """Rows consumed before it begins."""
+        return 0 if self.after is None else int(self.after["rows"])
+
+    def row(self, step: int) -> int:
+        """The first row of a step, from 0."""
+        return self.first_row + (step - self.first_step) * int(self.train["batch"])
+
+    def folder(self, run: Path, stage: str) -> Path:
+        """Its folder, made and described if it is new."""
+        folder = stage_folder(run, stage) / self.identity
+        if not (folder / FILE).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_sealed(folder / FILE, self.values())
+        return folder
+
+
+def decisive(section: TrainSection) -> dict[str, Any]:
+    """The keys of a training section that decide which weights come out; the number of steps is told apart."""
+    return section.model_dump(mode="json", exclude={*EXECUTION, "steps"})
+
+
+def sequence_content(fingerprint: Mapping[str, Any] | None, rows: int, seq_len: int) -> dict[str, Any]:
+    """A sequence as trajectories know it: by its bytes, whatever its sources are called."""
+    return {"digest": None if fingerprint is None else fingerprint["digest"], "rows": rows, "seq_len": seq_len}
+
+
+def stage_folder(run: Path, stage: str) -> Path:
+    """The folder of all trajectories of a stage."""
+    return run / "checkpoints" / stage
+
+
+def read_trajectory(folder: Path) -> Trajectory | None:
+    """The trajectory of a folder; None if it has none that can be trusted."""
+    try:
+        return Trajectory(**read_sealed(folder / FILE))
+    except (FileNotFoundError, NotADirectoryError, SealError, TypeError):
+        return None
+
+
+def trajectories(run: Path, stage: str) -> list[Path]:
+    """The folders of a stage's trajectories, the one used last at the end."""
+    base = stage_folder(run, stage)
+    found = [folder for folder in base.iterdir() if (folder / FILE).is_file()] if base.is_dir() else []
+    return sorted(found, key=lambda folder: (_used(folder), folder.name))
+
+
+def _used(folder: Path) -> int:
+    return max((os.stat(path).st_mtime_ns for path in folder.iterdir()), default=0)
+
+
+def latest(run: Path, stage: str) -> Path | None:
+    """The folder of the trajectory that a stage was last trained on."""
+    found = trajectories(run, stage)
+    return found[-1] if found else None

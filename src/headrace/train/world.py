@@ -1,0 +1,165 @@
+"""The processes that train a model together: who they are, and the few things that they tell each other.
+
+One process needs no launcher and no process group. Several are started by ``torchrun`` (``RANK``, ``WORLD_SIZE``,
+``LOCAL_RANK``, ``MASTER_ADDR``, ``MASTER_PORT``) or by ``srun``, one process a device. CPUs talk through gloo, GPUs
+through NCCL; nothing else differs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from headrace.errors import UserError
+from headrace.model.machine import device
+
+# Rank 0 may still publish or check digests of hundreds of gigabytes while the others wait.
+PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a training.
+
+    Attributes:
+        rank: this process, from 0.
+        size: the number of processes.
+        device: this process's device.
+        mesh: ``data`` x ``tensor`` processes; None for one process. Those of one ``tensor`` group share their rows.
+        files: a process group of its own, on CPUs, for checkpoints being written in the background.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    mesh: DeviceMesh | None = None
+    files: dist.ProcessGroup | None = None
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process alone writes events, metrics and markers."""
+        return self.rank == 0
+
+    @property
+    def data_rank(self) -> int:
+        """Which share of each batch this process reads."""
+        return 0 if self.mesh is None else int(self.mesh["data"].get_local_rank())
+
+    @property
+    def data_size(self) -> int:
+        """The number of shares of each batch."""
+        return 1 if self.mesh is None else self.mesh["data"].size()
+
+    @property
+    def tensor_size(self) -> int:
+        """The number of processes that hold a share of each matrix."""
+        return 1 if self.mesh is None else self.mesh["tensor"].size()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the shares of the batch, in place; every process gets the same bits."""
+        if self.mesh is not None:
+            dist.all_reduce(values, group=self.mesh["data"].get_group())
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if self.size == 1:
+            return flag
+        told = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        return bool(told.item())
+
+    def told(self, value: Any = None) -> Any:
+        """What rank 0 gives, in every process. The others' values do not count."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            dist.barrier(group=self.files)
+
+    @contextmanager
+    def first(self) -> Iterator[bool]:
+        """Rank 0 runs the block for all; the others wait, and fail if it failed.
+
+        Yields:
+            Whether this process is rank 0.
+        """
+        failure: Exception | None = None
+        try:
+            yield self.chief
+        except Exception as error:
+            failure = error
+        said = self.told(None if failure is None else _words(failure))
+        if failure is not None:
+            raise failure
+        if said is not None:
+            raise UserError(*said)
+
+
+def _words(error: Exception) -> tuple[str, str, str]:
+    if isinstance(error, UserError):
+        return error.what, error.where, error.fix
+    return f"The first process failed: {type(error).__name__}: {error}.", "rank 0", "See its message."
+
+
+def _launched(environment: Mapping[str, str]) -> tuple[int, int, int] | None:
+    """Rank, size and rank within the machine, from torchrun's or Slurm's variables."""
+    for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
+        if all(environment.get(name, "").isdigit() for name in names):
+            rank, size, local = (int(environment[name]) for name in names)
+            return rank, size, local
+    return None
+
+
+@contextmanager
+def joined(tensor_parallel: int = 1) -> Iterator[World]:
+    """Join the processes that were started together; alone if this one was started by hand.
+
+    Args:
+        tensor_parallel: the number of processes that share each matrix.
+
+    Raises:
+        UserError: the number of processes is not a multiple of it.
+    """
+    launched = _launched(os.environ)
+    cuda = torch.cuda.is_available()
+    if launched is None or launched[1] == 1:
+        if tensor_parallel != 1:
+            raise _indivisible(1, tensor_parallel)
+        yield World(device=device())
+        return
+    rank, size, local = launched
+    if size % tensor_parallel:
+        raise _indivisible(size, tensor_parallel)
+    own = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(own)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=rank, world_size=size, timeout=PATIENCE)
+    try:
+        shape = (size // tensor_parallel, tensor_parallel)
+        mesh = init_device_mesh(own.type, shape, mesh_dim_names=("data", "tensor"))
+        yield World(rank, size, own, mesh, dist.new_group(backend="gloo", timeout=PATIENCE))
+    finally:
+        dist.destroy_process_group()
+
+
+def _indivisible(size: int, tensor_parallel: int) -> UserError:
+    return UserError(
+        f"{size} process{'es' * (size > 1)} cannot share each matrix {tensor_parallel} ways.",
+        "train.tensor_parallel",
+        f"Start a multiple of {tensor_parallel} processes, such as `torchrun --nproc-per-node {tensor_parallel}`.",
+    )
