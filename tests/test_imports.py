@@ -19,6 +19,7 @@ LAYERS = [
     "flow",
     "functions",
     "recipe",
+    "cerebras",
     "documents",
     "select",
     "tokens",

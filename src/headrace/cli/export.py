@@ -21,7 +21,7 @@ def export(
             "--to",
             metavar="FORMAT",
             help="Format: hdf5, hdf5-vsl, hub, arrow, megatron, olmo-core, nanotron, mds, litdata, litdata-tokens, "
-            "webdataset or array_record; of documents: jsonl.zst, jsonl.gz, parquet, slimpajama or "
+            "webdataset, array_record or packed-jsonl; of documents: jsonl.zst, jsonl.gz, parquet, slimpajama or "
             "megatron.",
         ),
     ],

@@ -14,6 +14,7 @@ from headrace.formats.mds import MDS
 from headrace.formats.megatron import Megatron
 from headrace.formats.nanotron import Nanotron
 from headrace.formats.olmo import OLMoCore
+from headrace.formats.packed_jsonl import PackedJsonLines
 from headrace.formats.parquet_documents import ParquetDocuments
 from headrace.formats.slimpajama import SlimPajama
 from headrace.formats.webdataset import WebDataset
@@ -33,6 +34,7 @@ SEQUENCES: dict[str, SequenceFormat] = {
         LitDataTokens(),
         WebDataset(),
         ArrayRecord(),
+        PackedJsonLines(),
     )
 }
 

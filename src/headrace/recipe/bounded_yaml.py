@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -40,6 +42,55 @@ def parse(text: str, where: str) -> tuple[yaml.Node | None, Any]:
         raise UserError(what, f"{where}, character {error.position}", "Save it as plain UTF-8 text.") from None
     except (ValueError, OverflowError) as error:  # looks like a number or date, but is not one
         raise UserError(f"This is not valid YAML: {error}.", where, "Quote the value.") from None
+
+
+def read_text(path: Path, what: str, missing: str) -> str:
+    """The text of a file that a person wrote.
+
+    Args:
+        path: the file.
+        what: what it is, for errors.
+        missing: what to do if there is none.
+
+    Raises:
+        UserError: it is missing, too large, not UTF-8, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            held = file.read(MOST_BYTES + 1)
+        if len(held) > MOST_BYTES:
+            told = f"The {what} has more than {MOST_BYTES / 1e6:g} MB."
+            raise UserError(told, str(path), f"Give a {what}; data files are named in it.")
+        return held.decode("utf-8")
+    except FileNotFoundError:
+        raise UserError(f"The {what} does not exist.", str(path), missing) from None
+    except UnicodeDecodeError as error:
+        told = f"The {what} is not UTF-8 text."
+        raise UserError(told, f"{path}, byte {error.start}", "Save it as UTF-8.") from None
+    except OSError as error:
+        told = f"The {what} cannot be read: {error.strerror}."
+        raise UserError(told, str(path), "Give a readable YAML file.") from None
+
+
+def lines(
+    node: yaml.Node | None, place: tuple[str | int, ...], name: str
+) -> Iterable[tuple[tuple[str | int, ...], int]]:
+    """Each key's place and line, counted from 1."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            text, line = str(key.value), key.start_mark.line + 1
+            if text in seen:
+                raise UserError(
+                    f"The key {text!r} appears twice.", f"{name}, lines {seen[text]} and {line}", "Keep one of them."
+                )
+            seen[text] = line
+            yield (*place, text), line
+            yield from lines(value, (*place, text), name)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*place, index), item.start_mark.line + 1
+            yield from lines(item, (*place, index), name)
 
 
 class _Loader(yaml.SafeLoader):

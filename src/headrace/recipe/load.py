@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from headrace.errors import UserError
 from headrace.recipe import paths
 from headrace.recipe.base import suggest
-from headrace.recipe.bounded_yaml import DEEPEST, MOST_BYTES, parse
+from headrace.recipe.bounded_yaml import DEEPEST, lines, parse, read_text
 from headrace.recipe.mistakes import Origin, explain
 from headrace.recipe.overlay import merge, put_all
 from headrace.recipe.schema import Recipe, ValidationError
@@ -35,7 +35,7 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = 
     """
     origins: list[Origin] = []
     data = _in_code(source, origins) if isinstance(source, dict) else _read(Path(source), origins, ())
-    data = put_all(data, {f"--set {override}": _override(override) for override in overrides}, Recipe)
+    data = put_all(data, {f"--set {override}": parse_override(override) for override in overrides}, Recipe)
     data = paths.anchor(data, Path.cwd())
     try:
         return Recipe.model_validate(data)
@@ -155,23 +155,7 @@ def _read(path: Path, origins: list[Origin], chain: tuple[Path, ...]) -> dict[st
             " -> ".join(str(link) for link in (*chain, path)),
             "Remove one of these `extends`.",
         )
-    try:
-        with open(path, "rb") as file:
-            held = file.read(MOST_BYTES + 1)
-        if len(held) > MOST_BYTES:
-            what = f"The recipe has more than {MOST_BYTES / 1e6:g} MB."
-            raise UserError(what, str(path), "Give a recipe; data files belong in it, under `sources`.")
-        text = held.decode("utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            "The recipe does not exist.", str(path), "Check the path, or create a recipe with `headrace init`."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError("The recipe is not UTF-8 text.", f"{path}, byte {error.start}", "Save it as UTF-8.") from None
-    except OSError as error:
-        raise UserError(
-            f"The recipe cannot be read: {error.strerror}.", str(path), "Give a readable YAML file."
-        ) from None
+    text = read_text(path, "recipe", "Check the path, or create a recipe with `headrace init`.")
     try:
         data = _parse(text, str(path), origins)
     except UserError as error:
@@ -203,35 +187,11 @@ def _parse(text: str, name: str, origins: list[Origin]) -> dict[str, Any]:
     if not isinstance(data, dict):
         what = "The recipe is empty." if data is None else "A recipe is a mapping of keys to values."
         raise UserError(what, name, "Start with `name:` and `sources:`, or create a recipe with `headrace init`.")
-    lines: dict[tuple[str | int, ...], int] = {}
-    for place, line in _lines(node, (), name):
-        lines[place] = line
-    origins.append(Origin(name, lines))
+    origins.append(Origin(name, dict(lines(node, (), name))))
     return data
 
 
-def _lines(
-    node: yaml.Node | None, place: tuple[str | int, ...], name: str
-) -> Iterable[tuple[tuple[str | int, ...], int]]:
-    """Each key's place and line, counted from 1."""
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            text, line = str(key.value), key.start_mark.line + 1
-            if text in seen:
-                raise UserError(
-                    f"The key {text!r} appears twice.", f"{name}, lines {seen[text]} and {line}", "Keep one of them."
-                )
-            seen[text] = line
-            yield (*place, text), line
-            yield from _lines(value, (*place, text), name)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield (*place, index), item.start_mark.line + 1
-            yield from _lines(item, (*place, index), name)
-
-
-def _override(override: str) -> tuple[list[str], Any]:
+def parse_override(override: str) -> tuple[list[str], Any]:
     """The keys and the value of ``a.b.c=value``."""
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")

@@ -72,7 +72,7 @@ def put_all(tree: dict[str, Any], values: dict[str, tuple[list[str], Any]], sect
         stated = _merge(stated, above, _Kind(None))
     tree = _cleared(tree, stated, _Kind(section))
     for override, (keys, value) in values.items():
-        tree = _put(tree, keys, value, override)
+        tree = put(tree, keys, value, override)
     return tree
 
 
@@ -91,19 +91,30 @@ def _name(item: Any) -> Any:
     return item.get("name") if isinstance(item, dict) else None
 
 
-def _put(tree: Any, keys: list[str], value: Any, override: str) -> Any:
+def put(tree: Any, keys: list[str], value: Any, override: str) -> Any:
+    """A copy of a tree with a value set; missing sections are created.
+
+    Args:
+        tree: raw settings.
+        keys: of the place; list items by number, or by name if they have one.
+        value: the value.
+        override: what the user wrote, for messages.
+
+    Raises:
+        UserError: there is no such place.
+    """
     if not keys:
         return value
     head, rest = keys[0], keys[1:]
     if tree is None:
         tree = {}
     if isinstance(tree, dict):
-        return {**tree, head: _put(tree.get(head), rest, value, override)}
+        return {**tree, head: put(tree.get(head), rest, value, override)}
     if isinstance(tree, list):
         names = [_name(item) for item in tree]
         index = names.index(head) if head in names else int(head) if head.isdigit() else len(tree)
         if index >= len(tree):
             known = ", ".join(str(name if name is not None else i) for i, name in enumerate(names))
             raise UserError(f"The list has no item {head!r}.", override, f"The items are {known}.")
-        return [_put(item, rest, value, override) if i == index else item for i, item in enumerate(tree)]
+        return [put(item, rest, value, override) if i == index else item for i, item in enumerate(tree)]
     raise UserError(f"{head!r} cannot be set inside {tree!r}, which is not a section.", override, "Shorten the key.")

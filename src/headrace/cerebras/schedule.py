@@ -1,0 +1,90 @@
+"""A list of learning-rate schedulers as the pieces of a recipe's schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from headrace.cerebras.read import Params
+
+PLACE = "optimizer.learning_rate"
+NEEDED = {
+    "Constant": ("learning_rate",),
+    "Linear": ("initial_learning_rate", "end_learning_rate"),
+    "CosineDecay": ("initial_learning_rate", "end_learning_rate"),
+    "Exponential": ("initial_learning_rate", "decay_rate"),
+    "PiecewiseConstant": ("values", "boundaries"),
+}
+
+
+def pieces(params: Params, last: int) -> list[dict[str, Any]]:
+    """The pieces of the schedule.
+
+    The schedulers follow one another as in the Model Zoo's ``SequentialLR``: each but the last for its steps, beginning
+    at its own step 0; the last goes on (``common/pytorch/PyTorchBaseModel.py``, ``optim/lr_scheduler.py``).
+
+    Args:
+        params: the file.
+        last: the number of steps that will be made.
+
+    Raises:
+        UserError: a scheduler lacks a key, or its keys contradict each other.
+    """
+    schedulers = params.section("optimizer").get("learning_rate")
+    if not schedulers:
+        raise params.wrong("There is no learning rate.", PLACE, "Give a number or a list of schedulers.")
+    out: list[dict[str, Any]] = []
+    done = 0
+    for i, one in enumerate(schedulers):
+        final = i == len(schedulers) - 1
+        out += _pieces(params, one, f"{PLACE}.{i}", final, max(1, last - done))
+        done = sum(piece["steps"] for piece in out)
+    return out
+
+
+def _pieces(params: Params, one: Mapping[str, Any], place: str, final: bool, left: int) -> list[dict[str, Any]]:
+    """The pieces of one scheduler; ``left`` is how many steps there are after those before."""
+    name = one.get("scheduler")
+    if name is None:
+        raise params.wrong("A scheduler has no name.", place, f"Add `scheduler:`, one of {', '.join(NEEDED)}.")
+    for key in NEEDED[name]:
+        if one.get(key) is None:
+            raise params.wrong(f"{name} needs {key}.", place, f"Add `{key}:`.")
+    steps, decay = one.get("steps"), one.get("decay_steps")
+    if steps is not None and decay is not None and steps != decay:
+        raise params.wrong(f"steps is {steps} and decay_steps {decay}.", place, "Keep one of them.")
+    length: int | None = steps or decay
+    if length is None:
+        if not final or name not in ("Constant", "PiecewiseConstant"):
+            raise params.wrong(f"{name} does not say how many steps it has.", place, "Add `steps:`.")
+        length = left
+    if name == "PiecewiseConstant":
+        return _constants(params, one["values"], one["boundaries"], place, length)
+    if name == "Constant":
+        return [_piece(one["learning_rate"], one["learning_rate"], length)]
+    start = one["initial_learning_rate"]
+    if name != "Exponential":
+        shape = "linear" if name == "Linear" else "cosine"
+        return [_piece(start, one["end_learning_rate"], length, shape)]
+    # The last one decays on after its steps.
+    times = -(-left // length) if final else 1
+    return [_piece(start, start * one["decay_rate"] ** times, length * times, "exponential")]
+
+
+def _constants(
+    params: Params, values: Sequence[float], boundaries: Sequence[float], place: str, length: int
+) -> list[dict[str, Any]]:
+    cuts = [0, *boundaries]
+    if len(values) != len(cuts) or any(a >= b or b != int(b) for a, b in pairwise(cuts)):
+        raise params.wrong(
+            f"{len(values)} values do not lie between the boundaries {list(boundaries)}.",
+            place,
+            "Give rising whole numbers, one fewer than values.",
+        )
+    ends = [*cuts[1:], max(length, cuts[-1] + 1)]
+    return [_piece(v, v, int(b - a)) for v, a, b in zip(values, cuts, ends, strict=True)]
+
+
+def _piece(start: float, end: float, steps: int, shape: str = "linear") -> dict[str, Any]:
+    return {"start": start, "end": end, "steps": steps, "shape": shape}

@@ -1,0 +1,300 @@
+"""From a params file to the recipe that says the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.cerebras.read import Params
+from headrace.cerebras.schedule import pieces
+from headrace.errors import UserError
+from headrace.recipe.load import load_recipe
+from headrace.recipe.schema import Recipe
+
+STAGE = "train"
+KEPT = 10**9  # checkpoints: all of them, as the Model Zoo 1.9 does
+MOST_CUT = 6.0  # standard deviations; two in 10^9 values lie beyond
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the files of an input hold.
+
+    Attributes:
+        sequence_length: targets of a row.
+        rows: rows of an epoch.
+    """
+
+    sequence_length: int
+    rows: int
+
+
+def train_recipe(
+    params: Params, data: Data, done: int = 0, tokenizer: str | None = None, start: str | None = None
+) -> Recipe:
+    """The recipe that trains what a params file trains.
+
+    Args:
+        params: the file.
+        data: what ``train_input`` holds.
+        done: steps that were made before, which ``num_steps`` comes on top of.
+        tokenizer: a tokenizer's file, to show text; without one there are only ids.
+        start: a checkpoint whose weights are the first ones.
+
+    Raises:
+        UserError: keys are missing or contradict each other.
+    """
+    inputs, run = params.section("train_input"), params.section("runconfig")
+    batch = needed(params, "train_input", "batch_size")
+    steps = last_step(params, data, done)
+    stage = {
+        "name": STAGE,
+        "sequence_length": data.sequence_length,
+        "sequence": sequence(params, "train_input"),
+        "epochs": -(-steps * batch // data.rows),
+        "train": {
+            "batch": batch,
+            "micro_batch": inputs.get("micro_batch_size"),
+            "steps": steps,
+            "optimizer": _optimizer(params),
+            "schedule": {"shape": "pieces", "pieces": pieces(params, steps)},
+            "loss": _loss(params),
+            "precision": precision(params),
+            "checkpoint_every": run.get("checkpoint_steps") or steps,
+            "keep": KEPT,
+            "log_every": run.get("log_steps", 1),
+            "samples": {"tokens": 0},
+        },
+    }
+    if start is not None:
+        stage["start"] = start
+    return _recipe(params, inputs.get("shuffle_seed", 0), stage, tokenizer)
+
+
+def eval_recipe(params: Params, data: Data, tokenizer: str | None = None) -> Recipe:
+    """The recipe whose only stage has the rows of ``eval_input``; it trains nothing.
+
+    Args:
+        params: the file.
+        data: what ``eval_input`` holds.
+        tokenizer: a tokenizer's file, for bits per byte.
+    """
+    inputs = params.section("eval_input")
+    stage = {
+        "name": "eval",
+        "sequence_length": data.sequence_length,
+        "sequence": sequence(params, "eval_input"),
+        "train": {"batch": needed(params, "eval_input", "batch_size"), "precision": precision(params)},
+    }
+    return _recipe(params, inputs.get("shuffle_seed", 0), stage, tokenizer)
+
+
+def _recipe(params: Params, seed: int, stage: dict[str, Any], tokenizer: str | None) -> Recipe:
+    model = _model(params)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", params.path.stem).strip("-_")[:64] or "params"
+    sections = {
+        "name": name,
+        "seed": seed,
+        "tokenizer": {"ids": model["vocab_size"]} if tokenizer is None else {"file": tokenizer},
+        "stages": [stage],
+        "model": model,
+    }
+    try:
+        return load_recipe(sections)
+    except UserError as error:
+        where = f"{params.path}, as a recipe's {error.where}"
+        raise UserError(error.what, where, error.fix, error.found) from None
+
+
+def needed(params: Params, section: str, key: str) -> Any:
+    """A value that must be given.
+
+    Raises:
+        UserError: it is not.
+    """
+    value = params.section(section).get(key)
+    if value is None:
+        raise params.wrong(f"There is no {key}.", section, f"Add `{key}:` to {section}.")
+    return value
+
+
+def last_step(params: Params, data: Data, done: int) -> int:
+    """The number of the last step.
+
+    Raises:
+        UserError: nothing, or two things, say when to stop; or an epoch has no whole batch.
+    """
+    run = params.section("runconfig")
+    if "num_steps" in run and "num_epochs" in run:
+        raise params.wrong("num_steps and num_epochs both say when to stop.", "runconfig", "Keep one of them.")
+    limits = [run["max_steps"]] if "max_steps" in run else []
+    if "num_steps" in run:
+        limits.append(done + run["num_steps"])
+    if "num_epochs" in run:
+        batch = needed(params, "train_input", "batch_size")
+        if data.rows < batch:
+            raise params.wrong(
+                f"An epoch has {data.rows:,} rows, a batch {batch:,}.",
+                "train_input.batch_size",
+                "Give smaller batches.",
+            )
+        limits.append(run["num_epochs"] * (data.rows // batch))
+    if not limits:
+        raise params.wrong("Nothing says when to stop.", "runconfig", "Add `max_steps:`, or --max_steps.")
+    return min(limits)
+
+
+def sequence(params: Params, section: str) -> list[dict[str, Any]]:
+    """The rows of an input as a recipe's ``sequence``.
+
+    Raises:
+        UserError: it has no folders, or both ways to name them.
+    """
+    inputs = params.section(section)
+    mixture, folders = inputs.get("mixture"), inputs.get("data_dir")
+    if (mixture is None) == (folders is None):
+        both = "both data_dir and mixture" if mixture else "no data"
+        raise params.wrong(f"{section} names {both}.", section, "Give `data_dir:` or `mixture:`.")
+    if mixture is None:
+        return [_rows(params, inputs, section)]
+    if "data_subset" in inputs:
+        raise params.wrong("A mixture has no data_subset of its own.", section, "Give one to each of its entries.")
+    out = []
+    for i, entry in enumerate(mixture):
+        place = f"{section}.mixture.{i}"
+        for key in ("data_dir", "weight"):
+            if entry.get(key) is None:
+                raise params.wrong(f"An entry of the mixture has no {key}.", place, f"Add `{key}:`.")
+        out.append({**_rows(params, entry, place), "weight": entry["weight"]})
+    return out
+
+
+def _rows(params: Params, entry: Mapping[str, Any], place: str) -> dict[str, Any]:
+    rows: dict[str, Any] = {"path": entry["data_dir"]}
+    if "data_subset" in entry:
+        parts = [re.fullmatch(r"\s*([0-9.]+)\s*-\s*([0-9.]+)\s*", part) for part in entry["data_subset"].split(",")]
+        try:
+            rows["slice"] = [[float(part[1]), float(part[2])] for part in parts if part is not None]
+        except ValueError:
+            parts = [None]
+        if None in parts:
+            raise params.wrong(
+                f"{entry['data_subset']!r} is no subset.",
+                f"{place}.data_subset",
+                "Write it like 0.0-0.1 or 0-0.1,0.5-0.6.",
+            )
+    return rows
+
+
+def _model(params: Params) -> dict[str, Any]:
+    model, adjust = params.section("model"), params.section("optimizer").get("adjust_learning_rate") or {}
+    kind = model.get("position_embedding_type", "learned") if model.get("use_position_embedding", True) else None
+    activation = model.get("nonlinearity", "gelu")
+    length = model.get("max_position_embeddings", 1024)
+    return {
+        "preset": None,
+        "vocab_size": needed(params, "model", "vocab_size"),
+        "layers": needed(params, "model", "num_hidden_layers"),
+        "width": needed(params, "model", "hidden_size"),
+        "heads": needed(params, "model", "num_heads"),
+        "ffn": needed(params, "model", "filter_size"),
+        "norm": "layernorm",
+        "norm_eps": model.get("layer_norm_epsilon", 1e-5),
+        "activation": {"gelu_new": "gelu_tanh"}.get(activation, activation),
+        "attention_bias": _attention_bias(params),
+        "ffn_bias": model.get("use_ffn_bias", True),
+        "output_bias": model.get("use_bias_in_output", False),
+        "tied": model.get("share_embedding_weights", True),
+        "learned_positions": length if kind == "learned" else None,
+        "rotary_dim": model.get("rotary_dim") if kind == "rotary" else 0,
+        "rotary_pairs": "interleaved",
+        "init": _initialisation(params),
+        "mup": {
+            "embedding_multiplier": model.get("embeddings_scale", 1.0),
+            "logit_multiplier": model.get("output_logits_scale", 1.0),
+            "attention": "d" if model.get("scale_qk_dot_by_d", False) else "sqrt_d",
+            "hidden_learning_rate": adjust.get("decoder_kernel", 1.0),
+        },
+    }
+
+
+def _attention_bias(params: Params) -> bool | str:
+    model = params.section("model")
+    inner, outer = (model.get(f"use_{name}_bias_in_attention", True) for name in ("projection", "ffn"))
+    if outer and not inner:
+        raise params.wrong(
+            "Attention's output has a bias, its queries, keys and values have none.",
+            "model.use_ffn_bias_in_attention",
+            "Set it to false, or use_projection_bias_in_attention to true.",
+        )
+    return "qkv" if inner and not outer else bool(inner)
+
+
+def _initialisation(params: Params) -> dict[str, Any]:
+    names = {
+        "embedding_std": "embedding_initializer",
+        "hidden_std": "initializer",
+        "output_std": "output_layer_initializer",
+    }
+    drawn = {key: _drawn(params, name) for key, name in names.items() if name in params.section("model")}
+    families = {(distribution, cut) for distribution, _, cut in drawn.values()}
+    if len(families) > 1:
+        told = ", ".join(f"{name} at {cut:g} std" for name, cut in sorted(families))
+        raise params.wrong(
+            f"The initializers are of several families: {told}.",
+            "model.initializer",
+            "Cut all at the same multiple of std.",
+        )
+    out: dict[str, Any] = {key: std for key, (_, std, _) in drawn.items()}
+    if families:
+        distribution, cut = families.pop()
+        out |= {"distribution": distribution} if distribution == "normal" else {"cut": cut}
+    else:
+        out["distribution"] = "normal"  # GPT-2's, which the Model Zoo falls back on
+    return out | {"seed": params.section("model").get("weight_initialization_seed")}
+
+
+def _drawn(params: Params, name: str) -> tuple[str, float, float]:
+    """The distribution of an initializer, its standard deviation, and at how many of these it is cut."""
+    section, place = params.section("model")[name], f"model.{name}"
+    distribution, std = section.get("name"), section.get("std", 0.05)
+    if distribution is None:
+        raise params.wrong("The initializer has no name.", place, "Add `name: truncated_normal`.")
+    if distribution == "normal":
+        return "normal", std, 0.0
+    low, high = section.get("a", -2 * std), section.get("b", 2 * std)
+    if low >= 0 or low != -high:
+        raise params.wrong(
+            f"It is cut at {low:g} and {high:g}.", place, "Cut at -x and x: headrace cuts both sides alike."
+        )
+    cut = round(high / std, 6)
+    return ("normal", std, 0.0) if cut > MOST_CUT else ("truncated_normal", std, cut)
+
+
+def _optimizer(params: Params) -> dict[str, Any]:
+    optimizer = params.section("optimizer")
+    return {
+        "betas": [optimizer.get("beta1", 0.9), optimizer.get("beta2", 0.999)],
+        "eps": optimizer.get("eps", 1e-6),
+        "weight_decay": optimizer.get("weight_decay_rate", 0.0),
+        "clip": optimizer.get("max_gradient_norm") or None,
+    }
+
+
+def _loss(params: Params) -> dict[str, Any]:
+    model = params.section("model")
+    scaling, weight = model.get("loss_scaling", "num_tokens"), model.get("loss_weight", 1.0)
+    if scaling == "num_tokens" and weight != 1:
+        raise params.wrong(
+            f"loss_scaling is num_tokens and loss_weight {weight:g}: releases of the Model Zoo take one or the other.",
+            "model.loss_weight",
+            "Add loss_scaling: batch_size, or remove loss_weight.",
+        )
+    return {"per": "row" if scaling == "batch_size" else "token", "weight": weight}
+
+
+def precision(params: Params) -> str:
+    """``bf16`` or ``fp32``."""
+    return "bf16" if params.section("model").get("mixed_precision", False) else "fp32"
