@@ -84,7 +84,7 @@ def read_items(
     items = []
     for file in files:
         at(file.file.url)
-        rows = list(_rows(file.file))
+        rows = list(rows_of(file.file))
         confirm(file.file)
         if not rows:
             raise UserError("The benchmark file has no items.", file.file.url, "Fix it, or remove it.")
@@ -92,7 +92,7 @@ def read_items(
     return items
 
 
-def _rows(file: InputFile) -> Iterator[Row]:
+def rows_of(file: InputFile) -> Iterator[Row]:
     """The rows of a file, with all of their fields in ``fields``."""
     tally = Tally()
 
