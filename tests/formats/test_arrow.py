@@ -91,6 +91,23 @@ def test_other_peoples_rows_are_read(saved, tmp_path):
     assert reader.segments_in(0, 6) is None
 
 
+def test_files_and_batches_without_rows_are_passed_over(tmp_path):
+    ids = np.arange(60).reshape(6, 10)
+    rows = pa.table({"tokens": ids.tolist()})
+    for number, batches in enumerate(((0,), (0, 4, 0), (), (2, 0))):
+        with pa.ipc.new_file(str(tmp_path / f"{number}.arrow"), rows.schema) as writer:
+            at = 4 if number == 3 else 0
+            for size in batches:
+                writer.write_batch(rows[at : at + size].combine_chunks().to_batches()[0] if size else EMPTY)
+                at += size
+    reader = open_files(tmp_path)
+    assert (reader.rows(0, 6) == ids).all()
+    assert (reader.rows(3, 5) == ids[3:5]).all()
+
+
+EMPTY = pa.record_batch({"tokens": pa.array([], pa.list_(pa.int64()))})
+
+
 def read(path: Path) -> None:
     reader = open_files(path)
     reader.rows(0, len(reader))

@@ -21,7 +21,7 @@ from headrace.flow.reuse import place
 from headrace.flow.task import TaskContext
 from headrace.formats.files import Facts, RowFile
 from headrace.formats.format import Exported, Options, Part, ReadableFormat, Shape, blocks, files_below
-from headrace.formats.table_rows import MOST_GROUP, TableRows, ids_in, unreadable
+from headrace.formats.table_rows import MOST_GROUP, TableRows, ids_in, ids_name, unreadable
 from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.store import ArrowSequence, schema
 
@@ -71,15 +71,16 @@ class Arrow(ReadableFormat):
     def shape(self, file: Path, seq_len: int | None) -> Shape:
         """Rows and L: the length of the lists, where their type tells, else of the first."""
         table = _table(file)
-        name = _ids(table.schema)
+        name = ids_name(table.schema)
         kind = ids_in(table.schema, name, file)
         if pa.types.is_fixed_size_list(kind):
             width = kind.list_size
         else:
             rows = ArrowRows(file, Facts(0, np.dtype(np.uint32)), table)
-            first = rows.decode(0, name)[0].as_py() if len(table) else None
-            width = len(first) if first else (seq_len or 0) + 1
-        if width < 2:
+            filled = [group for group, batch in enumerate(table.to_batches()) if batch.num_rows]
+            first = rows.decode(filled[0], name)[0].as_py() if filled else None
+            width = len(first or ()) if len(table) else (seq_len or 0) + 1
+        if width < 2 and len(table):
             raise unreadable(file, "its rows have no two tokens")
         native = kind.value_type in (pa.uint16(), pa.uint32())
         return Shape(len(table), width - 1, np.dtype(kind.value_type.to_pandas_dtype()) if native else np.dtype("u4"))
@@ -118,10 +119,6 @@ def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     """A column of a type that differs in names and in what may be null only."""
     [array] = column.chunks or [pa.array([], column.type)]
     return array if array.type == kind else array.cast(kind)
-
-
-def _ids(columns: pa.Schema) -> str:
-    return "tokens" if "tokens" in columns.names and "input_ids" not in columns.names else "input_ids"
 
 
 def _mapped(path: Path) -> Any:
@@ -170,7 +167,7 @@ class ArrowRows(TableRows):
     """
 
     def __init__(self, path: Path, facts: Facts, table: pa.Table) -> None:
-        self.ids = _ids(table.schema)
+        self.ids = ids_name(table.schema)
         ids_in(table.schema, self.ids, path)
         self._batches = table.to_batches()
         super().__init__(path, facts, table.schema.names, [batch.num_rows for batch in self._batches])

@@ -147,7 +147,8 @@ class FlatFormat(ReadableFormat):
                 "Say it: open_sequence(..., seq_len=2048) or --sequence-length 2048.",
             )
         stored = self.stored(file)
-        return Shape(tokens_in(file, stored) // (seq_len + 1), seq_len, stored)
+        dtype = min(stored, np.dtype(np.uint32), key=lambda dtype: dtype.itemsize)
+        return Shape(tokens_in(file, stored) // (seq_len + 1), seq_len, dtype)
 
     def open_file(self, file: Path, facts: Facts) -> RowFile:
         """Open a file of tokens and what lies beside it."""
@@ -185,10 +186,10 @@ def tokens_in(path: Path, stored: np.dtype) -> int:
 
 
 def guess(path: Path) -> np.dtype:
-    """The type of ids in a file that does not tell: two bytes or four.
+    """The type of ids in a file that does not tell: two bytes, four or eight.
 
     Of four bytes the upper half is the upper half of an id, which in all vocabularies so far is less than 16; if every
-    second number of two bytes is, no text in ids of two bytes explains it.
+    second number of two bytes is, no text in ids of two bytes explains it. Of eight bytes the upper four are 0.
     """
     size_of(path)
     with open(path, "rb") as file:
@@ -196,7 +197,10 @@ def guess(path: Path) -> np.dtype:
     if head.startswith(b"\x93NUMPY"):
         raise unreadable(path, "it is a NumPy array with a header, where ids alone are read")
     upper = np.frombuffer(head[: len(head) // 4 * 4], dtype="<u2")[1::2]
-    return np.dtype(np.uint32) if upper.size and upper.max() < 16 else np.dtype(np.uint16)
+    if not upper.size or upper.max() >= 16:
+        return np.dtype(np.uint16)
+    halves = np.frombuffer(head[: len(head) // 8 * 8], dtype="<u4")
+    return np.dtype(np.uint64 if halves.size and not halves[1::2].any() and halves[::2].any() else np.uint32)
 
 
 class FlatFile(RowFile):

@@ -220,7 +220,7 @@ class SequenceFormat(ABC):
 
 
 class Shape(NamedTuple):
-    """What a file says of itself: rows, L and the type of its tokens."""
+    """What a file says of itself: rows, L (0 if it has no rows that tell) and the type of its tokens."""
 
     rows: int
     seq_len: int

@@ -135,9 +135,9 @@ class Hub(ReadableFormat):
                 about = table.metadata.row_group(group)
                 if about.num_rows:
                     sizes.add(about.column(ids_column(table, file)).num_values / about.num_rows)
-            if not sizes and seq_len is not None:
-                sizes.add(seq_len + 1)
-            if len(sizes) != 1 or min(sizes) < 2 or min(sizes) % 1:
+            if not sizes:
+                sizes.add((seq_len or 0) + 1)
+            elif len(sizes) != 1 or min(sizes) < 2 or min(sizes) % 1:
                 raise unreadable(file, "its rows are not all of one length, of at least two tokens")
             return Shape(table.metadata.num_rows, int(sizes.pop()) - 1, np.dtype(np.uint32))
 

@@ -127,16 +127,20 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
 def _found(path: Path, format: ReadableFormat, files: list[Path], seq_len: int | None) -> FileSequence:
     """A sequence in files of which nothing is known but what they say themselves."""
     shapes = format.shapes(files, seq_len)
-    for file, shape in zip(files, shapes, strict=True):
-        if shape.seq_len != shapes[0].seq_len:
+    # A file without rows, as others leave behind at the end, need not know how long rows would be.
+    found = [(file, shape) for file, shape in zip(files, shapes, strict=True) if shape.rows] or [(files[0], shapes[0])]
+    first, length = found[0][0], found[0][1].seq_len
+    if length < 1:
+        raise UserError("There are no rows here, and nothing says how long they would be.", str(path), "")
+    for file, shape in found:
+        if shape.seq_len != length:
             raise UserError(
-                f"The sequences of this file have {shape.seq_len} tokens, those of {files[0].name} have "
-                f"{shapes[0].seq_len}.",
+                f"The sequences of this file have {shape.seq_len} tokens, those of {first.name} have {length}.",
                 str(file),
                 "Open files of one sequence length at a time.",
             )
-    facts = Facts(shapes[0].seq_len, max((shape.dtype for shape in shapes), key=lambda dtype: dtype.itemsize))
-    listed = [Listed(file, shape.rows, format.beside(file)) for file, shape in zip(files, shapes, strict=True)]
+    facts = Facts(length, max((shape.dtype for _, shape in found), key=lambda dtype: dtype.itemsize))
+    listed = [Listed(file, shape.rows, format.beside(file)) for file, shape in found]
     return FileSequence(path, listed, format.open_file, facts, (_again, (path, seq_len)))
 
 

@@ -14,7 +14,7 @@ from headrace.documents.readers.parquet_pages import columns as page_columns
 from headrace.documents.readers.tables import FAILURES, told, validate
 from headrace.flow.isolation import Kept, ProcessDied
 from headrace.formats.files import Facts
-from headrace.formats.table_rows import MOST_GROUP, TableRows, ids_in, unreadable
+from headrace.formats.table_rows import MOST_GROUP, TableRows, ids_in, ids_name, unreadable
 from headrace.sequence.reader import ELSEWHERE, SEGMENT, Segments
 from headrace.sequence.windows import KINDS, PADDING
 
@@ -97,9 +97,10 @@ def ids_column(table: pq.ParquetFile, path: Path) -> int:
     Raises:
         UserError: none does.
     """
-    ids_in(table.schema_arrow, "input_ids", path)
+    ids = ids_name(table.schema_arrow)
+    ids_in(table.schema_arrow, ids, path)
     paths = [table.schema.column(i).path for i in range(len(table.schema.names))]
-    return next(i for i, name in enumerate(paths) if name.split(".")[0] == "input_ids")
+    return next(i for i, name in enumerate(paths) if name.split(".")[0] == ids)
 
 
 class ParquetRows(TableRows):
@@ -120,6 +121,7 @@ class ParquetRows(TableRows):
         except BaseException:
             self._table.close()
             raise
+        self.ids = ids_name(self._table.schema_arrow)
         super().__init__(path, facts, self._table.schema_arrow.names, counts)
 
     def decode(self, group: int, name: str) -> pa.Array:

@@ -170,6 +170,11 @@ def is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
+def ids_name(schema: pa.Schema) -> str:
+    """The name of the column of tokens."""
+    return "tokens" if "tokens" in schema.names and "input_ids" not in schema.names else "input_ids"
+
+
 def ids_in(schema: pa.Schema, name: str, path: Path) -> pa.DataType:
     """The type of the column of tokens.
 
