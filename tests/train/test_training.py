@@ -14,33 +14,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import TINY, TinyReader, coordinate, graph, rows, targets
+from tiny_training import SECTION, TinyReader, coordinate, graph, rows, targets, tiny_job
 
 from headrace.errors import UserError
 from headrace.evaluate.sources import SourceTotals
 from headrace.flow.artifact import Artifact
-from headrace.model.presets import resolve
-from headrace.recipe.training import EXECUTION, TrainSection
+from headrace.recipe.training import EXECUTION
 from headrace.sequence.loader import Loader
 from headrace.sequence.store import open_sequence
 from headrace.sequence.target_sources import target_sources
 from headrace.train.checkpoint import complete
 from headrace.train.guard import spikes
 from headrace.train.interruption import Interruption
-from headrace.train.loop import Job, Start, Trainer
+from headrace.train.loop import Job, Trainer
 from headrace.train.metrics import read
-from headrace.train.trajectory import Trajectory, decisive, latest, sequence_content
+from headrace.train.trajectory import latest
 from headrace.train.world import World
 
 HERE = Path(__file__).parent
-SECTION = {
-    "batch": 4,
-    "micro_batch": 2,
-    "precision": "fp32",
-    "checkpoint_every": 4,
-    "optimizer": {"learning_rate": 0.01},
-    "samples": {"prompts": ["abc"], "infills": [{"prefix": "abc", "suffix": "fgh"}], "tokens": 5},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +62,6 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sequence(finished):
     return open_sequence(finished / "artifacts" / graph(SECTION)[0].sequence.name)
-
-
-def job(run: Path, sequence, steps: int = 25, seed: int = 5, **changes) -> Job:
-    section = TrainSection.model_validate({**SECTION, **changes})
-    config = resolve(TINY, 261)
-    content = sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len)
-    trajectory = Trajectory(config.model_dump(mode="json"), decisive(section), seed, steps, content, {})
-    return Job(run, "one", section, config, sequence, trajectory, Start())
 
 
 def trained(job: Job) -> Trainer:
@@ -131,7 +114,7 @@ def test_tokens_by_source_are_those_of_the_rows(finished):
 def test_checkpoints_kept_are_the_newest(tmp_path, finished, sequence):
     names = sorted(p.name for p in latest(finished, "one").iterdir())
     assert names == ["metrics.jsonl", "step-00000024", "step-00000025", "trajectory.json"]
-    kept = trained(job(tmp_path, sequence, 9, checkpoint_every=1, keep=1, keep_every=4))
+    kept = trained(tiny_job(tmp_path, sequence, 9, checkpoint_every=1, keep=1, keep_every=4))
     assert [done.step for done in complete(kept.job.folder)] == [4, 8, 9]
 
 
@@ -145,9 +128,9 @@ def test_killed_at_steps_and_run_again_gives_the_same_bytes(tmp_path, finished):
 
 
 def test_resumed_from_every_step_it_ends_the_same(tmp_path, sequence):
-    whole = trained(job(tmp_path / "whole", sequence, 9, checkpoint_every=1, keep=100))
+    whole = trained(tiny_job(tmp_path / "whole", sequence, 9, checkpoint_every=1, keep=100))
     for step in range(1, 9):
-        part = job(tmp_path / f"from-{step}", sequence, 9, checkpoint_every=100)
+        part = tiny_job(tmp_path / f"from-{step}", sequence, 9, checkpoint_every=100)
         name = f"step-{step:08d}"
         shutil.copytree(whole.job.folder / name, part.folder / name)
         shutil.copyfile(whole.job.folder / "metrics.jsonl", part.folder / "metrics.jsonl")
@@ -171,7 +154,7 @@ def test_accumulation_equals_one_large_batch(tmp_path, sequence, documents):
     states = []
     for size in (1, 2, 3, 4):
         changes = {"micro_batch": size, "attention": {"documents": documents}, "optimizer": {"clip": None}}
-        one = Trainer(job(tmp_path, sequence, **changes), World())
+        one = Trainer(tiny_job(tmp_path, sequence, **changes), World())
         outcome = one.update(batch, 0, 0.0, Interruption())
         gradients = {name: p.grad.clone() for name, p in one.model.named_parameters()}
         states.append((outcome.loss, outcome.norm, gradients))
@@ -185,7 +168,7 @@ def test_accumulation_equals_one_large_batch(tmp_path, sequence, documents):
 def test_a_loss_by_rows_scales_the_gradient_alone(tmp_path, sequence):
     batch, found = Loader(sequence, 4).at(0), []
     for loss in ({}, {"per": "row", "weight": 1 / 16}):
-        one = Trainer(job(tmp_path, sequence, loss=loss, optimizer={"clip": None}), World())
+        one = Trainer(tiny_job(tmp_path, sequence, loss=loss, optimizer={"clip": None}), World())
         found.append(one.update(batch, 0, 0.0, Interruption()))
     plain, by_rows = found
     assert by_rows.loss == plain.loss
@@ -205,7 +188,7 @@ def test_losses_by_source_are_told_apart(sequence):
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_then_stops(tmp_path, sequence):
-    broken = Trainer(job(tmp_path, sequence), World())
+    broken = Trainer(tiny_job(tmp_path, sequence), World())
     with torch.no_grad():
         broken.model.norm.weight[0] = float("nan")
     before = {name: tensor.clone() for name, tensor in broken.model.state_dict().items()}
@@ -235,7 +218,7 @@ class Untaught(TinyReader):
 
 
 def test_batches_without_targets_are_passed_over_and_no_cause_to_stop(tmp_path, sequence):
-    one = trained(job(tmp_path, Untaught(sequence), 10))
+    one = trained(tiny_job(tmp_path, Untaught(sequence), 10))
     lines = read(one.job.folder / "metrics.jsonl")
     assert [line.get("skipped") for line in lines] == ["no targets"] * 8 + [None] * 2
     assert one.totals["skipped"] == 8

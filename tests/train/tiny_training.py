@@ -18,17 +18,22 @@ import pyarrow as pa
 
 from headrace.evaluate.step import Evaluation, Samples
 from headrace.flow.events import Event, EventLog, Listener
+from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.executors.local import LocalExecutor
 from headrace.flow.keys import keyed, salt
 from headrace.flow.lock import lock
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
 from headrace.flow.storage import write_json
+from headrace.model.presets import resolve
 from headrace.recipe.model import ModelSection
 from headrace.recipe.training import TrainSection
+from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import SEGMENT, ArrowSequence, schema
 from headrace.tokens.definition import byte_level_definition
+from headrace.train.loop import Job, Start
 from headrace.train.step import Model
+from headrace.train.trajectory import Trajectory, decisive, sequence_content
 
 SPECIAL = ("eod", "pad", "fim_prefix", "fim_middle", "fim_suffix")
 BYTES = 256
@@ -157,6 +162,24 @@ class TinyTokenizer(Step):
 TINY = ModelSection(layers=2, width=32, heads=2, ffn=48, rotary_dim=8, vocab_multiple=1)
 
 
+SECTION = {
+    "batch": 4,
+    "micro_batch": 2,
+    "precision": "fp32",
+    "checkpoint_every": 4,
+    "optimizer": {"learning_rate": 0.01},
+    "samples": {"prompts": ["abc"], "infills": [{"prefix": "abc", "suffix": "fgh"}], "tokens": 5},
+}
+
+
+def tiny_job(run: Path, sequence: SequenceReader, steps: int = 25, seed: int = 5, **changes) -> Job:
+    """A stage to train without a graph."""
+    section, config = TrainSection.model_validate({**SECTION, **changes}), resolve(TINY, 261)
+    content = sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len)
+    trajectory = Trajectory(config.model_dump(mode="json"), decisive(section), seed, steps, content, {})
+    return Job(run, "one", section, config, sequence, trajectory, Start())
+
+
 def graph(train: dict) -> list[Model]:
     """Two stages, the second from the first."""
     tokenizer, section = TinyTokenizer(), TrainSection.model_validate(train)
@@ -192,6 +215,15 @@ def coordinate(run: Path, workers: int = 1, listener: Listener | None = None) ->
         finally:
             executor.close()
             log.close()
+
+
+def coordinate_steps(run: Path, steps: list[Step]) -> list[Path]:
+    """Make some steps in this process; returns their artifacts."""
+    with lock(run):
+        log = EventLog(run)
+        make(steps, run, InlineExecutor(run, steps, 1 << 28), log, 1 << 28)
+        log.close()
+    return [run / "artifacts" / step.name for step in steps]
 
 
 def kill_at(stage: str, step: int) -> Listener:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import OptimizerSection
@@ -28,7 +30,7 @@ class AdamW(torch.optim.AdamW):
         self.names = {parameter: name for name, parameter in model.named_parameters()}
         hidden = {parameter for _, parameter in model.hidden_matrices()}
         decay = section.weight_decay
-        groups: dict[tuple[float, float], list[Tensor]] = {}
+        groups: dict[Any, list[Tensor]] = {}
         for parameter, name in self.names.items():
             if parameter in hidden:
                 kind = decay, model.config.mup.hidden_learning_rate
@@ -36,9 +38,11 @@ class AdamW(torch.optim.AdamW):
                 kind = 0.0, 1.0
             else:
                 kind = decay, 1.0
-            groups.setdefault(kind, []).append(parameter)
+            # The fused kernel takes tensors that are sharded alike.
+            mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+            groups.setdefault((*kind, mesh), []).append(parameter)
         super().__init__(
-            [{"params": found, "weight_decay": rate, "scale": scale} for (rate, scale), found in groups.items()],
+            [{"params": found, "weight_decay": rate, "scale": scale} for (rate, scale, _), found in groups.items()],
             lr=section.learning_rate,
             betas=section.betas,
             eps=section.eps,

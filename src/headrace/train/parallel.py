@@ -17,9 +17,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from headrace.errors import UserError
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import TrainSection
 from headrace.train.world import World
@@ -63,10 +70,12 @@ class Placed:
 
     def ready(self) -> None:
         """Call once the weights are set: replicas are made equal to rank 0's."""
-        if self.world.data_size > 1 and not isinstance(self.model, FSDPModule):
-            assert self.world.mesh is not None
-            self._module = DistributedDataParallel(self.model, process_group=self.world.mesh["data"].get_group())
-            self._module.register_comm_hook(None, _summed)
+        if self.world.mesh is None or self.world.data_size == 1 or isinstance(self.model, FSDPModule):
+            return
+        group = self.world.mesh["data"].get_group()
+        self._module = DistributedDataParallel(self.model, process_group=group)
+        # Gradients are summed, as when they are sharded. (DDP divides, and wants a hook without written annotations.)
+        self._module.register_comm_hook(group, lambda group, bucket: _summed(group, bucket))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The model's forward pass, with whatever synchronization the placement needs."""
@@ -106,6 +115,8 @@ def shards(model: Transformer, section: TrainSection, world: World) -> bool:
     """Whether the weights are sharded over the data processes."""
     if world.data_size == 1:
         return False
+    if world.tensor_size > 1:  # DDP knows no shares of tensors
+        return True
     if section.shard == "auto":
         return sum(parameter.numel() for parameter in model.parameters()) > REPLICATED
     return section.shard == "full"
@@ -128,11 +139,35 @@ def shard(model: Transformer, section: TrainSection, world: World) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def split(model: Transformer, world: World) -> None:
-    """Split the matrices of each block over the tensor processes."""
-    raise NotImplementedError
+    """Split the matrices of each block over the tensor processes, by whole key-value heads and columns of the ffn.
+
+    Raises:
+        UserError: heads or columns cannot be divided evenly.
+    """
+    assert world.mesh is not None
+    for name, count in (("key-value heads", model.config.key_value_heads), ("ffn columns", model.config.ffn)):
+        if count % world.tensor_size:
+            raise UserError(
+                f"A model with {count} {name} cannot be split over {world.tensor_size} processes.",
+                "train.tensor_parallel",
+                f"Use a number that divides {count}.",
+            )
+    plan = {
+        "attention.qkv": ColwiseParallel(),
+        "attention.q_norm": SequenceParallel(sequence_dim=1, use_local_output=True),
+        "attention.k_norm": SequenceParallel(sequence_dim=1, use_local_output=True),
+        "attention.out": RowwiseParallel(),
+        "ffn.gate": ColwiseParallel(),
+        "ffn.up": ColwiseParallel(),
+        "ffn.down": RowwiseParallel(),
+    }
+    for block in model.blocks:
+        there = {name for name, module in block.named_modules() if module is not None}
+        parallelize_module(block, world.mesh["tensor"], {name: way for name, way in plan.items() if name in there})
 
 
 def recomputed(forward: Callable[..., Any], how: str) -> Callable[..., Any]:
@@ -163,7 +198,6 @@ def _kept(context: Any, operation: Any, *args: Any, **kwargs: Any) -> Checkpoint
     return CheckpointPolicy.MUST_SAVE if operation in _COSTLY else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def _summed(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """DDP's exchange without its division."""
-    work = dist.all_reduce(bucket.buffer(), async_op=True)
+def _summed(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
     return work.get_future().then(lambda done: done.value()[0])

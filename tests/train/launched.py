@@ -1,0 +1,64 @@
+"""Trains a tiny stage on the processes that torchrun started: ``launched.py RUN JOBS.json``.
+
+JOBS is a list of ``{"run", "sequence", "steps", "section", "stop_after"}``; each is trained in turn, and rank 0 leaves
+``RUN/whole.safetensors`` with the model's whole weights. ``stop_after`` sends SIGTERM to the last rank at that step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tiny_training import tiny_job
+
+from headrace.sequence.store import open_sequence
+from headrace.train.interruption import Interrupted, Interruption
+from headrace.train.loop import Trainer
+from headrace.train.world import World, joined
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
+
+
+def one(world: World, told: dict) -> None:
+    run = Path(told["run"])
+    job = tiny_job(run, open_sequence(told["sequence"]), told["steps"], **told["section"])
+    trainer = Trainer(job, world)
+    seen: list[int] = []
+
+    def progress(step: int, loss: float) -> None:
+        seen.append(step)
+
+    with Interruption() as heard:
+        if told.get("stop_after") and world.rank == world.size - 1:
+            update = trainer.update
+
+            def stopping(*args):
+                if trainer.step + 1 == told["stop_after"]:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return update(*args)
+
+            trainer.update = stopping
+        try:
+            trainer.train(progress, heard)
+        except Interrupted:
+            if world.chief:
+                (run / "interrupted").write_text(str(trainer.step))
+    weights = {name: whole(tensor) for name, tensor in trainer.model.state_dict().items()}
+    if world.chief:
+        save_file(weights, run / "whole.safetensors")
+        (run / "seen.json").write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    with joined(int(sys.argv[2])) as world:
+        for job in jobs:
+            one(world, job)

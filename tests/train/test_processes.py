@@ -1,0 +1,135 @@
+"""Several processes train as one does: replicated, sharded, split; any world goes on where another stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import TinySequence, coordinate_steps, tiny_job
+
+from headrace.sequence.store import open_sequence
+from headrace.train.checkpoint import complete
+from headrace.train.loop import Trainer
+from headrace.train.metrics import read
+from headrace.train.trajectory import latest
+from headrace.train.world import World
+
+HERE = Path(__file__).parent
+STEPS = 6
+# Rows differ in how many targets they have, 5 is a multiple of no number of processes, and so shares are uneven.
+SECTION = {"batch": 5, "checkpoint_every": 2, "keep": 9, "optimizer": {"learning_rate": 0.01}}
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory):
+    run = tmp_path_factory.mktemp("rows") / "run"
+    [folder] = coordinate_steps(run, [TinySequence("one", 40)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, sequence):
+    run = tmp_path_factory.mktemp("alone")
+    trainer = Trainer(tiny_job(run, open_sequence(sequence), STEPS, **SECTION), World())
+    trainer.train(lambda step, loss: None)
+    return run, {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def launch(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> None:
+    told = tmp_path / "jobs.json"
+    told.write_text(json.dumps(jobs))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+        str(HERE / "launched.py"), str(told), str(tensor_parallel),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-6000:]
+
+
+def described(run: Path, sequence: Path, steps: int = STEPS, stop_after: int | None = None, **changes) -> dict:
+    run.mkdir(parents=True, exist_ok=True)
+    section = {**SECTION, **changes}
+    return {"run": str(run), "sequence": str(sequence), "steps": steps, "section": section, "stop_after": stop_after}
+
+
+def same(run: Path, alone) -> None:
+    reference, weights = alone
+    for name, tensor in load_file(run / "whole.safetensors").items():
+        torch.testing.assert_close(
+            tensor, weights[name], rtol=1e-3, atol=5e-4
+        )  # a key bias has no gradient but rounding
+    ours, theirs = read(latest(run, "one") / "metrics.jsonl"), read(latest(reference, "one") / "metrics.jsonl")
+    assert len(ours) == len(theirs) == STEPS
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+        assert a["loss_tokens"] == b["loss_tokens"]
+        assert a["sources"].keys() == b["sources"].keys()
+        for name, told in b["sources"].items():
+            assert a["sources"][name] == {"loss": pytest.approx(told["loss"], rel=1e-5), "tokens": told["tokens"]}
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_losses_gradients_and_weights_are_those_of_one_process(tmp_path, sequence, alone, processes):
+    ways = {
+        f"{shard}-{micro}-{recompute}": {"shard": shard, "micro_batch": micro, "recompute": recompute}
+        for shard, micro, recompute in [
+            ("none", None, "none"),
+            ("none", 1, "full"),
+            ("full", None, "selective"),
+            ("full", 1, "none"),
+            ("full", 2, "full"),
+        ]
+    }
+    launch(processes, [described(tmp_path / name, sequence, **way) for name, way in ways.items()], tmp_path)
+    for name in ways:
+        same(tmp_path / name, alone)
+
+
+def test_a_world_goes_on_where_another_stopped(tmp_path, sequence, alone):
+    """Sharded on two, asked to stop; then alone; then replicated on two; as one run."""
+    run = tmp_path / "run"
+    launch(2, [described(run, sequence, stop_after=3, shard="full")], tmp_path)
+    assert (run / "interrupted").read_text() == "3"
+    assert [one.step for one in complete(latest(run, "one"))] == [2, 3]
+    files = sorted(path.name[:11] for path in (latest(run, "one") / "step-00000003" / "model").iterdir())
+    assert files == ["shard-00001", "shard-00002"]
+    part = Trainer(tiny_job(run, open_sequence(sequence), STEPS, **SECTION), World())
+    assert part.step == 3
+    for name, tensor in part.model.state_dict().items():
+        torch.testing.assert_close(tensor, load_file(run / "whole.safetensors")[name], rtol=0, atol=0)
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def until_five(step, loss):
+        if step == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        part.train(until_five)
+    launch(2, [described(run, sequence, shard="none")], tmp_path)
+    assert json.loads((run / "seen.json").read_text()) == [5, 6]
+    same(run, alone)
+    spans = complete(latest(run, "one"))[-1].state["spans"]
+    assert [(s["start"], s["until"], s["processes"], s["shard"]) for s in spans] == [
+        (0, 3, 2, "full"),
+        (3, 4, 1, "auto"),
+        (4, 6, 2, "none"),
+    ]
+
+
+def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
+    launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2)], tmp_path, 2)
+    same(tmp_path / "split", alone)
+    both = [described(tmp_path / shard, sequence, tensor_parallel=2, shard=shard) for shard in ("none", "full")]
+    launch(4, both, tmp_path, 2)
+    for shard in ("none", "full"):
+        same(tmp_path / shard, alone)
