@@ -30,6 +30,7 @@ LAYERS = [
     "environment",
     "report",
     "formats",
+    "named_files",
     "graph",
     "run_folder",
     "mapped",

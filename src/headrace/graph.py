@@ -15,6 +15,7 @@ from headrace.recipe.schema import HELD_OUT, Recipe
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
     from headrace.formats.imported import Taken
+    from headrace.named_files import NamedFiles
     from headrace.select.duplicates.reference import EarlierRun
     from headrace.train.step import Model
 
@@ -69,6 +70,7 @@ def build_graph(
     sources: tuple[SourceFiles, ...],
     against: tuple[EarlierRun | SourceFiles, ...] = (),
     sequences: Mapping[str, tuple[Taken, ...]] = MappingProxyType({}),
+    files: NamedFiles | None = None,
 ) -> Graph:
     """Build the graph of a recipe over an inventory of its input.
 
@@ -77,15 +79,22 @@ def build_graph(
         sources: its sources, with their files.
         against: the entries of ``deduplicate.against``, in order.
         sequences: the rows of stages that train on sequences in other files.
+        files: the other files that it names, as the run found them; read now without them.
     """
-    graph = Graph(corpus_steps(recipe, sources, against) if recipe.sources else {})
+    from headrace.named_files import NamedFiles
+
+    files = files or NamedFiles.of(recipe)
+    graph = Graph(corpus_steps(recipe, sources, against, files) if recipe.sources else {})
     if recipe.stages:
-        add_stages(graph, recipe, sequences)
+        add_stages(graph, recipe, sequences, files)
     return graph
 
 
 def corpus_steps(
-    recipe: Recipe, sources: tuple[SourceFiles, ...], against: tuple[EarlierRun | SourceFiles, ...]
+    recipe: Recipe,
+    sources: tuple[SourceFiles, ...],
+    against: tuple[EarlierRun | SourceFiles, ...],
+    files: NamedFiles,
 ) -> dict[str, Step]:
     """The steps from raw files to verdicts, by kind."""
     from headrace.documents.step import Documents
@@ -111,11 +120,11 @@ def corpus_steps(
         sets = tuple(step for step in references.values() if isinstance(step, Reference))
         steps["duplicates"] = duplicates = Duplicates.of(recipe, documents, sets)
     if recipe.decontaminate:
-        steps["contamination"] = Contamination.of(recipe, documents)
+        steps["contamination"] = Contamination.of(recipe, documents, files.benchmarks)
     if licences := Licences.of(recipe, documents):
         steps["licences"] = licences
     steps["verdicts"] = Verdicts.of(
-        recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own, licences
+        recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own, licences, files.opt_out
     )
     return steps | references
 
@@ -137,7 +146,7 @@ def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...
     return {f"{step.kind}-{step.stage}": step for step in steps}
 
 
-def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken, ...]]) -> None:
+def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken, ...]], files: NamedFiles) -> None:
     """Add the tokenizer, the tokens, and each stage's sequence and model."""
     from headrace.formats.imported import ImportedSequence
     from headrace.sequence.step import Sequence as StageSequence
@@ -147,7 +156,7 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
     assert recipe.tokenizer is not None
     steps = graph.steps
     documents, verdicts = steps.get("documents"), steps.get("verdicts")
-    tokenizer = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, documents, verdicts)
+    tokenizer = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, documents, verdicts, files.tokenizer)
     steps["tokenizer"] = tokenizer
     inputs: dict[str, Step] = {}
     if documents is not None and verdicts is not None:
@@ -161,7 +170,7 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
             )
             graph.sequences[stage.name] = rows
         else:
-            graph.sequences[stage.name] = StageSequence.of(recipe, stage, **inputs)
+            graph.sequences[stage.name] = StageSequence.of(recipe, stage, files.templates, **inputs)
     if recipe.model is None:
         return
     from headrace.evaluate.step import Evaluation, Samples
@@ -171,7 +180,7 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
         length = recipe.sequences[HELD_OUT][1]
         graph.sequences[HELD_OUT] = ImportedSequence(HELD_OUT, sequences[HELD_OUT], length, recipe.seed, tokenizer)
     elif recipe.split.validation and recipe.sources:
-        graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, **inputs)
+        graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, files.templates, **inputs)
     held_out = graph.sequences.get(HELD_OUT)
     before: Model | None = None
     for stage in recipe.stages:

@@ -19,6 +19,7 @@ from headrace.flow.damage import check_files
 from headrace.flow.notices import Notice
 from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
+from headrace.named_files import NamedFiles
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.run_folder import AGAINST, RECIPE, REFERENCES, SEQUENCES
 from headrace.select.duplicates.reference import EarlierRun
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 
 def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Input:
-    """List and fingerprint the files of a recipe's sources and references, find the runs among the references, and
-    record all of it in the run folder for the workers.
+    """List and fingerprint the files of a recipe's sources and references, find the runs among the references, read the
+    other files that it names, and record all of it in the run folder for the workers.
 
     Args:
         recipe: the recipe.
@@ -52,7 +53,9 @@ def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Inp
             for file in entry.files:
                 if not file.remote and _inside(Path(file.url), run):
                     raise _itself(f"{AGAINST}.{k}: {file.url}")
-    return *found, find_sequences(recipe, run, check)
+    files = NamedFiles.of(recipe)
+    run_folder.write_files(recipe, run, files)
+    return *found, find_sequences(recipe, run, check), files
 
 
 def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, tuple[Taken, ...]]:

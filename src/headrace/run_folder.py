@@ -20,13 +20,14 @@ from headrace.flow.events import read_events
 from headrace.flow.step import Step
 from headrace.flow.storage import SealError, digest_file, read_sealed, write_sealed
 from headrace.graph import Graph, build_graph
-from headrace.recipe.load import load_sealed
+from headrace.recipe.load import load_sealed, sealed
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import Recipe, Source, Withdrawn
 
 if TYPE_CHECKING:
     from headrace.documents.inventory import SourceFiles
     from headrace.formats.imported import Taken
+    from headrace.named_files import NamedFiles
     from headrace.select.duplicates.reference import EarlierRun
     from headrace.sequence.reader import SequenceReader
     from headrace.sequence.store import ArrowSequence
@@ -36,6 +37,7 @@ WITHDRAWN = "withdrawn.json"  # documents withdrawn from this run, besides those
 AGAINST = "deduplicate.against"
 REFERENCES = "references.json"  # the runs among `deduplicate.against`
 SEQUENCES = "sequences.json"  # the sequences in other files that stages train on
+FILES = "files.json"  # the other files that the recipe names
 GRAPH = "headrace.run_folder:targets"
 
 
@@ -109,9 +111,14 @@ def read_graph(run: Path) -> Graph:
     return build_graph(recipe, *read_input(recipe, run))
 
 
-Input = tuple["tuple[SourceFiles, ...]", "tuple[EarlierRun | SourceFiles, ...]", "Mapping[str, tuple[Taken, ...]]"]
-"""The sources of a recipe with their files, what ``deduplicate.against`` names, and the rows of stages that train on
-sequences in other files."""
+Input = tuple[
+    "tuple[SourceFiles, ...]",
+    "tuple[EarlierRun | SourceFiles, ...]",
+    "Mapping[str, tuple[Taken, ...]]",
+    "NamedFiles | None",
+]
+"""The sources of a recipe with their files, what ``deduplicate.against`` names, the rows of stages that train on
+sequences in other files, and the other files that it names."""
 
 
 def read_input(recipe: Recipe, run: Path) -> Input:
@@ -135,7 +142,7 @@ def read_input(recipe: Recipe, run: Path) -> Input:
                 "Run `headrace run` again to recreate it.",
             ) from None
     found = with_references(recipe, runs, read_inventory(listed(recipe, runs), run))
-    return *found, read_sequences(recipe, run)
+    return *found, read_sequences(recipe, run), read_files(recipe, run)
 
 
 def read_sequences(recipe: Recipe, run: Path) -> dict[str, tuple[Taken, ...]]:
@@ -162,6 +169,36 @@ def read_sequences(recipe: Recipe, run: Path) -> dict[str, tuple[Taken, ...]]:
             str(run / SEQUENCES),
             "Run `headrace run` again to recreate it.",
         ) from None
+
+
+def write_files(recipe: Recipe, run: Path, files: NamedFiles) -> None:
+    """Record what the coordinator found of the other files that a recipe names."""
+    write_sealed(run / FILES, {"recipe": _seal(recipe), "files": files.to_json()})
+
+
+def read_files(recipe: Recipe, run: Path) -> NamedFiles | None:
+    """What the coordinator found of them; None if it looked for those of another recipe, or not at all.
+
+    Raises:
+        UserError: its record has changed since it was written.
+    """
+    from headrace.named_files import NamedFiles
+
+    try:
+        told = read_sealed(run / FILES)
+        return NamedFiles.from_json(recipe, told["files"]) if told["recipe"] == _seal(recipe) else None
+    except FileNotFoundError:
+        return None
+    except (SealError, KeyError):
+        raise UserError(
+            "The record of the files that the recipe names is damaged.",
+            str(run / FILES),
+            "Run `headrace run` again to recreate it.",
+        ) from None
+
+
+def _seal(recipe: Recipe) -> str:
+    return xxhash.xxh3_128_hexdigest(sealed(recipe))
 
 
 def listed(recipe: Recipe, runs: Container[int]) -> dict[str, Source]:

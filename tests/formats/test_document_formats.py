@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from exporting import kill_until_done
+from exporting import contents, kill_until_done
 from test_exports_page import pieces
 
 import headrace
@@ -92,10 +92,6 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
         told = read_columns(verdicts.shard_path(shard)).to_pylist()
         out += [row | verdict for row, verdict in zip(rows, told, strict=True)]
     return out
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -9,13 +9,15 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from exporting import contents, killed_at
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 
 from small_pipeline import build
 
-from headrace.export import Wanted, export, request, requested
+from headrace.export import Wanted, _step, export, request, requested, write
 from headrace.flow.artifact import MANIFEST
+from headrace.formats.options import Options
 from headrace.formats.run_card import RunCard
 from headrace.report.attribution import ATTRIBUTION
 from headrace.report.card.card import CHART
@@ -72,6 +74,14 @@ def test_workers_change_nothing(run, folder, tmp_path):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_killed_again_and_again_the_folder_is_the_same(run, folder, tmp_path):
+    step, out, renames = _step(run, "hub", Wanted(everything=True), Options()), tmp_path / "out", 2
+    while killed_at(renames, lambda: write(step, out, workers=0)):
+        renames += 2
+    assert renames > 4
+    assert contents(out) == contents(folder)
+
+
 def test_one_stage_is_read_without_a_manifest(run, tmp_path):
     out = export(run, tmp_path / "out", "hub", Wanted(stages=["first"]), workers=0)
     assert "tokens in second" not in (out / "README.md").read_text()
@@ -92,9 +102,6 @@ def test_what_is_chosen_has_no_card_of_the_whole(run, tmp_path):
 
 
 def test_the_card_is_part_of_the_identity(run):
-    from headrace.export import _step
-    from headrace.formats.options import Options
-
     step = _step(run, "hub", Wanted(everything=True), Options())
     assert requested(request(step)) == step
     assert step.card == RunCard.of(run, ("first", "second"), True)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import signal
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from exporting import contents, killed_at
 
 from headrace.errors import UserError
 from headrace.export import request, requested, write
@@ -26,10 +22,6 @@ READABLE = [name for name, format in SEQUENCES.items() if isinstance(format, Rea
 SMALL = Options(rows_per_file=40)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("format", SEQUENCES)
 def test_bytes_do_not_depend_on_workers_or_kills(format, sequences, tmp_path):
     step = SequenceExport(format, sequences, SMALL)
@@ -42,31 +34,6 @@ def test_bytes_do_not_depend_on_workers_or_kills(format, sequences, tmp_path):
     assert renames > 3
     assert contents(out) == alone
     assert not (tmp_path / "killed.partial").exists()
-
-
-def killed_at(renames: int, work: Callable[[], object]) -> bool:
-    """Do work in a forked process that is killed when it is about to publish so many files; False if it ends before."""
-    child = os.fork()
-    if child == 0:
-        left, replace = renames, os.replace
-
-        def counted(source: Any, target: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(source, target)
-
-        os.replace = counted
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL)
-    return status != 0
 
 
 @pytest.mark.parametrize("format", READABLE)

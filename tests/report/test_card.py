@@ -203,15 +203,6 @@ def test_a_fence_ends_where_we_end_it(inside):
     assert [token.type for token in parsed] == ["fence", "paragraph_open", "inline", "paragraph_close"]
 
 
-def test_passwords_in_addresses_are_left_out(run, told):
-    from dataclasses import replace
-
-    facts = told.facts()
-    spoilt = replace(facts, run=replace(facts.run, recipe="files: s3://key:pa55word@bucket/x\n"))
-    assert "pa55word" not in card(spoilt)
-    assert "s3://bucket/x" in card(spoilt)
-
-
 def test_docs_name_every_column():
     page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
     for name in attributed.schema(["x"]).names:

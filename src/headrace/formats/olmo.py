@@ -20,7 +20,7 @@ from headrace.flow.task import TaskContext
 from headrace.formats.flat import Documents, FlatFormat, Points
 from headrace.formats.format import Part, files_below
 from headrace.formats.placed import size_of, unreadable
-from headrace.sequence.reader import SequenceReader
+from headrace.sequence.reader import ELSEWHERE, SequenceReader
 from headrace.sequence.windows import PADDING
 
 TOKENS, MASK = "token_ids", "labels_mask"
@@ -66,7 +66,8 @@ class OLMoCore(FlatFormat):
                 some, begin = {name: column[real] for name, column in segments.items()}, begins[real]
                 nothing = [None] * len(begin)
                 src = sources[some["source"]] if "source" in some and len(sources) else nothing
-                rest = [some.get("row", nothing), src, some.get("offset", nothing)]
+                row = pa.array(some["row"], mask=some["row"] == ELSEWHERE) if "row" in some else nothing
+                rest = [row, src, some.get("offset", nothing)]
                 columns = zip([begin, begin + some["length"], *rest], schema.types, strict=True)
                 csv.write_table(pa.table([pa.array(column, type) for column, type in columns], schema=schema))
 

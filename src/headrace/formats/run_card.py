@@ -10,6 +10,7 @@ import xxhash
 
 from headrace import __version__
 from headrace.flow.task import TaskContext
+from headrace.recipe.load import dump
 from headrace.report.attribution import ATTRIBUTION, write_attribution
 from headrace.report.card.card import CHART, card, chart
 from headrace.report.card.facts import made
@@ -41,7 +42,7 @@ class RunCard:
             UserError: the run has not come far enough for a card.
         """
         told = made(run, stages)
-        parts = [f"{VERSION} {__version__}", (run / "recipe.yaml").read_text(encoding="utf-8")]
+        parts = [f"{VERSION} {__version__}", dump(told.recipe)]
         parts += sorted(artifact.manifest.identity for artifact in told.artifacts.values())
         identity = xxhash.xxh3_128_hexdigest("\n".join(parts).encode())
         return RunCard(str(run.absolute()), stages, documents, identity)

@@ -14,7 +14,7 @@ import orjson
 from headrace.errors import UserError
 from headrace.flow.task import TaskContext
 from headrace.formats.format import Exported, Part, blocks, loss_mask
-from headrace.sequence.reader import Segments, SequenceReader
+from headrace.sequence.reader import ELSEWHERE, Segments, SequenceReader
 from headrace.sequence.windows import KINDS, PADDING
 
 FILE_BYTES = 64 << 20
@@ -87,6 +87,8 @@ def _described(sources: Sequence[str], segments: Segments) -> list[bytes]:
     values["kind"] = [KINDS[kind] for kind in values["kind"]]
     if "source" in values:
         values["source"] = [None if pad else sources[i] for i, pad in zip(values["source"], padding, strict=True)]
+    if "document" in values:
+        values["document"] = [None if row == ELSEWHERE else row for row in values["document"]]
     told = [
         dict(zip(PLACE if pad else values, row, strict=False))
         for pad, row in zip(padding, zip(*values.values(), strict=True), strict=True)

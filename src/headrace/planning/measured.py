@@ -66,7 +66,7 @@ def measured(recipe: Recipe, run: Path) -> Measured:
     if not (run / "artifacts").is_dir():
         return Measured()
     try:
-        sources, against, sequences = read_input(recipe, run)
+        sources, against, sequences, _ = read_input(recipe, run)
         read = [*sources, *(entry for entry in against if isinstance(entry, SourceFiles))]
         if any(tuple(list_files(s.name, s.source, recipe.seed, Path.cwd())) != s.files for s in read):
             return Measured()

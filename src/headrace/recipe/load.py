@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -38,9 +39,17 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: Sequence[str] = 
     data = put_all(data, {f"--set {override}": parse_override(override) for override in overrides}, Recipe)
     data = paths.anchor(data, Path.cwd())
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise explain(error, data, origins, overrides) from None
+    return recipe if isinstance(source, dict) else in_folder(recipe, Path(source).resolve().parent)
+
+
+def in_folder(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe as one whose file lies in a folder: its paths are absolute and stay as they are."""
+    recipe = recipe.model_copy()
+    recipe._folder = folder
+    return recipe
 
 
 def from_code(sections: dict[str, Any], make: Callable[..., None]) -> None:
@@ -78,7 +87,7 @@ def with_filters(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Rec
         measures[name] = {"python": function, "type": "bool"}
         rules.append({"keep": name, "name": name})
     filters = {**data.get("filters", {}), "rules": rules}
-    return load_recipe({**data, "measures": measures, "filters": filters})
+    return in_folder(load_recipe({**data, "measures": measures, "filters": filters}), recipe.folder)
 
 
 def dump(recipe: Recipe) -> str:
@@ -102,18 +111,20 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
+def published(recipe: Recipe) -> Recipe:
+    """The recipe for other people to read: see :func:`headrace.recipe.paths.published`."""
+    data = recipe.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    return Recipe.model_validate(paths.published(data, recipe.folder))
+
+
+_FOLDER = "# The recipe's folder: "
 _SEAL = "# Written by the run; read back only as it was written. Seal: "
 
 
 def sealed(recipe: Recipe) -> bytes:
-    """:func:`dump` as a run stores it, ending in a comment with the XXH3-128 of the lines before it."""
-    text = dump(recipe).encode()
+    """:func:`dump` as a run stores it, ending in comments: the recipe's folder, and the XXH3-128 of what is before."""
+    text = f"{dump(recipe)}{_FOLDER}{json.dumps(str(recipe.folder))}\n".encode()
     return text + f"{_SEAL}{xxhash.xxh3_128_hexdigest(text)}\n".encode()
-
-
-def unsealed(text: str) -> str:
-    """The text of a run's recipe without the seal at its end, for other people to run."""
-    return text.partition(_SEAL)[0]
 
 
 def load_sealed(path: Path) -> Recipe:
@@ -132,7 +143,9 @@ def load_sealed(path: Path) -> Recipe:
             str(path),
             "Run your own recipe again with the same --out: that rewrites it and nothing else.",
         )
-    return load_recipe(path)
+    recipe, last = load_recipe(path), text.rstrip().rpartition(b"\n")[2].decode()
+    # Without the comment, in runs of earlier versions, no path is below the folder.
+    return in_folder(recipe, Path(json.loads(last.removeprefix(_FOLDER))) if last.startswith(_FOLDER) else path)
 
 
 def presets() -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from headrace.recipe.base import Count, Name, Section, Size, suggest, wrong
 from headrace.recipe.cleaning import (
@@ -131,6 +132,17 @@ class Recipe(Section):
         default=None, description="The model; null stops the run at the stages' sequences."
     )
     expect: Expected = Field(default=Expected(), description="Rates to compare the run with.")
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its file, or the working folder when it was built in code."""
+        return self._folder
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both describe the same, wherever their files lie."""
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__
 
     def __init__(self, /, **sections: Any) -> None:
         """A recipe built in code: its sections by name, as in a file (``extends`` included).

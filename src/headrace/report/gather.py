@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from headrace.flow.artifact import Artifact
-from headrace.recipe.load import load_sealed
+from headrace.recipe.load import dump, load_sealed, published
 from headrace.recipe.schema import Recipe
 from headrace.report.corpus_facts import corpus_facts, source_facts
 from headrace.report.departures import departures
@@ -27,7 +27,7 @@ def gather(run: Path | str) -> RunFacts:
         UserError: the folder has no recipe, or an artifact cannot be read.
     """
     run = Path(run)
-    recipe = load_sealed(run / "recipe.yaml")
+    recipe = published(load_sealed(run / "recipe.yaml"))
     artifacts = present(run, recipe)
     documents, verdicts = artifacts.get(("documents", None)), artifacts.get(("verdicts", None))
     tokens, tokenizer = artifacts.get(("tokens", None)), artifacts.get(("tokenizer", None))
@@ -40,7 +40,7 @@ def gather(run: Path | str) -> RunFacts:
     return RunFacts(
         run=str(run),
         name=recipe.name,
-        recipe=(run / "recipe.yaml").read_text(encoding="utf-8"),
+        recipe=dump(recipe),
         sources=sources,
         duplicates=corpus.duplicates,
         holdout=corpus.holdout,

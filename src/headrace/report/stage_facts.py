@@ -104,6 +104,7 @@ def _sights(segments: np.ndarray) -> set[tuple[int, ...]]:
 
 def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> SampleRow:
     from headrace.documents.store import fetch
+    from headrace.sequence.reader import ELSEWHERE
     from headrace.sequence.windows import KINDS, PADDING
     from headrace.tokens.load import open_decoder
 
@@ -111,7 +112,7 @@ def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> 
     tokens, loss = reader.rows(row, row + 1)[0], reader.loss(row, row + 1)[0]
     segments = reader.segments(row)
     shown = segments[:SHOW_PIECES]
-    wanted = shown["row"][shown["kind"] != PADDING].astype(np.int64)
+    wanted = shown["row"][(shown["kind"] != PADDING) & (shown["row"] != ELSEWHERE)].astype(np.int64)
     places = dict(
         zip(wanted.tolist(), fetch(documents, wanted, ["id", "origin_file", "origin_row"]).to_pylist(), strict=True)
     )
@@ -125,14 +126,14 @@ def _sample(reader: Any, row: int, tokenizer: Artifact, documents: Artifact) -> 
         part = slice(int(segment["start"]), int(segment["start"] + segment["length"]))
         runs = _runs(decoder, tokens[part], loss[part], int(segment["offset"]) == 0, left)
         left -= sum(len(text) for text, _, _ in runs)
-        place = places[int(segment["row"])]
+        place = places.get(int(segment["row"]))
         pieces.append(
             Piece(
                 source=reader.sources[int(segment["source"])],
                 kind=KINDS[kind],
                 epoch=int(segment["epoch"]),
-                id=place["id"],
-                origin=f"{place['origin_file']}:{place['origin_row']}",
+                id=place["id"] if place else "",
+                origin=f"{place['origin_file']}:{place['origin_row']}" if place else "",
                 offset=int(segment["offset"]),
                 runs=runs,
             )

@@ -32,6 +32,7 @@ class SequenceParameters:
         chat_sources: sources of conversations.
         split: the documents to use: ``train``, ``validation`` or ``test``.
         limit: tokens after which a stream's rows end (each source's, if sources do not share rows).
+        found: the chat template as the run found it; read from its file without it.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class SequenceParameters:
     chat_sources: tuple[str, ...] = ()
     split: str = "train"
     limit: int | None = None
+    found: ChatTemplate | None = None
 
     @property
     def seq_len(self) -> int:
@@ -60,12 +62,12 @@ class SequenceParameters:
 
     @cached_property
     def template(self) -> ChatTemplate | None:
-        """The chat template, as its file says when this is first asked.
+        """The chat template.
 
         Raises:
             UserError: the file is missing or holds no template.
         """
-        return None if self.section.chat is None else chat_template(self.section.chat)
+        return self.found or (None if self.section.chat is None else chat_template(self.section.chat))
 
     def resolved(self, ctx: TaskContext) -> ResolvedStage:
         """What is taken from each source; held-out sources without documents are left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -11,9 +12,12 @@ from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import Stage
 from headrace.sequence import encode, pack, repartition, sample, shuffle, weigh
+from headrace.sequence.chat_template import ChatTemplate
 from headrace.sequence.ledger import balance
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.sampling import changes
+
+Templates = Mapping[str, ChatTemplate]
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,19 @@ class Sequence(Step):
     VERSION: ClassVar[int] = 3
 
     @staticmethod
-    def of(recipe: Recipe, stage: Stage, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:
+    def of(
+        recipe: Recipe, stage: Stage, templates: Templates, documents: Step, tokenizer: Step, tokens: Step
+    ) -> Sequence:
         """The sequence that a stage trains on."""
         chat = tuple(name for name in stage.sources if recipe.sources[name].is_chat)
-        return Sequence(SequenceParameters(stage.name, stage, recipe.seed, chat), tokens, documents, tokenizer)
+        found = templates.get(stage.name)
+        parameters = SequenceParameters(stage.name, stage, recipe.seed, chat, found=found)
+        return Sequence(parameters, tokens, documents, tokenizer)
 
     @staticmethod
-    def held_out(recipe: Recipe, name: str, limit: int, documents: Step, tokenizer: Step, tokens: Step) -> Sequence:
+    def held_out(
+        recipe: Recipe, name: str, limit: int, templates: Templates, documents: Step, tokenizer: Step, tokens: Step
+    ) -> Sequence:
         """The sequence for measuring held-out loss: the validation split without FIM, one source per row.
 
         Conversations use the first template of any stage, with loss on the answers. Rows are as long as the shortest
@@ -52,22 +62,25 @@ class Sequence(Step):
             recipe: the recipe.
             name: the sequence's name.
             limit: maximum tokens per source, rounded up to a whole row.
+            templates: stage -> its chat template, where that is in a file, as the run found it.
             documents: the Documents step.
             tokenizer: the Tokenizer step.
             tokens: the Tokens step.
         """
         chat = tuple(source for source in recipe.sources if recipe.sources[source].is_chat)
+        first = next((stage for stage in recipe.stages if stage.chat), None)
         section = Stage.model_validate(
             {
                 "name": name,
-                "chat": next((stage.chat for stage in recipe.stages if stage.chat), None),
+                "chat": first and first.chat,
                 "sequence_length": min(stage.sequence_length for stage in recipe.stages),
                 "sources": {source: {} for source in recipe.sources},
                 "pack": {"mix_sources": False},
             }
         )
         chat = chat if section.chat else ()
-        parameters = SequenceParameters(name, section, recipe.seed, chat, "validation", limit)
+        found = templates.get(first.name) if first else None
+        parameters = SequenceParameters(name, section, recipe.seed, chat, "validation", limit, found)
         return Sequence(parameters, tokens, documents, tokenizer)
 
     @property

@@ -64,13 +64,13 @@ class Chunker:
             bool[n - 2], for bytes 1 to n - 2.
         """
         before, at, after = data[:-2], data[1:-1], data[2:]
-        run_isolated = ~self.adjacent[before, at]
+        never_joined = ~self.adjacent[before, at]
         if not self.pattern:
-            return run_isolated & ((at & 0xC0) != 0x80)
+            return never_joined & ((at & 0xC0) != 0x80)
         x, y, z = _CLASS[before], _CLASS[at], _CLASS[after]
         words = (x <= _DIGIT) & (at == 0x20) & (z <= _DIGIT)
         numbers = (x == _LETTER) & (y == _DIGIT)
-        return words | numbers | (run_isolated & (x == _OTHER) & (y == _OTHER) & (z == _OTHER))
+        return words | numbers | (never_joined & (x == _OTHER) & (y == _OTHER) & (z == _OTHER))
 
     def cuts(self, data: np.ndarray, size: int) -> list[int]:
         """Where to cut one text into chunks of about ``size`` bytes.

@@ -8,7 +8,7 @@ Training counts exactly and breaks ties by id, so the number of threads makes no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,8 +84,20 @@ def look_at_file(recipe: Recipe, run: Path | None = None) -> tuple[int, list[str
     return size, notes
 
 
+def file_params(config: TokenizerConfig, needed: Collection[str]) -> dict[str, Any]:
+    """What decides the bytes of the tokenizer in a file.
+
+    Args:
+        config: the recipe's ``tokenizer`` section, which names the file.
+        needed: see :func:`needed_roles`.
+
+    Raises:
+        UserError: see :func:`headrace.tokens.load.file_tokenizer`.
+    """
+    return _params(*file_tokenizer(config, needed))
+
+
 def _params(definition: dict[str, Any], roles: Roles) -> dict[str, Any]:
-    """What decides the bytes of a tokenizer from a file."""
     digest = hashlib.blake2b(orjson.dumps(definition), digest_size=16).hexdigest()
     return {"definition": digest, "special": roles.spelled}
 
@@ -112,6 +124,7 @@ class Tokenizer(Step):
         documents: the Documents step; an input, like ``verdicts``, only if the tokenizer is trained. None in a recipe
             without sources.
         verdicts: the Verdicts step.
+        found: :func:`file_params` when the run began; read from the file without it.
     """
 
     config: TokenizerConfig
@@ -119,6 +132,7 @@ class Tokenizer(Step):
     seed: int
     documents: Step | None
     verdicts: Step | None
+    found: dict[str, Any] | None = None
 
     kind: ClassVar[str] = "tokenizer"
     VERSION: ClassVar[int] = 1
@@ -144,7 +158,7 @@ class Tokenizer(Step):
             return {"train": self.config.train.model_dump(mode="json"), "seed": self.seed, **special}
         if self.config.ids is not None:
             return {"ids": self.config.ids}
-        return _params(*self.from_file)
+        return self.found or _params(*self.from_file)
 
     def inputs(self) -> dict[str, Step]:
         """Documents and verdicts to train on; none for a file."""
@@ -236,6 +250,8 @@ class Tokenizer(Step):
 
     def _copy(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         definition, roles = self.from_file
+        if _params(definition, roles) != self.params():
+            raise UserError("The tokenizer has changed since the run began.", str(self.config.file), "Run it again.")
         engine_from(definition, special_ids(definition, roles.spelled))  # raises, early in a run, what only texts show
         return self._publish(ctx, definition, roles.spelled)
 

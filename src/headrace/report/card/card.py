@@ -5,14 +5,12 @@ It has no times, paths of the run folder or texts of documents, so it is the sam
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
 
 from headrace import __version__
 from headrace.documents.readers.base import lost
-from headrace.recipe.load import unsealed
 from headrace.recipe.schema import Recipe
 from headrace.report.card.facts import CardFacts
 from headrace.report.card.licences import hub_licences, licences, not_claimed
@@ -26,7 +24,6 @@ CHART = "token_split.svg"
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
          (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"),
          (10**12, "100B<n<1T"))  # fmt: skip
-_SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def front(facts: CardFacts) -> dict[str, Any]:
@@ -70,8 +67,7 @@ def card(facts: CardFacts, data: str = "", chart: str | None = CHART, head: dict
 
 def chart(facts: CardFacts) -> str | None:
     """The split chart as an SVG file; None without stages."""
-    names = [source.name for source in facts.run.sources]
-    return split_chart(token_split(facts.run), names).file("split") if facts.run.stages else None
+    return split_chart(token_split(facts.run), facts.run.names).file("split") if facts.run.stages else None
 
 
 def _lead(facts: CardFacts) -> str:
@@ -87,7 +83,7 @@ def _went_in(facts: CardFacts) -> list[str]:
     run, rows = facts.run, []
     for s in run.sources:
         section = facts.recipe.sources[s.name]
-        files = ", ".join(code(_SECRET.sub("", one.glob)) for one in section.files[:5])
+        files = ", ".join(code(one.glob) for one in section.files[:5])
         files += f" and {len(section.files) - 5} more" if len(section.files) > 5 else ""
         rows.append(
             (
@@ -190,7 +186,7 @@ def _again(facts: CardFacts) -> list[str]:
         "",
         "<details><summary>Recipe</summary>",
         "",
-        *fenced(_SECRET.sub("", unsealed(facts.run.recipe)), "yaml"),
+        *fenced(facts.run.recipe, "yaml"),
         "</details>",
         "",
     ]

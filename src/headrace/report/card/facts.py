@@ -11,7 +11,7 @@ import pyarrow as pa
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.storage import digest_file
-from headrace.recipe.load import load_sealed
+from headrace.recipe.load import load_sealed, published
 from headrace.recipe.schema import Recipe
 from headrace.report.attribution import Use, attribution, uses
 from headrace.report.facts import RunFacts
@@ -47,7 +47,7 @@ class Made:
 
     Attributes:
         folder: the run folder.
-        recipe: its recipe.
+        recipe: its recipe, as it is published.
         artifacts: the artifacts that belong together, by kind and stage.
         stages: the names of the stages that the card is about, in training order.
     """
@@ -96,7 +96,7 @@ def made(run: Path | str, stages: Collection[str] | None = None) -> Made:
         UserError: the folder is no run, its documents have no verdicts yet, or a stage is missing.
     """
     run = Path(run)
-    recipe = load_sealed(run / "recipe.yaml")
+    recipe = published(load_sealed(run / "recipe.yaml"))
     artifacts = present(run, recipe)
     if ("verdicts", None) not in artifacts:
         raise UserError("This run has no verdicts yet.", str(run), "Run the recipe at least --until verdicts.")

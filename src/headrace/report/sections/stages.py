@@ -130,7 +130,7 @@ def _piece(piece: Piece, names: list[str]) -> Markup:
         element("b", piece.source),
         " ",
         element("span", piece.kind, class_="tag"),
-        f" epoch {piece.epoch + 1} · from token {whole(piece.offset)} · {piece.origin} · ",
+        f" epoch {piece.epoch + 1} · from token {whole(piece.offset)}" + (f" · {piece.origin} · " if piece.id else ""),
         element("span", piece.id, class_="mono"),
     )
     runs = [_run(run) for run in piece.runs]

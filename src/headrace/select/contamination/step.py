@@ -98,12 +98,13 @@ class Contamination(Step):
     VERSION: ClassVar[int] = 1
 
     @staticmethod
-    def of(recipe: Recipe, documents: Step) -> Contamination:
+    def of(recipe: Recipe, documents: Step, files: tuple[BenchmarkFile, ...] | None = None) -> Contamination:
         """Create the step for a recipe with a ``decontaminate`` section.
 
         Args:
             recipe: the recipe, with absolute paths.
             documents: the Documents step.
+            files: the benchmarks as the run found them; listed now without them.
 
         Raises:
             UserError: a benchmark file is missing or unreadable.
@@ -113,7 +114,7 @@ class Contamination(Step):
         if config is None:
             raise ValueError("the recipe has no section `decontaminate`")
         code = config.unit == "code"
-        files = list_benchmarks(config)
+        files = list_benchmarks(config) if files is None else files
         return Contamination(documents, files, config.ngram, code, config.substring, recipe.documents.normalise)
 
     def params(self) -> dict[str, Any]:

@@ -108,8 +108,11 @@ class Verdicts(Step):
         contamination: Step | None = None,
         own: dict[str, Step] | None = None,
         licences: Step | None = None,
+        opt_out: tuple[ListFile, ...] | None = None,
     ) -> Verdicts:
-        """Create the step for a recipe, given the sidecars it asks for."""
+        """Create the step for a recipe, given the sidecars it asks for, and the lists of ``opt_out`` as the run found
+        them.
+        """
         from headrace.select.verdicts.filters import applied, code_sources
         from headrace.select.verdicts.opt_out import list_lists
 
@@ -142,7 +145,7 @@ class Verdicts(Step):
             wanted is None or wanted.keep == "one",
             licences if restricted else None,
             restricted,
-            list_lists(recipe.opt_out),
+            list_lists(recipe.opt_out) if opt_out is None else opt_out,
         )
 
     def params(self) -> dict[str, Any]:
