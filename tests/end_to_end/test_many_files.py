@@ -86,7 +86,7 @@ def cells(column: pa.ChunkedArray) -> set[str]:
 def test_what_is_published_tells_nothing_about_this_machine(folders, finished, tmp_path):
     (tmp_path / "card").mkdir()
     write_card(finished, tmp_path / "card/README.md", tmp_path / "card/ATTRIBUTION.parquet")
-    export(finished, tmp_path / "hub", "hub", Wanted(stages=["first", "chat"], documents=True, removed=True), workers=0)
+    export(finished, tmp_path / "hub", "hub", Wanted(everything=True), workers=0)
     export(finished, tmp_path / "parquet", "parquet", Wanted(documents=True), workers=0)
     for to in SEQUENCES:
         if to != "hub":
