@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,9 +37,6 @@ from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.engine import Encoded
 from headrace.tokens.load import file_decoder, open_decoder
 from headrace.tokens.table_engine import Decoder
-
-if TYPE_CHECKING:
-    from headrace.formats.sequences import SequenceExport
 
 # A file of 100 M tokens is 200 to 400 MB with its text. Hubs advise at most 500 MB a file, and row groups of at most
 # 300 MB uncompressed for the viewer; a block of rows is about 10.
@@ -161,7 +158,9 @@ def _made_from(sequence: SequenceReader, role: str) -> Artifact | None:
 
 
 def _exported(ctx: TaskContext, part: Part) -> Exported:
-    return cast("SequenceExport", ctx.step).sequences[part.sequence]
+    step: Any = ctx.step  # a SequenceExport, which knows this format
+    exported: Exported = step.sequences[part.sequence]
+    return exported
 
 
 def _decoder(one: Exported) -> Decoder | None:
