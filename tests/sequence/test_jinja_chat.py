@@ -255,6 +255,19 @@ def test_templates_without_marks_leave_to_the_model_what_follows_its_header(kit,
         kit.render(file("{% for m in messages %}{{ m.content }}{% endfor %}", "no.jinja"), talk)
 
 
+@pytest.mark.parametrize("closing", ["<|eot_id|>", " <|eot_id|><|begin_of_text|>"])
+def test_templates_may_close_the_last_turn_only(kit, file, closing):
+    """Phi-3's writes its end-of-document token unless a turn of the assistant follows."""
+    source = file(UNMARKED.replace("{% endif %}", "{% else %}" + closing + "\n{% endif %}"), "closing.jinja")
+    made = kit.render(source, say("a", "b", "c", "d"))
+    assert kit.spelled(made, loss=True) == f"b<|im_end|>d<|im_end|>\n{closing}"
+    says = UNMARKED.replace("{% endif %}", "{% else %}{{ messages[0].content }}{% endif %}")
+    assert "otherwise if more follow" in kit.render(file(says, "says.jinja"), say("a", "b", "c", "d")).refused[0]
+    # A template that drops earlier thoughts writes more than that otherwise.
+    drops = UNMARKED.replace("m['content']", "(m['content'] if loop.last else m['content'].split('</think>')[-1])")
+    assert "otherwise" in kit.render(file(drops, "drops.jinja"), say("a", "x</think>b", "c", "d")).refused[0]
+
+
 def test_loss_on_chosen_turns(kit, file):
     talk = say("a", "b", "c", "d")
     last = Chat(template=file(CHATML), loss="last")

@@ -70,12 +70,29 @@ class JinjaChat:
                 continue
             before = self._template.render(messages[:i], {**given, "add_generation_prompt": True}).text
             after = self._template.render(messages[: i + 1], given).text
-            if not text.startswith(before) or not text.startswith(after) or len(after) < len(before):
+            stop = self._common(after, text, control)
+            if not text.startswith(before) or stop < len(before) or not self._closes(after[stop:]):
                 raise Refused("the template has no generation marks, and renders a turn otherwise if more follow")
-            ends = [found.end for found in control if len(before) < found.end <= len(after)]
-            tail = after[ends[-1] :] if ends else "-"
-            ranges.append((len(before), ends[-1] if ends and not tail.strip() else len(after)))
+            ends = [found.end for found in control if len(before) < found.end <= stop]
+            tail = text[ends[-1] : stop] if ends else "-"
+            ranges.append((len(before), ends[-1] if ends and not tail.strip() else stop))
         return ranges
+
+    @staticmethod
+    def _common(some: str, text: str, control: list[Found]) -> int:
+        """How many first characters both have, in whole control tokens of the text."""
+        pairs = enumerate(zip(some, text, strict=False))
+        stop = next((i for i, (a, b) in pairs if a != b), min(len(some), len(text)))
+        return next((found.start for found in control if found.start < stop < found.end), stop)
+
+    def _closes(self, tail: str) -> bool:
+        """Whether a template may write this after the last turn only, as Phi-3's does: control tokens."""
+        at = 0
+        for start, end, _ in self._control.find(tail):
+            if tail[at:start].strip():
+                return False
+            at = end
+        return not tail[at:].strip()
 
     def _chosen(self, talk: Conversation, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """The ranges of the turns that are learned."""
