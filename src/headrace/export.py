@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from headrace.formats.tokenized import TokenCorpus, TokenExport
 from headrace.pipeline import free_memory
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import HELD_OUT
-from headrace.run_folder import RECIPE, artifact, read_graph, read_recipe
+from headrace.run_folder import RECIPE, artifact, licences, read_graph, read_recipe
 from headrace.select.verdicts.splits import SPLITS
 
 ExportStep = SequenceExport | DocumentExport | TokenExport
@@ -154,7 +154,7 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
             "--split, --source, --removed, --bytes-per-file",
             "Add --documents, with a format that holds them.",
         )
-    sequences = _sequences(run, wanted) if wanted.stages or wanted.everything or not documents else ()
+    sequences = _sequences(run, wanted, to) if wanted.stages or wanted.everything or not documents else ()
     for one in sequences:
         of_length(one.open(), wanted.seq_len)
     if documents and (taken := {one.name for one in sequences} & set(FOLDERS)):
@@ -179,7 +179,7 @@ def _others(what: str, formats: Mapping[str, object]) -> str:
     return f"For {what}, choose one of {', '.join(formats)}."
 
 
-def _sequences(run: Path, wanted: Wanted) -> tuple[Exported, ...]:
+def _sequences(run: Path, wanted: Wanted, to: str) -> tuple[Exported, ...]:
     if not (run / RECIPE).is_file():
         named: list[str | None] = [*(dict.fromkeys(wanted.stages) or sequence_names(run))]
         return tuple(Exported.of(run, name, wanted.seq_len) for name in named or [None])
@@ -190,7 +190,11 @@ def _sequences(run: Path, wanted: Wanted) -> tuple[Exported, ...]:
     if not names:
         raise UserError("This run's recipe has no stages.", str(run), "Export its documents, or add a stage.")
     found = [(name, artifact(run, "sequence", name)) for name in names]
-    return tuple(Exported(name, str(one.path.absolute()), one.manifest.identity) for name, one in found)
+    sequences = (Exported(name, str(one.path.absolute()), one.manifest.identity) for name, one in found)
+    if to == Hub.name:
+        sidecar = _license_sidecar(run)
+        sequences = (replace(one, license_sidecar=sidecar) for one in sequences)
+    return tuple(sequences)
 
 
 def _corpus(run: Path, wanted: Wanted) -> Corpus:
@@ -203,7 +207,13 @@ def _corpus(run: Path, wanted: Wanted) -> Corpus:
         splits,
         sources,
         wanted.removed,
+        _license_sidecar(run),
     )
+
+
+def _license_sidecar(run: Path) -> tuple[str, str] | None:
+    found = licences(run)
+    return None if found is None else (str(found.path.absolute()), found.manifest.identity)
 
 
 def _tokens(run: Path, wanted: Wanted) -> TokenCorpus:

@@ -283,6 +283,15 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
     raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or fix)
 
 
+def licences(run: Path | str) -> Artifact | None:
+    """The licenses of a run's documents; None if its recipe does not look for them.
+
+    Raises:
+        UserError: they are not finished.
+    """
+    return artifact(run, "licences") if "licences" in read_graph(Path(run)).steps else None
+
+
 def stage_sequence(run: Path | str, stage: str, verify: bool = False) -> ArrowSequence:
     """A stage's sequence, opened for reading.
 

@@ -21,7 +21,7 @@ from headrace.formats.registry import SEQUENCES
 from headrace.pipeline import run
 from headrace.recipe.load import load_recipe
 from headrace.report.card.write import write_card
-from headrace.run_folder import artifact, digest, read_graph, status
+from headrace.run_folder import artifact, digest, licences, read_graph, status
 from headrace.sequence.provenance import beside, replay_rows
 from headrace.sequence.store import open_sequence
 from headrace.tokens.load import open_decoder
@@ -77,6 +77,24 @@ def test_a_finished_run_needs_none_of_its_files(folders, recipe, finished, tmp_p
     finally:
         for folder in folders:
             folder.with_name(f"{folder.name} gone").rename(folder)
+
+
+def test_rows_and_documents_have_the_license_that_the_run_found(finished, tmp_path):
+    """From license files here, which no record states."""
+    out = export(finished, tmp_path / "hub", "hub", Wanted(everything=True), workers=0)
+    listed = {row["id"]: row for row in pq.read_table(out / "ATTRIBUTION.parquet").to_pylist()}
+    assert {row["license"] for row in listed.values() if row["repo"] in ("owner/repo0", "owner/repo1")} == {
+        "Apache-2.0"
+    }
+    documents = [row for file in out.glob("documents/*.parquet") for row in pq.read_table(file).to_pylist()]
+    rows = [row for file in out.glob("first/*.parquet") for row in pq.read_table(file)["segments"].to_pylist()]
+    said = [(one["id"], one["license"]) for one in [*documents, *(s for row in rows for s in row if s["id"])]]
+    assert len(said) > 100
+    assert [license for _, license in said] == [listed[i]["license"] for i, _ in said]
+    sequence = open_sequence(artifact(finished, "sequence", "first").path)
+    decoder, found = open_decoder(beside(sequence, "tokenizer")), licences(finished)
+    replayed = replay_rows(sequence, beside(sequence, "documents"), decoder, 0, 50, found)
+    assert all(s.license == listed[s.id]["license"] for row in replayed for s in row.segments if s.id)
 
 
 def cells(column: pa.ChunkedArray) -> set[str]:

@@ -51,9 +51,9 @@ def replay(
 
     is_run = (path / run_folder.RECIPE).is_file()
     sequence = run_folder.open_sequence(path, stage, seq_len=sequence_length, verify=is_run)
-    documents = None
+    documents = licences = None
     if is_run and isinstance(sequence, ArrowSequence) and "documents" in sequence.artifact.manifest.inputs:
-        documents = beside(sequence, "documents")
+        documents, licences = beside(sequence, "documents"), run_folder.licences(path)
     if tokenizer is not None:
         decoder, _ = file_decoder(tokenizer)
     elif is_run:
@@ -67,7 +67,7 @@ def replay(
         # The held-out sequence is not a stage: it is read row by row.
         stages = run_folder.read_recipe(path).stages if is_run else ()
         batch = next((one.train.batch for one in stages if one.name == name), 1)
-    rows = replayed(sequence, documents, decoder, step, batch)
+    rows = replayed(sequence, documents, decoder, step, batch, licences=licences)
     if row is not None:
         if row >= len(rows):
             raise UserError(f"A batch of {len(rows)} has no row {row}.", "--row", f"Choose a row below {len(rows)}.")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from headrace.documents.store import read_columns
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.select.licences.columns import licence_columns
 from headrace.select.verdicts.splits import SPLITS
 
 FOLDERS = ("documents", "conversations", "removed")
@@ -56,6 +57,7 @@ class Corpus:
         splits: of which splits.
         sources: of which sources; of all if empty.
         removed: also those removed, with the reason.
+        license_sidecar: the folder and the identity of the sidecar of licenses, if the run has one.
     """
 
     documents: str
@@ -64,16 +66,20 @@ class Corpus:
     splits: tuple[str, ...] = SPLITS
     sources: tuple[str, ...] = ()
     removed: bool = False
+    license_sidecar: tuple[str, str] | None = None
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Corpus:
         """Read what ``asdict`` gave, after its way through JSON."""
-        lists: dict[str, Any] = {name: tuple(value[name]) for name in ("identities", "splits", "sources")}
+        lists = {name: tuple(held) for name, held in value.items() if isinstance(held, list)}
         return Corpus(**{**value, **lists})
 
     def params(self) -> dict[str, Any]:
         """What determines which documents these are."""
-        return {name: value for name, value in asdict(self).items() if name not in ("documents", "verdicts")}
+        params = asdict(self)
+        for name in ("documents", "verdicts", "license_sidecar"):
+            del params[name]
+        return params | ({"licenses": self.license_sidecar[1]} if self.license_sidecar else {})
 
     def open(self) -> tuple[Artifact, Artifact]:
         """Documents and verdicts; each file is compared with its digest before it is first read.
@@ -81,10 +87,8 @@ class Corpus:
         Raises:
             UserError: they are gone, damaged or others.
         """
-        opened = _opened(Path(self.documents)), _opened(Path(self.verdicts))
-        if tuple(one.manifest.identity for one in opened) != tuple(self.identities):
-            raise UserError("The run has changed since the export began.", self.documents, "Run the export again.")
-        return opened
+        first, second = self.identities
+        return opened_artifact(self.documents, first), opened_artifact(self.verdicts, second)
 
     def groups(self, documents: pa.Table, verdicts: pa.Table) -> np.ndarray:
         """The group of each document: int8[n] into :data:`GROUPS`, -1 if it is not exported.
@@ -118,16 +122,21 @@ class Corpus:
         return out
 
     def read(self, places: Iterable[Place]) -> Iterator[tuple[pa.Table, np.ndarray]]:
-        """Row groups with their verdicts as further columns, and the group of each row."""
+        """Row groups with the licenses that the run found and their verdicts as further columns, and the group of each
+        row."""
         documents, verdicts = self.open()
+        sidecar = None if self.license_sidecar is None else opened_artifact(*self.license_sidecar)
         for shard, row_groups in places:
             path = documents.shard_path(shard)
             told = read_columns(verdicts.shard_path(shard), VERDICTS)
+            licenses = licence_columns(documents, shard, sidecar, {}).column("license")
             bounds = _bounds(path)
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 for index in row_groups:
                     start, stop, _ = bounds[index]
                     table = file.read_row_group(index, use_threads=False)
+                    at = table.column_names.index("license")
+                    table = table.set_column(at, "license", licenses.slice(start, stop - start))
                     verdict = told.slice(start, stop - start)
                     for name in ("reason", "evidence"):
                         table = table.append_column(name, verdict.column(name))
@@ -147,6 +156,18 @@ class Corpus:
             size, rows = size + some.nbytes, rows + len(some)
         if rows:
             yield pa.concat_tables(held).combine_chunks()
+
+
+def opened_artifact(path: str, identity: str) -> Artifact:
+    """An artifact that an export reads; each file is compared with its digest before it is first read.
+
+    Raises:
+        UserError: it is gone, damaged or another.
+    """
+    artifact = _opened(Path(path))
+    if artifact.manifest.identity != identity:
+        raise UserError("The run has changed since the export began.", path, "Run the export again.")
+    return artifact
 
 
 @lru_cache(maxsize=4)

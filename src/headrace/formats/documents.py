@@ -45,7 +45,7 @@ class DocumentFormat(ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     keeps: ClassVar[frozenset[DocumentFacts]]
     bytes_per_file: ClassVar[int]
 

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
+from headrace.formats.corpus import opened_artifact
 from headrace.formats.documents import DocumentFormat
 from headrace.formats.files import Facts, FileSequence, RowFile, digest_files
 from headrace.formats.options import Options
@@ -40,6 +42,7 @@ class Exported:
         seq_len: L, for files that do not tell.
         digests: the name, size and digest of each file, if no manifest there tells them.
         tokenizer: the file and the fingerprint of a tokenizer that spells its ids, if it comes without one.
+        license_sidecar: the folder and the identity of the sidecar of licenses, for formats that tell them.
     """
 
     name: str
@@ -49,10 +52,12 @@ class Exported:
     seq_len: int | None = None
     digests: tuple[tuple[str, int, str], ...] = ()
     tokenizer: tuple[str, str] | None = None
+    license_sidecar: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digests", tuple(map(tuple, self.digests)))  # JSON has lists
         object.__setattr__(self, "tokenizer", self.tokenizer and tuple(self.tokenizer))
+        object.__setattr__(self, "license_sidecar", self.license_sidecar and tuple(self.license_sidecar))
 
     @staticmethod
     def of(
@@ -79,7 +84,15 @@ class Exported:
     @property
     def told(self) -> list[str]:
         """What of it is part of an export's identity."""
-        return [self.name, self.identity, *(self.tokenizer or ())[1:]]
+        return [self.name, self.identity, *(self.tokenizer or ())[1:], *(self.license_sidecar or ())[1:]]
+
+    def licenses(self) -> Artifact | None:
+        """The sidecar of licenses.
+
+        Raises:
+            UserError: it is gone, damaged or another.
+        """
+        return None if self.license_sidecar is None else opened_artifact(*self.license_sidecar)
 
     def spelled_by(self, tokenizer: Path) -> Exported:
         """The same, with a tokenizer.

@@ -47,6 +47,7 @@ class Hub(ReadableFormat):
     """Parquet with a README.md."""
 
     name = "hub"
+    VERSION = 2
     about = "Parquet and a data card, as hubs show and `datasets` loads: ids, loss mask, text, provenance"
     keeps = frozenset(["loss", "segments", "provenance", "text"])
     rows_per_file = None
@@ -77,7 +78,8 @@ class Hub(ReadableFormat):
 
     def prepare(self, ctx: TaskContext, sequences: Sequence[Exported], spec: dict[str, Any]) -> dict[str, Any]:
         """Write the origins of a shard's documents."""
-        write_origins(ctx, beside(sequences[spec["sequence"]].open(), "documents"), spec["shard"])
+        one = sequences[spec["sequence"]]
+        write_origins(ctx, beside(one.open(), "documents"), spec["shard"], one.licenses())
         return {}
 
     def write(self, ctx: TaskContext, sequence: SequenceReader, part: Part) -> dict[str, Any]:

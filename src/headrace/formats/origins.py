@@ -14,6 +14,7 @@ import pyarrow as pa
 from headrace.documents.store import SCHEMA, read_columns
 from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
+from headrace.select.licences.columns import with_licences
 
 COLUMNS = ("id", "origin_file", "origin_row", "license", "repo", "path", "language")
 TYPES = pa.schema([SCHEMA.field(name) for name in COLUMNS])
@@ -23,9 +24,10 @@ def _name(documents: Artifact, shard: int) -> str:
     return f"{documents.path.name}-{shard:05d}.arrow"
 
 
-def write(ctx: TaskContext, documents: Artifact, shard: int) -> None:
-    """Write the part of the table that holds a shard's documents."""
-    table = read_columns(documents.shard_path(shard), COLUMNS).cast(TYPES).combine_chunks()
+def write(ctx: TaskContext, documents: Artifact, shard: int, licences: Artifact | None) -> None:
+    """Write the part of the table that holds a shard's documents, with their licenses as the run found them."""
+    table = with_licences(read_columns(documents.shard_path(shard), COLUMNS), documents, shard, licences)
+    table = table.cast(TYPES).combine_chunks()
     with ctx.intermediate(_name(documents, shard)) as out, pa.ipc.new_file(str(out.path), TYPES) as writer:
         writer.write_table(table, max_chunksize=max(1, len(table)))
     ctx.progress(rows=len(table))

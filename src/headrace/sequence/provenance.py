@@ -10,12 +10,13 @@ import numpy as np
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.select.licences.columns import licences_of
 from headrace.sequence.reader import ELSEWHERE, SequenceReader, require_known
 from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.table_engine import Decoder
 
-_COLUMNS = ("id", "origin_file", "origin_row", "license", "repo", "path", "language")
+_COLUMNS = ("id", "origin_file", "origin_row", "repo", "path", "language")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ReplayedSegment:
         document: global document row.
         id: the document's id.
         origin: ``file:row``, as it was read.
-        license: the document's license, if known.
+        license: the document's license, if known: found by the run, if it looked, or else as it was stated.
         repo: its repository, if known.
         path: its path there, if known.
         language: its language, if known.
@@ -115,7 +116,13 @@ def beside(sequence: SequenceReader, role: str) -> Artifact:
 
 
 def replay(
-    sequence: SequenceReader, documents: Artifact | None, decoder: Decoder, step: int, batch: int, start: int = 0
+    sequence: SequenceReader,
+    documents: Artifact | None,
+    decoder: Decoder,
+    step: int,
+    batch: int,
+    start: int = 0,
+    licences: Artifact | None = None,
 ) -> list[ReplayedRow]:
     """The batch of a step.
 
@@ -126,6 +133,7 @@ def replay(
         step: the batch's number, from 0.
         batch: rows per batch.
         start: the row where step 0 started.
+        licences: the sidecar of licenses, if the run has one.
 
     Raises:
         UserError: the sequence has no such batch, or the tokenizer does not know one of its ids.
@@ -138,11 +146,16 @@ def replay(
             str(sequence.path),
             "Choose an earlier step.",
         )
-    return replay_rows(sequence, documents, decoder, first, min(first + batch, len(sequence)))
+    return replay_rows(sequence, documents, decoder, first, min(first + batch, len(sequence)), licences)
 
 
 def replay_rows(
-    sequence: SequenceReader, documents: Artifact | None, decoder: Decoder, start: int, stop: int
+    sequence: SequenceReader,
+    documents: Artifact | None,
+    decoder: Decoder,
+    start: int,
+    stop: int,
+    licences: Artifact | None = None,
 ) -> list[ReplayedRow]:
     """Rows ``start`` to ``stop`` with their contents."""
     tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
@@ -158,7 +171,10 @@ def replay_rows(
             if "row" in (part.dtype.names or ())
         ]
         named = np.unique(np.concatenate([np.empty(0, np.uint64), *of_documents]).astype(np.int64))
-        facts = dict(zip(named.tolist(), fetch(documents, named, _COLUMNS).to_pylist(), strict=True))
+        told = fetch(documents, named, _COLUMNS).to_pylist()
+        for fact, license in zip(told, licences_of(documents, named, licences), strict=True):
+            fact["license"] = license
+        facts = dict(zip(named.tolist(), told, strict=True))
     out = []
     for i, part in enumerate(segments):
         described = [_describe(sequence, decoder, tokens[i], loss[i], segment, facts) for segment in part]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace import spdx
-from headrace.documents.store import read_columns
+from headrace.documents.store import fetch, read_columns
 from headrace.flow.artifact import Artifact
 
 SCHEMA = pa.schema([("license", pa.string()), ("found", pa.string())])
@@ -34,11 +35,33 @@ def licence_columns(documents: Artifact, shard: int, licences: Artifact | None, 
         documents: the documents.
         shard: which.
         licences: the sidecar, None if the run built none.
-        declared: by source.
+        declared: by source; for those that are not named, it counts as found in a field.
     """
     if licences is not None:
         return read_columns(licences.shard_path(shard), SCHEMA.names)
     return stated(read_columns(documents.shard_path(shard), ["source", "license"]), declared)
+
+
+def with_licences(table: pa.Table, documents: Artifact, shard: int, licences: Artifact | None) -> pa.Table:
+    """All rows of a shard of documents, with the licenses of :func:`licence_columns` instead of those stated."""
+    found = licence_columns(documents, shard, licences, {}).column("license")
+    return table.set_column(table.column_names.index("license"), "license", found)
+
+
+def licences_of(documents: Artifact, rows: np.ndarray, licences: Artifact | None) -> list[str | None]:
+    """The licenses of some documents, as in :func:`licence_columns`.
+
+    Args:
+        documents: the documents.
+        rows: their global rows, integers[n].
+        licences: the sidecar, None if the run built none.
+    """
+    if licences is not None:
+        found = fetch(licences, rows, ["license"])
+    else:
+        found = stated(fetch(documents, rows, ["source", "license"]), {})
+    licenses: list[str | None] = found.column("license").to_pylist()
+    return licenses
 
 
 def stated(documents: pa.Table | pa.RecordBatch, declared: Declared) -> pa.Table:
