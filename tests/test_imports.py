@@ -40,6 +40,7 @@ LAYERS = [
     "preflight",
     "pipeline",
     "planning",
+    "model_export",
     "export",
     "inquiry",
     "leftovers",

@@ -31,13 +31,14 @@ from headrace.formats.registry import DOCUMENTS, SEQUENCES
 from headrace.formats.run_card import RunCard
 from headrace.formats.sequences import SequenceExport
 from headrace.formats.tokenized import TokenCorpus, TokenExport
+from headrace.model_export import FORMAT, ModelExport
 from headrace.pipeline import free_memory
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import HELD_OUT
 from headrace.run_folder import RECIPE, artifact, licences, read_graph, read_recipe
 from headrace.select.verdicts.splits import SPLITS
 
-ExportStep = SequenceExport | DocumentExport | TokenExport
+ExportStep = SequenceExport | DocumentExport | TokenExport | ModelExport
 
 REQUEST = "export.json"
 GRAPH = "headrace.export:targets"
@@ -55,6 +56,7 @@ class Wanted:
             if empty.
         seq_len: targets of a row, for files that are one line of tokens.
         tokenizer: file of a tokenizer that spells the ids of files that come without one, for formats that hold text.
+        model: the stage whose model it is.
     """
 
     stages: Sequence[str] = ()
@@ -65,6 +67,7 @@ class Wanted:
     removed: bool = False
     seq_len: int | None = None
     tokenizer: Path | None = None
+    model: str | None = None
 
 
 def export(
@@ -122,6 +125,16 @@ def write(
 
 def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
     chosen = wanted.splits or wanted.sources or wanted.removed
+    if (to == FORMAT) != (wanted.model is not None):
+        raise UserError(
+            f"{FORMAT} holds a model, and models are exported to it.",
+            "--to, --model",
+            f"Give --to {FORMAT} --model STAGE.",
+        )
+    if wanted.model is not None:
+        if wanted != Wanted(model=wanted.model) or options != Options():
+            raise UserError("A model is exported alone.", "--model", "Leave the other options out.")
+        return ModelExport.of(run, wanted.model)
     if to in DOCUMENTS:
         if wanted.stages:
             raise UserError(f"{to} holds documents, no sequence.", "--stage", _others("sequences", SEQUENCES))
@@ -132,7 +145,7 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
         card = RunCard.of(run, (), True) if DOCUMENTS[to].card() and not chosen else None
         return DocumentExport(to, _corpus(run, wanted), options, card)
     if to not in SEQUENCES:
-        known = [*SEQUENCES, *DOCUMENTS]
+        known = [*SEQUENCES, *DOCUMENTS, FORMAT]
         raise UserError(
             f"There is no format {to!r}.", "--to", suggest(to, known) or f"Choose one of {', '.join(known)}."
         )
@@ -302,6 +315,8 @@ def _begin(step: ExportStep, work: Path) -> None:
 
 def request(step: ExportStep) -> dict[str, Any]:
     """What :func:`requested` builds the step from: JSON."""
+    if isinstance(step, ModelExport):
+        return {"format": step.format, **asdict(step)}
     return {
         "format": step.format,
         "options": asdict(step.options),
@@ -314,6 +329,8 @@ def request(step: ExportStep) -> dict[str, Any]:
 
 def requested(asked: Mapping[str, Any]) -> ExportStep:
     """The step that a request is for."""
+    if asked["format"] == FORMAT:
+        return ModelExport(asked["run"], asked["model"], tuple(asked["stages"]), tuple(asked["made_of"]))
     options = Options(**asked["options"])
     if asked["tokenized"]:
         return TokenExport(asked["format"], TokenCorpus.from_json(asked["corpus"]), options)

@@ -1,4 +1,4 @@
-"""``headrace export``: sequences and documents in other people's formats."""
+"""``headrace export``: sequences, documents and models in other people's formats."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def export(
             metavar="FORMAT",
             help="Format: hdf5, hdf5-vsl, hub, arrow, megatron, olmo-core, nanotron, mds, litdata, litdata-tokens, "
             "webdataset, array_record or packed-jsonl; of documents: jsonl.zst, jsonl.gz, parquet, slimpajama or "
-            "megatron.",
+            "megatron; of a model: huggingface.",
         ),
     ],
     stage: Annotated[
         list[str] | None, typer.Option("--stage", help="Stage, or heldout; repeatable. Default: all stages.")
     ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="STAGE", help="The model after this stage.")] = None,
     documents: Annotated[bool, typer.Option("--documents", help="Documents: those that are kept.")] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="All stages, the held-out sequence and, where they fit, the documents.")
@@ -54,7 +55,7 @@ def export(
     tokenizer: TokenizerFile = None,
     json: Json = False,
 ) -> None:
-    """Write a run's sequences or documents, or a sequence in other files, in a format that others read.
+    """Write a run's sequences, documents or model, or a sequence in other files, in a format that others read.
 
     An interrupted export resumes when the same command is run again.
     """
@@ -65,7 +66,7 @@ def export(
 
     with listener(sys.stderr if json else sys.stdout) as progress:
         wanted = exports.Wanted(
-            stage or (), documents, everything, split or (), source or (), removed, sequence_length, tokenizer
+            stage or (), documents, everything, split or (), source or (), removed, sequence_length, tokenizer, model
         )
         options = Options(rows_per_file, bytes_per_file)
         folder = exports.export(run, out, to, wanted, options, workers, memory, progress)
@@ -77,7 +78,9 @@ def export(
     from headrace.report.numbers import counted, size
 
     for name, counts in made.manifest.counts.items():
-        if "rows" in counts:
+        if "parameters" in counts:
+            say(f"{name}: {extra['architecture']}, {counts['parameters']:,} parameters")
+        elif "rows" in counts:
             say(f"{name}: {counted(counts['rows'], 'row')}, {counts['tokens']:,} tokens")
         else:
             amount = f"{counts['tokens']:,} tokens" if "tokens" in counts else size(counts["bytes"])

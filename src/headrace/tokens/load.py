@@ -134,6 +134,12 @@ def open_decoder(tokenizer: Artifact) -> Decoder:
     return _decoder(tokenizer.path, tokenizer.manifest.identity)
 
 
+def run_definition(tokenizer: Artifact) -> dict[str, Any]:
+    """The definition of a run's tokenizer, a tokenizers JSON, with its special tokens marked as such."""
+    tokenizer.file_path("tokenizer.json")  # checked here, if the artifact is being checked
+    return _with_special(*_parts(tokenizer.path))
+
+
 @lru_cache(maxsize=1)
 def _decoder(path: Path, identity: str) -> Decoder:
     definition, special = _parts(path)

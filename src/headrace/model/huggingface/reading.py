@@ -89,11 +89,18 @@ class Stored:
             UserError: a file has changed since.
         """
         for name, parameter in model.named_parameters():
-            try:
-                value = self.layout.back(self.config, name, lambda theirs: self.tensors[theirs].read())
-            except (SafetensorError, OSError) as error:
-                raise _broken(self.path, error) from None
-            fill(parameter, value.float())
+            fill(parameter, self.parameter(name))
+
+    def parameter(self, name: str) -> Tensor:
+        """One of the model's parameters, float32.
+
+        Raises:
+            UserError: a file has changed since.
+        """
+        try:
+            return self.layout.back(self.config, name, lambda theirs: self.tensors[theirs].read()).float()
+        except (SafetensorError, OSError) as error:
+            raise _broken(self.path, error) from None
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:

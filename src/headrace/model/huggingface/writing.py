@@ -26,6 +26,7 @@ class Written:
     Attributes:
         family: the architecture.
         config: the model, with biases of 0 where it has none.
+        shapes: of its parameters by name.
 
     Args:
         config: the model, complete.
@@ -37,6 +38,7 @@ class Written:
 
     def __init__(self, config: ModelConfig, get: Callable[[str], Tensor]) -> None:
         self.family, self.config = home(config)
+        self.shapes = ours(self.config)
         self._own, self._get = set(ours(config)), get
         plain = Plain(config)
         self._change = (lambda name, tensor: tensor) if self.family is CRYSTALCODER else plain
@@ -49,7 +51,7 @@ class Written:
         """The files to write and the parameters in each, in their order."""
         groups: list[list[str]] = [[]]
         size = 0
-        for name, shape in ours(self.config).items():
+        for name, shape in self.shapes.items():
             bytes_ = 4 * shape.numel()
             if groups[-1] and size + bytes_ > most:
                 groups.append([])
@@ -62,17 +64,19 @@ class Written:
 
     def tensors(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
         """Their tensors, float32, for some of the parameters."""
-        shapes = ours(self.config)
         for name in names:
-            value = self._get(name).float() if name in self._own else torch.zeros(shapes[name])
+            value = self._get(name).float() if name in self._own else torch.zeros(self.shapes[name])
             changed = self._change(name, value)
             yield from self.family.layout.out(self.config, name, changed).items()
 
     def index(self, files: list[tuple[str, list[str]]]) -> dict[str, Any]:
         """The index of several files."""
-        layout, shapes = self.family.layout, ours(self.config)
+        layout = self.family.layout
         where = {theirs: file for file, names in files for name in names for theirs in layout.names(name)}
-        return {"metadata": {"total_size": 4 * sum(s.numel() for s in shapes.values())}, "weight_map": where}
+        return {
+            "metadata": {"total_size": 4 * sum(shape.numel() for shape in self.shapes.values())},
+            "weight_map": where,
+        }
 
 
 def write(written: Written, out: Path, length: int, most: int = FILE_BYTES) -> Family:

@@ -56,11 +56,11 @@ def card(facts: CardFacts, data: str = "", chart: str | None = CHART, head: dict
         *([data.strip("\n"), ""] if data else []),
         *_went_in(facts),
         *removed(facts),
-        *_stages(facts, chart),
+        *stages(facts, chart),
         *licences(facts),
         *not_claimed(facts),
-        *_digests(facts),
-        *_again(facts),
+        *digests(facts),
+        *again(facts),
     ]
     return f"---\n{said}---\n\n" + "\n".join(lines).rstrip("\n") + "\n"
 
@@ -106,7 +106,8 @@ def _went_in(facts: CardFacts) -> list[str]:
     return ["## What went in", "", *table(columns, rows, 4), note, ""]
 
 
-def _stages(facts: CardFacts, chart: str | None) -> list[str]:
+def stages(facts: CardFacts, chart: str | None) -> list[str]:
+    """The ledger: tokens by stage and source, by language, by license."""
     run = facts.run
     if not run.stages:
         return []
@@ -161,14 +162,16 @@ def _uses(facts: CardFacts, column: str, title: str) -> list[str]:
     return [f"### By {title.casefold()}", "", *table(heads, rows)] if rows else []
 
 
-def _digests(facts: CardFacts) -> list[str]:
+def digests(facts: CardFacts) -> list[str]:
+    """The digests of what the data was made from and into."""
     rows = [(code(name), code(digest)) for name, digest in facts.digests.items()]
     about = "An artifact's digest covers its manifest, which holds the digest (XXH3, 128 bits) of each of its files. "
     about += "`headrace digest RUN` prints these, and `headrace verify RUN` checks every file against them."
     return ["## Digests", "", *table(["artifact", "digest"], rows, 2), about, ""]
 
 
-def _again(facts: CardFacts) -> list[str]:
+def again(facts: CardFacts) -> list[str]:
+    """How to make it again, with the recipe."""
     versions = sorted({e.versions["headrace"] for e in facts.run.environments if "headrace" in e.versions})
     install = versions[-1] if versions else __version__
     made = f"Made with headrace {' and '.join(versions) or __version__}. "

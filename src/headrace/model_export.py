@@ -1,0 +1,158 @@
+"""The step that writes a stage's model for transformers: weights, configuration, tokenizer, card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from headrace.flow.artifact import Artifact
+from headrace.flow.step import Phase, Step
+from headrace.flow.task import TaskContext
+from headrace.formats.tokenizer_files import encoded, tokenizer_files
+from headrace.run_folder import artifact, read_graph, read_recipe
+
+FORMAT = "huggingface"
+SMALL = 64 << 20  # the largest tokenizer.json, and the card
+
+
+@dataclass(frozen=True)
+class ModelExport(Step):
+    """A stage's model in an architecture of transformers, or in the released CrystalCoder's layout.
+
+    Attributes:
+        run: the run folder; never part of the identity.
+        model: the stage whose model it is.
+        stages: the stages that it went through, in order.
+        made_of: the identities of their models and of the tokenizer.
+    """
+
+    run: str
+    model: str
+    stages: tuple[str, ...]
+    made_of: tuple[str, ...]
+
+    kind: ClassVar[str] = "export"
+    VERSION: ClassVar[int] = 1
+    format: ClassVar[str] = FORMAT
+
+    @staticmethod
+    def of(run: Path, stage: str) -> ModelExport:
+        """The export of a stage's model.
+
+        Raises:
+            UserError: the run has no such model, or it is not finished.
+        """
+        artifact(run, "model", stage)
+        models, at = read_graph(run).models, stage
+        chain: list[str] = []
+        while True:
+            chain.insert(0, at)
+            previous = models[at].inputs().get("previous")
+            if previous is None or previous.stage is None:
+                break
+            at = previous.stage
+        made = [artifact(run, "model", name) for name in chain] + [artifact(run, "tokenizer")]
+        return ModelExport(str(run.absolute()), stage, tuple(chain), tuple(one.manifest.identity for one in made))
+
+    def params(self) -> dict[str, Any]:
+        """What it is made of."""
+        return {"format": FORMAT, "made_of": list(self.made_of), "stages": list(self.stages)}
+
+    def inputs(self) -> dict[str, Step]:
+        """None: the model lies in another folder, and is part of the parameters."""
+        return {}
+
+    def check(self) -> None:
+        """Refuse a model that no architecture holds."""
+        from headrace.model.huggingface.families import home
+        from headrace.model.huggingface.reading import read_config
+
+        home(read_config(self._model.path)[0])
+
+    def left_behind(self) -> str:
+        """Nothing."""
+        return ""
+
+    @property
+    def _model(self) -> Artifact:
+        return artifact(self.run, "model", self.model)
+
+    @property
+    def _length(self) -> int:
+        recipe = read_recipe(Path(self.run))
+        return max(recipe.stage(name).sequence_length for name in self.stages)
+
+    def phases(self) -> list[Phase]:
+        """A task a file of weights, then what stands beside them."""
+        return [
+            Phase("weights", self._plan, self._weights, lambda spec: 2 * int(spec["size"])),
+            Phase("close", lambda ctx: [{}], self._close, lambda spec: SMALL),
+        ]
+
+    def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        written = self._written()
+        shapes = written.shapes
+        return [
+            {"file": file, "names": names, "size": sum(4 * shapes[name].numel() for name in names)}
+            for file, names in written.files()
+        ]
+
+    def _weights(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        from headrace.train.checkpoint import write_tensors
+
+        tensors = dict(self._written().tensors(spec["names"]))
+        with ctx.file(spec["file"]) as out:
+            write_tensors(out.path, tensors)
+        ctx.progress(bytes=int(spec["size"]))
+        return {"parameters": sum(tensor.numel() for tensor in tensors.values())}
+
+    def _close(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        from headrace.model.huggingface.families import CRYSTALCODER
+        from headrace.model.huggingface.writing import INDEX
+        from headrace.report.card.facts import made
+        from headrace.report.card.model import TrainedStage, model_card
+        from headrace.report.gather import present
+        from headrace.sequence.chat_template import chat_template
+
+        run, written, recipe = Path(self.run), self._written(), read_recipe(Path(self.run))
+        chat = recipe.stage(self.model).chat
+        files = {"config.json": written.describe(self._length)}
+        files |= tokenizer_files(
+            artifact(run, "tokenizer"), None if chat is None else chat_template(chat), self._length
+        )
+        if len(written.files()) > 1:
+            files[INDEX] = written.index(written.files())
+        trained = []
+        for name in self.stages:
+            counts = artifact(run, "model", name).manifest.counts
+            trained.append(TrainedStage(name, counts["steps"], counts["tokens"], counts["loss_tokens"]))
+        known = ("verdicts", None) in present(run, recipe)
+        parameters = self._model.manifest.extra["parameters"]
+        card = model_card(
+            recipe.name,
+            written.family.architecture,
+            parameters,
+            written.family is CRYSTALCODER,
+            trained,
+            made(run, self.stages).facts() if known else None,
+        )
+        for name, content in files.items():
+            with ctx.file(name) as out:
+                out.path.write_bytes(encoded(content))
+        with ctx.file("README.md") as out:
+            out.path.write_text(card, encoding="utf-8")
+        return {"architecture": written.family.architecture}
+
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """How many parameters were written."""
+        parameters = sum(result["parameters"] for result in ctx.results("weights"))
+        [closed] = ctx.results("close")
+        return {"counts": {self.model: {"parameters": parameters}}, "format": FORMAT, **closed}
+
+    def _written(self) -> Any:
+        from headrace.model.huggingface.reading import Stored
+        from headrace.model.huggingface.writing import Written
+
+        stored = Stored.open(self._model.path)
+        return Written(stored.config, stored.parameter)
