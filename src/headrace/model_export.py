@@ -10,7 +10,7 @@ from headrace.flow.artifact import Artifact
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.formats.tokenizer_files import encoded, tokenizer_files
-from headrace.run_folder import artifact, read_graph, read_recipe
+from headrace.run_folder import artifact, read_files, read_graph, read_recipe
 
 FORMAT = "huggingface"
 SMALL = 64 << 20  # the largest tokenizer.json, and the card
@@ -99,11 +99,11 @@ class ModelExport(Step):
         ]
 
     def _weights(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        from headrace.train.checkpoint import write_tensors
+        from safetensors.torch import save_file
 
         tensors = dict(self._written().tensors(spec["names"]))
         with ctx.file(spec["file"]) as out:
-            write_tensors(out.path, tensors)
+            save_file(tensors, out.path, metadata={"format": "pt"})
         ctx.progress(bytes=int(spec["size"]))
         return {"parameters": sum(tensor.numel() for tensor in tensors.values())}
 
@@ -116,11 +116,12 @@ class ModelExport(Step):
         from headrace.sequence.chat_template import chat_template
 
         run, written, recipe = Path(self.run), self._written(), read_recipe(Path(self.run))
-        chat = recipe.stage(self.model).chat
+        chat, named = recipe.stage(self.model).chat, read_files(recipe, run)
+        template = None if named is None else named.templates.get(self.model)
+        if template is None and chat is not None:
+            template = chat_template(chat)
         files = {"config.json": written.describe(self._length)}
-        files |= tokenizer_files(
-            artifact(run, "tokenizer"), None if chat is None else chat_template(chat), self._length
-        )
+        files |= tokenizer_files(artifact(run, "tokenizer"), template, self._length)
         if len(written.files()) > 1:
             files[INDEX] = written.index(written.files())
         trained = []
