@@ -1,79 +1,170 @@
 """The output matrix and cross-entropy as one function, computed chunk by chunk along with its gradient.
 
-As in Liger Kernel (Hsu et al., 2024), the logits of a batch never exist all at once. Statistics, losses and the
-matrix's gradient are float32: a fused cross-entropy that accumulated in bfloat16 trained measurably worse (OLMo-core
-2.0.1).
+As in Liger Kernel (Hsu et al., 2024), the logits of a batch never exist all at once. Statistics, losses and sums of
+gradients are float32: a fused cross-entropy that accumulated in bfloat16 trained measurably worse (OLMo-core 2.0.1).
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Bytes of one chunk's float32 logits. 4,096 tokens x 8,192, bfloat16, two cores: 1, 2, 4, 8, 16, 32, 64 MB take 195,
-# 140, 109, 101, 105, 145, 166 ms.
-CHUNK_BYTES = 8 << 20
+# Logits at a time, in the type of the hidden states, but at least those of 512 tokens: each chunk reads the whole output
+# matrix and its gradient, so that rows matter, not bytes.
+CHUNK = 1 << 25
+LEAST_ROWS = 512
+
+# Of those, logits in float32 at a time.
+TILE = 1 << 22
 
 
-class LinearCrossEntropy(torch.autograd.Function):
-    """``weights * (logsumexp(logits) - logits[target])`` for ``logits = hidden @ matrix.T + bias``.
+def linear_cross_entropy(
+    hidden: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, z_loss: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The weighted sum of ``logsumexp(logits) - logits[target]`` for ``logits = hidden @ matrix.T + bias``.
 
-    Only the first output (the weighted sum) is differentiable.
+    Args:
+        hidden: [N, D], floating point; matrix products are done in this type.
+        matrix: [V, D], floating point.
+        bias: [V] or None.
+        targets: int64 [N].
+        weights: float32 [N].
+        z_loss: coefficient of ``logsumexp(logits) ** 2``, added to each token's loss to keep logits from drifting
+            (PaLM: Chowdhery et al., 2022, section 5).
+
+    Returns:
+        The weighted sum, a float32 scalar, which can be differentiated once; and float32 [N], the losses without
+        weights and z-loss, which cannot. Both are float64 for float64 hidden states.
     """
+    total, losses = _LinearCrossEntropy.apply(hidden, matrix, bias, targets, weights, z_loss)
+    return total, losses
 
+
+class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        z_loss: float,
     ) -> tuple[Tensor, Tensor]:
-        """The weighted sum, and each token's loss.
-
-        Args:
-            ctx: autograd's context.
-            hidden: [N, D], float32 or bfloat16; matrix products are done in this type.
-            matrix: float32 [V, D].
-            bias: float32 [V] or None.
-            targets: int64 [N].
-            weights: float32 [N].
-
-        Returns:
-            A float32 scalar, and float32 [N] of unweighted losses.
-        """
-        need_hidden, need_matrix, need_bias = ctx.needs_input_grad[:3]
-        rows = max(1, CHUNK_BYTES // (4 * matrix.shape[0]))
-        cast = matrix.to(hidden.dtype)
-        grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_matrix = torch.zeros_like(matrix) if need_matrix else None
-        grad_bias = torch.zeros_like(bias) if need_bias and bias is not None else None
-        losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(targets), rows):
-            part = slice(start, start + rows)
-            h, t = hidden[part], targets[part]
-            logits = (h @ cast.T).float()
-            if bias is not None:
-                logits += bias
-            logits -= logits.amax(dim=-1, keepdim=True)
-            at_target = logits.gather(1, t[:, None]).squeeze(1)
-            total = logits.exp_().sum(dim=-1)
-            losses[part] = total.log() - at_target
-            if not (need_hidden or need_matrix):
-                continue
-            logits *= (weights[part] / total)[:, None]
-            logits[torch.arange(len(t), device=t.device), t] -= weights[part]
-            gradient = logits.to(hidden.dtype)
-            if grad_hidden is not None:
-                torch.mm(gradient, cast, out=grad_hidden[part])
-            if grad_matrix is not None:
-                grad_matrix += gradient.T @ h
-            if grad_bias is not None:
-                grad_bias += logits.sum(dim=0)
-        ctx.gradients = (grad_hidden, grad_matrix, grad_bias)
+        inputs = (hidden, matrix, bias, targets, weights)
+        losses, penalized, gradients = _evaluate(*inputs, z_loss, ctx.needs_input_grad[:3])
+        ctx.save_for_backward(*inputs, penalized)
+        ctx.z_loss, ctx.gradients = z_loss, gradients
         ctx.mark_non_differentiable(losses)
-        return torch.dot(losses, weights), losses
+        return torch.dot(penalized, weights.to(penalized.dtype)), losses
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients computed in :meth:`forward`, times the gradient of the sum."""
-        scaled = tuple(None if g is None else g.mul_(upstream[0].to(g.dtype)) for g in ctx.gradients)
-        return (*scaled, None, None)
+        # Forward's gradients are scaled in place and given away: autograd keeps them without a copy. A second pass
+        # computes them again.
+        *inputs, penalized = ctx.saved_tensors
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            gradients = _evaluate(*inputs, ctx.z_loss, ctx.needs_input_grad[:3])[2]
+        scaled = [None if g is None else g.mul_(upstream[0].to(g.dtype)) for g in gradients]
+        of_weights = (penalized * upstream[0]).to(inputs[4].dtype) if ctx.needs_input_grad[4] else None
+        return (*scaled, None, of_weights, None)
+
+
+def _evaluate(
+    hidden: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    weights: Tensor,
+    z_loss: float,
+    wanted: tuple[bool, ...],
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    # Losses [N], the same plus z-loss, and of hidden, matrix and bias the wanted gradients of the weighted sum.
+    exact = torch.promote_types(hidden.dtype, torch.float32)
+    cast, weights = matrix.to(hidden.dtype), weights.to(exact)
+    rows = max(1, min(len(targets), max(LEAST_ROWS, CHUNK // len(matrix))))
+    tiles = _tiles(len(matrix), max(1, TILE // rows))
+    to_hidden = torch.empty_like(hidden) if wanted[0] else None
+    to_matrix = torch.zeros_like(matrix, dtype=exact) if wanted[1] else None
+    to_bias = torch.zeros_like(bias, dtype=exact) if wanted[2] and bias is not None else None
+    losses = torch.empty(len(targets), dtype=exact, device=hidden.device)
+    penalized = losses if z_loss == 0 else torch.empty_like(losses)
+    for start in range(0, len(targets), rows):
+        chunk = slice(start, start + rows)
+        h, target, weight = hidden[chunk], targets[chunk, None], weights[chunk, None]
+        row = torch.arange(len(h), device=h.device)[:, None]
+        powers, peak, total, at_target = _powers(h, cast, bias, target, tiles)
+        log_total = peak + total.log()
+        losses[chunk] = (log_total - at_target).squeeze(1)
+        if z_loss != 0:
+            penalized[chunk] = losses[chunk] + z_loss * log_total.squeeze(1) ** 2
+        if not any(wanted):
+            continue
+        # The logits' gradient is factor times the powers, less a difference at the target. Of each product with it, the
+        # smaller operand takes the factor.
+        slope = 1 + 2 * z_loss * log_total
+        factor = weight * slope / total
+        scaled = (h * factor).to(h.dtype)
+        difference = ((at_target - peak).exp() - total / slope).to(h.dtype)
+        summed = torch.zeros_like(h, dtype=exact)
+        for i, tile in enumerate(tiles):
+            power, powers[i] = powers[i], None
+            at, here = _place(target, tile)
+            power[row, at] = torch.where(here, difference, power[row, at])
+            if to_bias is not None:
+                to_bias[tile] += (power.to(exact) * factor).sum(dim=0)
+            if to_matrix is not None:
+                to_matrix[tile] += power.T @ scaled
+            if to_hidden is not None:
+                summed += power @ cast[tile]
+        if to_hidden is not None:
+            to_hidden[chunk] = summed * factor
+    of_matrix = None if to_matrix is None else to_matrix.to(matrix.dtype)
+    of_bias = None if to_bias is None or bias is None else to_bias.to(bias.dtype)
+    return losses, penalized, [to_hidden, of_matrix, of_bias]
+
+
+def _powers(
+    h: Tensor, matrix: Tensor, bias: Tensor | None, target: Tensor, tiles: list[slice]
+) -> tuple[list[Tensor | None], Tensor, Tensor, Tensor]:
+    # Of a chunk's logits: exp(logits - peak) tile by tile in the type of h; peak, the sum of these and the target's
+    # logit, [rows, 1] in full precision.
+    precise = torch.promote_types(h.dtype, torch.float32)
+    parts: list[Tensor | None] = []
+    peaks, at_target = [], torch.zeros((), dtype=precise, device=h.device)
+    for tile in tiles:
+        logits = h @ matrix[tile].T
+        parts.append(logits)
+        if bias is not None:
+            logits = logits.to(precise) + bias[tile]
+        peaks.append(logits.amax(-1, keepdim=True))
+        at, here = _place(target, tile)
+        at_target = torch.where(here, logits.gather(1, at), at_target)
+    peak = functools.reduce(torch.maximum, peaks).to(precise)
+    total = torch.zeros_like(peak)
+    for i, tile in enumerate(tiles):
+        logits = parts[i].to(precise)
+        if bias is not None:
+            logits = logits + bias[tile]
+        powers = logits.sub_(peak).exp_()
+        total += powers.sum(-1, keepdim=True)
+        parts[i] = powers.to(h.dtype)
+    return parts, peak, total, at_target
+
+
+def _place(target: Tensor, tile: slice) -> tuple[Tensor, Tensor]:
+    # The columns of targets [rows, 1] within a tile, and whether they are in it.
+    at, width = target - tile.start, tile.stop - tile.start
+    return at.clamp(0, width - 1), (at >= 0) & (at < width)
+
+
+def _tiles(columns: int, most: int) -> list[slice]:
+    # As few as possible, about equally wide.
+    width = math.ceil(columns / math.ceil(columns / most))
+    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
