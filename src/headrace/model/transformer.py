@@ -22,7 +22,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 from headrace.flow.keys import salt
 from headrace.model.attention import KeyValues, attend, document_bias
-from headrace.model.cross_entropy import LinearCrossEntropy
+from headrace.model.cross_entropy import linear_cross_entropy
 from headrace.model.rotary import Rotary
 from headrace.recipe.model import Initialisation, ModelConfig
 
@@ -233,7 +233,7 @@ class Transformer(nn.Module):
             hidden = hidden[picked]
         targets = targets.flatten()
         weights = torch.ones(len(targets), device=hidden.device) if weights is None else weights.flatten()
-        return LinearCrossEntropy.apply(hidden, self.output_weight, self.output_bias, targets, weights)
+        return linear_cross_entropy(hidden, self.output_weight, self.output_bias, targets, weights)
 
     def initialise(self, seed: int) -> None:
         """Draw all weights, one tensor at a time.
