@@ -15,7 +15,7 @@ from headrace.model.cross_entropy import linear_cross_entropy
 
 # Elements of a chunk and a tile, and rows: every count of chunks and tiles, down to one row and one column.
 SIZES = [(1, 1, 1), (60, 3, 40), (1, 7, 50), (1 << 20, 1, 200), (1 << 20, 512, 1 << 20)]
-# Relative to the norm of what torch computes in float64.
+# Relative to what torch computes in float64, or where terms cancel, to a term.
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
@@ -43,15 +43,16 @@ def drawn(seed, n, v, d, dtype, bias=True):
     return [hidden, matrix, shift, torch.randint(0, v, (n,), generator=g), weights]
 
 
-def close(mine, theirs, within):
+def close(mine, theirs, within, term=0.0):
     assert mine.shape == theirs.shape
-    assert (mine.double() - theirs.double()).norm() <= within * theirs.double().norm() + 1e-12
+    assert (mine.double() - theirs.double()).norm() <= within * (theirs.double().norm() + term) + 1e-12
 
 
 @settings(deadline=None, max_examples=150)
 @given(
     st.integers(0, 2**31), st.integers(0, 9), st.integers(1, 40), st.integers(1, 9), st.sampled_from(list(CLOSE)),
-    st.sampled_from(SIZES), st.sampled_from([0.0, 1e-2]), st.booleans(), st.lists(st.booleans(), min_size=4, max_size=4),
+    st.sampled_from(SIZES), st.sampled_from([0.0, 1e-2]), st.booleans(),
+    st.lists(st.booleans(), min_size=4, max_size=4),
 )  # fmt: skip
 def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, size, z_loss, bias, needed):
     sizes(*size)
@@ -76,12 +77,13 @@ def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, 
     if not places:
         return
     wanted = [inputs[i] for i in places]
+    term = 3 * inputs[4].detach().norm() * (1 + inputs[0].detach().norm() + exact[1].detach().norm(dim=1).max())
     theirs = torch.autograd.grad(3 * expected, [exact[i] for i in places])
     for again in (True, True, False):  # backward as often as one likes
         mine = torch.autograd.grad(3 * loss, wanted, retain_graph=again)
         for got, want, of in zip(mine, theirs, wanted, strict=True):
             assert got.dtype == of.dtype
-            close(got, want, CLOSE[dtype])
+            close(got, want, CLOSE[dtype], term)
 
 
 @pytest.mark.parametrize("size", SIZES)
