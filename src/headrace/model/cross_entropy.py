@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 # Logits at a time, in the type of the hidden states; but at least those of 512 tokens, because each chunk reads the
-# whole output matrix and adds to its whole gradient. 4,096 tokens x 131,072, bfloat16, one core: chunks of 128, 256, 512
-# and 1,024 take 9.2, 8.2, 6.2 and 5.2 s, plain torch 12.2 s.
+# whole output matrix and adds to its whole gradient. 4,096 tokens x 131,072, bfloat16, one core: chunks of 128, 256,
+# 512 and 1,024 take 9.2, 8.2, 6.2 and 5.2 s, plain torch 12.2 s.
 CHUNK = 1 << 25
 LEAST_ROWS = 512
 
