@@ -114,8 +114,8 @@ def _evaluate(
         scaled = (h * factor).to(h.dtype)
         difference = ((at_target - peak).exp() - total / slope).to(h.dtype)
         summed = torch.zeros_like(h, dtype=exact)
-        for i, tile in enumerate(tiles):
-            power, powers[i] = powers[i], None
+        for tile in tiles:
+            power = powers.pop(0)  # so that it goes when it has been used
             at, here = _place(target, tile)
             power[row, at] = torch.where(here, difference, power[row, at])
             if to_bias is not None:
@@ -133,11 +133,11 @@ def _evaluate(
 
 def _powers(
     h: Tensor, matrix: Tensor, bias: Tensor | None, target: Tensor, tiles: list[slice]
-) -> tuple[list[Tensor | None], Tensor, Tensor, Tensor]:
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     # Of a chunk's logits: exp(logits - peak) tile by tile in the type of h; peak, the sum of these and the target's
     # logit, [rows, 1] in full precision.
     precise = torch.promote_types(h.dtype, torch.float32)
-    parts: list[Tensor | None] = []
+    parts: list[Tensor] = []
     peaks, at_target = [], torch.zeros((), dtype=precise, device=h.device)
     for tile in tiles:
         logits = h @ matrix[tile].T
