@@ -68,12 +68,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         # Forward's gradients are scaled in place and given away: autograd keeps them without a copy. A second pass
         # computes them again.
-        *inputs, penalized = ctx.saved_tensors
+        hidden, matrix, bias, targets, weights, penalized = ctx.saved_tensors
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
+            inputs = (hidden, matrix, bias, targets, weights)
             gradients = _evaluate(*inputs, ctx.z_loss, ctx.needs_input_grad[:3])[2]
         scaled = [None if g is None else g.mul_(upstream[0].to(g.dtype)) for g in gradients]
-        of_weights = (penalized * upstream[0]).to(inputs[4].dtype) if ctx.needs_input_grad[4] else None
+        of_weights = (penalized * upstream[0]).to(weights.dtype) if ctx.needs_input_grad[4] else None
         return (*scaled, None, of_weights, None)
 
 
