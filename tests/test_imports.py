@@ -42,6 +42,7 @@ LAYERS = [
     "planning",
     "model_export",
     "export",
+    "evaluation",
     "inquiry",
     "leftovers",
     "withdrawal",

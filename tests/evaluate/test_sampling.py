@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.evaluate.sampling import draw, generate, held_out_prompts, infilling, stated_prompts, write_samples
+from headrace.evaluate.sampling import held_out_prompts, infilling, stated_prompts, write_samples
 from headrace.model.config import ModelConfig
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import SamplesSection
@@ -53,30 +53,6 @@ class Rows:
 
     def rows(self, start, stop):
         return np.stack([np.roll(self.text, row)[:221] for row in range(start, stop)])
-
-
-def test_greedy_is_the_likeliest_token_of_the_whole_row_each_time(model):
-    prompt = np.array([10, 20, 30])
-    new = generate(model, prompt, 8, 0.0, (), 0)
-    row = prompt.tolist()
-    for token in new:
-        with torch.no_grad():
-            assert int(model(torch.tensor([row]))[0, -1].argmax()) == token
-        row.append(token)
-    assert generate(model, prompt, 8, 0.0, {new[3]}, 0) == new[: new.index(new[3])]
-
-
-def test_draws_depend_on_their_key_alone(model):
-    prompt = np.array([1, 2])
-    texts = [generate(model, prompt, 12, 1.5, (), key) for key in (3, 3, 4)]
-    assert texts[0] == texts[1] != texts[2]
-
-
-def test_a_draw_follows_the_distribution():
-    logits = np.log(np.array([0.2, 0.5, 0.3]))
-    counts = np.bincount([draw(logits, (i + 0.5) / 1000) for i in range(1000)])
-    assert counts.tolist() == [200, 500, 300]
-    assert draw(np.array([0.0, -np.inf]), 1 - 2**-53) == 0
 
 
 def test_stated_prompts_begin_after_the_end_of_a_document(engine):

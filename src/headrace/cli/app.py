@@ -18,6 +18,7 @@ from headrace.cli import (
     clean,
     digest,
     doctor,
+    evaluate,
     export,
     init,
     path,
@@ -58,7 +59,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             say(str(error), err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            more = " Finished work is kept: run the same command again to resume." if command is run.run else ""
+            more = " Finished work is kept: run the same command again to resume." if command in (run.run, evaluate.eval) else ""
             say(f"Stopped.{more}", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:
@@ -123,6 +124,7 @@ COMMANDS = (
     withdraw.withdraw,
     replay.replay,
     export.export,
+    evaluate.eval,
     card.card,
     path.path,
     digest.digest,

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from headrace.flow.keys import keyed, salt, unit
-from headrace.model.attention import KeyValues
+from headrace.evaluate.generation import Cached, generate
+from headrace.flow.keys import salt
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import SamplesSection
 from headrace.sequence.store import ArrowSequence
@@ -40,49 +39,6 @@ class Prompt:
     truth: str | None = None
     source: str | None = None
     row: int | None = None
-
-
-@torch.no_grad()
-def generate(
-    model: Transformer, prompt: np.ndarray, count: int, temperature: float, stop: Collection[int], key: int
-) -> list[int]:
-    """Generate tokens, caching keys and values.
-
-    Args:
-        model: the model.
-        prompt: int[n], n >= 1.
-        count: maximum tokens to generate.
-        temperature: 0 takes the most likely token; otherwise the softmax of logits / temperature is sampled.
-        stop: ids that end the text; not returned.
-        key: a salt. Token i is drawn with ``unit(keyed(key, i))``: the same key gives the same text.
-
-    Returns:
-        The new tokens.
-    """
-    device = model.embedding.weight.device
-    draws = unit(keyed(key, np.arange(count, dtype=np.uint64)))
-    cache: list[KeyValues] = []
-    tokens = torch.from_numpy(np.asarray(prompt, dtype=np.int64))[None].to(device)
-    out: list[int] = []
-    for i in range(count):
-        logits = model.logits(model.hidden(tokens, cache=cache)[:, -1]).double().cpu().numpy()[0]
-        new = int(logits.argmax()) if temperature == 0 else draw(logits / temperature, float(draws[i]))
-        if new in stop:
-            break
-        out.append(new)
-        tokens = torch.tensor([[new]], device=device)
-    return out
-
-
-def draw(logits: np.ndarray, at: float) -> int:
-    """The id at a point of the cumulative distribution.
-
-    Args:
-        logits: float64[V].
-        at: in [0, 1).
-    """
-    weights = np.exp(logits - logits.max())
-    return min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), at, side="right")), len(logits) - 1)
 
 
 def infilling(prefix: np.ndarray, suffix: np.ndarray, engine: Engine) -> np.ndarray:
@@ -144,7 +100,7 @@ def write_samples(
     for i, prompt in enumerate(prompts):
         key = salt(seed, "sample", stage, i)
         stop = set(engine.special_ids.tolist())
-        new = generate(model, prompt.tokens, section.tokens, section.temperature, stop, key)
+        [new] = generate(Cached(model), [prompt.tokens], section.tokens, [key], section.temperature, stop=stop)
         known = np.array([token for token in new if token < engine.vocab_size], dtype=np.uint32)
         out.append(
             {

@@ -1,0 +1,152 @@
+"""A model with its tokenizer: headrace's own, or any that transformers can load."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headrace.errors import UserError
+from headrace.evaluate.generation import Cached, Decoding
+from headrace.model.transformer import Transformer
+from headrace.tokens.engine import Engine, special_id
+
+
+class Language(Protocol):
+    """A causal language model of text.
+
+    Attributes:
+        stop: ids that end a text.
+        longest: how many tokens it can read; None if there is no limit.
+    """
+
+    stop: Collection[int]
+    longest: int | None
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text at the start of a document, at least one."""
+        ...
+
+    def decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        """The text of ids that follow a prompt."""
+        ...
+
+    def decoding(self) -> Decoding:
+        """The model, having read nothing."""
+        ...
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """int64 [B, T] -> [B, T, V]."""
+        ...
+
+
+class Own:
+    """:class:`Language` of headrace's own model and tokenizer."""
+
+    def __init__(self, model: Transformer, engine: Engine) -> None:
+        self.model, self.engine = model.eval(), engine
+        self.stop = frozenset(engine.special_ids.tolist())
+        self.longest = model.config.learned_positions or None
+        self._start = special_id(engine, "eod")  # in training, a document starts where the previous one ended
+
+    def encode(self, text: str) -> list[int]:
+        """See :class:`Language`."""
+        tokens: list[int] = self.engine.encode([text]).tokens.tolist()
+        return [self._start, *tokens]
+
+    def decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        """See :class:`Language`."""
+        # The embedding may have more rows than the tokenizer has ids.
+        known = np.array([token for token in tokens if token < self.engine.vocab_size], dtype=np.uint32)
+        return self.engine.decode(known, first=False).decode("utf-8", errors="replace")
+
+    def decoding(self) -> Decoding:
+        """See :class:`Language`."""
+        return Cached(self.model)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """See :class:`Language`."""
+        return self.model.logits(self.model.hidden(tokens.to(self.model.embedding.weight.device)))
+
+
+class HuggingFace:
+    """:class:`Language` of a folder that transformers can load. No code that comes with it is executed.
+
+    Raises:
+        UserError: transformers is not installed, or cannot load the model or its tokenizer.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        try:
+            import transformers
+        except ModuleNotFoundError:
+            raise UserError(
+                "Models of Hugging Face need transformers, which is not installed.",
+                str(path),
+                "Install it: pip install 'headrace[eval]'.",
+            ) from None
+        options = {"local_files_only": True, "trust_remote_code": False}
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        try:
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path, **options)
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise UserError(
+                f"transformers cannot load this model: {str(error).strip().splitlines()[0]}", str(path), ""
+            ) from None
+        self.model = model.to(device).eval()
+        ends = self.model.generation_config.eos_token_id
+        known = {self._tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        self.stop = frozenset(known - {None})
+        self.longest: int | None = getattr(self.model.config, "max_position_embeddings", None)
+
+    def encode(self, text: str) -> list[int]:
+        """See :class:`Language`; special tokens are added as the tokenizer does."""
+        tokens = self._tokenizer(text)["input_ids"]
+        if not tokens:
+            tokens = [one for one in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id) if one is not None]
+        return list(tokens[: len(tokens) if text else 1])
+
+    def decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        """See :class:`Language`."""
+        before, after = (self._text(ids) for ids in (prompt, [*prompt, *tokens]))
+        return after[len(before) :]
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        told = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(told)
+
+    def decoding(self) -> Decoding:
+        """See :class:`Language`."""
+        return _HuggingFaceCached(self.model)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """See :class:`Language`."""
+        result: Tensor = self.model(tokens.to(self.model.device), use_cache=False).logits
+        return result
+
+
+class _HuggingFaceCached:
+    """:class:`Decoding` with a model of transformers."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self._cache = model, None
+
+    def read(self, tokens: np.ndarray) -> Tensor:
+        told = self._model(
+            torch.from_numpy(tokens).to(self._model.device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = told.past_key_values
+        result: Tensor = told.logits[:, -1]
+        return result
+
+    def keep(self, rows: Sequence[int]) -> None:
+        cache: Any = self._cache
+        cache.reorder_cache(torch.tensor(rows, device=self._model.device))
