@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -306,6 +308,12 @@ def evaluate(
     Raises:
         UserError: programs cannot be isolated here, or something is missing.
     """
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            "A model needs torch, which is not installed here.",
+            "",
+            f"{sys.executable} -m pip install 'headrace[train]'",
+        )
     from headrace.evaluate import code as evaluation
     from headrace.evaluate.sandbox import Limits, Sandbox
     from headrace.model.machine import prepare

@@ -59,7 +59,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             say(str(error), err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            more = " Finished work is kept: run the same command again to resume." if command in (run.run, evaluate.eval) else ""
+            resumes = command in (run.run, evaluate.eval)
+            more = " Finished work is kept: run the same command again to resume." if resumes else ""
             say(f"Stopped.{more}", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:

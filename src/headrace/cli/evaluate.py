@@ -97,7 +97,6 @@ def eval(
     """
     from headrace import evaluation
     from headrace.errors import UserError
-    from headrace.evaluate.tasks import Task  # noqa: F401 - fails early where something is missing
 
     wanted = [one.strip() for one in tasks.split(",") if one.strip()]
     ks = _numbers(k) if k else [one for one in (1, 10, 100) if one <= samples]

@@ -168,8 +168,7 @@ def _write(language: Language, tasks: Sequence[Task], samples: Sequence[int], se
         language.decoding(), prompts, count, keys, settings.temperature, settings.top_p, language.stop, ended
     )
     return (
-        task.cut(language.decode(prompt, tokens))
-        for task, prompt, tokens in zip(tasks, prompts, written, strict=True)
+        task.cut(language.decode(prompt, tokens)) for task, prompt, tokens in zip(tasks, prompts, written, strict=True)
     )
 
 

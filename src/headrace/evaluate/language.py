@@ -89,6 +89,7 @@ class HuggingFace:
                 str(path),
                 "Install it: pip install 'headrace[eval]'.",
             ) from None
+        transformers.utils.logging.disable_progress_bar()
         options = {"local_files_only": True, "trust_remote_code": False}
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         try:

@@ -45,4 +45,4 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     n, mean = len(values), float(np.mean(values))
     centre = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z * math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, centre - half) if mean > 0 else 0.0, min(1.0, centre + half) if mean < 1 else 1.0

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +107,9 @@ def read_tasks(path: str) -> list[Task]:
                 rows.append((where, row.fields))
     except UserError as error:
         raise UserError(error.what, error.where.replace("sources.tasks.files", "--tasks"), error.fix) from None
-    tasks = _tasks(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the Python of tasks, such as "\\w" in a text
+        tasks = _tasks(rows)
     if not tasks:
         raise UserError("The file has no tasks.", path, "Give a file of tasks.")
     seen: set[str] = set()
@@ -185,9 +188,7 @@ def _top_level(code: str) -> tuple[list[str], list[str]]:
 def _shot(row: dict[str, Any], solved: bool) -> str:
     """One task of the paper's prompt."""
     tests = "\n".join(_list(row, "test_list"))
-    asked = (
-        f"You are an expert Python programmer, and here is your task: {row['text']} Your code should pass these tests:"
-    )
+    asked = f"You are an expert Python programmer, and here is your task: {_text(row, 'text')}"
     code = _text(row, "code").replace("\r\n", "\n")
     return f"{asked} Your code should pass these tests:\n\n{tests}\n[BEGIN]\n" + (f"{code}\n{DONE}\n" if solved else "")
 
