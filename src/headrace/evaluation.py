@@ -18,7 +18,7 @@ import xxhash
 from headrace import run_folder
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.flow.storage import digest_file, read_json
+from headrace.flow.storage import digest_file, read_json, write_json
 from headrace.recipe.mistakes import suggest
 
 if TYPE_CHECKING:
@@ -343,6 +343,8 @@ def evaluate(
     if harness:
         from headrace.evaluate.harness import run_harness
 
-        for name, metrics in run_harness(language(), harness, request.limit).items():
-            results[f"{HARNESS}{name}"] = {"results": metrics}
+        found = run_harness(language(), harness, request.limit)
+        request.out.mkdir(parents=True, exist_ok=True)
+        write_json(request.out / "lm-eval.json", {"model": target.digest, "limit": request.limit, "results": found})
+        results |= {f"{HARNESS}{name}": {"results": metrics} for name, metrics in found.items()}
     return results

@@ -17,15 +17,17 @@ from headrace.tokens.engine import Engine, special_id
 
 
 class Language(Protocol):
-    """A causal language model of text.
+    """A causal language model of text."""
 
-    Attributes:
-        stop: ids that end a text.
-        longest: how many tokens it can read; None if there is no limit.
-    """
+    @property
+    def stop(self) -> Collection[int]:
+        """The ids that end a text."""
+        ...
 
-    stop: Collection[int]
-    longest: int | None
+    @property
+    def longest(self) -> int | None:
+        """How many tokens it can read; None if there is no limit."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text at the start of a document, at least one."""
@@ -106,11 +108,12 @@ class HuggingFace:
         self.longest: int | None = getattr(self.model.config, "max_position_embeddings", None)
 
     def encode(self, text: str) -> list[int]:
-        """See :class:`Language`; special tokens are added as the tokenizer does."""
-        tokens = self._tokenizer(text)["input_ids"]
+        """See :class:`Language`; special tokens are added as the tokenizer does, or where there is nothing else."""
+        tokens: list[int] = self._tokenizer(text)["input_ids"]
         if not tokens:
-            tokens = [one for one in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id) if one is not None]
-        return list(tokens[: len(tokens) if text else 1])
+            starts = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, 0)
+            tokens = [next(one for one in starts if one is not None)]
+        return tokens
 
     def decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
         """See :class:`Language`."""
