@@ -39,6 +39,7 @@ LAYERS = [
     "references",
     "preflight",
     "pipeline",
+    "params",
     "planning",
     "model_export",
     "export",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.formats.imported import Taken
     from headrace.named_files import NamedFiles
     from headrace.select.duplicates.reference import EarlierRun
+    from headrace.train.outside import Outside
     from headrace.train.step import Model
 
 # Tokens per source: gives a standard error of 0.001 nats if the loss of single tokens varies by 1 nat.
@@ -71,6 +72,7 @@ def build_graph(
     against: tuple[EarlierRun | SourceFiles, ...] = (),
     sequences: Mapping[str, tuple[Taken, ...]] = MappingProxyType({}),
     files: NamedFiles | None = None,
+    starts: Mapping[str, Outside] = MappingProxyType({}),
 ) -> Graph:
     """Build the graph of a recipe over an inventory of its input.
 
@@ -80,13 +82,14 @@ def build_graph(
         against: the entries of ``deduplicate.against``, in order.
         sequences: the rows of stages that train on sequences in other files.
         files: the other files that it names, as the run found them; read now without them.
+        starts: the checkpoints of stages that start from another run's.
     """
     from headrace.named_files import NamedFiles
 
     files = files or NamedFiles.of(recipe)
     graph = Graph(corpus_steps(recipe, sources, against, files) if recipe.sources else {})
     if recipe.stages:
-        add_stages(graph, recipe, sequences, files)
+        add_stages(graph, recipe, sequences, files, starts)
     return graph
 
 
@@ -146,7 +149,13 @@ def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...
     return {f"{step.kind}-{step.stage}": step for step in steps}
 
 
-def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken, ...]], files: NamedFiles) -> None:
+def add_stages(
+    graph: Graph,
+    recipe: Recipe,
+    sequences: Mapping[str, tuple[Taken, ...]],
+    files: NamedFiles,
+    starts: Mapping[str, Outside],
+) -> None:
     """Add the tokenizer, the tokens, and each stage's sequence and model."""
     from headrace.formats.imported import ImportedSequence
     from headrace.sequence.step import Sequence as StageSequence
@@ -186,9 +195,10 @@ def add_stages(graph: Graph, recipe: Recipe, sequences: Mapping[str, tuple[Taken
     for stage in recipe.stages:
         start = before if stage.start is None else graph.models.get(stage.start)
         own = graph.sequences[stage.name]
-        before = graph.models[stage.name] = Model.of(recipe, stage, own, start, tokenizer)
+        outside = starts.get(stage.name)
+        before = graph.models[stage.name] = Model.of(recipe, stage, own, start, tokenizer, outside)
         about = stage.name, stage.train, recipe.seed, before
         if held_out is not None:
-            graph.measures.append(Evaluation(*about, before.previous is None, held_out, tokenizer))
+            graph.measures.append(Evaluation(*about, before.is_new, held_out, tokenizer))
         if stage.train.samples.tokens and recipe.tokenizer.ids is None:
             graph.measures.append(Samples(*about, tokenizer, own, held_out))

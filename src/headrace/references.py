@@ -21,13 +21,14 @@ from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
 from headrace.named_files import NamedFiles
 from headrace.recipe.schema import HELD_OUT, Recipe
-from headrace.run_folder import AGAINST, RECIPE, REFERENCES, SEQUENCES
+from headrace.run_folder import AGAINST, RECIPE, REFERENCES, SEQUENCES, STARTS
 from headrace.select.duplicates.reference import EarlierRun
 from headrace.select.duplicates.signatures import shape
 from headrace.select.duplicates.step import Duplicates
 
 if TYPE_CHECKING:
     from headrace.formats.imported import Taken
+    from headrace.train.outside import Outside
 
 
 def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Input:
@@ -55,7 +56,7 @@ def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Inp
                     raise _itself(f"{AGAINST}.{k}: {file.url}")
     files = NamedFiles.of(recipe)
     run_folder.write_files(recipe, run, files)
-    return *found, find_sequences(recipe, run, check), files
+    return *found, find_sequences(recipe, run, check), files, find_starts(recipe, run, check)
 
 
 def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, tuple[Taken, ...]]:
@@ -70,15 +71,45 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
         UserError: as :func:`open_sequences`.
     """
 
-    def digests(paths: Sequence[Path]) -> list[str]:
-        files = [InputFile(str(path), path.name, "", None, path.stat().st_size) for path in paths]
-        return [file.digest for file in fingerprint(files, run / FINGERPRINTS, check).files]
-
-    found = open_sequences(recipe, run, digests)
+    found = open_sequences(recipe, run, _digests(run, check))
     if found:
         told = {name: [asdict(one) for one in taken] for name, taken in found.items()}
         write_sealed(run / SEQUENCES, {"stages": told})
     return found
+
+
+def find_starts(recipe: Recipe, run: Path, check: bool = False) -> dict[str, Outside]:
+    """Look at the checkpoints that stages start from, and record them in the run folder.
+
+    Args:
+        recipe: the recipe.
+        run: the run folder.
+        check: read all files, including those recognized by size and change time.
+
+    Raises:
+        UserError: as :func:`headrace.train.outside.look`.
+    """
+    if not recipe.starts:
+        return {}
+    from headrace.train.outside import look
+
+    found = {}
+    for name, path in recipe.starts.items():
+        stage = recipe.stage(name)
+        place, carry = f"stages.{name}.start", stage.train.carry_optimizer
+        found[name] = look(Path(path), place, stage.resume, carry, _digests(run, check))
+    write_sealed(run / STARTS, {"stages": {name: asdict(one) for name, one in found.items()}})
+    return found
+
+
+def _digests(run: Path, check: bool) -> Callable[[Sequence[Path]], list[str]]:
+    """Finds the digests of files, unless the run knows them by size and change time."""
+
+    def digests(paths: Sequence[Path]) -> list[str]:
+        files = [InputFile(str(path), path.name, "", None, path.stat().st_size) for path in paths]
+        return [file.digest for file in fingerprint(files, run / FINGERPRINTS, check).files]
+
+    return digests
 
 
 def open_sequences(

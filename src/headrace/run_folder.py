@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headrace.select.duplicates.reference import EarlierRun
     from headrace.sequence.reader import SequenceReader
     from headrace.sequence.store import ArrowSequence
+    from headrace.train.outside import Outside
 
 RECIPE = "recipe.yaml"
 WITHDRAWN = "withdrawn.json"  # documents withdrawn from this run, besides those named in its recipe
@@ -38,6 +39,7 @@ AGAINST = "deduplicate.against"
 REFERENCES = "references.json"  # the runs among `deduplicate.against`
 SEQUENCES = "sequences.json"  # the sequences in other files that stages train on
 FILES = "files.json"  # the other files that the recipe names
+STARTS = "starts.json"  # the checkpoints of other runs that stages start from
 GRAPH = "headrace.run_folder:targets"
 
 
@@ -116,9 +118,10 @@ Input = tuple[
     "tuple[EarlierRun | SourceFiles, ...]",
     "Mapping[str, tuple[Taken, ...]]",
     "NamedFiles | None",
+    "Mapping[str, Outside]",
 ]
 """The sources of a recipe with their files, what ``deduplicate.against`` names, the rows of stages that train on
-sequences in other files, and the other files that it names."""
+sequences in other files, the other files that it names, and the checkpoints of other runs that stages start from."""
 
 
 def read_input(recipe: Recipe, run: Path) -> Input:
@@ -142,7 +145,28 @@ def read_input(recipe: Recipe, run: Path) -> Input:
                 "Run `headrace run` again to recreate it.",
             ) from None
     found = with_references(recipe, runs, read_inventory(listed(recipe, runs), run))
-    return *found, read_sequences(recipe, run), read_files(recipe, run)
+    return *found, read_sequences(recipe, run), read_files(recipe, run), read_starts(recipe, run)
+
+
+def read_starts(recipe: Recipe, run: Path) -> dict[str, Outside]:
+    """What the coordinator found of the checkpoints that stages start from.
+
+    Raises:
+        UserError: it found nothing, or other stages, or its record has changed since it was written.
+    """
+    from headrace.train.outside import Outside
+
+    if not recipe.starts:
+        return {}
+    try:
+        told = read_sealed(run / STARTS)["stages"]
+        return {name: Outside(**told[name]) for name in recipe.starts}
+    except (FileNotFoundError, SealError, KeyError):
+        raise UserError(
+            "The record of the checkpoints that stages start from is missing or damaged.",
+            str(run / STARTS),
+            "Run `headrace run` again to recreate it.",
+        ) from None
 
 
 def read_sequences(recipe: Recipe, run: Path) -> dict[str, tuple[Taken, ...]]:

@@ -129,6 +129,7 @@ CHANGED: dict[tuple[str, str], Any] = {
     ("runconfig", "num_epochs"): ({"max_steps": None, "num_epochs": 2}),
     ("runconfig", "checkpoint_steps"): 10,
     ("runconfig", "log_steps"): 5,
+    ("runconfig", "save_initial_checkpoint"): True,
 }
 # How a run is launched: tests/test_params.py.
 LAUNCH = {
@@ -137,7 +138,6 @@ LAUNCH = {
     "checkpoint_path",
     "is_pretrained_checkpoint",
     "autoload_last_checkpoint",
-    "save_initial_checkpoint",
     "eval_steps",
     "eval_frequency",
     "max_sequence_length",

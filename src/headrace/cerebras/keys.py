@@ -279,7 +279,7 @@ RUNCONFIG = (
     _does("num_steps", "count", "steps from the checkpoint on, at most to max_steps"),
     _does("num_epochs", "count", "passes over the training data, instead of num_steps"),
     _does("eval_steps", "count", "batches of eval_input to evaluate; all if it is not given"),
-    _does("eval_frequency", "count", "train_and_eval: steps between evaluations; checkpoint_steps if it is not given"),
+    _does("eval_frequency", "count", "train_and_eval: which checkpoints are evaluated, by default all"),
     _does(
         "checkpoint_steps", "whole", "steps between checkpoints, all of which are kept; 0 or null: only the last step's"
     ),

@@ -32,7 +32,12 @@ class Data:
 
 
 def train_recipe(
-    params: Params, data: Data, done: int = 0, tokenizer: str | None = None, start: str | None = None
+    params: Params,
+    data: Data,
+    done: int = 0,
+    tokenizer: str | None = None,
+    start: str | None = None,
+    resume: bool = False,
 ) -> Recipe:
     """The recipe that trains what a params file trains.
 
@@ -42,6 +47,7 @@ def train_recipe(
         done: steps that were made before, which ``num_steps`` comes on top of.
         tokenizer: a tokenizer's file, to show text; without one there are only ids.
         start: a checkpoint whose weights are the first ones.
+        resume: whether to go on from its step, with its optimizer and in the data too.
 
     Raises:
         UserError: keys are missing or contradict each other.
@@ -49,7 +55,7 @@ def train_recipe(
     inputs, run = params.section("train_input"), params.section("runconfig")
     batch = needed(params, "train_input", "batch_size")
     steps = last_step(params, data, done)
-    stage = {
+    stage: dict[str, Any] = {
         "name": STAGE,
         "sequence_length": data.sequence_length,
         "sequence": sequence(params, "train_input"),
@@ -63,13 +69,14 @@ def train_recipe(
             "loss": _loss(params),
             "precision": precision(params),
             "checkpoint_every": run.get("checkpoint_steps") or steps,
+            "initial_checkpoint": run.get("save_initial_checkpoint", False),
             "keep": KEPT,
             "log_every": run.get("log_steps", 1),
             "samples": {"tokens": 0},
         },
     }
     if start is not None:
-        stage["start"] = start
+        stage |= {"start": start, "resume": resume}
     return _recipe(params, inputs.get("shuffle_seed", 0), stage, tokenizer)
 
 

@@ -26,6 +26,7 @@ from headrace.cli import (
     replay,
     run,
     status,
+    train,
     verify,
     why,
     withdraw,
@@ -59,7 +60,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             say(str(error), err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            resumes = command in (run.run, evaluate.eval)
+            resumes = command in (run.run, train.train, evaluate.eval)
             more = " Finished work is kept: run the same command again to resume." if resumes else ""
             say(f"Stopped.{more}", err=True)
             raise typer.Exit(130) from None
@@ -120,6 +121,7 @@ COMMANDS = (
     init.init,
     plan.plan,
     run.run,
+    train.train,
     status.status,
     why.why,
     withdraw.withdraw,

@@ -207,7 +207,7 @@ def _models(
     """The models, each with the sequence that its loss is measured on."""
     nodes = []
     for stage, section in zip(stages, recipe.stages, strict=True):
-        before = () if stage.start in (None, "scratch") else (f"model-{stage.start}",)
+        before = (f"model-{start}",) if (start := recipe.begins_from(section)) else ()
         disk = parameters * (4 + CHECKPOINT * section.train.keep)
         needs = (f"sequence-{stage.name}", *held_out, "tokenizer", *before)
         nodes.append(Node(f"model-{stage.name}", needs, disk, (stage.flops or 0) / machine.flops))

@@ -66,7 +66,7 @@ def measured(recipe: Recipe, run: Path) -> Measured:
     if not (run / "artifacts").is_dir():
         return Measured()
     try:
-        sources, against, sequences, _ = read_input(recipe, run)
+        sources, against, sequences, _, starts = read_input(recipe, run)
         read = [*sources, *(entry for entry in against if isinstance(entry, SourceFiles))]
         if any(tuple(list_files(s.name, s.source, recipe.seed, Path.cwd())) != s.files for s in read):
             return Measured()
@@ -82,7 +82,7 @@ def measured(recipe: Recipe, run: Path) -> Measured:
         if event["event"] == "artifact" and event["state"] == "published"
     }
     found = Measured()
-    for step in build_graph(with_withdrawn(recipe, run), sources, against, sequences).all():
+    for step in build_graph(with_withdrawn(recipe, run), sources, against, sequences, None, starts).all():
         folder = run / "artifacts" / step.name
         if folder.is_dir():
             name = f"{step.kind}-{step.stage}" if step.stage else step.kind

@@ -98,7 +98,7 @@ def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
 
 
 def _template(name: Any, change: Change) -> Any:
-    """A file's path; the name of a template of headrace's own is kept."""
+    """A file's path; a name, as of a template of headrace's own or of a stage, is kept."""
     return change(name, "path") if isinstance(name, str) and re.search(r"[/.]", name) else name
 
 
@@ -114,9 +114,11 @@ def _source(source: Any, change: Change) -> Any:
 
 
 def _stage(stage: Any, change: Change) -> Any:
-    """A stage, with the paths of its sequence and of its chat template."""
+    """A stage, with the paths of its sequence, of its chat template and of what it starts from."""
     if not isinstance(stage, dict):
         return stage
+    if isinstance(stage.get("start"), str):
+        stage = {**stage, "start": _template(stage["start"], change)}
     chat = stage.get("chat")
     if isinstance(chat, str):
         stage = {**stage, "chat": _template(chat, change)}

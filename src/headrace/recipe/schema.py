@@ -257,7 +257,10 @@ class Recipe(Section):
                 twice = f"two stages are called {stage.name!r}"
                 what = twice if stage.name in seen else f"a stage cannot be called {stage.name!r}, a reserved name"
                 raise wrong(what, "give every stage its own name", f"stages.{i}.name")
-            if stage.start is not None and stage.start not in (*seen, "scratch"):
+            outside = stage.start_path is not None
+            if stage.resume and not outside:
+                raise wrong("there is no checkpoint to go on from", "name one as `start: PATH`", f"stages.{i}.resume")
+            if stage.start is not None and not outside and stage.start not in (*seen, "scratch"):
                 raise wrong(
                     f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage",
                     f"use one of {', '.join([*seen, 'scratch'])}",
@@ -319,9 +322,14 @@ class Recipe(Section):
     def begins_from(self, stage: Stage) -> str | None:
         """The name of the stage whose model a stage starts from; None for the first and for `scratch`."""
         if stage.start is not None:
-            return None if stage.start == "scratch" else stage.start
+            return None if stage.start == "scratch" or stage.start_path is not None else stage.start
         at = [other.name for other in self.stages].index(stage.name)
         return self.stages[at - 1].name if at else None
+
+    @property
+    def starts(self) -> dict[str, str]:
+        """The checkpoints of other runs by the name of the stage that starts from them."""
+        return {} if self.model is None else {s.name: s.start_path for s in self.stages if s.start_path is not None}
 
     def functions(self) -> list[tuple[str, FunctionSection]]:
         """All user-defined functions with their purpose, in the order of the flow."""

@@ -319,9 +319,20 @@ class Stage(Section):
     pack: Pack = Field(default=Pack(), description="How to pack documents into rows.")
     start: str | None = Field(
         default=None,
-        description="Stage whose last checkpoint this one starts from, or `scratch`; null means the previous stage.",
+        description="Stage whose last checkpoint this one starts from, or `scratch`; or the path of a checkpoint, of a "
+        "model's folder (headrace's own or Hugging Face's) or of a safetensors file; null means the previous stage.",
+    )
+    resume: bool = Field(
+        default=False,
+        description="Go on from the checkpoint that `start` names: from its step, with its optimizer, and the rows "
+        "after those that it consumed.",
     )
     train: TrainSection = Field(default=TrainSection(), description="Batch, optimizer and schedule of the stage.")
+
+    @property
+    def start_path(self) -> str | None:
+        """The path in `start`; None if it names a stage."""
+        return self.start if self.start is not None and re.search(r"[/.]", self.start) else None
 
     @model_validator(mode="after")
     def _mixture(self) -> Stage:

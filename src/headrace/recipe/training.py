@@ -177,6 +177,7 @@ EXECUTION = frozenset(
         "shard",
         "tensor_parallel",
         "checkpoint_every",
+        "initial_checkpoint",
         "keep",
         "keep_every",
         "log_every",
@@ -220,6 +221,7 @@ class TrainSection(Section):
     )
     guard: GuardSection = Field(default=GuardSection(), description="what to do with outlying steps")
     checkpoint_every: PositiveInt = Field(default=100, description="steps between checkpoints")
+    initial_checkpoint: bool = Field(default=False, description="also a checkpoint before the first step")
     keep: PositiveInt = Field(default=2, description="checkpoints to keep on disk, the newest")
     keep_every: PositiveInt | None = Field(
         default=None, description="also keep, for good, the checkpoints of steps divisible by this"

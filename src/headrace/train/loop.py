@@ -179,7 +179,12 @@ class Trainer:
         self.passed |= {s["step"] for s in guard.spikes(job.folder) if s["action"] == "rollback"}
 
     def _load(self, model: Path, optimizer: Path | None) -> None:
-        checkpoint.read_part(model, self.model.state_dict(), self.world)
+        if (model / "config.json").is_file():
+            from headrace.model.huggingface.reading import Stored
+
+            Stored.open(model).load(self.model)
+        else:
+            checkpoint.read_part(model, self.model.state_dict(), self.world)
         if optimizer is not None:
             checkpoint.read_part(optimizer, self.optimizer.named_state(), self.world)
 
@@ -210,6 +215,8 @@ class Trainer:
         begun_at = self.step
         self.spans = extended(self.spans, Span.of(section, self.world, begun_at))
         with Metrics(self.job.folder, self.logged, write=self.world.chief) as metrics:
+            if section.initial_checkpoint and begun_at == trajectory.first_step:
+                self._save(saver, metrics.position())
             for batch in self._batches():
                 begun = time.perf_counter()
                 rows = trajectory.row(self.step)

@@ -20,6 +20,7 @@ from headrace.recipe.schema import Recipe, Stage
 from headrace.recipe.training import TrainSection
 from headrace.sequence.store import ArrowSequence
 from headrace.train import metrics
+from headrace.train.outside import Outside
 from headrace.train.trajectory import Trajectory, decisive, sequence_content, stage_folder
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Model(Step):
         tokenizer: the tokenizer.
         previous: the model to start from; None starts from new weights.
         after: the trajectory that this one continues, when a recipe was edited in the middle of a stage.
+        outside: the checkpoint to start from, if it is of another run.
     """
 
     stage: str = field()  # the base class has None, which would make it optional
@@ -56,12 +58,20 @@ class Model(Step):
     tokenizer: Step
     previous: Model | None = None
     after: Mapping[str, Any] | None = None
+    outside: Outside | None = None
 
     kind: ClassVar[str] = "model"
     VERSION: ClassVar[int] = 2
 
     @staticmethod
-    def of(recipe: Recipe, stage: Stage, sequence: Step, start: Step | None, tokenizer: Step) -> Model:
+    def of(
+        recipe: Recipe,
+        stage: Stage,
+        sequence: Step,
+        start: Step | None,
+        tokenizer: Step,
+        outside: Outside | None = None,
+    ) -> Model:
         """The model for a stage of a recipe.
 
         Args:
@@ -70,11 +80,18 @@ class Model(Step):
             sequence: the stage's sequence.
             start: the model to start from.
             tokenizer: the tokenizer.
+            outside: the checkpoint of another run to start from.
         """
         if recipe.model is None:
             raise ValueError("the recipe has no model section")
         previous = start if isinstance(start, Model) else None
-        return Model(stage.name, recipe.model, stage.train, recipe.seed, sequence, tokenizer, previous)
+        after = None if outside is None else outside.after
+        return Model(stage.name, recipe.model, stage.train, recipe.seed, sequence, tokenizer, previous, after, outside)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its first weights are drawn."""
+        return self.previous is None and self.after is None and self.outside is None
 
     def params(self) -> dict[str, Any]:
         """Architecture, training and seed."""
@@ -84,6 +101,7 @@ class Model(Step):
             "seed": self.seed,
             "stage": self.stage,
             "after": self.after and dict(self.after),
+            **({} if self.outside is None else {"outside": self.outside.identity()}),
         }
 
     def inputs(self) -> dict[str, Step]:
@@ -110,7 +128,11 @@ class Model(Step):
         """
         sequence = ArrowSequence(ctx.input("sequence"))
         start = {}
-        if self.previous is not None and self.after is None:
+        if self.outside is not None and self.after is None:
+            start = {"model": self.outside.digest}
+            if self.outside.carry:
+                start["optimizer"] = self.outside.digest
+        elif self.previous is not None and self.after is None:
             files = {str(entry["name"]): str(entry["digest"]) for entry in ctx.input("previous").manifest.files}
             start = {"model": files[WEIGHTS]}
             if self.train.carry_optimizer:
@@ -140,7 +162,9 @@ class Model(Step):
         from headrace.train.loop import Job, Start
 
         start = Start()
-        if self.after is not None:
+        if self.outside is not None:
+            start = self.outside.start()
+        elif self.after is not None:
             from headrace.train.checkpoint import MODEL, OPTIMIZER, STATE
 
             folder = stage_folder(ctx.run, self.stage) / self.after["trajectory"] / f"step-{self.after['step']:08d}"

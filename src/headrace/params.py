@@ -1,0 +1,296 @@
+"""Run CrystalCoder's own params files: train, evaluate, or both, in the run folder ``model_dir``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.cerebras.read import Params
+from headrace.cerebras.translate import STAGE, Data, eval_recipe, last_step, sequence, train_recipe
+from headrace.recipe.schema import Recipe
+from headrace.recipe.training import EXECUTION
+from headrace.run_folder import RECIPE, read_recipe, stage_sequence
+
+if TYPE_CHECKING:
+    from headrace.train.checkpoint import Checkpoint
+
+STATE = "state.json"  # what makes a folder one of headrace's checkpoints
+EVAL = "eval"  # the stage, and the run folder below model_dir, that hold the rows to evaluate on
+Build = Callable[[Recipe, Path, str | None], Path | None]
+"""Builds a recipe in a run folder up to an artifact, or to the end, as :func:`headrace.pipeline.run` does."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A params file, and how it is run here.
+
+    Attributes:
+        params: the file.
+        build: builds recipes.
+        tokenizer: a tokenizer's file, to show text; None for ids alone.
+    """
+
+    params: Params
+    build: Build
+    tokenizer: str | None = None
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The section ``runconfig``."""
+        return self.params.section("runconfig")
+
+    @property
+    def folder(self) -> Path:
+        """``model_dir``."""
+        return Path(self.run.get("model_dir", "model_dir"))
+
+    def train(self) -> Path | None:
+        """Train to the last step, from the newest checkpoint in ``model_dir`` or from ``checkpoint_path``.
+
+        Returns:
+            The report.
+
+        Raises:
+            UserError: that step is reached already, or the file asks for something else that cannot be.
+        """
+        self._often()
+        data = survey(self.params, "train_input")
+        recipe, done = self._recipe(data)
+        if done >= last_step(self.params, data, done):
+            raise self.params.wrong(
+                f"{self.folder} is at step {done:,} already, which is max_steps.",
+                "runconfig.max_steps",
+                "Raise it to go on, or give another --model_dir.",
+            )
+        return self.build(recipe, self.folder, None)
+
+    def _recipe(self, data: Data) -> tuple[Recipe, int]:
+        """The recipe to train, and the steps that are done: the run's own recipe if that says the same, else one that
+        starts where the file and the run say."""
+        run, newest = self.run, newest_checkpoint(self.folder)
+        given = named_checkpoint(self.params, run["checkpoint_path"]) if "checkpoint_path" in run else None
+        pretrained = bool(run.get("is_pretrained_checkpoint", False))
+        if pretrained and given is None and newest is None:
+            raise self.params.wrong(
+                "is_pretrained_checkpoint is true, and there is no checkpoint to take the weights of.",
+                "runconfig.checkpoint_path",
+                "Give it, or --checkpoint_path.",
+            )
+        if newest is not None and given is None and not run.get("autoload_last_checkpoint", True):
+            raise self.params.wrong(
+                f"{self.folder} holds checkpoints, which autoload_last_checkpoint: false does not go on from.",
+                "runconfig.autoload_last_checkpoint",
+                "Give another --model_dir, or name a checkpoint.",
+            )
+        start, resume = (None, False) if newest is None else (newest.path.absolute(), True)
+        if given is not None:
+            start, resume = given, not pretrained
+        if resume and start is not None and not (start / STATE).is_file():
+            raise self.params.wrong(
+                f"{start} holds weights alone, without a step and an optimizer's state.",
+                "runconfig.checkpoint_path",
+                "Add --is_pretrained_checkpoint to begin at step 0 with them.",
+            )
+
+        def recipe(done: int, start: str | None, resume: bool) -> Recipe:
+            return train_recipe(self.params, data, done, self.tokenizer, start, resume)
+
+        where = None if start is None else str(start)
+        if newest is not None and (self.folder / RECIPE).is_file():
+            [begun] = (before := read_recipe(self.folder)).stages
+            own = recipe(newest.step, begun.start, begun.resume)
+            if same_training(before, own) and (given is None or (begun.start, begun.resume) == (where, resume)):
+                return own, newest.step
+        done = step_of(start) if start is not None and resume else 0
+        return recipe(done, where, resume), done
+
+    def evaluate(self, every: bool) -> Iterator[dict[str, Any]]:
+        """Measure the loss of ``eval_input``.
+
+        Args:
+            every: on all checkpoints of ``model_dir``, oldest first, or those of ``eval_frequency``; else on
+                ``checkpoint_path`` or the newest.
+
+        Yields:
+            ``{"step", "checkpoint", "rows", "tokens", "loss", "perplexity", "sources"}`` for each, losses in nats per
+            token; also written to ``eval/step-00000100.json`` below ``model_dir``.
+
+        Raises:
+            UserError: there is no checkpoint, or it is of another model.
+        """
+        run = self.run
+        if every:
+            often, all_ = self._often(), reversed(list(checkpoints(self.folder)))
+            found = [one.path for one in all_ if one.step % often == 0]
+        elif "checkpoint_path" in run:
+            found = [named_checkpoint(self.params, run["checkpoint_path"])]
+        else:
+            found = [one.path for one in checkpoints(self.folder)][:1]
+        if not found:
+            raise self.params.wrong(
+                f"There is no checkpoint in {self.folder}.",
+                "runconfig.model_dir",
+                "Train first, or give --checkpoint_path.",
+            )
+        recipe = eval_recipe(self.params, survey(self.params, "eval_input"), self.tokenizer)
+        self.build(recipe, self.folder / EVAL, f"sequence-{EVAL}")
+        for path in found:
+            yield self._measure(recipe, path)
+
+    def _often(self) -> int:
+        """Steps between the checkpoints that are evaluated.
+
+        Raises:
+            UserError: there are no checkpoints at such steps.
+        """
+        run = self.run
+        often, saved = run.get("eval_frequency", 1), run.get("checkpoint_steps", 0)
+        if run.get("mode") != "train_and_eval" or often == 1:
+            return 1
+        if not saved or often % saved:
+            raise self.params.wrong(
+                f"Evaluations are of checkpoints, which are not written every {often} steps.",
+                "runconfig.eval_frequency",
+                f"Give a multiple of checkpoint_steps, {saved}." if saved else "Add checkpoint_steps.",
+            )
+        return int(often)
+
+    def _measure(self, recipe: Recipe, path: Path) -> dict[str, Any]:
+        import math
+
+        from headrace.evaluate.heldout import held_out_loss
+        from headrace.flow.storage import write_json
+        from headrace.run_folder import artifact
+        from headrace.tokens.load import has_text, open_engine
+
+        train, folder = recipe.stages[0].train, self.folder / EVAL
+        rows = self.run["eval_steps"] * train.batch if "eval_steps" in self.run else None
+        tokenizer = artifact(folder, "tokenizer")
+        engine = open_engine(tokenizer) if has_text(tokenizer) else None
+        model = load_model(recipe, path)
+        told = held_out_loss(model, stage_sequence(folder, EVAL), train.attention, rows, train.batch, engine)
+        loss = told["loss"]
+        out = {"step": step_of(path), "checkpoint": str(path), **told}
+        out["perplexity"] = None if loss is None else math.exp(min(loss, 700.0))
+        write_json(folder / f"step-{out['step']:08d}.json", out)
+        return out
+
+
+def same_training(a: Recipe, b: Recipe) -> bool:
+    """Whether recipes of one stage train the same; how they carry it out, and what shows their text, may differ."""
+    return _trained(a) == _trained(b)
+
+
+def _trained(recipe: Recipe) -> Any:
+    [stage] = recipe.stages
+    train = stage.train.model_dump(mode="json", exclude=set(EXECUTION))
+    rows = stage.model_dump(mode="json", exclude={"train"})
+    return recipe.model_dump(mode="json", include={"seed", "model"}), rows, train
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint of the training that a ``model_dir`` was used for last."""
+    from headrace.train.checkpoint import complete
+    from headrace.train.trajectory import trajectories
+
+    for trajectory in reversed(trajectories(folder, STAGE)):
+        if found := complete(trajectory):
+            return found[-1]
+    return None
+
+
+def checkpoints(folder: Path) -> Iterator[Checkpoint]:
+    """The complete checkpoints of a ``model_dir``, the newest first; one of each step."""
+    from headrace.train.checkpoint import complete
+    from headrace.train.trajectory import trajectories
+
+    found: dict[int, Checkpoint] = {}
+    for trajectory in trajectories(folder, STAGE):  # the one used last is the last
+        found |= {one.step: one for one in complete(trajectory)}
+    return (found[step] for step in sorted(found, reverse=True))
+
+
+def named_checkpoint(params: Params, path: str) -> Path:
+    """What ``checkpoint_path`` names: a path, a ``model_dir`` for its newest, or ``model_dir/checkpoint_100.mdl``.
+
+    Raises:
+        UserError: the ``model_dir`` has no such checkpoint.
+    """
+    named = re.fullmatch(r"checkpoint_(\d+)\.mdl", Path(path).name)
+    exists = Path(path).exists()
+    folder = Path(path) if exists else Path(path).parent
+    if exists and not (folder / "checkpoints").is_dir():
+        return folder.absolute()
+    found = list(checkpoints(folder)) if exists or named else []
+    for one in found:
+        if exists or (named and one.step == int(named[1])):
+            return one.path.absolute()
+    steps = ", ".join(str(one.step) for one in found)
+    raise params.wrong(
+        f"There is no checkpoint {path}.",
+        "runconfig.checkpoint_path",
+        f"{folder} has those of steps {steps}." if steps else "Give the folder of a checkpoint, or a model_dir.",
+    )
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint; 0 for weights alone."""
+    from headrace.flow.storage import SealError, read_sealed
+
+    try:
+        return int(read_sealed(path / STATE)["step"])
+    except (OSError, SealError, KeyError):
+        return 0
+
+
+def load_model(recipe: Recipe, path: Path) -> Any:
+    """The model of a recipe with the weights of a checkpoint, on this machine's device."""
+    import torch
+
+    from headrace.model.machine import device, prepare
+    from headrace.model.presets import resolve
+    from headrace.model.transformer import Transformer
+    from headrace.train.checkpoint import read_part
+    from headrace.train.outside import look
+    from headrace.train.world import World
+
+    prepare()
+    assert recipe.model is not None
+    start = look(path, "checkpoint_path", False, False, lambda paths: [""] * len(paths)).start()
+    train = recipe.stages[0].train
+    model = Transformer(resolve(recipe.model, None), torch.bfloat16 if train.precision == "bf16" else torch.float32)
+    assert start.model is not None
+    if (start.model / "config.json").is_file():
+        from headrace.model.huggingface.reading import Stored
+
+        Stored.open(start.model).load(model)
+    else:
+        read_part(start.model, model.state_dict(), World())
+    return model.to(device())
+
+
+def survey(params: Params, section: str) -> Data:
+    """What the files of an input hold.
+
+    Raises:
+        UserError: they cannot be read, or hold nothing.
+    """
+    from headrace.formats.format import Exported
+    from headrace.formats.imported import Taken, groups, shares
+    from headrace.formats.opening import open_files
+    from headrace.references import cut
+
+    length = params.section(section).get("max_sequence_length")
+    taken: list[Taken] = []
+    for entry in sequence(params, section):
+        opened = [open_files(path, seq_len=length) for path in entry["path"]]
+        parts = [Taken(Exported("", "", ""), 0, len(one), entry.get("weight")) for one in opened]
+        taken += cut(parts, entry.get("slice", [(0.0, 1.0)]))
+        length = length or opened[0].seq_len
+    rows = sum(shares(groups(taken))) if taken else 0
+    if not rows:
+        raise params.wrong(f"The files of {section} hold no rows.", section, "Name folders with HDF5 files.")
+    return Data(int(length or 0), rows)

@@ -1,0 +1,207 @@
+"""The command on CrystalCoder's own files: the three phases one after the other, and how runs are launched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from published import made, save, tiny, write_data
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import headrace
+from headrace.cli.app import app
+from headrace.params import checkpoints
+from headrace.run_folder import stage_sequence
+from headrace.sequence.loader import Loader
+from headrace.train.metrics import read as read_metrics
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def command(folder: Path, phase: int, *options: str, mode: str = "train", out: str | None = None) -> Any:
+    """Run the command on a phase's file; its run folder is ``p1`` and so on."""
+    arguments = ["train", "--params", str(folder / f"params_phase{phase}.yaml"), "--mode", mode]
+    arguments += ["--model_dir", str(folder / (out or f"p{phase}")), "--workers", "0", *options]
+    return CliRunner().invoke(app, arguments)
+
+
+def done(result: Any) -> Any:
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def losses(result: Any) -> list[dict[str, Any]]:
+    return json.loads(done(result).stdout)["eval"]
+
+
+def failed(result: Any, words: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert words in result.output
+
+
+def weights(run: Path, step: int) -> dict[str, np.ndarray]:
+    [found] = [one for one in checkpoints(run) if one.step == step]
+    [file] = found.files("model")
+    return {name: tensor.numpy() for name, tensor in load_file(file).items()}
+
+
+def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+
+
+def rates(run: Path) -> dict[int, float]:
+    [*_, folder] = sorted((run / "checkpoints" / "train").iterdir(), key=lambda one: one.stat().st_mtime)
+    return {line["step"]: line["learning_rate"] for line in read_metrics(folder / "metrics.jsonl")}
+
+
+@pytest.fixture(scope="module")
+def folder(shared, tmp_path_factory):
+    """The three phases, one after the other, as CrystalCoder was trained."""
+    base = tmp_path_factory.mktemp("phases")
+    for phase in (1, 2, 3):
+        params = tiny(shared, phase, base / "data")
+        write_data(params)
+        save(params, base / f"params_phase{phase}.yaml")
+    said = done(command(base, 1)).stderr
+    assert "runconfig.num_csx means nothing off Cerebras' hardware" in said
+    done(command(base, 2, "--checkpoint_path", str(base / "p1/checkpoint_6.mdl"), "--is_pretrained_checkpoint"))
+    done(command(base, 3, "--checkpoint_path", str(base / "p2"), mode="train_and_eval"))
+    return base
+
+
+def test_each_phase_starts_from_the_weights_of_the_one_before(folder):
+    for phase, peak, warm in ((1, 0.012, 86), (2, 0.0087825, 86), (3, 0.002, 276)):
+        found = rates(folder / f"p{phase}")
+        assert found == pytest.approx({step: peak * (step - 1) / warm for step in range(1, 7)}, rel=1e-9)
+    recipe = headrace.load_recipe(folder / "p2" / "recipe.yaml")
+    assert str(folder / "p1") in recipe.stages[0].start
+    assert not recipe.stages[0].resume
+    # The first step has a rate of 0: no update has been made, so the weights are those of the phase before.
+    first = json.loads((folder / "p2/starts.json").read_text())["stages"]["train"]
+    assert first["path"].endswith("step-00000006")
+    assert not equal(weights(folder / "p1", 6), weights(folder / "p2", 6))
+    assert [one.step for one in checkpoints(folder / "p3")] == [6, 4, 2]
+
+
+def test_the_rows_are_those_of_the_mixture_whatever_the_number_of_processes(folder):
+    sequence = stage_sequence(folder / "p1", "train")
+    recipe = headrace.load_recipe(folder / "p1" / "recipe.yaml")
+    weights = np.array([one.weight for one in recipe.stages[0].sequence])
+    weights /= weights.sum()
+    total = max(40 / w for w in weights if w > 0.05)
+    counts = [int(total * w) for w in weights]
+    labels = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(labels))
+    np.random.default_rng(1).shuffle(places)
+    seen, expected = [0] * len(counts), []
+    for which in labels[places]:
+        expected.append(made(recipe.stages[0].sequence[which].path[0], 40)[seen[which] % 40])
+        seen[which] += 1
+    assert (sequence.rows(0, len(sequence)) == np.array(expected)).all()
+    whole = [batch.tokens for batch in Loader(sequence, 4)]
+    for size in (2, 4):
+        parts = zip(*(Loader(sequence, 4, rank=rank, world_size=size) for rank in range(size)), strict=True)
+        for batch, ranks in zip(whole, parts, strict=True):
+            assert (np.concatenate([part.tokens for part in ranks]) == batch).all()
+
+
+def test_evaluation_is_of_the_checkpoint_that_is_named(folder):
+    told = {}
+    for path in ("p1/checkpoint_2.mdl", "p1"):
+        [one] = losses(command(folder, 1, "--checkpoint_path", str(folder / path), "--json", mode="eval", out="e"))
+        told[one["step"]] = one
+    assert sorted(told) == [2, 6]
+    assert told[2]["loss"] != told[6]["loss"]
+    assert (told[6]["rows"], told[6]["tokens"]) == (8, 2 * 8 + 6 * 16)
+    assert told[6]["perplexity"] == pytest.approx(np.exp(told[6]["loss"]))
+    every = losses(command(folder, 1, "--json", "--eval_steps", "1", mode="eval_all"))
+    assert [(one["step"], one["rows"]) for one in every] == [(2, 4), (4, 4), (6, 4)]
+    for step in (2, 4, 6):  # train_and_eval, of phase 3
+        found = json.loads((folder / f"p3/eval/step-{step:08d}.json").read_text())
+        assert found["step"] == step
+        assert set(found["sources"]) == {"css"}
+
+
+def test_a_checkpoint_is_gone_on_from_with_step_optimizer_and_data(folder):
+    """From step 2 to 6 in another folder: the same weights as in one go."""
+    done(command(folder, 1, "--checkpoint_path", str(folder / "p1/checkpoint_2.mdl"), out="on"))
+    assert equal(weights(folder / "p1", 6), weights(folder / "on", 6))
+    assert sorted(rates(folder / "on")) == [3, 4, 5, 6]
+
+
+def test_raising_max_steps_goes_on_and_the_same_again_is_refused(folder):
+    failed(command(folder, 1), "is at step 6 already")
+    done(command(folder, 1, "--max_steps", "5", out="more"))
+    done(command(folder, 1, "--num_steps", "2", "--max_steps", "8", out="more"))
+    assert [one.step for one in checkpoints(folder / "more")] == [7, 6, 5, 4, 2]
+    assert equal(weights(folder / "p1", 6), weights(folder / "more", 6))
+    failed(command(folder, 1, "--max_steps", "7", out="more"), "is at step 7 already")
+
+
+def test_another_rhythm_of_checkpoints_is_the_same_training(folder):
+    options = ("--set", "runconfig.save_initial_checkpoint=true")
+    done(command(folder, 1, "--max_steps", "3", *options, "--set", "runconfig.checkpoint_steps=0", out="rhythm"))
+    assert [one.step for one in checkpoints(folder / "rhythm")] == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--set", "runconfig.is_pretrained_checkpoint=true", "--model_dir", "new"), "no checkpoint to take"),
+        (("--set", "runconfig.autoload_last_checkpoint=false", "--max_steps", "9"), "holds checkpoints"),
+        (("--checkpoint_path", "nowhere", "--model_dir", "new"), "There is no checkpoint nowhere"),
+        (
+            ("--set", "runconfig.hidden=3"),
+            "Unknown key",
+        ),
+        (("--max_steps", "0"), "whole number of at least 1"),
+        (("--set", "model.hidden_size=32", "--max_steps", "9"), "do not fit the model"),
+    ],
+)
+def test_what_cannot_be_is_refused(folder, options, words, monkeypatch):
+    monkeypatch.chdir(folder)
+    failed(command(folder, 1, *options), words)
+
+
+def test_weights_of_others_are_begun_with_and_pickles_are_not_read(folder, tmp_path):
+    file = tmp_path / "model.safetensors"
+    [one, *_] = checkpoints(folder / "p1")
+    save_file(load_file(one.files("model")[0]), file)
+    failed(command(folder, 2, "--checkpoint_path", str(file), out="w"), "Add --is_pretrained_checkpoint")
+    done(command(folder, 2, "--checkpoint_path", str(file), "--is_pretrained_checkpoint", "--max_steps", "2", out="w"))
+    assert equal(weights(folder / "w", 2), weights(folder / "p2", 2))
+    (tmp_path / "checkpoint_9.mdl").write_bytes(b"\x80\x04")
+    path = str(tmp_path / "checkpoint_9.mdl")
+    failed(command(folder, 2, "--checkpoint_path", path, "--is_pretrained_checkpoint", out="x"), "pickle")
+
+
+def test_killed_and_started_again_it_ends_the_same(folder):
+    arguments = [
+        sys.executable,
+        "-m",
+        "headrace",
+        "train",
+        "--params",
+        str(folder / "params_phase1.yaml"),
+        "--mode",
+        "train",
+    ]
+    arguments += ["--model_dir", str(folder / "killed"), "--workers", "1"]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        log = folder / "killed" / "checkpoints" / "train"
+        while process.poll() is None and not any(log.glob("*/step-00000002")):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    done(command(folder, 1, out="killed"))
+    assert equal(weights(folder / "p1", 6), weights(folder / "killed", 6))
