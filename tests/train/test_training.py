@@ -256,6 +256,7 @@ HARMLESS = {
     "shard": "full",
     "tensor_parallel": 2,
     "checkpoint_every": 9,
+    "initial_checkpoint": True,
     "keep": 5,
     "keep_every": 7,
     "held_out": {"rows": 3},
