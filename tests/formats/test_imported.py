@@ -12,6 +12,7 @@ import headrace
 from headrace.errors import UserError
 from headrace.export import write
 from headrace.flow.artifact import Artifact
+from headrace.flow.storage import read_json
 from headrace.formats import imported
 from headrace.formats.options import Options
 from headrace.formats.sequences import SequenceExport
@@ -87,7 +88,7 @@ def test_published_files_are_trained_on_in_order(tokenizer, tmp_path):
     assert sequence.sources == ["B", "A"]
     model = artifact(tmp_path / "run", "model", "phase2")
     assert model.manifest.counts["steps"] == 7
-    evaluation = model.manifest.extra["evaluation"]["held_out"]["end"]
+    evaluation = read_json(artifact(tmp_path / "run", "evaluation", "phase2").file_path("evaluation.json"))["held_out"]
     assert (evaluation["rows"], evaluation["sources"]["val"]["tokens"]) == (3, 3 * 32)
     assert model.manifest.counts["sources"] == {"A": 16 * 32, "B": 12 * 32}
     save(tmp_path / "phase2/A/data-00001.h5", sample(parts[0][::-1]))
@@ -238,8 +239,7 @@ def test_ids_alone_train_a_model_but_show_no_text(tmp_path):
     sections = {"name": "ids", "tokenizer": {"ids": 200}, "stages": [stage], "model": {"preset": None, **TINY}}
     asked = headrace.Recipe(**sections, held_out=str(tmp_path / "a.h5"))
     headrace.run(asked, tmp_path / "run", workers=0)
-    model = artifact(tmp_path / "run", "model", "one")
-    assert model.manifest.extra["evaluation"]["held_out"]["end"]["tokens"] == 8 * 32
+    assert artifact(tmp_path / "run", "evaluation", "one").manifest.counts["tokens"] == 8 * 32
     with pytest.raises(UserError, match="no tokenizer, only a number of ids"):
         open_decoder(artifact(tmp_path / "run", "tokenizer"))
     for words, changed in (
