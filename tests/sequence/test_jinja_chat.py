@@ -361,6 +361,17 @@ HOSTILE = [
     "{{ raise_exception('roles must alternate') }}",
     "{{ nothing.at.all }}",
     "{{ 1 / 0 }}",
+    # What takes long and makes little.
+    *(
+        "{% set s = 'x' * 3000000 %}{% set a = range(90000) | list %}{% for i in a %}" + looks + "{% endfor %}"
+        for looks in (
+            "{% if -1 in a %}{% endif %}", "{% if a == a[1:] %}{% endif %}", "{% if a is eq a %}{% endif %}",
+            "{{ a | sum }}", "{{ a[1:] | length }}", "{{ s[::-1] | length }}", "{{ range(90000) | sum }}",
+            "{% if 'xxxxy' in s %}{% endif %}", "{% if s.count('y') %}{% endif %}", "{% if s is upper %}{% endif %}",
+            "{{ range(90000) | map(attribute='x') | first }}{{ range(90000) | select | list | length }}",
+            "{% if s | length > i %}{% endif %}", "{{ a.index(89999) }}", "{% if -1 in (a | select) %}{% endif %}",
+        )
+    ),
 ]  # fmt: skip
 
 
@@ -373,7 +384,15 @@ def test_hostile_templates_end(source):
 
 
 @pytest.mark.parametrize(
-    "source", ["{% for %}", "{{ 'a' | nothing }}", "{% generation %}", "{{ x | random }}", "x" * (2 << 20)]
+    "source",
+    [
+        "{% for %}",
+        "{{ 'a' | nothing }}",
+        "{{ 'a' | wordwrap(1) }}",
+        "{% generation %}",
+        "{{ x | random }}",
+        "x" * (2 << 20),
+    ],
 )
 def test_what_is_no_template_is_told(source):
     with pytest.raises(UserError):

@@ -25,11 +25,13 @@ from headrace.errors import UserError
 # A published template of 300 lines takes about 30 steps and 3 times the characters of a message.
 STEPS, CHARACTERS = 100_000, 16 << 20
 PER_CHARACTER = 64  # characters made for each one of the conversation
+ENTRY = 128  # characters that are read as fast as an entry of a list is visited
+READ_IN_A_STEP = 1024  # characters that a comparison, filter, slice or method looks at; a turn of a loop takes as long
 MOST_SOURCE = 1 << 20  # the largest published templates have 30 kB
 _MOST_NUMBER = 1_000_000  # as an argument, such as a width
 _MOST_BITS = 10_000
 # Results of these would differ from run to run, or take time that grows faster than their input.
-_LEFT_OUT = ("random", "urlize")
+_LEFT_OUT = ("random", "urlize", "wordwrap", "pprint")
 _WIDE = re.compile(r"\d{4}|\*|:[^{}]*\{")
 
 
@@ -135,6 +137,12 @@ class _Budget:
         if self.steps < 0:
             raise _LimitError("it takes too many steps")
 
+    def read(self, *values: Any) -> None:
+        """Pay for looking at values."""
+        for value in values:
+            self.steps -= _size(value, self.steps * READ_IN_A_STEP, ENTRY) // READ_IN_A_STEP
+        self.step()
+
     def afford(self, size: int) -> None:
         """Check that something of a size may be made."""
         if size > self.characters:
@@ -148,8 +156,8 @@ class _Budget:
         return value
 
 
-def _size(value: Any, most: int) -> int:
-    """About the characters of a value as text, or more than ``most``."""
+def _size(value: Any, most: int, each: int = 1) -> int:
+    """About the characters of a value as text, and ``each`` for each entry of lists; or more than ``most``."""
     total, waiting = 0, [value]
     while waiting and total <= most:
         held = waiting.pop()
@@ -157,10 +165,12 @@ def _size(value: Any, most: int) -> int:
             total += len(held) + 4
         elif isinstance(held, dict):
             waiting += [*held.keys(), *held.values()]
-            total += 4 + len(held)
+            total += 4 + each * len(held)
         elif isinstance(held, list | tuple | set | frozenset):
             waiting += held
-            total += 4 + len(held)
+            total += 4 + each * len(held)
+        elif isinstance(held, range):
+            total += 8 * len(held)
         elif isinstance(held, int):
             total += 8 + held.bit_length() // 3
         else:
@@ -169,7 +179,18 @@ def _size(value: Any, most: int) -> int:
 
 
 class _Counted(NodeTransformer):
-    """Makes loops count their turns, and what builds values pay for them."""
+    """Makes loops count their turns, what builds values pay for them, and what compares or cuts them for reading."""
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802 - jinja2's interface
+        self.generic_visit(node)
+        node.expr = _filtered(node.expr, "read")
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, "read")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802 - jinja2's interface
+        self.generic_visit(node)
+        return _filtered(node, "read") if isinstance(node.arg, nodes.Slice) else node
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - jinja2's interface
         self.generic_visit(node)
@@ -266,6 +287,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             self.filters.pop(name)
         self.filters = {name: self._guarded(name, function) for name, function in self.filters.items()}
         self.filters |= {"_counted": self._turns, "_concatenated": self._concatenated, "_built": self._built}
+        self.filters["_read"] = self._read
+        tests: dict[str, Any] = self.tests
+        self.tests = {name: self._reading(function) for name, function in tests.items()}
         self.globals.pop("lipsum")
         self.globals |= {"raise_exception": _raise, "dict": _Dict(), "namespace": _Names}
         if date is not None:
@@ -296,6 +320,19 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             self.budget.step()
             yield value
 
+    def _read(self, value: Any) -> Any:
+        self.budget.read(value)
+        return self._turns(value) if isinstance(value, Iterator) else value
+
+    def _reading(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A test that pays for what it looks at."""
+
+        @functools.wraps(function)
+        def reading(*args: Any) -> Any:
+            return function(*map(self._read, args))
+
+        return reading
+
     def _built(self, value: Any) -> Any:
         self.budget.step()
         return self.budget.made(value)
@@ -311,8 +348,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            self.budget.step()
-            given = [list(arg) if name == "join" and isinstance(arg, Iterator) else arg for arg in args]
+            given = [*args[:passed], *map(self._read, args[passed:])]
+            if name == "join":
+                given = [list(arg) if isinstance(arg, Iterator) else arg for arg in given]
             self._afford(name, given[passed:], kwargs)
             return self._paid(function(*given, **kwargs))
 
@@ -320,13 +358,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as jinja2's
         """Call what a template calls."""
-        __self.budget.step()
         owner = getattr(__obj, "__self__", None)
-        given = list(args)
+        given = list(map(__self._read, args))
+        __self.budget.read(owner if isinstance(owner, str | list | tuple | dict) else None, *kwargs.values())
         if isinstance(owner, str):
             name = getattr(__obj, "__name__", "")
             if name == "join":
-                given = [list(args[0]), *args[1:]] if args else given
+                given = [list(given[0]), *given[1:]] if given else given
                 __self._afford(name, [given[0] if given else [], owner], kwargs)
             else:
                 __self._afford(name, [owner, *given], kwargs)
