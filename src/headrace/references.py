@@ -138,7 +138,9 @@ def open_sequences(
             opened = []
             for path in map(Path, rows.path):
                 if run is not None and _inside(path, run):
-                    raise UserError("A run cannot train on its own sequence.", f"{place}.{k}: {path}", "")
+                    raise UserError(
+                        "A run cannot train on its own sequence.", f"{place}.{k}: {path}", "Give the run another --out."
+                    )
                 one = Exported.of(path.absolute(), rows.stage, seq_len, digests)
                 if one.open().seq_len != seq_len:
                     raise UserError(

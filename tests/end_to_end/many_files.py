@@ -40,7 +40,7 @@ TEMPLATE = (
     "{% if message.role == 'assistant' %}{% generation %}{{ message.content }}{% endgeneration %}"
     "{% else %}{{ message.content }}{% endif %}\n{% endfor %}"
 )
-MIT = (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8")
+LICENSE = (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8")
 
 
 def sequence(path: Path, rows: int) -> None:
@@ -63,7 +63,7 @@ def write(folder: Path, elsewhere: Path) -> Path:
     question = "how many sluices must a miller open before the wheel turns"
     code = [{"text": f"# {i}\n{text()}", "repo": f"owner/repo{i % 4}", "path": f"src/f{i}.py"} for i in range(40)]
     code[1]["text"] = "# SPDX-License-Identifier: GPL-2.0-only\n" + code[1]["text"]
-    code += [{"text": MIT + f"\n{i}", "repo": f"owner/repo{i}", "path": "LICENSE"} for i in (0, 1)]
+    code += [{"text": LICENSE + f"\n{i}", "repo": f"owner/repo{i}", "path": "LICENSE"} for i in (0, 1)]
     prose = [{"text": text(60), "license": ("CC-BY-4.0" if i % 3 else None)} for i in range(30)]
     prose += [{"text": f"{text(9)} {question} {text(9)}"}, prose[3], {"text": "zzz " * 30}]
     talk = [[{"from": "human", "value": text(9)}, {"from": "gpt", "value": text(12)}] for _ in range(20)]

@@ -66,7 +66,7 @@ def test_a_key_that_nests_too_deep_is_refused():
 
 def test_what_is_no_recipe_but_data_is_not_read_to_its_end(tmp_path):
     (tmp_path / "data.jsonl").write_bytes(b'{"text": "x"}\n' * (MOST_BYTES // 10))
-    with pytest.raises(UserError, match="sources"):
+    with pytest.raises(UserError, match="data files"):
         load_recipe(tmp_path / "data.jsonl")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,19 @@ def test_overrides_that_make_no_sense(override, words):
     said = refusal(GOOD, override)
     for word in words:
         assert word in said, said
+
+
+def test_several_mistakes_are_clauses_of_one_line():
+    """What ends in a full stop and begins with a capital, alone, does neither among others."""
+    two = changed("sources.code.limit", "x") | {"measures": {"m": {"python": "nowhere.py:f", "type": "int"}}}
+    lines = refusal(two).split("\n")[1:]
+    assert len(lines) == 2
+    for line in lines:
+        assert not re.search(r"; [A-Z][a-z]|\.;|\.$", line), line
+
+
+@pytest.mark.parametrize(("text", "words"), [("{a: 1, a: 2}", "line 1"), ("a: 1\n\na: 2", "lines 1 and 3")])
+def test_a_key_that_appears_twice_is_told_with_its_lines(tmp_path, text, words):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    assert f"{words}\n" in refusal(path)

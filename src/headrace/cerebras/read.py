@@ -13,9 +13,9 @@ from headrace.errors import UserError
 from headrace.recipe.base import suggest
 from headrace.recipe.bounded_yaml import lines, parse, read_text
 from headrace.recipe.load import parse_override
+from headrace.recipe.mistakes import in_lines
 from headrace.recipe.overlay import put
 
-_SHOWN = 8  # mistakes in one message: one screen
 Place = tuple[str | int, ...]
 
 
@@ -74,10 +74,7 @@ def _told(mistakes: list[tuple[str, str, str]]) -> UserError:
     if len(mistakes) == 1:
         what, where, fix = mistakes[0]
         return UserError(f"{what[0].upper()}{what[1:]}.", where, fix)
-    found = [f"{where}: {what}{f'; {fix}' if fix else ''}" for what, where, fix in mistakes[:_SHOWN]]
-    if len(mistakes) > _SHOWN:
-        found.append(f"and {len(mistakes) - _SHOWN} more")
-    return UserError(f"The params file has {len(mistakes)} mistakes:", found=tuple(found))
+    return UserError(f"The params file has {len(mistakes)} mistakes:", found=in_lines(mistakes))
 
 
 def _names(section: str) -> str:

@@ -51,11 +51,12 @@ def why(
 
 def _read(path: Path) -> str:
     from headrace.errors import UserError
+    from headrace.flow.storage import cannot_read
 
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"The text cannot be read: {error.strerror}.", str(path)) from None
+        raise cannot_read("The text", path, error) from None
     except UnicodeDecodeError as error:
         raise UserError("The text is not UTF-8.", f"{path}, byte {error.start}", "Save it as UTF-8.") from None
 

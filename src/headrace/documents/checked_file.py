@@ -17,6 +17,7 @@ import xxhash
 from headrace.documents.remote import remote_errors
 from headrace.documents.sources import InputFile
 from headrace.errors import UserError
+from headrace.flow.storage import cannot_read
 
 # 16 hexadecimal digits in the inventory per MiB, 16 MB per terabyte. XXH3 takes about 60 microseconds per block.
 BLOCK = 1 << 20
@@ -64,7 +65,7 @@ def open_file(file: InputFile) -> IO[bytes]:
     try:
         stream = open(file.url, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
     except OSError as error:
-        raise UserError(f"The input file cannot be opened: {error.strerror or error}.", file.url) from None
+        raise cannot_read("The input file", file.url, error) from None
     if os.fstat(stream.fileno()).st_size != file.size:
         stream.close()
         raise ChangedInput(file.url)
@@ -167,7 +168,7 @@ class _CheckedFile(io.RawIOBase):
                     raise ChangedInput(file.url)
                 block = block + more if block else more
         except OSError as error:  # the disk's error, which must not be taken for damage to the format
-            raise UserError(f"The input file cannot be read: {error.strerror}.", file.url) from None
+            raise cannot_read("The input file", file.url, error) from None
         if file.blocks:
             same = xxhash.xxh3_64_hexdigest(block) == file.blocks[16 * number : 16 * number + 16]
         else:

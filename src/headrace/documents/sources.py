@@ -17,6 +17,7 @@ from headrace.documents.file_names import about, format_of, suffixes, unread
 from headrace.documents.remote import remote_errors
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
+from headrace.flow.storage import cannot_read
 from headrace.recipe.schema import Source
 
 # Formats in which a file is one unit: a limit includes the whole file or none of it.
@@ -193,7 +194,7 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, str]]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UserError(f"The folder cannot be read: {error.strerror}.", folder) from None
+            raise cannot_read("The folder", folder, error) from None
         below = []
         for entry in entries:
             relative = prefix + entry.name
@@ -217,7 +218,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     except OSError as error:
         if error.errno == errno.ELOOP:  # a link that leads to itself leads nowhere, like one to what is gone
             return False
-        raise UserError(f"The folder cannot be read: {error.strerror}.", entry.path, "Fix or exclude it.") from None
+        raise cannot_read("The folder", entry.path, error) from None
 
 
 def _match_remote(pattern: str, full: str, base: Path, where: str) -> Iterator[tuple[str, str, int, bool]]:

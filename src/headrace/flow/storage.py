@@ -130,6 +130,23 @@ def _code(error: BaseException) -> int | None:
     return next((code for code in _REFUSALS if code > 0 and os.strerror(code) in text), None)
 
 
+def cannot_read(what: str, where: Path | str, error: OSError) -> UserError:
+    """The user-facing error for something that the system does not let us read.
+
+    Args:
+        what: such as ``The list``.
+        where: its path, or its key in the recipe.
+        error: what the system says.
+    """
+    fixes = {
+        errno.ENOENT: "It is gone: restore it, or fix its path.",
+        errno.EACCES: "Fix its permissions.",
+        errno.EPERM: "Fix its permissions.",
+    }
+    fix = fixes.get(error.errno or 0, "Check the file and its disk.")
+    return UserError(f"{what} cannot be read: {error.strerror or error}.", str(where), fix)
+
+
 @contextmanager
 def explaining_os_errors(path: Path | str = "") -> Iterator[None]:
     """Turn what the operating system refuses in the body into a user-facing error.

@@ -254,7 +254,9 @@ class FileSequence(SequenceReader):
         found = joined(parts)
         wrong = found and flawed(found, self.seq_len, len(self.sources))
         if wrong:
-            raise UserError(f"The segments of rows {start} to {stop} are damaged: {wrong}.", str(self.path), "")
+            raise UserError(
+                f"The segments of rows {start} to {stop} are damaged: {wrong}.", str(self.path), "Get the file again."
+            )
         return found
 
 

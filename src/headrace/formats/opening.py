@@ -131,7 +131,7 @@ def _found(path: Path, format: ReadableFormat, files: list[Path], seq_len: int |
     found = [(file, shape) for file, shape in zip(files, shapes, strict=True) if shape.rows] or [(files[0], shapes[0])]
     first, length = found[0][0], found[0][1].seq_len
     if length < 1:
-        raise UserError("There are no rows here, and nothing says how long they would be.", str(path), "")
+        raise UserError("There are no rows here, and nothing says how long they would be.", str(path), "Name others.")
     for file, shape in found:
         if shape.seq_len != length:
             raise UserError(

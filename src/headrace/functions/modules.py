@@ -11,6 +11,7 @@ import orjson
 import xxhash
 
 from headrace.errors import UserError
+from headrace.flow.storage import cannot_read
 
 Files = dict[str, bytes]
 """The files of some code: name relative to their folder, with ``/`` -> contents. The function's own file comes
@@ -61,7 +62,7 @@ def parse(source: bytes, name: str) -> ast.Module:
         where = f"{name}, line {error.lineno}" if error.lineno else name
         raise UserError(f"The file is not valid Python: {error.msg}.", where, "Fix that line.") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"The file is not valid Python: {error}.", name) from None
+        raise UserError(f"The file is not valid Python: {error}.", name, "Fix it, or name another.") from None
 
 
 def digest_of(files: Files) -> str:
@@ -82,7 +83,7 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         raise UserError("The function's file does not exist.", str(path), "Fix the path.") from None
     except OSError as error:
-        raise UserError(f"The function's file cannot be read: {error.strerror}.", str(path)) from None
+        raise cannot_read("The function's file", path, error) from None
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

@@ -81,9 +81,8 @@ def lines(
         for key, value in node.value:
             text, line = str(key.value), key.start_mark.line + 1
             if text in seen:
-                raise UserError(
-                    f"The key {text!r} appears twice.", f"{name}, lines {seen[text]} and {line}", "Keep one of them."
-                )
+                where = f"line {line}" if line == seen[text] else f"lines {seen[text]} and {line}"
+                raise UserError(f"The key {text!r} appears twice.", f"{name}, {where}", "Keep one of them.")
             seen[text] = line
             yield (*place, text), line
             yield from lines(value, (*place, text), name)

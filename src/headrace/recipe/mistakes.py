@@ -51,10 +51,24 @@ def explain(
     if len(mistakes) == 1:
         what, where, fix = mistakes[0]
         return UserError(_sentence(what), where, _sentence(fix))
-    lines = [f"{where}: {what}{f'; {fix}' if fix else ''}" for what, where, fix in mistakes[:_SHOWN]]
-    if len(mistakes) > _SHOWN:
-        lines.append(f"and {len(mistakes) - _SHOWN} more")
-    return UserError(f"The recipe has {len(mistakes)} mistakes:", found=tuple(lines))
+    return UserError(f"The recipe has {len(mistakes)} mistakes:", found=in_lines(mistakes))
+
+
+def in_lines(mistakes: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
+    """Several mistakes, a line each: as many as a screen shows.
+
+    Args:
+        mistakes: what, where and fix of each.
+    """
+    shown = mistakes[:_SHOWN]
+    lines = [f"{where}: {_clause(what)}{f'; {_clause(fix)}' if fix else ''}" for what, where, fix in shown]
+    return (*lines, f"and {len(mistakes) - _SHOWN} more") if len(mistakes) > _SHOWN else tuple(lines)
+
+
+def _clause(text: str) -> str:
+    """A sentence as part of another: "Define it." is "define it"."""
+    begins = text[:1].lower() if text[1:2].islower() or text[1:2] == " " else text[:1]
+    return f"{begins}{text[1:].rstrip('.')}"
 
 
 def _sentence(text: str) -> str:

@@ -15,6 +15,7 @@ from headrace.documents.readers.base import Bad, Part, Record, Tally
 from headrace.documents.readers.base import Item as Row
 from headrace.documents.sources import InputFile, list_files
 from headrace.errors import UserError
+from headrace.flow.storage import cannot_read
 from headrace.recipe.schema import Decontaminate, Source
 
 # Names of id fields: HumanEval, MBPP, EvalPlus and BigCodeBench use task_id; DS-1000 and GSM8K-like ones the others.
@@ -63,7 +64,7 @@ def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
         except UserError as error:
             raise UserError(error.what, error.where.replace(f"sources.{name}", where, 1), error.fix) from None
         except OSError as error:
-            raise UserError(f"The file cannot be read: {error.strerror}.", f"{where}.files") from None
+            raise cannot_read("The file", f"{where}.files", error) from None
     return tuple(found)
 
 

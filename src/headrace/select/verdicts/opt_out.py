@@ -18,6 +18,7 @@ from headrace.documents.fingerprint import fingerprinted
 from headrace.documents.sources import InputFile, list_files
 from headrace.documents.urls import url_of
 from headrace.errors import UserError
+from headrace.flow.storage import cannot_read
 from headrace.recipe.licences import OptOut
 from headrace.recipe.schema import Source
 from headrace.select.verdicts.filters import Removals
@@ -70,7 +71,7 @@ def list_lists(config: OptOut) -> tuple[ListFile, ...]:
         except UserError as error:
             raise UserError(error.what, error.where.replace("sources.opt_out.files", where, 1), error.fix) from None
         except OSError as error:
-            raise UserError(f"The list cannot be read: {error.strerror}.", where) from None
+            raise cannot_read("The list", where, error) from None
     return tuple(found)
 
 
