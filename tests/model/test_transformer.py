@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from headrace.errors import UserError
-from headrace.model.attention import attend, document_bias
 from headrace.model.config import Initialisation, ModelConfig, Mup, flops_per_token, parameter_count
 from headrace.model.presets import CRYSTALCODER_7B, PRESETS, resolve
 from headrace.model.transformer import Rotary, Transformer
@@ -185,22 +184,6 @@ def test_without_segments_a_row_is_one_document():
     model = made(TINY)
     x = tokens(2, 13)
     torch.testing.assert_close(model(x), model(x, None, torch.ones(2, 13)), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("length", [1, 255, 256, 257, 600])
-def test_attention_by_blocks_is_attention(length):
-    generator = torch.Generator().manual_seed(0)
-    q = torch.randn(2, 4, length, 8, generator=generator)
-    k, v = torch.randn(2, 2, 2, length, 8, generator=generator)
-    segments = (torch.arange(length) // 100).expand(2, -1)
-    scores = q @ k.repeat_interleave(2, 1).transpose(-1, -2) * 0.3
-    for given in (None, segments):
-        allowed = torch.ones(length, length, dtype=torch.bool).tril()
-        if given is not None:
-            allowed = allowed & (given[0][:, None] == given[0][None, :])
-        expected = scores.masked_fill(~allowed, -math.inf).softmax(-1) @ v.repeat_interleave(2, 1)
-        bias = None if given is None else document_bias(given, torch.float32)
-        torch.testing.assert_close(attend(q, k, v, 0.3, bias), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("pairs", ["half", "interleaved"])

@@ -1,7 +1,14 @@
-"""Scaled dot-product attention: causal, optionally within documents, using the fastest method for the device."""
+"""Scaled dot-product attention: causal, optionally within documents, in memory that grows with the row's length."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as fn
 from torch import Tensor
@@ -9,65 +16,216 @@ from torch import Tensor
 KeyValues = tuple[Tensor, Tensor]
 """A layer's keys and values so far, each [B, K, S, E]."""
 
-# Query rows per block of explicit attention on a CPU. Forward and backward of 8 rows x 4 heads x 512 x 64 on two cores
-# with AVX-512 bfloat16: blocks of 64, 128, 256, 512 take 25, 18, 14, 28 ms, torch's fused kernel 44 to 52 ms (float32:
-# 41, 35, 36, 87 and 50 ms).
+# Query rows per block on a CPU. Forward and backward of 8 rows x 4 heads x 512 x 64 on two cores with AVX-512 bfloat16:
+# blocks of 64, 128, 256, 512 take 25, 18, 14, 28 ms, torch's fused kernel 44 to 52 ms (float32: 41, 35, 36, 87 and 50).
 CPU_BLOCK = 256
 
-# Beyond this many positions, a CPU uses the fused kernel too: the explicit method keeps T * T / 2 weights per head for
-# the backward pass.
-CPU_EXPLICIT = 2048
+# A block that sees more keys than this computes its weights again in the backward pass instead of keeping them.
+CPU_KEPT = 2048
+
+# Up to this many blocks, torch.compile sees each of them; more would be minutes of compiling.
+CPU_TRACED = 8
 
 
-def causal_bias(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The bias added to scores so that a position sees only itself and what precedes it: [T, T] of 0 and -inf."""
-    return torch.full((size, size), float("-inf"), dtype=dtype, device=device).triu_(1)
+@dataclass(frozen=True)
+class Block:
+    """Queries that are attended for together.
 
-
-def document_bias(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """As :func:`causal_bias`, but only where segment numbers are equal.
-
-    Args:
-        segments: int [B, T].
-        dtype: dtype of the scores.
-
-    Returns:
-        [B, 1, T, T].
+    Attributes:
+        rows: the rows of the batch.
+        start, end: the positions of the queries.
+        first: the position of the first key that they see; the last is each query's own.
+        other: bool [end - start, end - start], where a key of the block itself is of another document or later; None:
+            where it is later.
     """
-    run_isolated = segments[:, :, None] != segments[:, None, :]
-    bias = causal_bias(segments.shape[1], dtype, segments.device)
-    return bias.expand(len(segments), -1, -1).masked_fill(run_isolated, float("-inf")).unsqueeze(1)
+
+    rows: slice
+    start: int
+    end: int
+    first: int
+    other: Tensor | None = None
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None) -> Tensor:
-    """Causal attention of T queries over the last T of S >= T keys.
+@dataclass(frozen=True)
+class Documents:
+    """Where documents lie in a batch's rows, in the form that the device's attention takes.
+
+    Attributes:
+        blocks: the blocks on a CPU.
+        mask: flex attention's mask elsewhere.
+    """
+
+    blocks: tuple[Block, ...] = ()
+    mask: Any = None
+
+    @staticmethod
+    @torch.compiler.disable
+    def of(segments: Tensor) -> Documents:
+        """The documents of a batch.
+
+        Args:
+            segments: [B, T]; a document is a run of equal numbers.
+        """
+        if segments.device.type == "cpu":
+            return Documents(blocks=tuple(_blocks_of_documents(segments.numpy())))
+        return Documents(mask=flex_mask(segments, _compiled_mask()))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None = None) -> Tensor:
+    """Causal attention of T queries over the last T of S >= T keys; S > T only for T = 1.
 
     Args:
         q: [B, H, T, E].
         k: [B, K, S, E], H a multiple of K (grouped-query attention: each key head serves H / K query heads).
         v: as ``k``.
         scale: factor applied to the scores.
-        bias: from :func:`document_bias`, for T = S; None: causal.
+        documents: attend only within a document, for T = S; None: to everything before.
 
     Returns:
         [B, H, T, E].
     """
-    if k.shape[1] < q.shape[1]:
-        group = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     T = q.shape[2]
+    grouped = k.shape[1] < q.shape[1]
     if T == 1:  # the newest token sees every key
-        return fn.scaled_dot_product_attention(q, k, v, scale=scale)
-    if q.device.type == "cpu" and T <= CPU_EXPLICIT:
-        return _by_blocks(q * scale, k, v, causal_bias(T, q.dtype, q.device) if bias is None else bias)
-    return fn.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
+        return fn.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=grouped)
+    if q.device.type != "cpu":
+        if documents is None:
+            return fn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+        return _compiled_flex()(q, k, v, block_mask=documents.mask, scale=scale, enable_gqa=grouped)
+    blocks = tuple(_causal_blocks(slice(0, len(q)), 0, T)) if documents is None else documents.blocks
+    by_blocks = _ByBlocks.apply if documents is None and len(blocks) <= CPU_TRACED else _untraced
+    out: Tensor = by_blocks(q, k, v, scale, blocks)
+    return out
 
 
-def _by_blocks(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    # Each block of queries uses only the keys up to its own end: about half of the products.
-    out = []
-    for start in range(0, q.shape[2], CPU_BLOCK):
-        end = min(start + CPU_BLOCK, q.shape[2])
-        scores = q[:, :, start:end] @ k[:, :, :end].transpose(-1, -2) + bias[..., start:end, :end]
-        out.append(scores.softmax(dim=-1) @ v[:, :, :end])
-    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+def _causal_blocks(rows: slice, first: int, last: int) -> list[Block]:
+    return [Block(rows, start, min(start + CPU_BLOCK, last), first) for start in range(first, last, CPU_BLOCK)]
+
+
+def _blocks_of_documents(segments: np.ndarray) -> list[Block]:
+    # Long documents are cut into blocks; short ones next to each other share one, with a mask.
+    blocks = []
+    for row, numbers in enumerate(segments):
+        changes = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+        rows, since = slice(row, row + 1), 0
+        for start, end in pairwise([0, *changes.tolist(), len(numbers)]):
+            if end - since > CPU_BLOCK:
+                blocks += _shared_block(rows, numbers, since, start)
+                since = start
+            if end - start > CPU_BLOCK:
+                blocks += _causal_blocks(rows, start, end)
+                since = end
+        blocks += _shared_block(rows, numbers, since, len(numbers))
+    return blocks
+
+
+def _shared_block(rows: slice, numbers: np.ndarray, start: int, end: int) -> list[Block]:
+    if start == end:
+        return []
+    here = numbers[start:end]
+    document = np.cumsum(np.append(False, here[1:] != here[:-1]))
+    if document[-1] == 0:
+        return [Block(rows, start, end, start)]
+    unseen = torch.from_numpy(document[:, None] != document).logical_or_(_later(end - start))
+    return [Block(rows, start, end, start, unseen)]
+
+
+def _later(size: int) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool).triu_(1)
+
+
+@torch.compiler.disable
+def _untraced(q: Tensor, k: Tensor, v: Tensor, scale: float, blocks: tuple[Block, ...]) -> Tensor:
+    out: Tensor = _ByBlocks.apply(q, k, v, scale, blocks)
+    return out
+
+
+class _ByBlocks(torch.autograd.Function):
+    # Attention block by block: about half of the products of whole rows, fewer with documents. A key head and the G
+    # query heads that it serves are one product: [b * K, G * n, E] with [b * K, m, E].
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, blocks: tuple[Block, ...]) -> Tensor:
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+        B, H, T, E = q.shape
+        out = torch.empty(B, T, H, E, dtype=q.dtype).transpose(1, 2)  # as the next product wants it
+        kept = []
+        for block in blocks:
+            weights = _weights(q, k, scale, block)
+            part = out[block.rows, :, block.start : block.end]
+            part.copy_(torch.bmm(weights, _keys(v, block)).view(part.shape))
+            if any(ctx.needs_input_grad) and block.end - block.first <= CPU_KEPT:
+                kept.append(weights)
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.scale, ctx.blocks = scale, blocks
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, *kept = ctx.saved_tensors
+        of_q = torch.empty_like(q)
+        # Sums over blocks, so in full precision.
+        precise = torch.promote_types(q.dtype, torch.float32)
+        of_k, of_v = torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
+        for block in ctx.blocks:
+            weights = kept.pop(0) if block.end - block.first <= CPU_KEPT else _weights(q, k, ctx.scale, block)
+            queries, of_out = _queries(q, k, block), _queries(upstream[0], k, block)
+            of_weights = torch.bmm(of_out, _keys(v, block).mT)
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            part = of_q[block.rows, :, block.start : block.end]
+            part.copy_(_scaled(of_scores, _keys(k, block), ctx.scale).view(part.shape))
+            _keys(of_k, block).add_(_scaled(of_scores.mT, queries, ctx.scale))
+            _keys(of_v, block).add_(torch.bmm(weights.mT, of_out))
+        return of_q, of_k.to(k.dtype), of_v.to(v.dtype), None, None
+
+
+def _weights(q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
+    size = block.end - block.start
+    scores = _scaled(_queries(q, k, block), _keys(k, block).mT, scale)
+    own = scores.view(-1, size, scores.shape[-1])[..., -size:]
+    own.masked_fill_(_later(size) if block.other is None else block.other, float("-inf"))
+    return scores.softmax(dim=-1)
+
+
+def _scaled(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=scale)
+
+
+def _queries(q: Tensor, k: Tensor, block: Block) -> Tensor:
+    part = q[block.rows, :, block.start : block.end]
+    return part.reshape(len(part) * k.shape[1], -1, q.shape[-1])
+
+
+def _keys(k: Tensor, block: Block) -> Tensor:
+    return k[block.rows, :, block.first : block.end].flatten(0, 1)
+
+
+def flex_mask(segments: Tensor, create: Callable[..., Any]) -> Any:
+    """The mask of causal attention within documents for flex attention.
+
+    Args:
+        segments: [B, T]; a document is a run of equal numbers.
+        create: ``create_block_mask``, compiled or not.
+    """
+    document = fn.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
+
+    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (document[row, query] == document[row, key])
+
+    B, T = segments.shape
+    return create(seen, B, None, T, T, device=segments.device)
+
+
+@functools.cache
+def _compiled_mask() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    return torch.compile(create_block_mask)  # otherwise it makes the dense mask first
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)

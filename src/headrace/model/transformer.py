@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from headrace.flow.keys import salt
-from headrace.model.attention import KeyValues, attend, document_bias
+from headrace.model.attention import Documents, KeyValues, attend
 from headrace.model.cross_entropy import linear_cross_entropy
 from headrace.model.rotary import Rotary
 from headrace.recipe.model import Initialisation, ModelConfig
@@ -81,7 +81,7 @@ class Attention(nn.Module):
         self.k_norm = Norm(self.head_size, "rmsnorm", config.norm_eps) if normed else None
 
     def forward(
-        self, x: Tensor, rotary: Rotary, bias: Tensor | None, past: KeyValues | None
+        self, x: Tensor, rotary: Rotary, documents: Documents | None, past: KeyValues | None
     ) -> tuple[Tensor, KeyValues]:
         """[B, T, D] -> [B, T, D], and this layer's keys and values so far, each [B, K, past + T, E]."""
         B, T, _ = x.shape
@@ -92,7 +92,7 @@ class Attention(nn.Module):
         q, k, v = rotary(q).flatten(1, 2), rotary(k).squeeze(2), v.squeeze(2)
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        y = attend(q, k, v, self.scale, bias)
+        y = attend(q, k, v, self.scale, documents)
         return self.out(y.transpose(1, 2).reshape(B, T, -1)), (k, v)
 
 
@@ -127,10 +127,10 @@ class Block(nn.Module):
         self.ffn_norm, self.ffn = Norm.of(config), FeedForward(config)
 
     def forward(
-        self, x: Tensor, rotary: Rotary, bias: Tensor | None, past: KeyValues | None
+        self, x: Tensor, rotary: Rotary, documents: Documents | None, past: KeyValues | None
     ) -> tuple[Tensor, KeyValues]:
         """[B, T, D] -> [B, T, D], and the layer's keys and values."""
-        y, seen = self.attention(self.attention_norm(x), rotary, bias, past)
+        y, seen = self.attention(self.attention_norm(x), rotary, documents, past)
         if self.parallel:
             return x + y + self.ffn(self.ffn_norm(x)), seen
         x = x + y
@@ -186,13 +186,13 @@ class Transformer(nn.Module):
         if positions is None:
             positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)
         rotary = Rotary(self.config, positions)
-        bias = None if segments is None else document_bias(segments, self.dtype)
+        documents = None if segments is None else Documents.of(segments)
         x = fn.embedding(tokens, self.embedding.weight)
         if self.positions is not None:
             x = x + fn.embedding(positions, self.positions.weight)
         x = x.to(self.dtype) * self.config.mup.embedding_multiplier
         for i, block in enumerate(self.blocks):
-            x, seen = block(x, rotary, bias, cache[i] if past and cache else None)
+            x, seen = block(x, rotary, documents, cache[i] if past and cache else None)
             if cache is not None:
                 cache[i : i + 1] = [seen]
         return self.norm(x) * self.config.mup.logit_multiplier

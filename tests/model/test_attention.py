@@ -1,0 +1,134 @@
+"""Attention by blocks, by documents and by flex attention, against its definition."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+from headrace.model import attention
+from headrace.model.attention import Documents, attend, flex_mask
+
+CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def dense(q, k, v, scale, segments):
+    """The definition, in float64 and with a mask [B, 1, T, T]."""
+    q, k, v = q.double(), k.double(), v.double()
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    length = q.shape[2]
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    if segments is not None:
+        document = torch.cat((torch.zeros(len(segments), 1), (segments.diff(dim=1) != 0).cumsum(1)), dim=1)
+        seen = seen & (document[:, None, :, None] == document[:, None, None, :])
+    return (q @ k.mT * scale).masked_fill(~seen, float("-inf")).softmax(-1) @ v
+
+
+def drawn(seed, rows, heads, shared, length, size, dtype):
+    g = torch.Generator().manual_seed(seed)
+    shapes = ((rows, heads, length, size), *[(rows, heads // shared, length, size)] * 2)
+    return [torch.randn(shape, generator=g).to(dtype).requires_grad_() for shape in shapes]
+
+
+def documents_of(seed, rows, length, mean):
+    """Runs of about ``mean``; numbers that come again later in a row are other documents."""
+    g = torch.Generator().manual_seed(seed)
+    return ((torch.rand(rows, length, generator=g) < 1 / mean).int().cumsum(1) % 3).int()
+
+
+def check(inputs, scale, segments, attended):
+    expected = dense(*inputs, scale, segments)
+    dtype = inputs[0].dtype
+    assert attended.shape == expected.shape
+    assert attended.dtype == dtype
+
+    def close(mine, theirs, term=0.0):
+        assert (mine.double() - theirs.double()).norm() <= CLOSE[dtype] * (theirs.double().norm() + term) + 1e-12
+
+    close(attended, expected)
+    if attended.requires_grad:
+        upstream = torch.linspace(-1, 1, expected.numel()).view(expected.shape)
+        term = upstream.norm() * max(1.0, scale)  # where only one key is seen, what is left of terms that cancel
+        theirs = torch.autograd.grad((expected * upstream).sum(), inputs)
+        for mine, other in zip(torch.autograd.grad(attended, inputs, upstream.to(dtype)), theirs, strict=True):
+            assert mine.dtype == dtype
+            close(mine, other, term)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(0, 2**31), st.integers(1, 3), st.sampled_from([(1, 1), (4, 1), (4, 2), (6, 6)]), st.integers(1, 90),
+    st.sampled_from([4, 6, 16]), st.sampled_from(list(CLOSE)), st.sampled_from([0.1, 0.25, 1.0]),
+    st.sampled_from([None, 1, 3, 20, 1000]), st.sampled_from([(8, 2048), (8, 20), (8, 1), (256, 2048), (1, 0)]),
+)  # fmt: skip
+def test_any_shape_and_documents_are_the_definition(seed, rows, heads, length, size, dtype, scale, mean, constants):
+    kept = attention.CPU_BLOCK, attention.CPU_KEPT
+    attention.CPU_BLOCK, attention.CPU_KEPT = constants
+    try:
+        inputs = drawn(seed, rows, *heads, length, size, dtype)
+        segments = None if mean is None else documents_of(seed, rows, length, mean)
+        documents = None if segments is None else Documents.of(segments)
+        check(inputs, scale, segments, attend(*inputs, scale, documents))
+    finally:
+        attention.CPU_BLOCK, attention.CPU_KEPT = kept
+
+
+@pytest.mark.parametrize("length", [255, 256, 257, 2049])
+@pytest.mark.parametrize("mean", [None, 100, 2000])
+def test_at_its_own_block_size(length, mean):
+    inputs = drawn(1, 1, 2, 2, length, 8, torch.bfloat16)
+    segments = None if mean is None else documents_of(1, 1, length, mean)
+    check(inputs, 0.3, segments, attend(*inputs, 0.3, None if segments is None else Documents.of(segments)))
+
+
+def test_inputs_that_are_views():
+    q, k, v = (x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in drawn(2, 2, 4, 1, 30, 8, torch.float32))
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    check(inputs, 0.5, None, attend(*inputs, 0.5))
+
+
+@pytest.mark.parametrize("shared", [1, 4])
+def test_one_query_sees_every_key(shared):
+    q, k, v = drawn(3, 2, 4, shared, 9, 8, torch.float32)
+    torch.testing.assert_close(attend(q[:, :, -1:], k, v, 0.4), attend(q, k, v, 0.4)[:, :, -1:])
+
+
+@pytest.mark.parametrize("mean", [1, 50, 200, 5000])
+def test_memory_of_masks_and_weights_grows_with_the_length(mean):
+    def elements(length):
+        blocks = Documents.of(documents_of(4, 1, length, mean)).blocks
+        masks = sum(block.other.numel() for block in blocks if block.other is not None)
+        seen = [(block.end - block.start) * (block.end - block.first) for block in blocks]
+        kept = sum(weights for weights, block in zip(seen, blocks, strict=True) if block.end - block.first <= 2048)
+        assert sum(block.end - block.start for block in blocks) == length
+        return masks + kept
+
+    assert elements(1 << 17) <= 4096 * (1 << 17)
+    assert elements(1 << 17) <= 20 * elements(1 << 14)
+
+
+@pytest.mark.parametrize("heads", [(2, 1), (4, 2)])
+def test_flex_attention_means_the_same(heads):
+    inputs = [x.detach() for x in drawn(5, 2, *heads, 150, 16, torch.float32)]
+    segments = documents_of(5, 2, 150, 30)
+    mask = flex_mask(segments, create_block_mask)
+    attended = flex_attention(*inputs, block_mask=mask, scale=0.3, enable_gqa=heads[1] > 1)
+    check(inputs, 0.3, segments, attended)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("mean", [None, 20])
+def test_compiled_is_eager(monkeypatch, mean):
+    monkeypatch.setattr(attention, "CPU_BLOCK", 32)
+    inputs = drawn(6, 2, 4, 2, 40, 8, torch.float32)
+    segments = None if mean is None else documents_of(6, 2, 40, mean)
+
+    @torch.compile(fullgraph=mean is None)
+    def compiled(q, k, v, segments):
+        return attend(q * 1, k, v, 0.3, None if segments is None else Documents.of(segments)) * 1
+
+    check(inputs, 0.3, segments, compiled(*inputs, segments))
