@@ -24,6 +24,7 @@ from headrace.formats.corpus import FOLDERS, Corpus
 from headrace.formats.document_export import DocumentExport
 from headrace.formats.format import Exported
 from headrace.formats.hub import Hub
+from headrace.formats.layout import OPTION, folders
 from headrace.formats.megatron import Megatron
 from headrace.formats.opening import of_length, sequence_names
 from headrace.formats.options import Options
@@ -57,6 +58,7 @@ class Wanted:
         seq_len: targets of a row, for files that are one line of tokens.
         tokenizer: file of a tokenizer that spells the ids of files that come without one, for formats that hold text.
         model: the stage whose model it is.
+        layout: folders for the rows of sources; see :func:`headrace.formats.layout.folders`.
     """
 
     stages: Sequence[str] = ()
@@ -68,6 +70,7 @@ class Wanted:
     seq_len: int | None = None
     tokenizer: Path | None = None
     model: str | None = None
+    layout: str | None = None
 
 
 def export(
@@ -135,6 +138,8 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
         if wanted != Wanted(model=wanted.model) or options != Options():
             raise UserError("A model is exported alone.", "--model", "Leave the other options out.")
         return ModelExport.of(run, wanted.model)
+    if wanted.layout is not None and (to in DOCUMENTS or wanted.documents):
+        raise UserError("Folders are chosen for the rows of sequences.", OPTION, "Export documents apart.")
     if to in DOCUMENTS:
         if wanted.stages:
             raise UserError(f"{to} holds documents, no sequence.", "--stage", _others("sequences", SEQUENCES))
@@ -193,6 +198,22 @@ def _others(what: str, formats: Mapping[str, object]) -> str:
 
 
 def _sequences(run: Path, wanted: Wanted, to: str) -> tuple[Exported, ...]:
+    found = _opened(run, wanted, to)
+    if wanted.layout is None:
+        return found
+    placed = tuple(replace(one, folders=folders(wanted.layout, one.name, one.open())) for one in found)
+    taken: dict[str, str] = {}
+    for one in placed:
+        for name in one.folder_names:
+            if name in taken:
+                raise UserError(
+                    f"The folder {name!r} is that of {taken[name]!r} and of {one.name!r}.", OPTION, "Give each its own."
+                )
+            taken[name] = one.name
+    return placed
+
+
+def _opened(run: Path, wanted: Wanted, to: str) -> tuple[Exported, ...]:
     if not (run / RECIPE).is_file():
         named: list[str | None] = [*(dict.fromkeys(wanted.stages) or sequence_names(run))]
         return tuple(Exported.of(run, name, wanted.seq_len) for name in named or [None])

@@ -136,7 +136,7 @@ def open_sequences(
         taken: list[Taken] = []
         for k, rows in enumerate(sequence):
             opened = []
-            for path in map(Path, rows.path):
+            for path in (Path(globs.expand(path, Path.cwd(), f"{place}.{k}")) for path in rows.path):
                 if run is not None and _inside(path, run):
                     raise UserError(
                         "A run cannot train on its own sequence.", f"{place}.{k}: {path}", "Give the run another --out."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import random
 import time
@@ -124,6 +127,26 @@ def test_limit_takes_whole_files_in_keyed_order(tmp_path):
     assert set(names({**source, "limit": 500})) < set(taken)
     with pytest.raises(UserError, match="No file"):
         names({**source, "limit": 50})
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_limit_counts_the_content_of_compressed_files(tmp_path, suffix, pack):
+    """Rows that compress well: as many are taken as if they were not compressed, and a damaged file counts as far as it
+    can be read."""
+    for k in range(6):
+        (tmp_path / f"{k}.jsonl").write_bytes(b'{"text": "mill"}\n' * 100)
+    plain = {"files": f"{tmp_path}/*.jsonl", "limit": 4000}
+    expected = {file.name: file.take for file in list_files("s", Source.model_validate(plain), 1, tmp_path)}
+    for k in range(6):
+        (tmp_path / f"{k}.jsonl{suffix}").write_bytes(pack((tmp_path / f"{k}.jsonl").read_bytes()))
+        (tmp_path / f"{k}.jsonl").unlink()
+    packed = {"files": f"{tmp_path}/*", "limit": 4000}
+    found = list_files("s", Source.model_validate(packed), 1, tmp_path)
+    assert sorted(file.take or 0 for file in found) == sorted(take or 0 for take in expected.values())
+    assert len(found) == 3
+    broken = tmp_path / found[0].name
+    broken.write_bytes(broken.read_bytes()[:20])
+    assert len(list_files("s", Source.model_validate(packed), 1, tmp_path)) >= 3
 
 
 def test_limit_cuts_a_file_that_has_rows(tmp_path):

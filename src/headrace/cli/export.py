@@ -49,6 +49,14 @@ def export(
             "--bytes-per-file", metavar="SIZE", parser=parse_size, help="Text in each file of documents, such as 200MB."
         ),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            metavar="FILE",
+            help="A folder for each source: `sources`, or a YAML file (stage: {source: folder}). For hdf5.",
+        ),
+    ] = None,
     workers: Workers = None,
     memory: Memory = None,
     sequence_length: SequenceLength = None,
@@ -66,7 +74,16 @@ def export(
 
     with listener(sys.stderr if json else sys.stdout) as progress:
         wanted = exports.Wanted(
-            stage or (), documents, everything, split or (), source or (), removed, sequence_length, tokenizer, model
+            stage or (),
+            documents,
+            everything,
+            split or (),
+            source or (),
+            removed,
+            sequence_length,
+            tokenizer,
+            model,
+            layout,
         )
         options = Options(rows_per_file, bytes_per_file)
         folder = exports.export(run, out, to, wanted, options, workers, memory, progress)

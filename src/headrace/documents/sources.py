@@ -277,6 +277,28 @@ def _distinct(chosen: list[tuple[int, InputFile]], labels: list[str]) -> list[In
     return listing
 
 
+def _content(file: InputFile, most: int) -> int:
+    """A file's size; of a compressed one that of its content, as far as it is at most ``most``. (Remote files are not
+    read for it: theirs is the size on disk.)
+    """
+    if file.compression is None or file.remote:
+        return file.size
+    from headrace.documents.readers.base import Tally
+    from headrace.documents.readers.streams import Damaged, decompressed
+    from headrace.errors import MemoryShareError
+
+    size = 0
+    with open(file.url, "rb") as stream:
+        try:
+            for block in decompressed(file, stream, Tally().memory):
+                size += len(block)
+                if size > most:
+                    break
+        except (Damaged, MemoryShareError):  # its reader says so
+            pass
+    return size
+
+
 def _limited(listing: list[InputFile], limit: int, seed: int, name: str) -> list[InputFile]:
     """Files in keyed order until their sizes reach the limit; one with rows that crosses it is read in part."""
     from headrace.flow.keys import salt
@@ -286,14 +308,15 @@ def _limited(listing: list[InputFile], limit: int, seed: int, name: str) -> list
     left = limit
     for i in order:
         file = listing[i]
-        if file.size <= left:
+        size = _content(file, left)
+        if size <= left:
             chosen[i] = file
-            left -= file.size
+            left -= size
         elif file.format not in WHOLE:
             if left:
                 chosen[i] = replace(file, take=left)
             break
-        elif file.size <= limit:
+        elif size <= limit:
             break
     if not chosen:
         raise UserError(

@@ -147,11 +147,14 @@ class FileSequence(SequenceReader):
         """The same rows, each file compared with its digest before it is first read."""
         if not self.facts.entries:
             super().verified()
-        return FileSequence(self.path, self.files, self._open, self.facts, self._again, verify=True)
+        return self._like(self.facts, verify=True)
 
     def knowing(self, facts: Facts) -> FileSequence:
         """The same rows, with other facts."""
-        return FileSequence(self.path, self.files, self._open, facts, self._again, self._verify)
+        return self._like(facts, self._verify)
+
+    def _like(self, facts: Facts, verify: bool) -> FileSequence:
+        return FileSequence(self.path, self.files, self._open, facts, self._again, verify)
 
     def digested(self, digest: Callable[[Sequence[Path]], list[str]] = digest_files) -> FileSequence:
         """The same rows, with the digest of each file, which is read for it."""

@@ -43,6 +43,7 @@ class Exported:
         digests: the name, size and digest of each file, if no manifest there tells them.
         tokenizer: the file and the fingerprint of a tokenizer that spells its ids, if it comes without one.
         license_sidecar: the folder and the identity of the sidecar of licenses, for formats that tell them.
+        folders: the folder of each source; empty if its rows lie in one, in their order.
     """
 
     name: str
@@ -53,11 +54,23 @@ class Exported:
     digests: tuple[tuple[str, int, str], ...] = ()
     tokenizer: tuple[str, str] | None = None
     license_sidecar: tuple[str, str] | None = None
+    folders: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digests", tuple(map(tuple, self.digests)))  # JSON has lists
+        for name in ("digests", "folders"):
+            object.__setattr__(self, name, tuple(map(tuple, getattr(self, name))))  # JSON has lists
         object.__setattr__(self, "tokenizer", self.tokenizer and tuple(self.tokenizer))
         object.__setattr__(self, "license_sidecar", self.license_sidecar and tuple(self.license_sidecar))
+
+    @property
+    def folder_names(self) -> list[str]:
+        """The folders by number, as in the order of rows."""
+        return list(dict.fromkeys(folder for _, folder in self.folders))
+
+    @property
+    def order(self) -> str:
+        """The file that says whose row comes where."""
+        return f"{self.name}.order.u16"
 
     @staticmethod
     def of(
@@ -82,9 +95,10 @@ class Exported:
         return Exported(called, str(path.absolute()), _identity(reader), name, seq_len, digests)
 
     @property
-    def told(self) -> list[str]:
+    def told(self) -> list[Any]:
         """What of it is part of an export's identity."""
-        return [self.name, self.identity, *(self.tokenizer or ())[1:], *(self.license_sidecar or ())[1:]]
+        beside = [*(self.tokenizer or ())[1:], *(self.license_sidecar or ())[1:]]
+        return [self.name, self.identity, *beside, *([self.folders] if self.folders else [])]
 
     def licenses(self) -> Artifact | None:
         """The sidecar of licenses.
@@ -93,6 +107,7 @@ class Exported:
             UserError: it is gone, damaged or another.
         """
         return None if self.license_sidecar is None else opened_artifact(*self.license_sidecar)
+        return [self.name, self.identity, *(self.tokenizer or ())[1:], *([self.folders] if self.folders else [])]
 
     def spelled_by(self, tokenizer: Path) -> Exported:
         """The same, with a tokenizer.
@@ -141,13 +156,15 @@ class Part:
     Attributes:
         file: where it goes, below the folder of the export.
         sequence: which of the sequences.
-        start, stop: its rows.
+        start, stop: its rows; of a folder's, those of the folder.
+        folder: the number of the folder that it lies in, if the sequence has several.
     """
 
     file: str
     sequence: int
     start: int
     stop: int
+    folder: int | None = None
 
     @property
     def rows(self) -> int:
@@ -169,6 +186,7 @@ class SequenceFormat(ABC):
         rows_per_file: how many rows a file has unless the user says otherwise; None if all are in one.
         suffix: of its files.
         document_format: of documents that may lie beside the sequences, if any may.
+        foldered: whether the rows of each source may lie in a folder of their own.
     """
 
     name: ClassVar[str]
@@ -179,6 +197,7 @@ class SequenceFormat(ABC):
     rows_per_file: ClassVar[int | None]
     suffix: ClassVar[str]
     document_format: ClassVar[DocumentFormat | None] = None
+    foldered: ClassVar[bool] = False
 
     def check(self, sequence: SequenceReader) -> None:
         """Refuse, before any work, a sequence that the format cannot hold.

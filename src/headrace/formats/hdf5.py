@@ -40,6 +40,7 @@ class HDF5(ReadableFormat):
     keeps = frozenset(["loss", "segments", "provenance"])
     rows_per_file = 50_000  # files_per_record of CrystalCoder's preparation
     suffix = ".h5"
+    foldered = True
     lines: ClassVar[int] = 3
 
     def check(self, sequence: SequenceReader) -> None:

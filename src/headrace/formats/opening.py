@@ -10,6 +10,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.formats.files import Facts, FileSequence, Listed
 from headrace.formats.format import ReadableFormat
+from headrace.formats.order import Order, OrderedFiles
 from headrace.formats.registry import SEQUENCES
 from headrace.formats.sequences import TOLD
 from headrace.recipe.mistakes import suggest
@@ -121,7 +122,11 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
         Listed(artifact.path / part["file"], part["rows"], format.beside(artifact.path / part["file"]))
         for part in one["parts"]
     ]
-    return FileSequence(artifact.path, files, format.open_file, facts, (open_files, (artifact.path, one["name"])))
+    again = (open_files, (artifact.path, one["name"]))
+    if "order" not in one:
+        return FileSequence(artifact.path, files, format.open_file, facts, again)
+    order = Order(artifact.path / one["order"], len(one["folders"]))
+    return OrderedFiles(artifact.path, files, format.open_file, facts, again, order=order)
 
 
 def _found(path: Path, format: ReadableFormat, files: list[Path], seq_len: int | None) -> FileSequence:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from headrace.errors import UserError
 from headrace.flow.artifact import ConservationError
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.formats.corpus import Corpus
 from headrace.formats.documents import documents_written
-from headrace.formats.format import Exported, Kept, Options, Part, SequenceFormat
+from headrace.formats.format import Exported, Kept, Options, Part, SequenceFormat, blocks
+from headrace.formats.layout import file_in
+from headrace.formats.order import Order, SelectedRows, folder_of_rows
 from headrace.formats.registry import SEQUENCES
 
 if TYPE_CHECKING:
@@ -63,6 +68,11 @@ class SequenceExport(Step):
         """Refuse what the format cannot hold; see :meth:`headrace.formats.format.SequenceFormat.check`."""
         for one in self.sequences:
             self._format.check(one.open())
+            if one.folders and not self._format.foldered:
+                able = [name for name, format in SEQUENCES.items() if format.foldered]
+                raise UserError(
+                    f"{self.format} has no folders for sources.", "--layout", f"Export to {_or(able)}, or leave it out."
+                )
 
     def left_behind(self) -> str:
         """What is told to be left behind, in sentences; empty if nothing is."""
@@ -81,6 +91,7 @@ class SequenceExport(Step):
     def phases(self) -> list[Phase]:
         """What the files need first, then the files, then what stands above them."""
         return [
+            Phase("order", self._foldered, self._order, lambda spec: TASK_MEMORY),
             Phase("prepare", self._preparation, self._prepare, lambda spec: TASK_MEMORY),
             Phase("write", self._plan, self._write, lambda spec: TASK_MEMORY),
             *self._documents(),
@@ -98,12 +109,67 @@ class SequenceExport(Step):
     def _prepare(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         return self._format.prepare(ctx, self.sequences, spec)
 
+    def _foldered(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        return [{"sequence": i, "size": len(one.open())} for i, one in enumerate(self.sequences) if one.folders]
+
+    def _order(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        """Write in which folder each row lies."""
+        one = self.sequences[spec["sequence"]]
+        sequence, names, of = one.open(), one.folder_names, dict(one.folders)
+        numbers = [names.index(of[source]) if source in of else len(names) for source in sequence.sources]
+        counts = np.zeros(len(names), dtype=np.int64)
+        with ctx.file(one.order) as out, open(out.path, "wb") as file:
+            for start, stop in blocks(sequence, Part("", 0, 0, len(sequence))):
+                segments = sequence.segments_in(start, stop)
+                if segments is None or "source" not in segments.columns:
+                    raise UserError("The files do not tell the source of a row.", one.path, "Leave --layout out.")
+                try:
+                    whose = folder_of_rows(segments, numbers)
+                except ValueError as error:
+                    raise UserError(
+                        f"Row {start + error.args[0]:,} has text of sources that go to different folders.",
+                        f"{one.path}: {one.name}",
+                        "Build the stage with `pack: {mix_sources: false}`, or export it without --layout.",
+                    ) from None
+                if (whose == len(names)).any():
+                    row = start + int(np.argmax(whose == len(names)))
+                    raise UserError(
+                        f"The layout has no folder for a source of row {row:,}.", f"{one.path}: {one.name}", "Add one."
+                    )
+                counts += np.bincount(whose, minlength=len(names))
+                whose.tofile(file)
+                ctx.progress(rows=stop - start)
+        return {"rows": counts.tolist()}
+
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        return [{**asdict(part), "size": part.rows} for part in self._format.parts(self.sequences, self.options)]
+        counts = {spec["sequence"]: done["rows"] for spec, done in self._ordered(ctx)}
+        if not counts:
+            parts = self._format.parts(self.sequences, self.options)
+        else:
+            parts = [part for i, rows in counts.items() for part in self._in_folders(i, rows)]
+        return [{**asdict(part), "size": part.rows} for part in parts]
+
+    def _ordered(self, ctx: TaskContext) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        return list(zip(ctx.specs("order"), ctx.results("order"), strict=True))
+
+    def _in_folders(self, index: int, rows: Sequence[int]) -> Iterator[Part]:
+        """The files of a sequence whose rows lie in several folders, each of which has so many."""
+        one, format = self.sequences[index], self._format
+        size = self.options.rows_per_file or format.rows_in_file(one.open()) or max(1, *rows)
+        for folder, (name, count) in enumerate(zip(one.folder_names, rows, strict=True)):
+            for number, start in enumerate(range(0, count, size)):
+                file = file_in(name, number, format.suffix)
+                yield Part(file, index, start, min(start + size, count), folder)
 
     def _write(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         part = _part(spec)
-        return self._format.write(ctx, self.sequences[part.sequence].open(), part)
+        one = self.sequences[part.sequence]
+        sequence = one.open()
+        if part.folder is not None:
+            order = Order(ctx.folder / "files" / one.order, len(one.folder_names))
+            sequence = SelectedRows(sequence, order.rows(part.folder, part.start, part.stop))
+            part = replace(part, start=0, stop=part.rows)
+        return self._format.write(ctx, sequence, part)
 
     def _close(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         self._format.close(ctx, self.sequences, self._parts(ctx), ctx.results("write"))
@@ -127,7 +193,7 @@ class SequenceExport(Step):
 
 
 def _part(spec: dict[str, Any]) -> Part:
-    return Part(spec["file"], spec["sequence"], spec["start"], spec["stop"])
+    return Part(spec["file"], spec["sequence"], spec["start"], spec["stop"], spec["folder"])
 
 
 def _told(one: Exported, parts: Sequence[Part]) -> dict[str, Any]:
@@ -148,6 +214,7 @@ def _told(one: Exported, parts: Sequence[Part]) -> dict[str, Any]:
         "sources": sequence.sources,
         "fingerprint": sequence.fingerprint,
         "parts": [{"file": name, "rows": rows} for name, rows in files.items()],
+        **({"order": one.order, "folders": one.folder_names} if one.folders else {}),
     }
 
 

@@ -27,6 +27,7 @@ from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName
 from headrace.recipe.licences import Licenses, OptOut
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
+from headrace.recipe.scale import scaled
 from headrace.recipe.sources import CHAT_FORMATS, MAX_DOCUMENT, DocumentsConfig, Fields, FileSet, Source
 from headrace.recipe.stages import (
     Fim,
@@ -97,6 +98,12 @@ class Recipe(Section):
     inner: ClassVar = {"defaults": Stage}
 
     name: Name = Field(description="The recipe's name.")
+    scale: float = Field(
+        default=1,
+        gt=0,
+        description="Multiplies the amounts stated in the recipe: the `limit` of sources, the `tokens` and "
+        "`train.steps` of stages, and schedules in steps. What is stated as a share or in epochs follows by itself.",
+    )
     seed: int = Field(
         default=1, ge=0, lt=2**63, description="Seed of every keyed choice: splits, slices, FIM, order, weights."
     )
@@ -160,6 +167,11 @@ class Recipe(Section):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # what is validated elsewhere does not come here
 
     @model_validator(mode="before")
+    @classmethod
+    def _prepare(cls, data: Any) -> Any:
+        data = cls._give_defaults(data)
+        return scaled(data) if isinstance(data, dict) and "scale" in data else data
+
     @classmethod
     def _give_defaults(cls, data: Any) -> Any:
         if not isinstance(data, dict) or not isinstance(data.get("defaults"), dict):

@@ -183,7 +183,7 @@ class SequenceRows(Section):
     path: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         min_length=1,
         description="An export, a file, or a folder of files in a format that is read, such as Cerebras HDF5; or a "
-        "list of them, whose rows follow one another.",
+        "list of them, whose rows follow one another. `${NAME}` comes from the environment.",
     )
     stage: str | None = Field(default=None, description="The stage's name there, if there are several.")
     slice: Annotated[tuple[tuple[float, float], ...], BeforeValidator(_parts)] = Field(
