@@ -275,7 +275,9 @@ def joined(parts: Sequence[Segments]) -> Segments:
     if len(parts) == 1:
         return parts[0]
     counts = [np.zeros(1, dtype=np.int32), *(np.diff(part.bounds) for part in parts)]
-    names = set.intersection(*(set(part.columns) for part in parts)) if parts else {"start", "length", "kind"}
+    # In the order of SEGMENT: a format may write them in this order.
+    known = set.intersection(*(set(part.columns) for part in parts)) if parts else {"start", "length", "kind"}
+    names = [name for name in SEGMENT.names or () if name in known]
     cut = [{n: part.columns[n][part.bounds[0] : part.bounds[-1]] for n in names} for part in parts]
     columns = {n: np.concatenate([np.empty(0, SEGMENT[n]), *(part[n] for part in cut)]) for n in names}
     return Segments(np.concatenate(counts).cumsum(dtype=np.int32), columns)
