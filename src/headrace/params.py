@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.cerebras import iterator_state
 from headrace.cerebras.read import Params
 from headrace.cerebras.translate import STAGE, Data, eval_recipe, last_step, sequence, train_recipe
 from headrace.recipe.schema import Recipe
@@ -30,11 +31,13 @@ class Launch:
     Attributes:
         params: the file.
         build: builds recipes.
+        say: tells the user something.
         tokenizer: a tokenizer's file, to show text; None for ids alone.
     """
 
     params: Params
     build: Build
+    say: Callable[[str], None]
     tokenizer: str | None = None
 
     @property
@@ -65,7 +68,23 @@ class Launch:
                 "runconfig.max_steps",
                 "Raise it to go on, or give another --model_dir.",
             )
-        return self.build(recipe, self.folder, None)
+        try:
+            return self.build(recipe, self.folder, None)
+        finally:
+            self._keep_iterator_state()
+
+    @property
+    def _iterator_state(self) -> Path | None:
+        path = self.params.section("cerebras").get("save_iter_state_path")
+        return None if path is None else Path(path)
+
+    def _keep_iterator_state(self) -> None:
+        """Record how many rows the newest checkpoint has consumed where the file wants it."""
+        folder, newest = self._iterator_state, newest_checkpoint(self.folder)
+        if folder is None or newest is None:
+            return
+        if not iterator_state.write(folder, newest.step, int(newest.state["rows"])):
+            self.say(f"The loader's state is only in checkpoints: there is no folder {folder.parent}.")
 
     def _recipe(self, data: Data) -> tuple[Recipe, int]:
         """The recipe to train, and the steps that are done: the run's own recipe if that says the same, else one that
@@ -95,17 +114,21 @@ class Launch:
                 "Add --is_pretrained_checkpoint to begin at step 0 with them.",
             )
 
-        def recipe(done: int, start: str | None, resume: bool) -> Recipe:
-            return train_recipe(self.params, data, done, self.tokenizer, start, resume)
+        def recipe(done: int, start: str | None, resume: bool, first_row: int) -> Recipe:
+            return train_recipe(self.params, data, done, self.tokenizer, start, resume, first_row)
 
         where = None if start is None else str(start)
         if newest is not None and (self.folder / RECIPE).is_file():
             [begun] = (before := read_recipe(self.folder)).stages
-            own = recipe(newest.step, begun.start, begun.resume)
+            own = recipe(newest.step, begun.start, begun.resume, begun.first_row)
             if same_training(before, own) and (given is None or (begun.start, begun.resume) == (where, resume)):
                 return own, newest.step
-        done = step_of(start) if start is not None and resume else 0
-        return recipe(done, where, resume), done
+        if resume and start is not None:
+            return recipe(step_of(start), where, resume, 0), step_of(start)
+        passed = 0 if self._iterator_state is None else iterator_state.streamed(self._iterator_state)
+        if passed:
+            self.say(f"The data begin with row {passed:,}: {self._iterator_state} says that those before were read.")
+        return recipe(0, where, resume, passed), 0
 
     def evaluate(self, every: bool) -> Iterator[dict[str, Any]]:
         """Measure the loss of ``eval_input``.

@@ -141,6 +141,7 @@ LAUNCH = {
     "eval_steps",
     "eval_frequency",
     "max_sequence_length",
+    "save_iter_state_path",
 }
 # Nine lists of nine of the list before.
 BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))

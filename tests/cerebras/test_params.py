@@ -184,6 +184,39 @@ def test_weights_of_others_are_begun_with_and_pickles_are_not_read(folder, tmp_p
     failed(command(folder, 2, "--checkpoint_path", path, "--is_pretrained_checkpoint", out="x"), "pickle")
 
 
+def test_the_loaders_state_is_where_the_file_wants_it_and_is_gone_on_from(folder, shared, tmp_path):
+    """Two trainings of three steps on the rows of one of six: the second begins anew with the weights of the first."""
+    state = tmp_path / "state"
+    option = ("--set", f"cerebras.save_iter_state_path={state}")
+    done(command(folder, 1, "--max_steps", "2", *option, out="s1"))
+    assert sorted(file.name for file in state.iterdir()) == [
+        "data_iter_checkpoint_state_file_global",
+        "data_iter_state_file_worker_0_step_2.txt",
+    ]
+    assert (state / "data_iter_state_file_worker_0_step_2.txt").read_text().strip() == "8"
+    start = ("--checkpoint_path", str(folder / "s1"), "--is_pretrained_checkpoint")
+    said = done(command(folder, 1, "--max_steps", "2", *option, *start, out="s2"))
+    assert "The data begin with row 8" in said.stderr
+    [stage] = headrace.load_recipe(folder / "s2" / "recipe.yaml").stages
+    assert (stage.first_row, stage.train.steps) == (8, 2)
+    assert (state / "data_iter_state_file_worker_0_step_2.txt").read_text().strip() == "16"
+    sequence = stage_sequence(folder / "s2", "train")
+    [one, *_] = checkpoints(folder / "s2")
+    sources = one.state["totals"]["sources"]
+    expected = dict.fromkeys(sequence.sources, 0)
+    for row in range(8, 16):
+        expected[sequence.sources[sequence.segments(row)[0]["source"]]] += int(sequence.targets(row, row + 1).sum())
+    assert sources == {name: tokens for name, tokens in expected.items() if tokens}
+    # Two workers of another's run; nonsense; a step without files.
+    (state / "data_iter_state_file_worker_1_step_2.txt").write_text("4")
+    done(command(folder, 1, "--max_steps", "1", *option, out="s3"))
+    assert headrace.load_recipe(folder / "s3" / "recipe.yaml").stages[0].first_row == 20
+    (state / "data_iter_checkpoint_state_file_global").write_text("7")
+    failed(command(folder, 1, *option, out="s4"), "no loader state of step 7")
+    (state / "data_iter_checkpoint_state_file_global").write_text("seven")
+    failed(command(folder, 1, *option, out="s4"), "no number")
+
+
 def test_killed_and_started_again_it_ends_the_same(folder):
     arguments = [
         sys.executable,

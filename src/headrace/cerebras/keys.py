@@ -326,9 +326,7 @@ RUNCONFIG = (
 )
 
 CEREBRAS = (
-    _needless(
-        "save_iter_state_path", "text", "each checkpoint holds its place in the data, and the run goes on from there"
-    ),
+    _does("save_iter_state_path", "text", "the loader's state, which a training that begins goes on from in the data"),
 )
 
 TOP = (

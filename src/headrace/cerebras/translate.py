@@ -38,6 +38,7 @@ def train_recipe(
     tokenizer: str | None = None,
     start: str | None = None,
     resume: bool = False,
+    first_row: int = 0,
 ) -> Recipe:
     """The recipe that trains what a params file trains.
 
@@ -48,6 +49,7 @@ def train_recipe(
         tokenizer: a tokenizer's file, to show text; without one there are only ids.
         start: a checkpoint whose weights are the first ones.
         resume: whether to go on from its step, with its optimizer and in the data too.
+        first_row: rows of the data to pass over.
 
     Raises:
         UserError: keys are missing or contradict each other.
@@ -59,7 +61,8 @@ def train_recipe(
         "name": STAGE,
         "sequence_length": data.sequence_length,
         "sequence": sequence(params, "train_input"),
-        "epochs": -(-steps * batch // data.rows),
+        "epochs": max(1, -(-(steps * batch + first_row) // data.rows)),
+        "first_row": first_row,
         "train": {
             "batch": batch,
             "micro_batch": inputs.get("micro_batch_size"),

@@ -77,7 +77,9 @@ def train(
         def build(recipe: Recipe, folder: Path, until: str | None) -> Path | None:
             return pipeline.run(recipe, folder, workers, memory, until, progress)
 
-        launch = Launch(read_params, build, None if tokenizer is None else str(tokenizer))
+        launch = Launch(
+            read_params, build, lambda text: say(text, err=True), None if tokenizer is None else str(tokenizer)
+        )
         report = launch.train() if wanted.startswith("train") else None
         losses = [] if wanted == "train" else list(launch.evaluate(every=wanted != "eval"))
     _tell(launch.folder, report, losses, json)

@@ -272,6 +272,12 @@ class Recipe(Section):
             outside = stage.start_path is not None
             if stage.resume and not outside:
                 raise wrong("there is no checkpoint to go on from", "name one as `start: PATH`", f"stages.{i}.resume")
+            if stage.resume and stage.first_row:
+                raise wrong(
+                    "the checkpoint that the stage goes on from says with which row",
+                    "remove it",
+                    f"stages.{i}.first_row",
+                )
             if stage.start is not None and not outside and stage.start not in (*seen, "scratch"):
                 raise wrong(
                     f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage",

@@ -6,7 +6,7 @@ import re
 from datetime import date as Date  # noqa: N812 - a field has this name
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from headrace.recipe.base import Count, Name, Section, Size, listed, suggest, wrong
 from headrace.recipe.training import TrainSection
@@ -317,6 +317,9 @@ class Stage(Section):
         description="Rearrange whole documents before packing or, as CrystalCoder did, the pieces of packed windows.",
     )
     pack: Pack = Field(default=Pack(), description="How to pack documents into rows.")
+    first_row: NonNegativeInt = Field(
+        default=0, description="The row of the stage's sequence to begin training with; those before are passed over."
+    )
     start: str | None = Field(
         default=None,
         description="Stage whose last checkpoint this one starts from, or `scratch`; or the path of a checkpoint, of a "

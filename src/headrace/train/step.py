@@ -48,6 +48,7 @@ class Model(Step):
         previous: the model to start from; None starts from new weights.
         after: the trajectory that this one continues, when a recipe was edited in the middle of a stage.
         outside: the checkpoint to start from, if it is of another run.
+        first_row: the row of the sequence to begin with.
     """
 
     stage: str = field()  # the base class has None, which would make it optional
@@ -59,6 +60,7 @@ class Model(Step):
     previous: Model | None = None
     after: Mapping[str, Any] | None = None
     outside: Outside | None = None
+    first_row: int = 0
 
     kind: ClassVar[str] = "model"
     VERSION: ClassVar[int] = 2
@@ -86,7 +88,18 @@ class Model(Step):
             raise ValueError("the recipe has no model section")
         previous = start if isinstance(start, Model) else None
         after = None if outside is None else outside.after
-        return Model(stage.name, recipe.model, stage.train, recipe.seed, sequence, tokenizer, previous, after, outside)
+        return Model(
+            stage.name,
+            recipe.model,
+            stage.train,
+            recipe.seed,
+            sequence,
+            tokenizer,
+            previous,
+            after,
+            outside,
+            stage.first_row,
+        )
 
     @property
     def is_new(self) -> bool:
@@ -102,6 +115,7 @@ class Model(Step):
             "stage": self.stage,
             "after": self.after and dict(self.after),
             **({} if self.outside is None else {"outside": self.outside.identity()}),
+            **({"first_row": self.first_row} if self.first_row else {}),
         }
 
     def inputs(self) -> dict[str, Step]:
@@ -142,7 +156,7 @@ class Model(Step):
             decisive(self.train),
             self.seed,
             self._last_step(sequence),
-            sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len),
+            sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len, self.first_row),
             start,
             self.after,
         )
@@ -191,12 +205,12 @@ class Model(Step):
             self._last_step(ArrowSequence(Artifact.open(folder)))
 
     def _last_step(self, sequence: ArrowSequence) -> int:
-        step, row = (0, 0) if self.after is None else (int(self.after["step"]), int(self.after["rows"]))
+        step, row = (0, self.first_row) if self.after is None else (int(self.after["step"]), int(self.after["rows"]))
         batches = step + (len(sequence) - row) // self.train.batch
         where = f"stages.{self.stage}.train"
-        if batches == step:
+        if batches <= step:
             raise UserError(
-                f"The sequence of stage {self.stage!r} has {len(sequence) - row} rows, too few for one batch of"
+                f"The sequence of stage {self.stage!r} has {max(0, len(sequence) - row)} rows, too few for one batch of"
                 f" {self.train.batch}.",
                 f"{where}.batch",
                 "Reduce the batch or the sequence length, or give the stage more text.",

@@ -39,7 +39,7 @@ class Trajectory:
         train: the training section, without what only tells how to execute it.
         seed: the recipe's seed.
         steps: the number of the last step.
-        sequence: ``{"digest", "rows", "seq_len"}`` of the rows.
+        sequence: ``{"digest", "rows", "seq_len"}`` of the rows; and ``first``, if those before it are passed over.
         start: digests of what it starts from, by role (``model``, ``optimizer``); empty for new weights.
         after: the trajectory that it continues, with its last step and the rows consumed by then; or None.
     """
@@ -69,7 +69,7 @@ class Trajectory:
     @property
     def first_row(self) -> int:
         """Rows consumed before it begins."""
-        return 0 if self.after is None else int(self.after["rows"])
+        return int(self.sequence.get("first", 0) if self.after is None else self.after["rows"])
 
     def row(self, step: int) -> int:
         """The first row of a step, from 0."""
@@ -89,9 +89,10 @@ def decisive(section: TrainSection) -> dict[str, Any]:
     return section.model_dump(mode="json", exclude={*EXECUTION, "steps"})
 
 
-def sequence_content(fingerprint: Mapping[str, Any] | None, rows: int, seq_len: int) -> dict[str, Any]:
-    """A sequence as trajectories know it: by its bytes, whatever its sources are called."""
-    return {"digest": None if fingerprint is None else fingerprint["digest"], "rows": rows, "seq_len": seq_len}
+def sequence_content(fingerprint: Mapping[str, Any] | None, rows: int, seq_len: int, first: int = 0) -> dict[str, Any]:
+    """A sequence from a row on, as trajectories know it: by its bytes, whatever its sources are called."""
+    digest = None if fingerprint is None else fingerprint["digest"]
+    return {"digest": digest, "rows": rows, "seq_len": seq_len, **({"first": first} if first else {})}
 
 
 def stage_folder(run: Path, stage: str) -> Path:
