@@ -65,7 +65,9 @@ def run_harness(language: Language, tasks: Sequence[str], limit: int | None) -> 
         )
     except OSError as error:  # no network, no such data set
         raise UserError(
-            f"The data of a task cannot be had: {str(error).strip().splitlines()[0]}", f"--tasks {', '.join(names)}", ""
+            f"The data of a task cannot be had: {str(error).strip().splitlines()[0]}",
+            f"--tasks {', '.join(names)}",
+            "Check the network, or name other tasks.",
         ) from None
     return {
         name: {key.removesuffix(",none"): float(value) for key, value in metrics.items() if isinstance(value, float)}

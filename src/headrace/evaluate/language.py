@@ -99,7 +99,7 @@ class HuggingFace:
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise UserError(
-                f"transformers cannot load this model: {str(error).strip().splitlines()[0]}", str(path), ""
+                f"transformers cannot load this model: {str(error).strip().splitlines()[0]}", str(path), "Name another."
             ) from None
         self.model = model.to(device).eval()
         ends = self.model.generation_config.eos_token_id
