@@ -216,7 +216,10 @@ def _sequences(run: Path, wanted: Wanted, to: str) -> tuple[Exported, ...]:
 def _opened(run: Path, wanted: Wanted, to: str) -> tuple[Exported, ...]:
     if not (run / RECIPE).is_file():
         named: list[str | None] = [*(dict.fromkeys(wanted.stages) or sequence_names(run))]
-        return tuple(Exported.of(run, name, wanted.seq_len) for name in named or [None])
+        every_one = tuple(Exported.of(run, name, wanted.seq_len) for name in named or [None])
+        if len({one.name for one in every_one}) < len(every_one):
+            raise UserError("Two sequences have the same name.", str(run), "Export them apart, with --stage.")
+        return every_one
     graph = read_graph(run)
     every = [name for name in graph.sequences if name != HELD_OUT]
     held_out = [HELD_OUT] if wanted.everything and HELD_OUT in graph.sequences else []

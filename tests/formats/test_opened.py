@@ -73,10 +73,44 @@ def test_published_files_are_exported_to_every_format(documents, format, tmp_pat
     assert theirs.fingerprint == ours.fingerprint
     assert (theirs.rows(0, n) == ours.rows(0, n)).all()
     assert (theirs.targets(0, n) == ours.targets(0, n)).all() or "loss" in left_behind(SEQUENCES[format], [one])
-    assert (theirs.segments_in(0, n) is None) == (not documents)
-    for row in range(n if documents else 0):
+    told = documents and "segments" in SEQUENCES[format].keeps
+    assert (theirs.segments_in(0, n) is not None) == told
+    for row in range(n if told else 0):
         assert theirs.segments(row).dtype.names == ("start", "length", "kind")
         assert (theirs.segments(row) == ours.segments(row)).all()
+
+
+def test_files_are_opened_from_wherever_the_program_is(tmp_path, monkeypatch):
+    """The processes that look at files began elsewhere."""
+    for name in ("one", "two"):
+        published(tmp_path / name / "h5")
+        export(tmp_path / name / "h5", tmp_path / name / "hub", "hub", workers=0)
+        monkeypatch.chdir(tmp_path / name)
+        assert len(open_files(Path("h5"))) == len(open_files(Path("hub/h5"))) == 17
+
+
+@pytest.mark.parametrize(
+    ("folder", "given", "named"),
+    [
+        ("phase2", ".", "phase2"),
+        ("phase2", "A/..", "phase2"),
+        ("..a|`<b>x\n# é", None, "sequence"),
+        ("a|`<b>x\n# é", None, "a_b_x"),
+        ("x" * 200, None, "x" * 64),
+        ("phase 2.1", None, "phase_2"),
+    ],
+)
+def test_what_a_folder_is_called_leads_nowhere_else(folder, given, named, tmp_path, monkeypatch):
+    """Names of other people's folders become names of folders, and stand in README.md."""
+    tokens = published(tmp_path / "in" / folder)
+    monkeypatch.chdir(tmp_path / "in" / folder)
+    out = export(given or tmp_path / "in" / folder, tmp_path / "out", "hub", workers=0)
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+        "README.md",
+        "manifest.json",
+        f"{named}/train-00000.parquet",
+    }
+    assert len(datasets.load_dataset(str(out), named, split="train", cache_dir=str(tmp_path))) == len(tokens)
 
 
 def test_a_hub_gets_published_rows_spelled_out(sequences, tmp_path):
@@ -92,7 +126,7 @@ def test_a_hub_gets_published_rows_spelled_out(sequences, tmp_path):
         assert row["input_ids"] == ids.tolist()
         assert row["text"] == decoder.decode(ids.astype(np.uint32)).decode("utf-8", "replace")
     other = export(tmp_path / "phase2", tmp_path / "other", "hub", workers=0)
-    [plain] = datasets.load_dataset(str(other), "phase2", split="train").select([3])
+    [plain] = datasets.load_dataset(str(other), "phase2", split="train", cache_dir=str(tmp_path)).select([3])
     assert plain == {"input_ids": tokens[3].tolist(), "loss_mask": [False] + [True] * L}
     published(tmp_path / "strange", vocab=10_000)
     with pytest.raises(UserError, match="has token id"):

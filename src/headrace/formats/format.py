@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -91,8 +92,8 @@ class Exported:
         if isinstance(reader, FileSequence) and not reader.facts.entries:
             reader = reader.digested(digest)
             digests = tuple((e["name"], e["bytes"], e["digest"]) for e in reader.facts.entries.values())
-        called = name or reader.manifest.get("name") or path.name.partition(".")[0]
-        return Exported(called, str(path.absolute()), _identity(reader), name, seq_len, digests)
+        called = name or reader.manifest.get("name") or path.resolve().name.partition(".")[0]
+        return Exported(_named(str(called)), str(path.absolute()), _identity(reader), name, seq_len, digests)
 
     @property
     def told(self) -> list[Any]:
@@ -129,6 +130,11 @@ class Exported:
         if _identity(sequence) != self.identity:
             raise UserError("The sequence has changed since the export began.", self.path, "Run the export again.")
         return sequence
+
+
+def _named(called: str) -> str:
+    """A name that a stage might have (:data:`headrace.recipe.base.Name`): a folder gets it, and README.md tells it."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", called).strip("_-")[:64] or "sequence"
 
 
 @lru_cache(maxsize=4)

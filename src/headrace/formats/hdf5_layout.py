@@ -92,7 +92,7 @@ def describe(paths: Sequence[Path], names: Sequence[str], index: bool) -> list[D
     done: list[Described] = []
     parts: list[bytes] = []
     try:
-        for kind, value in _library.ask([str(path) for path in paths], list(names), index):
+        for kind, value in _library.ask([str(path.absolute()) for path in paths], list(names), index):
             if kind == "file":
                 done.append(Described(value, {}))
             elif kind == "chunks":

@@ -60,7 +60,7 @@ def opened(path: Path) -> pq.ParquetFile:
         UserError: it is no Parquet file, or damaged.
     """
     try:
-        for _ in _library.ask(str(path)):
+        for _ in _library.ask(str(path.absolute())):
             pass
     except ProcessDied as died:
         raise unreadable(path, f"it ends the Parquet library, with {died}") from None
