@@ -101,7 +101,7 @@ def test_one_query_sees_every_key(shared):
 def test_memory_of_masks_and_weights_grows_with_the_length(mean):
     def elements(length):
         blocks = Documents.of(documents_of(4, 1, length, mean)).blocks
-        masks = sum(block.other.numel() for block in blocks if block.other is not None)
+        masks = sum(block.unseen.numel() for block in blocks if block.unseen is not None)
         seen = [(block.end - block.start) * (block.end - block.first) for block in blocks]
         kept = sum(weights for weights, block in zip(seen, blocks, strict=True) if block.end - block.first <= 2048)
         assert sum(block.end - block.start for block in blocks) == length
@@ -121,7 +121,7 @@ def test_flex_attention_means_the_same(heads):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
-@pytest.mark.parametrize("mean", [None, 20])
+@pytest.mark.parametrize("mean", [pytest.param(None, marks=pytest.mark.slow), 20])
 def test_compiled_is_eager(monkeypatch, mean):
     monkeypatch.setattr(attention, "CPU_BLOCK", 32)
     inputs = drawn(6, 2, 4, 2, 40, 8, torch.float32)

@@ -35,7 +35,7 @@ class Block:
         rows: the rows of the batch.
         start, end: the positions of the queries.
         first: the position of the first key that they see; the last is each query's own.
-        other: bool [end - start, end - start], where a key of the block itself is of another document or later; None:
+        unseen: bool [end - start, end - start], where a key of the block itself is of another document or later; None:
             where it is later.
     """
 
@@ -43,7 +43,7 @@ class Block:
     start: int
     end: int
     first: int
-    other: Tensor | None = None
+    unseen: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,10 @@ class _ByBlocks(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
         of_q = torch.empty_like(q)
-        # Sums over blocks, so in full precision.
-        precise = torch.promote_types(q.dtype, torch.float32)
-        of_k, of_v = torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
+        # Sums of a few blocks; of many in full precision.
+        few = all(block.end - block.first <= CPU_KEPT for block in ctx.blocks)
+        dtype = q.dtype if few else torch.promote_types(q.dtype, torch.float32)
+        of_k, of_v = torch.zeros_like(k, dtype=dtype), torch.zeros_like(v, dtype=dtype)
         for block in ctx.blocks:
             weights = kept.pop(0) if block.end - block.first <= CPU_KEPT else _weights(q, k, ctx.scale, block)
             queries, of_out = _queries(q, k, block), _queries(upstream[0], k, block)
@@ -175,8 +176,8 @@ class _ByBlocks(torch.autograd.Function):
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
             part = of_q[block.rows, :, block.start : block.end]
             part.copy_(_scaled(of_scores, _keys(k, block), ctx.scale).view(part.shape))
-            _keys(of_k, block).add_(_scaled(of_scores.mT, queries, ctx.scale))
-            _keys(of_v, block).add_(torch.bmm(weights.mT, of_out))
+            _add(_keys(of_k, block), of_scores.mT, queries, ctx.scale)
+            _add(_keys(of_v, block), weights.mT, of_out, 1.0)
         return of_q, of_k.to(k.dtype), of_v.to(v.dtype), None, None
 
 
@@ -184,12 +185,20 @@ def _weights(q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
     size = block.end - block.start
     scores = _scaled(_queries(q, k, block), _keys(k, block).mT, scale)
     own = scores.view(-1, size, scores.shape[-1])[..., -size:]
-    own.masked_fill_(_later(size) if block.other is None else block.other, float("-inf"))
+    unseen = _later(size) if block.unseen is None else block.unseen
+    own.add_(torch.zeros(size, size, dtype=q.dtype).masked_fill_(unseen, float("-inf")))
     return scores.softmax(dim=-1)
 
 
 def _scaled(a: Tensor, b: Tensor, scale: float) -> Tensor:
     return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=scale)
+
+
+def _add(total: Tensor, a: Tensor, b: Tensor, scale: float) -> None:
+    if total.dtype == a.dtype:
+        total.baddbmm_(a, b, alpha=scale)
+    else:
+        total.add_(_scaled(a, b, scale))
 
 
 def _queries(q: Tensor, k: Tensor, block: Block) -> Tensor:
