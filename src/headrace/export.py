@@ -116,7 +116,7 @@ def write(
     """Make the folder of an export, or go on with it, or see that it is there; arguments as for :func:`export`.
 
     Raises:
-        UserError: what a user can mend.
+        UserError: something the user can fix.
     """
     out = local(out)
     step.check()
@@ -271,8 +271,8 @@ def _chosen(run: Path, wanted: Wanted) -> tuple[tuple[str, ...], tuple[str, ...]
     ):
         for name in names:
             if name not in known:
-                mend = suggest(name, list(known)) or f"Choose one of {', '.join(known)}."
-                raise UserError(f"The run has no {option.strip('-')} {name!r}.", option, mend)
+                fix = suggest(name, list(known)) or f"Choose one of {', '.join(known)}."
+                raise UserError(f"The run has no {option.strip('-')} {name!r}.", option, fix)
     splits = tuple(name for name in SPLITS if name in wanted.splits or not wanted.splits)
     return splits, tuple(sorted(set(wanted.sources)))
 

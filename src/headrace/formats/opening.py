@@ -92,8 +92,8 @@ def _exported(artifact: Artifact, name: str | None) -> FileSequence:
     extra = artifact.manifest.extra
     told = {one["name"]: one for one in extra.get("sequences", ())}
     if not told:
-        mend = "Open one of its files, with a sequence length." if "tokens" in extra else ""
-        raise UserError("This export holds documents, no sequence.", str(artifact.path), mend)
+        fix = "Open one of its files, with a sequence length." if "tokens" in extra else "Open an export of a stage."
+        raise UserError("This export holds documents, no sequence.", str(artifact.path), fix)
     if name is None and len(told) > 1:
         raise UserError("This export holds several sequences.", str(artifact.path), f"Name one of {', '.join(told)}.")
     one = told.get(name or next(iter(told)))
