@@ -165,7 +165,9 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
     both = SEQUENCES[to].document_format is not None
     if wanted.documents and not both:
         raise UserError(f"{to} holds sequences, no documents.", "--documents", _others("documents", DOCUMENTS))
-    documents = wanted.documents or (wanted.everything and both)
+    # Other files, and runs that train on such, have no documents.
+    has_documents = (run / RECIPE).is_file() and bool(read_recipe(run).sources)
+    documents = wanted.documents or (wanted.everything and both and has_documents)
     if (chosen or options.bytes_per_file is not None) and not documents:
         raise UserError(
             "Only sequences are exported; splits, sources and bytes in a file are chosen for documents.",
@@ -188,7 +190,7 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
             )
         sequences = tuple(one.spelled_by(wanted.tokenizer) for one in sequences)
     card = None
-    if to == Hub.name and (run / RECIPE).is_file() and read_recipe(run).sources and not chosen:
+    if to == Hub.name and has_documents and not chosen:
         card = RunCard.of(run, tuple(one.name for one in sequences if one.name != HELD_OUT), documents)
     return SequenceExport(to, sequences, options, _corpus(run, wanted) if documents else None, card)
 

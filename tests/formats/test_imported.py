@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from test_hdf5 import rows, sample, save
 
 import headrace
 from headrace.errors import UserError
-from headrace.export import write
+from headrace.export import Wanted, export, write
 from headrace.flow.artifact import Artifact
 from headrace.flow.storage import read_json
 from headrace.formats import imported
@@ -94,6 +95,22 @@ def test_published_files_are_trained_on_in_order(tokenizer, tmp_path):
     save(tmp_path / "phase2/A/data-00001.h5", sample(parts[0][::-1]))
     headrace.run(asked, tmp_path / "run", workers=1, until="sequence-phase2")
     assert (stage_sequence(tmp_path / "run", "phase2").rows(12, 28) == parts[0][::-1]).all()
+
+
+def test_a_run_without_documents_is_exported_to_a_hub(tokenizer, tmp_path):
+    """Whose documents these are, nobody knows; their text and source are known."""
+    save(tmp_path / "theirs.h5", sample(rows(9, 32, 200)))
+    stage = {"name": "one", "sequence": str(tmp_path / "theirs.h5"), "sequence_length": 32}
+    headrace.run(recipe(tokenizer, stages=[stage]), tmp_path / "run", workers=0)
+    out = export(tmp_path / "run", tmp_path / "out", "hub", Wanted(everything=True), workers=0)
+    ours, theirs = stage_sequence(tmp_path / "run", "one"), headrace.open_sequence(out, "one", verify=True)
+    equal_batches(ours, theirs, 4)
+    assert all((theirs.segments(row) == ours.segments(row)).all() for row in range(9))
+    table = pq.read_table(out / "one/train-00000.parquet")
+    assert table.column_names == ["input_ids", "loss_mask", "text", "segments"]
+    segments = table["segments"].combine_chunks().flatten()
+    assert segments.field("document").null_count == segments.field("id").null_count == 9
+    assert set(segments.field("source").to_pylist()) == {"theirs"}
 
 
 @pytest.mark.parametrize(
