@@ -38,6 +38,7 @@ LAYERS = [
     "opened",
     "references",
     "preflight",
+    "launched",
     "pipeline",
     "params",
     "planning",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import UserError
 from headrace.flow.step import Step, topological
@@ -73,6 +73,7 @@ def build_graph(
     sequences: Mapping[str, tuple[Taken, ...]] = MappingProxyType({}),
     files: NamedFiles | None = None,
     starts: Mapping[str, Outside] = MappingProxyType({}),
+    edits: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Graph:
     """Build the graph of a recipe over an inventory of its input.
 
@@ -83,13 +84,14 @@ def build_graph(
         sequences: the rows of stages that train on sequences in other files.
         files: the other files that it names, as the run found them; read now without them.
         starts: the checkpoints of stages that start from another run's.
+        edits: what models continue, after edits of the recipe (:mod:`headrace.train.edits`).
     """
     from headrace.named_files import NamedFiles
 
     files = files or NamedFiles.of(recipe)
     graph = Graph(corpus_steps(recipe, sources, against, files) if recipe.sources else {})
     if recipe.stages:
-        add_stages(graph, recipe, sequences, files, starts)
+        add_stages(graph, recipe, sequences, files, starts, edits)
     return graph
 
 
@@ -155,6 +157,7 @@ def add_stages(
     sequences: Mapping[str, tuple[Taken, ...]],
     files: NamedFiles,
     starts: Mapping[str, Outside],
+    edits: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Add the tokenizer, the tokens, and each stage's sequence and model."""
     from headrace.formats.imported import ImportedSequence
@@ -196,7 +199,9 @@ def add_stages(
         start = before if stage.start is None else graph.models.get(stage.start)
         own = graph.sequences[stage.name]
         outside = starts.get(stage.name)
-        before = graph.models[stage.name] = Model.of(recipe, stage, own, start, tokenizer, outside)
+        described = Model.of(recipe, stage, own, start, tokenizer, outside)
+        edited = edits.get(described.name, described.after)
+        before = graph.models[stage.name] = replace(described, after=edited)
         about = stage.name, stage.train, recipe.seed, before
         if held_out is not None:
             graph.measures.append(Evaluation(*about, before.is_new, held_out, tokenizer))

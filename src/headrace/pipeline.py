@@ -26,6 +26,7 @@ from headrace.run_folder import GRAPH, RECIPE, read_graph, with_withdrawn
 
 if TYPE_CHECKING:
     from headrace.flow.store import Store
+    from headrace.train.edits import OnChange
 
 # Share of the memory that is free at the start; the rest is for libraries, the page cache and other programs.
 MEMORY_SHARE = 0.5
@@ -44,6 +45,7 @@ def run(
     verify: bool = False,
     store: Path | str | None = None,
     filters: Sequence[Callable[..., Any]] = (),
+    on_change: OnChange | None = None,
 ) -> Path | None:
     """Build everything that a recipe describes, doing only what is missing.
 
@@ -61,6 +63,9 @@ def run(
         filters: your own functions that take a :class:`headrace.Document` and return whether to keep it; what they
             reject is removed as ``filter:<the function's name>``.
 
+        on_change: what to do with a stage that was being trained when its recipe changed: ``stop``; ``accept``: go on
+            from there; ``branch``: begin it anew beside the old. None accepts, unless its sequence has changed.
+
     Returns:
         The report, or None if the run stopped before the end of the recipe.
 
@@ -77,7 +82,7 @@ def run(
     memory = memory or free_memory()
     with explaining_os_errors(folder):
         shared = None if store is None else Store(local(store), folder)
-        log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared)
+        log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared, on_change)
         if until:
             return None
         from headrace.report.build import write_report
@@ -89,7 +94,7 @@ def run(
                 try:
                     sound_artifacts(folder)
                 except DamagedArtifact:
-                    _run(recipe, folder, workers, memory, until, listener, check_input, True, shared)
+                    _run(recipe, folder, workers, memory, until, listener, check_input, True, shared, on_change)
                     return write_report(folder)
                 raise
 
@@ -104,6 +109,7 @@ def _run(
     check_input: bool,
     verify: bool,
     store: Store | None,
+    on_change: OnChange | None,
 ) -> EventLog:
     """Build the artifacts; returns the closed log."""
     from headrace.flow.damage import rebuilding_damaged
@@ -124,7 +130,7 @@ def _run(
                     log.notice(note)
                 wanted = _prepare(recipe, folder, until, check_input)
                 rebuilding_damaged(
-                    lambda: _make(recipe, wanted, folder, workers, memory, log, verify, store), folder, log
+                    lambda: _make(recipe, wanted, folder, workers, memory, log, verify, store, on_change), folder, log
                 )
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
@@ -143,9 +149,10 @@ def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool)
     """Write what workers rebuild the graph from; returns the wanted steps."""
     from headrace.preflight import preflight
     from headrace.references import take_input
+    from headrace.train.edits import read_edits
 
     recipe = with_withdrawn(recipe, folder)
-    graph = build_graph(recipe, *take_input(recipe, folder, check_input))
+    graph = build_graph(recipe, *take_input(recipe, folder, check_input), edits=read_edits(folder))
     wanted = graph.until(until) if until else graph.all()
     for _, function in recipe.functions():
         keep_copy(function, folder)
@@ -165,25 +172,43 @@ def _make(
     log: EventLog,
     verify: bool,
     store: Store | None,
+    on_change: OnChange | None,
 ) -> None:
     """Build what is wanted; models only once everything else exists and is known to fit them."""
     from headrace.flow.executors.inline import InlineExecutor
     from headrace.flow.executors.local import LocalExecutor
     from headrace.flow.runner import make
+    from headrace.train.edits import edit
     from headrace.train.step import Model
 
-    executor = LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, wanted, memory)
-    try:
-        training = [step for step in wanted if step.kind in TRAINED]
-        for steps in by_expectation(recipe, [step for step in wanted if step not in training]):
-            make(steps, folder, executor, log, memory, verify, store)
-            compare(recipe, wanted, folder, log)
-        for step in training:
-            if isinstance(step, Model):
-                step.check_steps(folder)
-        make(training, folder, executor, log, memory, verify, store)
-    finally:
-        executor.close()
+    def build(steps: list[Step]) -> None:
+        executor = (
+            LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, steps, memory)
+        )
+        try:
+            for part in by_expectation(recipe, steps):
+                make(part, folder, executor, log, memory, verify, store)
+                compare(recipe, wanted, folder, log)
+        finally:
+            executor.close()
+
+    build([step for step in wanted if step.kind not in TRAINED])
+    models = [step for step in wanted if isinstance(step, Model)]
+    for model in models:
+        model.check_steps(folder)
+    for model in models:
+        edited, told = (False, None) if (folder / "artifacts" / model.name).exists() else edit(folder, model, on_change)
+        if told is not None:
+            log.notice(told)
+        if edited:
+            break
+        build([model, *(step for step in wanted if step.kind in TRAINED and step.stage == model.stage)])
+    else:
+        return
+    # The graph has changed from that stage on.
+    names = {f"{step.kind}-{step.stage}" for step in wanted}
+    again = [step for step in read_graph(folder).all() if f"{step.kind}-{step.stage}" in names]
+    _make(recipe, again, folder, workers, memory, log, verify, store, on_change)
 
 
 def by_expectation(recipe: Recipe, steps: list[Step]) -> list[list[Step]]:

@@ -109,8 +109,10 @@ def read_graph(run: Path) -> Graph:
     Raises:
         UserError: the folder is not a run.
     """
+    from headrace.train.edits import read_edits
+
     recipe = read_recipe(run)
-    return build_graph(recipe, *read_input(recipe, run))
+    return build_graph(recipe, *read_input(recipe, run), edits=read_edits(run))
 
 
 Input = tuple[

@@ -33,6 +33,7 @@ from headrace.cli import (
 )
 from headrace.cli.terminal import say
 from headrace.errors import UserError
+from headrace.train.interruption import Interrupted
 
 # Plain help: rich would take a third of the time allowed for `headrace --help`.
 app = typer.Typer(
@@ -45,6 +46,8 @@ app = typer.Typer(
 
 # 128 + SIGPIPE, the exit code of a program that does not handle the signal.
 CLOSED_PIPE = 141
+# 128 + SIGTERM: training stopped as it was asked to, with its checkpoint written.
+TERMINATED = 143
 
 
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,6 +59,9 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             result = command(*args, **options)
             sys.stdout.flush()
             return result
+        except Interrupted as error:
+            say(str(error), err=True)
+            raise typer.Exit(TERMINATED) from None
         except UserError as error:
             say(str(error), err=True)
             raise typer.Exit(2) from None

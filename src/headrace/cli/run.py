@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, Memory, Overrides, RecipeFile, Workers
+from headrace.cli.options import Json, Memory, Overrides, RecipeFile, Workers, one_of
 from headrace.cli.terminal import say, say_json, screen
 
 
@@ -34,12 +34,23 @@ def run(
             "--store", metavar="DIR", help="Folder shared by runs: artifacts that other runs built are reused."
         ),
     ] = None,
+    on_change: Annotated[
+        Any,
+        typer.Option(
+            "--on-change",
+            metavar="WHAT",
+            help="For a stage that was being trained when its recipe changed: accept (go on from there), branch (begin "
+            "it anew beside the old), or stop. Default: accept, but stop if its sequence has changed.",
+            parser=one_of("accept", "branch", "stop"),
+        ),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
     """Build everything a recipe describes, skipping what is already done."""
     # Treat a scheduler's request to stop like Ctrl-C: stop the workers and keep what is finished.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for asked in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(asked, signal.default_int_handler)
     from headrace import pipeline, run_folder
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
@@ -60,6 +71,7 @@ def run(
                 check_input=check_input,
                 verify=verify,
                 store=store,
+                on_change=on_change,
             )
     except TaskFailed as failure:
         say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)

@@ -1,7 +1,8 @@
-"""``headrace train``: CrystalCoder's own params files."""
+"""``headrace train``: a stage of a run, on one process or on all that were started together; or a params file."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,15 +12,18 @@ import typer
 
 from headrace.cli.options import Json, Memory, Workers, whole
 from headrace.cli.terminal import say, say_json
+from headrace.errors import UserError
 
 if TYPE_CHECKING:
     from headrace.recipe.schema import Recipe
 
 
 def train(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder, whose sequences are made.")] = None,
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="The stage of RUN to train.")] = None,
     params: Annotated[
-        Path, typer.Option("--params", "-p", metavar="FILE", help="Params file of the Cerebras Model Zoo.")
-    ],
+        Path | None, typer.Option("--params", "-p", metavar="FILE", help="Params file of the Cerebras Model Zoo.")
+    ] = None,
     mode: Annotated[
         str | None, typer.Option("--mode", "-m", help="train, eval, train_and_eval or eval_all. Default: the file's.")
     ] = None,
@@ -56,16 +60,57 @@ def train(
     memory: Memory = None,
     json: Json = False,
 ) -> None:
-    """Train or evaluate what a params file of CrystalCoder describes (docs/params.md has every key)."""
+    """Train a stage of a run, also on many processes (`torchrun --nproc-per-node 8 -m headrace train RUN --stage S`); or
+    train and evaluate what a params file of CrystalCoder describes (docs/params.md has every key).
+    """
+    if (run is None or stage is None) == (params is None):
+        raise UserError(
+            "It is not clear what to train." if params is None else "A run and a params file cannot be trained at once.",
+            "headrace train",
+            "Write `headrace train RUN --stage NAME`, or `headrace train --params FILE --mode train`.",
+        )
+    if run is not None and stage is not None:
+        _stage(run, stage, memory)
+        return
+    assert params is not None
+    flags = {"mode": mode, "model_dir": model_dir, "checkpoint_path": checkpoint_path, "max_steps": max_steps}
+    flags |= {"num_steps": num_steps, "num_epochs": num_epochs, "eval_steps": eval_steps}
+    flags |= {"is_pretrained_checkpoint": is_pretrained_checkpoint or None}
+    _params(params, flags, tokenizer, overrides, workers, memory, json)
+
+
+def _stage(run: Path, stage: str, memory: int | None) -> None:
+    """Train a stage of a run; rank 0 alone shows it."""
+    from headrace import launched
+    from headrace.cli.progress import listener
+    from headrace.pipeline import free_memory
+    from headrace.train.installed import check_installed
+
+    check_installed()
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) or 0):
+        launched.train(run, stage, memory or free_memory())
+        return
+    with listener(sys.stdout) as progress:
+        launched.train(run, stage, memory or free_memory(), progress)
+    say(f"Stage {stage} is trained.")
+
+
+def _params(
+    params: Path,
+    flags: dict[str, Any],
+    tokenizer: Path | None,
+    overrides: list[str],
+    workers: int | None,
+    memory: int | None,
+    json: bool,
+) -> None:
+    """Train or evaluate what a params file describes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from headrace import pipeline
     from headrace.cerebras.read import read
     from headrace.cli.progress import listener
     from headrace.params import Launch
 
-    flags = {"mode": mode, "model_dir": model_dir, "checkpoint_path": checkpoint_path, "max_steps": max_steps}
-    flags |= {"num_steps": num_steps, "num_epochs": num_epochs, "eval_steps": eval_steps}
-    flags |= {"is_pretrained_checkpoint": is_pretrained_checkpoint or None}
     read_params = read(params, {f"runconfig.{name}": value for name, value in flags.items()}, overrides)
     for note in read_params.notes:
         say(note, err=True)

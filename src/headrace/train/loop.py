@@ -30,7 +30,7 @@ from headrace.train.optimizer import AdamW
 from headrace.train.parallel import Placed
 from headrace.train.schedules import learning_rate
 from headrace.train.spans import Span, extended
-from headrace.train.trajectory import Trajectory
+from headrace.train.trajectory import Trajectory, begin
 from headrace.train.world import World
 
 PREFETCH = 2  # batches read ahead: one in use, one ready
@@ -158,7 +158,7 @@ class Trainer:
         job = self.job
         with self.world.first() as first:
             if first:
-                job.folder.mkdir(parents=True, exist_ok=True)
+                begin(job.folder, job.trajectory, job.sequence.fingerprint)
                 checkpoint.newest(job.folder, job.run)  # sets damaged ones aside before anyone else looks
         done = self._resumed(or_none=True)
         self.optimizer.state.clear()

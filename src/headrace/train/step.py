@@ -176,7 +176,7 @@ class Model(Step):
         from headrace.train.loop import Job, Start
 
         start = Start()
-        if self.outside is not None:
+        if self.outside is not None and self.after == self.outside.after:
             start = self.outside.start()
         elif self.after is not None:
             from headrace.train.checkpoint import MODEL, OPTIMIZER, STATE
@@ -224,22 +224,25 @@ class Model(Step):
         return self.train.steps or batches
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
-        # The names of the sources are in the log, though not in the trajectory.
-        sources = ArrowSequence(ctx.input("sequence")).sources
-        return [{"key": task_key(self, self.trajectory(ctx).values(), sources)}]
+        # The log has the names of the sources that the rows come from, the trajectory has not.
+        ledger = ArrowSequence(ctx.input("sequence")).manifest["ledger"]
+        return [{"key": task_key(self, self.trajectory(ctx).values(), sorted(ledger.get("sources", ())))}]
 
     def _work(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.model.machine import device, prepare
 
         prepare()
+        from headrace.train.checkpoint import newest
         from headrace.train.interruption import Interruption
         from headrace.train.loop import Trainer
         from headrace.train.world import World
 
         ctx.at(f"stage {self.stage}: training")
         job = self.job(ctx)
-        with Interruption() as heard:
-            done = Trainer(job, World(device=device())).train(self._progress(ctx, job), heard)
+        done = newest(job.folder, ctx.run)
+        if done is None or done.step < job.trajectory.steps:
+            with Interruption() as heard:
+                done = Trainer(job, World(device=device())).train(self._progress(ctx, job), heard)
         return self._publish(ctx, job, done)
 
     def _progress(self, ctx: TaskContext, job: Job) -> Any:

@@ -76,12 +76,8 @@ class Trajectory:
         return self.first_row + (step - self.first_step) * int(self.train["batch"])
 
     def folder(self, run: Path, stage: str) -> Path:
-        """Its folder, made and described if it is new."""
-        folder = stage_folder(run, stage) / self.identity
-        if not (folder / FILE).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_sealed(folder / FILE, self.values())
-        return folder
+        """Its folder, which may not exist yet."""
+        return stage_folder(run, stage) / self.identity
 
 
 def decisive(section: TrainSection) -> dict[str, Any]:
@@ -100,11 +96,33 @@ def stage_folder(run: Path, stage: str) -> Path:
     return run / "checkpoints" / stage
 
 
+def begin(folder: Path, trajectory: Trajectory, fingerprint: Mapping[str, Any] | None) -> None:
+    """Make the folder of a trajectory, and say in it what it is.
+
+    Args:
+        folder: the folder.
+        trajectory: the trajectory.
+        fingerprint: its sequence's, which says more about it than the trajectory may depend on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / FILE).exists():
+        write_sealed(folder / FILE, {"trajectory": trajectory.values(), "fingerprint": fingerprint})
+
+
+def fingerprint_of(folder: Path) -> dict[str, Any] | None:
+    """The fingerprint of the sequence that a trajectory began with."""
+    try:
+        found: dict[str, Any] | None = read_sealed(folder / FILE)["fingerprint"]
+    except (FileNotFoundError, SealError):
+        return None
+    return found
+
+
 def read_trajectory(folder: Path) -> Trajectory | None:
     """The trajectory of a folder; None if it has none that can be trusted."""
     try:
-        return Trajectory(**read_sealed(folder / FILE))
-    except (FileNotFoundError, NotADirectoryError, SealError, TypeError):
+        return Trajectory(**read_sealed(folder / FILE)["trajectory"])
+    except (FileNotFoundError, NotADirectoryError, SealError, TypeError, KeyError):
         return None
 
 

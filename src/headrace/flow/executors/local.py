@@ -123,12 +123,17 @@ class LocalExecutor:
         return not self._waiting and len(self._running) < self.workers and not self._exclusive
 
     def close(self) -> None:
-        """Kill all workers; whatever they were doing is done again next time."""
-        for worker in list(self._pool):
-            worker.process.kill()
-            self._discard(worker)
-        if self._server is not None:
-            self._server.close()
+        """Kill all workers; whatever they were doing is done again next time. A training first writes a checkpoint."""
+        try:
+            for worker in self._running:
+                if worker.request is not None and worker.request.exclusive:
+                    _ask_to_stop(worker)
+        finally:
+            for worker in list(self._pool):
+                worker.process.kill()
+                self._discard(worker)
+            if self._server is not None:
+                self._server.close()
 
     # Assigning tasks.
 
@@ -287,3 +292,13 @@ class LocalExecutor:
             return (folder / str(worker.process.pid)).read_bytes().decode("utf-8", "replace").rstrip()
         except FileNotFoundError:
             return ""
+
+
+def _ask_to_stop(worker: _Worker) -> None:
+    """Send SIGTERM and wait for an answer, or the end: a task that does not listen for the signal ends at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.process.pid, signal.SIGTERM)
+    while data := os.read(worker.stdout.fileno(), 1 << 16):
+        *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+        if any(orjson.loads(line)["message"] in ("done", "failed") for line in lines):
+            return
