@@ -60,12 +60,13 @@ def train(
     memory: Memory = None,
     json: Json = False,
 ) -> None:
-    """Train a stage of a run, also on many processes (`torchrun --nproc-per-node 8 -m headrace train RUN --stage S`); or
-    train and evaluate what a params file of CrystalCoder describes (docs/params.md has every key).
-    """
+    """Train a stage of a run, on all processes that torchrun or srun started (`torchrun -m headrace train RUN --stage
+    S`); or train and evaluate what a params file of CrystalCoder describes (docs/params.md has every key)."""
     if (run is None or stage is None) == (params is None):
         raise UserError(
-            "It is not clear what to train." if params is None else "A run and a params file cannot be trained at once.",
+            "It is not clear what to train."
+            if params is None
+            else "A run and a params file cannot be trained at once.",
             "headrace train",
             "Write `headrace train RUN --stage NAME`, or `headrace train --params FILE --mode train`.",
         )
