@@ -17,7 +17,7 @@ import xxhash
 
 from headrace import run_folder
 from headrace.errors import UserError
-from headrace.flow.artifact import Artifact
+from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.storage import digest_file, read_json, write_json
 from headrace.recipe.mistakes import suggest
 
@@ -154,7 +154,8 @@ def _of_folder(path: Path, tokenizer: Path | None) -> Target:
     results = Path("evaluations") / path.resolve().name
     # The released CrystalCoder is no architecture of transformers: its code came with it.
     if kind is not None and kind != "crystalcoder":
-        return Target(path.resolve().name, digest, lambda: _hugging_face(path), results)
+        exported = (path / MANIFEST).is_file()
+        return Target(path.resolve().name, digest, lambda: _hugging_face(path, exported), results)
     run = _run_of(path)
     text = None
     if tokenizer is None and (path / "tokenizer.json").is_file():
@@ -165,11 +166,11 @@ def _of_folder(path: Path, tokenizer: Path | None) -> Target:
     return Target(path.resolve().name, digest, lambda: _own(path, text, tokenizer), results, run)
 
 
-def _hugging_face(path: Path) -> Language:
+def _hugging_face(path: Path, exported: bool) -> Language:
     from headrace.evaluate.language import HuggingFace
     from headrace.model.machine import device
 
-    return HuggingFace(path, device())
+    return HuggingFace(path, device(), exported)
 
 
 def _own(path: Path, text: Artifact | None, tokenizer: Path | None, precision: str = "fp32") -> Language:

@@ -19,7 +19,7 @@ class Reciting:
     longest = None
 
     def __init__(self, answers: dict[str, list[str]]) -> None:
-        self.texts = [(len(p.encode()), (p + a).encode()) for p, several in answers.items() for a in several]
+        self.texts = [(len(p.encode()), [*(p + a).encode()]) for p, several in answers.items() for a in several]
 
     def encode(self, text):
         return list(text.encode())
@@ -32,19 +32,25 @@ class Reciting:
 
 
 class Reading:
-    """What has been read so far, a row each."""
+    """What has been read so far, a row each.
 
-    def __init__(self, texts):
-        self.texts, self.rows = texts, []
+    Args:
+        texts: ids of prompts with their answers, and the length of the prompt.
+        end: the id that ends a text.
+        size: ids there are.
+    """
+
+    def __init__(self, texts, end=END, size=END + 1):
+        self.texts, self.end, self.size, self.rows = texts, end, size, []
 
     def read(self, tokens):
-        rows = self.rows or [b""] * len(tokens)
-        self.rows = [row + bytes(new.tolist()) for row, new in zip(rows, tokens, strict=True)]
-        logits = np.full((len(self.rows), END + 1), -1e9)
+        rows = self.rows or [[]] * len(tokens)
+        self.rows = [row + new.tolist() for row, new in zip(rows, tokens, strict=True)]
+        logits = np.full((len(self.rows), self.size), -1e9)
         for i, row in enumerate(self.rows):
             for least, text in self.texts:
-                if len(row) >= least and text.startswith(row):
-                    logits[i, text[len(row)] if len(row) < len(text) else END] = 0.0
+                if len(row) >= least and text[: len(row)] == row:
+                    logits[i, text[len(row)] if len(row) < len(text) else self.end] = 0.0
         return torch.from_numpy(logits)
 
     def keep(self, rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from reciting import Reciting
 from headrace.evaluate.code import Settings, digest, evaluate
 from headrace.evaluate.sandbox import Job, Limits, Sandbox
 from headrace.evaluate.tasks import Task
+from headrace.flow.lock import locked
 
 FILES = ("settings.json", "completions.jsonl", "results.jsonl", "summary.json")
 WORDS = [f"{a}{b}" for a in "abcdefgh" for b in "xyz"]
@@ -99,6 +101,8 @@ def test_a_kill_at_any_event_changes_nothing(done, sandbox, tmp_path, event):
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    while locked(folder):  # by a child that was about to run a program
+        time.sleep(0.01)
     for name in FILES[1:3]:  # and in the middle of a line
         if (folder / name).exists():
             with open(folder / name, "ab") as file:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -202,3 +206,26 @@ def test_without_isolation_nothing_runs_unless_the_user_says_so(monkeypatch):
     assert "--unsafe" in str(told.value)
     with Sandbox(unsafe=True) as sandbox:
         assert sandbox.how == "none"
+
+
+@needs_filter
+def test_programs_end_with_the_process_that_runs_them(sandbox):
+    """Killed in the middle: the program sleeps, and nobody is left to end it."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            threading.Thread(target=sandbox.run, args=(Job("import time\ntime.sleep(1000)", "", names=()),)).start()
+            while not (found := psutil.Process().children(recursive=True)):
+                time.sleep(0.01)
+            os.write(write, f"{found[0].pid}".encode())
+            while True:
+                time.sleep(1)
+        finally:
+            os._exit(1)
+    program = psutil.Process(int(os.read(read, 20)))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(read)
+    os.close(write)
+    program.wait(20)

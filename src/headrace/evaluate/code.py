@@ -30,7 +30,7 @@ from headrace.evaluate.sandbox import Limits, Sandbox, Verdict
 from headrace.evaluate.tasks import Task
 from headrace.flow.keys import salt
 from headrace.flow.lock import lock
-from headrace.flow.storage import read_json, write_json
+from headrace.flow.storage import write_json
 
 COMPLETIONS, RESULTS, SUMMARY, SETTINGS = "completions.jsonl", "results.jsonl", "summary.json", "settings.json"
 ROWS = 32  # samples generated at once. Part of the settings: sums over another number of rows round differently.
@@ -232,11 +232,3 @@ class _Log:
             file.flush()
             os.fsync(file.fileno())
         self.lines += lines
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a finished evaluation; None if it is not finished."""
-    if not (folder / SUMMARY).exists():
-        return None
-    told = read_json(folder / SUMMARY)
-    return told if isinstance(told, dict) else None

@@ -42,6 +42,9 @@ def main() -> None:
     """Read the configuration in the first argument, then a job from standard input; write its verdict as JSON to
     standard output."""
     config = json.loads(sys.argv[1])
+    _die_with_parent()
+    if config["parent"] not in (None, os.getppid()):  # it has died before that
+        os._exit(1)
     if config["namespaces"]:
         _enter_namespaces()
         if os.fork():

@@ -78,11 +78,17 @@ class Own:
 class HuggingFace:
     """:class:`Language` of a folder that transformers can load. No code that comes with it is executed.
 
+    Args:
+        path: the folder.
+        device: where to run it.
+        after_document: whether texts follow an end-of-text token, as headrace trains; otherwise they begin with
+            whatever the tokenizer adds.
+
     Raises:
         UserError: transformers is not installed, or cannot load the model or its tokenizer.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, after_document: bool = False) -> None:
         try:
             import transformers
         except ModuleNotFoundError:
@@ -102,6 +108,7 @@ class HuggingFace:
                 f"transformers cannot load this model: {str(error).strip().splitlines()[0]}", str(path), "Name another."
             ) from None
         self.model = model.to(device).eval()
+        self._after_document = after_document and self._tokenizer.eos_token_id is not None
         ends = self.model.generation_config.eos_token_id
         known = {self._tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self.stop = frozenset(known - {None})
@@ -110,6 +117,8 @@ class HuggingFace:
     def encode(self, text: str) -> list[int]:
         """See :class:`Language`; special tokens are added as the tokenizer does, or where there is nothing else."""
         tokens: list[int] = self._tokenizer(text)["input_ids"]
+        if self._after_document:
+            return [self._tokenizer.eos_token_id, *tokens]
         if not tokens:
             starts = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, 0)
             tokens = [next(one for one in starts if one is not None)]

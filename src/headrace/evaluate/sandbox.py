@@ -199,6 +199,7 @@ class Sandbox:
         """The command line of a job."""
         config = {
             "namespaces": self.how == "namespaces",
+            "parent": None if self.how == "bubblewrap" else os.getpid(),  # bubblewrap watches its own
             "filter": system_calls.available(),
             "root": self._root,
             "cwd": cwd,

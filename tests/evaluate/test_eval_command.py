@@ -1,0 +1,108 @@
+"""``headrace eval`` on a run, its checkpoints and its export, and on a model of transformers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEADRACE = str(Path(sys.executable).with_name("headrace"))
+STDLIB = Path(json.__file__).parents[1]
+
+RECIPE = f"""\
+name: tiny
+sources: {{code: {{files: "{STDLIB}/[a-b]*.py", license: PSF-2.0, language: python}}}}
+split: {{validation: 0.1}}
+deduplicate: null
+tokenizer: {{train: {{vocab_size: 400}}}}
+defaults: {{sequence_length: 64}}
+decontaminate: {{benchmarks: {{HumanEval: {{files: "${{recipe}}/tasks.jsonl", fields: [prompt]}}}}}}
+stages:
+  - {{name: one, sources: {{code: {{}}}}, train: {{steps: 4, batch: 4, precision: fp32, samples: {{tokens: 0}}}}}}
+model: {{layers: 1, width: 32, heads: 2, ffn: 64}}
+"""
+
+
+def headrace(folder, *words, code=0):
+    done = subprocess.run([HEADRACE, *map(str, words)], capture_output=True, text=True, timeout=500, cwd=folder)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(shared, tmp_path_factory):
+    """A run, beside a file of three tasks."""
+    folder = tmp_path_factory.mktemp("eval")
+    with gzip.open(shared / "fixtures" / "benchmarks" / "HumanEval.jsonl.gz", "rt") as file:
+        (folder / "tasks.jsonl").write_text("".join(file.readlines()[:3]))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    headrace(folder, "run", "recipe.yaml", "--out", "run", "--workers", 1)
+    return folder
+
+
+def completions(path):
+    [found] = path.glob("*/completions.jsonl")
+    return found.read_text()
+
+
+def test_a_run_its_checkpoint_and_its_export_write_the_same(folder):
+    told = json.loads(headrace(folder, "eval", "run", "--tasks", "humaneval", "--tokens", 12, "--unsafe", "--json"))
+    results = folder / "run" / "evaluations" / "one"
+    assert told["humaneval"]["tasks"] == 3
+    assert told["humaneval"]["pass@k"]["1"]["value"] == 0
+    assert (folder / told["humaneval"]["path"]).parent == results
+    written = completions(results)
+    [checkpoint] = (folder / "run" / "checkpoints" / "one").glob("*/step-*")
+    common = ["--tasks", "he=tasks.jsonl", "--tokens", 12, "--unsafe"]
+    headrace(folder, "eval", checkpoint, *common, "--out", "from_checkpoint")
+    assert completions(folder / "from_checkpoint") == written
+    headrace(folder, "export", "run", "exported", "--to", "huggingface", "--model", "one")
+    headrace(folder, "eval", "exported", *common, "--out", "from_export")
+    assert completions(folder / "from_export") == written
+
+
+def test_a_model_of_transformers(folder):
+    transformers = pytest.importorskip("transformers")
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(alphabet, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|end|>"])
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+    fast.save_pretrained(folder / "llama")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, eos_token_id=256, bos_token_id=256, initializer_range=0.5,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config)
+    model.save_pretrained(folder / "llama")
+    headrace(folder, "eval", "llama", "--tasks", "tasks.jsonl", "--tokens", 8, "--unsafe")
+    lines = [json.loads(line) for line in completions(folder / "evaluations" / "llama").splitlines()]
+    prompts = {row["task_id"]: row["prompt"] for row in map(json.loads, (folder / "tasks.jsonl").open())}
+    for line in lines:  # what transformers itself generates
+        given = torch.tensor([fast(prompts[line["task_id"]])["input_ids"]])
+        new = model.generate(given, max_new_tokens=8, do_sample=False, pad_token_id=256)[0, given.shape[1] :]
+        text = fast.decode(new, skip_special_tokens=True)
+        assert text.startswith(line["completion"])
+
+
+def test_mistakes_are_told(folder):
+    for words, message in (
+        (["run", "--tasks", "humanevil"], "humaneval"),
+        (["run", "--tasks", "mbpp"], "was not found"),
+        (["run", "--tasks", "tasks.jsonl", "--k", "10"], "--samples 10"),
+        (["run", "--tasks", "tasks.jsonl", "--samples", "2", "--temperature", "0"], "the same"),
+        (["run", "--tasks", "a=tasks.jsonl,a=tasks.jsonl"], "NAME=FILE"),
+        (["run", "--tasks", "tasks.jsonl", "--stage", "two"], "no model-two"),
+        (["run/artifacts", "--tasks", "tasks.jsonl"], "no model"),
+        (["run", "--tasks", "recipe.yaml"], "must be .jsonl"),
+        (["run", "--tasks", ","], "No tasks"),
+    ):
+        assert message in headrace(folder, "eval", *words, code=2), words
