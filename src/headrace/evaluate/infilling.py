@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,20 +86,24 @@ def infilling_exact_match(
     order = sorted(range(len(holes)), key=lambda i: len(prompts[i]))
     for at in range(0, len(order), ROWS):
         some = order[at : at + ROWS]
-        longest = max(counts[i] for i in some)
+        limits = [counts[i] for i in some]
         written = generate(
             language.decoding(),
             [prompts[i] for i in some],
-            longest,
+            max(limits),
             [0] * len(some),
             stop=language.stop,
-            ended=lambda row, tokens, some=some: len(tokens) > counts[some[row]],
+            ended=partial(_too_long, limits),
         )
         for i, tokens in zip(some, written, strict=True):
             text = language.decode(prompts[i], tokens)
             result[holes[i].kind]["exact"] += holes[i].filled(text)
             result[holes[i].kind]["holes"] += 1
     return result
+
+
+def _too_long(limits: list[int], row: int, tokens: list[int]) -> bool:
+    return len(tokens) > limits[row]
 
 
 def cut_holes(
