@@ -46,7 +46,9 @@ class Graph:
 
     def until(self, target: str) -> list[Step]:
         """A target and the steps it needs: see :meth:`named`."""
-        return topological(self.named(target, "--until"))
+        chosen = self.named(target, "--until")
+        measured = [model.held_out for model in self.models.values() if model in chosen and model.train.held_out.every]
+        return topological([*(one for one in measured if one is not None), *chosen])
 
     def named(self, target: str, where: str) -> list[Step]:
         """The steps that a target names: a kind, ``sequence-stage1`` or ``model-stage2``, in any case.
@@ -199,7 +201,7 @@ def add_stages(
         start = before if stage.start is None else graph.models.get(stage.start)
         own = graph.sequences[stage.name]
         outside = starts.get(stage.name)
-        described = Model.of(recipe, stage, own, start, tokenizer, outside)
+        described = Model.of(recipe, stage, own, start, tokenizer, outside, held_out)
         edited = edits.get(described.name, described.after)
         before = graph.models[stage.name] = replace(described, after=edited)
         about = stage.name, stage.train, recipe.seed, before

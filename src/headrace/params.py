@@ -184,7 +184,7 @@ class Launch:
     def _measure(self, recipe: Recipe, path: Path) -> dict[str, Any]:
         import math
 
-        from headrace.evaluate.heldout import held_out_loss
+        from headrace.evaluate.heldout import byte_sizes, held_out_loss
         from headrace.flow.storage import write_json
         from headrace.run_folder import artifact
         from headrace.tokens.load import has_text, open_engine
@@ -192,9 +192,11 @@ class Launch:
         train, folder = recipe.stages[0].train, self.folder / EVAL
         rows = self.run["eval_steps"] * train.batch if "eval_steps" in self.run else None
         tokenizer = artifact(folder, "tokenizer")
-        engine = open_engine(tokenizer) if has_text(tokenizer) else None
         model = load_model(recipe, path)
-        told = held_out_loss(model, stage_sequence(folder, EVAL), train.attention, rows, train.batch, engine)
+        ids = model.config.vocab_size or 0
+        sizes = byte_sizes(open_engine(tokenizer), ids) if has_text(tokenizer) else None
+        about = train.attention, rows, train.batch, model.embedding.weight.device, sizes
+        told = held_out_loss(model, stage_sequence(folder, EVAL), *about)
         loss = told["loss"]
         out = {"step": step_of(path), "checkpoint": str(path), **told}
         out["perplexity"] = None if loss is None else math.exp(min(loss, 700.0))

@@ -60,7 +60,8 @@ def test_loss_by_source_is_that_of_every_target(sequence, asked, read, batch):
     engine = engine_from(definition(), {"eod": 256})
     with torch.no_grad():
         expected = plain(model, read)
-    found = held_out_loss(model, sequence, AttentionSection(), asked, batch, engine)
+    about = sequence, AttentionSection(), asked, batch, torch.device("cpu"), byte_sizes(engine, 261)
+    found = held_out_loss(model, *about)
     assert found["rows"] == read
     assert found["tokens"] == sum(map(len, expected.values()))
     assert found["loss"] == pytest.approx(np.mean([*expected["count"], *expected["pairs"]]), rel=1e-5)

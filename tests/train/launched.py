@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tiny_training import tiny_job
+from tiny_training import SIZES, tiny_job
 
 from headrace.sequence.store import open_sequence
 from headrace.train.interruption import Interrupted, Interruption
@@ -28,7 +28,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def one(world: World, told: dict) -> None:
     run = Path(told["run"])
-    job = tiny_job(run, open_sequence(told["sequence"]), told["steps"], **told["section"])
+    rows = open_sequence(told["sequence"])
+    job = tiny_job(run, rows, told["steps"], measured_on=rows, sizes=SIZES, **told["section"])
     trainer = Trainer(job, world)
     seen: list[int] = []
 

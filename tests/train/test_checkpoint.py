@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -127,16 +128,18 @@ def test_a_write_that_breaks_leaves_the_ones_before(tmp_path, monkeypatch, at):
 
 
 def test_metrics_go_on_from_the_checkpoint_and_publish_without_times(tmp_path):
-    with metrics.Metrics(tmp_path) as log:
+    with closing(metrics.Metrics(tmp_path, {})) as log:
         for step in (1, 2, 3):
             log.add({"step": step, "loss": 1.0}, {"seconds": 0.5})
+            log.evaluated({"step": step, "loss": 3.0})
             if step == 2:
-                logged = log.position()
+                logged = log.lengths()
     with open(tmp_path / metrics.FILE, "ab") as f:
         f.write(b'{"step": 4, "lo')  # a kill in the middle of a line
     assert [line["step"] for line in metrics.read(tmp_path / metrics.FILE)] == [1, 2, 3]
-    with metrics.Metrics(tmp_path, logged) as log:
+    with closing(metrics.Metrics(tmp_path, logged)) as log:
         log.add({"step": 3, "loss": 2.0}, {"seconds": 0.5})
+    assert [line["step"] for line in metrics.read(tmp_path / metrics.EVALUATIONS)] == [1, 2]
     lines = metrics.publish(tmp_path / metrics.FILE, tmp_path / "out")
     assert lines == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 2.0}]
     assert metrics.read(tmp_path / "out") == lines

@@ -26,7 +26,8 @@ from headrace.sequence.target_sources import target_sources
 from headrace.train.checkpoint import complete
 from headrace.train.guard import spikes
 from headrace.train.interruption import Interruption
-from headrace.train.loop import Job, Trainer
+from headrace.train.job import Job
+from headrace.train.loop import Trainer
 from headrace.train.metrics import read
 from headrace.train.trajectory import latest
 from headrace.train.world import World
@@ -251,6 +252,9 @@ def test_stages_too_short_are_refused(tmp_path, changes, message):
 HARMLESS = {
     "micro_batch": 1,
     "log_every": 3,
+    "log_norms_every": 2,
+    "log": ["tensorboard"],
+    "peak_flops": 1e12,
     "compile": True,
     "recompute": "full",
     "shard": "full",
@@ -259,7 +263,7 @@ HARMLESS = {
     "initial_checkpoint": True,
     "keep": 5,
     "keep_every": 7,
-    "held_out": {"rows": 3},
+    "held_out": {"rows": 3, "every": 2},
     "samples": {"tokens": 9},
 }
 

@@ -31,12 +31,13 @@ from headrace.recipe.training import TrainSection
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import SEGMENT, ArrowSequence, schema
 from headrace.tokens.definition import byte_level_definition
-from headrace.train.loop import Job, Start
+from headrace.train.job import Job, Start
 from headrace.train.step import Model
 from headrace.train.trajectory import Trajectory, decisive, sequence_content
 
 SPECIAL = ("eod", "pad", "fim_prefix", "fim_middle", "fim_suffix")
 BYTES = 256
+SIZES = np.array([1] * BYTES + [0] * len(SPECIAL))  # bytes of text per id
 
 
 def byte_alphabet() -> list[str]:
@@ -172,12 +173,20 @@ SECTION = {
 }
 
 
-def tiny_job(run: Path, sequence: SequenceReader, steps: int = 25, seed: int = 5, **changes) -> Job:
+def tiny_job(
+    run: Path,
+    sequence: SequenceReader,
+    steps: int = 25,
+    seed: int = 5,
+    measured_on: SequenceReader | None = None,
+    sizes: np.ndarray | None = None,
+    **changes,
+) -> Job:
     """A stage to train without a graph."""
     section, config = TrainSection.model_validate({**SECTION, **changes}), resolve(TINY, 261)
     content = sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len)
     trajectory = Trajectory(config.model_dump(mode="json"), decisive(section), seed, steps, content, {})
-    return Job(run, "one", section, config, sequence, trajectory, Start())
+    return Job(run, "one", section, config, sequence, trajectory, Start(), sizes, measured_on)
 
 
 def graph(train: dict) -> list[Model]:

@@ -34,6 +34,14 @@ class SourceTotals:
         if sizes is not None:
             self.bytes += np.bincount(sources, weights=sizes, minlength=count).astype(np.int64)
 
+    def sums(self) -> np.ndarray:
+        """float64[3, n]: losses, tokens and bytes, to be added to those of other processes."""
+        return np.stack([self.losses, self.tokens, self.bytes])
+
+    def replace(self, sums: np.ndarray) -> None:
+        """Take over sums; they are exact, as counts stay below 2^53."""
+        self.losses, self.tokens, self.bytes = sums[0], sums[1].astype(np.int64), sums[2].astype(np.int64)
+
     @property
     def loss(self) -> float:
         """The mean loss of all tokens in nats; NaN if there were none."""

@@ -15,7 +15,7 @@ from headrace.sequence.store import ArrowSequence
 if TYPE_CHECKING:
     from headrace.model.transformer import Transformer
 
-DECISIVE = {"precision", "attention"}  # keys of the training section that change what a model computes
+DECISIVE = {"precision": True, "attention": True}  # keys of the training section that change what a model computes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Evaluation(Step):
 
     def params(self) -> dict[str, Any]:
         """How it is measured."""
-        how = self.train.model_dump(mode="json", include=DECISIVE | {"held_out"})
+        how = self.train.model_dump(mode="json", include={**DECISIVE, "held_out": {"rows"}})
         return {"stage": self.stage, "seed": self.seed, "initial": self.initial, **how}
 
     def inputs(self) -> dict[str, Step]:
@@ -67,17 +67,19 @@ class Evaluation(Step):
         from headrace.model.machine import prepare
 
         prepare()
-        from headrace.evaluate.heldout import held_out_loss
+        from headrace.evaluate.heldout import byte_sizes, held_out_loss
+        from headrace.model.machine import device
         from headrace.tokens.load import has_text, open_engine
 
         tokenizer, sequence = ctx.input("tokenizer"), ArrowSequence(ctx.input("held_out"))
-        engine = open_engine(tokenizer) if has_text(tokenizer) else None
         model = load_model(ctx, self.train)
+        ids = model.config.vocab_size or 0
+        sizes = byte_sizes(open_engine(tokenizer), ids) if has_text(tokenizer) else None
 
         def measure() -> dict[str, Any]:
             ctx.at(f"stage {self.stage}: held-out loss")
             rows, batch = self.train.held_out.rows, self.train.micro_batch or self.train.batch
-            return held_out_loss(model, sequence, self.train.attention, rows, batch, engine)
+            return held_out_loss(model, sequence, self.train.attention, rows, batch, device(), sizes)
 
         held_out, initial = measure(), None
         if self.initial:
@@ -117,7 +119,7 @@ class Samples(Step):
 
     def params(self) -> dict[str, Any]:
         """What is asked for."""
-        how = self.train.model_dump(mode="json", include=DECISIVE | {"samples"})
+        how = self.train.model_dump(mode="json", include={**DECISIVE, "samples": True})
         return {"stage": self.stage, "seed": self.seed, **how}
 
     def inputs(self) -> dict[str, Step]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from headrace.recipe.base import Section, without, wrong
 
@@ -120,9 +120,12 @@ class AttentionSection(Section):
 
 
 class HeldOutSection(Section):
-    """How to measure held-out loss, at the start and end of a stage."""
+    """How to measure held-out loss, at the start and end of a stage, and in between."""
 
     rows: PositiveInt | None = Field(default=64, description="rows of the held-out sequence to read; null: all")
+    every: PositiveInt | None = Field(
+        default=None, description="steps between measurements while the stage trains; null: only at its start and end"
+    )
 
 
 class GuardSection(Section):
@@ -181,6 +184,9 @@ EXECUTION = frozenset(
         "keep",
         "keep_every",
         "log_every",
+        "log_norms_every",
+        "log",
+        "peak_flops",
         "held_out",
         "samples",
     }
@@ -227,6 +233,21 @@ class TrainSection(Section):
         default=None, description="also keep, for good, the checkpoints of steps divisible by this"
     )
     log_every: PositiveInt = Field(default=1, description="steps between lines of metrics.jsonl")
+    log_norms_every: PositiveInt | None = Field(
+        default=None,
+        description="steps between lines with the norms of all weights and of their update, for which a copy of the "
+        "weights is made; null: never",
+    )
+    log: tuple[Literal["tensorboard", "wandb", "wandb-online"], ...] = Field(
+        default=(),
+        description="who else is told of what metrics.jsonl says; wandb writes to the run folder, to be sent by `wandb "
+        "sync`, wandb-online sends it while the stage trains",
+    )
+    peak_flops: PositiveFloat | None = Field(
+        default=None,
+        description="operations per second that each device could do at most, to tell utilization (MFU) by; null: the "
+        "makers' figure for bf16, where it is known",
+    )
     compile: bool = Field(default=False, description="use torch.compile: a slow start, then faster steps")
     recompute: Literal["none", "selective", "full"] = Field(
         default="none",

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,92 +15,25 @@ from headrace.errors import UserError
 from headrace.flow.notices import Notice
 from headrace.model.micro import micros, passes
 from headrace.model.transformer import Transformer
-from headrace.recipe.model import ModelConfig
 from headrace.recipe.training import TrainSection
 from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
-from headrace.sequence.reader import SequenceReader
 from headrace.train import checkpoint, guard
+from headrace.train.accelerators import peak_memory
 from headrace.train.checkpoint import Checkpoint, Saver
 from headrace.train.guard import Guard
 from headrace.train.interruption import Interrupted, Interruption
-from headrace.train.metrics import Metrics, finite
+from headrace.train.job import Job
 from headrace.train.optimizer import AdamW
-from headrace.train.parallel import Placed
+from headrace.train.outcome import Outcome, finite
+from headrace.train.parallel import Placed, norm
+from headrace.train.record import Record
 from headrace.train.schedules import learning_rate
 from headrace.train.spans import Span, extended
 from headrace.train.trajectory import Trajectory, begin
 from headrace.train.world import World
 
 PREFETCH = 2  # batches read ahead: one in use, one ready
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a trajectory's first weights are; each a folder of safetensors, or None: drawn, or zeros.
-
-    Attributes:
-        model: weights by name.
-        optimizer: optimizer state by name.
-        totals: tokens and skipped steps so far, if a trajectory is continued.
-    """
-
-    model: Path | None = None
-    optimizer: Path | None = None
-    totals: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """A stage to train.
-
-    Attributes:
-        run: the run folder.
-        stage: the stage's name.
-        section: its training section.
-        config: the model's complete configuration.
-        sequence: its rows.
-        trajectory: what the training is.
-        start: where its first weights are.
-    """
-
-    run: Path
-    stage: str
-    section: TrainSection
-    config: ModelConfig
-    sequence: SequenceReader
-    trajectory: Trajectory
-    start: Start
-
-    @property
-    def folder(self) -> Path:
-        """Where its log and checkpoints are."""
-        return self.trajectory.folder(self.run, self.stage)
-
-
-@dataclass
-class Outcome:
-    """What a step came to.
-
-    Attributes:
-        losses: summed losses by source, in nats; the last entry is for targets of no source.
-        tokens: targets that carried loss, by source.
-        norm: the gradient's norm before clipping.
-        reason: why the weights were not updated; None if they were.
-        asked: whether a process was asked to stop.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    norm: float | None = None
-    reason: str | None = None
-    asked: bool = False
-
-    @property
-    def loss(self) -> float:
-        """The mean loss of all targets, in nats; NaN if there are none."""
-        count = sum(self.tokens)
-        return sum(self.losses) / count if count else float("nan")
 
 
 class Trainer:
@@ -122,6 +54,9 @@ class Trainer:
         self.optimizer = AdamW(model, self.section.optimizer)
         self.sources = len(job.sequence.sources) + 1
         self.passed = passed_steps(job.trajectory, self.section)
+        self.record = Record(job, world)
+        self.bytes = None if job.sizes is None else torch.from_numpy(job.sizes).double().to(world.device)
+        self.waited = 0.0
         self._prepare()
 
     def train(self, progress: Callable[[int, float], None], heard: Interruption | None = None) -> Checkpoint:
@@ -175,7 +110,7 @@ class Trainer:
         self.totals: dict[str, Any] = dict(state.get("totals") or job.start.totals or fresh)
         self.guard = Guard(self.section.guard, state.get("guard"))
         self.spans = [Span(**span) for span in state.get("spans", ())]
-        self.logged = int(state.get("logged", 0))
+        self.logged = dict(state.get("logged") or {})
         self.passed |= {s["step"] for s in guard.spikes(job.folder) if s["action"] == "rollback"}
 
     def _load(self, model: Path, optimizer: Path | None) -> None:
@@ -196,7 +131,7 @@ class Trainer:
             return None
         return next(one for one in checkpoint.complete(self.job.folder) if one.path.name == path)
 
-    def _save(self, saver: Saver, logged: int) -> None:
+    def _save(self, saver: Saver, logged: dict[str, int]) -> None:
         state = {
             "step": self.step,
             "trajectory": self.job.trajectory.identity,
@@ -214,26 +149,27 @@ class Trainer:
         section, trajectory, last = self.section, self.job.trajectory, self.job.trajectory.steps
         begun_at = self.step
         self.spans = extended(self.spans, Span.of(section, self.world, begun_at))
-        with Metrics(self.job.folder, self.logged, write=self.world.chief) as metrics:
+        with self.record.open(self.step, self.logged):
             if section.initial_checkpoint and begun_at == trajectory.first_step:
-                self._save(saver, metrics.position())
+                self._save(saver, self.record.lengths())
             for batch in self._batches():
                 begun = time.perf_counter()
                 rows = trajectory.row(self.step)
                 rate = learning_rate(section.schedule, section.optimizer.learning_rate, self.step, last)
-                outcome = self._pass_over() if self.step in self.passed else self.update(batch, rows, rate, heard)
+                passed = self.step in self.passed
+                outcome = Outcome.passed_over(self.sources) if passed else self.update(batch, rows, rate, heard)
                 self.step += 1
                 self.spans[-1].until = self.step
                 self._count(outcome)
                 seconds = time.perf_counter() - begun
-                if self.step % section.log_every == 0 or self.step == last:
-                    metrics.add(self._line(outcome, rate), self._times(seconds + self.waited))
+                self.record.step(self.step, outcome, rate, seconds + self.waited)
                 if outcome.reason in ("not finite", "loss", "gradient norm"):
                     self._spike(outcome, rows)
                 if self.world.chief:
                     progress(self.step, outcome.loss)
+                self.record.measure(self.step, self.placed)
                 if self.step % section.checkpoint_every == 0 or self.step == last or outcome.asked:
-                    self._save(saver, metrics.position())
+                    self._save(saver, self.record.lengths())
                     if outcome.asked and self.step < last:
                         saver.wait()
                         raise Interrupted(self.job.stage, self.step)
@@ -273,7 +209,7 @@ class Trainer:
         first = rows + self.world.data_rank * section.batch // self.world.data_size
         targets = self.world.sum(torch.tensor(float(batch.loss.sum()), dtype=torch.float64, device=device))
         weight = section.loss.of_each(section.batch, targets.clamp(min=1)).float()
-        sums = torch.zeros(2, self.sources, dtype=torch.float64, device=device)
+        sums = torch.zeros(3, self.sources, dtype=torch.float64, device=device)
         self.optimizer.zero_grad(set_to_none=True)
         for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, section.attention, device)):
             with placed.accumulating(last=i == count - 1):
@@ -282,32 +218,49 @@ class Trainer:
             assert micro.sources is not None
             sums[0].index_add_(0, micro.sources, each.double())
             sums[1].index_add_(0, micro.sources, torch.ones_like(each, dtype=torch.float64))
-        asked = torch.tensor([float(heard.asked)], dtype=torch.float64, device=device)
-        norm = placed.gradient_norm().double().reshape(1)
-        told = torch.cat([self.world.sum(torch.cat([sums.flatten(), asked])), norm]).tolist()
+            if self.bytes is not None:
+                sums[2].index_add_(0, micro.sources, self.bytes[micro.targets])
+        # One exchange tells everything: sums, and in a place of its own what each process has of the machine.
+        own = [0.0] * (2 * self.world.data_size)
+        memory = peak_memory(device) if self.record.due(self.step + 1) else 0
+        place = 2 * self.world.data_rank
+        own[place : place + 2] = [self.waited, memory]
+        mine = torch.tensor([*own, float(heard.asked)], dtype=torch.float64, device=device)
+        gradient = placed.gradient_norm().double().reshape(1)
+        told = torch.cat([self.world.sum(torch.cat([sums.flatten(), mine])), gradient]).tolist()
+        losses, tokens, sizes = (told[i * self.sources : (i + 1) * self.sources] for i in range(3))
         outcome = Outcome(
-            told[: self.sources],
-            [int(n) for n in told[self.sources : 2 * self.sources]],
+            losses,
+            [int(n) for n in tokens],
+            [int(n) for n in sizes],
             told[-1],
             asked=told[-2] > 0,
+            waited=max(told[3 * self.sources : -2 : 2]),
+            memory=int(max(told[3 * self.sources + 1 : -2 : 2])),
         )
         if not sum(outcome.tokens):
             outcome.reason = "no targets"
         else:
             outcome.reason = self.guard.reason(outcome.loss, told[-1])
         if outcome.reason is None:
-            self._step(told[-1], rate)
+            outcome.norms = self._step(told[-1], rate)
         return outcome
 
-    def _step(self, norm: float, rate: float) -> None:
+    def _step(self, gradient: float, rate: float) -> dict[str, float]:
+        """Update the weights; returns their norm and their update's, if it is measured."""
         limit = self.section.optimizer.clip
-        if limit is not None and norm > limit:
-            self.placed.scale_gradients(torch.tensor(limit / (norm + 1e-6), device=self.world.device))
+        if limit is not None and gradient > limit:
+            self.placed.scale_gradients(torch.tensor(limit / (gradient + 1e-6), device=self.world.device))
         self.optimizer.set_learning_rate(rate)
+        if not self.record.norms_due(self.step + 1):
+            self.optimizer.step()
+            return {}
+        weights = [parameter.detach() for parameter in self.model.parameters()]
+        moved = [weight.clone() for weight in weights]
         self.optimizer.step()
-
-    def _pass_over(self) -> Outcome:
-        return Outcome([0.0] * self.sources, [0] * self.sources, reason="left out")
+        for before, after in zip(moved, weights, strict=True):
+            before.sub_(after)
+        return {"weight_norm": float(norm(weights)), "update_norm": float(norm(moved))}
 
     def _count(self, outcome: Outcome) -> None:
         """Add a step to the totals that checkpoints contain."""
@@ -321,41 +274,12 @@ class Trainer:
             "sources": trained,
         }
 
-    def _line(self, outcome: Outcome, rate: float) -> dict[str, Any]:
-        by_source = {
-            name: {"loss": loss / tokens, "tokens": tokens}
-            for name, loss, tokens in zip(self.job.sequence.sources, outcome.losses, outcome.tokens, strict=False)
-            if tokens
-        }
-        line = {
-            "step": self.step,
-            "loss": finite(outcome.loss),
-            "learning_rate": rate,
-            "grad_norm": finite(outcome.norm),
-            "tokens": self.job.trajectory.row(self.step) * self.job.sequence.seq_len,
-            "loss_tokens": sum(outcome.tokens),
-            "sources": by_source,
-        }
-        return line if outcome.reason is None else {**line, "skipped": outcome.reason}
-
-    def _times(self, seconds: float) -> dict[str, float]:
-        tokens = self.section.batch * self.job.sequence.seq_len
-        return {
-            "seconds": round(seconds, 4),
-            "tokens_per_second": round(tokens / seconds, 1),
-            "data_wait": round(self.waited, 6),
-        }
-
     # Outlying steps.
 
     def _spike(self, outcome: Outcome, rows: int) -> None:
         """Record an outlying step; roll back or stop if the recipe says so."""
         section, sources = self.section.guard, self.job.sequence.sources
-        losses = {
-            name: finite(loss / tokens)
-            for name, loss, tokens in zip(sources, outcome.losses, outcome.tokens, strict=False)
-            if tokens
-        }
+        losses = {name: told["loss"] for name, told in outcome.by_source(sources).items()}
         stop = section.action == "stop" or self.guard.in_a_row >= section.in_a_row
         spike = {
             "step": self.step - 1,

@@ -1,64 +1,74 @@
-"""`metrics.jsonl`: one line per step. A checkpoint says how long it was, so that a resumed run continues it there."""
+"""`metrics.jsonl`, one line per step, and `evaluations.jsonl`, what was measured in between. A checkpoint says how long
+each was, so that a resumed run continues them there."""
 
 from __future__ import annotations
 
-import math
 import os
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import orjson
 
+from headrace.train.observers import Observer
+
 FILE = "metrics.jsonl"
-TIMES = ("seconds", "tokens_per_second", "data_wait")
+EVALUATIONS = "evaluations.jsonl"
+TIMES = ("seconds", "tokens_per_second", "data_wait", "memory", "mfu", "peak_flops")
 """Fields about the machine rather than the model: they are kept next to the checkpoints but not in the artifact, whose
 bytes are the same in every run."""
 
 
-class Metrics:
-    """The log of a stage being trained, in its trajectory's folder.
+class Metrics(Observer):
+    """The logs of a stage being trained, in its trajectory's folder.
 
     Args:
         folder: the folder.
-        logged: bytes to continue after; what follows is cut off, because those steps run again.
-        write: whether this process writes it.
+        lengths: bytes of each file to continue after, by name, from :meth:`lengths`; what follows is cut off, because
+            those steps run again.
     """
 
-    def __init__(self, folder: Path, logged: int = 0, write: bool = True) -> None:
-        self.path = folder / FILE
-        self._file: BinaryIO | None = None
-        if write:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "ab")  # noqa: SIM115 (held open by the context manager)
-            self._file.truncate(min(logged, self.path.stat().st_size))
-
-    def __enter__(self) -> Metrics:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __init__(self, folder: Path, lengths: dict[str, int]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._files: dict[str, BinaryIO] = {}
+        for name in (FILE, EVALUATIONS):
+            if (folder / name).exists():
+                file = self._open(name)
+                file.truncate(min(lengths.get(name, 0), file.tell()))
 
     def add(self, values: dict[str, Any], times: dict[str, float]) -> None:
         """Append a step and make it visible to readers at once."""
-        if self._file is not None:
-            self._file.write(_line({**values, **times}))
-            self._file.flush()
+        self._append(FILE, {**values, **times})
 
-    def position(self) -> int:
-        """The bytes so far, flushed to disk."""
-        if self._file is None:
-            return 0
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+    def evaluated(self, values: dict[str, Any]) -> None:
+        """Append what was measured after a step."""
+        self._append(EVALUATIONS, values)
+
+    def lengths(self) -> dict[str, int]:
+        """The bytes of each file so far, flushed to disk."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        return {name: file.tell() for name, file in self._files.items()}
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+    def _append(self, name: str, values: dict[str, Any]) -> None:
+        file = self._open(name)
+        file.write(_line(values))
+        file.flush()
+
+    def _open(self, name: str) -> BinaryIO:
+        if name not in self._files:
+            self._files[name] = open(self._folder / name, "ab")  # noqa: SIM115 - until closed
+        return self._files[name]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; truncated or invalid lines are skipped."""
+    """The lines of such a file; truncated or invalid lines are skipped."""
     lines: list[dict[str, Any]] = []
     for data in path.read_bytes().splitlines() if path.exists() else ():
         with suppress(orjson.JSONDecodeError):
@@ -77,8 +87,3 @@ def publish(source: Path, target: Path) -> list[dict[str, Any]]:
 
 def _line(values: dict[str, Any]) -> bytes:
     return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def finite(value: float | None) -> float | None:
-    """The value, or None if JSON cannot represent it."""
-    return value if value is not None and math.isfinite(value) else None

@@ -14,7 +14,7 @@ from headrace.flow.artifact import flaw
 from headrace.flow.storage import SealError, read_sealed
 
 if TYPE_CHECKING:
-    from headrace.train.loop import Start
+    from headrace.train.job import Start
 
 STATE, MODEL, OPTIMIZER = "state.json", "model", "optimizer"  # as in a checkpoint
 PICKLED = (".mdl", ".pt", ".pth", ".bin", ".ckpt")
@@ -56,7 +56,7 @@ class Outside:
         Raises:
             UserError: they have changed, or are damaged.
         """
-        from headrace.train.loop import Start
+        from headrace.train.job import Start
 
         path = Path(self.path)
         if not (path / STATE).is_file():

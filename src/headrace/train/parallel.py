@@ -95,20 +95,31 @@ class Placed:
 
     def gradient_norm(self) -> Tensor:
         """The norm of the whole gradient, a float32 scalar; the same bits in every process."""
-        groups: dict[Any, list[Tensor]] = {}
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                mesh = parameter.grad.device_mesh if isinstance(parameter.grad, DTensor) else None
-                groups.setdefault(mesh, []).append(parameter.grad)
-        norms = [torch.nn.utils.get_total_norm(gradients) for gradients in groups.values()]
-        whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
-        return torch.linalg.vector_norm(torch.stack(whole)) if len(whole) != 1 else whole[0]
+        return norm([parameter.grad for parameter in self.model.parameters() if parameter.grad is not None])
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Forward passes of all processes without a backward pass."""
+        with torch.no_grad():
+            yield
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()  # else done by the backward pass
 
     def scale_gradients(self, factor: Tensor) -> None:
         """Multiply all gradients by a scalar."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         local = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
         torch._foreach_mul_(local, factor)
+
+
+def norm(tensors: list[Tensor]) -> Tensor:
+    """The norm of tensors together, some sharded over one mesh or another: a scalar, the same bits in every process."""
+    groups: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.device_mesh if isinstance(tensor, DTensor) else None, []).append(tensor)
+    norms = [torch.nn.utils.get_total_norm(group) for group in groups.values()]
+    whole = [one.full_tensor() if isinstance(one, DTensor) else one for one in norms]
+    return torch.linalg.vector_norm(torch.stack(whole)) if len(whole) != 1 else whole[0]
 
 
 def shards(model: Transformer, section: TrainSection, world: World) -> bool:

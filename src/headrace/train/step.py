@@ -25,7 +25,7 @@ from headrace.train.trajectory import Trajectory, decisive, sequence_content, st
 
 if TYPE_CHECKING:
     from headrace.train.checkpoint import Checkpoint
-    from headrace.train.loop import Job
+    from headrace.train.job import Job
 
 WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
 
@@ -35,8 +35,8 @@ class Model(Step):
     """The model after a stage.
 
     Files: ``model.safetensors`` (float32 weights), ``optimizer.safetensors`` (its state, float32), ``config.json``
-    (architecture), ``metrics.jsonl`` (one line per step), ``training.json`` (the trajectory, and the spans in which it
-    was carried out).
+    (architecture), ``metrics.jsonl`` (one line per step), ``evaluations.jsonl`` (what was measured in between, if
+    anything was), ``training.json`` (the trajectory, and the spans in which it was carried out).
 
     Attributes:
         stage: the stage's name.
@@ -49,6 +49,7 @@ class Model(Step):
         after: the trajectory that this one continues, when a recipe was edited in the middle of a stage.
         outside: the checkpoint to start from, if it is of another run.
         first_row: the row of the sequence to begin with.
+        held_out: rows to measure the model on while it trains, if they exist by then; no part of its identity.
     """
 
     stage: str = field()  # the base class has None, which would make it optional
@@ -61,9 +62,10 @@ class Model(Step):
     after: Mapping[str, Any] | None = None
     outside: Outside | None = None
     first_row: int = 0
+    held_out: Step | None = None
 
     kind: ClassVar[str] = "model"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     @staticmethod
     def of(
@@ -73,6 +75,7 @@ class Model(Step):
         start: Step | None,
         tokenizer: Step,
         outside: Outside | None = None,
+        held_out: Step | None = None,
     ) -> Model:
         """The model for a stage of a recipe.
 
@@ -83,23 +86,14 @@ class Model(Step):
             start: the model to start from.
             tokenizer: the tokenizer.
             outside: the checkpoint of another run to start from.
+            held_out: the held-out sequence, if there is one.
         """
         if recipe.model is None:
             raise ValueError("the recipe has no model section")
         previous = start if isinstance(start, Model) else None
         after = None if outside is None else outside.after
-        return Model(
-            stage.name,
-            recipe.model,
-            stage.train,
-            recipe.seed,
-            sequence,
-            tokenizer,
-            previous,
-            after,
-            outside,
-            stage.first_row,
-        )
+        about = stage.name, recipe.model, stage.train, recipe.seed, sequence, tokenizer, previous
+        return Model(*about, after, outside, stage.first_row, held_out)
 
     @property
     def is_new(self) -> bool:
@@ -173,7 +167,9 @@ class Model(Step):
 
     def job(self, ctx: TaskContext) -> Job:
         """The stage, ready to be trained."""
-        from headrace.train.loop import Job, Start
+        from headrace.evaluate.heldout import byte_sizes
+        from headrace.tokens.load import has_text, open_engine
+        from headrace.train.job import Job, Start
 
         start = Start()
         if self.outside is not None and self.after == self.outside.after:
@@ -188,8 +184,15 @@ class Model(Step):
             weights = before.file_path(WEIGHTS)  # compares its digest
             moments = before.file_path(MOMENTS) if self.train.carry_optimizer else None
             start = Start(weights, moments)
-        sequence = ArrowSequence(ctx.input("sequence"))
-        return Job(ctx.run, self.stage, self.train, self.config(ctx), sequence, self.trajectory(ctx), start)
+        sequence, config = ArrowSequence(ctx.input("sequence")), self.config(ctx)
+        about = ctx.run, self.stage, self.train, config, sequence, self.trajectory(ctx), start
+        tokenizer = ctx.input("tokenizer")
+        sizes = byte_sizes(open_engine(tokenizer), config.vocab_size or 0) if has_text(tokenizer) else None
+        return Job(*about, sizes, self._measured_on(ctx.run))
+
+    def _measured_on(self, run: Path) -> ArrowSequence | None:
+        folder = None if self.held_out is None else run / "artifacts" / self.held_out.name
+        return None if folder is None or not folder.is_dir() else ArrowSequence(Artifact.open(folder, verify=True))
 
     def check_steps(self, run: Path) -> None:
         """Reject more steps than the sequence has batches, if the sequence exists, before any stage is trained.
@@ -258,6 +261,9 @@ class Model(Step):
             write_json(out.path, job.config.model_dump(mode="json"))
         with ctx.file(metrics.FILE) as out:
             metrics.publish(job.folder / metrics.FILE, out.path)
+        if metrics.read(job.folder / metrics.EVALUATIONS):
+            with ctx.file(metrics.EVALUATIONS) as out:
+                metrics.publish(job.folder / metrics.EVALUATIONS, out.path)
         with ctx.file("training.json") as out:
             write_json(out.path, {"trajectory": job.trajectory.values(), "spans": done.state["spans"]})
         rows = job.trajectory.row(job.trajectory.steps)
