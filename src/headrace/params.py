@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.cerebras import iterator_state
 from headrace.cerebras.read import Params
 from headrace.cerebras.translate import STAGE, Data, eval_recipe, last_step, sequence, train_recipe
+from headrace.errors import UserError
 from headrace.recipe.schema import Recipe
 from headrace.recipe.training import EXECUTION
 from headrace.run_folder import RECIPE, read_recipe, stage_sequence
@@ -50,26 +51,29 @@ class Launch:
         """``model_dir``."""
         return Path(self.run.get("model_dir", "model_dir"))
 
-    def train(self) -> Path | None:
+    def train(self, prepare: bool = False) -> Path | None:
         """Train to the last step, from the newest checkpoint in ``model_dir`` or from ``checkpoint_path``.
 
+        Args:
+            prepare: only make the data, for processes that are started together.
+
         Returns:
-            The report.
+            The report; None if there is only data.
 
         Raises:
             UserError: that step is reached already, or the file asks for something else that cannot be.
         """
         self._often()
         data = survey(self.params, "train_input")
-        recipe, done = self._recipe(data)
-        if done >= last_step(self.params, data, done):
+        recipe, done, begun = self._recipe(data)
+        if done >= last_step(self.params, data, done) and not (begun and unfinished(self.folder)):
             raise self.params.wrong(
                 f"{self.folder} is at step {done:,} already, which is max_steps.",
                 "runconfig.max_steps",
                 "Raise it to go on, or give another --model_dir.",
             )
         try:
-            return self.build(recipe, self.folder, None)
+            return self.build(recipe, self.folder, f"sequence-{STAGE}" if prepare else None)
         finally:
             self._keep_iterator_state()
 
@@ -86,9 +90,9 @@ class Launch:
         if not iterator_state.write(folder, newest.step, int(newest.state["rows"])):
             self.say(f"The loader's state is only in checkpoints: there is no folder {folder.parent}.")
 
-    def _recipe(self, data: Data) -> tuple[Recipe, int]:
-        """The recipe to train, and the steps that are done: the run's own recipe if that says the same, else one that
-        starts where the file and the run say."""
+    def _recipe(self, data: Data) -> tuple[Recipe, int, bool]:
+        """The recipe to train, the steps that are done, and whether the run has begun with that: one that begins as the
+        run's own if that trains the same, else one that starts where the file and the run say."""
         run, newest = self.run, newest_checkpoint(self.folder)
         given = named_checkpoint(self.params, run["checkpoint_path"]) if "checkpoint_path" in run else None
         pretrained = bool(run.get("is_pretrained_checkpoint", False))
@@ -122,13 +126,13 @@ class Launch:
             [begun] = (before := read_recipe(self.folder)).stages
             own = recipe(newest.step, begun.start, begun.resume, begun.first_row)
             if same_training(before, own) and (given is None or (begun.start, begun.resume) == (where, resume)):
-                return own, newest.step
+                return own, newest.step, True
         if resume and start is not None:
-            return recipe(step_of(start), where, resume, 0), step_of(start)
+            return recipe(step_of(start), where, resume, 0), step_of(start), False
         passed = 0 if self._iterator_state is None else iterator_state.streamed(self._iterator_state)
         if passed:
             self.say(f"The data begin with row {passed:,}: {self._iterator_state} says that those before were read.")
-        return recipe(0, where, resume, passed), 0
+        return recipe(0, where, resume, passed), 0, False
 
     def evaluate(self, every: bool) -> Iterator[dict[str, Any]]:
         """Measure the loss of ``eval_input``.
@@ -214,6 +218,17 @@ def _trained(recipe: Recipe) -> Any:
     train = stage.train.model_dump(mode="json", exclude=set(EXECUTION))
     rows = stage.model_dump(mode="json", exclude={"train"})
     return recipe.model_dump(mode="json", include={"seed", "model"}), rows, train
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a run has not published its model yet: it may have been killed after the last checkpoint."""
+    from headrace.run_folder import artifact
+
+    try:
+        artifact(folder, "model", STAGE)
+    except UserError:
+        return True
+    return False
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

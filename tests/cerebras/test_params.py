@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from typer.testing import CliRunner
 import headrace
 from headrace.cli.app import app
 from headrace.params import checkpoints
-from headrace.run_folder import stage_sequence
+from headrace.run_folder import artifact, stage_sequence
 from headrace.sequence.loader import Loader
 from headrace.train.metrics import read as read_metrics
 
@@ -217,24 +216,47 @@ def test_the_loaders_state_is_where_the_file_wants_it_and_is_gone_on_from(folder
     failed(command(folder, 1, *option, out="s4"), "no number")
 
 
-def test_killed_and_started_again_it_ends_the_same(folder):
-    arguments = [
-        sys.executable,
-        "-m",
-        "headrace",
-        "train",
-        "--params",
-        str(folder / "params_phase1.yaml"),
-        "--mode",
-        "train",
-    ]
-    arguments += ["--model_dir", str(folder / "killed"), "--workers", "1"]
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as process:
-        log = folder / "killed" / "checkpoints" / "train"
-        while process.poll() is None and not any(log.glob("*/step-00000002")):
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-    done(command(folder, 1, out="killed"))
-    assert equal(weights(folder / "p1", 6), weights(folder / "killed", 6))
+def test_data_are_prepared_for_processes_that_are_started_together(folder):
+    start = ("--checkpoint_path", str(folder / "p1"), "--is_pretrained_checkpoint")
+    assert "--stage train" in done(command(folder, 2, "--prepare", *start, out="many")).stderr
+    assert not list(checkpoints(folder / "many"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = ["-m", "headrace", "train", str(folder / "many"), "--stage", "train"]
+    subprocess.run([*torchrun, *arguments], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one, two = weights(folder / "p2", 6), {}
+    [newest, *_] = checkpoints(folder / "many")
+    for file in newest.files("model"):
+        two |= {name: tensor.numpy() for name, tensor in load_file(file).items()}
+    assert one.keys() == two.keys()
+    assert all(np.allclose(one[name], two[name], rtol=1e-3, atol=1e-5) for name in one)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+replace = os.replace
+
+def dying(source, target):
+    if Path(target).name.startswith(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = dying
+from headrace.cli.app import app
+app(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("publishing", ["step-00000002", "step-00000004", "model-train-"])
+def test_killed_and_started_again_it_ends_the_same(folder, publishing):
+    """Before its first checkpoint, before the second, and after the last but before the model is published."""
+    out = f"killed-{publishing}"
+    arguments = ["train", "--params", str(folder / "params_phase1.yaml"), "--mode", "train", "--workers", "0"]
+    arguments += ["--model_dir", str(folder / out)]
+    dead = subprocess.run([sys.executable, "-c", KILLED, publishing, *arguments], capture_output=True)
+    assert dead.returncode == -signal.SIGKILL
+    done(command(folder, 1, out=out))
+    assert equal(weights(folder / "p1", 6), weights(folder / out, 6))
+    artifact(folder / out, "model", "train")
+    failed(command(folder, 1, out=out), "is at step 6 already")

@@ -56,6 +56,9 @@ def train(
     overrides: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Another key, such as model.hidden_size=256.")
     ] = [],  # noqa: B006 - typer reads it
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only make the data that FILE names, for RUN --stage train.")
+    ] = False,
     workers: Workers = None,
     memory: Memory = None,
     json: Json = False,
@@ -77,7 +80,7 @@ def train(
     flags = {"mode": mode, "model_dir": model_dir, "checkpoint_path": checkpoint_path, "max_steps": max_steps}
     flags |= {"num_steps": num_steps, "num_epochs": num_epochs, "eval_steps": eval_steps}
     flags |= {"is_pretrained_checkpoint": is_pretrained_checkpoint or None}
-    _params(params, flags, tokenizer, overrides, workers, memory, json)
+    _params(params, flags, tokenizer, overrides, prepare, workers, memory, json)
 
 
 def _stage(run: Path, stage: str, memory: int | None) -> None:
@@ -101,15 +104,19 @@ def _params(
     flags: dict[str, Any],
     tokenizer: Path | None,
     overrides: list[str],
+    prepare: bool,
     workers: int | None,
     memory: int | None,
     json: bool,
 ) -> None:
     """Train or evaluate what a params file describes."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for asked in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(asked, signal.default_int_handler)
     from headrace import pipeline
     from headrace.cerebras.read import read
+    from headrace.cerebras.translate import STAGE
     from headrace.cli.progress import listener
+    from headrace.flow.executors import TaskFailed
     from headrace.params import Launch
 
     read_params = read(params, {f"runconfig.{name}": value for name, value in flags.items()}, overrides)
@@ -121,13 +128,23 @@ def _params(
     with listener(sys.stderr if json else sys.stdout) as progress:
 
         def build(recipe: Recipe, folder: Path, until: str | None) -> Path | None:
-            return pipeline.run(recipe, folder, workers, memory, until, progress)
+            # What a file says of where to begin is in the recipe: another training begins beside the one before.
+            return pipeline.run(recipe, folder, workers, memory, until, progress, on_change="branch")
 
         launch = Launch(
             read_params, build, lambda text: say(text, err=True), None if tokenizer is None else str(tokenizer)
         )
-        report = launch.train() if wanted.startswith("train") else None
-        losses = [] if wanted == "train" else list(launch.evaluate(every=wanted != "eval"))
+        try:
+            report = launch.train(prepare) if wanted.startswith("train") else None
+            losses = [] if wanted == "train" or prepare else list(launch.evaluate(every=wanted != "eval"))
+        except TaskFailed as failure:
+            say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)
+            raise typer.Exit(1) from None
+    if prepare:
+        say(
+            f"The data of {launch.folder} are made: train with `headrace train {launch.folder} --stage {STAGE}`.",
+            err=True,
+        )
     _tell(launch.folder, report, losses, json)
 
 
