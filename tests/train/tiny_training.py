@@ -123,7 +123,13 @@ class TinySequence(Step):
         return {}
 
     def finish(self, ctx):
-        extra = {"seq_len": self.seq_len, "dtype": "uint16", "sources": ["count", "pairs"], "tokenizer": "bytes"}
+        extra = {
+            "seq_len": self.seq_len,
+            "dtype": "uint16",
+            "vocab_size": 261,
+            "sources": ["count", "pairs"],
+            "tokenizer": "bytes",
+        }
         return {"counts": {}, **extra, "seeds": {"order": self.seed}, "ledger": {}}
 
 
