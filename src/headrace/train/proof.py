@@ -32,7 +32,7 @@ from headrace.sequence.batch import Batch
 from headrace.sequence.store import ArrowSequence
 
 if TYPE_CHECKING:
-    from headrace.train.loop import Job
+    from headrace.train.job import Job
 
 # Batches do not depend on the model; a tiny one makes a step cost milliseconds.
 TINY: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "ffn": 64}
@@ -157,7 +157,7 @@ def rows_of(first: int, batch: Batch) -> list[list[Any]]:
 
 
 def _job(plan: dict[str, Any]) -> Job:
-    from headrace.train.loop import Job, Start
+    from headrace.train.job import Job, Start
     from headrace.train.trajectory import Trajectory, decisive, sequence_content
 
     sequence = ArrowSequence(Artifact.open(Path(plan["sequence"])))
