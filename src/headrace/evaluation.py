@@ -68,7 +68,7 @@ def find_target(path: Path, stage: str | None = None, tokenizer: Path | None = N
         UserError: it is none of these, or not finished, or lacks a tokenizer.
     """
     if (path / run_folder.RECIPE).is_file():
-        return _of_run(path, stage)
+        return _of_run(path, stage, tokenizer)
     if stage is not None:
         raise UserError("Only a run has stages.", f"--stage {stage}", "Remove it, or give a run folder.")
     if (path / "state.json").is_file() and (path / "model").is_dir():
@@ -82,7 +82,7 @@ def find_target(path: Path, stage: str | None = None, tokenizer: Path | None = N
     return _of_folder(path, tokenizer)
 
 
-def _of_run(run: Path, stage: str | None) -> Target:
+def _of_run(run: Path, stage: str | None, tokenizer: Path | None) -> Target:
     if stage is None:
         stages = [step.stage for step in run_folder.read_graph(run).all() if step.kind == "model"]
         done = [one for one in stages if _finished(run, one)]
@@ -90,13 +90,14 @@ def _of_run(run: Path, stage: str | None) -> Target:
             raise UserError("No stage of this run has been trained yet.", str(run), "Train one: `headrace run`.")
         stage = done[-1]
     model = run_folder.artifact(run, "model", stage)
-    tokenizer = run_folder.artifact(run, "tokenizer")
-    digest = _digest([*(str(entry["digest"]) for entry in model.manifest.files), tokenizer.manifest.identity])
+    text = None if tokenizer is not None else run_folder.artifact(run, "tokenizer")
+    weights = [str(entry["digest"]) for entry in model.manifest.files]
+    digest = _digest([*weights, _tokenizer_digest(text, tokenizer, run)])
     precision = next(one.train.precision for one in run_folder.read_recipe(run).stages if one.name == stage)
     return Target(
         f"{run.name}-{stage}",
         digest,
-        lambda: _own(model.path, tokenizer, None, precision),
+        lambda: _own(model.path, text, tokenizer, precision),
         run / "evaluations" / str(stage),
         run,
     )
@@ -196,7 +197,7 @@ def _engine(text: Artifact | None, tokenizer: Path | None) -> Any:
 def _tokenizer_digest(text: Artifact | None, tokenizer: Path | None, path: Path) -> str:
     if tokenizer is not None:
         return digest_file(tokenizer)
-    if text is None:
+    if text is None or not text.entries:  # a run on sequences in other files may know ids alone
         raise UserError("This model comes without a tokenizer.", str(path), "Give its file: --tokenizer FILE.")
     return text.manifest.identity
 

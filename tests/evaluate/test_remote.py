@@ -100,7 +100,7 @@ def test_iterators_and_exceptions_pass(tests):
         "echo",
     )
     for kind in ("ValueError", "StopIteration", "AssertionError", "UnicodeDecodeError"):
-        with pytest.raises((ValueError, StopIteration, AssertionError, TypeError)):
+        with pytest.raises((ValueError, RuntimeError, AssertionError, TypeError)):
             check(tests, f"wrong({kind})", "wrong")
     with pytest.raises(LookupError, match="Own: mine"):
         check(tests, "own()", "own")

@@ -74,6 +74,23 @@ def test_tests_use_their_own_functions_whatever_the_program_defines(sandbox):
     assert run(sandbox, program, "assert helper(f())", before="def helper(x): return x == 2").status == "failed"
 
 
+def test_the_end_of_an_iteration_is_none_of_the_tests(sandbox):
+    assert run(sandbox, "def f(x): raise StopIteration", "assert all(map(f, [1, 2]))").status == "error"
+
+
+def test_memory_is_not_read_where_an_object_says(sandbox):
+    pytest.importorskip("numpy")
+    program = """
+class Everywhere:
+    __array_interface__ = {"shape": (4,), "typestr": "<f8", "data": (0, False), "version": 3}
+    def __eq__(self, other): return False
+def f(): return Everywhere()
+"""
+    verdict = run(sandbox, program, "import numpy as np\nassert np.allclose(f(), [1.0, 2.0])")
+    assert verdict.status in ("error", "failed")
+    assert "ended" not in verdict.detail
+
+
 def test_an_object_that_equals_everything_passes_as_in_published_harnesses(sandbox):
     program = "class Any:\n    def __eq__(self, other): return True\ndef f(): return Any()"
     assert run(sandbox, program).status == "passed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -95,7 +94,7 @@ def eval(
 
     An interrupted evaluation resumes when the same command is run again.
     """
-    from headrace import evaluation
+    from headrace import environment, evaluation
     from headrace.errors import UserError
 
     wanted = [one.strip() for one in tasks.split(",") if one.strip()]
@@ -117,7 +116,7 @@ def eval(
         limit,
         tokens,
         seed,
-        workers or len(os.sched_getaffinity(0)),
+        workers or environment.cores(),
         unsafe,
         out or target.results,
     )

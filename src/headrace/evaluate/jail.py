@@ -108,7 +108,11 @@ def _limit(config: dict[str, Any]) -> None:
         if number is not None:
             most = resource.getrlimit(number)[1]
             least = value if most == resource.RLIM_INFINITY else min(value, most)
-            resource.setrlimit(number, (least, least))
+            try:
+                resource.setrlimit(number, (least, least))
+            except (OSError, ValueError):  # macOS has limits that it refuses to set
+                if sys.platform == "linux":
+                    raise
     if config["filter"]:
         refuse_system_calls()
 
