@@ -46,6 +46,8 @@ LAYERS = [
     "export",
     "evaluation",
     "inquiry",
+    "ledger",
+    "spikes",
     "leftovers",
     "withdrawal",
     "verification",

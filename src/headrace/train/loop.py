@@ -15,7 +15,6 @@ from headrace.errors import UserError
 from headrace.flow.notices import Notice
 from headrace.model.micro import micros, passes
 from headrace.model.transformer import Transformer
-from headrace.recipe.training import TrainSection
 from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
 from headrace.train import checkpoint, guard
@@ -30,7 +29,7 @@ from headrace.train.parallel import Placed, norm
 from headrace.train.record import Record
 from headrace.train.schedules import learning_rate
 from headrace.train.spans import Span, extended
-from headrace.train.trajectory import Trajectory, begin
+from headrace.train.trajectory import begin
 from headrace.train.world import World
 
 PREFETCH = 2  # batches read ahead: one in use, one ready
@@ -53,7 +52,7 @@ class Trainer:
         self.model = model
         self.optimizer = AdamW(model, self.section.optimizer)
         self.sources = len(job.sequence.sources) + 1
-        self.passed = passed_steps(job.trajectory, self.section)
+        self.passed = job.trajectory.passed()
         self.record = Record(job, world)
         self.bytes = None if job.sizes is None else torch.from_numpy(job.sizes).double().to(world.device)
         self.waited = 0.0
@@ -324,16 +323,3 @@ class _Rollback(Exception):  # noqa: N818 - nothing went wrong
     def __init__(self, step: int) -> None:
         super().__init__(step)
         self.step = step
-
-
-def passed_steps(trajectory: Trajectory, section: TrainSection) -> set[int]:
-    """The steps, from 0, with a row that the recipe leaves out."""
-    found: set[int] = set()
-    for first, last in section.leave_out:
-        begin = max(first, trajectory.first_row) - trajectory.first_row
-        end = last - trajectory.first_row
-        if end >= begin:
-            found.update(
-                trajectory.first_step + step for step in range(begin // section.batch, end // section.batch + 1)
-            )
-    return found

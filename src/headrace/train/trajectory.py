@@ -75,6 +75,16 @@ class Trajectory:
         """The first row of a step, from 0."""
         return self.first_row + (step - self.first_step) * int(self.train["batch"])
 
+    def passed(self) -> set[int]:
+        """The steps, from 0, with a row that the recipe leaves out."""
+        found: set[int] = set()
+        batch = int(self.train["batch"])
+        for first, last in self.train["leave_out"]:
+            begin, end = max(first, self.first_row) - self.first_row, last - self.first_row
+            if end >= begin:
+                found.update(self.first_step + step for step in range(begin // batch, end // batch + 1))
+        return found
+
     def folder(self, run: Path, stage: str) -> Path:
         """Its folder, which may not exist yet."""
         return stage_folder(run, stage) / self.identity

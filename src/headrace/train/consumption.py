@@ -1,0 +1,203 @@
+"""What became of each row of a stage's sequence: trained on, left, left out, skipped, or in no step; and its tokens by
+source, checked against what the training itself counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.flow.storage import SealError, read_sealed
+from headrace.sequence.batch import read as read_batch
+from headrace.sequence.reader import SequenceReader
+from headrace.sequence.target_sources import target_sources
+from headrace.train import guard, metrics
+from headrace.train.trajectory import Trajectory, read_trajectory, stage_folder
+
+STATE = "state.json"
+FATES = ("trained", "left", "left_out", "skipped", "unused", "elsewhere")
+"""What can become of a row: trained on; still to come; left out by the recipe; skipped, because its step was outlying;
+in no step: after the last whole batch or step, or before the first row; consumed as a row of the sequence that this one
+replaced when the recipe was edited."""
+
+COUNTED = 1 << 30  # targets that are counted from the rows, about a minute's work; of more, only what is not trained on
+BLOCK = 1 << 20  # targets in memory at once
+
+Rows = list[tuple[int, int]]
+"""Rows, as ranges ``[first, stop)``."""
+
+
+@dataclass
+class Consumption:
+    """What became of a sequence's rows.
+
+    Attributes:
+        step: steps done.
+        steps: the number of the last step.
+        trajectories: the identities of the trajectories so far, each going on from the one before.
+        rows: fate -> rows.
+        tokens: fate -> int64[S + 1], targets that carry loss, by source; the last entry is for no source.
+        counted: targets that the training counted by source, including skipped ones; None if it is not known.
+        exact: whether all tokens were counted from the rows, so that the training's own count is a check.
+    """
+
+    step: int
+    steps: int
+    trajectories: list[str]
+    rows: dict[str, Rows]
+    tokens: dict[str, np.ndarray] = field(default_factory=dict)
+    counted: np.ndarray | None = None
+    exact: bool = True
+
+    def differences(self, sources: list[str]) -> list[str]:
+        """Where the training's count departs from the rows', in words."""
+        if self.counted is None or not self.exact:
+            return []
+        expected = self.tokens["trained"] + self.tokens["skipped"] - self.tokens.get("passed", 0)
+        return [
+            f"{name}: the rows have {rows:,} targets, the training counted {own:,}"
+            for name, rows, own in zip([*sources, "no source"], expected, self.counted, strict=True)
+            if rows != own
+        ]
+
+
+def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None) -> Consumption:
+    """What became of a stage's rows so far.
+
+    Args:
+        run: the run folder.
+        stage: the stage's name.
+        sequence: its sequence.
+        trajectory: its training; None if it trains no model.
+    """
+    found = _rows(run, stage, sequence, trajectory)
+    digest = None if sequence.fingerprint is None else sequence.fingerprint["digest"]
+    whole = len(sequence) * sequence.seq_len
+    found.exact = whole <= COUNTED and not found.rows["elsewhere"]
+    for fate, ranges in found.rows.items():
+        if found.exact or fate not in ("trained", "left"):
+            found.tokens[fate] = tally(sequence, ranges)
+    if not found.exact:
+        trained = tally(sequence, []) if found.counted is None else found.counted - found.tokens["skipped"]
+        found.tokens["trained"] = trained + found.tokens["passed"]
+        rest = sum((found.tokens[fate] for fate in FATES if fate != "left"), tally(sequence, []))
+        found.tokens["left"] = np.maximum(_told(sequence) - rest, 0) if digest is not None else tally(sequence, [])
+    return found
+
+
+def _rows(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None) -> Consumption:
+    rows: dict[str, Rows] = {fate: [] for fate in (*FATES, "passed")}
+    if trajectory is None:
+        rows["left"] = [(0, len(sequence))]
+        return Consumption(0, 0, [], rows)
+    chain = _chain(run, stage, trajectory)
+    step, counted = _reached(chain[-1][1], trajectory, sequence)
+    rows["unused"].append((0, chain[0][0].first_row))
+    for i, (link, folder) in enumerate(chain):
+        until = step if i == len(chain) - 1 else int(chain[i + 1][0].after["step"])  # type: ignore[index]
+        same = link.sequence["digest"] == trajectory.sequence["digest"]
+        if not same:
+            rows["elsewhere"].append((link.first_row, link.row(until)))
+            continue
+        _sort(rows, link, folder, until)
+    out = trajectory.passed()
+    for one in range(step, trajectory.steps):
+        rows["left_out" if one in out else "left"].append((trajectory.row(one), trajectory.row(one + 1)))
+    rows["unused"].append((trajectory.row(trajectory.steps), len(sequence)))
+    return Consumption(step, trajectory.steps, [link.identity for link, _ in chain], _joined(rows), counted=counted)
+
+
+def _sort(rows: dict[str, Rows], link: Trajectory, folder: Path, until: int) -> None:
+    """Sort the rows of the steps of a trajectory that are done."""
+    out, spikes = link.passed(), {spike["step"]: spike["action"] for spike in guard.spikes(folder)}
+    for step in range(link.first_step, until):
+        fate = "left_out" if step in out else "skipped" if step in spikes else "trained"
+        rows[fate].append((link.row(step), link.row(step + 1)))
+        if fate == "skipped" and spikes[step] == "rollback":
+            rows["passed"].append((link.row(step), link.row(step + 1)))  # passed over the second time, so not counted
+
+
+def _chain(run: Path, stage: str, trajectory: Trajectory) -> list[tuple[Trajectory, Path]]:
+    """The trajectories that lead to one, and their folders; those of other runs are not known."""
+    chain = [(trajectory, trajectory.folder(run, stage))]
+    while (after := chain[0][0].after) is not None:
+        folder = stage_folder(run, stage) / str(after["trajectory"])
+        before = read_trajectory(folder)
+        if before is None:
+            break
+        chain.insert(0, (before, folder))
+    return chain
+
+
+def _reached(folder: Path, trajectory: Trajectory, sequence: SequenceReader) -> tuple[int, np.ndarray | None]:
+    """The steps done by the newest checkpoint and the lines of the log after it, and the targets they counted."""
+    step, totals = trajectory.first_step, _start(folder, trajectory)
+    for path in sorted(folder.glob("step-*")) if folder.is_dir() else ():
+        state = _state(path)
+        if state is not None and int(state["step"]) >= step:
+            step, totals = int(state["step"]), state["totals"]
+    sums = None if totals is None else _vector(totals["sources"], int(totals["tokens"]), sequence)
+    for line in metrics.read(folder / metrics.FILE):
+        if line["step"] == step + 1:
+            step += 1
+            if sums is not None:
+                told = {name: source["tokens"] for name, source in line["sources"].items()}
+                sums = sums + _vector(told, line["loss_tokens"], sequence)
+    return step, sums
+
+
+def _start(folder: Path, trajectory: Trajectory) -> dict[str, Any] | None:
+    """The totals that a trajectory begins with."""
+    after = trajectory.after
+    if after is None:
+        return {"tokens": 0, "sources": {}}
+    state = _state(folder.with_name(str(after["trajectory"])) / f"step-{int(after['step']):08d}")
+    return None if state is None else state["totals"]
+
+
+def _state(checkpoint: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = read_sealed(checkpoint / STATE)
+        return found
+    except (FileNotFoundError, NotADirectoryError, SealError):
+        return None
+
+
+def _vector(sources: Mapping[str, int], tokens: int, sequence: SequenceReader) -> np.ndarray:
+    by_source = [int(sources.get(name, 0)) for name in sequence.sources]
+    return np.array([*by_source, tokens - sum(by_source)], dtype=np.int64)
+
+
+def _told(sequence: SequenceReader) -> np.ndarray:
+    """Targets by source as the sequence's own ledger has them."""
+    ledger = sequence.manifest.get("ledger", {}).get("sources", {})
+    return np.array([*(int(ledger.get(name, {}).get("loss_tokens", 0)) for name in sequence.sources), 0])
+
+
+def tally(sequence: SequenceReader, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
+    """int64[S + 1]: the targets of rows that carry loss, by source."""
+    count = len(sequence.sources) + 1
+    out, most = np.zeros(count, dtype=np.int64), max(1, BLOCK // sequence.seq_len)
+    for first, stop in ranges:
+        for row in range(first, stop, most):
+            end = min(row + most, stop)
+            loss = read_batch(sequence, row, end, sequence.dtype, False).loss
+            out += np.bincount(target_sources(sequence, row, end)[loss], minlength=count)
+    return out
+
+
+def _joined(rows: dict[str, Rows]) -> dict[str, Rows]:
+    """Ranges that touch, as one; none without rows."""
+    out: dict[str, Rows] = {}
+    for fate, ranges in rows.items():
+        joined: Rows = []
+        for first, stop in sorted(ranges):
+            if joined and joined[-1][1] == first:
+                joined[-1] = (joined[-1][0], stop)
+            elif stop > first:
+                joined.append((first, stop))
+        out[fate] = joined
+    return out
