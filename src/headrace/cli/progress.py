@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from headrace.cli.curve import COLUMNS, LINES, Curve
 from headrace.cli.terminal import say
 from headrace.report.numbers import duration, size
 from headrace.visible import visible
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Seconds between lines about a long phase in a log.
 QUIET = 15.0
+# The least terminal that a loss curve is drawn on: it must not push the bars off the screen.
+WIDE, TALL = COLUMNS + 10, LINES + 8
 
 
 @dataclass
@@ -28,12 +31,14 @@ class Training:
         step: steps done, of ``steps``.
         loss: loss of the last step, in nats per token.
         first: steps already done at the first event, at time ``began``.
+        curve: the losses so far.
     """
 
     step: int
     steps: int
     loss: float | None
     first: int
+    curve: Curve
     began: float = field(default_factory=time.monotonic)
 
     def pace(self) -> str:
@@ -153,18 +158,32 @@ class Lines:
 
 
 class Bars:
-    """A live bar for each active phase, with a line above for every finished artifact."""
+    """A live bar for each active phase, with a line above for every finished artifact, and the loss of a stage being
+    trained below."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        from rich.console import Console
+        from rich.console import Console, RenderableType
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.text import Text
 
         self._notices = Notices()
         self._phases: Phases = {}
         self._bars: dict[str, tuple[Phase, TaskID]] = {}
+        phases = self._phases
         console = Console(file=stream or sys.stdout)
         wide = console.width > 100
-        self._progress: Progress = Progress(
+        drawn = console.width >= WIDE and console.height >= TALL and console.encoding.startswith("utf")
+
+        class View(Progress):
+            """The bars, and the curve of each stage being trained."""
+
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield from super().get_renderables()
+                for phase in phases.values() if drawn else ():
+                    if phase.training is not None:
+                        yield Text("\n".join(phase.training.curve.lines()), no_wrap=True)
+
+        self._progress: Progress = View(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24 if wide else 8),
@@ -220,9 +239,11 @@ def follow(phases: Phases, event: dict[str, Any]) -> None:
             phase.bytes += event["bytes"]
         if kind == "progress" and "step" in event:
             first, began = event["step"], time.monotonic()
+            curve = Curve(max(1, event["steps"]))
             if phase.training is not None:
-                first, began = phase.training.first, phase.training.began
-            phase.training = Training(event["step"], event["steps"], event["loss"], first, began)
+                first, began, curve = phase.training.first, phase.training.began, phase.training.curve
+            curve.add(event["step"], event["loss"])
+            phase.training = Training(event["step"], event["steps"], event["loss"], first, curve, began)
 
 
 def listener(stream: TextIO | None = None) -> Lines | Bars:
