@@ -8,6 +8,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 # Readers of exports. Without their dependencies: both declare torchvision, whose newest build asks for another torch,
 # and streaming numpy<2.2. Nothing that they do here needs either; what they import is in the extra.
 LOADERS := litdata==0.2.76 mosaicml-streaming==0.13.0
+# A trainer to compare with, and what its model imports: it declares huggingface-hub<1.4, transformers another.
+TRAINERS := litgpt==0.5.13 lightning==2.6.6 torchmetrics==1.9.0
 # OLMo-core and what its reader imports, without dependencies: it declares filelock<4, and cached-path rich<14.
 OLMO := ai2-olmo-core==3.0.0 cached-path==1.8.10 bettermap==1.3.1 dataclass-extensions==0.5.0 \
 	google-cloud-storage==3.17.1 google-api-core==2.44.0 google-auth==2.63.0 google-cloud-core==2.8.0 \
@@ -44,6 +46,7 @@ bench: $(VENV)/benched
 
 $(VENV)/benched: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TRAINERS)
 	@touch $@
 
 lint: install

@@ -44,6 +44,8 @@ BENCHMARKS = {
     "token-files": Benchmark("bench.token_files", False),
     "first-use": Benchmark("bench.first_use", False),
     "two-processes": Benchmark("bench.two_processes", False),
+    "training": Benchmark("bench.training", True),
+    "training-gpu": Benchmark("bench.training_gpu", False),
     "scaling": Benchmark("bench.scaling", False, 800),
     "grow": Benchmark("bench.grow", True, 1000),
     "steps": Benchmark("bench.steps", False, 300),
