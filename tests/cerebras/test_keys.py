@@ -333,7 +333,7 @@ def test_many_mistakes_are_told_at_once_with_their_lines(tmp_path):
         read(path, {})
     said = str(error.value)
     assert "3 mistakes" in said
-    assert "Did you mean 'hidden_size'?" in said
+    assert "did you mean 'hidden_size'?" in said
     assert all(f"line {n})" in said for n in (2, 3, 5))
 
 
