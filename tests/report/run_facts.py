@@ -44,6 +44,15 @@ def training(steps: int, start: float, end: float) -> TrainingFacts:
         last=sum(loss[-max(1, steps // 10) :]) / max(1, steps // 10),
         held_out=held,
         samples=samples,
+        learning_rate=[3e-4 * min(1, (i + 1) / 20) * (1 - 0.9 * i / steps) for i in range(steps)],
+        grad_norm=[math.nan if i == 30 else 9.0 if i == 50 else 1 + math.sin(i) / 3 for i in range(steps)],
+        by_source={
+            "python": [x - 0.2 for x in loss],
+            "docs": [x + 0.2 if i % 3 else math.nan for i, x in enumerate(loss)],
+        },
+        skipped_at=["not finite" if i == 30 else "gradient norm" if i == 50 else None for i in range(steps)],
+        tokens_per_second=[6000 + 500 * math.sin(i / 9) for i in range(steps)],
+        waited=[0.002 + 0.001 * math.cos(i) for i in range(steps)],
     )
 
 

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.report.charts.axes import shown, smoothed
 from headrace.report.charts.canvas import NARROW, WIDTH, broken, fitted, log_ticks, text_width, ticks
 from headrace.report.charts.lengths import Lengths, lengths_chart
-from headrace.report.charts.loss import BINS, LossStage, loss_chart, smoothed
+from headrace.report.charts.loss import BINS, LossStage, loss_chart
 from headrace.report.charts.matrix import heat_table
 from headrace.report.charts.removal import RemovalBar, removal_chart
+from headrace.report.charts.series import POINTS, Panel, Series, Stage, series_chart, thinned
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
 from headrace.report.markup import element
 
@@ -65,6 +67,37 @@ def test_loss_chart_of_a_long_run_stays_small():
     chart = loss_chart([stage("s", 0, n, 3 + rng.random(n))], [])
     assert len(chart.inline("c")) < 100_000
     parsed(chart)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_series_are_drawn_over_all_stages_with_their_marks(log):
+    x = np.arange(1, 5001, dtype=np.float64)
+    y = np.where(x % 7 == 0, math.nan, 2 + np.sin(x / 100))
+    one = Series("a", "c0", x, y)
+    marks = [(30.0, math.nan, "step 30: not finite"), (50.0, 9.0, EVIL)]
+    stages = [Stage("one", 0, 5000), Stage(EVIL, 5000, 6000)]
+    panel = Panel("Norm", "norm", [one, Series("b", "c1", x[:1] + 5000, y[:1])], marks, "skipped", log=log)
+    chart = series_chart(panel, stages)
+    root = parsed(chart)
+    assert "step 30: not finite" in "".join(root.itertext())
+    assert {"one", "norm", "skipped", "a", "b"} <= set(words(root).split())
+    assert len(chart.inline("c")) < 30_000
+    parsed(series_chart(Panel("Nothing", "", [Series("a", "c0", x[:2], np.full(2, math.nan))], log=log), stages))
+
+
+def test_thinned_series_keep_their_mean_and_their_ends():
+    x, y = np.arange(10_000.0), np.random.default_rng(1).random(10_000)
+    few, means = thinned(x, y)
+    assert len(few) == POINTS
+    assert few[-1] == x[-1]
+    assert means.mean() == pytest.approx(y.mean())
+
+
+@pytest.mark.parametrize(
+    ("tick", "said"), [(0, "0"), (0.00015, "1.5e-4"), (2e-5, "2e-5"), (0.25, "0.25"), (9, "9"), (6000, "6 k")]
+)
+def test_ticks_are_short(tick, said):
+    assert shown(tick) == said
 
 
 def test_smoothing_starts_at_the_first_loss_and_skips_what_is_missing():

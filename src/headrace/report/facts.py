@@ -190,6 +190,12 @@ class TrainingFacts:
         last: mean loss of the last tenth of the logged steps (at least one).
         held_out: source -> [(steps done in this stage, loss)], in order.
         samples: texts the model wrote at the end.
+        learning_rate: of each logged step, as are all fields below.
+        grad_norm: the gradient's norm before clipping; NaN if it was not finite.
+        by_source: source -> loss, NaN where a step had none of it.
+        skipped_at: why the step changed no weights; None if it did.
+        tokens_per_second: NaN if the log is not of this training any more.
+        waited: the share of the step's time spent waiting for its rows; likewise.
     """
 
     steps: int
@@ -205,6 +211,12 @@ class TrainingFacts:
     last: float | None
     held_out: dict[str, list[tuple[int, float]]]
     samples: list[Generated]
+    learning_rate: list[float] = field(default_factory=list)
+    grad_norm: list[float] = field(default_factory=list)
+    by_source: dict[str, list[float]] = field(default_factory=dict)
+    skipped_at: list[str | None] = field(default_factory=list)
+    tokens_per_second: list[float] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def chart_style() -> Markup:
         ".chart .axis{stroke:var(--muted);stroke-width:1;shape-rendering:crispEdges}"
         ".chart .stroke{fill:none;stroke-linejoin:round;stroke-linecap:round}"
         ".chart .raw{opacity:.4;stroke-width:1}.chart .rawband{fill:var(--muted);opacity:.22}"
+        ".chart .series{stroke-width:1.5}"
+        ".chart .spike{stroke:#c0392b;stroke-width:2}"
         ".chart .smooth{stroke:var(--ink);stroke-width:2}.chart .raw{stroke:var(--muted)}"
         ".chart .held{stroke-width:1.5;stroke-dasharray:4 3;opacity:.6}"
         ".chart .mark{stroke:var(--surface);stroke-width:1.5}"

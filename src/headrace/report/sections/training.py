@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.report.charts.loss import LossStage, loss_chart
+from headrace.report.charts.series import Panel, Series, series_chart
+from headrace.report.charts.series import Stage as Band
 from headrace.report.facts import RunFacts, StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import duration, percent, short, whole
+from headrace.report.palette import hue
 from headrace.report.samples import Generated
 from headrace.report.tables import Column, both, details, figure, key, table, text
 
@@ -50,7 +53,59 @@ def training(facts: RunFacts) -> Markup | None:
         element("div", logarithmic, class_="view log"),
         class_="switch",
     )
-    return join([figure("Loss through the stages", switch), _stages(facts), _held_out(facts, names)])
+    return join([figure("Loss through the stages", switch), _stages(facts), _held_out(facts, names), _panels(facts)])
+
+
+def panels(facts: RunFacts) -> tuple[list[Band], list[Panel]]:
+    """The stages, and what is drawn over them besides the mean loss; panels without values are left out."""
+    placed, drawn = [], {name: Panel(name, unit, [], marked="step that changed no weights", log=log, zero=zero)
+                         for name, unit, log, zero in PANELS}  # fmt: skip
+    start = 0.0
+    for stage in _trained(facts):
+        trained = stage.training
+        assert trained is not None
+        placed.append(Band(stage.name, start, start + trained.tokens))
+        x = start + np.array(trained.tokens_at, dtype=np.float64)
+        for name, losses in trained.by_source.items():
+            index = facts.names.index(name) if name in facts.names else 0
+            drawn["Loss by source"].series.append(
+                Series(name, f"series {hue(index)}", x, np.array(losses), smooth=True)
+            )
+        norms = np.array(trained.grad_norm)
+        for title, name, values in (
+            ("Learning rate", "learning rate", trained.learning_rate),
+            ("Gradient norm", "gradient norm, before clipping", trained.grad_norm),
+            ("Throughput", "tokens per second", trained.tokens_per_second),
+            ("Waiting for data", "share of a step's time", [100 * share for share in trained.waited]),
+        ):
+            if len(values) == len(x) and np.isfinite(values).any():
+                drawn[title].series.append(Series(name, "smooth", x, np.array(values, dtype=np.float64)))
+        drawn["Gradient norm"].marks.extend(
+            (float(x[i]), float(norms[i]), f"{stage.name}, step {trained.step[i]}: {why}")
+            for i, why in enumerate(trained.skipped_at)
+            if why not in (None, "left out", "no targets")
+        )
+        start += trained.tokens
+    return placed, [panel for panel in drawn.values() if panel.series]
+
+
+PANELS = (
+    ("Loss by source", "nats per token", False, False),
+    ("Learning rate", "rate", False, True),
+    ("Gradient norm", "norm", True, False),
+    ("Throughput", "tokens per second", False, True),
+    ("Waiting for data", "% of the step", False, True),
+)
+"""Title, unit, whether the axis is logarithmic, and whether it begins at 0."""
+
+
+def _panels(facts: RunFacts) -> Markup | None:
+    placed, drawn = panels(facts)
+
+    def chart(panel: Panel) -> Markup:
+        return both(lambda width, _: series_chart(panel, placed, width), panel.title.lower().replace(" ", "-"))
+
+    return join([figure(panel.title, chart(panel)) for panel in drawn])
 
 
 def _trained(facts: RunFacts) -> list[StageFacts]:
