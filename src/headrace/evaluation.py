@@ -132,14 +132,14 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
         import torch
 
         from headrace.evaluate.language import Own
+        from headrace.model.build import build
+        from headrace.model.config import read_any
         from headrace.model.machine import device
-        from headrace.model.transformer import Transformer
-        from headrace.recipe.model import ModelConfig
         from headrace.train.checkpoint import MODEL, read_part
         from headrace.train.world import World
 
         dtype = torch.bfloat16 if trajectory.train["precision"] == "bf16" else torch.float32
-        model = Transformer(ModelConfig.model_validate(trajectory.model), dtype)
+        model = build(read_any(trajectory.model), dtype)
         read_part(path / MODEL, model.state_dict(), World())
         return Own(model.to(device()), _engine(text, tokenizer))
 

@@ -188,7 +188,11 @@ def add_stages(
     if recipe.model is None:
         return
     from headrace.evaluate.step import Evaluation, Samples
+    from headrace.model.imported import ImportedModel
     from headrace.train.step import Model
+
+    found = files.model
+    imported = ImportedModel(found["folder"], found["files"], found["config"]) if found and found["files"] else None
 
     if recipe.held_out:
         length = recipe.sequences[HELD_OUT][1]
@@ -196,16 +200,17 @@ def add_stages(
     elif recipe.split.validation and recipe.sources:
         graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, files.templates, **inputs)
     held_out = graph.sequences.get(HELD_OUT)
-    before: Model | None = None
+    before: Step | None = imported
     for stage in recipe.stages:
         start = before if stage.start is None else graph.models.get(stage.start)
         own = graph.sequences[stage.name]
         outside = starts.get(stage.name)
-        described = Model.of(recipe, stage, own, start, tokenizer, outside, held_out)
+        described = Model.of(recipe, stage, own, start, tokenizer, outside, found and found["config"], held_out)
         edited = edits.get(described.name, described.after)
-        before = graph.models[stage.name] = replace(described, after=edited)
-        about = stage.name, stage.train, recipe.seed, before
+        model = replace(described, after=edited)
+        before = graph.models[stage.name] = model
+        about = stage.name, stage.train, recipe.seed, model
         if held_out is not None:
-            graph.measures.append(Evaluation(*about, before.is_new, held_out, tokenizer))
+            graph.measures.append(Evaluation(*about, model.is_new, held_out, tokenizer))
         if stage.train.samples.tokens and recipe.tokenizer.ids is None:
             graph.measures.append(Samples(*about, tokenizer, own, held_out))

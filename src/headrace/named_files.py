@@ -5,16 +5,23 @@ Every worker then sees what the coordinator saw, and a finished run needs none o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from headrace.documents.sources import InputFile
+from headrace.flow.storage import digest_file
+from headrace.model.presets import read
+from headrace.recipe.model import ModelSection
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import BUILT_IN
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks
 from headrace.select.verdicts.opt_out import ListFile, list_lists
 from headrace.sequence.chat_template import ChatTemplate, chat_template
 from headrace.tokens.training import file_params, needed_roles
+
+Digests = Callable[[Sequence[Path]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -26,16 +33,22 @@ class NamedFiles:
         templates: stage -> its chat template, where that is in a file.
         benchmarks: the files of ``decontaminate.benchmarks``, with fingerprints.
         opt_out: the files of ``opt_out``, with fingerprints.
+        model: of ``model.weights`` or ``model.huggingface``: ``{"folder", "config", "files"}``, with digests.
     """
 
     tokenizer: dict[str, Any] | None = None
     templates: dict[str, ChatTemplate] = field(default_factory=dict)
     benchmarks: tuple[BenchmarkFile, ...] = ()
     opt_out: tuple[ListFile, ...] = ()
+    model: dict[str, Any] | None = None
 
     @staticmethod
-    def of(recipe: Recipe) -> NamedFiles:
+    def of(recipe: Recipe, digests: Digests | None = None) -> NamedFiles:
         """Read the files.
+
+        Args:
+            recipe: the recipe.
+            digests: finds the digests of large files; reads them by default.
 
         Raises:
             UserError: one is missing, unreadable, or not what the recipe takes it for.
@@ -47,6 +60,7 @@ class NamedFiles:
             {name: chat_template(chat) for name, chat in chats.items() if chat.template not in BUILT_IN},
             list_benchmarks(recipe.decontaminate) if recipe.decontaminate is not None else (),
             list_lists(recipe.opt_out),
+            None if recipe.model is None else _model(recipe.model, digests or _read),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +70,7 @@ class NamedFiles:
             "templates": {name: [one.source, one.tokens] for name, one in self.templates.items()},
             "benchmarks": [asdict(one) for one in self.benchmarks],
             "opt_out": [asdict(one) for one in self.opt_out],
+            "model": self.model,
         }
 
     @staticmethod
@@ -76,4 +91,23 @@ class NamedFiles:
             for one in told["benchmarks"]
         )
         lists = (ListFile(one["kind"], InputFile(**one["file"])) for one in told["opt_out"])
-        return NamedFiles(told["tokenizer"], templates, tuple(benchmarks), tuple(lists))
+        return NamedFiles(told["tokenizer"], templates, tuple(benchmarks), tuple(lists), told["model"])
+
+
+def _read(paths: Sequence[Path]) -> list[str]:
+    return [digest_file(path) for path in paths]
+
+
+def _model(section: ModelSection, digests: Digests) -> dict[str, Any] | None:
+    """What a model's folder holds, and the digests of the files that its weights are in."""
+    config = read(section)
+    if config is None:
+        return None
+    folder = Path(section.weights or section.huggingface or "")
+    there = sorted(folder.glob("*.safetensors"))
+    if section.weights is not None:
+        from headrace.model.huggingface.reading import Stored
+
+        there = Stored.open(folder).files
+    found = dict(zip([path.name for path in there], digests(there), strict=True))
+    return {"folder": str(folder), "config": config, "files": found}

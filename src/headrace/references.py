@@ -54,7 +54,7 @@ def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Inp
             for file in entry.files:
                 if not file.remote and _inside(Path(file.url), run):
                     raise _itself(f"{AGAINST}.{k}: {file.url}")
-    files = NamedFiles.of(recipe)
+    files = NamedFiles.of(recipe, _digests(run, check))
     run_folder.write_files(recipe, run, files)
     return *found, find_sequences(recipe, run, check), files, find_starts(recipe, run, check)
 
@@ -70,7 +70,6 @@ def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, 
     Raises:
         UserError: as :func:`open_sequences`.
     """
-
     found = open_sequences(recipe, run, _digests(run, check))
     if found:
         told = {name: [asdict(one) for one in taken] for name, taken in found.items()}

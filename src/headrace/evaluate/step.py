@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import read_json, write_json
 from headrace.flow.task import TaskContext
-from headrace.recipe.model import ModelConfig
+from headrace.model.config import read_any
 from headrace.recipe.training import TrainSection
 from headrace.sequence.store import ArrowSequence
 
@@ -161,12 +161,12 @@ def load_model(ctx: TaskContext, train: TrainSection) -> Transformer:
     import torch
     from safetensors.torch import load_file
 
+    from headrace.model.build import build
     from headrace.model.machine import device
-    from headrace.model.transformer import Transformer
 
     artifact = ctx.input("model")
-    config = ModelConfig.model_validate(read_json(artifact.file_path("config.json")))
-    model = Transformer(config, torch.bfloat16 if train.precision == "bf16" else torch.float32)
+    told: Any = read_json(artifact.file_path("config.json"))
+    model = build(read_any(told), torch.bfloat16 if train.precision == "bf16" else torch.float32)
     model.load_state_dict(load_file(artifact.file_path("model.safetensors")))
     return model.to(device())
 

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import PositiveInt
+
+from headrace.recipe.base import Section
 from headrace.recipe.model import Initialisation, ModelConfig, Mup
 
-__all__ = ["Initialisation", "ModelConfig", "Mup", "flops_per_token", "parameter_count"]
+__all__ = [
+    "AnyConfig",
+    "ForeignConfig",
+    "Initialisation",
+    "ModelConfig",
+    "Mup",
+    "flops_per_token",
+    "parameter_count",
+    "read_any",
+]
 
 
-def parameter_count(config: ModelConfig, embedding: bool = True) -> int:
+class ForeignConfig(Section):
+    """A model that transformers has.
+
+    Attributes:
+        huggingface: its config.json.
+        vocab_size: rows of its embedding.
+        mup: no multipliers.
+    """
+
+    huggingface: dict[str, Any]
+    vocab_size: PositiveInt
+    mup: Mup = Mup()
+
+
+AnyConfig = ModelConfig | ForeignConfig
+
+
+def read_any(told: Mapping[str, Any]) -> AnyConfig:
+    """The configuration in a model artifact's config.json."""
+    return (ForeignConfig if "huggingface" in told else ModelConfig).model_validate(told)
+
+
+def parameter_count(config: AnyConfig, embedding: bool = True) -> int:
     """The number of parameters, each tensor once (a tied head is the embedding).
 
     Args:
         config: with its vocabulary size resolved.
         embedding: include the tables of tokens and positions, and the output head's matrix.
     """
+    if isinstance(config, ForeignConfig):
+        from headrace.model.foreign import count
+
+        return count(config, embedding)
     width, norm = config.width, config.width * (2 if config.norm == "layernorm" else 1)
     vocab = _vocabulary(config)
     block = _matrices(config) + _biases(config) + 2 * norm + 2 * config.head_size * config.qk_norm
@@ -23,12 +64,15 @@ def parameter_count(config: ModelConfig, embedding: bool = True) -> int:
     return config.layers * block + ends
 
 
-def flops_per_token(config: ModelConfig, sequence_length: int) -> int:
+def flops_per_token(config: AnyConfig, sequence_length: int) -> int:
     """Floating-point operations of one training step per token (forward and backward).
 
     Six per entry of a matrix that tokens are multiplied with (Kaplan et al., 2020), plus attention's two products over
-    the causal half of the row: 6 * layers * sequence_length * heads * head_dim.
+    the causal half of the row: 6 * layers * sequence_length * heads * head_dim. Of a model of transformers only the
+    former are known.
     """
+    if isinstance(config, ForeignConfig):
+        return 6 * parameter_count(config)
     matrices = config.layers * _matrices(config) + _vocabulary(config) * config.width
     return 6 * matrices + 6 * config.layers * sequence_length * config.heads * config.head_size
 

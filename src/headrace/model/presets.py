@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from headrace.errors import UserError
-from headrace.model.config import Initialisation, ModelConfig, Mup
+from headrace.model.config import AnyConfig, ForeignConfig, Initialisation, ModelConfig, Mup
 from headrace.recipe.model import ModelSection, Preset, RotaryScaling
 
 CRYSTALCODER_7B = ModelConfig(
@@ -143,38 +146,65 @@ PRESETS: dict[Preset, ModelConfig] = {
 }
 
 
-def resolve(section: ModelSection, tokenizer_size: int | None) -> ModelConfig:
+def read(section: ModelSection) -> dict[str, Any] | None:
+    """What the folder that a section names says of the model; None if it names none.
+
+    Raises:
+        UserError: it holds no model.
+    """
+    if section.weights is not None:
+        from headrace.model.huggingface.reading import read_config
+
+        return read_config(Path(section.weights))[0].model_dump(mode="json")
+    if section.huggingface is not None:
+        from headrace.model.foreign import read_foreign
+
+        return read_foreign(Path(section.huggingface)).model_dump(mode="json")
+    return None
+
+
+def resolve(section: ModelSection, tokenizer_size: int | None, found: Mapping[str, Any] | None = None) -> AnyConfig:
     """The complete configuration of a recipe's model section.
 
     Args:
-        section: a preset's name and what differs from it. Keys of `init` and `mup` override individually.
+        section: the name of a preset or of a folder, and what differs from it. Keys of `init` and `mup` override
+            individually.
         tokenizer_size: the tokenizer's vocabulary size, used (rounded up to `vocab_multiple`) if neither the section
             nor its preset states one; None leaves it open.
+        found: from :func:`read`, which is called without it.
 
     Raises:
         UserError: the overrides conflict with the preset's shapes, or the vocabulary is smaller than the tokenizer's.
     """
-    values = PRESETS[section.preset].model_dump() if section.preset else {}
-    given = section.model_dump(exclude_unset=True, exclude={"preset"})
+    config = _chosen(section, read(section) if found is None else found)
+    if tokenizer_size is None:
+        return config
+    if config.vocab_size is None:
+        assert isinstance(config, ModelConfig)
+        rounded = -(-tokenizer_size // config.vocab_multiple) * config.vocab_multiple
+        return config.model_copy(update={"vocab_size": rounded})
+    if config.vocab_size < tokenizer_size:
+        own = section.weights is None and section.huggingface is None
+        raise UserError(
+            f"The model has {config.vocab_size} tokens, but the tokenizer has {tokenizer_size}.",
+            "model.vocab_size",
+            "Set `vocab_size: null` to use the tokenizer's size." if own else "Use the model's own tokenizer.",
+        )
+    return config
+
+
+def _chosen(section: ModelSection, found: Mapping[str, Any] | None) -> AnyConfig:
+    if section.huggingface is not None:
+        return ForeignConfig.model_validate(found)
+    values = dict(found) if found else PRESETS[section.preset].model_dump() if section.preset else {}
+    given = section.model_dump(exclude_unset=True, exclude={"preset", "weights"})
     for key, value in given.items():
-        values[key] = {**values[key], **value} if isinstance(value, dict) and key in values else value
+        values[key] = {**values[key], **value} if isinstance(value, dict) and values.get(key) else value
     try:
-        config = ModelConfig.model_validate(values)
+        return ModelConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(
             f"The model's keys conflict with its preset: {error.errors()[0]['msg']}.",
             "model",
             "Set the conflicting key too.",
         ) from None
-    if tokenizer_size is None:
-        return config
-    if config.vocab_size is None:
-        rounded = -(-tokenizer_size // config.vocab_multiple) * config.vocab_multiple
-        return config.model_copy(update={"vocab_size": rounded})
-    if config.vocab_size < tokenizer_size:
-        raise UserError(
-            f"The model has {config.vocab_size} tokens, but the tokenizer has {tokenizer_size}.",
-            "model.vocab_size",
-            "Set `vocab_size: null` to use the tokenizer's size.",
-        )
-    return config

@@ -222,8 +222,31 @@ class ModelSection(ModelConfig):
     """The recipe's `model:` section: a preset's name and whatever differs from it."""
 
     preset: Preset | None = Field(default="demo", description="preset to start from; null: the default of each key")
+    weights: str | None = Field(
+        default=None,
+        description="folder with config.json and safetensors, of Llama, Qwen 2 or 3, StableLM, GPT-NeoX, GPT-2, "
+        "StarCoder 2, CrystalCoder or headrace: the model, and the weights that the first stage starts from; other "
+        "keys override its configuration",
+    )
+    huggingface: str | None = Field(
+        default=None,
+        description="folder with the config.json of any causal model that transformers has, trained as it is there; "
+        "with safetensors too, the first stage starts from them; excludes all other keys",
+    )
 
     @classmethod
     def without_displaced(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         """Another preset discards all settings."""
+        if above.get("weights") or above.get("huggingface"):
+            return {}
         return below if above.get("preset", below.get("preset")) == below.get("preset") else {}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelSection:
+        given = self.model_fields_set
+        if self.huggingface is not None and given != {"huggingface"}:
+            others = ", ".join(sorted(given - {"huggingface"}))
+            raise wrong(f"`huggingface` excludes other keys ({others})", "remove one or the other", "huggingface")
+        if self.weights is not None and "preset" in given:
+            raise wrong("`weights` and `preset` both name the model", "remove one of them", "weights")
+        return self

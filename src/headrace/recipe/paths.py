@@ -65,8 +65,9 @@ def published(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
     """A copy of a recipe's data with what names files changed: ``sources.*.files`` and ``exclude``,
-    ``deduplicate.against``, ``decontaminate.benchmarks.*.files``, ``opt_out.*``, ``tokenizer.file``,
-    ``stages.*.sequence``, ``held_out``, the files of ``stages.*.chat``, and the code and parameters of functions.
+    ``deduplicate.against``, ``decontaminate.benchmarks.*.files``, ``opt_out.*``, ``tokenizer.file``, ``model.weights``,
+    ``model.huggingface``, ``stages.*.sequence``, ``held_out``, the files of ``stages.*.chat``, and the code and
+    parameters of functions.
     """
     data = dict(data)
     if isinstance(sources := data.get("sources"), dict):
@@ -90,6 +91,9 @@ def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
     tokenizer = data.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
         data["tokenizer"] = {**tokenizer, "file": change(tokenizer["file"], "path")}
+    if isinstance(model := data.get("model"), dict):
+        named = {key: model[key] for key in ("weights", "huggingface") if isinstance(model.get(key), str)}
+        data["model"] = {**model, **{key: change(path, "path") for key, path in named.items()}}
     if isinstance(stages := data.get("stages"), list):
         data["stages"] = [_stage(stage, change) for stage in stages]
     if "defaults" in data:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.recipe.model import ModelConfig
+from headrace.model.config import AnyConfig
 from headrace.recipe.training import TrainSection
 from headrace.sequence.reader import SequenceReader
 from headrace.train.trajectory import Trajectory
@@ -48,7 +48,7 @@ class Job:
     run: Path
     stage: str
     section: TrainSection
-    config: ModelConfig
+    config: AnyConfig
     sequence: SequenceReader
     trajectory: Trajectory
     start: Start

@@ -13,8 +13,8 @@ import torch
 
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
+from headrace.model.build import build
 from headrace.model.micro import micros, passes
-from headrace.model.transformer import Transformer
 from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
 from headrace.train import checkpoint, guard
@@ -47,7 +47,7 @@ class Trainer:
         self.job, self.world, self.section = job, world, job.section
         dtype = torch.bfloat16 if self.section.precision == "bf16" else torch.float32
         with torch.device("meta"):
-            model = Transformer(job.config, dtype)
+            model = build(job.config, dtype)
         self.placed = Placed(model, self.section, world)
         self.model = model
         self.optimizer = AdamW(model, self.section.optimizer)

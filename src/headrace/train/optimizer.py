@@ -31,10 +31,10 @@ class AdamW(torch.optim.AdamW):
         hidden = {parameter for _, parameter in model.hidden_matrices()}
         decay = section.weight_decay
         groups: dict[Any, list[Tensor]] = {}
-        for parameter, name in self.names.items():
+        for parameter in self.names:
             if parameter in hidden:
                 kind = decay, model.config.mup.hidden_learning_rate
-            elif parameter.dim() == 1 or (name == "embedding.weight" and not section.decay_embedding):
+            elif parameter.dim() == 1 or (parameter is model.embedding.weight and not section.decay_embedding):
                 kind = 0.0, 1.0
             else:
                 kind = decay, 1.0

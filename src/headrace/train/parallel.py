@@ -160,6 +160,10 @@ def split(model: Transformer, world: World) -> None:
         UserError: heads or columns cannot be divided evenly.
     """
     assert world.mesh is not None
+    if not isinstance(model, Transformer):
+        raise UserError(
+            "A model of transformers is not split over processes.", "train.tensor_parallel", "Set it to 1, or shard."
+        )
     for name, count in (("key-value heads", model.config.key_value_heads), ("ffn columns", model.config.ffn)):
         if count % world.tensor_size:
             raise UserError(

@@ -13,9 +13,9 @@ from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import read_sealed, write_json
 from headrace.flow.task import TaskContext
-from headrace.model.config import parameter_count
+from headrace.model.config import AnyConfig, parameter_count
 from headrace.model.presets import resolve
-from headrace.recipe.model import ModelConfig, ModelSection
+from headrace.recipe.model import ModelSection
 from headrace.recipe.schema import Recipe, Stage
 from headrace.recipe.training import TrainSection
 from headrace.sequence.store import ArrowSequence
@@ -46,6 +46,7 @@ class Model(Step):
         sequence: the stage's sequence.
         tokenizer: the tokenizer.
         previous: the model to start from; None starts from new weights.
+        found: the configuration in the folder that the section names, if it names one.
         after: the trajectory that this one continues, when a recipe was edited in the middle of a stage.
         outside: the checkpoint to start from, if it is of another run.
         first_row: the row of the sequence to begin with.
@@ -58,7 +59,8 @@ class Model(Step):
     seed: int
     sequence: Step
     tokenizer: Step
-    previous: Model | None = None
+    previous: Step | None = None
+    found: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     outside: Outside | None = None
     first_row: int = 0
@@ -75,6 +77,7 @@ class Model(Step):
         start: Step | None,
         tokenizer: Step,
         outside: Outside | None = None,
+        found: Mapping[str, Any] | None = None,
         held_out: Step | None = None,
     ) -> Model:
         """The model for a stage of a recipe.
@@ -86,14 +89,14 @@ class Model(Step):
             start: the model to start from.
             tokenizer: the tokenizer.
             outside: the checkpoint of another run to start from.
+            found: the configuration in the folder that the recipe's model section names, if it names one.
             held_out: the held-out sequence, if there is one.
         """
         if recipe.model is None:
             raise ValueError("the recipe has no model section")
-        previous = start if isinstance(start, Model) else None
         after = None if outside is None else outside.after
-        about = stage.name, recipe.model, stage.train, recipe.seed, sequence, tokenizer, previous
-        return Model(*about, after, outside, stage.first_row, held_out)
+        about = stage.name, recipe.model, stage.train, recipe.seed, sequence, tokenizer
+        return Model(*about, start, found, after, outside, stage.first_row, held_out)
 
     @property
     def is_new(self) -> bool:
@@ -103,7 +106,7 @@ class Model(Step):
     def params(self) -> dict[str, Any]:
         """Architecture, training and seed."""
         return {
-            "model": resolve(self.section, None).model_dump(mode="json"),
+            "model": resolve(self.section, None, self.found).model_dump(mode="json"),
             "train": {**decisive(self.train), "steps": self.train.steps},
             "seed": self.seed,
             "stage": self.stage,
@@ -143,7 +146,7 @@ class Model(Step):
         elif self.previous is not None and self.after is None:
             files = {str(entry["name"]): str(entry["digest"]) for entry in ctx.input("previous").manifest.files}
             start = {"model": files[WEIGHTS]}
-            if self.train.carry_optimizer:
+            if self._carries:
                 start["optimizer"] = files[MOMENTS]
         return Trajectory(
             self.config(ctx).model_dump(mode="json"),
@@ -161,9 +164,14 @@ class Model(Step):
             return None
         return stage_folder(run, self.stage) / self.trajectory(TaskContext(run, self)).identity
 
-    def config(self, ctx: TaskContext) -> ModelConfig:
+    @property
+    def _carries(self) -> bool:
+        """Whether it continues with an optimizer's state; imported weights have none."""
+        return self.train.carry_optimizer and isinstance(self.previous, Model)
+
+    def config(self, ctx: TaskContext) -> AnyConfig:
         """The model's complete configuration."""
-        return resolve(self.section, ctx.input("tokenizer").manifest.extra["vocab_size"])
+        return resolve(self.section, ctx.input("tokenizer").manifest.extra["vocab_size"], self.found)
 
     def job(self, ctx: TaskContext) -> Job:
         """The stage, ready to be trained."""
@@ -182,7 +190,7 @@ class Model(Step):
         elif self.previous is not None:
             before = ctx.input("previous")
             weights = before.file_path(WEIGHTS)  # compares its digest
-            moments = before.file_path(MOMENTS) if self.train.carry_optimizer else None
+            moments = before.file_path(MOMENTS) if self._carries else None
             start = Start(weights, moments)
         sequence, config = ArrowSequence(ctx.input("sequence")), self.config(ctx)
         about = ctx.run, self.stage, self.train, config, sequence, self.trajectory(ctx), start

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from headrace.errors import UserError
 from headrace.model.huggingface.families import FAMILIES, Family
-from headrace.model.huggingface.layout import OWN, Layout
+from headrace.model.huggingface.layout import OWN, Layout, ours
 from headrace.model.transformer import Transformer, fill
 from headrace.recipe.model import ModelConfig
 
@@ -82,6 +82,11 @@ class Stored:
         """The files that the weights are read from."""
         return sorted({found.path for found in self.tensors.values()})
 
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of each of the model's parameters."""
+        return ours(self.config)
+
     def load(self, model: Transformer) -> None:
         """Fill a model's parameters, or this process's shards of them, one tensor at a time.
 
@@ -109,7 +114,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
     Raises:
         UserError: there is none, or it is of an architecture that headrace's own model cannot be.
     """
-    told = _json(folder / "config.json")
+    told = read_json(folder / "config.json")
     kind = told.get("model_type")
     if kind is None and "width" in told:
         try:
@@ -135,7 +140,7 @@ def tensors(folder: Path) -> dict[str, Found]:
         UserError: there are none, the index names files elsewhere, or a file is damaged.
     """
     if (folder / INDEX).is_file():
-        named = _json(folder / INDEX).get("weight_map")
+        named = read_json(folder / INDEX).get("weight_map")
         if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
             raise UserError("The index lists no files.", str(folder / INDEX), "Copy the model again.")
         files = sorted(set(named.values()))
@@ -209,7 +214,12 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """An object in a file of somebody else's.
+
+    Raises:
+        UserError: the file is missing, too large, or holds none.
+    """
     try:
         if path.stat().st_size > _MOST_CONFIG:
             raise UserError("The file is too large for what it should hold.", str(path), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,28 @@ class Written:
             "metadata": {"total_size": 4 * sum(shape.numel() for shape in self.shapes.values())},
             "weight_map": where,
         }
+
+
+def write_whole(path: Path, shapes: Mapping[str, torch.Size], get: Callable[[str], Tensor]) -> None:
+    """Write a safetensors file of float32, one tensor in memory at a time.
+
+    Args:
+        path: the file.
+        shapes: of the tensors by name, in their order.
+        get: returns one.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * shape.numel()
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as out:
+        out.write(len(text).to_bytes(8, "little"))
+        out.write(text)
+        for name in shapes:
+            out.write(get(name).contiguous().numpy().data)
 
 
 def write(written: Written, out: Path, length: int, most: int = FILE_BYTES) -> Family:

@@ -1,0 +1,193 @@
+"""Models of transformers behind our face, and weights that a run starts from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as fn
+
+from headrace.errors import UserError
+from headrace.evaluate.sampling import generate
+from headrace.flow.artifact import Artifact
+from headrace.model.build import build
+from headrace.model.config import parameter_count, read_any
+from headrace.model.foreign import Foreign, read_foreign
+from headrace.model.huggingface.reading import load
+from headrace.run_folder import artifact
+from headrace.sequence.store import open_sequence
+
+transformers = pytest.importorskip("transformers")
+SRC = Path(__file__).parents[2] / "src"
+SIZE = {"vocab_size": 600, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 48}
+FAMILIES = {
+    "gemma2": transformers.Gemma2Config(
+        **SIZE, num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16, attention_dropout=0.3
+    ),
+    "gpt_neo": transformers.GPTNeoConfig(
+        vocab_size=600, hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]]
+    ),
+    "olmo2": transformers.Olmo2Config(**SIZE, num_key_value_heads=2),
+    "llama": transformers.LlamaConfig(**SIZE, num_key_value_heads=2, tie_word_embeddings=True),
+}
+
+
+def saved(folder: Path, name: str, weights: bool = True) -> Path:
+    torch.manual_seed(0)
+    if weights:
+        transformers.AutoModelForCausalLM.from_config(FAMILIES[name]).save_pretrained(folder)
+    else:
+        FAMILIES[name].save_pretrained(folder)
+    return folder
+
+
+def tokens(rows: int = 2, length: int = 12) -> torch.Tensor:
+    return torch.randint(0, 600, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_computes_what_transformers_computes_and_is_drawn_by_its_seed(tmp_path, name):
+    config = read_foreign(saved(tmp_path / "in", name))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "in").eval()
+    with torch.device("meta"):
+        model = build(config)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert parameter_count(config) == sum(p.numel() for p in theirs.parameters())
+    model.to_empty(device="cpu")
+    model.load_state_dict(Foreign.load(config, tmp_path / "in"))
+    x, y = tokens(), tokens().flip(0)
+    torch.testing.assert_close(model(x), theirs(x).logits, rtol=1e-5, atol=1e-5)
+    picked = torch.tensor([1, 5, 20])
+    loss, each = model(x, targets=y.flatten()[picked], weights=torch.full((3,), 0.5), picked=picked)
+    expected = fn.cross_entropy(theirs(x).logits.flatten(0, 1)[picked], y.flatten()[picked], reduction="none")
+    torch.testing.assert_close(each, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loss, expected.sum() / 2, rtol=1e-4, atol=1e-5)
+    new = generate(model, tokens(1)[0].numpy(), 8, 0.0, set(), 1)
+    assert new == theirs.generate(tokens(1), max_new_tokens=8, do_sample=False, eos_token_id=None)[0, 12:].tolist()
+    again = build(config)
+    model.initialise(3)
+    again.initialise(3)
+    drawn = dict(model.named_parameters())
+    assert all(torch.equal(drawn[key], value) for key, value in again.named_parameters())
+    again.initialise(4)
+    assert not torch.equal(model.embedding.weight, again.embedding.weight)
+    matrices = {key for key, _ in model.hidden_matrices()}
+    assert matrices
+    assert not any(word in key for key in matrices for word in ("embed", "wte", "wpe", "lm_head", "norm"))
+
+
+@pytest.mark.parametrize("name", ["olmo2", "gemma2", "llama"])
+def test_documents_are_masked_apart(tmp_path, name):
+    model = build(read_foreign(saved(tmp_path / "in", name)))
+    model.initialise(1)
+    x = tokens(1, 10)
+    segments = torch.tensor([[0] * 4 + [1] * 6])
+    positions = torch.tensor([[*range(4), *range(6)]])
+    together = model(x, positions, segments)
+    torch.testing.assert_close(together[:, :4], model(x[:, :4]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[:, 4:], model(x[:, 4:]), rtol=1e-4, atol=1e-5)
+
+
+def test_architectures_without_such_masks_say_so(tmp_path):
+    transformers.MambaConfig(vocab_size=600, hidden_size=16, num_hidden_layers=1, state_size=4).save_pretrained(
+        tmp_path
+    )
+    model = build(read_foreign(tmp_path))
+    model.initialise(1)
+    assert model(tokens()).shape == (2, 12, 600)
+    with pytest.raises(UserError, match=r"has no place for attention within documents[\s\S]*documents: false"):
+        model(tokens(), None, torch.zeros(2, 12))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"model_type": "no-such", "vocab_size": 9}, "no causal model"),
+        ({"model_type": "llama", "vocab_size": "x"}, "no vocab_size"),
+        ({"model_type": "bert", "vocab_size": 9, "hidden_size": "wide"}, "no causal model"),
+        ({"model_type": "own", "vocab_size": 9, "auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "no causal model"),
+    ],
+)
+def test_what_transformers_has_not_is_refused_and_no_code_is_run(tmp_path, told, message):
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    (tmp_path / "evil.py").write_text("raise SystemExit(7)")
+    with pytest.raises(UserError, match=message):
+        read_foreign(tmp_path)
+
+
+RECIPE = """\
+name: start
+sources: {{code: {{files: "{src}/headrace/flow/*.py"}}}}
+split: {{validation: 0.1}}
+tokenizer: {{train: {{vocab_size: 600}}}}
+model: {{{model}}}
+defaults: {{sequence_length: 32, train: {{batch: 2, steps: 3, precision: fp32, samples: {{tokens: 4}}}}}}
+stages:
+  - {{name: one, sources: {{code: {{}}}}, train: {{attention: {{documents: true}}}}}}
+  - {{name: two, sources: {{code: {{}}}}, train: {{precision: bf16}}}}
+"""
+
+
+def run(folder: Path, model: str) -> Path:
+    (folder / "recipe.yaml").write_text(RECIPE.format(src=SRC, model=model))
+    command = [str(Path(sys.executable).with_name("headrace")), "run", str(folder / "recipe.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    done = subprocess.run([*command, "--out", str(folder / "run")], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def first_loss(made: Path) -> float:
+    return json.loads((artifact(made, "model", "one").file_path("metrics.jsonl")).read_text().splitlines()[0])["loss"]
+
+
+def expected_loss(made: Path, model: torch.nn.Module) -> float:
+    """The loss of the first batch, by transformers, document by document."""
+    sequence = open_sequence(artifact(made, "sequence", "one").path)
+    total, count = 0.0, 0
+    for row in range(2):
+        ids = torch.from_numpy(sequence.rows(row, row + 1)[0].astype("int64"))
+        starts = [int(s["start"]) for s in sequence.segments(row)]
+        for a, b in zip(starts, [*starts[1:], 33], strict=True):
+            # The first token of a document is predicted from the one before, whose document is another.
+            whole = ids[a : b + 1]
+            logits = model(whole[None, :-1]).logits[0] if len(whole) > 1 else None
+            if logits is not None:
+                total += fn.cross_entropy(logits, whole[1:], reduction="sum").item()
+                count += len(whole) - 1
+    return total / count
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("key", ["weights", "huggingface"])
+def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
+    family = "llama" if key == "weights" else "gemma2"
+    saved(tmp_path / "in", family)
+    made = run(tmp_path, f"{key}: in")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "in").eval()
+    assert first_loss(made) == pytest.approx(expected_loss(made, theirs), rel=1e-4)
+    one = artifact(made, "model", "one")
+    told = json.loads(one.file_path("config.json").read_text())
+    assert one.manifest.extra["parameters"] == parameter_count(read_any(told))
+    assert json.loads(artifact(made, "evaluation", "one").file_path("evaluation.json").read_text())["initial"] is None
+    if key == "weights":
+        assert torch.isfinite(load(one.path)(tokens())).all()
+    # A finished run needs the folder no more; another file in it is another model.
+    names = {path.name for path in (made / "artifacts").iterdir()}
+    (tmp_path / "in" / "model.safetensors").unlink()
+    saved(tmp_path / "in", family)
+    assert {path.name for path in (made / "artifacts").iterdir()} == names
+    assert Artifact.open(one.path).manifest.identity == one.manifest.identity
+
+
+@torch.no_grad()
+def test_a_configuration_alone_is_trained_from_drawn_weights(tmp_path):
+    saved(tmp_path / "in", "olmo2", weights=False)
+    made = run(tmp_path, "huggingface: in")
+    assert first_loss(made) == pytest.approx(6.4, abs=0.3)
+    assert artifact(made, "evaluation", "one").file_path("evaluation.json").read_text().count('"loss"') > 2
