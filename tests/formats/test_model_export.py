@@ -69,11 +69,11 @@ def exported(run) -> Path:
 
 def continued(run: Path, exported: Path, prompt: list[int], count: int) -> list[int]:
     """Our own greedy continuation, by the model of the run."""
-    from headrace.evaluate.sampling import generate
+    from headrace.evaluate.generation import Cached, generate
 
     ours = load(artifact(run, "model", "two").path)
     stop = set(json.loads((exported / "generation_config.json").read_text())["eos_token_id"])
-    return generate(ours, np.array(prompt), count, 0.0, stop, 1)
+    return generate(Cached(ours), [prompt], count, [1], stop=stop)[0]
 
 
 def test_transformers_computes_tokenizes_and_generates_the_same(run, exported):

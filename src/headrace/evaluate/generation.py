@@ -46,7 +46,7 @@ class Cached:
     def keep(self, rows: Sequence[int]) -> None:
         """See :class:`Decoding`."""
         chosen = torch.tensor(rows, device=self._model.embedding.weight.device)
-        self._cache[:] = [(keys[chosen], values[chosen]) for keys, values in self._cache]
+        self._model.keep_rows(self._cache, chosen)
 
 
 @torch.no_grad()

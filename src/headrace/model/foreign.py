@@ -194,6 +194,11 @@ class Foreign(nn.Module):
         logits: Tensor = out.logits
         return logits
 
+    def keep_rows(self, cache: list[Any], rows: Tensor) -> None:
+        """Go on with some rows of a cache, int64 [n], in this order."""
+        for state in cache:
+            state.batch_select_indices(rows)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """As they are."""
         return hidden

@@ -197,6 +197,10 @@ class Transformer(nn.Module):
                 cache[i : i + 1] = [seen]
         return self.norm(x) * self.config.mup.logit_multiplier
 
+    def keep_rows(self, cache: list[KeyValues], rows: Tensor) -> None:
+        """Go on with some rows of a cache, int64 [n], in this order."""
+        cache[:] = [(keys[rows], values[rows]) for keys, values in cache]
+
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., V] in ``dtype``."""
         bias = None if self.output_bias is None else self.output_bias.to(hidden.dtype)
