@@ -11,6 +11,11 @@ from hypothesis import settings
 # Tests start hundreds of processes, each of which would compile every module of ours, 0.5 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Tensors of tests are small: one thread is faster than two that spin while they wait for each other, 4 s instead of 47
+# for test_guard.py beside other load.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # The first example of a property pays for compiling the kernel, so there is no deadline.
 settings.register_profile("headrace", deadline=None, database=None)
 settings.load_profile("headrace")
