@@ -126,6 +126,11 @@ class HeldOutSection(Section):
     every: PositiveInt | None = Field(
         default=None, description="steps between measurements while the stage trains; null: only at its start and end"
     )
+    infilling: NonNegativeInt = Field(
+        default=0,
+        description="held-out documents, of the sources that the stage infills, to cut holes into at these steps: how "
+        "often the model writes exactly what was taken out; not with sharded weights",
+    )
 
 
 class GuardSection(Section):

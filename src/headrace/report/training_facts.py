@@ -50,11 +50,11 @@ def training_facts(
         last=sum(tail) / len(tail) if losses else None,
         held_out=_held_out(start, _between(model), measured.get("held_out"), counts["steps"]),
         samples=[Generated(s["prompt"], s["suffix"], s["text"], s.get("truth"), s.get("source")) for s in written],
-        learning_rate=[line["learning_rate"] for line in lines],
+        learning_rate=[_number(line.get("learning_rate")) for line in lines],
         grad_norm=[_number(line.get("grad_norm")) for line in lines],
         by_source={
-            name: [_number(line["sources"].get(name, {}).get("loss")) for line in lines]
-            for name in dict.fromkeys(name for line in lines for name in line["sources"])
+            name: [_number(line.get("sources", {}).get(name, {}).get("loss")) for line in lines]
+            for name in dict.fromkeys(name for line in lines for name in line.get("sources", ()))
         },
         skipped_at=[line.get("skipped") for line in lines],
         tokens_per_second=[_number(line.get("tokens_per_second")) for line in live],

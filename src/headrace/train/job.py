@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from headrace.model.config import AnyConfig
 from headrace.recipe.training import TrainSection
 from headrace.sequence.reader import SequenceReader
 from headrace.train.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from headrace.model.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Job:
         start: where its first weights are.
         sizes: int64[V], bytes of text per id; None if the tokenizer has no text.
         held_out: rows to measure the model on while it trains.
+        infilling: measures how well a model on its device infills; None if nobody asked, or nothing can be infilled.
     """
 
     run: Path
@@ -54,6 +59,7 @@ class Job:
     start: Start
     sizes: np.ndarray | None = None
     held_out: SequenceReader | None = None
+    infilling: Callable[[Transformer], dict[str, Any] | None] | None = None
 
     @property
     def folder(self) -> Path:

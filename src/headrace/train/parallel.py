@@ -93,6 +93,11 @@ class Placed:
         else:
             yield
 
+    @property
+    def whole(self) -> bool:
+        """Whether this process has all weights."""
+        return not isinstance(self.model, FSDPModule) and self.world.tensor_size == 1
+
     def gradient_norm(self) -> Tensor:
         """The norm of the whole gradient, a float32 scalar; the same bits in every process."""
         return norm([parameter.grad for parameter in self.model.parameters() if parameter.grad is not None])

@@ -84,15 +84,17 @@ class Record:
             observer.add(line, times)
 
     def measure(self, step: int, placed: Placed) -> None:
-        """Measure held-out loss, at the steps that the recipe says."""
+        """Measure held-out loss and infilling, at the steps that the recipe says, and at the last."""
         section, world, rows = self.section, self.world, self.job.held_out
         every = section.held_out.every
-        if rows is None or every is None or step % every:
+        if rows is None or every is None or (step % every and step != self.job.trajectory.steps):
             return
         batch = section.micro_batch or -(-section.batch // world.data_size)
         share = world.data_rank, world.data_size
         about = section.attention, section.held_out.rows, batch, world.device, self.job.sizes, share
         with placed.measuring():
             measured = held_out_loss(placed, rows, *about, world.sum)
+            if self.job.infilling is not None and placed.whole:
+                measured["infilling"] = self.job.infilling(placed.model)
         for observer in self._observers:
             observer.evaluated({"step": step, **measured})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,11 +19,13 @@ from headrace.recipe.model import ModelSection
 from headrace.recipe.schema import Recipe, Stage
 from headrace.recipe.training import TrainSection
 from headrace.sequence.store import ArrowSequence
+from headrace.tokens.load import has_text, open_engine
 from headrace.train import metrics
 from headrace.train.outside import Outside
 from headrace.train.trajectory import Trajectory, decisive, sequence_content, stage_folder
 
 if TYPE_CHECKING:
+    from headrace.model.transformer import Transformer
     from headrace.train.checkpoint import Checkpoint
     from headrace.train.job import Job
 
@@ -176,7 +178,6 @@ class Model(Step):
     def job(self, ctx: TaskContext) -> Job:
         """The stage, ready to be trained."""
         from headrace.evaluate.heldout import byte_sizes
-        from headrace.tokens.load import has_text, open_engine
         from headrace.train.job import Job, Start
 
         start = Start()
@@ -196,7 +197,22 @@ class Model(Step):
         about = ctx.run, self.stage, self.train, config, sequence, self.trajectory(ctx), start
         tokenizer = ctx.input("tokenizer")
         sizes = byte_sizes(open_engine(tokenizer), config.vocab_size or 0) if has_text(tokenizer) else None
-        return Job(*about, sizes, self._measured_on(ctx.run))
+        held_out = self._measured_on(ctx.run)
+        return Job(*about, sizes, held_out, self._infilling(ctx, sequence, held_out))
+
+    def _infilling(
+        self, ctx: TaskContext, sequence: ArrowSequence, held_out: ArrowSequence | None
+    ) -> Callable[[Transformer], dict[str, Any] | None] | None:
+        """What measures infilling while the stage trains, if the recipe asks for it and the tokenizer has text."""
+        tokenizer, documents = ctx.input("tokenizer"), self.train.held_out.infilling
+        if not documents or held_out is None or not has_text(tokenizer):
+            return None
+        from headrace.evaluate.infilling import infilling_exact_match
+        from headrace.evaluate.language import Own
+        from headrace.evaluate.step import infilled_sources
+
+        engine, sources = open_engine(tokenizer), infilled_sources(sequence)
+        return lambda model: infilling_exact_match(Own(model, engine), held_out, sources, documents, self.seed)
 
     def _measured_on(self, run: Path) -> ArrowSequence | None:
         folder = None if self.held_out is None else run / "artifacts" / self.held_out.name
