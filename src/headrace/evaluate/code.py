@@ -33,7 +33,10 @@ from headrace.flow.lock import lock
 from headrace.flow.storage import write_json
 
 COMPLETIONS, RESULTS, SUMMARY, SETTINGS = "completions.jsonl", "results.jsonl", "summary.json", "settings.json"
-ROWS = 32  # samples generated at once. Part of the settings: sums over another number of rows round differently.
+# Samples generated at once. Part of the settings: sums over another number of rows round differently. On one core, 16
+# samples of a prompt take 0.48 s together and 2.07 s one by one; 16 prompts of 60 to 200 tokens 1.57 s and 1.93 s (24
+# tokens each, 6.8 M parameters).
+ROWS = 32
 # Tokens whose text is searched for stop words, the longest of which has 9 characters; a stop word that is missed here
 # only lets a completion run on, as it is cut afterwards.
 _TAIL = 12
