@@ -66,6 +66,8 @@ def run(folder) -> Path:
     "arguments",
     [
         ["status", "run"],
+        ["ledger", "run"],
+        ["spikes", "run"],
         ["digest", "run"],
         ["plan", "recipe.yaml", "--out", "run"],
         *(["why", "run", f"row:{row}"] for row in (0, 1, 20, 21, 22, 23, 45)),

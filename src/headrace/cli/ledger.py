@@ -47,6 +47,8 @@ def render(told: dict[str, Any]) -> str:
             notes.append(f"{name}: its sequence is not built yet")
             continue
         for source, entry in stage["sources"].items():
+            if not entry["sequence"]:
+                continue
             rows.append([f"{name}: {one_line(source)}", *_cells(entry, shown), _epochs(entry["epochs"])])
         notes += _notes(stage)
     for source, entry in told["sources"].items():
