@@ -19,7 +19,6 @@ from headrace.recipe.stages import BUILT_IN
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks
 from headrace.select.verdicts.opt_out import ListFile, list_lists
 from headrace.sequence.chat_template import ChatTemplate, chat_template
-from headrace.tokens.training import file_params, needed_roles
 
 Digests = Callable[[Sequence[Path]], list[str]]
 
@@ -53,10 +52,14 @@ class NamedFiles:
         Raises:
             UserError: one is missing, unreadable, or not what the recipe takes it for.
         """
-        config = recipe.tokenizer if recipe.stages else None
+        tokenizer = None
+        if recipe.stages and recipe.tokenizer is not None and recipe.tokenizer.file is not None:
+            from headrace.tokens.training import file_params, needed_roles
+
+            tokenizer = file_params(recipe.tokenizer, needed_roles(recipe))
         chats = {stage.name: stage.chat for stage in recipe.stages if stage.chat}
         return NamedFiles(
-            None if config is None or config.file is None else file_params(config, needed_roles(recipe)),
+            tokenizer,
             {name: chat_template(chat) for name, chat in chats.items() if chat.template not in BUILT_IN},
             list_benchmarks(recipe.decontaminate) if recipe.decontaminate is not None else (),
             list_lists(recipe.opt_out),
