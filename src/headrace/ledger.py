@@ -63,9 +63,12 @@ def _trajectory(run: Path, stage: str, model: Model | None) -> Trajectory | None
 def _stage(name: str, sequence: SequenceReader, found: Consumption, seen: dict[str, np.ndarray]) -> dict[str, Any]:
     told, again = sequence.manifest.get("ledger", {}).get("sources", {}), repeated(sequence, seen)
     names = [*sequence.sources, *([None] if any(found.tokens[fate][-1] for fate in FATES) else [])]
-    sources = {}
+    sources, wrong = {}, found.differences(sequence.sources)
     for i, source in enumerate(names):
         fates = {fate: int(found.tokens[fate][i]) for fate in FATES}
+        written = told.get(source, {}).get("loss_tokens")
+        if written is not None and written != sum(fates.values()):
+            wrong.append(f"{source}: the rows have {sum(fates.values()):,} targets, {written:,} were written")
         sources[source or "no source"] = {
             "sequence": sum(fates.values()),
             **fates,
@@ -82,7 +85,7 @@ def _stage(name: str, sequence: SequenceReader, found: Consumption, seen: dict[s
         "rows": {fate: sum(stop - first for first, stop in found.rows[fate]) for fate in FATES},
         "sources": sources,
         "checked": found.exact and found.counted is not None,
-        "wrong": found.differences(sequence.sources),
+        "wrong": wrong,
     }
 
 

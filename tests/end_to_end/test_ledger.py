@@ -64,6 +64,16 @@ def test_the_ledger_of_a_stage_that_was_stopped_edited_and_finished(folder):  # 
     assert json.loads(asked(folder, "ledger", "--json")) == json.loads(json.dumps(every))
 
 
+def test_of_many_rows_only_the_exceptions_are_counted_and_it_comes_to_the_same(folder, monkeypatch):  # noqa: F811
+    stopped_after(folder, 6, "defaults.train.leave_out=[[4, 7]]")
+    exact = of(folder, "one")
+    most = stage_sequence(folder / "run", "one").seq_len * (len(stage_sequence(folder / "run", "one")) - 1)
+    monkeypatch.setattr("headrace.train.consumption.COUNTED", most)
+    [told, *_] = ledger(folder / "run")["stages"]
+    assert not told["checked"]
+    assert told["sources"]["prose"] | {"repeated": None} == exact["sources"]["prose"] | {"repeated": None}
+
+
 def test_a_training_that_counted_otherwise_is_found_out(folder):  # noqa: F811
     stopped_after(folder, 6)
     path = trajectory(folder) / "metrics.jsonl"

@@ -23,7 +23,7 @@ FATES = ("trained", "left", "left_out", "skipped", "unused", "elsewhere")
 in no step: after the last whole batch or step, or before the first row; consumed as a row of the sequence that this one
 replaced when the recipe was edited."""
 
-COUNTED = 1 << 30  # targets that are counted from the rows, about a minute's work; of more, only what is not trained on
+COUNTED = 1 << 30  # targets that are counted from the rows, about a minute's work
 BLOCK = 1 << 20  # targets in memory at once
 
 Rows = list[tuple[int, int]]
@@ -67,6 +67,10 @@ class Consumption:
 def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None) -> Consumption:
     """What became of a stage's rows so far.
 
+    Of a sequence of more than :data:`COUNTED` targets, those trained on are as the training counted, all are as the
+    sequence's own ledger has them, and of those left and unused the fewer are counted; if these are too many as well,
+    both are estimated from the number of their rows.
+
     Args:
         run: the run folder.
         stage: the stage's name.
@@ -74,17 +78,25 @@ def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Tra
         trajectory: its training; None if it trains no model.
     """
     found = _rows(run, stage, sequence, trajectory)
-    digest = None if sequence.fingerprint is None else sequence.fingerprint["digest"]
-    whole = len(sequence) * sequence.seq_len
-    found.exact = whole <= COUNTED and not found.rows["elsewhere"]
-    for fate, ranges in found.rows.items():
-        if found.exact or fate not in ("trained", "left"):
-            found.tokens[fate] = tally(sequence, ranges)
-    if not found.exact:
-        trained = tally(sequence, []) if found.counted is None else found.counted - found.tokens["skipped"]
-        found.tokens["trained"] = trained + found.tokens["passed"]
-        rest = sum((found.tokens[fate] for fate in FATES if fate != "left"), tally(sequence, []))
-        found.tokens["left"] = np.maximum(_told(sequence) - rest, 0) if digest is not None else tally(sequence, [])
+    counted = found.tokens
+    if len(sequence) * sequence.seq_len <= COUNTED:
+        for fate, ranges in found.rows.items():
+            counted[fate] = tally(sequence, ranges)
+        found.exact = not found.rows["elsewhere"]
+        return found
+    found.exact = False
+    for fate in ("left_out", "skipped", "passed", "elsewhere"):
+        counted[fate] = tally(sequence, found.rows[fate])
+    seen = tally(sequence, []) if found.counted is None else found.counted
+    counted["trained"] = seen - counted["skipped"] + counted["passed"]
+    rest = _told(sequence) - sum(counted[fate] for fate in ("trained", "left_out", "skipped", "elsewhere"))
+    sizes = {fate: sum(stop - first for first, stop in found.rows[fate]) for fate in ("left", "unused")}
+    fewer, more = sorted(sizes, key=lambda fate: sizes[fate])
+    if sizes[fewer] * sequence.seq_len <= COUNTED:
+        counted[fewer] = tally(sequence, found.rows[fewer])
+    else:  # the order of rows is a uniform shuffle
+        counted[fewer] = rest * sizes[fewer] // max(1, sizes[fewer] + sizes[more])
+    counted[more] = rest - counted[fewer]
     return found
 
 
