@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,15 +35,37 @@ class Rotary:
         """Turn queries or keys [B, K, H / K, T, E] by their positions."""
         if self.rotated == 0:
             return x
-        turned, rest = x[..., : self.rotated], x[..., self.rotated :]
-        if self.interleaved:
-            a, b = turned.unflatten(-1, (-1, 2)).unbind(-1)
-            turned = torch.stack((a * self.cos - b * self.sin, a * self.sin + b * self.cos), dim=-1).flatten(-2)
-        else:
-            a, b = turned.chunk(2, dim=-1)
-            turned = torch.cat((a * self.cos - b * self.sin, a * self.sin + b * self.cos), dim=-1)
-        turned = turned.to(x.dtype)
-        return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
+        turned: Tensor = _Turn.apply(x, self.cos, self.sin, self.interleaved)
+        return turned
+
+
+class _Turn(torch.autograd.Function):
+    # Its gradient turns back. As eight operations of autograd's own it took 17 ms instead of 9 (4,096 tokens x 384).
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        ctx.interleaved = interleaved
+        return _turned(x, cos, sin, interleaved)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _turned(upstream[0], cos, -sin, ctx.interleaved), None, None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+    half = cos.shape[-1]
+    apart = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    first, second = apart if interleaved else (slice(half), slice(half, 2 * half))
+    precise = torch.promote_types(x.dtype, torch.float32)
+    a, b, cos, sin = (part.to(precise) for part in (x[..., first], x[..., second], cos, sin))
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    out[..., first] = (a * cos).addcmul_(b, sin, value=-1)
+    out[..., second] = (b * cos).addcmul_(a, sin)
+    out[..., 2 * half :] = x[..., 2 * half :]
+    return out
 
 
 def frequencies(config: ModelConfig, device: torch.device | None = None) -> Tensor:
