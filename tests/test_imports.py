@@ -45,6 +45,7 @@ LAYERS = [
     "model_export",
     "export",
     "evaluation",
+    "transfer",
     "inquiry",
     "ledger",
     "spikes",
