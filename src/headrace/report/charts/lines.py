@@ -55,6 +55,6 @@ def _panel(panel: Panel, left: float, span: float, names: list[str]) -> list[Mar
         index = names.index(name)
         drawn = [(across(x), up(y)) for x, y in sorted(points.items()) if y > 0 and math.isfinite(y)]
         path = " ".join(f"{'L' if i else 'M'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(drawn))
-        parts.append(element("path", d=path, class_=f"stroke {hue(index)}", fill="none"))
+        parts.append(element("path", d=path, class_=f"stroke series {hue(index)}", fill="none"))
         parts += [element("g", marker(index), transform=f"translate({x:.1f} {y:.1f})") for x, y in drawn]
     return parts
