@@ -44,12 +44,14 @@ def train(run: Path, stage: str, memory: int, listener: Listener | None = None) 
 
     wait_passively()
     keep_memory()
+    from headrace.train.installed import check_installed
     from headrace.train.interruption import Interruption
     from headrace.train.loop import Trainer
     from headrace.train.world import joined
 
     graph = read_graph(run)
     model = model_of(graph, stage)
+    check_installed(model.train.log)
     check_made(run, model)
     with joined(model.train.tensor_parallel) as world, ExitStack() as held, Interruption() as heard:
         log: EventLog | None = None

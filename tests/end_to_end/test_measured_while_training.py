@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace import pipeline
+from headrace.errors import UserError
 from headrace.evaluate.infilling import infilling_exact_match
 from headrace.evaluate.language import Own
 from headrace.evaluate.step import load_model
@@ -63,6 +64,13 @@ def test_it_is_measured_at_every_such_step_and_the_last(run):
     assert found is not None
     assert found["line"]["holes"] == 2
     assert lines[-1]["infilling"] == found
+
+
+def test_without_held_out_rows_it_is_said(run, tmp_path):
+    folder = run.parent
+    recipe = load_recipe(folder / "recipe.yaml", ["split.validation=0"])
+    with pytest.raises(UserError, match="every 2 steps, and there are no held-out rows"):
+        pipeline.run(recipe, tmp_path / "run", workers=0, memory=1 << 28)
 
 
 def test_the_report_draws_what_was_measured_and_logged(run):

@@ -215,8 +215,18 @@ class Model(Step):
         return lambda model: infilling_exact_match(Own(model, engine), held_out, sources, documents, self.seed)
 
     def _measured_on(self, run: Path) -> ArrowSequence | None:
+        every = self.train.held_out.every
+        if every is None:
+            return None
         folder = None if self.held_out is None else run / "artifacts" / self.held_out.name
-        return None if folder is None or not folder.is_dir() else ArrowSequence(Artifact.open(folder, verify=True))
+        if folder is None or not folder.is_dir():
+            raise UserError(
+                f"Held-out loss is to be measured every {every} steps, and there are no held-out rows"
+                f"{'' if folder is None else ' yet'}.",
+                f"stages.{self.stage}.train.held_out.every",
+                "Give `split.validation`, or null here." if folder is None else "Make them with `headrace run`.",
+            )
+        return ArrowSequence(Artifact.open(folder, verify=True))
 
     def check_steps(self, run: Path) -> None:
         """Reject more steps than the sequence has batches, if the sequence exists, before any stage is trained.
