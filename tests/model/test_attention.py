@@ -132,3 +132,13 @@ def test_compiled_is_eager(monkeypatch, mean):
         return attend(q * 1, k, v, 0.3, None if segments is None else Documents.of(segments)) * 1
 
     check(inputs, 0.3, segments, compiled(*inputs, segments))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_other_documents_are_not_compiled_anew():
+    compiled = torch.compile(lambda q, k, v, documents: attend(q * 1, k, v, 0.3, documents) * 1)
+    inputs = drawn(7, 2, 4, 2, 40, 8, torch.float32)
+    few, many = (documents_of(7, 2, 40, mean) for mean in (30, 3))
+    check(inputs, 0.3, few, compiled(*inputs, Documents.of(few)))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        check(inputs, 0.3, many, compiled(*inputs, Documents.of(many)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -92,10 +92,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents |
         if documents is None:
             return fn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
         return _compiled_flex()(q, k, v, block_mask=documents.mask, scale=scale, enable_gqa=grouped)
-    blocks = tuple(_causal_blocks(slice(0, len(q)), 0, T)) if documents is None else documents.blocks
-    by_blocks = _ByBlocks.apply if documents is None and len(blocks) <= CPU_TRACED else _untraced
-    out: Tensor = by_blocks(q, k, v, scale, blocks)
-    return out
+    if documents is None and T <= CPU_TRACED * CPU_BLOCK:
+        out: Tensor = _ByBlocks.apply(q, k, v, scale, _causal_blocks(slice(0, len(q)), 0, T))
+        return out
+    return _untraced(q, k, v, scale, documents)
 
 
 def _causal_blocks(rows: slice, first: int, last: int) -> list[Block]:
@@ -135,7 +135,9 @@ def _later(size: int) -> Tensor:
 
 
 @torch.compiler.disable
-def _untraced(q: Tensor, k: Tensor, v: Tensor, scale: float, blocks: tuple[Block, ...]) -> Tensor:
+def _untraced(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None) -> Tensor:
+    # Each batch has other blocks, and would be compiled anew.
+    blocks = _causal_blocks(slice(0, len(q)), 0, q.shape[2]) if documents is None else documents.blocks
     out: Tensor = _ByBlocks.apply(q, k, v, scale, blocks)
     return out
 
@@ -145,7 +147,7 @@ class _ByBlocks(torch.autograd.Function):
     # query heads that it serves are one product: [b * K, G * n, E] with [b * K, m, E].
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, blocks: tuple[Block, ...]) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, blocks: Sequence[Block]) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         B, H, T, E = q.shape
         out = torch.empty(B, T, H, E, dtype=q.dtype).transpose(1, 2)  # as the next product wants it
