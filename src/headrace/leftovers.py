@@ -16,7 +16,7 @@ from headrace.flow.step import Step
 from headrace.flow.storage import fsync_folder
 from headrace.train.trajectory import read_trajectory
 
-Kind = Literal["artifact", "unfinished artifact", "damaged artifact", "checkpoint", "remnant"]
+Kind = Literal["artifact", "unfinished artifact", "damaged artifact", "checkpoint", "training log", "remnant"]
 PARTIAL = ".partial"
 REMNANT = ".removing"  # a folder being deleted; a kill may leave one
 
@@ -56,8 +56,11 @@ def find(run: Path, checkpoints: bool = False) -> list[Leftover]:
             found.append((path, "unfinished artifact" if path.name.endswith(PARTIAL) else "artifact"))
     if checkpoints:
         used = _trajectories(run, steps)
-        for stage in _inside(run / "checkpoints"):
-            found += [(path, "checkpoint") for path in _inside(stage) if path not in used]
+        kinds: tuple[tuple[str, Kind], ...] = (("checkpoints", "checkpoint"), ("tensorboard", "training log"))
+        for base, kind in kinds:
+            for stage in _inside(run / base):
+                known = {path.name for path in used if path.parent.name == stage.name}
+                found += [(path, kind) for path in _inside(stage) if path.name not in known]
     sizes = _freed([path for path, _ in found])
     return sorted((Leftover(p, k, sizes[p]) for p, k in found), key=lambda leftover: leftover.path)
 

@@ -246,7 +246,11 @@ def test_checkpoints_of_other_training_go_when_asked_for(folder, command, tmp_pa
     step = run / "checkpoints" / "one" / "other" / "step-00000020"
     step.mkdir(parents=True)
     (step / "state.json").write_text('{"step": 20}')
+    events = run / "tensorboard" / "one" / "other"
+    events.mkdir(parents=True)
+    (events / "events").write_bytes(b"x")
     assert "checkpoints" not in command("clean", run, "--dry-run").stdout
     assert "checkpoints/one/other" in command("clean", run, "--checkpoints", "--dry-run").stdout
     assert command("clean", run, "--checkpoints", "--yes").returncode == 0
     assert not step.exists()
+    assert not events.exists()
