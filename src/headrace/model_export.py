@@ -65,10 +65,7 @@ class ModelExport(Step):
 
     def check(self) -> None:
         """Refuse a model that no architecture holds."""
-        from headrace.model.huggingface.families import home
-        from headrace.model.huggingface.reading import read_config
-
-        home(read_config(self._model.path)[0])
+        self._written()
 
     def left_behind(self) -> str:
         """Nothing."""
@@ -109,7 +106,7 @@ class ModelExport(Step):
 
     def _close(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.model.huggingface.families import CRYSTALCODER
-        from headrace.model.huggingface.writing import INDEX
+        from headrace.model.huggingface.writing import INDEX, Written
         from headrace.report.card.facts import made
         from headrace.report.card.model import TrainedStage, model_card
         from headrace.report.gather import present
@@ -132,9 +129,9 @@ class ModelExport(Step):
         parameters = self._model.manifest.extra["parameters"]
         card = model_card(
             recipe.name,
-            written.family.architecture,
+            written.architecture,
             parameters,
-            written.family is CRYSTALCODER,
+            isinstance(written, Written) and written.family is CRYSTALCODER,
             trained,
             made(run, self.stages).facts() if known else None,
         )
@@ -143,7 +140,7 @@ class ModelExport(Step):
                 out.path.write_bytes(encoded(content))
         with ctx.file("README.md") as out:
             out.path.write_text(card, encoding="utf-8")
-        return {"architecture": written.family.architecture}
+        return {"architecture": written.architecture}
 
     def finish(self, ctx: TaskContext) -> dict[str, Any]:
         """How many parameters were written."""
@@ -152,8 +149,13 @@ class ModelExport(Step):
         return {"counts": {self.model: {"parameters": parameters}}, "format": FORMAT, **closed}
 
     def _written(self) -> Any:
-        from headrace.model.huggingface.reading import Stored
-        from headrace.model.huggingface.writing import Written
+        from headrace.model.config import ForeignConfig, read_any
+        from headrace.model.huggingface.reading import Stored, read_json, tensors
+        from headrace.model.huggingface.writing import AsItWas, Written
 
-        stored = Stored.open(self._model.path)
+        folder = self._model.path
+        config = read_any(read_json(folder / "config.json"))
+        if isinstance(config, ForeignConfig):
+            return AsItWas(config, tensors(folder))
+        stored = Stored.open(folder)
         return Written(stored.config, stored.parameter)

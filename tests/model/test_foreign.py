@@ -15,6 +15,7 @@ import torch.nn.functional as fn
 
 from headrace.errors import UserError
 from headrace.evaluate.generation import Cached, generate
+from headrace.export import Wanted, export
 from headrace.model.build import build
 from headrace.model.config import parameter_count, read_any
 from headrace.model.foreign import Foreign, read_foreign
@@ -179,6 +180,11 @@ def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
     assert json.loads(artifact(made, "evaluation", "one").file_path("evaluation.json").read_text())["initial"] is None
     if key == "weights":
         assert torch.isfinite(load(one.path)(tokens())).all()
+    out = export(made, tmp_path / "out", "huggingface", Wanted(model="two"), workers=0)
+    again, report = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert type(again) is type(theirs)
+    assert not torch.equal(again(tokens()).logits, theirs(tokens()).logits)
     shutil.rmtree(tmp_path / "in")  # which a finished run needs no more
     assert artifact(made, "model", "two").path.is_dir()
 
