@@ -202,7 +202,7 @@ def _make(
             log.notice(told)
         if edited:
             break
-        build([model, *(step for step in wanted if step.kind in TRAINED and step.stage == model.stage)])
+        build([step for step in wanted if step.kind in TRAINED and step.stage == model.stage])
     else:
         return
     # The graph has changed from that stage on.

@@ -130,6 +130,9 @@ def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2)], tmp_path, 2)
     same(tmp_path / "split", alone)
     both = [described(tmp_path / shard, sequence, tensor_parallel=2, shard=shard) for shard in ("none", "full")]
-    launch(4, both, tmp_path, 2)
-    for shard in ("none", "full"):
+    # The last process shares its rows with another, which must hear of the signal too.
+    stopped = described(tmp_path / "stopped", sequence, tensor_parallel=2, stop_after=3)
+    launch(4, [*both, stopped, described(tmp_path / "stopped", sequence, tensor_parallel=2)], tmp_path, 2)
+    for shard in ("none", "full", "stopped"):
         same(tmp_path / shard, alone)
+    assert (tmp_path / "stopped" / "interrupted").read_text() == "3"

@@ -224,7 +224,7 @@ class Trainer:
         memory = peak_memory(device) if self.record.due(self.step + 1) else 0
         place = 2 * self.world.data_rank
         own[place : place + 2] = [self.waited, memory]
-        mine = torch.tensor([*own, float(heard.asked)], dtype=torch.float64, device=device)
+        mine = torch.tensor([*own, float(self.world.shared(heard.asked))], dtype=torch.float64, device=device)
         gradient = placed.gradient_norm().double().reshape(1)
         told = torch.cat([self.world.sum(torch.cat([sums.flatten(), mine])), gradient]).tolist()
         losses, tokens, sizes = (told[i * self.sources : (i + 1) * self.sources] for i in range(3))

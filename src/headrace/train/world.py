@@ -70,12 +70,12 @@ class World:
             dist.all_reduce(values, group=self.mesh["data"].get_group())
         return values
 
-    def any(self, flag: bool) -> bool:
-        """Whether any process says so."""
-        if self.size == 1:
+    def shared(self, flag: bool) -> bool:
+        """Whether any process that shares this one's rows says so."""
+        if self.mesh is None or self.tensor_size == 1:
             return flag
         told = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self.mesh["tensor"].get_group())
         return bool(told.item())
 
     def told(self, value: Any = None) -> Any:
