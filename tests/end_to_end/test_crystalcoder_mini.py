@@ -47,6 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_training_from_the_published_layout_is_training_of_the_run(corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     run, data, again = tmp_path / "run", tmp_path / "data", tmp_path / "again"

@@ -120,7 +120,7 @@ def artifact(folder: Path, name: str) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime_ns)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(folder, sign):
     many = ["--set", "stages.0.train.steps=150", "--set", "stages.0.train.batch=1"]
     command = [*HEADRACE, "run", str(folder / "recipe.yaml"), "--out", str(folder / "run"), "--workers", "1", *many]

@@ -100,7 +100,7 @@ def test_the_recipe_for_cerebras_files_is_one(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     [stage] = load_recipe(path).stages
-    assert stage.sequence[1].path == str(tmp_path / "phase2/StarCoder_fim_shuffled")
+    assert stage.sequence[1].path == (str(tmp_path / "phase2/StarCoder_fim_shuffled"),)
 
 
 @pytest.mark.parametrize("chat", ["nanotron"], indirect=True)

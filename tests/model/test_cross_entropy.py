@@ -132,6 +132,7 @@ def test_a_sure_model_still_has_a_gradient(dtype):
     torch.testing.assert_close(gradient.float(), torch.stack((-10 * small, small))[None], rtol=1e-2, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_compiled_is_eager():
     sizes(1, 3, 30)

@@ -189,6 +189,7 @@ def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
     assert artifact(made, "model", "two").path.is_dir()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_configuration_alone_is_trained_from_drawn_weights(tmp_path):
     saved(tmp_path / "in", "olmo2", weights=False)

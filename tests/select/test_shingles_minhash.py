@@ -45,7 +45,8 @@ def shingle_hashes(text: str, n: int, words: bool) -> list[int]:
             units.append(unit if unit < 256 else mix64((unit * SPREAD) & M))
     if not units:
         return []
-    n = min(n, len(units))
+    if len(units) < n:  # told apart from others of its kind by its length too
+        return [mix64((window_hash(units) + len(units)) & M)]
     return [window_hash(units[i : i + n]) for i in range(len(units) - n + 1)]
 
 
@@ -182,3 +183,10 @@ def test_jaccard_equals_that_of_sets(a: str, b: str, n: int, words: bool, relate
     assert text_jaccard(a, b, n, unit) == want
     assert pair_jaccard(one, two, n, words) == want
     assert pair_jaccard(one, two, n, words, pass_shingles=16) == want
+
+
+@pytest.mark.parametrize(("a", "b"), [("a" * 9, "a" * 10), ("b" * 12, "b" * 11), ("ab" * 5, "ab" * 6)])
+@pytest.mark.parametrize("words", [False, True])
+def test_texts_shorter_than_a_shingle_differ_by_their_length_too(a: str, b: str, words: bool) -> None:
+    one, two = (" ".join(text) if words else text for text in (a, b))
+    assert shingle_hashes(one, 13, words) != shingle_hashes(two, 13, words)

@@ -73,10 +73,10 @@ def same(run: Path, alone) -> None:
         assert a["loss_tokens"] == b["loss_tokens"]
         assert a["sources"].keys() == b["sources"].keys()
         for name, told in b["sources"].items():
-            assert a["sources"][name] == {"loss": pytest.approx(told["loss"], rel=1e-5), "tokens": told["tokens"]}
+            assert a["sources"][name] == pytest.approx(told, rel=1e-5)
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_losses_gradients_and_weights_are_those_of_one_process(tmp_path, sequence, alone, processes):
     ways = {
         f"{shard}-{micro}-{recompute}": {"shard": shard, "micro_batch": micro, "recompute": recompute}

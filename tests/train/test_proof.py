@@ -19,13 +19,12 @@ def sequence(tmp_path_factory):
 def test_all_batches_are_equal(sequence, tmp_path):
     train = TrainSection.model_validate({**SECTION, "batch": 5, "micro_batch": None})
     cycle = [proof.Way(1, 2, "none"), proof.Way(2, 1, "full")]
-    found = list(proof.prove(sequence, train, 5, tmp_path, 3, cycle))
+    found = list(proof.prove(sequence, train, 5, tmp_path, 2, cycle))
     assert [(one.step, one.rows, one.equal, one.close) for one in found] == [
         (1, (0, 4), True, True),
         (2, (5, 9), True, True),
-        (3, (10, 14), True, True),
     ]
-    assert len({one.digest for one in found}) == 3
+    assert len({one.digest for one in found}) == 2
 
 
 def test_a_row_read_twice_is_found(sequence, tmp_path, monkeypatch):

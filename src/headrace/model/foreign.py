@@ -34,7 +34,7 @@ def read_foreign(folder: Path) -> ForeignConfig:
     told = {key: value for key, value in read_json(path).items() if key not in _NOT_THE_MODELS}
     size = told.get("vocab_size")
     if not isinstance(size, int) or size < 1:
-        raise UserError("The configuration has no vocab_size.", str(path), "")
+        raise UserError("The configuration has no vocab_size.", str(path), "Copy the model again.")
     config = ForeignConfig(huggingface=told, vocab_size=size)
     try:
         count(config)
@@ -247,7 +247,11 @@ class Foreign(nn.Module):
                 output_loading_info=True,
             )
         except Exception as error:
-            raise UserError(f"The weights cannot be read: {_first_line(error)}", str(folder), "") from None
+            raise UserError(
+                f"The weights cannot be read: {_first_line(error)}",
+                str(folder),
+                "Copy the model again, or install the transformers that it was saved with.",
+            ) from None
         model, report = loaded
         if missing := sorted(report["missing_keys"]):
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

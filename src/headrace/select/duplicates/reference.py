@@ -127,7 +127,7 @@ class Reference(Step):
     stage: str
 
     kind: ClassVar[str] = "reference-signatures"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def params(self) -> dict[str, Any]:
         """The signature's shape, and the identity and selection of the documents."""

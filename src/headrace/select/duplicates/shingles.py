@@ -8,8 +8,9 @@ to 7, 8 to 15 and so on, the last pack ending with the window, chained by multip
 from pairs to fours to eights. Unlike in the usual rolling hash, no window depends on the one before, so everything
 vectorizes.
 
-A document with fewer than n units is one shingle, its whole text. One whose cleaned text is empty has none and is never
-a near-duplicate (in SlimPajama, all documents shorter than 13 characters are duplicates of each other).
+A document with fewer than n units is one shingle, its whole text, with its length mixed in. One whose cleaned text is
+empty has none and is never a near-duplicate (in SlimPajama, all documents shorter than 13 characters are duplicates of
+each other).
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def next_block(
         return have - n + 1, at, have
     if first and have > 0:
         _hash_windows(buffers, have, have)
+        # Windows of one length only are told apart: nine equal units would be ten.
+        buffers[3][0] = mix64(buffers[3][0] + np.uint64(have))
         return 1, at, have
     return 0, at, have
 

@@ -109,7 +109,7 @@ class Signatures(Step):
     near: Near | None
 
     kind: ClassVar[str] = "signatures"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.near is not None and self.near.values > MOST_VALUES:
