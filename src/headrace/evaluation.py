@@ -233,6 +233,8 @@ def find_tasks(wanted: Sequence[str], run: Path | None) -> list[tuple[str, list[
             elif "://" not in one and not Path(one).exists():
                 fix = suggest(one, list(_FILES)) or f"Known are {', '.join(_FILES)} and {HARNESS}TASK."
                 raise UserError(f"There are no tasks called {one!r}, and no such file.", "--tasks", fix)
+        if not file:
+            raise UserError(f"No file is given for {name!r}.", "--tasks", f"Write --tasks {name}=FILE.")
         if name in found or not _NAME.fullmatch(name):
             raise UserError(f"{name!r} cannot name these tasks.", "--tasks", "Give each its own: NAME=FILE.")
         found[name] = read_tasks(file)

@@ -97,6 +97,7 @@ def test_mistakes_are_told(folder):
     for words, message in (
         (["run", "--tasks", "humanevil"], "humaneval"),
         (["run", "--tasks", "mbpp"], "was not found"),
+        (["run", "--tasks", "mbpp="], "No file is given"),
         (["run", "--tasks", "tasks.jsonl", "--k", "10"], "--samples 10"),
         (["run", "--tasks", "tasks.jsonl", "--samples", "2", "--temperature", "0"], "the same"),
         (["run", "--tasks", "a=tasks.jsonl,a=tasks.jsonl"], "NAME=FILE"),
