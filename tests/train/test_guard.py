@@ -53,6 +53,7 @@ def test_an_outlying_step_is_skipped_and_recorded(tmp_path, sequence):
     lines = read(done.job.folder / "metrics.jsonl")
     assert [line["step"] for line in lines if line.get("skipped")] == [SPOILT + 1]
     assert done.totals["skipped"] == 1
+    assert done.totals["tokens"] == sum(line["loss_tokens"] for line in lines if "skipped" not in line)
 
 
 def test_without_deviations_it_trains_on(tmp_path, sequence):

@@ -40,7 +40,7 @@ class Consumption:
         trajectories: the identities of the trajectories so far, each going on from the one before.
         rows: fate -> rows.
         tokens: fate -> int64[S + 1], targets that carry loss, by source; the last entry is for no source.
-        counted: targets that the training counted by source, including skipped ones; None if it is not known.
+        counted: targets trained on by source, as the training counted them; None if it is not known.
         exact: whether all tokens were counted from the rows, so that the training's own count is a check.
     """
 
@@ -56,10 +56,9 @@ class Consumption:
         """Where the training's count departs from the rows', in words."""
         if self.counted is None or not self.exact:
             return []
-        expected = self.tokens["trained"] + self.tokens["skipped"] - self.tokens.get("passed", 0)
         return [
             f"{name}: the rows have {rows:,} targets, the training counted {own:,}"
-            for name, rows, own in zip([*sources, "no source"], expected, self.counted, strict=True)
+            for name, rows, own in zip([*sources, "no source"], self.tokens["trained"], self.counted, strict=True)
             if rows != own
         ]
 
@@ -85,10 +84,9 @@ def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Tra
         found.exact = not found.rows["elsewhere"]
         return found
     found.exact = False
-    for fate in ("left_out", "skipped", "passed", "elsewhere"):
+    for fate in ("left_out", "skipped", "elsewhere"):
         counted[fate] = tally(sequence, found.rows[fate])
-    seen = tally(sequence, []) if found.counted is None else found.counted
-    counted["trained"] = seen - counted["skipped"] + counted["passed"]
+    counted["trained"] = tally(sequence, []) if found.counted is None else found.counted
     rest = _told(sequence) - sum(counted[fate] for fate in ("trained", "left_out", "skipped", "elsewhere"))
     sizes = {fate: sum(stop - first for first, stop in found.rows[fate]) for fate in ("left", "unused")}
     fewer, more = sorted(sizes, key=lambda fate: sizes[fate])
@@ -101,7 +99,7 @@ def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Tra
 
 
 def _rows(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None) -> Consumption:
-    rows: dict[str, Rows] = {fate: [] for fate in (*FATES, "passed")}
+    rows: dict[str, Rows] = {fate: [] for fate in FATES}
     if trajectory is None:
         rows["left"] = [(0, len(sequence))]
         return Consumption(0, 0, [], rows)
@@ -124,12 +122,10 @@ def _rows(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajector
 
 def _sort(rows: dict[str, Rows], link: Trajectory, folder: Path, until: int) -> None:
     """Sort the rows of the steps of a trajectory that are done."""
-    out, spikes = link.passed(), {spike["step"]: spike["action"] for spike in guard.spikes(folder)}
+    out, spikes = link.passed(), {spike["step"] for spike in guard.spikes(folder)}
     for step in range(link.first_step, until):
         fate = "left_out" if step in out else "skipped" if step in spikes else "trained"
         rows[fate].append((link.row(step), link.row(step + 1)))
-        if fate == "skipped" and spikes[step] == "rollback":
-            rows["passed"].append((link.row(step), link.row(step + 1)))  # passed over the second time, so not counted
 
 
 def _chain(run: Path, stage: str, trajectory: Trajectory) -> list[tuple[Trajectory, Path]]:
@@ -155,7 +151,7 @@ def _reached(folder: Path, trajectory: Trajectory, sequence: SequenceReader) -> 
     for line in metrics.read(folder / metrics.FILE):
         if line["step"] == step + 1:
             step += 1
-            if sums is not None:
+            if sums is not None and "skipped" not in line:
                 told = {name: source["tokens"] for name, source in line["sources"].items()}
                 sums = sums + _vector(told, line["loss_tokens"], sequence)
     return step, sums

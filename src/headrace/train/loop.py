@@ -262,16 +262,15 @@ class Trainer:
         return {"weight_norm": float(norm(weights)), "update_norm": float(norm(moved))}
 
     def _count(self, outcome: Outcome) -> None:
-        """Add a step to the totals that checkpoints contain."""
+        """Add a step to the totals that checkpoints contain: tokens are those that changed the weights."""
+        if outcome.reason is not None:
+            self.totals = {**self.totals, "skipped": self.totals["skipped"] + 1}
+            return
         trained = dict(self.totals["sources"])
         for name, tokens in zip(self.job.sequence.sources, outcome.tokens, strict=False):
             if tokens:
                 trained[name] = trained.get(name, 0) + tokens
-        self.totals = {
-            "tokens": self.totals["tokens"] + sum(outcome.tokens),
-            "skipped": self.totals["skipped"] + (outcome.reason is not None),
-            "sources": trained,
-        }
+        self.totals = {**self.totals, "tokens": self.totals["tokens"] + sum(outcome.tokens), "sources": trained}
 
     # Outlying steps.
 

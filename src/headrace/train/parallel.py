@@ -51,14 +51,15 @@ class Placed:
     def __init__(self, model: Transformer, section: TrainSection, world: World) -> None:
         self.model, self.world = model, world
         self._module: nn.Module = model
-        for block in model.blocks:
-            if section.recompute != "none":
+        sharded = shards(model, section, world)
+        if section.recompute != "none":
+            for block in model.blocks:
                 block.forward = recomputed(block.forward, section.recompute)
-            if section.compile:
-                block.compile()
+        if section.compile:
+            compiled(model, by_block=sharded or world.tensor_size > 1)
         if world.tensor_size > 1:
             split(model, world)
-        if shards(model, section, world):
+        if sharded:
             shard(model, section, world)
         self._materialise()
 
@@ -115,6 +116,15 @@ class Placed:
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         local = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
         torch._foreach_mul_(local, factor)
+
+
+def compiled(model: Transformer, by_block: bool) -> None:
+    """Compile a model's forward pass: each block by itself if its weights are gathered around it, else all as one."""
+    if by_block:
+        for block in model.blocks:
+            block.compile()
+    else:
+        model.hidden = torch.compile(model.hidden)  # type: ignore[method-assign]
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
