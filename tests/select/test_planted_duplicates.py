@@ -56,7 +56,10 @@ def reference_fingerprints(text: str) -> list[int] | None:
         first = min(k, n - 8)
         hashes *= BASE
         hashes = (hashes ^ (hashes >> u64(32))) + packs(units[first : first + count + 7], 8)
-    x = np.unique(mix64(hashes))
+    hashes = mix64(hashes)
+    if len(units) < N:  # a text shorter than a shingle is told apart by its length too
+        hashes = mix64(hashes + u64(len(units)))
+    x = np.unique(hashes)
     empty = np.uint64(0xFFFFFFFFFFFFFFFF)
     bins = np.full(K, empty)
     for i in range(2 * K):

@@ -73,7 +73,8 @@ def same(run: Path, alone) -> None:
         assert a["loss_tokens"] == b["loss_tokens"]
         assert a["sources"].keys() == b["sources"].keys()
         for name, told in b["sources"].items():
-            assert a["sources"][name] == pytest.approx(told, rel=1e-5)
+            for key in ("loss", "tokens"):
+                assert a["sources"][name][key] == pytest.approx(told[key], rel=1e-5)
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
