@@ -137,7 +137,7 @@ class Trainer:
             "rows": self.job.trajectory.row(self.step),
             "totals": self.totals,
             "guard": self.guard.state(),
-            "spans": [vars(span) for span in self.spans],
+            "spans": [dict(vars(span)) for span in self.spans],  # as they are now: it is written later
             "logged": logged,
         }
         saver.begin(state, self.model.state_dict(), self.optimizer.named_state())
