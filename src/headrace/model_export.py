@@ -105,7 +105,7 @@ class ModelExport(Step):
         return {"parameters": sum(tensor.numel() for tensor in tensors.values())}
 
     def _close(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
-        from headrace.model.huggingface.families import CRYSTALCODER
+        from headrace.model.huggingface.gpt2_like import CRYSTALCODER
         from headrace.model.huggingface.writing import INDEX, Written
         from headrace.report.card.facts import made
         from headrace.report.card.model import TrainedStage, model_card

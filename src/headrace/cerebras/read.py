@@ -13,7 +13,7 @@ from headrace.errors import UserError
 from headrace.recipe.base import suggest
 from headrace.recipe.bounded_yaml import lines, parse, read_text
 from headrace.recipe.load import parse_override
-from headrace.recipe.mistakes import in_lines
+from headrace.recipe.mistakes import in_lines, shown
 from headrace.recipe.overlay import put
 
 Place = tuple[str | int, ...]
@@ -96,14 +96,14 @@ class _Checked:
     def section(self, name: str, value: Any, place: Place) -> dict[str, Any]:
         """The known keys of a section with their values."""
         if not isinstance(value, dict):
-            self._wrong(f"{_shown(value)} is not a section of keys", place, f"Its keys are {_names(name)}.")
+            self._wrong(f"{shown(value)} is not a section of keys", place, f"Its keys are {_names(name)}.")
             return {}
         keys = {key.name: key for key in SECTIONS[name]}
         out: dict[str, Any] = {}
         for key, one in value.items():
             if key not in keys:
                 fix = suggest(str(key), keys) or self._elsewhere(str(key)) or f"The keys here are {_names(name)}."
-                self._wrong(f"unknown key {_shown(key)}", (*place, str(key)), fix)
+                self._wrong(f"unknown key {shown(key)}", (*place, str(key)), fix)
             elif one is not None:
                 out[key] = self._value(keys[key], one, (*place, key))
             if key in keys and keys[key].use == "noted":
@@ -122,9 +122,9 @@ class _Checked:
             return None
         value = self._kind(key, value, place)
         if key.only and value is not None and value not in key.only:
-            allowed = ", ".join(_shown(one) for one in key.only)
+            allowed = ", ".join(shown(one) for one in key.only)
             guess = suggest(str(value), [str(one) for one in key.only])
-            self._wrong(f"{_shown(value)} is not supported: {key.otherwise}", place, f"{guess} Use {allowed}.".strip())
+            self._wrong(f"{shown(value)} is not supported: {key.otherwise}", place, f"{guess} Use {allowed}.".strip())
         return value
 
     def _kind(self, key: Key, value: Any, place: Place) -> Any:
@@ -142,7 +142,7 @@ class _Checked:
             found = _of_kind(key.kind, value)
             if found is not None:
                 return found
-        self._wrong(f"{_shown(value)} is not {KINDS[key.kind]}", place)
+        self._wrong(f"{shown(value)} is not {KINDS[key.kind]}", place)
         return None
 
 
@@ -197,11 +197,3 @@ def _dotted(place: Place) -> str:
 def _plain(place: Place) -> str:
     """A place without the numbers of list items."""
     return _dotted(tuple(part for part in place if isinstance(part, str)))
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with more digits than Python prints
-        return "the number"
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -95,16 +95,10 @@ def eval(
     An interrupted evaluation resumes when the same command is run again.
     """
     from headrace import environment, evaluation
-    from headrace.errors import UserError
 
     wanted = [one.strip() for one in tasks.split(",") if one.strip()]
     ks = _numbers(k) if k else [one for one in (1, 10, 100) if one <= samples]
-    if not wanted:
-        raise UserError("No tasks are given.", "--tasks", "Give some, such as humaneval,mbpp.")
-    if max(ks) > samples:
-        raise UserError(f"pass@{max(ks)} needs that many samples.", "--k", f"Give --samples {max(ks)}, or a smaller k.")
-    if temperature == 0 and samples > 1:
-        raise UserError("At temperature 0 all samples are the same.", "--temperature", "Raise it, or take one sample.")
+    _check(wanted, ks, samples, temperature)
     target = evaluation.find_target(model, stage, tokenizer)
     code = evaluation.find_tasks([one for one in wanted if not one.startswith(evaluation.HARNESS)], target.run)
     other = [one.removeprefix(evaluation.HARNESS) for one in wanted if one.startswith(evaluation.HARNESS)]
@@ -127,6 +121,18 @@ def eval(
         say_json(results)
     else:
         say("\n".join(render(name, told) for name, told in results.items()))
+
+
+def _check(wanted: list[str], ks: list[int], samples: int, temperature: float | None) -> None:
+    """Refuse options that contradict each other."""
+    from headrace.errors import UserError
+
+    if not wanted:
+        raise UserError("No tasks are given.", "--tasks", "Give some, such as humaneval,mbpp.")
+    if max(ks) > samples:
+        raise UserError(f"pass@{max(ks)} needs that many samples.", "--k", f"Give --samples {max(ks)}, or a smaller k.")
+    if temperature == 0 and samples > 1:
+        raise UserError("At temperature 0 all samples are the same.", "--temperature", "Raise it, or take one sample.")
 
 
 def render(name: str, told: dict[str, Any]) -> str:

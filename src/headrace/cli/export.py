@@ -69,7 +69,6 @@ def export(
     """
     from headrace import export as exports
     from headrace.cli.progress import listener
-    from headrace.flow.artifact import Artifact
     from headrace.formats.options import Options
 
     with listener(sys.stderr if json else sys.stdout) as progress:
@@ -87,13 +86,19 @@ def export(
         )
         options = Options(rows_per_file, bytes_per_file)
         folder = exports.export(run, out, to, wanted, options, workers, memory, progress)
+    _tell(folder, json)
+
+
+def _tell(folder: Path, json: bool) -> None:
+    """Print what an export holds."""
+    from headrace.flow.artifact import Artifact
+    from headrace.report.numbers import counted, size
+
     made = Artifact.open(folder)
     extra = made.manifest.extra
     if json:
         say_json({"path": str(folder), "bytes": made.bytes, "format": extra["format"], "counts": made.manifest.counts})
         return
-    from headrace.report.numbers import counted, size
-
     for name, counts in made.manifest.counts.items():
         if "parameters" in counts:
             say(f"{name}: {extra['architecture']}, {counts['parameters']:,} parameters")

@@ -98,20 +98,20 @@ def _mistake(
         allowed = [word.strip("'\"") for word in context["expected"].replace(" or ", ", ").split(", ")]
         guess = suggest(str(detail["input"]), allowed)
         return (
-            f"{_shown(detail['input'])} is not allowed here",
+            f"{shown(detail['input'])} is not allowed here",
             where,
             f"{guess} Use {', '.join(allowed)}".strip(),
         )
     if kind in _SECTION:
         section = section_at(Recipe, place)
         what = (
-            "the section is empty" if detail["input"] is None else f"{_shown(detail['input'])} is not a section of keys"
+            "the section is empty" if detail["input"] is None else f"{shown(detail['input'])} is not a section of keys"
         )
         keys = ", ".join(field.alias or name for name, field in section.model_fields.items()) if section else ""
         return what, where, f"its keys are {keys}" if keys else "write names, each with a section of keys"
     if kind == "string_pattern_mismatch":
         return (
-            f"{_shown(detail['input'])} is not allowed as a name",
+            f"{shown(detail['input'])} is not allowed as a name",
             where,
             "use letters, digits, _ and -, at most 64, starting with a letter or digit",
         )
@@ -141,7 +141,7 @@ def _unfit(kind: str, value: Any, context: dict[str, Any]) -> str:
     """What is wrong with a scalar value."""
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
-        return f"{_shown(value)} is not {words} {context[key]}"
+        return f"{shown(value)} is not {words} {context[key]}"
     if kind == "string_too_short":
         return "the text is empty"
     if kind in ("too_short", "too_long"):
@@ -150,7 +150,7 @@ def _unfit(kind: str, value: Any, context: dict[str, Any]) -> str:
         )
     if kind == "int_parsing_size":
         return "the number is too large"
-    return f"{_shown(value)} is not {_TYPES.get(kind.partition('_')[0], ('allowed here', ''))[0]}"
+    return f"{shown(value)} is not {_TYPES.get(kind.partition('_')[0], ('allowed here', ''))[0]}"
 
 
 def _remedy(kind: str, context: dict[str, Any]) -> str:
@@ -165,7 +165,7 @@ def _remedy(kind: str, context: dict[str, Any]) -> str:
     return _TYPES.get(kind.partition("_")[0], ("", "see docs/recipe.md for what belongs here"))[1]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as shown in a sentence."""
     try:
         text = repr(value)

@@ -269,14 +269,15 @@ class Model(Step):
         from headrace.model.machine import device, prepare
 
         prepare()
-        from headrace.train.checkpoint import newest
+        from headrace.train.checkpoint import complete, newest
         from headrace.train.interruption import Interruption
         from headrace.train.loop import Trainer
         from headrace.train.world import World
 
         ctx.at(f"stage {self.stage}: training")
         job = self.job(ctx)
-        done = newest(job.folder, ctx.run)
+        there = complete(job.folder)  # the trainer compares digests itself
+        done = newest(job.folder, ctx.run) if there and there[-1].step >= job.trajectory.steps else None
         if done is None or done.step < job.trajectory.steps:
             with Interruption() as heard:
                 done = Trainer(job, World(device=device())).train(self._progress(ctx, job), heard)

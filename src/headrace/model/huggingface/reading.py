@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from headrace.errors import UserError
-from headrace.model.huggingface.families import FAMILIES, Family
+from headrace.model.huggingface.families import FAMILIES
+from headrace.model.huggingface.family import Family
 from headrace.model.huggingface.layout import OWN, Layout, ours
 from headrace.model.transformer import Transformer, fill
 from headrace.recipe.model import ModelConfig
@@ -120,7 +121,9 @@ def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
         try:
             return ModelConfig.model_validate(told), None
         except ValueError:
-            raise UserError("This is not a model's configuration.", str(folder / "config.json"), "") from None
+            raise UserError(
+                "This is not a model's configuration.", str(folder / "config.json"), "Copy it again."
+            ) from None
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(
             f"Models of type {kind!r} cannot be headrace's own.",
@@ -146,7 +149,7 @@ def tensors(folder: Path) -> dict[str, Found]:
         files = sorted(set(named.values()))
         for name in files:
             if not re.fullmatch(r"[\w.-]+\.safetensors", name):
-                raise UserError(f"The index names {name!r}, no file beside it.", str(folder / INDEX), "")
+                raise UserError(f"The index names {name!r}, no file beside it.", str(folder / INDEX), "Copy it again.")
     elif (folder / ONE).is_file():
         files = [ONE]
     else:
@@ -196,7 +199,9 @@ def _matched(config: ModelConfig, layout: Layout, found: Mapping[str, Found], fo
         one = spelled[name]
         if one.shape != tuple(shape):
             raise UserError(
-                f"{name} is {list(one.shape)}; by the configuration it is {list(shape)}.", str(one.path), ""
+                f"{name} is {list(one.shape)}; by the configuration it is {list(shape)}.",
+                str(one.path),
+                "Copy it again.",
             )
         if one.dtype not in _FLOATS:
             raise UserError(
@@ -222,7 +227,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > _MOST_CONFIG:
-            raise UserError("The file is too large for what it should hold.", str(path), "")
+            raise UserError("The file is too large for what it should hold.", str(path), "Copy it again.")
         told = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError("There is no such file.", str(path), "Name a folder with config.json and weights.") from None

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headrace.model.config import ForeignConfig
-from headrace.model.huggingface.families import CRYSTALCODER, Family, home
+from headrace.model.huggingface.families import home
+from headrace.model.huggingface.family import Family
+from headrace.model.huggingface.gpt2_like import CRYSTALCODER
 from headrace.model.huggingface.layout import ours
 from headrace.model.huggingface.plain import Plain
 from headrace.model.huggingface.reading import INDEX, ONE, Found
