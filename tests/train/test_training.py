@@ -176,6 +176,22 @@ def test_a_loss_by_rows_scales_the_gradient_alone(tmp_path, sequence):
     assert by_rows.norm == pytest.approx(plain.norm * int(batch.loss.sum()) / (4 * 16), rel=1e-5)
 
 
+def test_a_z_loss_is_in_the_gradient_and_not_in_the_loss_that_is_shown(tmp_path, sequence):
+    batch, found = Loader(sequence, 4).at(0), []
+    for z_loss in (0.0, 0.5):
+        one = Trainer(tiny_job(tmp_path, sequence, loss={"z_loss": z_loss}, optimizer={"clip": None}), World())
+        found.append(one.update(batch, 0, 0.0, Interruption()))
+    plain, penalized = found
+    assert penalized.loss == plain.loss
+    one.optimizer.zero_grad()
+    tokens, carries = torch.from_numpy(batch.tokens.astype(np.int64)), torch.from_numpy(batch.loss)
+    logits = one.model(tokens[:, :-1])[carries]
+    each = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][carries], reduction="none")
+    (each + 0.5 * logits.logsumexp(-1) ** 2).mean().backward()
+    assert penalized.norm == pytest.approx(one.placed.gradient_norm().item(), rel=1e-5)
+    assert penalized.norm != pytest.approx(plain.norm, rel=1e-3)
+
+
 def test_losses_by_source_are_told_apart(sequence):
     sources = target_sources(sequence, 48, 53)  # across the border of the shards
     _, segments, _ = rows(100, 16, 1)

@@ -154,6 +154,7 @@ class Foreign(nn.Module):
         targets: Tensor | None = None,
         weights: Tensor | None = None,
         picked: Tensor | None = None,
+        z_loss: float = 0.0,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits, or the loss: see :meth:`headrace.model.transformer.Transformer.forward`."""
         logits = self.hidden(tokens, positions, segments)
@@ -162,9 +163,11 @@ class Foreign(nn.Module):
         logits = logits.flatten(0, 1)
         if picked is not None:
             logits = logits[picked]
-        losses = fn.cross_entropy(logits.float(), targets.flatten(), reduction="none")
+        logits = logits.float()
+        losses = fn.cross_entropy(logits, targets.flatten(), reduction="none")
         weights = torch.ones_like(losses) if weights is None else weights.flatten()
-        return (losses * weights).sum(), losses.detach()
+        penalized = losses if z_loss == 0 else losses + z_loss * logits.logsumexp(-1) ** 2
+        return (penalized * weights).sum(), losses.detach()
 
     def hidden(
         self,

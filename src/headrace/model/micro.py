@@ -63,12 +63,13 @@ class Micro:
         ]
         return Micro(*(None if part is None else part.to(device, non_blocking=True) for part in parts))  # type: ignore[arg-type]
 
-    def forward(self, model: Any, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, model: Any, weights: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
         """The weighted sum of the losses, differentiable, and float32 [N]: each target's loss in nats.
 
         Args:
             model: a :class:`~headrace.model.transformer.Transformer`, or something around one.
             weights: a float32 scalar for all targets.
+            z_loss: as in :meth:`~headrace.model.transformer.Transformer.forward`.
         """
         return model(
             self.tokens,
@@ -77,6 +78,7 @@ class Micro:
             picked=self.picked,
             targets=self.targets,
             weights=weights.expand(len(self.targets)),
+            z_loss=z_loss,
         )
 
 

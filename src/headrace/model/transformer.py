@@ -214,6 +214,7 @@ class Transformer(nn.Module):
         targets: Tensor | None = None,
         weights: Tensor | None = None,
         picked: Tensor | None = None,
+        z_loss: float = 0.0,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits; or with targets the loss, which is here so that wrappers of the module see all that it computes.
 
@@ -224,6 +225,7 @@ class Transformer(nn.Module):
             targets: int64 [N], or [B, T].
             weights: float32 [N], each target's weight in the sum.
             picked: int64 [N], the flat positions of the targets; None: all B * T.
+            z_loss: as for :func:`~headrace.model.cross_entropy.linear_cross_entropy`.
 
         Returns:
             Without targets, logits [B, T, V] of each next token. With targets, the weighted sum of their losses in
@@ -237,7 +239,7 @@ class Transformer(nn.Module):
             hidden = hidden[picked]
         targets = targets.flatten()
         weights = torch.ones(len(targets), device=hidden.device) if weights is None else weights.flatten()
-        return linear_cross_entropy(hidden, self.output_weight, self.output_bias, targets, weights)
+        return linear_cross_entropy(hidden, self.output_weight, self.output_bias, targets, weights, z_loss)
 
     def initialise(self, seed: int) -> None:
         """Draw all weights, one tensor at a time.

@@ -101,6 +101,12 @@ class LossSection(Section):
         default=1.0, gt=0, description="factor of the quotient; CrystalCoder had `per: row` and 1 / 2048"
     )
 
+    z_loss: NonNegativeFloat = Field(
+        default=0.0,
+        description="coefficient of the squared logarithm of the softmax's denominator, added to each token's loss "
+        "(PaLM: 1e-4); losses are shown without it",
+    )
+
     def of_each(self, rows: int, tokens: Any) -> Any:
         """The weight of each token's loss in the loss of a step with so many rows and tokens (a number, or a tensor of
         one) that carry loss."""

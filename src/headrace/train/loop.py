@@ -212,7 +212,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, section.attention, device)):
             with placed.accumulating(last=i == count - 1):
-                loss, each = micro.forward(placed, weight)
+                loss, each = micro.forward(placed, weight, section.loss.z_loss)
                 loss.backward()
             assert micro.sources is not None
             sums[0].index_add_(0, micro.sources, each.double())
