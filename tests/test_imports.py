@@ -45,7 +45,7 @@ LAYERS = [
     "model_export",
     "export",
     "evaluation",
-    "transfer",
+    "mup",
     "inquiry",
     "ledger",
     "spikes",

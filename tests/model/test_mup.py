@@ -12,9 +12,9 @@ from headrace.model.config import ModelConfig, Mup
 from headrace.model.mup import at_width
 from headrace.model.presets import CRYSTALCODER_7B
 from headrace.model.transformer import Transformer
+from headrace.mup import Trial, check, sizes
 from headrace.recipe.training import OptimizerSection
 from headrace.report.charts.lines import Panel, lines_chart
-from headrace.transfer import Trial, check, sizes
 
 BASE = ModelConfig(vocab_size=64, layers=2, width=32, heads=2, ffn=64, tied=False, mup=Mup(attention="d"))
 

@@ -31,8 +31,8 @@ def mup(
     """
     from headrace.errors import UserError
     from headrace.model.machine import prepare
+    from headrace.mup import Trial, check
     from headrace.report.charts.lines import Panel, lines_chart
-    from headrace.transfer import Trial, check
 
     prepare()
     trial = Trial.of(run, stage, steps, batch, length)
