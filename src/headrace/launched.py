@@ -40,9 +40,9 @@ def train(run: Path, stage: str, memory: int, listener: Listener | None = None) 
         UserError: the stage does not exist, or what it trains on has not been made.
         Interrupted: a process was asked to stop; the checkpoint is written.
     """
-    from headrace.model.machine import keep_memory, wait_passively
+    from headrace.model.machine import keep_memory, set_environment
 
-    wait_passively()
+    set_environment()
     keep_memory()
     from headrace.train.installed import check_installed
     from headrace.train.interruption import Interruption

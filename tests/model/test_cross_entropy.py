@@ -146,3 +146,17 @@ def test_compiled_is_eager():
         results.append((loss, losses, *first, *second))
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager)
+
+
+def test_numbers_of_tokens_are_rounded_to_few(monkeypatch):
+    rounded = [cross_entropy._rounded(n) for n in range(4097)]
+    assert all(n <= r <= n * 9 / 8 for n, r in enumerate(rounded))
+    assert len({r for r in rounded if 512 < r <= 4096}) == 24
+    seen = []
+    evaluate = cross_entropy._evaluate
+    monkeypatch.setattr(cross_entropy, "_evaluate", lambda h, *rest: seen.append(len(h)) or evaluate(h, *rest))
+    for n in (33, 34, 35, 36):
+        hidden = torch.ones(n, 4, requires_grad=True)
+        _, losses = linear_cross_entropy(hidden, torch.eye(4), None, torch.zeros(n, dtype=torch.int64), torch.ones(n))
+        assert len(losses) == n
+    assert seen == [36] * 4

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as fn
 from torch import Tensor
 
 # Logits at a time, in the type of the hidden states; but at least those of 512 tokens, because each chunk reads the
@@ -41,8 +42,26 @@ def linear_cross_entropy(
         The weighted sum, a float32 scalar, which can be differentiated once; and float32 [N], the losses without
         weights and z-loss, which cannot. Both are float64 for float64 hidden states.
     """
+    count = len(targets)
+    extra = _rounded(count) - count if hidden.device.type == "cpu" else 0
+    if extra:
+        hidden, targets, weights = (
+            fn.pad(hidden, (0, 0, 0, extra)),
+            fn.pad(targets, (0, extra)),
+            fn.pad(weights, (0, extra)),
+        )
     total, losses = _LinearCrossEntropy.apply(hidden, matrix, bias, targets, weights, z_loss)
-    return total, losses
+    return total, losses[:count]
+
+
+def _rounded(count: int) -> int:
+    """A number of tokens rounded up to one of eight an octave.
+
+    On a CPU, oneDNN compiles every product for its shape and keeps it: with 700 to 1,500 tokens, another number in each
+    batch, a training grew by 20 MB a step (8,192 entries), to 2.9 GB after 120.
+    """
+    step = 1 << max(0, count.bit_length() - 4)
+    return -(-count // step) * step
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
