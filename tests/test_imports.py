@@ -53,6 +53,7 @@ LAYERS = [
     "withdrawal",
     "verification",
     "doctor",
+    "view",
     "cli",
     "reference",
 ]

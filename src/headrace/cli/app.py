@@ -32,6 +32,7 @@ from headrace.cli import (
     status,
     train,
     verify,
+    view,
     why,
     withdraw,
 )
@@ -137,6 +138,7 @@ COMMANDS = (
     why.why,
     withdraw.withdraw,
     replay.replay,
+    view.view,
     spikes.spikes,
     ledger.ledger,
     mup.mup,

@@ -1,0 +1,38 @@
+"""``headrace view``: look at a run, a sequence or files in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.options import SequenceLength, TokenizerFile, whole
+from headrace.cli.terminal import say
+
+
+def view(
+    path: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="Run folder, export, or files in a format that is read.")
+    ],
+    tokenizer: TokenizerFile = None,
+    sequence_length: SequenceLength = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Address to listen on; others than loopback need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="N", parser=whole(0), help="Port. Default: a free one from 8765 on.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
+) -> None:
+    """Show a run, a sequence or files in a browser."""
+    from headrace.errors import UserError
+
+    try:
+        from headrace.view.server import serve
+        from headrace.view.target import Target
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"The viewer needs the package {error.name}.", "headrace view", "Run `pip install 'headrace[view]'`."
+        ) from None
+    serve(Target(path, tokenizer, sequence_length), host, port, browser, say)

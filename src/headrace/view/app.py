@@ -1,0 +1,188 @@
+"""The application: routes from pages, answers as HTML or JSON, errors in words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from headrace.errors import UserError
+from headrace.view import layout
+from headrace.view.address import SITE
+from headrace.view.guard import Guard
+from headrace.view.page import Page
+from headrace.view.registry import ACTIONS, PAGES, Action
+from headrace.view.target import Missing, Target
+
+LARGEST_FORM = 4 << 20  # bytes of a request's body: a pasted text, or labels of some thousand documents
+CONTENT_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+Answerer = Callable[[Request], Awaitable[Response]]
+
+
+def application(target: Target, token: str | None = None) -> Guard:
+    """The ASGI application that shows a target.
+
+    Args:
+        target: what is shown.
+        token: see :class:`Guard`.
+    """
+    routes: list[BaseRoute] = [Route("/static/{name}", static)]
+    routes += [Route(SITE[page.name], _page(target, page), methods=["GET"]) for page in PAGES]
+    routes += [Route(action.path, _action(target, action), methods=list(action.methods)) for action in ACTIONS]
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return _refusal(target, request, error)
+
+    handlers: Any = {HTTPException: refused, UserError: refused, ValidationError: refused}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
+
+
+def _page(target: Target, page: Page[Any, Any]) -> Answerer:
+    async def answer(request: Request) -> Response:
+        def make() -> Response:
+            query = page.query.model_validate(_fields(request, page.query))
+            if not page.serves(target):
+                raise Missing(f"There is no page {page.title!r} here.", str(target.path), _served(target))
+            shown = page.load(target, query)
+            if wants_json(request):
+                return json(shown)
+            body = page.draw(query, shown)
+            return HTMLResponse(
+                layout.frame(
+                    target.name, page.heading(query, shown), body, menu(target), page.name, page.styles, page.scripts
+                )
+            )
+
+        return await run_in_threadpool(make)
+
+    return answer
+
+
+def _action(target: Target, action: Action) -> Answerer:
+    async def answer(request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > LARGEST_FORM:
+                raise HTTPException(413, f"A request may have {LARGEST_FORM:,} bytes.")
+        return await action.do(target, request, body)
+
+    return answer
+
+
+def _fields(request: Request, model: type[Any]) -> dict[str, Any]:
+    """What an address says: fields that may repeat are lists, and of others the last counts, as in a form."""
+    pairs = request.query_params.multi_items()
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        field = model.model_fields.get(name)
+        if field is not None and _repeats(field.annotation):
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
+    found.pop("format", None)
+    return {**found, **request.path_params}
+
+
+def _repeats(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) in (list, tuple)
+
+
+def menu(target: Target) -> list[tuple[str, str]]:
+    """The pages that the menu of a target leads to."""
+    return [(page.name, page.title) for page in PAGES if page.menu and page.serves(target)]
+
+
+def _served(target: Target) -> str:
+    return f"Pages here: {', '.join(title for _, title in menu(target))}."
+
+
+def wants_json(request: Request) -> bool:
+    """Whether a program asks: by ``?format=json``, or by a header that names JSON and not HTML."""
+    accept = request.headers.get("accept", "")
+    return request.query_params.get("format") == "json" or ("json" in accept and "html" not in accept)
+
+
+def json(value: Any, status: int = 200) -> Response:
+    """A JSON answer. Numbers that are not finite become null, lone surrogates are shown by name."""
+    return Response(encoded(value), status, media_type="application/json")
+
+
+def encoded(value: Any) -> bytes:
+    """A value as JSON: dataclasses, NumPy values, and keys that are no strings included."""
+    from headrace.visible import json_line
+
+    option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    try:
+        return orjson.dumps(value, default=_plain, option=option)
+    except TypeError:
+        from dataclasses import asdict, is_dataclass
+
+        return json_line(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    return str(value)
+
+
+def _refusal(target: Target, request: Request, error: Exception) -> Response:
+    status, told = _told(error)
+    if wants_json(request):
+        value = {"error": told.what, "where": told.where, "fix": told.fix, "found": told.found}
+        return json(value, status)
+    body = layout.error(told.what, told.where, told.fix, told.found)
+    heading = "Not found" if status == 404 else "This cannot be shown"
+    return HTMLResponse(layout.frame(target.name, heading, body, menu(target), ""), status)
+
+
+def _told(error: Exception) -> tuple[int, UserError]:
+    if isinstance(error, ValidationError):
+        found = tuple(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
+        return 400, UserError("The address is not understood.", "", "Mend it, or begin at the menu.", found)
+    if isinstance(error, HTTPException):
+        what = "There is no such page." if error.status_code == 404 else str(error.detail)
+        return error.status_code, UserError(what, "", "The menu leads to all pages.")
+    assert isinstance(error, UserError)
+    return (404 if isinstance(error, Missing) else 409), error
+
+
+async def static(request: Request) -> Response:
+    """A file that comes with the viewer."""
+    files = _files()
+    name = request.path_params["name"]
+    if name not in files:
+        raise HTTPException(404)
+    data, tag = files[name]
+    headers = {"cache-control": "no-cache", "etag": tag}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=CONTENT_TYPES[name.rsplit(".", 1)[1]], headers=headers)
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    """The viewer's own files: name -> (content, tag). Nothing else is ever served."""
+    folder = resources.files("headrace.view") / "static"
+    found = {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rsplit(".", 1)[-1] in CONTENT_TYPES}
+    found["headrace.css"] = layout.sheet().encode()
+    return {name: (data, f'"{hashlib.sha256(data).hexdigest()[:16]}"') for name, data in found.items()}
+
+
+def names(pages: Sequence[Page[Any, Any]]) -> list[str]:
+    """The names of pages."""
+    return [page.name for page in pages]

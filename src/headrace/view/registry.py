@@ -1,0 +1,36 @@
+"""All pages in the order of the menu, and all actions: what else the server answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace.view.page import Page
+from headrace.view.pages import overview, sequence
+from headrace.view.target import Target
+
+
+@dataclass(frozen=True)
+class Action:
+    """An answer that is no page: a stream of events, or a change.
+
+    Attributes:
+        path: its route.
+        methods: a change is a POST.
+        do: answers, given the target, the request and its body.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    do: Callable[[Target, Request, bytes], Awaitable[Response]]
+
+
+PAGES: tuple[Page[Any, Any], ...] = (
+    overview.PAGE,
+    sequence.PAGE,
+)
+ACTIONS: tuple[Action, ...] = ()

@@ -1,0 +1,180 @@
+"""What is viewed: a run (finished or underway), a sequence in any format, or files of documents."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from headrace import run_folder
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
+from headrace.flow.events import LOG
+from headrace.recipe.schema import HELD_OUT, Recipe
+from headrace.sequence.reader import SequenceReader
+
+if TYPE_CHECKING:
+    from headrace.tokens.table_engine import Decoder
+
+T = TypeVar("T")
+Key = tuple[str, str | None]
+
+
+class Missing(UserError):  # noqa: N818 - it answers, it does not fail
+    """There is no such page, row, step or document: answered with 404."""
+
+
+class Target:
+    """An opened target. All methods may be called from several threads.
+
+    Args:
+        path: a run folder, or the folder or file of a sequence.
+        tokenizer: the file of the tokenizer, for sequences that come without one.
+        seq_len: targets of a row, for files that are one line of tokens.
+
+    Raises:
+        UserError: nothing there can be viewed; says what was looked for.
+
+    Attributes:
+        path: as given.
+        is_run: whether it is a run folder.
+    """
+
+    def __init__(self, path: Path, tokenizer: Path | None = None, seq_len: int | None = None) -> None:
+        self.path, self._tokenizer, self._seq_len = path, tokenizer, seq_len
+        self.is_run = (path / run_folder.RECIPE).is_file()
+        self._lock = threading.RLock()
+        self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
+        if tokenizer is not None:
+            self._given  # noqa: B018 - a wrong file is said now
+        if not self.is_run:
+            for name in self.sequences:
+                self.sequence(name)
+
+    @property
+    def name(self) -> str:
+        """What the pages call it."""
+        return self.recipe.name if self.is_run else self.path.name
+
+    @property
+    def stamp(self) -> Hashable:
+        """What changes whenever the target does: a run underway publishes artifacts, and its recipe may be edited."""
+        if not self.is_run:
+            return None
+        found = [_stat(self.path / name) for name in (run_folder.RECIPE, "artifacts", LOG)]
+        return tuple(found)
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made again only when the target has changed. For small values that are not cheap."""
+        stamp = self.stamp
+        with self._lock:
+            old = self._kept.get(key)
+            if old is None or old[0] != stamp:
+                old = self._kept[key] = stamp, make()
+            return old[1]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe.
+
+        Raises:
+            UserError: this is not a run.
+        """
+        from headrace.recipe.load import published
+
+        return self.kept("recipe", lambda: published(run_folder.read_recipe(self.path)))
+
+    @property
+    def artifacts(self) -> dict[Key, Artifact]:
+        """The run's finished artifacts that belong together, by kind and stage; empty if this is not a run."""
+        from headrace.report.gather import present
+
+        return self.kept("artifacts", lambda: present(self.path, self.recipe)) if self.is_run else {}
+
+    def artifact(self, kind: str, stage: str | None = None) -> Artifact | None:
+        """One of :attr:`artifacts`; None if it is not finished."""
+        return self.artifacts.get((kind, stage))
+
+    @property
+    def documents(self) -> Artifact | None:
+        """The documents; None if there are none (yet)."""
+        return self.artifact("documents")
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of sources in the order of their colors."""
+        if self.is_run:
+            return list(
+                dict.fromkeys([*self.recipe.sources, *(s for n in self.sequences for s in self._sources_of(n))])
+            )
+        return list(dict.fromkeys(s for name in self.sequences for s in self._sources_of(name)))
+
+    def _sources_of(self, name: str) -> list[str]:
+        try:
+            return self.sequence(name).sources
+        except UserError:  # not built yet, or damaged: its own page says so
+            return []
+
+    @property
+    def sequences(self) -> list[str]:
+        """The names of the sequences, finished or not: stages in training order, then held-out rows. A sequence in
+        files of one is called ``rows``."""
+        from headrace.formats.opening import sequence_names
+
+        if not self.is_run:
+            return sequence_names(self.path) or ["rows"]
+        held_out = [HELD_OUT] if self.artifact("sequence", HELD_OUT) is not None else []
+        return [stage.name for stage in self.recipe.stages] + held_out
+
+    def sequence(self, name: str) -> SequenceReader:
+        """A sequence, opened for reading.
+
+        Raises:
+            UserError: there is no such sequence, or it is not finished, or cannot be read.
+        """
+        return self.kept(("sequence", name), lambda: self._open(name))
+
+    def _open(self, name: str) -> SequenceReader:
+        from headrace.recipe.mistakes import suggest
+
+        if name not in self.sequences:
+            fix = suggest(name, self.sequences) or f"Choose one of {', '.join(self.sequences)}."
+            raise Missing(f"There is no sequence {name!r}.", str(self.path), fix)
+        if self.is_run:
+            return run_folder.stage_sequence(self.path, name)
+        return run_folder.open_sequence(self.path, None if name == "rows" else name, seq_len=self._seq_len)
+
+    @cached_property
+    def _given(self) -> Decoder:
+        from headrace.tokens.load import file_decoder
+
+        assert self._tokenizer is not None
+        return file_decoder(self._tokenizer)[0]
+
+    def decoder(self, name: str) -> Decoder | None:
+        """What turns a sequence's ids into text; None if its tokenizer is not at hand."""
+        from headrace.sequence.provenance import beside
+        from headrace.tokens.load import open_decoder
+
+        if self._tokenizer is not None:
+            return self._given
+        try:
+            return self.kept(("decoder", name), lambda: open_decoder(beside(self.sequence(name), "tokenizer")))
+        except UserError:
+            return None
+
+    def batch(self, name: str) -> int | None:
+        """Rows of a step of a stage; None where nobody trains on it."""
+        if not self.is_run or self.recipe.model is None:
+            return None
+        return next((stage.train.batch for stage in self.recipe.stages if stage.name == name), None)
+
+
+def _stat(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
