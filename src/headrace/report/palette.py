@@ -126,7 +126,8 @@ def chart_style() -> Markup:
     )
     return Markup(
         f".chart{{font:12px {FONT};font-variant-numeric:tabular-nums}}"
-        ".chart text{fill:var(--ink)}.chart text.muted{fill:var(--muted)}.chart text.strong{font-weight:600}"
+        ".chart text{fill:var(--ink)}.chart .muted:is(text,tspan){fill:var(--muted)}"
+        ".chart .strong:is(text,tspan){font-weight:600}"
         ".chart .end{text-anchor:end}.chart .middle{text-anchor:middle}.chart .title{font-size:15px;font-weight:600}"
         ".chart .surface{fill:var(--surface)}.chart .band{fill:var(--faint)}"
         ".chart .grid{stroke:var(--line);stroke-width:1;shape-rendering:crispEdges}"
@@ -141,6 +142,7 @@ def chart_style() -> Markup:
         "pattern .ground{fill:color-mix(in srgb,var(--hue) 22%,var(--surface))}pattern .figure{fill:var(--hue)}"
         ".chart .outline{fill:none;stroke:var(--ink);stroke-width:1}"
         ".chart .quarantined{fill:none;stroke:var(--muted);stroke-dasharray:2 1.5}"
+        ".chart .ribbon{opacity:.38}.chart a:hover .ribbon,.chart a:focus .ribbon{opacity:.75}"
         ".chart .kept{fill:var(--good)}.chart .gap{stroke:var(--surface);stroke-width:1.5}"
         ".chart .hatch{stroke:var(--surface);stroke-width:2.2;opacity:.62}" + hues
     )

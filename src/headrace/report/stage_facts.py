@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,20 +20,15 @@ LOOK_AT, SAMPLES, SHOW_PIECES, SHOW_CHARACTERS = 64, 2, 12, 4000
 FIM_KINDS = (1, 2)
 
 
-def stage_facts(
-    sequence: Artifact, batch: int | None, tokenizer: Artifact | None, documents: Artifact | None
-) -> StageFacts:
-    """What a stage's sequence holds.
+def ledger_facts(sequence: Artifact, batch: int | None) -> StageFacts:
+    """What a stage's sequence holds, as its manifest counts it; no row is read.
 
     Args:
         sequence: the stage's sequence.
         batch: rows per step, from the recipe.
-        tokenizer: to decode sample rows; None leaves them out.
-        documents: to say where the segments of sample rows come from; None leaves them out.
     """
     extra = sequence.manifest.extra
     ledger = extra["ledger"]
-    fim = fim_shares(sequence)
     sources = [
         StageSourceFacts(
             name=name,
@@ -42,13 +38,11 @@ def stage_facts(
             epochs=entry["epochs"],
             tokens=entry["tokens_placed"] - entry["overlap"],
             loss_tokens=entry["loss_tokens"],
-            fim=fim.get(name, 0.0),
             fim_psm=entry["fim_psm"],
             fim_spm=entry["fim_spm"],
         )
         for name, entry in ledger["sources"].items()
     ]
-    samples = [] if tokenizer is None or documents is None else list(sample_rows(sequence, tokenizer, documents))
     return StageFacts(
         name=sequence.manifest.stage or "",
         rows=sequence.rows,
@@ -58,7 +52,25 @@ def stage_facts(
         left_over=sum(entry["tail"] + entry["beyond_limit"] for entry in ledger["sources"].values()),
         sources=sources,
         batch=batch,
-        samples=samples,
+    )
+
+
+def stage_facts(
+    sequence: Artifact, batch: int | None, tokenizer: Artifact | None, documents: Artifact | None
+) -> StageFacts:
+    """What a stage's sequence holds, with what its rows say.
+
+    Args:
+        sequence: the stage's sequence.
+        batch: rows per step, from the recipe.
+        tokenizer: to decode sample rows; None leaves them out.
+        documents: to say where the segments of sample rows come from; None leaves them out.
+    """
+    facts, fim = ledger_facts(sequence, batch), fim_shares(sequence)
+    return replace(
+        facts,
+        sources=[replace(source, fim=fim.get(source.name, 0.0)) for source in facts.sources],
+        samples=[] if tokenizer is None or documents is None else list(sample_rows(sequence, tokenizer, documents)),
     )
 
 

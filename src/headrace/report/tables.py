@@ -73,7 +73,8 @@ def key(name: str, index: int) -> Markup:
 def bar(part: float, whole: float) -> Markup:
     """A bar proportional to a share of its cell. Hidden from screen readers, because the number is next to it."""
     width = 100 * part / whole if whole else 0
-    return element("span", class_="bar", style=f"width:{width:.1f}%", aria_hidden="true")
+    drawn = element("rect", width=f"{width:.1f}%", height="100%")
+    return element("svg", drawn, class_="bar", aria_hidden="true")
 
 
 def both(draw: Callable[[float, str], Chart], name: str) -> Markup:

@@ -81,6 +81,11 @@ def empty(*said: object) -> Markup:
     return element("p", join(list(said)), class_="empty")
 
 
+def pending(what: str) -> Markup:
+    """A figure that is still being counted. The page asks again until it is there (``static/frame.js``)."""
+    return element("p", element("span", class_="spinner", aria_hidden="true"), what, class_="pending", role="status")
+
+
 def sheet() -> str:
     """The style sheet of all pages: the report's, then the viewer's own."""
     own = (resources.files("headrace.view") / "static" / "view.css").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.view.page import Page
-from headrace.view.pages import overview, sequence
+from headrace.view.pages import overview, progress, sequence
 from headrace.view.target import Target
 
 
@@ -33,4 +33,4 @@ PAGES: tuple[Page[Any, Any], ...] = (
     overview.PAGE,
     sequence.PAGE,
 )
-ACTIONS: tuple[Action, ...] = ()
+ACTIONS: tuple[Action, ...] = (Action("/progress", ("GET",), progress.stream),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from headrace.tokens.table_engine import Decoder
 
 T = TypeVar("T")
+PATIENCE = 0.15  # seconds that a page waits for a figure before it is shown without
+_POOL = ThreadPoolExecutor(1, "figures")  # one at a time: they read whole sidecars
 Key = tuple[str, str | None]
 
 
@@ -74,6 +77,19 @@ class Target:
             if old is None or old[0] != stamp:
                 old = self._kept[key] = stamp, make()
             return old[1]
+
+    def later(self, key: Hashable, make: Callable[[], T]) -> T | None:
+        """As :meth:`kept`, for what may take long: None until it is there. A page that shows it says so, and asks
+        again (:func:`headrace.view.layout.pending`)."""
+        stamp = self.stamp
+        with self._lock:
+            old = self._kept.get(("later", key))
+            if old is None or old[0] != stamp:
+                old = self._kept["later", key] = stamp, _POOL.submit(make)
+        try:
+            return old[1].result(timeout=PATIENCE)
+        except TimeoutError:
+            return None
 
     @property
     def recipe(self) -> Recipe:

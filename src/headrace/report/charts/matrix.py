@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from headrace.report.markup import Markup, element
 from headrace.report.numbers import whole
+
+SHADES = 8  # of a cell: classes h1 to h8 of the style sheet, since a policy may forbid styles in elements
 
 
 def heat_table(
@@ -23,8 +27,8 @@ def heat_table(
     def cell(row: str, column: str) -> Markup:
         n = values.get((row, column), 0)
         # The square root keeps small counts visible next to large ones.
-        style = f"--heat:{(n / most) ** 0.5:.3f}" if n else None
-        return element("td", whole(n) if n else "·", class_="n heat" if n else "n none", style=style)
+        heat = math.ceil(SHADES * (n / most) ** 0.5)
+        return element("td", whole(n) if n else "·", class_=f"n heat h{heat}" if n else "n none")
 
     def total(counts: list[int]) -> Markup:
         return element("td", whole(sum(counts)), class_="n total")

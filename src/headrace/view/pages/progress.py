@@ -1,0 +1,131 @@
+"""How far a run is: its artifacts, and what is underway, sent again whenever it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from headrace import run_folder
+from headrace.report.markup import Markup, element, join
+from headrace.report.numbers import counted, duration, size, whole
+from headrace.report.tables import Column, details, table, text
+from headrace.train.metrics import FILE
+from headrace.train.trajectory import latest
+from headrace.view.address import address
+from headrace.view.target import Target
+
+EVERY = 1.0  # seconds between two looks at a run underway
+TAIL = 4096  # bytes of a log that hold its last line
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run.
+
+    Attributes:
+        running: whether a process works on it.
+        artifacts: as ``headrace status --json``, and of a model underway its last ``step`` and ``loss``.
+        last: how the run ended, as its log says; None while it runs.
+    """
+
+    running: bool
+    artifacts: list[dict[str, Any]]
+    last: dict[str, Any] | None
+
+
+def load_progress(target: Target) -> Progress:
+    """Read the state of a run. What is finished is looked at once."""
+    told = run_folder.status(target.path)
+    artifacts = [
+        one | _trained(target, one["stage"]) if one["kind"] == "model" and one["state"] == "partial" else one
+        for one in told["artifacts"]
+    ]
+    return Progress(told["running"], artifacts, told["last"])
+
+
+def _trained(target: Target, stage: str) -> dict[str, Any]:
+    """The last step of a training that is underway."""
+    folder = latest(target.path, stage)
+    steps = next((one.train.steps for one in target.recipe.stages if one.name == stage), None)
+    try:
+        with open((folder or target.path) / FILE, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            last = orjson.loads(file.read().splitlines()[-1])
+        return {"step": int(last["step"]), "loss": last["loss"], "steps": steps}
+    except (OSError, IndexError, KeyError, TypeError, ValueError):  # none yet, or a truncated line
+        return {}
+
+
+def draw_progress(shown: Progress) -> Markup:
+    """What is underway, and the artifacts."""
+    done = sum(one["state"] == "done" for one in shown.artifacts)
+    said = f"{done} of {counted(len(shown.artifacts), 'artifact')} done"
+    underway = [_underway(one) for one in shown.artifacts if one["state"] == "partial"]
+    word = "running" if shown.running else "finished" if done == len(shown.artifacts) else "stopped"
+    head = element("p", element("span", word, class_=f"state {word}"), " ", said, class_="lead")
+    failed = shown.last if shown.last is not None and shown.last["event"] in ("failed", "died") else None
+    return join(
+        [
+            head,
+            element("ul", underway, class_="underway") if underway else None,
+            element("p", str(failed.get("message", "A worker died.")), class_="error") if failed else None,
+            details("Artifacts", _table(shown)),
+        ]
+    )
+
+
+def _underway(one: dict[str, Any]) -> Markup:
+    name = f"{one['kind']} {one['stage'] or ''}".strip()
+    if "step" in one:
+        of = f" of {whole(one['steps'])}" if one["steps"] else ""
+        said = f"step {whole(one['step'])}{of}" + ("" if one["loss"] is None else f", loss {one['loss']:.3f}")
+        part, total = one["step"], one["steps"]
+    elif one.get("phases"):
+        phase = one["phases"][-1]
+        part, total = phase["done"], phase["tasks"]
+        said = f"{phase['name']}: {whole(part)} of {counted(total, 'task')}"
+    else:
+        return element("li", name)
+    bar = element("progress", value=part, max=total, aria_label=name) if total else None
+    return element("li", element("strong", name), " ", said, " ", bar)
+
+
+def _table(shown: Progress) -> Markup:
+    rows = [
+        (
+            element("a", one["name"], href=address("sequence", stage=one["stage"]))
+            if one["kind"] == "sequence" and one["state"] == "done"
+            else one["name"],
+            one["state"],
+            whole(one["rows"]) if "rows" in one else None,
+            size(one["bytes"]) if "bytes" in one else None,
+            duration(one["seconds"]) if one.get("seconds") is not None else None,
+        )
+        for one in shown.artifacts
+    ]
+    return table([text("artifact"), text("state"), *map(Column, ("rows", "disk", "time"))], rows)
+
+
+async def stream(target: Target, request: Request, body: bytes) -> Response:
+    """Server-sent events: the part of the page that shows the progress, whenever it has changed. Ends with the run."""
+
+    async def events() -> AsyncIterator[str]:
+        before = ""
+        while not await request.is_disconnected():
+            shown = await run_in_threadpool(load_progress, target)
+            now = draw_progress(shown)
+            if now != before:
+                before = now
+                yield f"data: {orjson.dumps({'html': now, 'running': shown.running}).decode()}\n\n"
+            if not shown.running:
+                return
+            await asyncio.sleep(EVERY)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
