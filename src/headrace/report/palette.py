@@ -143,6 +143,7 @@ def chart_style() -> Markup:
         ".chart .outline{fill:none;stroke:var(--ink);stroke-width:1}"
         ".chart .quarantined{fill:none;stroke:var(--muted);stroke-dasharray:2 1.5}"
         ".chart .ribbon{opacity:.38}.chart a:hover .ribbon,.chart a:focus .ribbon{opacity:.75}"
+        ".chart .stretch{fill:var(--ink);opacity:0}.chart a:hover .stretch,.chart a:focus .stretch{opacity:.13}"
         ".chart .kept{fill:var(--good)}.chart .gap{stroke:var(--surface);stroke-width:1.5}"
         ".chart .hatch{stroke:var(--surface);stroke-width:2.2;opacity:.62}" + hues
     )

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.view.page import Page
-from headrace.view.pages import overview, progress, sequence
+from headrace.view.pages import overview, progress, sequence, stage, stages
 from headrace.view.target import Target
 
 
@@ -31,6 +31,8 @@ class Action:
 
 PAGES: tuple[Page[Any, Any], ...] = (
     overview.PAGE,
+    stages.PAGE,
+    stage.PAGE,
     sequence.PAGE,
 )
 ACTIONS: tuple[Action, ...] = (Action("/progress", ("GET",), progress.stream),)

@@ -15,6 +15,7 @@ from headrace.flow.artifact import Artifact
 from headrace.flow.events import LOG
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.sequence.reader import SequenceReader
+from headrace.view.curves import CurveReader, Curves
 
 if TYPE_CHECKING:
     from headrace.tokens.table_engine import Decoder
@@ -50,6 +51,7 @@ class Target:
         self.is_run = (path / run_folder.RECIPE).is_file()
         self._lock = threading.RLock()
         self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
+        self._curves = CurveReader()
         if tokenizer is not None:
             self._given  # noqa: B018 - a wrong file is said now
         if not self.is_run:
@@ -180,6 +182,18 @@ class Target:
             return self.kept(("decoder", name), lambda: open_decoder(beside(self.sequence(name), "tokenizer")))
         except UserError:
             return None
+
+    def curves(self, stage: str) -> Curves | None:
+        """What a stage's training has logged; None where it has not begun."""
+        from headrace.train.metrics import FILE
+        from headrace.train.trajectory import latest
+
+        folder = latest(self.path, stage) if self.is_run else None
+        model = self.artifact("model", stage)
+        # Checkpoints may be gone, as the artifact's log is without times.
+        if folder is not None and (folder / FILE).is_file():
+            return self._curves.read(folder / FILE)
+        return None if model is None else self._curves.read(model.file_path(FILE))
 
     def batch(self, name: str) -> int | None:
         """Rows of a step of a stage; None where nobody trains on it."""

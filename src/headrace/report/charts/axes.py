@@ -12,7 +12,7 @@ from headrace.report.charts.canvas import BOLD, box, fitted, label, line, log_ti
 from headrace.report.markup import Markup, element
 from headrace.report.numbers import round_number
 
-LEFT, RIGHT = 56, 24
+LEFT, RIGHT = 62, 24
 
 At = Callable[[float], float]
 """From a value to a place in the drawing."""

@@ -111,6 +111,11 @@ def box(x: float, y: float, width: float, height: float, class_: str, **more: ob
     return element("rect", class_=class_, **place, **more)
 
 
+def linked(drawn: Markup, href: str | None) -> Markup:
+    """A drawing that leads somewhere, if there is an address."""
+    return drawn if href is None else element("a", drawn, href=href)
+
+
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Round numbers from ``low`` to ``high``, in steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not high > low:

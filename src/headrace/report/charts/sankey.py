@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from headrace.report.charts.canvas import SIZE, WIDTH, Chart, box, fitted, label, text_width
+from headrace.report.charts.canvas import SIZE, WIDTH, Chart, box, fitted, label, linked, text_width
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import percent
 
@@ -138,7 +138,7 @@ def _ribbons(
         )
         tip = element("title", f"{flow.start} → {flow.stop}: {said(flow.value)}")
         ribbon = element("path", tip, d=path, class_=f"{fills[flow.start]} ribbon")
-        drawn.append(_linked(ribbon, flow.href))
+        drawn.append(linked(ribbon, flow.href))
     return element("g", drawn)
 
 
@@ -177,12 +177,8 @@ def _node(
             label(fitted(amount, room), at, middle + 12, f"{class_} muted".strip()),
         ]
     tip = element("title", f"{node.name}: {amount}")
-    return _linked(element("g", tip, box(x, y, NODE, tall, node.fill), words), node.href)
+    return linked(element("g", tip, box(x, y, NODE, tall, node.fill), words), node.href)
 
 
 def _amount(value: float, total: float, said: Callable[[float], str]) -> str:
     return f"{said(value)} ({percent(value, total)})"
-
-
-def _linked(drawn: Markup, href: str | None) -> Markup:
-    return drawn if href is None else element("a", drawn, href=href)

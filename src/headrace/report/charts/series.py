@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from headrace.report.charts.axes import LEFT, RIGHT, axes, bands, path, smoothed, span, stage_names
-from headrace.report.charts.canvas import WIDTH, Chart, Entry, flow, line
+from headrace.report.charts.axes import LEFT, RIGHT, At, axes, bands, path, smoothed, span, stage_names
+from headrace.report.charts.canvas import WIDTH, Chart, Entry, box, flow, line
 from headrace.report.markup import Markup, element, join
 
 PLOT = 190
@@ -66,8 +67,28 @@ class Stage:
     end: float
 
 
-def series_chart(panel: Panel, stages: list[Stage], width: float = WIDTH) -> Chart:
-    """Draw a panel over the stages, which are in training order."""
+@dataclass(frozen=True)
+class Link:
+    """A stretch of the axis that leads somewhere: from where to where, the address, and what a reader is told."""
+
+    start: float
+    end: float
+    href: str
+    tip: str
+
+
+def series_chart(
+    panel: Panel, stages: list[Stage], width: float = WIDTH, axis: str = "tokens", links: Sequence[Link] = ()
+) -> Chart:
+    """Draw a panel over the stages.
+
+    Args:
+        panel: what is drawn.
+        stages: in training order.
+        width: the chart's width.
+        axis: the unit of x, ``tokens`` or ``steps``.
+        links: stretches of x that can be clicked.
+    """
     drawn = [Series(s.name, s.class_, *thinned(s.x, smoothed(s.y) if s.smooth else s.y)) for s in panel.series]
     values = [v for s in drawn for v in s.y if math.isfinite(v) and (v > 0 or not panel.log)]
     values += [y for _, y, _ in panel.marks if math.isfinite(y) and (y > 0 or not panel.log)]
@@ -90,8 +111,9 @@ def series_chart(panel: Panel, stages: list[Stage], width: float = WIDTH) -> Cha
     spans = (low, high), (low_x, high_x)
     parts = [
         *bands(stages, names, at_x, top, PLOT),
-        *axes(*spans, "tokens", panel.log, at_x, at_y, top, width, PLOT, panel.unit),
+        *axes(*spans, axis, panel.log, at_x, at_y, top, width, PLOT, panel.unit),
         *(path(s.x, s.y, at_x, at_y, f"stroke {s.class_}") for s in drawn),
+        *(_link(one, at_x, top) for one in links),
         *(_mark(at_x(x), at_y(y) if math.isfinite(y) else top + 6, tip) for x, y, tip in panel.marks),
     ]
     kinds = {s.name: s.class_ for s in panel.series}
@@ -99,7 +121,7 @@ def series_chart(panel: Panel, stages: list[Stage], width: float = WIDTH) -> Cha
     if panel.marks:
         entries.append(Entry(panel.marked, drawn=_mark(0, 0, panel.marked)))
     legend, tall = flow(entries, LEFT, top + PLOT + 58, width - LEFT - RIGHT)
-    told = f"{panel.title}, {panel.unit}, over the tokens trained on: {', '.join(kinds)}."
+    told = f"{panel.title}, {panel.unit}, over {axis}: {', '.join(kinds)}."
     return Chart(panel.title, told, width, top + PLOT + 50 + tall, join([*parts, legend]))
 
 
@@ -112,6 +134,12 @@ def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sums = np.add.reduceat(np.where(known, y, 0.0), ends[:-1])
     counts = np.add.reduceat(known, ends[:-1])
     return x[ends[1:] - 1], np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _link(link: Link, at_x: At, top: float) -> Markup:
+    left, right = at_x(link.start), at_x(link.end)
+    area = box(left, top, max(1.0, right - left), PLOT, "stretch")
+    return element("a", element("title", link.tip), area, href=link.href)
 
 
 def _mark(x: float, y: float, tip: str) -> Markup:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.report.charts.canvas import BOLD, WIDTH, Chart, Entry, box, fitted, flow, label, line, text_width, ticks
+from headrace.report.charts.canvas import (
+    BOLD,
+    WIDTH,
+    Chart,
+    Entry,
+    box,
+    fitted,
+    flow,
+    label,
+    line,
+    linked,
+    text_width,
+    ticks,
+)
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import passes, percent, round_number, short
 from headrace.report.palette import hue
@@ -25,10 +38,11 @@ class SplitSource:
 
 @dataclass(frozen=True)
 class SplitStage:
-    """A stage and its sources."""
+    """A stage, its sources, and where a click on it leads."""
 
     name: str
     sources: list[SplitSource]
+    href: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -62,10 +76,11 @@ def split_chart(stages: list[SplitStage], sources: list[str], width: float = WID
     y = 2.0
     for stage in stages:
         tokens = f"{short(stage.tokens)} tokens"
-        parts.append(label(fitted(stage.name, span - text_width(tokens) - 12, BOLD), EDGE, y + 12, "strong"))
+        said = label(fitted(stage.name, span - text_width(tokens) - 12, BOLD), EDGE, y + 12, "strong")
+        parts.append(linked(said, stage.href))
         parts.append(label(tokens, width - EDGE, y + 12, "end muted"))
         y += 18
-        parts += _bar(stage, sources, scale, y, hatched)
+        parts.append(linked(join(_bar(stage, sources, scale, y, hatched)), stage.href))
         entries = [Entry(_said(source, stage), f"fill {hue(sources.index(source.name))}") for source in stage.sources]
         legend, tall = flow(entries, EDGE, y + BAR + 18, span)
         parts.append(legend)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
 from headrace.report.facts import RunFacts, StageFacts
 from headrace.report.markup import Markup, element, join
@@ -28,7 +30,11 @@ def stages(facts: RunFacts) -> Markup | None:
         return None
     names = facts.names
     drawn = both(lambda width, name: split_chart(token_split(facts), names, width, name), "split")
-    parts = [figure("Tokens by stage and source", drawn), _overview(facts), _ledger(facts, names)]
+    parts = [
+        figure("Tokens by stage and source", drawn),
+        overview_table(facts.stages),
+        ledger_table(facts.stages, names),
+    ]
     rows = [_rows(stage, names) for stage in facts.stages if stage.samples]
     if rows:
         about = "Rows as the model sees them: segments in the color of their source, special tokens in gray boxes, "
@@ -37,14 +43,15 @@ def stages(facts: RunFacts) -> Markup | None:
     return join([*parts, *rows])
 
 
-def _overview(facts: RunFacts) -> Markup:
+def overview_table(stages: Sequence[StageFacts], named: Callable[[str], object] = str) -> Markup:
+    """Rows, tokens and steps of each stage; ``named`` makes its name a link."""
     columns = [
         text("stage"),
         *map(Column, ("rows", "sequence length", "tokens", "padding", "left over", "batch", "steps in the sequence")),
     ]
     rows = [
         (
-            stage.name,
+            named(stage.name),
             whole(stage.rows),
             whole(stage.sequence_length),
             whole(stage.tokens),
@@ -53,7 +60,7 @@ def _overview(facts: RunFacts) -> Markup:
             None if stage.batch is None else counted(stage.batch, "row"),
             None if stage.steps is None else whole(stage.steps),
         )
-        for stage in facts.stages
+        for stage in stages
     ]
     caption = (
         "Tokens are the targets of all rows. Left over: tokens that do not fill a row, or exceed the stage's total."
@@ -61,7 +68,8 @@ def _overview(facts: RunFacts) -> Markup:
     return table(columns, rows, caption)
 
 
-def _ledger(facts: RunFacts, names: list[str]) -> Markup:
+def ledger_table(stages: Sequence[StageFacts], names: list[str]) -> Markup:
+    """The token ledger by stage and source; ``names`` are all sources, in the order of their colors."""
     columns = [
         text("stage"),
         text("source"),
@@ -83,7 +91,7 @@ def _ledger(facts: RunFacts, names: list[str]) -> Markup:
     ]
     rows: list[tuple[object, ...]] = []
     groups = []
-    for stage in facts.stages:
+    for stage in stages:
         groups.append(len(rows))
         total = sum(s.tokens for s in stage.sources)
         for i, s in enumerate(stage.sources):
