@@ -12,9 +12,9 @@ Excerpt = tuple[str, list[tuple[int, int]]]
 """Text, and the spans in it that are marked."""
 
 
-def beginning(text: str) -> Excerpt:
+def beginning(text: str, length: int = LENGTH) -> Excerpt:
     """The first characters, with nothing marked."""
-    return (text if len(text) <= LENGTH else text[:LENGTH] + "…"), []
+    return (text if len(text) <= length else text[:length] + "…"), []
 
 
 def around(text: str, start: int, end: int) -> Excerpt:
@@ -27,13 +27,19 @@ def around(text: str, start: int, end: int) -> Excerpt:
     return shown, [(start + shift, min(end, high) + shift)]
 
 
-def compared(one: str, other: str) -> tuple[Excerpt, Excerpt]:
-    """Two similar texts from shortly before their first difference, with differences marked."""
+def compared(one: str, other: str, length: int = LENGTH, before: int = BEFORE) -> tuple[Excerpt, Excerpt]:
+    """Two similar texts from shortly before their first difference, with differences marked.
+
+    Args:
+        one, other: the texts.
+        length: characters of an excerpt.
+        before: characters of it before the difference, of texts longer than it.
+    """
     same = _common_prefix(one, other)
     if same == len(one) == len(other):
-        return beginning(one), beginning(other)
-    low = max(0, same - BEFORE)
-    parts = [_pieces(text[low : low + LENGTH]) for text in (one, other)]
+        return beginning(one, length), beginning(other, length)
+    low = max(0, same - before) if max(len(one), len(other)) > length else 0
+    parts = [_pieces(text[low : low + length]) for text in (one, other)]
     marks: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
     starts = [_starts(pieces) for pieces in parts]
     matcher = difflib.SequenceMatcher(None, parts[0], parts[1], autojunk=False)
@@ -45,9 +51,9 @@ def compared(one: str, other: str) -> tuple[Excerpt, Excerpt]:
     lead = "…" if low else ""
     excerpts = []
     for text, found in zip((one, other), marks, strict=True):
-        tail = "…" if low + LENGTH < len(text) else ""
+        tail = "…" if low + length < len(text) else ""
         shifted = [(start + len(lead), end + len(lead)) for start, end in found]
-        excerpts.append((lead + text[low : low + LENGTH] + tail, shifted))
+        excerpts.append((lead + text[low : low + length] + tail, shifted))
     return excerpts[0], excerpts[1]
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.view.page import Page
-from headrace.view.pages import overview, progress, sequence, stage, stages
+from headrace.view.pages import document, overview, progress, sequence, stage, stages
 from headrace.view.target import Target
 
 
@@ -34,5 +34,6 @@ PAGES: tuple[Page[Any, Any], ...] = (
     stages.PAGE,
     stage.PAGE,
     sequence.PAGE,
+    document.PAGE,
 )
 ACTIONS: tuple[Action, ...] = (Action("/progress", ("GET",), progress.stream),)

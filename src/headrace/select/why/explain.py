@@ -57,17 +57,37 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
     """
     document = fetch(artifacts["documents"], [row]).to_pylist()[0]
     text = document.pop("text")
+    found, verdict = decide_row(recipe, artifacts, row)
+    decisions = [_excerpt(decision, text) for decision in found]
+    for name in ("meta", "turns"):
+        document[name] = None if document[name] is None else orjson.loads(document[name])
+    about = {"row": row, **document, "characters": len(text)}
+    pair = None
+    if verdict is not None and verdict["reason"] in COPIES:
+        pair = explain_pair(artifacts["documents"], row, verdict["evidence"]["kept_row"], _near(recipe))
+    return {"document": about, "decisions": decisions, "verdict": verdict, "pair": pair}
+
+
+def decide_row(
+    recipe: Recipe, artifacts: Mapping[str, Artifact], row: int
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The decisions and the verdict of :func:`explain_row`, but for contamination's excerpt: no text is read.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    document = fetch(artifacts["documents"], [row], list(DOCUMENT))
+    source = document.column("source")[0].as_py()
     decisions: list[dict[str, Any]] = []
     beside = {kind: fetch(made, [row]) for kind, made in artifacts.items() if kind.startswith("measure")}
     if "measures" in beside:
-        decisions += _filters(recipe, beside["measures"], document["source"])
+        decisions += _filters(recipe, beside["measures"], source)
     if all(f"measure-{name}" in beside for name in recipe.measures):
-        decisions += _own(recipe, fetch(artifacts["documents"], [row], list(DOCUMENT)), beside)
+        decisions += _own(recipe, document, beside)
     if "licences" in artifacts:
-        decisions += _licence(recipe, fetch(artifacts["licences"], [row]).to_pylist()[0], document["source"])
+        decisions += _licence(recipe, fetch(artifacts["licences"], [row]).to_pylist()[0], source)
     if "contamination" in artifacts and recipe.decontaminate is not None:
-        found = fetch(artifacts["contamination"], [row])
-        decisions.append(_contamination(found, recipe.decontaminate, text))
+        decisions.append(_contamination(fetch(artifacts["contamination"], [row]), recipe.decontaminate))
     verdict = None
     if "verdicts" in artifacts:
         columns = ["keep", "reason", "evidence", "split"]
@@ -77,13 +97,7 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
         group = fetch(artifacts["duplicates"], [row]).to_pylist()[0]
         removes = verdict["reason"] in ("duplicate", "reference") if verdict else None
         decisions.append({"reason": "duplicate", "measured": group, "limit": None, "removes": removes})
-    for name in ("meta", "turns"):
-        document[name] = None if document[name] is None else orjson.loads(document[name])
-    about = {"row": row, **document, "characters": len(text)}
-    pair = None
-    if verdict is not None and verdict["reason"] in COPIES:
-        pair = explain_pair(artifacts["documents"], row, verdict["evidence"]["kept_row"], _near(recipe))
-    return {"document": about, "decisions": decisions, "verdict": verdict, "pair": pair}
+    return decisions, verdict
 
 
 def explain_text(
@@ -126,7 +140,7 @@ def explain_text(
     if config is not None:
         items = read_items(list_benchmarks(config), recipe.documents.normalise)
         index = build(items, config.ngram, config.unit == "code", config.substring)
-        decisions.append(_contamination(search(batch, index), config, normal))
+        decisions.append(_excerpt(_contamination(search(batch, index), config), normal))
     about = {"row": None, "id": identity, "source": source or None, "path": path, "characters": len(normal)}
     neighbours = None if documents is None else _neighbours(normal, identity, documents, _near(recipe))
     return {"document": about, "decisions": decisions, "verdict": None, "pair": None, "nearest": neighbours}
@@ -215,14 +229,22 @@ def _licence(recipe: Recipe, found: dict[str, Any], source: str) -> list[dict[st
     ]
 
 
-def _contamination(found: pa.Table, config: Decontaminate, text: str) -> dict[str, Any]:
-    measured = found.to_pylist()[0]
+def _contamination(found: pa.Table, config: Decontaminate) -> dict[str, Any]:
     removes = contaminated(found, config).reason[0].as_py() is not None
-    excerpt = None
-    if measured["start"] is not None:
-        excerpt = text[measured["start"] : min(measured["end"], measured["start"] + EXCERPT)]
-    told = {"reason": "contaminated", "measured": measured, "limit": config.overlap, "removes": removes}
-    return {**told, "excerpt": excerpt}
+    return {
+        "reason": "contaminated",
+        "measured": found.to_pylist()[0],
+        "limit": config.overlap,
+        "removes": removes,
+    }
+
+
+def _excerpt(decision: dict[str, Any], text: str) -> dict[str, Any]:
+    """A decision about contamination with what was found in the text; others as they are."""
+    if decision["reason"] != "contaminated":
+        return decision
+    start, end = decision["measured"]["start"], decision["measured"]["end"]
+    return {**decision, "excerpt": None if start is None else text[start : min(end, start + EXCERPT)]}
 
 
 def _neighbours(text: str, identity: str, documents: Artifact, near: Near) -> list[dict[str, Any]]:

@@ -1,0 +1,63 @@
+"""The rows of each stage's sequence that hold a document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.errors import UserError
+from headrace.sequence.provenance import Placement, find_rows
+from headrace.sequence.store import ArrowSequence
+from headrace.view.target import Target
+
+PAGE = 50  # places on one page
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where a document is in a stage's sequence.
+
+    Attributes:
+        places: how many slices of it there are.
+        tokens: in all of them.
+        epochs: copies of it.
+        first: the first slice shown.
+        shown: some slices, in training order.
+    """
+
+    places: int
+    tokens: int
+    epochs: int
+    first: int
+    shown: list[Placement]
+
+
+def training_of(target: Target, row: int, first: int) -> dict[str, Trained] | None:
+    """Where a document is in each finished sequence; None while it is looked for.
+
+    Args:
+        target: the run.
+        row: the document's row.
+        first: the first slice of each to tell about.
+    """
+    found = target.later(("placements", row), lambda: _places(target, row))
+    if found is None:
+        return None
+    return {name: _trained(places, first) for name, places in found.items()}
+
+
+def _trained(places: list[Placement], first: int) -> Trained:
+    first = min(first, max(0, len(places) - 1) // PAGE * PAGE)
+    tokens, epochs = sum(one.length for one in places), len({one.epoch for one in places})
+    return Trained(len(places), tokens, epochs, first, places[first : first + PAGE])
+
+
+def _places(target: Target, row: int) -> dict[str, list[Placement]]:
+    found = {}
+    for name in target.sequences:
+        try:
+            sequence = target.sequence(name)
+        except UserError:  # not finished: the page of the sequence says so
+            continue
+        if isinstance(sequence, ArrowSequence):
+            found[name] = find_rows(sequence, row)
+    return found
