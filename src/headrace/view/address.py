@@ -14,7 +14,6 @@ SITE = {
     "documents": "/documents",
     "document": "/documents/{row}",
     "removed": "/removed",
-    "search": "/search",
     "copied": "/copied",
     "compare": "/compare",
     "corpus": "/corpus",

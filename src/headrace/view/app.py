@@ -23,7 +23,7 @@ from headrace.view.address import SITE
 from headrace.view.guard import Guard
 from headrace.view.page import Page
 from headrace.view.registry import ACTIONS, PAGES, Action
-from headrace.view.target import Missing, Target
+from headrace.view.target import Missing, Target, Wrong
 
 LARGEST_FORM = 4 << 20  # bytes of a request's body: a pasted text, or labels of some thousand documents
 CONTENT_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -89,7 +89,7 @@ def _fields(request: Request, model: type[Any]) -> dict[str, Any]:
         field = model.model_fields.get(name)
         if field is not None and _repeats(field.annotation):
             found.setdefault(name, []).append(value)
-        else:
+        elif value or field is None:  # a field of a form that is left empty asks for its default
             found[name] = value
     found.pop("format", None)
     return {**found, **request.path_params}
@@ -158,7 +158,7 @@ def _told(error: Exception) -> tuple[int, UserError]:
         what = "There is no such page." if error.status_code == 404 else str(error.detail)
         return error.status_code, UserError(what, "", "The menu leads to all pages.")
     assert isinstance(error, UserError)
-    return (404 if isinstance(error, Missing) else 409), error
+    return (404 if isinstance(error, Missing) else 400 if isinstance(error, Wrong) else 409), error
 
 
 async def static(request: Request) -> Response:

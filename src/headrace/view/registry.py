@@ -10,7 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.view.page import Page
-from headrace.view.pages import document, overview, progress, sequence, stage, stages
+from headrace.view.pages import (
+    copied,
+    document,
+    documents,
+    overview,
+    progress,
+    sequence,
+    stage,
+    stages,
+)
 from headrace.view.target import Target
 
 
@@ -33,7 +42,12 @@ PAGES: tuple[Page[Any, Any], ...] = (
     overview.PAGE,
     stages.PAGE,
     stage.PAGE,
+    documents.PAGE,
+    copied.PAGE,
     sequence.PAGE,
     document.PAGE,
 )
-ACTIONS: tuple[Action, ...] = (Action("/progress", ("GET",), progress.stream),)
+ACTIONS: tuple[Action, ...] = (
+    Action("/progress", ("GET",), progress.stream),
+    Action("/copied", ("POST",), copied.send),
+)

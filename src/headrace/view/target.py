@@ -30,6 +30,10 @@ class Missing(UserError):  # noqa: N818 - it answers, it does not fail
     """There is no such page, row, step or document: answered with 404."""
 
 
+class Wrong(UserError):  # noqa: N818 - it answers, it does not fail
+    """What was asked makes no sense: answered with 400."""
+
+
 class Target:
     """An opened target. All methods may be called from several threads.
 

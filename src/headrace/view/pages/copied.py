@@ -1,0 +1,207 @@
+"""What of a text, such as what a model wrote, stands word for word in the training data: where, and when it was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import parse_qsl
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from headrace.documents.store import fetch
+from headrace.report.markup import Markup, element, join
+from headrace.report.numbers import counted, percent, whole
+from headrace.view.address import address
+from headrace.view.layout import empty, pending
+from headrace.view.page import Page, Query
+from headrace.view.search.copied import Jobs, Stretch, stretches
+from headrace.view.search.stretches import LEAST, LONGEST
+from headrace.view.target import Missing, Target, Wrong
+
+MOST = 30  # stretches listed
+JOBS = Jobs()
+
+
+class CopiedQuery(Query):
+    """A text in the address, or the name of one that was sent."""
+
+    q: Annotated[str, Field(max_length=4000)] = ""
+    text: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A document that holds a stretch."""
+
+    row: int
+    id: str
+    source: str
+    name: str
+    license: str | None
+    at: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows.
+
+    Attributes:
+        text: the text.
+        searched, rows: documents searched so far, and in all.
+        stretches: the longest first: ``start`` and ``length`` in bytes of the text.
+        words: each of them, as text.
+        holders: documents that hold each of them.
+        covered: bytes of the text that stand in documents, in stretches of :data:`LEAST` or more.
+    """
+
+    text: str
+    searched: int
+    rows: int
+    stretches: list[Stretch]
+    words: list[str]
+    holders: list[list[Holder]]
+    covered: int
+
+
+def load(target: Target, query: CopiedQuery) -> Shown:
+    """Start looking, or see how far it is."""
+    documents = target.documents
+    if documents is None or (not query.q and query.text is None):
+        return Shown("", 0, 0 if documents is None else documents.rows, [], [], [], 0)
+    if query.text is not None:
+        job = JOBS.find(query.text)
+        if job is None:
+            raise Missing("This text is not at hand any more.", query.text, "Paste it again.")
+    else:
+        job = JOBS.start(_checked(query.q), documents)
+    if job.failed is not None:
+        raise job.failed
+    searched, found = job.searched, stretches(job.matches)
+    covered = sum(len(part) for part in _union(found))
+    found = found[:MOST]
+    rows = sorted({match.row for one in found for match in one.matches})
+    columns = ["id", "source", "path", "origin_file", "origin_row", "license"]
+    told = dict(zip(rows, fetch(documents, rows, columns).to_pylist(), strict=True)) if rows else {}
+    holders = [
+        [
+            Holder(
+                match.row,
+                told[match.row]["id"],
+                told[match.row]["source"],
+                told[match.row]["path"] or f"{told[match.row]['origin_file']}:{told[match.row]['origin_row']}",
+                told[match.row]["license"],
+                match.at,
+            )
+            for match in one.matches
+        ]
+        for one in found
+    ]
+    words = [job.text[one.start : one.start + one.length].decode("utf-8", "replace") for one in found]
+    return Shown(job.text.decode(), searched, job.rows, found, words, holders, covered)
+
+
+def _union(found: list[Stretch]) -> list[range]:
+    """Where the text is covered, without overlaps."""
+    out: list[range] = []
+    for one in sorted(found, key=lambda one: one.start):
+        start = max(one.start, out[-1].stop if out else 0)
+        if one.start + one.length > start:
+            out.append(range(start, one.start + one.length))
+    return out
+
+
+def _checked(text: str) -> bytes:
+    data = text.replace("\r\n", "\n").encode("utf-8", "replace")
+    if not LEAST <= len(data) <= LONGEST:
+        raise Wrong(
+            f"The text has {len(data):,} bytes.", "", f"Paste a text of {LEAST} to {LONGEST:,} bytes: shorter ones are "
+            "found by the search for a phrase."
+        )  # fmt: skip
+    return data
+
+
+async def send(target: Target, request: Request, body: bytes) -> Response:
+    """Take a text that is too long for an address, and lead to its page."""
+    fields = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    documents = target.documents
+    if documents is None:
+        raise Missing("There are no documents here.", str(target.path))
+    job = JOBS.start(_checked(fields.get("q", "")), documents)
+    return RedirectResponse(address("copied", text=job.name), 303)
+
+
+def draw(query: CopiedQuery, shown: Shown) -> Markup:
+    """The form, the text with what stands in documents marked, and where."""
+    form = element(
+        "form",
+        element("textarea", shown.text, name="q", rows=8, aria_label="Text", required=True),
+        element("button", "Look for it"),
+        method="post",
+        action=address("copied"),
+        class_="stacked",
+    )
+    about = f"Stretches of at least {LEAST} bytes that stand in a document exactly as here."
+    if not shown.text:
+        return join([element("p", about, class_="lead"), form])
+    done = shown.searched >= shown.rows
+    state = None if done else pending(f"Searched {percent(shown.searched, shown.rows)} of the documents …")
+    size = len(shown.text.encode())
+    said = f"{percent(shown.covered, size)} of the text stands in {counted(shown.rows, 'document')}." if done else None
+    items = [
+        _stretch(one, words, holders)
+        for one, words, holders in zip(shown.stretches, shown.words, shown.holders, strict=True)
+    ]
+    return join(
+        [
+            element("p", about, class_="lead"),
+            form,
+            state,
+            element("p", element("strong", said)) if said else None,
+            _marked(shown) if items else None,
+            element("ol", items, class_="hits") if items else empty("Nothing found.") if done else None,
+        ]
+    )
+
+
+def _marked(shown: Shown) -> Markup:
+    data, parts, at = shown.text.encode(), [], 0
+    for part in _union(shown.stretches):
+        parts += [_cut(data[at : part.start]), element("mark", _cut(data[part.start : part.stop]))]
+        at = part.stop
+    return element("pre", parts, _cut(data[at:]), class_="text")
+
+
+def _cut(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _stretch(one: Stretch, words: str, holders: list[Holder]) -> Markup:
+    where = [
+        element(
+            "li",
+            element("a", holder.name, href=address("document", row=holder.row)),
+            element("span", f" {holder.source} · {holder.license or 'license unknown'}", class_="where"),
+        )
+        for holder in holders
+    ]
+    more = one.documents - len(holders)
+    return element(
+        "li",
+        element("p", element("strong", counted(one.length, "byte")), f" in {counted(one.documents, 'document')}"),
+        element("pre", element("mark", words), class_="near"),
+        element("ul", where, element("li", f"and {whole(more)} more") if more else None),
+    )
+
+
+PAGE = Page(
+    name="copied",
+    title="Copied text",
+    about="The longest stretches of a text that stand word for word in the documents, and in which.",
+    query=CopiedQuery,
+    load=load,
+    draw=draw,
+    heading=lambda query, shown: "What of a text is in the documents",
+    serves=lambda target: target.is_run and bool(target.recipe.sources),
+)
