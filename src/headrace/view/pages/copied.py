@@ -1,4 +1,4 @@
-"""What of a text, such as what a model wrote, stands word for word in the training data: where, and when it was seen."""
+"""What of a text, such as what a model wrote, stands word for word in the documents, and where."""
 
 from __future__ import annotations
 

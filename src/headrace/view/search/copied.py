@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from headrace.documents.store import text_buffers
 from headrace.flow.artifact import Artifact
-from headrace.view.search.scan import Group, scan
+from headrace.view.search.scan import Group, each
 from headrace.view.search.stretches import Table, find_stretches, table_of
 
 HELD = 8  # texts whose results are kept
@@ -88,13 +88,14 @@ class Jobs:
 
     def _run(self, key: tuple[str, str], job: Job, documents: Artifact) -> None:
         try:
-            table, first = table_of(job.text), 0
-            while first is not None and key in self._jobs:  # one that nobody keeps is not gone on with
-                found = scan(documents, lambda group: _search(documents, table, group), first, documents.rows, 0.5)
-                matches = [*job.matches, *(match for many in found.found for match in many)]
+            table = table_of(job.text)
+            for group, found in each(documents, lambda group: _search(documents, table, group)):
+                if key not in self._jobs:  # one that nobody keeps is not gone on with
+                    return
+                matches = [*job.matches, *(match for _, many in found for match in many)]
                 job.matches = sorted(matches, key=lambda m: (-m.length, m.start, m.row))[:MOST]
-                job.searched = documents.rows if found.next is None else found.next
-                first = found.next  # type: ignore[assignment]
+                job.searched = group.base + group.stop
+            job.searched = job.rows
         except Exception as error:  # shown on the page
             job.failed = error
 
@@ -144,6 +145,8 @@ def stretches(matches: list[Match]) -> list[Stretch]:
             out[key] = [match]
     found = []
     for (start, length), many in out.items():
-        rows = list({match.row: match for match in reversed(many)}.values())[::-1]
-        found.append(Stretch(start, length, rows[:DOCUMENTS], len(rows)))
+        rows: dict[int, Match] = {}
+        for match in many:
+            rows.setdefault(match.row, match)
+        found.append(Stretch(start, length, list(rows.values())[:DOCUMENTS], len(rows)))
     return found

@@ -66,43 +66,50 @@ class Scan(Generic[T]):
     next: int | None
 
 
-def scan(
-    documents: Artifact,
-    work: Callable[[Group], list[tuple[int, T]]],
-    first: int,
-    most: int,
-    seconds: float,
-) -> Scan[T]:
-    """Search documents in order.
+def each(
+    documents: Artifact, work: Callable[[Group], list[tuple[int, T]]], first: int = 0
+) -> Iterator[tuple[Group, list[tuple[int, T]]]]:
+    """Search row groups on several threads, and give what was found in order.
 
     Args:
         documents: the documents.
         work: searches a row group: (global row, result) of each document found, in order.
         first: the global row to begin with.
-        most: results to stop after.
-        seconds: to stop after, but not before one row group is searched.
     """
-    ends = time.monotonic() + seconds
     waiting: deque[tuple[Group, Future[list[tuple[int, T]]]]] = deque()
     left = groups(documents, first)
-    found: list[T] = []
-    at: int | None = first
     try:
         while True:
             while len(waiting) < AHEAD and (group := next(left, None)) is not None:
                 waiting.append((group, _POOL.submit(work, group)))
             if not waiting:
-                return Scan(found, None)
+                return
             group, future = waiting.popleft()
-            for row, one in future.result():
-                if row < first:
-                    continue
-                if len(found) == most:
-                    return Scan(found, row)
-                found.append(one)
-            at = group.base + group.stop
-            if time.monotonic() > ends and at < documents.rows:
-                return Scan(found, at)
+            yield group, future.result()
     finally:
         for _, future in waiting:
             future.cancel()
+
+
+def scan(
+    documents: Artifact, work: Callable[[Group], list[tuple[int, T]]], first: int, most: int, seconds: float
+) -> Scan[T]:
+    """Search until there is enough for a page.
+
+    Args:
+        documents, work, first: as in :func:`each`.
+        most: results to stop after.
+        seconds: to stop after, but not before one row group is searched.
+    """
+    ends = time.monotonic() + seconds
+    found: list[T] = []
+    for group, results in each(documents, work, first):
+        for row, one in results:
+            if row >= first:
+                if len(found) == most:
+                    return Scan(found, row)
+                found.append(one)
+        at = group.base + group.stop
+        if time.monotonic() > ends and at < documents.rows:
+            return Scan(found, at)
+    return Scan(found, None)

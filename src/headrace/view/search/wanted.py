@@ -190,20 +190,18 @@ def _excerpts(text: pa.ChunkedArray, expression: str | None) -> list[tuple[int, 
     """How often each text matches, and what stands before, in and after the first match."""
     if expression is None:
         return [(0, "", "", one) for one in pc.utf8_slice_codeunits(text, 0, BEGINS).to_pylist()]
-    data = text.cast(pa.large_binary())
-    at = pc.find_substring_regex(data, expression).to_pylist()
-    counts = pc.count_substring_regex(data, expression).to_pylist()
-    flags, body = (expression[:4], expression[4:]) if expression.startswith("(?i)") else ("", expression)
-    found = pc.extract_regex(data, f"{flags}(?P<found>{body})")
-    matches = pc.struct_field(found, "found").to_pylist()
-    out = []
-    for i, (start, match) in enumerate(zip(at, matches, strict=True)):
+    # As text: of bytes, expressions would see Latin-1.
+    at = pc.find_substring_regex(text, expression).to_pylist()
+    counts = pc.count_substring_regex(text, expression).to_pylist()
+    # Arrow says where a match begins, not how long it is: without it, the text is so much shorter.
+    without = pc.binary_length(pc.replace_substring_regex(text, expression, "", max_replacements=1)).to_pylist()
+    data, out = text.cast(pa.large_binary()), []
+    for i, (start, left) in enumerate(zip(at, without, strict=True)):
         whole = data[i].as_buffer()
-        match = match or b""
-        stop = start + len(match)
+        stop = start + whole.size - left
         before = whole.slice(max(0, start - AROUND), min(start, AROUND)).to_pybytes()
         after = whole.slice(stop, min(AROUND, whole.size - stop)).to_pybytes()
-        shown = match[: 4 * AROUND]
+        shown = whole.slice(start, min(stop - start, 4 * AROUND)).to_pybytes()
         out.append((counts[i], *(_text(part) for part in (before, shown, after))))
     return out
 
