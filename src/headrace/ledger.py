@@ -41,12 +41,12 @@ def ledger(run: Path) -> dict[str, Any]:
             stages.append({"stage": stage.name, "state": "missing"})
             continue
         sequence = run_folder.stage_sequence(run, stage.name)
-        trajectory = _trajectory(run, stage.name, graph.models.get(stage.name))
+        trajectory = trajectory_of(run, stage.name, graph.models.get(stage.name))
         stages.append(_stage(stage.name, sequence, consumption(run, stage.name, sequence, trajectory), seen))
     return {"stages": stages, **_totals(stages)}
 
 
-def _trajectory(run: Path, stage: str, model: Model | None) -> Trajectory | None:
+def trajectory_of(run: Path, stage: str, model: Model | None) -> Trajectory | None:
     """The training of a stage: as the recipe describes it, unless it was last trained as something else."""
     folder = None if model is None else model.folder(run)
     if folder is None or not folder.is_dir():

@@ -18,7 +18,7 @@ from headrace.tokens.control import ControlTokens
 from headrace.tokens.definition import fingerprint, read_tokenizer
 from headrace.tokens.engine import Engine
 from headrace.tokens.fidelity import canonical, require_asked, require_usable, require_valid
-from headrace.tokens.special import Roles, own_roles, special_ids, with_special
+from headrace.tokens.special import Roles, own_ids, own_roles, special_ids, with_special
 from headrace.tokens.table_engine import Decoder
 
 
@@ -107,7 +107,7 @@ def file_decoder(path: Path) -> tuple[Decoder, str]:
     definition, _ = read_tokenizer(path)
     require_usable(definition)
     definition = canonical(definition)
-    return Decoder(definition, {}), fingerprint(definition)
+    return Decoder(definition, own_ids(definition)), fingerprint(definition)
 
 
 def has_text(tokenizer: Artifact) -> bool:

@@ -15,7 +15,8 @@ from headrace.sequence.batch import read as read_batch
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.target_sources import target_sources
 from headrace.train import guard, metrics
-from headrace.train.trajectory import Trajectory, read_trajectory, stage_folder
+from headrace.train.steps import chain
+from headrace.train.trajectory import Trajectory
 
 STATE = "state.json"
 FATES = ("trained", "left", "left_out", "skipped", "unused", "elsewhere")
@@ -103,11 +104,11 @@ def _rows(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajector
     if trajectory is None:
         rows["left"] = [(0, len(sequence))]
         return Consumption(0, 0, [], rows)
-    chain = _chain(run, stage, trajectory)
-    step, counted = _reached(chain[-1][1], trajectory, sequence)
-    rows["unused"].append((0, chain[0][0].first_row))
-    for i, (link, folder) in enumerate(chain):
-        until = step if i == len(chain) - 1 else int(chain[i + 1][0].after["step"])  # type: ignore[index]
+    links = chain(run, stage, trajectory)
+    step, counted = _reached(links[-1][1], trajectory, sequence)
+    rows["unused"].append((0, links[0][0].first_row))
+    for i, (link, folder) in enumerate(links):
+        until = step if i == len(links) - 1 else int(links[i + 1][0].after["step"])  # type: ignore[index]
         same = link.sequence["digest"] == trajectory.sequence["digest"]
         if not same:
             rows["elsewhere"].append((link.first_row, link.row(until)))
@@ -117,7 +118,7 @@ def _rows(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajector
     for one in range(step, trajectory.steps):
         rows["left_out" if one in out else "left"].append((trajectory.row(one), trajectory.row(one + 1)))
     rows["unused"].append((trajectory.row(trajectory.steps), len(sequence)))
-    return Consumption(step, trajectory.steps, [link.identity for link, _ in chain], _joined(rows), counted=counted)
+    return Consumption(step, trajectory.steps, [link.identity for link, _ in links], _joined(rows), counted=counted)
 
 
 def _sort(rows: dict[str, Rows], link: Trajectory, folder: Path, until: int) -> None:
@@ -126,18 +127,6 @@ def _sort(rows: dict[str, Rows], link: Trajectory, folder: Path, until: int) -> 
     for step in range(link.first_step, until):
         fate = "left_out" if step in out else "skipped" if step in spikes else "trained"
         rows[fate].append((link.row(step), link.row(step + 1)))
-
-
-def _chain(run: Path, stage: str, trajectory: Trajectory) -> list[tuple[Trajectory, Path]]:
-    """The trajectories that lead to one, and their folders; those of other runs are not known."""
-    chain = [(trajectory, trajectory.folder(run, stage))]
-    while (after := chain[0][0].after) is not None:
-        folder = stage_folder(run, stage) / str(after["trajectory"])
-        before = read_trajectory(folder)
-        if before is None:
-            break
-        chain.insert(0, (before, folder))
-    return chain
 
 
 def _reached(folder: Path, trajectory: Trajectory, sequence: SequenceReader) -> tuple[int, np.ndarray | None]:

@@ -19,6 +19,8 @@ from headrace.view.curves import CurveReader, Curves
 
 if TYPE_CHECKING:
     from headrace.tokens.table_engine import Decoder
+    from headrace.train.steps import Steps
+    from headrace.train.trajectory import Trajectory
 
 T = TypeVar("T")
 PATIENCE = 0.15  # seconds that a page waits for a figure before it is shown without
@@ -204,6 +206,30 @@ class Target:
         if not self.is_run or self.recipe.model is None:
             return None
         return next((stage.train.batch for stage in self.recipe.stages if stage.name == name), None)
+
+    def steps(self, name: str, batch: int | None = None) -> Steps:
+        """The steps of a stage's training, done and to come; where nobody trains, or a batch is given, those of whoever
+        reads the rows in such batches, by default one by one.
+
+        Raises:
+            UserError: as :meth:`sequence`.
+        """
+        from headrace.train.steps import Steps
+
+        sequence = self.sequence(name)
+        trajectory = self.kept(("trajectory", name), lambda: self._trajectory(name)) if batch is None else None
+        if trajectory is None:
+            return Steps.untrained(len(sequence), batch or self.batch(name) or 1)
+        digest = None if sequence.fingerprint is None else sequence.fingerprint["digest"]
+        return Steps.of(self.path, name, digest, trajectory, self.artifact("model", name))
+
+    def _trajectory(self, name: str) -> Trajectory | None:
+        from headrace.ledger import trajectory_of
+
+        if not self.is_run or self.recipe.model is None:
+            return None
+        model = run_folder.read_graph(self.path).models.get(name)
+        return None if model is None else trajectory_of(self.path, name, model)
 
 
 def _stat(path: Path) -> tuple[int, int] | None:

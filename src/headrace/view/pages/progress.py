@@ -16,13 +16,12 @@ from headrace import run_folder
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, duration, size, whole
 from headrace.report.tables import Column, details, table, text
-from headrace.train.metrics import FILE
+from headrace.train import metrics
 from headrace.train.trajectory import latest
 from headrace.view.address import address
 from headrace.view.target import Target
 
 EVERY = 1.0  # seconds between two looks at a run underway
-TAIL = 4096  # bytes of a log that hold its last line
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,8 @@ def _trained(target: Target, stage: str) -> dict[str, Any]:
     """The last step of a training that is underway."""
     folder = latest(target.path, stage)
     steps = next((one.train.steps for one in target.recipe.stages if one.name == stage), None)
-    try:
-        with open((folder or target.path) / FILE, "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL))
-            last = orjson.loads(file.read().splitlines()[-1])
-        return {"step": int(last["step"]), "loss": last["loss"], "steps": steps}
-    except (OSError, IndexError, KeyError, TypeError, ValueError):  # none yet, or a truncated line
-        return {}
+    last = None if folder is None else metrics.last(folder / metrics.FILE)
+    return {} if last is None else {"step": last["step"], "loss": last["loss"], "steps": steps}
 
 
 def draw_progress(shown: Progress) -> Markup:

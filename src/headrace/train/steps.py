@@ -1,0 +1,176 @@
+"""Which rows each step of a stage's training took, and which step took or will take a row, across edits of the recipe.
+
+Steps are numbered as the training's log numbers them, from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from headrace.flow.artifact import Artifact
+from headrace.train import guard, metrics
+from headrace.train.trajectory import Trajectory, read_trajectory, stage_folder
+
+Fate = Literal["trained", "skipped", "left_out", "left", "unused"]
+"""What became of a step or a row: trained on; skipped, because the step was outlying; left out by the recipe; still to
+come; in no step: after the last whole batch or step, or before the first row."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive steps of one trajectory.
+
+    Attributes:
+        trajectory: its identity; None of a stage that nobody trained.
+        folder: where its log lies; None likewise.
+        first: its first step.
+        last: its last step, done or to come.
+        row: the first row of its first step.
+        batch: rows of a step.
+        current: whether these are rows of the sequence as it is now; after an edit, the steps before it may have taken
+            rows of a sequence that is no more.
+        left_out: the steps with a row that the recipe leaves out.
+    """
+
+    trajectory: str | None
+    folder: Path | None
+    first: int
+    last: int
+    row: int
+    batch: int
+    current: bool = True
+    left_out: frozenset[int] = frozenset()
+
+    def rows(self, step: int) -> tuple[int, int]:
+        """The rows ``[start, stop)`` of a step."""
+        start = self.row + (step - self.first) * self.batch
+        return start, start + self.batch
+
+    @cached_property
+    def spikes(self) -> dict[int, dict[str, Any]]:
+        """The outlying steps, each with its record (:mod:`headrace.train.guard`)."""
+        return {} if self.folder is None else {one["step"] + 1: one for one in guard.spikes(self.folder)}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a row.
+
+    Attributes:
+        row: the row.
+        step: the step that took or will take it; None of one that is unused.
+        fate: what became of it.
+    """
+
+    row: int
+    step: int | None
+    fate: Fate
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a stage, those done and those to come.
+
+    Attributes:
+        stretches: of each trajectory so far, oldest first; each goes on from the one before.
+        done: the last step done.
+    """
+
+    stretches: tuple[Stretch, ...]
+    done: int
+
+    @staticmethod
+    def of(run: Path, stage: str, digest: str | None, trajectory: Trajectory, model: Artifact | None = None) -> Steps:
+        """The steps of a training.
+
+        Args:
+            run: the run folder.
+            stage: the stage's name.
+            digest: of its sequence's rows, as it is now.
+            trajectory: the training.
+            model: what it made, if it is finished, which has its log where the checkpoints are gone.
+        """
+        links = chain(run, stage, trajectory)
+        stretches = []
+        for i, (link, folder) in enumerate(links):
+            last = link.steps if i == len(links) - 1 else int(links[i + 1][0].after["step"])  # type: ignore[index]
+            current = digest is not None and link.sequence["digest"] == digest
+            out = frozenset(step + 1 for step in link.passed())
+            if not folder.is_dir() and model is not None and model.manifest.extra["trajectory"] == link.identity:
+                folder = model.path
+            about = link.identity, folder, link.first_step + 1, last, link.first_row, int(link.train["batch"])
+            stretches.append(Stretch(*about, current, out))
+        return Steps(tuple(stretches), max(_done(one.folder, one.first - 1) for one in stretches if one.folder))
+
+    @staticmethod
+    def untrained(rows: int, batch: int) -> Steps:
+        """The steps of whoever reads a sequence in batches of so many rows."""
+        return Steps((Stretch(None, None, 1, rows // batch, 0, batch),), 0)
+
+    @property
+    def last(self) -> int:
+        """The number of the last step."""
+        return self.stretches[-1].last
+
+    @property
+    def first(self) -> int:
+        """The number of the first step that is known."""
+        return self.stretches[0].first
+
+    def at(self, step: int) -> Stretch | None:
+        """The stretch that a step belongs to; None if there is no such step."""
+        return next((one for one in self.stretches if one.first <= step <= one.last), None)
+
+    def fate(self, step: int) -> Fate:
+        """What became of a step that there is."""
+        stretch = self.at(step)
+        if stretch is None:
+            return "unused"
+        if step in stretch.left_out:
+            return "left_out"
+        if step > self.done:
+            return "left"
+        return "skipped" if step in stretch.spikes else "trained"
+
+    def of_rows(self, rows: Iterable[int]) -> list[Taken]:
+        """Which step took or will take each of some rows of the sequence as it is now, in their order."""
+        return [self.of_row(row) for row in rows]
+
+    def of_row(self, row: int) -> Taken:
+        """Which step took or will take a row of the sequence as it is now."""
+        for one in self.stretches:
+            step = one.first + (row - one.row) // one.batch
+            if one.current and row >= one.row and step <= one.last:
+                return Taken(row, step, self.fate(step))
+        return Taken(row, None, "unused")
+
+    def log(self, first: int, last: int) -> list[dict[str, Any]]:
+        """The lines of the log about steps ``first`` to ``last``, as far as they were logged."""
+        found = []
+        for one in self.stretches:
+            if one.folder is not None and one.first <= last and first <= one.last:
+                found += metrics.between(one.folder / metrics.FILE, max(first, one.first), min(last, one.last))
+        return found
+
+
+def chain(run: Path, stage: str, trajectory: Trajectory) -> list[tuple[Trajectory, Path]]:
+    """The trajectories that lead to one, oldest first, and their folders; those of other runs are not known."""
+    links = [(trajectory, trajectory.folder(run, stage))]
+    while (after := links[0][0].after) is not None:
+        folder = stage_folder(run, stage) / str(after["trajectory"])
+        before = read_trajectory(folder)
+        if before is None:
+            break
+        links.insert(0, (before, folder))
+    return links
+
+
+def _done(folder: Path, before: int) -> int:
+    """The last step done, by the newest checkpoint and the last line of the log."""
+    line = metrics.last(folder / metrics.FILE)
+    found = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit()]
+    return max(before, 0 if line is None else int(line["step"]), *found, 0)

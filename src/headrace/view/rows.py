@@ -1,0 +1,264 @@
+"""A stretch of a row of a sequence: its segments, with the document of each, and its tokens in runs that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from headrace.documents.store import fetch
+from headrace.flow.artifact import Artifact
+from headrace.flow.damage import checking_on_error
+from headrace.select.licences.columns import licences_of
+from headrace.sequence.reader import ELSEWHERE, SequenceReader, require_known
+from headrace.sequence.windows import KINDS, PADDING
+from headrace.tokens.engine import Encoded
+from headrace.tokens.table_engine import Decoder
+from headrace.view.spelling import hexadecimal, spelled
+from headrace.view.target import Target
+
+SENTINELS = {"fim_prefix": "prefix", "fim_suffix": "suffix", "fim_middle": "middle"}
+"""The role of a special token -> the part of a document that follows it."""
+BOTH = "prefix and middle"
+"""What follows the middle's sentinel in SPM order, where nothing marks the border."""
+_COLUMNS = ("id", "origin_file", "origin_row", "repo", "path", "language")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tokens that follow one another and are alike.
+
+    Attributes:
+        start: position of the first in the row.
+        ids: their ids.
+        text: the text of all (:func:`headrace.view.spelling.spelled`), in which a character of several tokens is whole;
+            None without a tokenizer.
+        texts: the text of each, if asked for.
+        bytes: the bytes of each in hexadecimal digits, if asked for.
+        part: ``prefix``, ``suffix``, ``middle``, :data:`BOTH`, ``sentinel``; ``unmarked`` of a rearranged document of
+            which this row has no sentinel; None elsewhere.
+        loss: whether they carry loss as targets.
+        special: whether they are special tokens.
+    """
+
+    start: int
+    ids: list[int]
+    text: str | None
+    texts: list[str]
+    bytes: list[str]
+    part: str | None
+    loss: bool
+    special: bool
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a row has of one document.
+
+    Attributes:
+        start: its first position in the row.
+        length: its tokens in the row.
+        kind: as in :class:`headrace.sequence.provenance.ReplayedSegment`.
+        runs: of its tokens, those that are shown.
+        source, epoch, offset, document, id, origin, license, repo, path, language: as there.
+    """
+
+    start: int
+    length: int
+    kind: str
+    source: str | None = None
+    epoch: int | None = None
+    offset: int | None = None
+    document: int | None = None
+    id: str | None = None
+    origin: str | None = None
+    license: str | None = None
+    repo: str | None = None
+    path: str | None = None
+    language: str | None = None
+    runs: list[Run] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row, or a stretch of it.
+
+    Attributes:
+        row: its number.
+        length: its tokens.
+        start: position of the first that is shown.
+        stop: position after the last that is shown.
+        segments: those of which something is shown.
+        documents: how many segments all of the row has, without padding.
+    """
+
+    row: int
+    length: int
+    start: int
+    stop: int
+    segments: list[Segment]
+    documents: int
+
+
+def read_rows(
+    target: Target, name: str, first: int, stop: int, place: int, tokens: int, decoder: Decoder | None, each: bool
+) -> list[Row]:
+    """Read a stretch of each of some rows.
+
+    Args:
+        target: the target.
+        name: the sequence's name.
+        first: the first row.
+        stop: the row after the last.
+        place: the first position of each.
+        tokens: how many tokens of each.
+        decoder: what turns ids into text; None shows ids only.
+        each: whether the text of each token is wanted, not only that of runs.
+
+    Raises:
+        UserError: the rows cannot be read, or the tokenizer does not know an id.
+    """
+    sequence = target.sequence(name)
+    ids, loss = sequence.rows(first, stop), sequence.loss(first, stop)
+    if decoder is not None:
+        require_known(ids, decoder.vocab_size, sequence.path, first)
+    roles = _roles(sequence, decoder)
+    rows, until = [], min(place + tokens, sequence.seq_len + 1)
+    for i in range(stop - first):
+        all_segments = _segments(sequence, first + i, ids[i], roles)
+        shown = [one for one in all_segments if one.start < until and one.start + one.length > place]
+        rows.append((first + i, all_segments, shown))
+    facts = _facts(target, sequence, [one for _, _, shown in rows for one in shown])
+    out = []
+    for i, (row, every, shown) in enumerate(rows):
+        drawn = [_with_runs(one, ids[i], loss[i], place, until, roles, decoder, each, facts) for one in shown]
+        count = sum(one.kind != "padding" for one in every)
+        out.append(Row(row, sequence.seq_len + 1, place, until, drawn, count))
+    return out
+
+
+def _roles(sequence: SequenceReader, decoder: Decoder | None) -> Mapping[str, int]:
+    """Role -> id of the special tokens, as far as anyone says."""
+    told = {role: int(sequence.manifest[role]) for role in ("eod", "pad") if sequence.manifest.get(role) is not None}
+    return {**({} if decoder is None else decoder.special), **told}
+
+
+def _segments(sequence: SequenceReader, row: int, ids: np.ndarray, roles: Mapping[str, int]) -> list[Segment]:
+    """The segments of a row; where nobody recorded them, documents as their ends tell."""
+    found = sequence.segments(row)
+    if found is None:
+        return _by_ends(ids, roles.get("eod"))
+    known = found.dtype.names or ()
+    out = []
+    for one in found:
+        head: dict[str, Any] = {"start": int(one["start"]), "length": int(one["length"])}
+        head["kind"] = KINDS[int(one["kind"])] if "kind" in known else "unknown"
+        if "source" in known and int(one["kind"]) != PADDING and sequence.sources:
+            head["source"] = sequence.sources[int(one["source"])]
+            if one["row"] != ELSEWHERE:
+                head |= {"document": int(one["row"]), "offset": int(one["offset"]), "epoch": int(one["epoch"])}
+        out.append(Segment(**head))
+    return out
+
+
+def _by_ends(ids: np.ndarray, eod: int | None) -> list[Segment]:
+    """Segments that end with each end-of-document token; several of these in a row are one, as padding is."""
+    ends = np.empty(0, np.int64) if eod is None else np.flatnonzero(ids == eod) + 1
+    if len(ends):
+        ends = ends[np.append(ids[ends[:-1]] != eod, True)]
+    edges = [0, *(end for end in ends.tolist() if end < len(ids)), len(ids)]
+    return [Segment(a, b - a, "unknown") for a, b in pairwise(edges)]
+
+
+def _facts(target: Target, sequence: SequenceReader, segments: list[Segment]) -> dict[int, dict[str, Any]]:
+    """What is known of the documents of segments; nothing where their run is not at hand."""
+    documents = target.documents
+    named = sorted({one.document for one in segments if one.document is not None})
+    if documents is None or not named:
+        return {}
+    licences: Artifact | None = target.artifact("licences")
+    with checking_on_error(lambda: [documents]):
+        told = fetch(documents, named, _COLUMNS).to_pylist()
+        for fact, license in zip(told, licences_of(documents, np.array(named), licences), strict=True):
+            fact["license"] = license
+            fact["origin"] = f"{fact.pop('origin_file')}:{fact.pop('origin_row')}"
+    return dict(zip(named, told, strict=True))
+
+
+def _with_runs(
+    one: Segment,
+    ids: np.ndarray,
+    loss: np.ndarray,
+    place: int,
+    until: int,
+    roles: Mapping[str, int],
+    decoder: Decoder | None,
+    each: bool,
+    facts: dict[int, dict[str, Any]],
+) -> Segment:
+    """A segment with its document's facts, and with the runs of its tokens from ``place`` to ``until``."""
+    begin, end = one.start, one.start + one.length
+    parts = fim_parts(ids[begin:end], roles, one.kind, begins=_begins(one))
+    special = np.zeros(one.length, dtype=bool) if decoder is None else np.isin(ids[begin:end], decoder.special_ids)
+    carries = loss[begin:end] & (one.kind != "padding")
+    first, last = max(place, begin) - begin, min(until, end) - begin
+    edges = np.flatnonzero(
+        (np.diff(special) != 0) | (np.diff(carries) != 0) | np.array([a != b for a, b in pairwise(parts)], dtype=bool)
+    )
+    cuts = [first, *(int(at) + 1 for at in edges if first < at + 1 < last), last]
+    runs = []
+    for a, b in pairwise(cuts):
+        own = ids[begin + a : begin + b]
+        data = (
+            None if decoder is None else decoder.decode_batch(Encoded(own.astype(np.uint32), np.arange(len(own) + 1)))
+        )
+        text = None if data is None else spelled(data.data.tobytes())
+        pieces = [] if data is None or not each else [data.bytes_of(k) for k in range(len(own))]
+        about = own.tolist(), text, [spelled(one) for one in pieces], [hexadecimal(one) for one in pieces]
+        runs.append(Run(begin + a, *about, parts[a], bool(carries[a]), bool(special[a])))
+    known = facts.get(one.document, {}) if one.document is not None else {}
+    return Segment(**{**vars(one), **known, "runs": runs})
+
+
+def _begins(one: Segment) -> bool:
+    """Whether a segment begins a document, as far as is known."""
+    return one.offset == 0 if one.offset is not None else one.start > 0
+
+
+def fim_parts(ids: np.ndarray, roles: Mapping[str, int], kind: str, begins: bool) -> list[str | None]:
+    """The part of a rearranged document that each token belongs to, as its sentinels tell.
+
+    What precedes the first sentinel of a document that began in another row is what precedes such a sentinel in the
+    arrangement: the prefix before the suffix's, the suffix before the middle's (2207.14255, PSM; SPM is PSM with an
+    empty prefix, so that prefix and middle follow the middle's sentinel as one).
+
+    Args:
+        ids: of a segment, unsigned[n].
+        roles: role -> id of the special tokens.
+        kind: the segment's kind; ``unknown`` looks for sentinels too.
+        begins: whether the document begins with the segment.
+    """
+    out: list[str | None] = [None] * len(ids)
+    sentinels = {roles[role]: part for role, part in SENTINELS.items() if role in roles}
+    if kind not in ("fim-psm", "fim-spm", "unknown") or not len(ids):
+        return out
+    places = np.flatnonzero(np.isin(ids, list(sentinels))) if sentinels else np.empty(0, np.int64)
+    if not len(places):
+        return out if kind == "unknown" else ["unmarked"] * len(ids)
+    at = places.tolist()
+    named = [sentinels[int(ids[k])] for k in at]
+    if not begins:
+        before = {"suffix": "prefix", "middle": "suffix"}.get(named[0])
+        out[: at[0]] = [before] * at[0]
+    for k, (place, part) in enumerate(zip(at, named, strict=True)):
+        stop = at[k + 1] if k + 1 < len(at) else len(ids)
+        spm = kind == "fim-spm" or (k >= 2 and named[k - 2 : k] == ["prefix", "suffix"] and at[k - 1] == at[k - 2] + 1)
+        shown = BOTH if part == "middle" and spm else part
+        out[place] = "sentinel"
+        out[place + 1 : stop] = [shown] * (stop - place - 1)
+    if ids[-1] == roles.get("eod"):
+        out[-1] = None
+    return out
