@@ -235,16 +235,15 @@ def find_rows(sequence: ArrowSequence, document: int) -> list[Placement]:
         sequence: the opened sequence.
         document: global document row.
     """
-    found = []
+    found: list[Placement] = []
     for index in range(len(sequence.artifact.shards)):
         shard = sequence.shard(index)
         base = int(sequence.artifact.row_offsets[index])
         kind, columns = shard.segments["kind"], shard.segments
-        for s in np.flatnonzero(columns["row"] == np.uint64(document)):
-            if kind[s] != PADDING:
-                row = base + int(np.searchsorted(shard.bounds, s, side="right")) - 1
-                start, length, offset, epoch = (int(columns[n][s]) for n in ("start", "length", "offset", "epoch"))
-                found.append(Placement(row, start, length, offset, epoch, KINDS[int(kind[s])]))
+        mine = np.flatnonzero((columns["row"] == np.uint64(document)) & (kind != PADDING))
+        rows = (base + np.searchsorted(shard.bounds, mine, side="right") - 1).tolist()
+        numbers = [columns[name][mine].tolist() for name in ("start", "length", "offset", "epoch")]
+        found += map(Placement, rows, *numbers, (KINDS[k] for k in kind[mine].tolist()))
     return found
 
 

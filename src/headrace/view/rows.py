@@ -13,7 +13,9 @@ from headrace.documents.store import fetch
 from headrace.flow.artifact import Artifact
 from headrace.flow.damage import checking_on_error
 from headrace.select.licences.columns import licences_of
+from headrace.sequence.provenance import find_rows
 from headrace.sequence.reader import ELSEWHERE, SequenceReader, require_known
+from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.engine import Encoded
 from headrace.tokens.table_engine import Decoder
@@ -24,6 +26,8 @@ SENTINELS = {"fim_prefix": "prefix", "fim_suffix": "suffix", "fim_middle": "midd
 """The role of a special token -> the part of a document that follows it."""
 BOTH = "prefix and middle"
 """What follows the middle's sentinel in SPM order, where nothing marks the border."""
+SEARCHED = 1 << 21
+"""Rows of a sequence whose segments are searched for the rest of a document: 8 bytes each, 0.1 s."""
 _COLUMNS = ("id", "origin_file", "origin_row", "repo", "path", "language")
 
 
@@ -38,8 +42,8 @@ class Run:
             None without a tokenizer.
         texts: the text of each, if asked for.
         bytes: the bytes of each in hexadecimal digits, if asked for.
-        part: ``prefix``, ``suffix``, ``middle``, :data:`BOTH`, ``sentinel``; ``unmarked`` of a rearranged document of
-            which this row has no sentinel; None elsewhere.
+        part: ``prefix``, ``suffix``, ``middle``, :data:`BOTH`, ``sentinel``; ``unmarked`` of a rearranged document
+            whose sentinels are too far to look for; None elsewhere.
         loss: whether they carry loss as targets.
         special: whether they are special tokens.
     """
@@ -134,7 +138,7 @@ def read_rows(
     facts = _facts(target, sequence, [one for _, _, shown in rows for one in shown])
     out = []
     for i, (row, every, shown) in enumerate(rows):
-        drawn = [_with_runs(one, ids[i], loss[i], place, until, roles, decoder, each, facts) for one in shown]
+        drawn = [_with_runs(sequence, one, ids[i], loss[i], place, until, roles, decoder, each, facts) for one in shown]
         count = sum(one.kind != "padding" for one in every)
         out.append(Row(row, sequence.seq_len + 1, place, until, drawn, count))
     return out
@@ -189,6 +193,7 @@ def _facts(target: Target, sequence: SequenceReader, segments: list[Segment]) ->
 
 
 def _with_runs(
+    sequence: SequenceReader,
     one: Segment,
     ids: np.ndarray,
     loss: np.ndarray,
@@ -202,6 +207,8 @@ def _with_runs(
     """A segment with its document's facts, and with the runs of its tokens from ``place`` to ``until``."""
     begin, end = one.start, one.start + one.length
     parts = fim_parts(ids[begin:end], roles, one.kind, begins=_begins(one))
+    if parts[0] == "unmarked":
+        parts = [_part_of(sequence, one, roles)] * len(parts)
     special = np.zeros(one.length, dtype=bool) if decoder is None else np.isin(ids[begin:end], decoder.special_ids)
     carries = loss[begin:end] & (one.kind != "padding")
     first, last = max(place, begin) - begin, min(until, end) - begin
@@ -226,6 +233,22 @@ def _with_runs(
 def _begins(one: Segment) -> bool:
     """Whether a segment begins a document, as far as is known."""
     return one.offset == 0 if one.offset is not None else one.start > 0
+
+
+def _part_of(sequence: SequenceReader, one: Segment, roles: Mapping[str, int]) -> str:
+    """The part that a slice of a rearranged document without sentinels lies in: that of the last sentinel before it, in
+    whatever row this is."""
+    if not isinstance(sequence, ArrowSequence) or one.document is None or len(sequence) > SEARCHED:
+        return "unmarked"
+    sentinels = {roles[role]: part for role, part in SENTINELS.items() if role in roles}
+    slices = [at for at in find_rows(sequence, one.document) if at.epoch == one.epoch and at.offset < (one.offset or 0)]
+    for at in sorted(slices, key=lambda at: -at.offset):
+        ids = sequence.rows(at.row, at.row + 1)[0, at.start : at.start + at.length]
+        found = np.flatnonzero(np.isin(ids, list(sentinels)))
+        if len(found):
+            part = sentinels[int(ids[found[-1]])]
+            return BOTH if part == "middle" and one.kind == "fim-spm" else part
+    return "unmarked"
 
 
 def fim_parts(ids: np.ndarray, roles: Mapping[str, int], kind: str, begins: bool) -> list[str | None]:

@@ -20,7 +20,7 @@ PARTS = {
     "unmarked": "unmarked",
 }
 """Part -> its class."""
-TOLD = {"unmarked": "part not marked in this row", "sentinel": "sentinel"}
+TOLD = {"unmarked": "part not known", "sentinel": "sentinel"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ def legend(look: Look, rows: list[Row]) -> Markup:
         for name in names
     ]
     parts = [part for part in PARTS if any(run.part == part for run in runs)]
-    entries += [element("li", element("span", part, class_=f"run {PARTS[part]}"), class_="entry") for part in parts]
+    entries += [
+        element("li", element("span", TOLD.get(part, part), class_=f"run {PARTS[part]}"), class_="entry")
+        for part in parts
+    ]
     if any(not run.loss for one in segments if one.kind != "padding" for run in one.runs):
         entries.append(element("li", element("span", "no loss", class_="run quiet"), class_="entry"))
     if any(run.special for run in runs):
@@ -88,7 +91,7 @@ def segment(look: Look, one: Segment) -> Markup:
     else:
         for run in one.runs:
             if run.part not in (part, "sentinel", None):
-                drawn.append(element("b", run.part if run.part != "unmarked" else "part not marked", class_="tag"))
+                drawn.append(element("b", TOLD.get(run.part, run.part), class_="tag"))
             part = run.part if run.part != "sentinel" else part
             drawn.append(_run(look, one, run))
     return element(

@@ -293,7 +293,7 @@ def _row(query: Rows, shown: Shown, look: Look, row: Row, taken: Taken) -> Marku
         role="group",
         aria_label=f"Row {whole(row.row)} as {query.view}",
     )
-    return element("section", heading, head, _list(query, look, row), before, tokens, after, class_="row")
+    return element("section", heading, head, _list(query, look, row), before, tokens, after, class_="shown-row")
 
 
 def _list(query: Rows, look: Look, row: Row) -> Markup:
