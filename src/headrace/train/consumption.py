@@ -15,10 +15,9 @@ from headrace.sequence.batch import read as read_batch
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.target_sources import target_sources
 from headrace.train import guard, metrics
-from headrace.train.steps import chain
+from headrace.train.steps import STATE, chain
 from headrace.train.trajectory import Trajectory
 
-STATE = "state.json"
 FATES = ("trained", "left", "left_out", "skipped", "unused", "elsewhere")
 """What can become of a row: trained on; still to come; left out by the recipe; skipped, because its step was outlying;
 in no step: after the last whole batch or step, or before the first row; consumed as a row of the sequence that this one

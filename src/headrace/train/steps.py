@@ -6,15 +6,18 @@ Steps are numbered as the training's log numbers them, from 1.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from headrace.flow.artifact import Artifact
+from headrace.flow.storage import SealError, read_sealed
 from headrace.train import guard, metrics
 from headrace.train.trajectory import Trajectory, read_trajectory, stage_folder
 
+STATE = "state.json"  # in a checkpoint
 Fate = Literal["trained", "skipped", "left_out", "left", "unused"]
 """What became of a step or a row: trained on; skipped, because the step was outlying; left out by the recipe; still to
 come; in no step: after the last whole batch or step, or before the first row."""
@@ -54,6 +57,17 @@ class Stretch:
     def spikes(self) -> dict[int, dict[str, Any]]:
         """The outlying steps, each with its record (:mod:`headrace.train.guard`)."""
         return {} if self.folder is None else {one["step"] + 1: one for one in guard.spikes(self.folder)}
+
+    def ranks(self, step: int) -> int | None:
+        """Among how many ranks a step's rows were shared, as the newest checkpoint tells; None if it is not known."""
+        found = [] if self.folder is None else sorted(self.folder.glob("step-*"))
+        for path in reversed(found):
+            with suppress(OSError, SealError, KeyError):
+                for span in read_sealed(path / STATE)["spans"]:
+                    if span["start"] < step <= span["until"]:
+                        return int(span["processes"]) // int(span["tensor_parallel"])
+                return None
+        return None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from headrace.view.pages import (
     sequence,
     stage,
     stages,
+    step,
 )
 from headrace.view.target import Target
 
@@ -45,6 +46,7 @@ PAGES: tuple[Page[Any, Any], ...] = (
     documents.PAGE,
     copied.PAGE,
     sequence.PAGE,
+    step.PAGE,
     document.PAGE,
 )
 ACTIONS: tuple[Action, ...] = (

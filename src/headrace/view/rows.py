@@ -126,22 +126,47 @@ def read_rows(
         UserError: the rows cannot be read, or the tokenizer does not know an id.
     """
     sequence = target.sequence(name)
+    roles, until = _roles(sequence, decoder), min(place + tokens, sequence.seq_len + 1)
+    ids, loss, every = _read(sequence, first, stop, decoder, roles)
+    shown = [[one for one in row if one.start < until and one.start + one.length > place] for row in every]
+    facts = _facts(target, [one for row in shown for one in row])
+    out = []
+    for i, (all_segments, some) in enumerate(zip(every, shown, strict=True)):
+        drawn = [_with_runs(sequence, one, ids[i], loss[i], place, until, roles, decoder, each, facts) for one in some]
+        count = sum(one.kind != "padding" for one in all_segments)
+        out.append(Row(first + i, sequence.seq_len + 1, place, until, drawn, count))
+    return out
+
+
+def outlines(
+    target: Target, name: str, first: int, stop: int, most: int, tokens: int, decoder: Decoder | None
+) -> list[Row]:
+    """Rows by the beginnings of their segments: the first ``most`` of each row, and of each the first ``tokens`` tokens
+    as text. Otherwise as :func:`read_rows`."""
+    sequence = target.sequence(name)
+    roles = _roles(sequence, decoder)
+    ids, loss, every = _read(sequence, first, stop, decoder, roles)
+    shown = [[one for one in row if one.kind != "padding"][:most] for row in every]
+    facts = _facts(target, [one for row in shown for one in row])
+    out = []
+    for i, (all_segments, some) in enumerate(zip(every, shown, strict=True)):
+        drawn = [
+            _with_runs(sequence, one, ids[i], loss[i], one.start, one.start + tokens, roles, decoder, False, facts)
+            for one in some
+        ]
+        count = sum(one.kind != "padding" for one in all_segments)
+        out.append(Row(first + i, sequence.seq_len + 1, 0, sequence.seq_len + 1, drawn, count))
+    return out
+
+
+def _read(
+    sequence: SequenceReader, first: int, stop: int, decoder: Decoder | None, roles: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray, list[list[Segment]]]:
+    """The ids, the loss and the segments of rows."""
     ids, loss = sequence.rows(first, stop), sequence.loss(first, stop)
     if decoder is not None:
         require_known(ids, decoder.vocab_size, sequence.path, first)
-    roles = _roles(sequence, decoder)
-    rows, until = [], min(place + tokens, sequence.seq_len + 1)
-    for i in range(stop - first):
-        all_segments = _segments(sequence, first + i, ids[i], roles)
-        shown = [one for one in all_segments if one.start < until and one.start + one.length > place]
-        rows.append((first + i, all_segments, shown))
-    facts = _facts(target, sequence, [one for _, _, shown in rows for one in shown])
-    out = []
-    for i, (row, every, shown) in enumerate(rows):
-        drawn = [_with_runs(sequence, one, ids[i], loss[i], place, until, roles, decoder, each, facts) for one in shown]
-        count = sum(one.kind != "padding" for one in every)
-        out.append(Row(row, sequence.seq_len + 1, place, until, drawn, count))
-    return out
+    return ids, loss, [_segments(sequence, first + i, ids[i], roles) for i in range(stop - first)]
 
 
 def _roles(sequence: SequenceReader, decoder: Decoder | None) -> Mapping[str, int]:
@@ -177,7 +202,7 @@ def _by_ends(ids: np.ndarray, eod: int | None) -> list[Segment]:
     return [Segment(a, b - a, "unknown") for a, b in pairwise(edges)]
 
 
-def _facts(target: Target, sequence: SequenceReader, segments: list[Segment]) -> dict[int, dict[str, Any]]:
+def _facts(target: Target, segments: list[Segment]) -> dict[int, dict[str, Any]]:
     """What is known of the documents of segments; nothing where their run is not at hand."""
     documents = target.documents
     named = sorted({one.document for one in segments if one.document is not None})
@@ -205,27 +230,23 @@ def _with_runs(
     facts: dict[int, dict[str, Any]],
 ) -> Segment:
     """A segment with its document's facts, and with the runs of its tokens from ``place`` to ``until``."""
-    begin, end = one.start, one.start + one.length
-    parts = fim_parts(ids[begin:end], roles, one.kind, begins=_begins(one))
+    begin, end, kind = one.start, one.start + one.length, one.kind
+    parts = fim_parts(ids[begin:end], roles, kind, begins=_begins(one))
     if parts[0] == "unmarked":
         parts = [_part_of(sequence, one, roles)] * len(parts)
-    special = np.zeros(one.length, dtype=bool) if decoder is None else np.isin(ids[begin:end], decoder.special_ids)
-    carries = loss[begin:end] & (one.kind != "padding")
-    first, last = max(place, begin) - begin, min(until, end) - begin
-    edges = np.flatnonzero(
-        (np.diff(special) != 0) | (np.diff(carries) != 0) | np.array([a != b for a, b in pairwise(parts)], dtype=bool)
-    )
-    cuts = [first, *(int(at) + 1 for at in edges if first < at + 1 < last), last]
+    first, last = max(place, begin), min(until, end)
+    parts, own, carries = parts[first - begin : last - begin], ids[first:last], loss[first:last] & (kind != "padding")
+    special = np.zeros(len(own), dtype=bool) if decoder is None else np.isin(own, decoder.special_ids)
+    changed = np.array([a != b for a, b in pairwise(parts)], dtype=bool)
+    edges = np.flatnonzero((np.diff(special) != 0) | (np.diff(carries) != 0) | changed) + 1
     runs = []
-    for a, b in pairwise(cuts):
-        own = ids[begin + a : begin + b]
-        data = (
-            None if decoder is None else decoder.decode_batch(Encoded(own.astype(np.uint32), np.arange(len(own) + 1)))
-        )
+    for a, b in pairwise([0, *edges.tolist(), len(own)]):
+        some = own[a:b].astype(np.uint32)
+        data = None if decoder is None else decoder.decode_batch(Encoded(some, np.arange(len(some) + 1)))
         text = None if data is None else spelled(data.data.tobytes())
-        pieces = [] if data is None or not each else [data.bytes_of(k) for k in range(len(own))]
-        about = own.tolist(), text, [spelled(one) for one in pieces], [hexadecimal(one) for one in pieces]
-        runs.append(Run(begin + a, *about, parts[a], bool(carries[a]), bool(special[a])))
+        pieces = [] if data is None or not each else [data.bytes_of(k) for k in range(len(some))]
+        about = some.tolist(), text, [spelled(one) for one in pieces], [hexadecimal(one) for one in pieces]
+        runs.append(Run(first + a, *about, parts[a], bool(carries[a]), bool(special[a])))
     known = facts.get(one.document, {}) if one.document is not None else {}
     return Segment(**{**vars(one), **known, "runs": runs})
 
@@ -278,7 +299,8 @@ def fim_parts(ids: np.ndarray, roles: Mapping[str, int], kind: str, begins: bool
         out[: at[0]] = [before] * at[0]
     for k, (place, part) in enumerate(zip(at, named, strict=True)):
         stop = at[k + 1] if k + 1 < len(at) else len(ids)
-        spm = kind == "fim-spm" or (k >= 2 and named[k - 2 : k] == ["prefix", "suffix"] and at[k - 1] == at[k - 2] + 1)
+        follows = k >= 2 and named[k - 2 : k] == ["prefix", "suffix"] and at[k - 1] == at[k - 2] + 1
+        spm = kind == "fim-spm" or (kind == "unknown" and follows)
         shown = BOTH if part == "middle" and spm else part
         out[place] = "sentinel"
         out[place + 1 : stop] = [shown] * (stop - place - 1)

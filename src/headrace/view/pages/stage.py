@@ -191,7 +191,7 @@ def _links(query: StageQuery, shown: Shown) -> list[Link]:
         i = min(int(np.searchsorted(shown.step, a)), len(shown.step) - 1)
         loss = f", loss {shown.values['loss'][i]:.3f}" if np.isfinite(shown.values["loss"][i]) else ""
         if b - a == 1:
-            link = Link(a - 0.5, a + 0.5, address("step", stage=shown.stage, step=a - 1), f"step {whole(a)}{loss}")
+            link = Link(a - 0.5, a + 0.5, address("step", stage=shown.stage, step=a), f"step {whole(a)}{loss}")
         else:
             around = query.changed(first=max(1, a - 2 * (b - a)), last=b + 2 * (b - a))
             link = Link(a, b, address("stage", **around) + "#training", f"steps {whole(a)} to {whole(b - 1)}{loss}")
@@ -239,7 +239,7 @@ def _skipped(shown: Shown) -> Markup | None:
     if not shown.skipped:
         return None
     rows = [
-        (element("a", whole(step), href=address("step", stage=shown.stage, step=step - 1)), why)
+        (element("a", whole(step), href=address("step", stage=shown.stage, step=step)), why)
         for step, why in list(shown.skipped.items())[:SPIKES]
     ]
     more = len(shown.skipped) - len(rows)
