@@ -12,10 +12,12 @@ from starlette.responses import Response
 from headrace.view.page import Page
 from headrace.view.pages import (
     copied,
+    corpus,
     document,
     documents,
     overview,
     progress,
+    query,
     sequence,
     stage,
     stages,
@@ -45,6 +47,8 @@ PAGES: tuple[Page[Any, Any], ...] = (
     stage.PAGE,
     documents.PAGE,
     copied.PAGE,
+    corpus.PAGE,
+    query.PAGE,
     sequence.PAGE,
     step.PAGE,
     document.PAGE,
@@ -52,4 +56,5 @@ PAGES: tuple[Page[Any, Any], ...] = (
 ACTIONS: tuple[Action, ...] = (
     Action("/progress", ("GET",), progress.stream),
     Action("/copied", ("POST",), copied.send),
+    Action("/corpus/ids", ("GET",), corpus.ids),
 )

@@ -148,7 +148,7 @@ def draw(query: CopiedQuery, shown: Shown) -> Markup:
     done = shown.searched >= shown.rows
     state = None if done else pending(f"Searched {percent(shown.searched, shown.rows)} of the documents …")
     size = len(shown.text.encode())
-    said = f"{percent(shown.covered, size)} of the text stands in {counted(shown.rows, 'document')}." if done else None
+    said = f"{percent(shown.covered, size)} of the text stands in the documents." if done else None
     items = [
         _stretch(one, words, holders)
         for one, words, holders in zip(shown.stretches, shown.words, shown.holders, strict=True)

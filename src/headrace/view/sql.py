@@ -1,0 +1,163 @@
+"""A run's sidecars as tables of DuckDB: read only, of this run's files alone, with limits on memory and time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from headrace.flow.artifact import Artifact
+from headrace.view.target import Target, Wrong
+
+MEMORY = "256MB"  # the whole viewer stays below 500 MB
+SECONDS = 20.0  # that a query may take
+MOST_ROWS = 1000  # of an answer
+MOST_CHARACTERS = 4000  # of a cell
+FOLLOWING = ("measures", "duplicates", "contamination", "verdicts", "licences")
+"""Sidecars whose rows follow those of documents. Columns that two of them have keep the sidecar's name in front."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The rows of a query.
+
+    Attributes:
+        columns: their names.
+        types: DuckDB's names of their types.
+        rows: at most :data:`MOST_ROWS`.
+        cut: whether there are more.
+    """
+
+    columns: list[str]
+    types: list[str]
+    rows: list[list[Any]]
+    cut: bool
+
+
+class Database:
+    """The tables of a run: ``corpus`` (a row a document, without its text), ``documents`` and each sidecar by its name.
+
+    Args:
+        artifacts: the documents and sidecars, by the name of their table.
+    """
+
+    def __init__(self, artifacts: dict[str, Artifact]) -> None:
+        self._connection = duckdb.connect(":memory:")
+        run = self._connection.execute
+        files = {name: [str(a.shard_path(i)) for i in range(len(a.shards))] for name, a in artifacts.items()}
+        self.tables = [name for name, paths in files.items() if paths]
+        for name in self.tables:
+            run(f"CREATE VIEW {quoted(name)} AS SELECT * FROM {_read(files[name])}")
+        self.measures: dict[str, str] = {}
+        if "documents" in self.tables:
+            run(f"CREATE VIEW corpus AS {self._corpus(files)}")
+            self.tables.insert(0, "corpus")
+        allowed = [path for paths in files.values() for path in paths]
+        run(f"SET allowed_paths = {_list(allowed)}")
+        for setting in (
+            "temp_directory = ''",
+            "enable_external_access = false",
+            f"memory_limit = '{MEMORY}'",
+            "threads = 2",
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+            "lock_configuration = true",
+        ):
+            run(f"SET {setting}")
+
+    def _corpus(self, files: dict[str, list[str]]) -> str:
+        """The documents beside what was found about them, row by row."""
+        taken = {"row", "text", "meta", "turns", "bytes"}
+        columns = ["(row_number() OVER () - 1) AS row"]
+        tables = []
+        for name in ("documents", *(table for table in self.tables if table != "documents")):
+            alias = quoted(f"t_{name}")
+            tables.append(f"{_read(files[name])} AS {alias}")
+            about = self._connection.execute(f"DESCRIBE {quoted(name)}").fetchall()
+            for column, type_, *_ in about:
+                if name == "documents" and column == "bytes":
+                    columns.append(f"{alias}.bytes AS bytes")
+                    self.measures["bytes"] = type_
+                    continue
+                if column in taken and (name == "documents" or column == "bytes"):
+                    continue
+                shown = f"{name}_{column}" if column in taken else column
+                shown = {"licences_license": "license_found", "size": "copies"}.get(shown, shown)
+                taken.add(column)
+                columns.append(f"{alias}.{quoted(column)} AS {quoted(shown)}")
+                if name != "documents" and type_ in NUMBERS:
+                    self.measures[shown] = type_
+        return f"SELECT {', '.join(columns)} FROM {' POSITIONAL JOIN '.join(tables)}"
+
+    def run(self, sql: str, parameters: Sequence[Any] = (), most: int = MOST_ROWS) -> Answer:
+        """Answer a query.
+
+        Args:
+            sql: one SELECT.
+            parameters: of its placeholders.
+            most: rows that are wanted.
+
+        Raises:
+            Wrong: it is none, or takes too long or too much memory; says what DuckDB says.
+        """
+        cursor = self._connection.cursor()
+        timer = threading.Timer(SECONDS, cursor.interrupt)
+        try:
+            statements = cursor.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise Wrong("Only a single SELECT is answered.", sql[:200], "Begin with SELECT, FROM or WITH.")
+            timer.start()
+            found = cursor.execute(statements[0], list(parameters))
+            rows = found.fetchmany(most + 1)
+            described = found.description or []
+        except duckdb.InterruptException:
+            raise Wrong(f"The query took more than {SECONDS:g} s.", sql[:200], "Ask for less, or use DuckDB.") from None
+        except (duckdb.Error, RuntimeError) as error:
+            raise Wrong(f"DuckDB says: {str(error).split(chr(10))[0][:500]}", sql[:200], "") from None
+        finally:
+            timer.cancel()
+            cursor.close()
+        shown = [[_cell(value) for value in row] for row in rows[:most]]
+        return Answer([one[0] for one in described], [str(one[1]) for one in described], shown, len(rows) > most)
+
+
+NUMBERS = frozenset({"BIGINT", "UBIGINT", "INTEGER", "DOUBLE", "FLOAT", "SMALLINT", "TINYINT", "UINTEGER", "HUGEINT"})
+
+
+def database(target: Target) -> Database:
+    """The tables of a run."""
+
+    def make() -> Database:
+        found: dict[str, Artifact] = {}
+        for (kind, stage), made in target.artifacts.items():
+            if kind == "documents" or kind in FOLLOWING:
+                found[kind] = made
+            elif kind == "measure" and stage is not None:
+                found[f"measure_{stage}"] = made
+        return Database({"documents": found.pop("documents"), **found} if "documents" in found else {})
+
+    return target.kept("database", make)
+
+
+def quoted(name: str) -> str:
+    """A name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _read(paths: Sequence[str]) -> str:
+    return f"read_parquet({_list(paths)})"
+
+
+def _list(values: Sequence[str]) -> str:
+    return "[" + ", ".join("'" + value.replace("'", "''") + "'" for value in values) + "]"
+
+
+def _cell(value: Any) -> Any:
+    """A value as JSON has it; long texts are cut."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
