@@ -38,7 +38,7 @@ def apply_rules(rules: Sequence[tuple[Rule, Node]], table: Columns, rows: int) -
     evidence = np.full(rows, None, dtype=object)
     undecided = np.ones(rows, dtype=bool)
     for rule, node in rules:
-        removed = np.flatnonzero(undecided & ~_kept(node, table, rows))
+        removed = np.flatnonzero(undecided & ~kept(node, table, rows))
         undecided[removed] = False
         names = columns(node)
         values = [table[name].take(pa.array(removed)).to_pylist() for name in names]
@@ -53,7 +53,7 @@ def findings(rules: Sequence[tuple[Rule, Node]], table: Columns) -> Iterable[Fin
     """What each rule says about one document."""
     for rule, node in rules:
         measured = {name: table[name][0].as_py() for name in columns(node)}
-        yield Finding(f"filter:{rule.name}", measured, rule.keep, not _kept(node, table, 1)[0])
+        yield Finding(f"filter:{rule.name}", measured, rule.keep, not kept(node, table, 1)[0])
 
 
 def failures(names: Sequence[str], errors: Sequence[pa.Array], rows: int) -> Removals:
@@ -73,7 +73,7 @@ def failures(names: Sequence[str], errors: Sequence[pa.Array], rows: int) -> Rem
     return Removals(reason, evidence)
 
 
-def _kept(node: Node, table: Columns, rows: int) -> np.ndarray:
+def kept(node: Node, table: Columns, rows: int) -> np.ndarray:
     """Whether the expression is true for each row: bool[rows]."""
     value = evaluate(node, table)
     if isinstance(value, pa.Scalar):
