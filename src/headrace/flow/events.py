@@ -1,7 +1,5 @@
-"""The event log of a run: one JSON object per line, appended by the coordinator, read by ``status`` and the report.
-
-Each line ends in ``sum``, 8 hexadecimal digits of the XXH3-64 of its other fields. Readers skip lines that a kill cut
-short or that are damaged; nothing else depends on the log.
+"""The event log of a run: a journal written by the coordinator, read by ``status`` and the report. Nothing else
+depends on it.
 
 ========== =====================================================================================
 event      fields besides ``time`` (seconds since 1970)
@@ -25,16 +23,12 @@ finished   seconds
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-import xxhash
-
-from headrace.visible import escaped_json, json_line
+from headrace.flow.journal import Journal, read_journal
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -45,19 +39,15 @@ class EventLog:
     """Appends events to ``RUN/events.jsonl`` and passes them on to a listener."""
 
     def __init__(self, run: Path, listener: Listener | None = None) -> None:
-        self._file = open(run / LOG, "a+b", buffering=0)  # noqa: SIM115 - closed in close()
-        if self._file.tell() and os.pread(self._file.fileno(), 1, self._file.tell() - 1) != b"\n":
-            self._file.write(b"\n")  # after a line that was cut short
+        self._journal = Journal(run / LOG)
         self._listener = listener
         self._noticed: set[str] = set()
 
     def emit(self, event: str, **fields: Any) -> None:
         """Record an event. Progress goes to the listener only: it would swamp the file."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
-        if event not in ("progress", "compiling") and not self._file.closed:
-            line = json_line(entry)
-            line = json_line({**entry, "sum": _sum(line)})
-            self._file.write(escaped_json(line.decode()).encode())
+        if event not in ("progress", "compiling"):
+            self._journal.add(entry)
         if self._listener is not None:
             self._listener(entry)
 
@@ -69,24 +59,9 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-
-
-def _sum(line: bytes) -> str:
-    return xxhash.xxh3_64_hexdigest(line.rstrip(b"\n"))[:8]
+        self._journal.close()
 
 
 def read_events(run: Path) -> Iterator[Event]:
     """The events of a run, oldest first, without damaged lines."""
-    try:
-        file = open(run / LOG, "rb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        return
-    with file:
-        for line in file:
-            try:
-                entry = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(entry, dict) and entry.pop("sum", None) == _sum(orjson.dumps(entry)):
-                yield entry
+    return read_journal(run / LOG)

@@ -14,6 +14,7 @@ SITE = {
     "documents": "/documents",
     "document": "/documents/{row}",
     "removed": "/removed",
+    "threshold": "/removed/limit",
     "copied": "/copied",
     "compare": "/compare",
     "corpus": "/corpus",

@@ -161,7 +161,7 @@ def plan(target: Target, limit: Limit) -> list[Plan]:
     copies = copies[every["alive"][copies["at"]]]
     policy, at = _policy(target), copies["at"]
     if policy["verify"] is not None or (policy["split"]["check"] == "near" and policy["remove"] != "component"):
-        names, group, counts = np.unique(copies["component"], return_inverse=True, return_counts=True)
+        _, group, counts = np.unique(copies["component"], return_inverse=True, return_counts=True)
         unsure[at] = counts[group] > 1
     if policy["remove"] is not None and policy["verify"] is None:
         since[at] = _preferred(copies, every["key"][at], policy.get("keep") == "none")
