@@ -76,7 +76,7 @@ def write_corpus(folder: Path) -> Path:
     folder.mkdir()
     with open(folder / "prose.jsonl", "w") as f:
         f.writelines(json.dumps({"text": text, "shard": {"of": EVIL}}) + "\n" for text in prose)
-        f.write('{"text": "cut sho\n')
+        f.write('{"text": "cut sho <b>\n')
         f.write('{"nothing": "<b>"}\n')
     with open(folder / "code.jsonl", "w") as f:
         for i, text in enumerate(code):

@@ -56,7 +56,7 @@ def test_a_document_is_told_as_headrace_why_tells_it(target, client, kind):
     assert shown.decisions == [{k: v for k, v in one.items() if k != "excerpt"} for one in told["decisions"]]
     assert shown.text.text == fetch(target.documents, [row], ["text"])["text"][0].as_py()
     assert shown.text.characters == told["document"]["characters"]
-    places = {name: [one.to_json() for one in found.shown] for name, found in shown.trained.items()}
+    places = {name: [one.placement.to_json() for one in found.shown] for name, found in shown.trained.items()}
     assert {name: places[name] for name in told["stages"]} == told["stages"]
     assert (shown.tokens is None) == (kind != "kept")
     component = column(target, "duplicates", "component")

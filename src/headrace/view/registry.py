@@ -18,11 +18,14 @@ from headrace.view.pages import (
     overview,
     progress,
     query,
+    removed,
     sequence,
     stage,
     stages,
     step,
+    threshold,
 )
+from headrace.view.pages.removed.label import label
 from headrace.view.target import Target
 
 
@@ -52,9 +55,12 @@ PAGES: tuple[Page[Any, Any], ...] = (
     sequence.PAGE,
     step.PAGE,
     document.PAGE,
+    removed.PAGE,
+    threshold.PAGE,
 )
 ACTIONS: tuple[Action, ...] = (
     Action("/progress", ("GET",), progress.stream),
     Action("/copied", ("POST",), copied.send),
     Action("/corpus/ids", ("GET",), corpus.ids),
+    Action("/removed/label", ("POST",), label),
 )

@@ -13,12 +13,19 @@ from headrace.view.pages.document.copies import PAGE as COPIES
 from headrace.view.pages.document.copies import Copies, Copy
 from headrace.view.pages.document.load import Document, Shown
 from headrace.view.pages.document.training import PAGE as PLACES
-from headrace.view.pages.document.training import Trained
+from headrace.view.pages.document.training import Place, Trained
 from headrace.view.side_by_side import draw_comparison
 from headrace.view.texts import PIECE, marked
 from headrace.visible import one_line
 
 OUTCOME = {True: "removes it", False: "keeps it", None: "noted"}
+FATES = {
+    "trained": "trained on",
+    "skipped": "skipped: outlying",
+    "left_out": "left out",
+    "left": "to come",
+    "unused": "in no step",
+}
 CONTEXT = 400  # characters shown before a benchmark's text
 PATH = 400  # characters of a name or a value
 
@@ -298,17 +305,24 @@ def _stage(query: Document, name: str, found: Trained) -> Markup:
     link = element("a", name, href=address("sequence", stage=name))
     head = f": {counted(found.tokens, 'token')} in {counted(found.places, 'row', 'rows')}"
     head += f", {found.epochs} times" if found.epochs > 1 else ""
-    rows = [
-        (
-            element("a", whole(one.row), href=address("sequence", stage=name, row=one.row)),
-            f"{whole(one.start)} to {whole(one.start + one.length)}",
-            whole(one.length),
-            whole(one.offset),
-            whole(one.epoch + 1),
-            one.kind,
-        )
-        for one in found.shown
-    ]
-    names = ("row", "positions", "tokens", "from its token", "epoch")
-    drawn = table([*map(Column, names), text("kind")], rows)
+    rows = [_place(name, one) for one in found.shown]
+    names = ("row", "positions", "tokens", "from its token", "epoch", "step")
+    drawn = table([*map(Column, names), text("then"), text("kind")], rows)
     return join([element("p", link, head, "."), drawn, _more(query, "places", found.first, PLACES, found.places)])
+
+
+def _place(stage: str, one: Place) -> tuple[object, ...]:
+    at = one.placement
+    step = None
+    if one.step is not None:
+        step = element("a", whole(one.step), href=address("step", stage=stage, step=one.step))
+    return (
+        element("a", whole(at.row), href=address("sequence", stage=stage, row=at.row)),
+        f"{whole(at.start)} to {whole(at.start + at.length)}",
+        whole(at.length),
+        whole(at.offset),
+        whole(at.epoch + 1),
+        step,
+        None if one.fate is None else FATES[one.fate],
+        at.kind,
+    )

@@ -7,9 +7,25 @@ from dataclasses import dataclass
 from headrace.errors import UserError
 from headrace.sequence.provenance import Placement, find_rows
 from headrace.sequence.store import ArrowSequence
+from headrace.train.steps import Fate
 from headrace.view.target import Target
 
 PAGE = 50  # places on one page
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slice of a document in a row, and the step that took or will take the row; None where nobody trains.
+
+    Attributes:
+        placement: the slice.
+        step: the step's number.
+        fate: what became of the row (:data:`headrace.train.steps.Fate`).
+    """
+
+    placement: Placement
+    step: int | None
+    fate: Fate | None
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class Trained:
     tokens: int
     epochs: int
     first: int
-    shown: list[Placement]
+    shown: list[Place]
 
 
 def training_of(target: Target, row: int, first: int) -> dict[str, Trained] | None:
@@ -42,13 +58,18 @@ def training_of(target: Target, row: int, first: int) -> dict[str, Trained] | No
     found = target.later(("placements", row), lambda: _places(target, row))
     if found is None:
         return None
-    return {name: _trained(places, first) for name, places in found.items()}
+    return {name: _trained(target, name, places, first) for name, places in found.items()}
 
 
-def _trained(places: list[Placement], first: int) -> Trained:
+def _trained(target: Target, name: str, places: list[Placement], first: int) -> Trained:
     first = min(first, max(0, len(places) - 1) // PAGE * PAGE)
     tokens, epochs = sum(one.length for one in places), len({one.epoch for one in places})
-    return Trained(len(places), tokens, epochs, first, places[first : first + PAGE])
+    shown = places[first : first + PAGE]
+    if target.batch(name) is None:
+        return Trained(len(places), tokens, epochs, first, [Place(one, None, None) for one in shown])
+    taken = target.steps(name).of_rows(one.row for one in shown)
+    drawn = [Place(one, row.step, row.fate) for one, row in zip(shown, taken, strict=True)]
+    return Trained(len(places), tokens, epochs, first, drawn)
 
 
 def _places(target: Target, row: int) -> dict[str, list[Placement]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.report.charts.removal import RemovalBar, removal_chart
 from headrace.report.facts import SourceFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, short, size, whole
 from headrace.report.palette import texture
-from headrace.report.tables import Column, table, text
+from headrace.report.tables import Column, both, figure, table, text
 from headrace.view.address import address
 from headrace.view.labels import Precision
 from headrace.view.layout import empty, pending
@@ -32,7 +33,7 @@ def heading(query: Removed, shown: Shown) -> str:
 def draw(query: Removed, shown: Shown) -> Markup:
     """All reasons, or one with a document."""
     if query.reason is None:
-        return join([_reasons(query, shown), _tokens(shown)])
+        return join([_chart(shown), _reasons(query, shown), _tokens(shown)])
     back = element("a", "all reasons", href=address("removed"))
     if shown.quarantined is not None:
         return join([element("p", back, class_="note"), _sources(query, shown), _quarantined(query, shown.quarantined)])
@@ -84,6 +85,14 @@ def _reasons(query: Removed, shown: Shown) -> Markup:
     columns = [text("reason"), *map(Column, (*names, "all", "share", "rightly removed")), text("limit")]
     caption = "Documents by the reason for which they were removed and by source. A number leads to the documents."
     return table(columns, rows, caption, groups=(len(shown.reasons),))
+
+
+def _chart(shown: Shown) -> Markup | None:
+    bars = [RemovalBar(s.name, s.kept, s.removed, s.quarantined) for s in shown.sources if s.kept is not None]
+    if not bars:
+        return None
+    drawn = both(lambda width, _: removal_chart(bars, list(shown.reasons), width), "removal")
+    return figure("Documents kept and removed, by source", drawn)
 
 
 def _count(reason: str, one: SourceFacts) -> object:

@@ -130,17 +130,21 @@ def histogram(shown: Shown, about: About, width: float = WIDTH) -> Chart:
         said = f"{number_in(one.low)} to {number_in(one.high)}: {counted(one.documents, 'document')}"
         drawn = [element("title", said), box(x, top, wide, PLOT, "hit")]
         drawn.append(box(x + 0.5, base - tall, max(1.0, wide - 1), tall, "fill r0" if out else "kept"))
-        value = f"{one.low:.6g}" if about.least else f"{one.high:.6g}"
-        href = address("threshold", limit=about.path, value=value)
-        parts.append(element("a", drawn, href=href, aria_label=f"Move the limit to {value}"))
+        there = f"{one.low:.6g}" if about.least else f"{one.high:.6g}"
+        href = address("threshold", limit=about.path, value=there)
+        parts.append(element("a", drawn, href=href, aria_label=f"Move the limit to {there}"))
     parts.append(line(EDGE, base, width - EDGE, base, "axis"))
     every = max(1, round(56 / wide))
     for k in range(0, len(bins), every):
         parts.append(label(number_in(bins[k].low), EDGE + k * wide, base + 16, "middle muted"))
-    for value, name, class_ in ((about.value, "now", "now"), (shown.value, "new", "new")):
-        if name == "now" or value != about.value:
+    moved = shown.value != about.value
+    rising = shown.value > about.value
+    for value, name, after in ((about.value, "now", not rising), (shown.value, "new", rising)):
+        if name == "now" or moved:
             x = EDGE + wide * _place(bins, value)
-            parts += [line(x, top - 6, x, base, class_), label(f"{name} {number(value)}", x, top - 11, "middle strong")]
+            side = "middle" if not moved else "" if after else "end"
+            parts.append(line(x, top - 6, x, base, name))
+            parts.append(label(f"{name} {number(value)}", x, top - 11, f"strong {side}"))
     gone = sum(one.removed for one in shown.moves or [])
     described = f"{counted(sum(one.documents for one in bins), 'document')}; the filter would remove {whole(gone)}."
     return Chart(f"Documents by {about.measured}", described, width, base + 24, join(parts))
@@ -188,7 +192,7 @@ def _signed(n: int, sign: str) -> str:
 def _limits(shown: Shown) -> Markup:
     if not shown.limits:
         return empty("The recipe's filters have no numeric limits.")
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             element("a", one.path, href=address("threshold", limit=one.path)),
             number(one.value),

@@ -18,6 +18,7 @@ from headrace.view.target import Missing, Target
 NEAR = "deduplicate.near.threshold"
 BINS = 48
 STOPS = 200  # positions of the slider
+MOST = 1e15  # of what is measured: doubles hold whole numbers up to there
 LOGARITHMIC = 100  # times that the largest value exceeds the smallest, for an axis of powers
 
 
@@ -25,7 +26,7 @@ class Threshold(Query):
     """Which limit, and its new value."""
 
     limit: Annotated[str, Field(max_length=300)] = ""
-    value: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    value: Annotated[float, Field(allow_inf_nan=False, ge=-MOST, le=MOST)] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _about(limit: Limit) -> About:
 def _within(limit: Limit, value: float) -> float:
     """A value that the recipe permits."""
     value = min(max(value, limit.range[0]), limit.range[1])
-    return round(value) if limit.integral else value
+    return float(round(value)) if limit.integral else value
 
 
 def _why_not() -> str:

@@ -1,0 +1,141 @@
+"""The page of a limit: every limit can be opened and moved; the numbers are those of tests/view/test_moves.py."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from cleaned_run import make, words, write_corpus
+from pages import parsed, waiting
+from starlette.testclient import TestClient
+
+from headrace.view.app import application
+from headrace.view.limits import limits_of
+from headrace.view.moves import moves, plan
+from headrace.view.pages.threshold.load import Threshold, load
+from headrace.view.target import Target
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory) -> Target:
+    folder = tmp_path_factory.mktemp("threshold") / "corpus"
+    return Target(make(write_corpus(folder), folder / "run", until="tokens"))
+
+
+@pytest.fixture(scope="module")
+def client(target) -> TestClient:
+    return TestClient(application(target), base_url="http://localhost", follow_redirects=False)
+
+
+def shown(target: Target, **query):
+    return waiting(lambda: load(target, Threshold(**query)), lambda found: found.moves is not None)
+
+
+def test_the_recipe_s_limits_are_all_there(target):
+    assert list(limits_of(target.recipe)) == [
+        "filters.short.min_characters",
+        "filters.short.sources.code.min_characters",
+        "filters.code.max_lines",
+        "filters.code.max_line",
+        "filters.code.mean_line",
+        "filters.code.max_data_line",
+        "filters.code.min_alphanumeric",
+        "filters.code.min_alphabetic",
+        "filters.code.max_encoded",
+        "filters.code.html_min_visible",
+        "filters.code.data_characters.0",
+        "filters.code.data_characters.1",
+        "filters.rules.wordy.0",
+        "filters.rules.wordy.1",
+        "decontaminate.overlap",
+    ]
+
+
+def test_every_limit_can_be_opened_and_moved(target, client):
+    for path, limit in limits_of(target.recipe).items():
+        for value in (limit.value, limit.value * 1.7 + 1, 0, -1e15, 1e15):
+            found = shown(target, limit=path, value=value)
+            assert [one.source for one in found.moves] == ["prose", "code", "chat"]
+            page = parsed(client.get("/removed/limit", params={"limit": path, "value": value}))
+            assert page.all("input", type="number")
+            assert sum(one.documents for one in found.bins) <= target.documents.rows
+
+
+def test_bins_are_a_histogram(target):
+    limit = limits_of(target.recipe)["filters.short.min_characters"]
+    found = shown(target, limit=limit.path)
+    measures, verdicts, documents = target.artifact("measures"), target.artifact("verdicts"), target.documents
+    values = np.concatenate(
+        [
+            pq.read_table(measures.shard_path(s))["clean_length"].to_numpy()[
+                (pq.read_table(documents.shard_path(s))["source"].to_numpy() == "prose")
+                & (pq.read_table(verdicts.shard_path(s))["reason"].to_numpy() != "empty")
+            ]
+            for s in range(len(documents.shards))
+        ]
+    )
+    edges = [one.low for one in found.bins] + [found.bins[-1].high]
+    assert np.histogram(values, edges)[0].tolist() == [one.documents for one in found.bins]
+    assert limit.value in found.stops
+
+
+def test_a_move_is_told(target, client):
+    limit = limits_of(target.recipe)["filters.short.min_characters"]
+    told = moves(target, limit, plan(target, limit), 60)
+    gained = sum(one.gained for one in told)
+    assert gained
+    shown(target, limit=limit.path)
+    page = parsed(client.get(f"/removed/limit?limit={limit.path}&value=60"))
+    assert f"With 60 instead of 120, {gained:,} documents" in "".join(page.all("p"))
+    answer = client.get(f"/removed/limit?limit={limit.path}&value=60&format=json").json()
+    assert sum(one["gained"] for one in answer["moves"]) == gained
+
+
+def test_what_only_a_run_tells_is_said(client):
+    page = parsed(client.get("/removed/limit?limit=deduplicate.near.threshold"))
+    assert "run the recipe with" in "".join(page.all("p"))
+
+
+def test_wrong_addresses(client):
+    assert client.get("/removed/limit?limit=nothing").status_code == 404
+    for wrong in ("value=x", "value=nan", "value=inf", "value=1e16", "x=1", f"limit={'x' * 999}"):
+        assert client.get(f"/removed/limit?{wrong}").status_code == 400, wrong
+
+
+def test_a_limit_among_json(tmp_path: Path):
+    """Limits of data files, HTML and lines, on documents of these formats."""
+    rng = random.Random(1)
+    folder = tmp_path / "corpus"
+    recipe = write_corpus(folder)
+    texts = [json.dumps({"a": words(rng, 6 * i)}) for i in range(40)]
+    texts += [f"<html><script>{words(rng, 4 * i)}</script><p>{words(rng, 40)}</p></html>" for i in range(40)]
+    with open(folder / "data.jsonl", "w") as file:
+        for i, text in enumerate(texts):
+            file.write(json.dumps({"text": text, "path": f"a.{'json' if i < 40 else 'html'}"}) + "\n")
+    text = recipe.read_text().replace("sources:\n", 'sources:\n  data: {files: "${recipe}/data.jsonl"}\n', 1)
+    text = text.replace("sources: [code, prose]", "data_characters: [50, 800], sources: [data]").replace(
+        "chat: {}}", "chat: {}, data: {}}"
+    )
+    recipe.write_text(text)
+    now = Target(make(recipe, folder / "run", until="verdicts"))
+    cases = {
+        "filters.code.data_characters.0": 200,
+        "filters.code.data_characters.1": 1200,
+        "filters.code.html_min_visible": 0.4,
+    }
+    for path, value in cases.items():
+        limit = limits_of(now.recipe)[path]
+        told = {one.source: one for one in moves(now, limit, plan(now, limit), value)}
+        override = f"{path}={value}"
+        if "data_characters" in path:
+            pair = [value, 800] if path.endswith("0") else [50, value]
+            override = f"filters.code.data_characters={pair}"
+        then = Target(make(recipe, folder / f"run-{path}", [override], until="verdicts"))
+        counts = then.artifact("verdicts").manifest.counts
+        for source, one in told.items():
+            assert one.kept + one.gained - one.lost == counts[source]["kept"], (path, one)
+        assert told["data"].gained + told["data"].lost, path
