@@ -8,6 +8,8 @@ import pyarrow as pa
 import pytest
 
 from headrace.documents.store import fetch
+from headrace.recipe.columns import DOCUMENT, MEASURES
+from headrace.recipe.expressions import parse
 from headrace.tables import open_documents
 
 
@@ -79,13 +81,11 @@ def test_a_chart_keeps_its_own_bins_when_it_is_chosen(client):
     assert again["chosen"] == [2000, 9000]
 
 
-def test_a_choice_as_a_rule_keeps_the_same(client, viewed):
-    """The rule that the page offers is one that recipes take."""
-    from headrace.recipe.expressions import parse
-
+def test_a_choice_as_a_rule_keeps_the_same(client):
+    """The rule that the page offers is one that recipes take, and none is offered for what rules cannot see."""
     told = corpus(client, "between=bytes:2000:9000&source=code&language=")["rule"]
     assert told == "bytes >= 2000 and bytes < 9000 and source in ['code'] and language is None"
-    assert parse is not None
+    parse(told, {**DOCUMENT, **MEASURES})
     assert corpus(client, "reason=short")["rule"] is None
 
 
