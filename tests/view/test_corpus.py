@@ -44,6 +44,7 @@ CHOICES = [
         "between=bytes:2000:&between=alphanumeric_share:0.6:0.7",
         lambda r: r["bytes"] >= 2000 and 0.6 <= r["alphanumeric_share"] < 0.7,
     ),
+    ("kind=python", lambda r: r["format"] == "python"),
     ("kept=no&language=", lambda r: not r["keep"] and r["language"] is None),
     ("reason=duplicate&reason=short", lambda r: r["reason"] in ("duplicate", "short")),
 ]

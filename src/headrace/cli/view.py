@@ -15,6 +15,9 @@ def view(
     path: Annotated[
         Path, typer.Argument(metavar="TARGET", help="Run folder, export, or files in a format that is read.")
     ],
+    other: Annotated[
+        Path | None, typer.Option("--with", metavar="RUN", help="Another run, to compare this one with.")
+    ] = None,
     tokenizer: TokenizerFile = None,
     sequence_length: SequenceLength = None,
     host: Annotated[
@@ -35,4 +38,5 @@ def view(
         raise UserError(
             f"The viewer needs the package {error.name}.", "headrace view", "Run `pip install 'headrace[view]'`."
         ) from None
-    serve(Target(path, tokenizer, sequence_length), host, port, browser, say)
+    compared = None if other is None else Target(other)
+    serve(Target(path, tokenizer, sequence_length, compared), host, port, browser, say)

@@ -36,7 +36,7 @@ def address(page: str, /, **values: object) -> str:
     """
     left = {name: value for name, value in values.items() if value is not None and value is not False}
     path = _PLACE.sub(lambda found: quote(str(left.pop(found[1])), safe=""), SITE[page])
-    pairs = [(name.rstrip("_"), _text(one)) for name, value in left.items() for one in _each(value)]
+    pairs = [(name, _text(one)) for name, value in left.items() for one in _each(value)]
     return f"{path}?{urlencode(pairs)}" if pairs else path
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from headrace.view.page import Page
 from headrace.view.pages import (
+    compare,
     copied,
     corpus,
     document,
@@ -52,6 +53,7 @@ PAGES: tuple[Page[Any, Any], ...] = (
     copied.PAGE,
     corpus.PAGE,
     query.PAGE,
+    compare.PAGE,
     sequence.PAGE,
     step.PAGE,
     document.PAGE,

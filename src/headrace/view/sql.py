@@ -88,7 +88,7 @@ class Database:
                 shown = {"licences_license": "license_found", "size": "copies"}.get(shown, shown)
                 taken.add(column)
                 columns.append(f"{alias}.{quoted(column)} AS {quoted(shown)}")
-                if name != "documents" and type_ in NUMBERS:
+                if name != "documents" and type_ in NUMBERS and column not in NOT_MEASURED:
                     self.measures[shown] = type_
         return f"SELECT {', '.join(columns)} FROM {' POSITIONAL JOIN '.join(tables)}"
 
@@ -124,6 +124,7 @@ class Database:
         return Answer([one[0] for one in described], [str(one[1]) for one in described], shown, len(rows) > most)
 
 
+NOT_MEASURED = frozenset({"component", "exact_of", "start", "end"})  # rows and places
 NUMBERS = frozenset({"BIGINT", "UBIGINT", "INTEGER", "DOUBLE", "FLOAT", "SMALLINT", "TINYINT", "UINTEGER", "HUGEINT"})
 
 

@@ -43,6 +43,7 @@ class Target:
         path: a run folder, or the folder or file of a sequence.
         tokenizer: the file of the tokenizer, for sequences that come without one.
         seq_len: targets of a row, for files that are one line of tokens.
+        other: another run, to compare this one with.
 
     Raises:
         UserError: nothing there can be viewed; says what was looked for.
@@ -50,11 +51,18 @@ class Target:
     Attributes:
         path: as given.
         is_run: whether it is a run folder.
+        other: as given.
     """
 
-    def __init__(self, path: Path, tokenizer: Path | None = None, seq_len: int | None = None) -> None:
+    def __init__(
+        self, path: Path, tokenizer: Path | None = None, seq_len: int | None = None, other: Target | None = None
+    ) -> None:
+        self.other = other
         self.path, self._tokenizer, self._seq_len = path, tokenizer, seq_len
         self.is_run = (path / run_folder.RECIPE).is_file()
+        if other is not None and not (self.is_run and other.is_run):
+            wrong = other.path if self.is_run else path
+            raise UserError("Only runs are compared.", str(wrong), "Give the --out folders of two `headrace run`.")
         self._lock = threading.RLock()
         self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
         self._curves = CurveReader()

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.report.charts.histogram import Bin, histogram_chart
 from headrace.report.markup import Markup, element, join
-from headrace.report.numbers import counted, percent, short, size, whole
+from headrace.report.numbers import percent, round_number, size, whole
 from headrace.report.tables import details
 from headrace.view.address import address
 from headrace.view.layout import empty, pending
@@ -29,6 +29,7 @@ FEW = 12  # documents listed
 VALUES = 12  # of a column of words that are listed
 WORDS = ("source", "language", "license", "reason", "split", "format")
 """Columns of words that are charted where they have several values."""
+FIELDS = {"format": "kind"}  # of the query: in an address, ``format`` asks for JSON
 LEAST_SPAN = 1e-12
 
 
@@ -42,7 +43,7 @@ class CorpusQuery(Query):
     license: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()
     split: tuple[str, ...] = ()
-    format_: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
     kept: Annotated[str | None, Field(pattern="^(yes|no)$")] = None
 
 
@@ -136,9 +137,7 @@ class Chosen:
                 fix = f"Write NAME:FROM:TO, of {', '.join(made.measures)}."
                 raise Wrong(f"{told!r} is no stretch of a measure.", "between", fix) from None
             between[found[1]] = low, high
-        values: dict[str, tuple[str, ...]] = {
-            name: getattr(query, "format_" if name == "format" else name) for name in WORDS
-        }
+        values: dict[str, tuple[str, ...]] = {name: getattr(query, FIELDS.get(name, name)) for name in WORDS}
         values["keep"] = {"yes": ("true",), "no": ("false",)}.get(query.kept or "", ())
         return Chosen(between, {name: told for name, told in values.items() if told})
 
@@ -286,8 +285,10 @@ def draw(query: CorpusQuery, shown: Shown | None) -> Markup:
         return pending("Counting …")
     if not shown.documents:
         return empty("No documents yet.")
-    said = f"{counted(shown.chosen, 'document')} chosen of {whole(shown.documents)}"
-    said += f" ({percent(shown.chosen, shown.documents)}), {size(shown.bytes)} of text."
+    of = f" of {whole(shown.documents)} ({percent(shown.chosen, shown.documents)})"
+    said = (
+        f"{whole(shown.chosen)}{of if shown.chosen < shown.documents else ''} documents, {size(shown.bytes)} of text."
+    )
     charts = [_figure(query, shown, one) for one in shown.measures]
     return join(
         [
@@ -315,7 +316,7 @@ def _selection(query: CorpusQuery, shown: Shown) -> Markup | None:
             )
         )
     for name in (*WORDS, "kept"):
-        field = "format_" if name == "format" else name
+        field = FIELDS.get(name, name)
         if value := getattr(query, field):
             none: object = None if name == "kept" else ()
             words = value if isinstance(value, str) else ", ".join(one or "none" for one in value)
@@ -359,7 +360,7 @@ def _figure(query: CorpusQuery, shown: Shown, one: Distribution) -> Markup:
 
 
 def _amount(value: float) -> str:
-    return short(value)
+    return round_number(float(f"{value:.2g}"))
 
 
 def _share(value: float) -> str:
@@ -367,7 +368,7 @@ def _share(value: float) -> str:
 
 
 def _words(query: CorpusQuery, name: str, values: list[Value]) -> Markup:
-    field = "format_" if name == "format" else name
+    field = FIELDS.get(name, name)
     chosen: tuple[str, ...] = getattr(query, field)
     rows = []
     for one in values[:VALUES]:

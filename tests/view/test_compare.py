@@ -1,0 +1,79 @@
+"""Two runs beside each other."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from small_run import headrace
+from starlette.testclient import TestClient
+
+from headrace.errors import UserError
+from headrace.tables import open_documents
+from headrace.view.app import application
+from headrace.view.target import Target
+
+
+@pytest.fixture(scope="module")
+def other(viewed_corpus, tmp_path_factory):
+    """A run with a stricter filter, and without a model."""
+    run = tmp_path_factory.mktemp("other") / "run"
+    headrace(
+        "run",
+        viewed_corpus / "recipe.yaml",
+        "--out",
+        run,
+        "--set",
+        "filters.short.sources={code: {min_characters: 3000}}",
+    )
+    return run
+
+
+@pytest.fixture(scope="module")
+def both(viewed, other):
+    return TestClient(application(Target(viewed, other=Target(other))), base_url="http://localhost")
+
+
+def told(client, query=""):
+    while (shown := client.get(f"/compare?format=json&{query}").json())["kept"] is None:
+        time.sleep(0.02)
+    return shown
+
+
+def kept(run):
+    table = open_documents(run, removed=True).to_arrow(["id", "keep", "source", "bytes"]).to_pylist()
+    return {row["id"] for row in table if row["keep"]}, table
+
+
+def test_documents_are_compared_by_id(both, viewed, other):
+    """Counts, and all that only one keeps, page by page."""
+    (mine, rows), (theirs, _) = kept(viewed), kept(other)
+    shown = told(both)
+    lost = [i for i, row in enumerate(rows) if row["keep"] and row["id"] not in theirs]
+    assert shown["kept"][1:] == [len(lost), sum(r["keep"] and r["id"] not in mine for r in kept(other)[1])]
+    assert lost
+    listed, after = [], 0
+    while after is not None:
+        page = told(both, f"only=this&after={after}")
+        listed += [one["row"] for one in page["documents"]]
+        after = page["next"]
+    assert listed == lost
+
+
+def test_recipes_tokens_and_losses(both):
+    """The changed key, the changed counts, the loss of the one that was trained."""
+    shown = told(both)
+    assert any(line.startswith("-") and "filters" in line or "3000" in line for line in shown["recipe"])
+    assert shown["this"]["losses"]["stage2"]
+    assert shown["other"]["losses"] == {}
+    page = both.get("/compare").text
+    assert "Loss, stage2" in page
+    assert "3000" in page
+
+
+def test_only_runs_are_compared(viewed, other, client):
+    """A folder that is none is said at the start; without another run there is no such page."""
+    with pytest.raises(UserError, match="Only runs are compared"):
+        Target(viewed, other=Target(next((other / "artifacts").glob("sequence-stage1-*"))))
+    assert client.get("/compare").status_code == 404
+    assert client.get("/compare?format=json").json()["error"].startswith("There is no page")
