@@ -76,6 +76,17 @@ def sequence_names(path: Path) -> list[str]:
     return [one["name"] for one in artifact.manifest.extra.get("sequences", ())]
 
 
+def format_name(path: Path) -> str:
+    """What the format of a sequence's files is called, as far as :func:`open_files` looks."""
+    artifact = _artifact(path) if (path / MANIFEST).is_file() else None
+    if artifact is not None and artifact.manifest.kind == "sequence":
+        return "headrace"
+    if artifact is not None and artifact.manifest.kind == "export":
+        return str(artifact.manifest.extra["format"])
+    readable = (format for format in SEQUENCES.values() if isinstance(format, ReadableFormat))
+    return next((format.name for format in readable if format.find(path)), "")
+
+
 def _artifact(path: Path) -> Artifact | None:
     """The artifact of a folder; None if its manifest.json is somebody else's."""
     import orjson

@@ -7,6 +7,8 @@ from urllib.parse import quote, urlencode
 
 SITE = {
     "overview": "/",
+    "opened": "/",
+    "records": "/records",
     "stages": "/stages",
     "stage": "/stages/{stage}",
     "sequence": "/sequences/{stage}",

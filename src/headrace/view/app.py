@@ -38,7 +38,9 @@ def application(target: Target, token: str | None = None) -> Guard:
         token: see :class:`Guard`.
     """
     routes: list[BaseRoute] = [Route("/static/{name}", static)]
-    routes += [Route(SITE[page.name], _page(target, page), methods=["GET"]) for page in PAGES]
+    # Where two pages have one address, such as the first, that of this target comes first.
+    pages = sorted(PAGES, key=lambda page: not page.serves(target))
+    routes += [Route(SITE[page.name], _page(target, page), methods=["GET"]) for page in pages]
     routes += [Route(action.path, _action(target, action), methods=list(action.methods)) for action in ACTIONS]
 
     async def refused(request: Request, error: Exception) -> Response:

@@ -16,10 +16,12 @@ from headrace.view.pages import (
     corpus,
     document,
     documents,
+    opened,
     overview,
     progress,
     query,
     removed,
+    records,
     sequence,
     stage,
     stages,
@@ -47,6 +49,8 @@ class Action:
 
 PAGES: tuple[Page[Any, Any], ...] = (
     overview.PAGE,
+    opened.PAGE,
+    records.PAGE,
     stages.PAGE,
     stage.PAGE,
     documents.PAGE,

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from headrace.tokens.table_engine import Decoder
     from headrace.train.steps import Steps
     from headrace.train.trajectory import Trajectory
+    from headrace.view.records import RecordFiles
 
 T = TypeVar("T")
 PATIENCE = 0.15  # seconds that a page waits for a figure before it is shown without
+WATCHED = 1000  # files of a sequence that are looked at before each page, 2 ms
 _POOL = ThreadPoolExecutor(1, "figures")  # one at a time: they read whole sidecars
 Key = tuple[str, str | None]
 
@@ -40,7 +42,7 @@ class Target:
     """An opened target. All methods may be called from several threads.
 
     Args:
-        path: a run folder, or the folder or file of a sequence.
+        path: a run folder, or a file or folder of a sequence or of documents.
         tokenizer: the file of the tokenizer, for sequences that come without one.
         seq_len: targets of a row, for files that are one line of tokens.
         other: another run, to compare this one with.
@@ -52,6 +54,7 @@ class Target:
         path: as given.
         is_run: whether it is a run folder.
         other: as given.
+        records: documents in files that no run has read; None if it is something else.
     """
 
     def __init__(
@@ -68,9 +71,35 @@ class Target:
         self._curves = CurveReader()
         if tokenizer is not None:
             self._given  # noqa: B018 - a wrong file is said now
+        self.records: RecordFiles | None = None
+        self._files: list[Path] = []
         if not self.is_run:
-            for name in self.sequences:
-                self.sequence(name)
+            self._open_files()
+
+    def _open_files(self) -> None:
+        """Open files that are no run: a sequence, or else documents."""
+        from headrace.view.records import RecordFiles, holds_documents
+
+        if holds_documents(self.path):
+            self.records = RecordFiles(self.path)
+            return
+        failed: UserError | None = None
+        opened = False
+        for name in self.sequences:
+            try:
+                self._files += _files_of(self.sequence(name))
+                opened = True
+            except UserError as error:  # the others can be looked at
+                failed = failed or error
+        if opened or failed is None:
+            return
+        try:
+            records = RecordFiles(self.path)
+        except UserError:
+            raise failed from None
+        if not records.readable:
+            raise failed
+        self.records = records
 
     @property
     def name(self) -> str:
@@ -79,9 +108,10 @@ class Target:
 
     @property
     def stamp(self) -> Hashable:
-        """What changes whenever the target does: a run underway publishes artifacts, and its recipe may be edited."""
+        """What changes whenever the target does: a run underway publishes artifacts, its recipe may be edited; other
+        files may be replaced."""
         if not self.is_run:
-            return None
+            return tuple(map(_stat, [self.path, *self._files[:WATCHED]]))
         found = [_stat(self.path / name) for name in (run_folder.RECIPE, "artifacts", LOG)]
         return tuple(found)
 
@@ -155,6 +185,8 @@ class Target:
         files of one is called ``rows``."""
         from headrace.formats.opening import sequence_names
 
+        if self.records is not None:
+            return []
         if not self.is_run:
             return sequence_names(self.path) or ["rows"]
         held_out = [HELD_OUT] if self.artifact("sequence", HELD_OUT) is not None else []
@@ -196,6 +228,11 @@ class Target:
             return self.kept(("decoder", name), lambda: open_decoder(beside(self.sequence(name), "tokenizer")))
         except UserError:
             return None
+
+    @property
+    def file_sizes(self) -> list[int]:
+        """The sizes of the files of sequences that are no run's; those that are gone are left out."""
+        return [found[1] for found in map(_stat, self._files) if found is not None]
 
     def curves(self, stage: str) -> Curves | None:
         """What a stage's training has logged; None where it has not begun."""
@@ -240,9 +277,19 @@ class Target:
         return None if model is None else trajectory_of(self.path, name, model)
 
 
+def _files_of(sequence: SequenceReader) -> list[Path]:
+    from headrace.formats.files import FileSequence
+    from headrace.sequence.store import ArrowSequence
+
+    if isinstance(sequence, ArrowSequence):
+        return [sequence.artifact.path / str(entry["name"]) for entry in sequence.artifact.entries]
+    assert isinstance(sequence, FileSequence)
+    return [path for file in sequence.files for path in (file.path, *file.beside)]
+
+
 def _stat(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return found.st_mtime_ns, found.st_size

@@ -19,7 +19,7 @@ from headrace.view.segments import Look, View, color, document, legend, segment
 from headrace.view.target import Missing, Target
 
 MOST_ROWS = 64  # on one page
-SHOWN = {"text": 24_576, "tokens": 2_048, "ids": 8_192}  # tokens on one page: about 100, 400 and 600 kB of HTML
+SHOWN = {"text": 24_576, "tokens": 2_304, "ids": 8_192}  # tokens on one page: about 100, 400 and 600 kB of HTML
 HINT = "Point at a token, or use the arrow keys among them."
 LEAST = 32  # tokens of a row, however many rows there are
 FATES = {
@@ -284,7 +284,7 @@ def _row(query: Rows, shown: Shown, look: Look, row: Row, taken: Taken) -> Marku
         before = element("p", element("a", "the tokens before", href=href), class_="more")
     if row.stop < row.length:
         href = _to(query, **one_row, from_=row.stop)
-        after = element("p", element("a", f"more: {whole(row.length - row.stop)} tokens", href=href), class_="more")
+        after = element("p", element("a", f"more: {counted(row.length - row.stop, 'token')}", href=href), class_="more")
     tokens = element(
         "div",
         body,
