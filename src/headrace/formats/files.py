@@ -15,7 +15,7 @@ import xxhash
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Entry, flaw
-from headrace.flow.storage import digest_file
+from headrace.flow.storage import cannot_read, digest_file
 from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.windows import KINDS, PADDING
 
@@ -199,6 +199,7 @@ class FileSequence(SequenceReader):
             if self._verify and index not in self._seen:
                 self._check(listed)
                 self._seen.add(index)
+            _require_there(listed.path)
             opened = self._open(listed.path, self.facts)
             if len(opened) != listed.rows:
                 raise UserError(
@@ -261,6 +262,18 @@ class FileSequence(SequenceReader):
                 f"The segments of rows {start} to {stop} are damaged: {wrong}.", str(self.path), "Get the file again."
             )
         return found
+
+
+def _require_there(path: Path) -> None:
+    """See that a file is there and may be read, whatever its format says of files that are not.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise cannot_read("The file", path, error) from None
 
 
 def _reopened(

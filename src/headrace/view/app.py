@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from headrace.errors import UserError
+from headrace.flow.storage import cannot_read
 from headrace.view import layout
 from headrace.view.address import SITE
 from headrace.view.guard import Guard
@@ -46,7 +47,7 @@ def application(target: Target, token: str | None = None) -> Guard:
     async def refused(request: Request, error: Exception) -> Response:
         return _refusal(target, request, error)
 
-    handlers: Any = {HTTPException: refused, UserError: refused, ValidationError: refused}
+    handlers: Any = dict.fromkeys((HTTPException, UserError, ValidationError, OSError), refused)
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
 
 
@@ -159,6 +160,8 @@ def _told(error: Exception) -> tuple[int, UserError]:
     if isinstance(error, HTTPException):
         what = "There is no such page." if error.status_code == 404 else str(error.detail)
         return error.status_code, UserError(what, "", "The menu leads to all pages.")
+    if isinstance(error, OSError):
+        return 409, cannot_read("A file", str(error.filename or ""), error)
     assert isinstance(error, UserError)
     return (404 if isinstance(error, Missing) else 400 if isinstance(error, Wrong) else 409), error
 

@@ -285,12 +285,27 @@ def _items(file: InputFile, parts: list[Part], row: int, name: str) -> Iterator[
 
 def _fields_of(file: InputFile) -> list[str]:
     """The names of the fields of a file's rows; ``text`` for a file that is one text."""
+    names: list[str] = []
     if file.format == "parquet":
         from headrace.documents.readers.parquet import column_names
 
         return sorted(column_names(file))
+    if file.format == "arrow":
+        from headrace.documents.readers.arrow import arrow_items
+
+        next(arrow_items(file, _tally(), _passed, lambda schema: names.extend(schema.names)), None)
+        return names
+    if file.format == "csv":
+        from headrace.documents.readers.csv import csv_items
+
+        next(csv_items(file, _tally(), _passed, names.extend), None)
+        return names
     item, tally = _first(file, "text")
     return ["text", *item.fields] if isinstance(item, Record) else tally.seen
+
+
+def _passed(row: int, value: Any) -> Item:
+    return Skipped(row)
 
 
 def _first(file: InputFile, name: str) -> tuple[Item | None, Tally]:
