@@ -113,7 +113,8 @@ def test_other_formats(tmp_path, format):
     for row in (0, 1, 20, 58):
         shown = loaded(target, row=row)
         assert shown.field == "content"
-        assert [one.text for one in shown.rows] == texts[row : row + records.ROWS]
+        begin = max(row - 1, 0) if format == "csv" else row  # whose rows are lines, after the header's
+        assert [one.text for one in shown.rows] == texts[begin : begin + records.ROWS]
     with opened(path) as client:
         for url in ("/", "/records?row=20", "/records?row=3&only=1"):
             shown = parsed(client.get(url))

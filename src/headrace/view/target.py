@@ -95,8 +95,8 @@ class Target:
             return
         try:
             records = RecordFiles(self.path)
-        except UserError:
-            raise failed from None
+        except UserError as error:
+            raise UserError(failed.what, failed.where, f"{failed.fix} As documents: {error.what}") from None
         if not records.readable:
             raise failed
         self.records = records
@@ -104,7 +104,7 @@ class Target:
     @property
     def name(self) -> str:
         """What the pages call it."""
-        return self.recipe.name if self.is_run else self.path.name
+        return self.recipe.name if self.is_run else self.path.resolve().name
 
     @property
     def stamp(self) -> Hashable:
