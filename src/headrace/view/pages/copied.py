@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qsl
 
+import numpy as np
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from headrace.documents.store import fetch
+from headrace.errors import UserError
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
+from headrace.sequence.provenance import rows_with
+from headrace.sequence.store import ArrowSequence
 from headrace.view.address import address
 from headrace.view.layout import empty, pending
 from headrace.view.page import Page, Query
@@ -21,6 +25,7 @@ from headrace.view.search.stretches import LEAST, LONGEST
 from headrace.view.target import Missing, Target, Wrong
 
 MOST = 30  # stretches listed
+STEPS = 8  # of a document in a stage
 JOBS = Jobs()
 
 
@@ -32,8 +37,19 @@ class CopiedQuery(Query):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The rows of a stage's sequence that hold a document: how many, how many of them were trained on, and some of the
+    steps that did."""
+
+    stage: str
+    rows: int
+    trained: int
+    steps: list[int]
+
+
+@dataclass(frozen=True)
 class Holder:
-    """A document that holds a stretch."""
+    """A document that holds a stretch, at which byte, and where it is in the stages; None while that is looked for."""
 
     row: int
     id: str
@@ -41,6 +57,7 @@ class Holder:
     name: str
     license: str | None
     at: int
+    seen: list[Seen] | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,7 @@ def load(target: Target, query: CopiedQuery) -> Shown:
     rows = sorted({match.row for one in found for match in one.matches})
     columns = ["id", "source", "path", "origin_file", "origin_row", "license"]
     told = dict(zip(rows, fetch(documents, rows, columns).to_pylist(), strict=True)) if rows else {}
+    seen = target.later(("seen", tuple(rows)), lambda: _seen(target, rows)) if searched == job.rows else None
     holders = [
         [
             Holder(
@@ -93,6 +111,7 @@ def load(target: Target, query: CopiedQuery) -> Shown:
                 told[match.row]["path"] or f"{told[match.row]['origin_file']}:{told[match.row]['origin_row']}",
                 told[match.row]["license"],
                 match.at,
+                None if seen is None else seen.get(match.row, []),
             )
             for match in one.matches
         ]
@@ -100,6 +119,25 @@ def load(target: Target, query: CopiedQuery) -> Shown:
     ]
     words = [job.text[one.start : one.start + one.length].decode("utf-8", "replace") for one in found]
     return Shown(job.text.decode(), searched, job.rows, found, words, holders, covered)
+
+
+def _seen(target: Target, rows: list[int]) -> dict[int, list[Seen]]:
+    """Where documents are in the stages that are or will be trained."""
+    found: dict[int, list[Seen]] = {row: [] for row in rows}
+    for name in target.sequences:
+        try:
+            sequence = target.sequence(name)
+        except UserError:  # not finished
+            continue
+        if target.batch(name) is None or not isinstance(sequence, ArrowSequence):
+            continue
+        held, which = rows_with(sequence, np.array(rows, dtype=np.uint64))
+        steps = target.steps(name)
+        for document in np.unique(which).tolist():
+            mine = steps.of_rows(np.unique(held[which == document]).tolist())
+            trained = sorted({one.step for one in mine if one.fate == "trained" and one.step is not None})
+            found[document].append(Seen(name, len(mine), sum(one.fate == "trained" for one in mine), trained[:STEPS]))
+    return found
 
 
 def _union(found: list[Stretch]) -> list[range]:
@@ -146,7 +184,14 @@ def draw(query: CopiedQuery, shown: Shown) -> Markup:
     if not shown.text:
         return join([element("p", about, class_="lead"), form])
     done = shown.searched >= shown.rows
-    state = None if done else pending(f"Searched {percent(shown.searched, shown.rows)} of the documents …")
+    waiting = any(holder.seen is None for holders in shown.holders for holder in holders)
+    state = (
+        pending("Looking for their rows …")
+        if done and waiting
+        else None
+        if done
+        else pending(f"Searched {percent(shown.searched, shown.rows)} of the documents …")
+    )
     size = len(shown.text.encode())
     said = f"{percent(shown.covered, size)} of the text stands in the documents." if done else None
     items = [
@@ -183,6 +228,7 @@ def _stretch(one: Stretch, words: str, holders: list[Holder]) -> Markup:
             "li",
             element("a", holder.name, href=address("document", row=holder.row)),
             element("span", f" {holder.source} · {holder.license or 'license unknown'}", class_="where"),
+            [_told(one) for one in holder.seen or ()],
         )
         for holder in holders
     ]
@@ -193,6 +239,16 @@ def _stretch(one: Stretch, words: str, holders: list[Holder]) -> Markup:
         element("pre", element("mark", words), class_="near"),
         element("ul", where, element("li", f"and {whole(more)} more") if more else None),
     )
+
+
+def _told(seen: Seen) -> Markup:
+    links = [
+        [", " if i else " ", element("a", whole(step), href=address("step", stage=seen.stage, step=step))]
+        for i, step in enumerate(seen.steps)
+    ]
+    more = ", …" if seen.trained > len(seen.steps) else ""
+    said = f" · {seen.stage}: {counted(seen.rows, 'row')}, {whole(seen.trained)} trained on"
+    return element("span", said, [", in step", links, more] if links else None, class_="where")
 
 
 PAGE = Page(

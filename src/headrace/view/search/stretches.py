@@ -16,7 +16,9 @@ from headrace.flow.kernels import borrowing, kernel
 
 LEAST = 40  # bytes: shorter ones, such as phrases and idioms of code, are everywhere
 LONGEST = 1 << 18  # bytes of a text that is looked for
-SAME = 64  # stretches of the text that begin alike and are compared with each place in a document
+# Stretches of the text that begin alike and are compared with each place in a document: of more, as in a text of
+# nothing but spaces, the first ones count.
+SAME = 64
 _RADIX = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD = np.uint64(0xC2B2AE3D27D4EB4F)  # xxHash64's second prime
 _ONE, _SIX, _LOW = np.uint64(1), np.uint64(6), np.uint64(63)
