@@ -24,7 +24,7 @@ class Query(BaseModel):
         """The fields that differ from their defaults, with some of them changed: for :func:`address`."""
         told = self.model_dump(exclude_defaults=True) | values
         fields = type(self).model_fields
-        return {k: v for k, v in told.items() if fields[k].is_required() or v != fields[k].default}
+        return {fields[k].alias or k: v for k, v in told.items() if fields[k].is_required() or v != fields[k].default}
 
 
 Q = TypeVar("Q", bound=Query)
