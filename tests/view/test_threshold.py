@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from cleaned_run import make, words, write_corpus
+from hypothesis import given
+from hypothesis import strategies as st
 from pages import parsed, waiting
 from starlette.testclient import TestClient
 
 from headrace.view.app import application
-from headrace.view.limits import limits_of
+from headrace.view.limits import Limit, _on_grid, limits_of
 from headrace.view.moves import moves, plan
 from headrace.view.pages.threshold.load import Threshold, load
+from headrace.view.reach import Tally
 from headrace.view.target import Target
 
 
@@ -139,3 +143,30 @@ def test_a_limit_among_json(tmp_path: Path):
         for source, one in told.items():
             assert one.kept + one.gained - one.lost == counts[source]["kept"], (path, one)
         assert told["data"].gained + told["data"].lost, path
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6) | st.integers(-3000, 3000).map(lambda n: n / 1000)),
+    st.integers(-3000, 3000),
+    st.booleans(),
+)
+def test_rounded_keys_answer_as_exact_ones(keys, thousandths, strict):
+    limit = thousandths / 1000
+    exact = np.array(keys, dtype=np.float64)
+    rounded = _on_grid(exact, 3, up=strict)
+    assert (
+        np.array_equal(rounded > limit, exact > limit) if strict else np.array_equal(rounded >= limit, exact >= limit)
+    )
+
+
+@given(st.lists(st.lists(st.integers(-5, 5).map(float), max_size=30), max_size=6), st.integers(-6, 6), st.booleans())
+def test_a_tally_counts(parts, value, strict):
+    tally = Tally()
+    for part in parts:
+        tally.add(np.array(part), np.abs(np.array(part)))
+    limit = replace(LIMIT, strict=strict)
+    every = [key for part in parts for key in part if (key > value if strict else key >= value)]
+    assert tally.steps().reach(limit, value).tolist() == [len(every), sum(map(abs, every))]
+
+
+LIMIT = Limit("", "", 0, "", "", True, False, True, (0, 1), frozenset(), (), lambda table, source: np.empty(0))

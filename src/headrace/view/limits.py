@@ -73,12 +73,40 @@ class Limit:
         """
         concerned = np.array([name in self.sources for name in names], dtype=bool)[source]
         keys = np.asarray(self.key(self.compared(table, source)), dtype=np.float64)
-        return np.where(concerned & ~np.isnan(keys), keys, np.inf)
+        keys = np.where(concerned & ~np.isnan(keys), keys, np.inf)
+        return keys if self.digits is None else _on_grid(keys, self.digits, up=self.strict)
+
+    @property
+    def digits(self) -> int | None:
+        """Decimals of the values that it can be moved to; None if its own has more, and any will do.
+
+        Keys are rounded to them so that there are few, in the direction that no such value notices.
+        """
+        digits = 0 if self.integral else 4 if self.range == (0, 1) else 2
+        return digits if round(self.value, digits) == self.value else None
+
+    def permitted(self, value: float) -> float:
+        """The nearest value that it can be moved to."""
+        value = min(max(value, self.range[0]), self.range[1])
+        return float(value if self.digits is None else round(value, self.digits))
 
     def passes(self, keys: Values, value: float) -> npt.NDArray[np.bool_]:
         """Which documents a limit of this value leaves."""
         limit = self.key(value)
         return np.asarray(keys > limit if self.strict else keys >= limit)
+
+
+def _on_grid(keys: Values, digits: int, up: bool) -> Values:
+    """Keys rounded down, or up, to so many decimals; those beyond what doubles hold exactly stay."""
+    scale = 10.0**digits
+    fits = np.abs(keys) < 2.0**52 / scale
+    whole = np.floor(np.where(fits, keys, 0) * scale)
+    # The product is rounded, so the floor may be one off; a whole number over a power of ten is the nearest double.
+    whole = np.where(whole / scale > keys, whole - 1, whole)
+    whole = np.where((whole + 1) / scale <= keys, whole + 1, whole)
+    if up:
+        whole = np.where(whole / scale < keys, whole + 1, whole)
+    return np.where(fits, whole / scale, keys)
 
 
 def limits_of(recipe: Recipe) -> dict[str, Limit]:

@@ -18,43 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.documents.store import read_columns
+from headrace.errors import UserError
 from headrace.flow.keys import keyed, parse_ids, salt
-from headrace.recipe import columns as known
-from headrace.recipe.schema import Recipe, Withdrawn
-from headrace.view.judged import KEPT, Judged, judged, read_beside, reasons_of, token_counts, token_rates
+from headrace.view.judged import KEPT, Judged, judged, reasons_of, token_counts, token_rates
 from headrace.view.limits import Limit
+from headrace.view.otherwise import COPIES, otherwise_kept, precedence
+from headrace.view.reach import Floats, Steps, Tally
 from headrace.view.target import Target
-
-Floats = npt.NDArray[np.float64]
-COPIES = ("duplicate", "reference", "holdout")  # reasons that depend on other documents
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Documents by key: for any limit, how many reach it, and their tokens.
-
-    Attributes:
-        keys: float64[k], distinct, ascending.
-        documents: int64[k + 1], documents before each.
-        tokens: float64[k + 1], their tokens.
-    """
-
-    keys: Floats
-    documents: npt.NDArray[np.int64]
-    tokens: Floats
-
-    @staticmethod
-    def of(keys: Floats, tokens: Floats) -> Steps:
-        """From each document's key and tokens."""
-        distinct, which = np.unique(keys, return_inverse=True)
-        counts = np.bincount(which, minlength=len(distinct))
-        sums = np.bincount(which, tokens, minlength=len(distinct))
-        return Steps(distinct, np.concatenate([[0], np.cumsum(counts)]), np.concatenate([[0.0], np.cumsum(sums)]))
-
-    def reach(self, limit: Limit, value: float) -> npt.NDArray[np.float64]:
-        """(documents, tokens) that pass a limit of this value."""
-        at = int(np.searchsorted(self.keys, limit.key(value), side="right" if limit.strict else "left"))
-        return np.array([self.documents[-1] - self.documents[at], self.tokens[-1] - self.tokens[at]], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -147,67 +117,84 @@ def moves(target: Target, limit: Limit, plans: list[Plan], value: float) -> list
     return told
 
 
-def plan(target: Target, limit: Limit) -> list[Plan]:
-    """Read what decides about a limit, for each source: sidecars as a whole, so this takes seconds for a large run."""
-    rates, shards, first = token_rates(target), [], 0
-    for one in judged(target, _columns(target, limit)):
-        shards.append(_judge(target, limit, one, rates, first))
-        first += len(shards[-1][0])
-    every = np.concatenate([np.empty(0, dtype=DOCUMENT), *(documents for documents, _ in shards)])
-    copies = np.concatenate([np.empty(0, dtype=COPY), *(some for _, some in shards)])
-    del shards
-    since = np.full(len(every), -np.inf)
-    never, unsure = np.zeros(len(every), dtype=bool), np.zeros(len(every), dtype=bool)
-    copies = copies[every["alive"][copies["at"]]]
-    policy, at = _policy(target), copies["at"]
-    if policy["verify"] is not None or (policy["split"]["check"] == "near" and policy["remove"] != "component"):
-        _, group, counts = np.unique(copies["component"], return_inverse=True, return_counts=True)
-        unsure[at] = counts[group] > 1
-    if policy["remove"] is not None and policy["verify"] is None:
-        since[at] = _preferred(copies, every["key"][at], policy.get("keep") == "none")
-        never[at] = np.isin(copies["group"], _referenced(target, policy)) | (since[at] >= every["key"][at])
-    sure = every["alive"] & ~never & ~unsure
-    plans = []
-    for number in range(len(target.recipe.sources)):
-        mine = every["source"] == number
-
-        def steps(which: npt.NDArray[np.bool_], keys: Floats = every["key"]) -> Steps:
-            return Steps.of(keys[which], every["tokens"][which])
-
-        now = every["kept"] & mine
-        up, down = _touched(copies[unsure[at]], every, number, limit)
-        plans.append(
-            Plan(
-                steps(sure & mine),
-                steps(sure & mine, since),
-                steps(now & sure),
-                steps(now & sure, since),
-                steps(mine & (every["key"] < np.inf)),
-                up,
-                down,
-                steps(now & unsure),
-                bool(not np.isnan(rates[number])),
-            )
-        )
-    return plans
-
-
-DOCUMENT = np.dtype([("key", "<f8"), ("tokens", "<f4"), ("source", "<u2"), ("alive", "?"), ("kept", "?")])
-"""A document that no earlier reason removes; ``alive`` if no later filter does either. There may be very many."""
-
 COPY = np.dtype(
     [
-        ("at", "<i8"),  # among the documents
+        ("key", "<f8"),
+        ("tokens", "<f8"),
         ("row", "<i8"),
         ("component", "<i8"),
         ("group", "<i8"),  # what one document is kept of
-        ("priority", "<i8"),
         ("bytes", "<i8"),
         ("elect", "<u8"),
+        ("priority", "<u2"),
+        ("source", "<u2"),
+        ("kept", "?"),
     ]
 )
-"""One of them that has copies, with what the choice of the one to keep depends on
+"""A document that no other filter removes and that has copies, with what the choice of the one to keep depends on
 (:func:`headrace.select.verdicts.representatives.describe`)."""
+
+
+def plan(target: Target, limit: Limit) -> list[Plan]:
+    """Read what decides about a limit, for each source: sidecars as a whole, so this takes seconds for a large run.
+
+    Raises:
+        UserError: the verdicts in force do not follow from the sidecars.
+    """
+    rates = token_rates(target)
+    duplicates, sources = target.artifact("duplicates"), [_Source() for _ in target.recipe.sources]
+    room = np.empty(0 if duplicates is None else duplicates.manifest.counts["members"], dtype=COPY)
+    count = 0
+    for one in judged(target, _columns(target, limit)):
+        found = _judge(target, limit, one, rates, sources)
+        room[count : count + len(found)] = found
+        count += len(found)
+    copies = room[:count]
+    policy = _policy(target)
+    since, never = np.full(len(copies), -np.inf), np.zeros(len(copies), dtype=bool)
+    unsure = never.copy()
+    if policy["verify"] is not None or (policy["split"]["check"] == "near" and policy["remove"] != "component"):
+        _, group, counts = np.unique(copies["component"], return_inverse=True, return_counts=True)
+        unsure = counts[group] > 1
+    if policy["remove"] is not None and policy["verify"] is None:
+        since = _preferred(copies, policy.get("keep") == "none")
+        never = np.isin(copies["group"], _referenced(target, policy)) | (since >= copies["key"])
+    plans = []
+    for number, source in enumerate(sources):
+        mine = copies["source"] == number
+        sure = mine & ~never & ~unsure
+        now, kept_alone = sure & copies["kept"], source.until_now.documents
+        for tally, which in ((source.until, sure), (source.until_now, now)):
+            tally.add(copies["key"][which], copies["tokens"][which])
+        up, down = _touched(copies[unsure], number, limit)
+        plans.append(
+            Plan(
+                source.until.steps(),
+                Steps.of(since[sure], copies["tokens"][sure]),
+                source.until_now.steps(),
+                Steps.of(since[now], copies["tokens"][now]),
+                source.judged.steps(),
+                up,
+                down,
+                Steps.of(*(copies[name][mine & unsure & copies["kept"]] for name in ("key", "tokens"))),
+                bool(not np.isnan(rates[number])),
+            )
+        )
+        told = plans[-1].until.reach(limit, limit.value) - plans[-1].since.reach(limit, limit.value)
+        if told[0] != np.count_nonzero(now) + kept_alone:
+            raise UserError(
+                "The sidecars do not give the verdicts in force, so they cannot tell what another limit would do.",
+                str(target.path),
+                f"Run the recipe with `--set {limit.path}=...`.",
+            )
+    return plans
+
+
+class _Source:
+    """The documents of a source, by key: see :class:`Plan`."""
+
+    def __init__(self) -> None:
+        self.judged, self.until, self.until_now = Tally(), Tally(), Tally()
 
 
 def _policy(target: Target) -> dict[str, Any]:
@@ -223,10 +210,8 @@ def _columns(target: Target, limit: Limit) -> list[str]:
     return ["id", "bytes", *copies, *limit.columns]
 
 
-def _judge(
-    target: Target, limit: Limit, one: Judged, rates: Floats, first: int
-) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-    """The documents of a shard that no earlier reason removes, DOCUMENT[n], and COPY[m], counted from ``first``."""
+def _judge(target: Target, limit: Limit, one: Judged, rates: Floats, sources: list[_Source]) -> npt.NDArray[np.void]:
+    """Count the documents of a shard that no earlier reason removes; those that have copies are returned, COPY[n]."""
     reasons, order = reasons_of(target), precedence(target)
     place = order.index(limit.reason)
     earlier = np.array([order.index(reason) < place for reason in reasons] + [False], dtype=bool)
@@ -234,110 +219,45 @@ def _judge(
     keys, alive = limit.keys(one.table, one.source, list(target.recipe.sources)), left[one.reason]
     mine = reasons.index(limit.reason) if limit.reason in reasons else KEPT - 1
     freed = np.flatnonzero((one.reason == mine) & np.isfinite(keys))
-    alive[freed] = _otherwise_kept(target, limit, one, freed)
-    here = np.flatnonzero(~earlier[one.reason])
-    size = one.table["bytes"].to_numpy()[here]
-    counted = token_counts(target, one.shard, len(one.source))[here]
-    documents = np.empty(len(here), dtype=DOCUMENT)
-    documents["key"], documents["source"] = keys[here], one.source[here]
-    documents["tokens"] = np.where(counted >= 0, counted, np.nan_to_num(size * rates[one.source[here]]))
-    documents["alive"], documents["kept"] = alive[here], one.reason[here] == KEPT
-    return documents, _copies(target, one, here, size, first)
+    alive[freed] = otherwise_kept(target, limit, one, freed)
+    size, counted = one.table["bytes"].to_numpy(), token_counts(target, one.shard, len(one.source))
+    tokens = np.where(counted >= 0, counted, np.nan_to_num(size * rates[one.source]))
+    component = np.full(len(keys), -1, dtype=np.int64)
+    if "component" in one.table:
+        component = one.table["component"].cast(pa.int64()).fill_null(-1).to_numpy()
+    alone = alive & (component < 0)
+    kept = one.reason == KEPT
+    for number, source in enumerate(sources):
+        own = one.source == number
+        judges, stays = own & ~earlier[one.reason] & (keys < np.inf), own & alone
+        source.judged.add(keys[judges], tokens[judges])
+        source.until.add(keys[stays], tokens[stays])
+        source.until_now.add(keys[stays & kept], tokens[stays & kept])
+    return _copies(target, one, np.flatnonzero(alive & (component >= 0)), (keys, tokens, component))
 
 
 def _copies(
-    target: Target, one: Judged, here: npt.NDArray[np.int64], size: npt.NDArray[np.int64], first: int
+    target: Target, one: Judged, which: npt.NDArray[np.int64], found: tuple[Floats, Floats, npt.NDArray[np.int64]]
 ) -> npt.NDArray[np.void]:
-    if "component" not in one.table:
-        return np.empty(0, dtype=COPY)
-    component, exact = (one.table[name].cast(pa.int64()).fill_null(-1).to_numpy() for name in ("component", "exact_of"))
-    at = np.flatnonzero(component[here] >= 0)
-    which = here[at]
-    found = np.empty(len(at), dtype=COPY)
-    found["at"], found["row"], found["component"] = first + at, one.first + which, component[which]
-    found["group"] = np.where(exact[which] >= 0, exact[which], found["row"])
-    policy = _policy(target)
-    if policy["remove"] == "component":
-        found["group"] = found["component"]
+    """The documents of a shard that have copies, given keys, tokens and components of all."""
+    made, policy = np.empty(len(which), dtype=COPY), _policy(target)
+    made["key"], made["tokens"], made["component"] = (values[which] for values in found)
+    made["row"], made["source"] = one.first + which, one.source[which]
+    made["bytes"], made["kept"] = one.table["bytes"].to_numpy()[which], one.reason[which] == KEPT
+    made["group"] = made["component"]
+    if len(which) and policy["remove"] != "component":
+        exact = one.table["exact_of"].cast(pa.int64()).fill_null(-1).to_numpy()[which]
+        made["group"] = np.where(exact >= 0, exact, made["row"])
     ranks = np.array([policy["priority"].index(name) for name in target.recipe.sources], dtype=np.int64)
-    found["priority"], found["bytes"] = ranks[one.source[which]], size[at]
-    ids = parse_ids(one.table["id"].take(pa.array(which)))
-    found["elect"] = keyed(salt(policy["seed"], "elect"), ids)
-    return found
+    made["priority"] = ranks[made["source"]]
+    made["elect"] = keyed(salt(policy["seed"], "elect"), parse_ids(one.table["id"].take(pa.array(which))))
+    return made
 
 
-def precedence(target: Target) -> list[str]:
-    """All reasons, in order of precedence."""
-    from headrace.select.verdicts.filters import reasons
-
-    recipe = target.recipe
-    own = [*(f"failed:{name}" for name in recipe.measures), *(f"filter:{rule.name}" for rule in recipe.filters.rules)]
-    return ["withdrawn", "opt_out", "license", "empty", *reasons(), *own, "contaminated", *COPIES]
-
-
-def _otherwise_kept(target: Target, limit: Limit, one: Judged, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which of some documents that a filter removes no later filter would: they are judged by all of these."""
-    from headrace.recipe.expressions import columns
-    from headrace.select.verdicts.document_filters import DocumentFilters
-    from headrace.select.verdicts.filters import applied, code_sources
-
-    if not len(rows):
-        return np.empty(0, dtype=bool)
-    recipe = target.recipe
-    reasons = precedence(target)
-    later = reasons[reasons.index(limit.reason) + 1 :]
-    rules = tuple((rule, recipe.expression(rule)) for rule in recipe.filters.rules if f"filter:{rule.name}" in later)
-    filters = _only(recipe, later)
-    used = {name for _, node in rules for name in columns(node)}
-    documents = [name for name in sorted(used) if name in known.DOCUMENT]
-    beside: dict[str, pa.Table] = {}
-    which = pa.array(rows)
-    for (kind, stage), made in target.artifacts.items():
-        if kind in ("measures", "measure", "contamination"):
-            name = kind if stage is None else f"measure-{stage}"
-            beside[name] = read_columns(made.shard_path(one.shard)).take(which).combine_chunks()
-    source = pa.array(list(recipe.sources)).take(pa.array(one.source[rows]))
-    own = read_beside(target, one.shard, [name for name in documents if name not in ("id", "source")])
-    batch = pa.RecordBatch.from_pydict(
-        {"id": one.table["id"].take(which), "source": source} | {k: v.take(which) for k, v in own.items()}
-    )
-    judge = DocumentFilters(
-        applied(recipe.model_copy(update={"filters": filters})),
-        code_sources(recipe),
-        tuple(name for name in recipe.measures if f"failed:{name}" in later),
-        rules,
-        recipe.decontaminate if "contaminated" in later else None,
-        tuple(recipe.sources),
-        recipe.split,
-        recipe.seed,
-        Withdrawn(),
-        {},
-        None,
-    )
-    told = judge.apply(batch, parse_ids(batch.column("id")), beside)
-    return np.asarray(told.column("reason").is_null().to_numpy(zero_copy_only=False))
-
-
-def _only(recipe: Recipe, reasons: list[str]) -> Any:
-    """A recipe's filters without those that do not give these reasons."""
-    from headrace.select.verdicts.filters import CODE_RULES
-
-    code = recipe.filters.code
-    if code is not None:
-        off = {
-            rule.name: False if isinstance(getattr(code, rule.name), bool) else None
-            for rule in CODE_RULES
-            if f"filter:{rule.name}" not in reasons
-        }
-        code = code.model_copy(update=off)
-    short = recipe.filters.short if "short" in reasons else None
-    return recipe.filters.model_copy(update={"short": short, "code": code})
-
-
-def _preferred(copies: npt.NDArray[np.void], keys: Floats, none_stays: bool) -> Floats:
+def _preferred(copies: npt.NDArray[np.void], none_stays: bool) -> Floats:
     """For each copy, the largest key of those of its group that are preferred to it; if none of a group of copies
     stays, of all others."""
-    best = np.empty(len(copies))
+    best, keys = np.empty(len(copies)), copies["key"]
     if none_stays:
         order = np.lexsort([-keys, copies["group"]])
         best[order] = _others(_begins(copies["group"][order]), keys[order])
@@ -382,17 +302,14 @@ def _referenced(target: Target, policy: dict[str, Any]) -> npt.NDArray[np.int64]
     return np.unique(np.concatenate(found))
 
 
-def _touched(
-    copies: npt.NDArray[np.void], every: npt.NDArray[np.void], source: int, limit: Limit
-) -> tuple[Steps, Steps]:
+def _touched(copies: npt.NDArray[np.void], source: int, limit: Limit) -> tuple[Steps, Steps]:
     """Undecided groups at the key where a limit that rises, and one that falls, first touches them; each counts its
     documents of one source."""
     names, group = np.unique(copies["component"], return_inverse=True)
-    keys = every["key"][copies["at"]]
+    keys, own = copies["key"], copies["source"] == source
     passing = limit.passes(keys, limit.value)
     up, down = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     np.minimum.at(up, group[passing], keys[passing])
     np.maximum.at(down, group[~passing], keys[~passing])
-    own = every["source"][copies["at"]] == source
     none = np.zeros(np.count_nonzero(own))
     return Steps.of(up[group][own], none), Steps.of(down[group][own], none)

@@ -89,7 +89,7 @@ def load(target: Target, query: Threshold) -> Shown:
         fix = f"The limits are {', '.join(limits) or 'none'}."
         raise Missing(f"The recipe's filters have no limit {query.limit!r}.", str(target.path), fix)
     limit = limits[query.limit]
-    value = _within(limit, limit.value if query.value is None else query.value)
+    value = limit.value if query.value is None else limit.permitted(query.value)
     plans = target.later(("plan", limit.path), lambda: plan(target, limit))
     if plans is None:
         return Shown(told, _about(limit), value, None, [], [], False, None)
@@ -104,12 +104,6 @@ def _about(limit: Limit) -> About:
     return About(
         limit.path, limit.reason, limit.value, limit.about, limit.measured, limit.least, limit.integral, sources
     )
-
-
-def _within(limit: Limit, value: float) -> float:
-    """A value that the recipe permits."""
-    value = min(max(value, limit.range[0]), limit.range[1])
-    return float(round(value)) if limit.integral else value
 
 
 def _why_not() -> str:
@@ -156,5 +150,6 @@ def _stops(limit: Limit, edges: npt.NDArray[np.float64]) -> list[float]:
     """Values between the edges, and the one in force."""
     places = np.linspace(0, len(edges) - 1, STOPS)
     values = np.interp(places, np.arange(len(edges)), edges)
-    values = np.floor(values) if limit.integral else np.round(values, 3)
+    values = np.floor(values) if limit.integral else np.round(values, 3 if limit.range == (0, 1) else 2)
+    values = np.clip(values, *limit.range)
     return [float(v) for v in np.unique(np.append(values, limit.value))]
