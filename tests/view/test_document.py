@@ -164,3 +164,23 @@ def test_lines_side_by_side(one, other):
         if row.mark == "|":
             assert line.left_marks or line.right_marks
     assert "<i>" not in draw_comparison(shown, "one", "other")
+
+
+def test_documents_are_found_by_name(target, client):
+    def leads(name: str) -> str:
+        answer = client.get("/find", params={"name": name})
+        return answer.headers["location"] if answer.status_code == 303 else str(answer.status_code)
+
+    ids, sources = column(target, "documents", "id"), column(target, "documents", "source")
+    row = len(ids) - 1
+    assert leads(ids[row]) == leads(f" {ids[row].upper()} ") == leads(ids[row][:12]) == f"/documents/{row}"
+    copies = [i for i, one in enumerate(ids) if ids.count(one) > 1]
+    assert leads(ids[copies[-1]]) == f"/documents/{ids.index(ids[copies[-1]])}"
+    origin = column(target, "documents", "origin_file"), column(target, "documents", "origin_row")
+    assert leads(f"{sources[row]}:{origin[0][row]}:{origin[1][row]}") == leads(f"row:{row}") == f"/documents/{row}"
+    bad = column(target, "documents", "origin_row")[sources.index("prose") + sources.count("prose") - 1] + 1
+    place = leads(f"prose:{origin[0][0]}:{bad}")
+    assert place.startswith("/removed?reason=quarantined&source=prose&at=")
+    assert "cut sho" in client.get(place).text
+    for name in ("", "x", "zz" * 16, "prose:nothing:1", "row:999999", "\x00", "a" * 5000):
+        assert leads(name) == "404", name

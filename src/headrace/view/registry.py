@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.view.finding import find
 from headrace.view.page import Page
 from headrace.view.pages import (
     compare,
@@ -68,5 +69,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("/progress", ("GET",), progress.stream),
     Action("/copied", ("POST",), copied.send),
     Action("/corpus/ids", ("GET",), corpus.ids),
+    Action("/find", ("GET",), find),
     Action("/removed/label", ("POST",), label),
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE = 0.15  # seconds that a page waits for a figure before it is shown without
 WATCHED = 1000  # files of a sequence that are looked at before each page, 2 ms
+MOST_KEPT = 500  # values: those of documents are a few kB each
 _POOL = ThreadPoolExecutor(1, "figures")  # one at a time: they read whole sidecars
 Key = tuple[str, str | None]
 
@@ -119,17 +120,26 @@ class Target:
         """What ``make`` gives, made again only when the target has changed. For small values that are not cheap."""
         stamp = self.stamp
         with self._lock:
-            old = self._kept.get(key)
+            old = self._held(key)
             if old is None or old[0] != stamp:
                 old = self._kept[key] = stamp, make()
             return old[1]
+
+    def _held(self, key: Hashable) -> tuple[Hashable, Any] | None:
+        """What is kept under a key, which now is the last to be forgotten."""
+        old = self._kept.pop(key, None)
+        if old is not None:
+            self._kept[key] = old
+        elif len(self._kept) >= MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return old
 
     def later(self, key: Hashable, make: Callable[[], T]) -> T | None:
         """As :meth:`kept`, for what may take long: None until it is there. A page that shows it says so, and asks
         again (:func:`headrace.view.layout.pending`)."""
         stamp = self.stamp
         with self._lock:
-            old = self._kept.get(("later", key))
+            old = self._held(("later", key))
             if old is None or old[0] != stamp:
                 old = self._kept["later", key] = stamp, _POOL.submit(make)
         try:

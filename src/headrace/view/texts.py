@@ -12,6 +12,7 @@ from headrace.flow.artifact import Artifact
 from headrace.report.markup import Markup, element, join
 
 PIECE = 20_000  # characters of a text on one page
+LARGE = 16 << 20  # bytes of a text whose memory is given back to the system
 BLOCK = 1 << 20  # bytes whose characters are counted at a time
 
 
@@ -46,7 +47,14 @@ def piece_of(documents: Artifact, row: int, start: int = 0, most: int = PIECE) -
     Raises:
         IndexError: there is no such row.
     """
-    return piece(read_text(documents, row), start, most)
+    import pyarrow as pa
+
+    data = read_text(documents, row)
+    found = piece(data, start, most)
+    del data
+    if found.bytes > LARGE:
+        pa.default_memory_pool().release_unused()
+    return found
 
 
 def piece(data: np.ndarray, start: int = 0, most: int = PIECE) -> Piece:

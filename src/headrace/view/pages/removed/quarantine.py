@@ -43,6 +43,12 @@ def quarantined(target: Target, source: str | None, first: int) -> Quarantined:
     return Quarantined(of, first, shown)
 
 
+def place_of(target: Target, wanted: dict[str, Any]) -> int:
+    """The place of an entry among those of its source."""
+    entries = (orjson.loads(line) for line in _lines(target))
+    return [one for one in entries if one["source"] == wanted["source"]].index(wanted)
+
+
 def _lines(target: Target) -> Iterator[bytes]:
     documents = target.documents
     for entry in documents.manifest.files if documents is not None else ():
