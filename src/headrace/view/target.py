@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = 0.15  # seconds that a page waits for a figure before it is shown without
-WATCHED = 1000  # files of a sequence that are looked at before each page, 2 ms
+WATCHED = 256  # files of a sequence that are looked at before each page, 1 ms
 MOST_KEPT = 500  # values: those of documents are a few kB each
 _POOL = ThreadPoolExecutor(1, "figures")  # one at a time: they read whole sidecars
 Key = tuple[str, str | None]
@@ -198,7 +198,7 @@ class Target:
         if self.records is not None:
             return []
         if not self.is_run:
-            return sequence_names(self.path) or ["rows"]
+            return self.kept("names", lambda: sequence_names(self.path) or ["rows"])
         held_out = [HELD_OUT] if self.artifact("sequence", HELD_OUT) is not None else []
         return [stage.name for stage in self.recipe.stages] + held_out
 

@@ -19,7 +19,7 @@ from headrace.view.segments import Look, View, color, document, legend, segment
 from headrace.view.target import Missing, Target
 
 MOST_ROWS = 64  # on one page
-SHOWN = {"text": 24_576, "tokens": 2_304, "ids": 8_192}  # tokens on one page: about 100, 400 and 600 kB of HTML
+SHOWN = {"text": 24_576, "tokens": 2_304, "ids": 4_096}  # tokens on one page: about 500, 500 and 700 kB of HTML
 HINT = "Point at a token, or use the arrow keys among them."
 LEAST = 32  # tokens of a row, however many rows there are
 FATES = {
