@@ -11,11 +11,15 @@ import orjson
 import pytest
 from starlette.testclient import TestClient
 
+from headrace import run_folder
+from headrace.flow.storage import write_sealed
+from headrace.flow.task import TaskContext
 from headrace.sequence.loader import Loader
 from headrace.sequence.target_sources import target_sources
 from headrace.train import guard
+from headrace.train.edits import FILE as EDITS
 from headrace.train.metrics import FILE, read
-from headrace.train.trajectory import latest
+from headrace.train.trajectory import begin, latest
 from headrace.view.app import application
 from headrace.view.target import Target
 
@@ -104,3 +108,27 @@ def test_spikes(spiked):
     rows = spiked.get("/sequences/stage2?row=9&format=json").json()
     assert rows["taken"] == [{"row": 9, "step": 3, "fate": "skipped"}]
     assert np.isfinite(spiked.get("/stages/stage2/steps/4?format=json").json()["log"]["loss"])
+
+
+def test_an_edited_training(viewed, tmp_path):
+    """Each step says which trajectory it belongs to, and takes the rows after those of the one before."""
+    run = tmp_path / "run"
+    shutil.copytree(viewed, run)
+    model = run_folder.read_graph(run).models["stage2"]
+    before = model.trajectory(TaskContext(run, model))
+    write_sealed(run / EDITS, {"models": {model.name: {"trajectory": before.identity, "step": 3, "rows": 12}}})
+    edited = run_folder.read_graph(run).models["stage2"]
+    now = edited.trajectory(TaskContext(run, edited))
+    begin(now.folder(run, "stage2"), now, None)
+    with TestClient(application(Target(run)), base_url="http://localhost") as client:
+        for step, mine in ((3, before), (4, now)):
+            told = client.get(f"/stages/stage2/steps/{step}?format=json").json()
+            assert [(one["trajectory"], one["first"], one["last"]) for one in told["stretches"]] == [
+                (before.identity, 1, 3),
+                (now.identity, 4, 6),
+            ]
+            assert (told["rows"], told["done"]) == ([4 * step - 4, 4 * step], 3)
+            assert told["fate"] == ("trained" if mine is before else "left")
+            page = client.get(f"/stages/stage2/steps/{step}").text
+            assert "The recipe was edited while this stage was trained" in page
+            assert f"{mine.identity}</code>, which this step belongs to" in page

@@ -118,7 +118,7 @@ class Steps:
                 folder = model.path
             about = link.identity, folder, link.first_step + 1, last, link.first_row, int(link.train["batch"])
             stretches.append(Stretch(*about, current, out))
-        return Steps(tuple(stretches), max(_done(one.folder, one.first - 1) for one in stretches if one.folder))
+        return Steps(tuple(stretches), max(_done(one) for one in stretches))
 
     @staticmethod
     def untrained(rows: int, batch: int) -> Steps:
@@ -183,8 +183,11 @@ def chain(run: Path, stage: str, trajectory: Trajectory) -> list[tuple[Trajector
     return links
 
 
-def _done(folder: Path, before: int) -> int:
-    """The last step done, by the newest checkpoint and the last line of the log."""
-    line = metrics.last(folder / metrics.FILE)
-    found = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit()]
-    return max(before, 0 if line is None else int(line["step"]), *found, 0)
+def _done(stretch: Stretch) -> int:
+    """The last step done, by the newest checkpoint and the last line of the log. What a trajectory did beyond the step
+    where another went on from it does not count."""
+    assert stretch.folder is not None
+    line = metrics.last(stretch.folder / metrics.FILE)
+    found = [int(path.name[5:]) for path in stretch.folder.glob("step-*") if path.name[5:].isdigit()]
+    done = max(stretch.first - 1, 0 if line is None else int(line["step"]), *found, 0)
+    return min(done, stretch.last)
