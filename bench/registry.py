@@ -41,6 +41,7 @@ BENCHMARKS = {
     "loader": Benchmark("bench.loader", False),
     "exports": Benchmark("bench.exports", False),
     "seek": Benchmark("bench.seek", False),
+    "rows-page": Benchmark("bench.rows_page", False),
     "token-files": Benchmark("bench.token_files", False),
     "first-use": Benchmark("bench.first_use", False),
     "two-processes": Benchmark("bench.two_processes", False),

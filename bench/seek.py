@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from bench.built import sequence
 from bench.harness import Result, Setting, result
 from headrace.flow.artifact import MANIFEST
+from headrace.flow.storage import read_sealed, write_sealed
 from headrace.sequence.layout import Shards
 from headrace.sequence.loader import Loader
 from headrace.sequence.store import open_sequence, schema
@@ -69,8 +69,16 @@ def sparse(path: Path, blocks: list[tuple[int, bytes]], size: int) -> None:
         out.truncate(size)
 
 
-def run(setting: Setting) -> Iterator[Result]:
-    """Milliseconds from a folder's name to a batch at a random row; each with a reader of its own."""
+def billion(setting: Setting, places: int) -> tuple[Path, int, list[int]]:
+    """A sequence of 10^9 rows, of which only the shards with some random rows are there.
+
+    Args:
+        setting: the benchmark's setting.
+        places: how many rows.
+
+    Returns:
+        Its folder, its rows, and the random ones; at each begin at least :data:`BATCH` rows.
+    """
     small = sequence(setting)
     reader = open_sequence(small.path)
     folder = setting.work / "billion"
@@ -81,21 +89,28 @@ def run(setting: Setting) -> Iterator[Result]:
     model = folder / "model.arrow"
     shard_file(model, reader.seq_len, reader.dtype, each)
     blocks, size = filled(model)
+    model.unlink()
     entry = {"rows": each, "bytes": size, "digest": "0" * 32}
-    manifest = orjson.loads((small.path / MANIFEST).read_bytes())
+    manifest = read_sealed(small.path / MANIFEST)
     manifest["shards"] = [{"name": f"{i:05d}.arrow", **entry} for i in range(count)]
-    (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    write_sealed(folder / MANIFEST, manifest)
     draw = random.Random(1)
-    places = [draw.randrange(count * each - BATCH) for _ in range(SEEKS * setting.rounds)]
-    # Only shards that will be read are there; opening looks at the manifest alone.
-    for shard in {at // each for place in places for at in (place, place + BATCH)}:
+    found = [draw.randrange(count * each - BATCH) for _ in range(places)]
+    # Opening looks at the manifest alone.
+    for shard in {at // each for place in found for at in (place, place + BATCH)}:
         sparse(folder / f"{shard:05d}.arrow", blocks, size)
+    return folder, count * each, found
+
+
+def run(setting: Setting) -> Iterator[Result]:
+    """Milliseconds from a folder's name to a batch at a random row; each with a reader of its own."""
+    folder, rows, places = billion(setting, SEEKS * setting.rounds)
     taken = []
     for place in places:
         start = time.perf_counter()
         next(iter(Loader(folder, BATCH, start=place)))
         taken.append((time.perf_counter() - start) * 1e3)
     rounds = [float(np.median(taken[i :: setting.rounds])) for i in range(setting.rounds)]
-    note = f"{count * each:,} rows in {count:,} shards; the slowest of {len(taken)} took {max(taken):.0f} ms"
+    note = f"{rows:,} rows; the slowest of {len(taken)} took {max(taken):.0f} ms"
     shutil.rmtree(folder)
     yield result(setting, "seek, open and read in 10^9 rows", None, "ms", rounds, None, 50, "ours", note)
