@@ -204,6 +204,20 @@ def test_labels_off(writable, monkeypatch):
     assert post(client, reason="short", at=0, row=row, label="right").status_code == 409
 
 
+def test_copies_of_references_are_shown_beside_them(tmp_path):
+    folder = tmp_path / "corpus"
+    recipe = write_corpus(folder)
+    first = next(line for line in (folder / "code.jsonl").read_text().splitlines() if len(line) > 300)
+    (folder / "references.jsonl").write_text(first.replace("return", "yield") + "\n")
+    overrides = [f"deduplicate.against=[{folder}/references.jsonl]"]
+    client = viewer(make(recipe, folder / "run", overrides, until="verdicts"))
+    found = page(client, "/removed?reason=reference")
+    assert "reference document" in found.all("th")
+    assert any("yield" in text for text in found.all("td", class_="code"))
+    row = next(href for href in found.links("/documents/") if "?" not in href)
+    assert "reference document" in page(client, row).all("th")
+
+
 def test_wrong_addresses(run):
     client = viewer(run)
     for address in ("reason=nothing", "source=nobody", "reason=short&source=%00"):

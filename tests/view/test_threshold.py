@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pages import parsed, waiting
 from starlette.testclient import TestClient
 
+from headrace.documents.store import fetch
 from headrace.view.app import application
+from headrace.view.chosen import nearest
 from headrace.view.limits import Limit, _on_grid, limits_of
 from headrace.view.moves import moves, plan
 from headrace.view.pages.threshold.load import Threshold, load
@@ -101,7 +103,32 @@ def test_a_move_is_told(target, client):
 
 def test_what_only_a_run_tells_is_said(client):
     page = parsed(client.get("/removed/limit?limit=deduplicate.near.threshold"))
-    assert "run the recipe with" in "".join(page.all("p"))
+    assert "Run the recipe with" in "".join(page.all("p"))
+
+
+def test_similar_copies_are_counted_where_that_is_known(tmp_path):
+    folder = tmp_path / "corpus"
+    run = make(write_corpus(folder), folder / "run", ["deduplicate.near.verify=true"], until="verdicts")
+    target = Target(run)
+    found = []
+    for shard in range(len(target.documents.shards)):
+        for row in pq.read_table(target.artifact("verdicts").shard_path(shard)).to_pylist():
+            if row["reason"] == "duplicate":
+                found.append(json.loads(row["evidence"])["jaccard"])
+    assert min(found) < 0.99
+    shown = waiting(
+        lambda: load(target, Threshold(limit="deduplicate.near.threshold", value=0.95)), lambda one: bool(one.bins)
+    )
+    assert shown.below == sum(one < 0.95 for one in found)
+    assert sum(one.documents for one in shown.bins) == len(found)
+    client = TestClient(application(target), base_url="http://localhost")
+    page = parsed(client.get("/removed/limit?limit=deduplicate.near.threshold&value=0.95"))
+    assert f"{shown.below:,} were less than 0.95" in "".join(page.all("p"))
+    order = nearest(target, "duplicate", None).tolist()
+    assert len(order) == len(found)
+    evidence = fetch(target.artifact("verdicts"), order, ["evidence"])["evidence"].to_pylist()
+    assert [json.loads(one)["jaccard"] for one in evidence] == sorted(found)
+    assert "nearest the limit" in "".join(parsed(client.get("/removed?reason=duplicate")).all("a"))
 
 
 def test_wrong_addresses(client):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from headrace.documents.store import read_columns
 from headrace.flow.keys import keyed, parse_ids, salt
-from headrace.view.judged import KEPT, Judged, judged, reasons_of
+from headrace.view.judged import KEPT, Judged, judged, reasons_of, similarities
 from headrace.view.limits import Limit, limits_for
 from headrace.view.target import Target
 
@@ -34,7 +34,9 @@ def sample(target: Target, reason: str, source: str | None, seed: int) -> Rows:
 
 
 def nearest(target: Target, reason: str, source: str | None) -> Rows:
-    """The rows of the removed documents that miss a limit by least."""
+    """The rows of the removed documents that miss a limit by least: of copies, those that are least similar."""
+    if reason == "duplicate":
+        return _first(target, reason, source, (), lambda one, which: similarities(target, one.shard)[which])
     limits = limits_for(target.recipe, reason)
     return _first(target, reason, source, _columns(limits), lambda one, which: -_margin(target, limits, one)[which])
 
@@ -46,8 +48,18 @@ def nearly(target: Target, reason: str, source: str | None) -> Rows:
     def order(one: Judged, which: Rows) -> npt.NDArray[np.float64]:
         return _margin(target, limits, one)[which]
 
-    rows = _first(target, None, source, _columns(limits), order)
-    return rows
+    return _first(target, None, source, _columns(limits), order)
+
+
+def duplicates_at(target: Target) -> npt.NDArray[np.float64]:
+    """The similarities at which copies were removed, ascending; none if candidates are not verified."""
+    reasons = reasons_of(target)
+    found = [np.empty(0)]
+    if "duplicate" in reasons:
+        for one in judged(target):
+            found.append(similarities(target, one.shard)[one.reason == reasons.index("duplicate")])
+    every = np.concatenate(found)
+    return np.sort(every[np.isfinite(every)])
 
 
 def _columns(limits: list[Limit]) -> tuple[str, ...]:

@@ -104,6 +104,18 @@ def _artifact(target: Target, key: tuple[str, str | None]) -> Artifact:
     return found
 
 
+def similarities(target: Target, shard: int) -> npt.NDArray[np.float64]:
+    """The similarity of a shard's documents to the copies that they were removed for, float64[n]: NaN where it was not
+    computed."""
+    verdicts = target.artifact("verdicts")
+    assert verdicts is not None
+    evidence = read_columns(verdicts.shard_path(shard), ["evidence"]).column(0).combine_chunks()
+    # As headrace.select.verdicts.evidence writes it; a quote in a file's name stands behind a backslash.
+    found = pc.extract_regex(evidence, r',"jaccard":(?P<value>[0-9.eE+-]+),"component_size":')
+    values = pc.struct_field(found, "value").cast(pa.float64())
+    return np.asarray(pc.fill_null(values, np.nan).to_numpy(zero_copy_only=False))
+
+
 def token_counts(target: Target, shard: int, rows: int) -> npt.NDArray[np.int64]:
     """The tokens of a shard's documents, int64[rows]: -1 for those that were not tokenized."""
     from headrace.tokens.store import read_shard

@@ -20,6 +20,9 @@ from headrace.recipe.expressions import Call, Node, columns
 from headrace.recipe.expressions import Literal as Plain
 from headrace.recipe.schema import CodeFilter, Recipe
 
+NEAR = "deduplicate.near.threshold"
+"""No limit of a filter: it decides which documents are compared."""
+
 Values = npt.NDArray[np.float64]
 Compared = Callable[[Mapping[str, pa.Array], npt.NDArray[np.integer]], Values]
 """From columns and each document's source (its index in the recipe) to what is compared: NaN where the rule does not
@@ -125,7 +128,7 @@ def in_force(recipe: Recipe, reason: str, source: str) -> dict[str, Any]:
     found: dict[str, Any] = {one.path: one.value for one in limits_for(recipe, reason) if source in one.sources}
     if reason in ("duplicate", "reference", "holdout") and recipe.deduplicate and recipe.deduplicate.near:
         near = recipe.deduplicate.near
-        found |= {"deduplicate.near.threshold": near.threshold, "deduplicate.near.verify": near.verify}
+        found |= {NEAR: near.threshold, "deduplicate.near.verify": near.verify}
     return found | {f"filters.rules.{r.name}": r.keep for r in recipe.filters.rules if reason == f"filter:{r.name}"}
 
 

@@ -64,10 +64,15 @@ def compare_rows(documents: Artifact, row: int, other: int, near: Near) -> Compa
     Raises:
         IndexError: there is no such row.
     """
-    texts = [read_text(documents, one) for one in (row, other)]
+    return compare_documents((documents, row), (documents, other), near)
+
+
+def compare_documents(one: tuple[Artifact, int], other: tuple[Artifact, int], near: Near) -> Comparison:
+    """The same for documents of different artifacts, each given with its row."""
+    texts = [read_text(*document) for document in (one, other)]
     cut = max(map(len, texts)) > MOST_BYTES
-    one, two = (text[:MOST_BYTES].tobytes().decode("utf-8", "ignore") for text in texts)
-    return compare_beginnings(one, two, near, cut)
+    left, right = (text[:MOST_BYTES].tobytes().decode("utf-8", "ignore") for text in texts)
+    return compare_beginnings(left, right, near, cut)
 
 
 def compare_beginnings(one: str, other: str, near: Near, cut: bool = False) -> Comparison:

@@ -232,10 +232,10 @@ def _copies(query: Document, shown: Shown) -> Markup:
         told += f"; {whole(outside)} of them in reference sets." if outside else "."
         parts += [element("p", told), _group(query, shown, found)]
     if shown.comparison is not None:
-        names = [
-            f"this document ({whole(shown.row)})",
-            element("a", f"document {whole(shown.beside or 0)}", href=address("document", row=shown.beside)),
-        ]
+        other: object = "reference document"
+        if shown.beside is not None:
+            other = element("a", f"document {whole(shown.beside)}", href=address("document", row=shown.beside))
+        names = (f"this document ({whole(shown.row)})", other)
         same = shown.comparison.jaccard
         parts.append(element("h3", "Side by side", "" if same is None else f": similarity {same:.3f}", id="beside"))
         parts.append(draw_comparison(shown.comparison, *names))

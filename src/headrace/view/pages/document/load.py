@@ -9,13 +9,15 @@ import orjson
 from pydantic import Field
 
 from headrace.documents.store import fetch
+from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Near, Recipe
+from headrace.run_folder import reference_documents
 from headrace.sequence.chat import turns_of
 from headrace.view.page import Query
 from headrace.view.pages.document.copies import Copies, copies_of
 from headrace.view.pages.document.training import Trained, training_of
-from headrace.view.side_by_side import Comparison, compare_rows
+from headrace.view.side_by_side import Comparison, compare_documents, compare_rows
 from headrace.view.target import Missing, Target
 from headrace.view.texts import Piece, piece_of
 
@@ -69,7 +71,7 @@ class Shown:
         verdict: likewise; None before the verdicts.
         benchmark: the part found in a benchmark.
         copies: its group of copies; None while it is looked for.
-        beside: the row of the document that it is compared with.
+        beside: the row of the document that it is compared with; None if that is a reference document.
         comparison: both side by side.
         trained: by stage, where it is in the sequence; None while it is looked for.
         tokens: how many tokens it has; None if it was not tokenized.
@@ -103,11 +105,10 @@ def load(target: Target, query: Document) -> Shown:
     piece = piece_of(documents, query.row, query.at)
     beside = sidecars(target)
     decisions, verdict = decide_row(target.recipe, beside, query.row)
-    other = query.beside
+    other, comparison = query.beside, None
     if other is None and verdict is not None:
-        other = paired(verdict)
-    comparison = None
-    if other is not None and other != query.row:
+        other, comparison = compared(target, query.row, verdict)
+    elif other is not None and other != query.row:
         opened(target, other)
         comparison = compare_rows(documents, query.row, other, near_of(target.recipe))
     return Shown(
@@ -154,10 +155,20 @@ def near_of(recipe: Recipe) -> Near:
     return (recipe.deduplicate.near if recipe.deduplicate else None) or Near()
 
 
-def paired(verdict: dict[str, Any]) -> int | None:
-    """The row of the document that one was removed for, if both are in the run."""
-    evidence = verdict["evidence"] or {}
-    return evidence.get("kept_row") if "against" not in evidence else None
+def compared(target: Target, row: int, verdict: dict[str, Any]) -> tuple[int | None, Comparison | None]:
+    """The row of the document that one was removed for, and both side by side; no row if that is a reference document,
+    and nothing if its text is gone, or there is none."""
+    evidence, near = verdict["evidence"] or {}, near_of(target.recipe)
+    kept, documents = evidence.get("kept_row"), target.documents
+    if kept is None or documents is None:
+        return None, None
+    if "against" not in evidence:
+        return kept, compare_rows(documents, row, kept, near)
+    try:
+        other = reference_documents(target.path, int(evidence["against"]))
+        return None, compare_documents((documents, row), (other, kept), near)
+    except (UserError, OSError, IndexError):  # the earlier run is gone, or has changed
+        return None, None
 
 
 def _license(target: Target, documents: Artifact, row: int) -> tuple[str, str] | None:

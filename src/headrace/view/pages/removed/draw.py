@@ -161,9 +161,8 @@ def _sources(query: Removed, shown: Shown) -> Markup:
 
 def _orders(query: Removed, shown: Shown) -> Markup:
     limits = shown.limits.get(query.reason or "", [])
-    names = ORDERS if limits else {"sample": ORDERS["sample"]}
     links: list[tuple[object, str, bool]] = [
-        (said, _here(query, order=name, at=0), query.order == name) for name, said in names.items()
+        (ORDERS[name], _here(query, order=name, at=0), query.order == name) for name in shown.orders
     ]
     moves = [(f"move {path.removeprefix('filters.')}", address("threshold", limit=path), False) for path in limits]
     return join([_choices("documents", links), _choices("limits", list(moves)) if moves else None])
@@ -203,8 +202,10 @@ def _document(one: Looked) -> Markup:
     link = element("a", f"document {whole(one.row)}", href=address("document", row=one.row))
     origin = on_one_line(f"{about['source']}: {about['path'] or about['origin_file']}:{about['origin_row']}", 200)
     where = element("p", link, " ", origin, f", {size(about['bytes'])}", class_="where")
-    if one.comparison is not None and one.beside is not None:
-        other = element("a", f"kept: document {whole(one.beside)}", href=address("document", row=one.beside))
+    if one.comparison is not None:
+        other: object = "reference document"
+        if one.beside is not None:
+            other = element("a", f"kept: document {whole(one.beside)}", href=address("document", row=one.beside))
         same = one.comparison.jaccard
         said = element("p", f"True similarity {same:.3f}.", class_="note") if same is not None else None
         return join([where, said, draw_comparison(one.comparison, "removed", other), _plain(one)])

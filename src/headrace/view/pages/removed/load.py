@@ -13,11 +13,11 @@ from headrace.report.facts import SourceFacts, removed_by_reason
 from headrace.report.length_facts import SIDECARS, with_lengths
 from headrace.view.chosen import nearest, nearly, sample
 from headrace.view.labels import Label, Precision, can_label, precision, read_labels
-from headrace.view.limits import in_force, limits_for
+from headrace.view.limits import NEAR, in_force, limits_for
 from headrace.view.page import Query
-from headrace.view.pages.document.load import near_of, paired, sidecars
+from headrace.view.pages.document.load import compared, near_of, sidecars
 from headrace.view.pages.removed.quarantine import QUARANTINED, Quarantined, quarantined
-from headrace.view.side_by_side import Comparison, compare_rows
+from headrace.view.side_by_side import Comparison
 from headrace.view.target import Missing, Target
 from headrace.view.texts import Piece, piece_of
 
@@ -45,7 +45,7 @@ class Looked:
         text: the beginning of its text.
         verdict: what became of it, as :func:`headrace.select.why.explain.decide_row`.
         decision: what the filter measured; None if no filter did.
-        beside: the row of the document it was removed for.
+        beside: the row of the document it was removed for; None if that is a reference document.
         comparison: both side by side.
         label: what a person said of it.
     """
@@ -95,6 +95,7 @@ class Shown:
         reasons: all reasons, the most frequent first.
         precisions: of each reason, by the labels.
         limits: the places in the recipe of each reason's limits.
+        orders: in which the documents of the reason can be looked at.
         cases: the documents of the reason in an order; None while they are chosen, or without a reason.
         quarantined: the rows that could not be read, if these are asked for.
     """
@@ -104,6 +105,7 @@ class Shown:
     reasons: dict[str, int]
     precisions: dict[str, Precision]
     limits: dict[str, list[str]]
+    orders: list[Order]
     cases: Cases | None
     quarantined: Quarantined | None
 
@@ -128,10 +130,24 @@ def load(target: Target, query: Removed) -> Shown:
         counting,
         reasons,
         {reason: precision(some, None) for reason, some in labels.items()},
-        {reason: [one.path for one in limits_for(target.recipe, reason)] for reason in reasons},
+        {reason: _limits(target, reason) for reason in reasons},
+        _orders(target, query.reason),
         cases,
         unread,
     )
+
+
+def _limits(target: Target, reason: str) -> list[str]:
+    near = target.recipe.deduplicate is not None and target.recipe.deduplicate.near is not None
+    return [NEAR] if reason == "duplicate" and near else [one.path for one in limits_for(target.recipe, reason)]
+
+
+def _orders(target: Target, reason: str | None) -> list[Order]:
+    if reason is None or reason == QUARANTINED:
+        return []
+    if reason == "duplicate":
+        return ["sample", "nearest"] if near_of(target.recipe).verify else ["sample"]
+    return ["sample", "nearest", "kept"] if limits_for(target.recipe, reason) else ["sample"]
 
 
 def _sources(target: Target) -> tuple[list[SourceFacts], bool]:
@@ -208,8 +224,7 @@ def look(target: Target, row: int, reason: str, labelled: dict[str, Any]) -> Loo
     about = fetch(documents, [row], columns).to_pylist()[0]
     decisions, verdict = decide_row(target.recipe, sidecars(target), row)
     assert verdict is not None
-    other = paired(verdict) if verdict["reason"] == reason else None
-    comparison = None if other is None else compare_rows(documents, row, other, near_of(target.recipe))
+    other, comparison = compared(target, row, verdict) if verdict["reason"] == reason else (None, None)
     decision = next((one for one in decisions if one["reason"] == reason), None)
     text = piece_of(documents, row, 0, CHARACTERS)
     return Looked(row, about, text, verdict, decision, other, comparison, labelled.get(about["id"]))

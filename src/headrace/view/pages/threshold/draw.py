@@ -10,7 +10,8 @@ from headrace.report.numbers import counted, round_number, short, whole
 from headrace.report.tables import Column, both, figure, table, text
 from headrace.view.address import address
 from headrace.view.layout import empty, pending
-from headrace.view.pages.threshold.load import NEAR, About, Bin, Shown, Threshold
+from headrace.view.limits import NEAR
+from headrace.view.pages.threshold.load import About, Bin, Shown, Threshold
 
 EDGE, PLOT = 14, 130
 
@@ -23,11 +24,11 @@ def heading(query: Threshold, shown: Shown) -> str:
 def draw(query: Threshold, shown: Shown) -> Markup:
     """The limits, or one."""
     links = element("p", element("a", "removed documents", href=address("removed")), class_="note")
-    if shown.only_a_run is not None:
-        return join([links, element("p", shown.only_a_run, class_="error"), _limits(shown)])
     if shown.limit is None:
         return join([links, _limits(shown)])
     about = shown.limit
+    if shown.only_a_run is not None:
+        return join([links, element("p", shown.only_a_run), _similar(shown, about), _limits(shown)])
     where = "" if len(about.sources) > 8 else f" Sources: {', '.join(about.sources)}."
     said = [f"{about.about}. The run has {number(about.value)}.{where} ", *_looks(about)]
     if shown.moves is None:
@@ -39,6 +40,31 @@ def draw(query: Threshold, shown: Shown) -> Markup:
             _form(shown, about),
             element("div", _moved(shown, about), class_="moved", aria_live="polite"),
             _limits(shown),
+        ]
+    )
+
+
+def _similar(shown: Shown, about: About) -> Markup | None:
+    """How similar the removed copies are, where that was computed."""
+    if shown.below is None:
+        return pending("Looking up how similar the removed copies are …")
+    if not shown.bins:
+        return None
+    of = sum(one.documents for one in shown.bins)
+    said = f"Of {counted(of, 'copy', 'copies')} removed, {whole(shown.below)} were less than {number(shown.value)} "
+    said += "similar to the one kept for them: with that threshold these would be compared with others, or stay."
+    drawn = both(lambda width, _: histogram(shown, about, width), "values")
+    nearest = element("a", "The least similar", href=address("removed", reason="duplicate", order="nearest"))
+    return join(
+        [
+            _form(shown, about),
+            element(
+                "div",
+                element("p", said, " ", nearest, ".", class_="lead summary"),
+                figure(f"Copies by {about.measured}", drawn),
+                class_="moved",
+                aria_live="polite",
+            ),
         ]
     )
 
@@ -126,7 +152,8 @@ def histogram(shown: Shown, about: About, width: float = WIDTH) -> Chart:
         x, tall = EDGE + k * wide, PLOT * one.documents / most
         if one.documents:
             tall = max(tall, 1.5)
-        out = one.high <= shown.value if about.least else one.low > shown.value
+        low = about.least or about.path == NEAR  # the side that the new value moves
+        out = one.high <= shown.value if low else one.low > shown.value
         said = f"{number_in(one.low)} to {number_in(one.high)}: {counted(one.documents, 'document')}"
         drawn = [element("title", said), box(x, top, wide, PLOT, "hit")]
         drawn.append(box(x + 0.5, base - tall, max(1.0, wide - 1), tall, "fill r0" if out else "kept"))
@@ -145,8 +172,9 @@ def histogram(shown: Shown, about: About, width: float = WIDTH) -> Chart:
             side = "middle" if not moved else "" if after else "end"
             parts.append(line(x, top - 6, x, base, name))
             parts.append(label(f"{name} {number(value)}", x, top - 11, f"strong {side}"))
-    gone = sum(one.removed for one in shown.moves or [])
-    described = f"{counted(sum(one.documents for one in bins), 'document')}; the filter would remove {whole(gone)}."
+    described = f"{counted(sum(one.documents for one in bins), 'document')}."
+    if shown.moves is not None:
+        described += f" The filter would remove {whole(sum(one.removed for one in shown.moves))}."
     return Chart(f"Documents by {about.measured}", described, width, base + 24, join(parts))
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from headrace.view.limits import Limit, limits_of
+from headrace.view.chosen import duplicates_at
+from headrace.view.limits import NEAR, Limit, limits_of
 from headrace.view.moves import Move, Plan, moves, plan
 from headrace.view.page import Query
 from headrace.view.target import Missing, Target
 
-NEAR = "deduplicate.near.threshold"
 BINS = 48
 STOPS = 200  # positions of the slider
 MOST = 1e15  # of what is measured: doubles hold whole numbers up to there
@@ -65,6 +65,7 @@ class Shown:
         stops: positions of the slider, ascending.
         counted_tokens: whether tokens are known.
         only_a_run: why the sidecars cannot tell, if so.
+        below: then, the copies that were removed at a similarity below the new value; None while they are counted.
     """
 
     limits: list[About]
@@ -75,14 +76,16 @@ class Shown:
     stops: list[float]
     counted_tokens: bool
     only_a_run: str | None
+    below: int | None = 0
 
 
 def load(target: Target, query: Threshold) -> Shown:
     """Look it up; documents are counted in the background, once for a limit."""
     limits = limits_of(target.recipe)
     told = [_about(one) for one in limits.values()]
-    if query.limit == NEAR and target.recipe.deduplicate is not None and target.recipe.deduplicate.near is not None:
-        return Shown(told, None, target.recipe.deduplicate.near.threshold, None, [], [], False, _why_not())
+    near = target.recipe.deduplicate.near if target.recipe.deduplicate is not None else None
+    if query.limit == NEAR and near is not None:
+        return _near(target, told, near.threshold, near.threshold if query.value is None else query.value)
     if not query.limit:
         return Shown(told, None, 0, None, [], [], False, None)
     if query.limit not in limits:
@@ -106,12 +109,33 @@ def _about(limit: Limit) -> About:
     )
 
 
-def _why_not() -> str:
-    return (
-        "The threshold decides which documents are compared at all (the bands of their signatures), and which one of a "
-        "group stays depends on all others. The sidecars hold the groups of one threshold only: run the recipe with "
-        f"`--set {NEAR}=...` and compare the two runs. Its signatures are used again."
+WHY_NOT = (
+    "Only a run can tell what another threshold would keep: it decides which documents are compared at all, by the "
+    "bands of their signatures, and which of a group stay depends on all others. Run the recipe with "
+    f"`--set {NEAR}=...` and compare the two runs; documents are neither read nor measured again."
+)
+
+
+def _near(target: Target, told: list[About], threshold: float, value: float) -> Shown:
+    """What the sidecars know of the threshold of near copies: how similar those are that were removed."""
+    about = About(
+        NEAR,
+        "duplicate",
+        threshold,
+        "Similarity of near copies",
+        "similarity to the copy that was kept",
+        False,
+        False,
+        list(target.recipe.sources),
     )
+    value = min(max(value, 0.0), 1.0)
+    found = target.later("similarities", lambda: duplicates_at(target))
+    if found is None or not len(found):
+        return Shown(told, about, value, None, [], [], False, WHY_NOT, None if found is None else 0)
+    edges = np.linspace(min(threshold, float(found[0])), 1, BINS // 2 + 1)
+    counts = np.histogram(found, edges)[0].tolist()
+    bins = [Bin(*one) for one in zip(edges[:-1].tolist(), edges[1:].tolist(), counts, strict=True)]
+    return Shown(told, about, value, None, bins, [], False, WHY_NOT, int(np.searchsorted(found, value)))
 
 
 def _raw(limit: Limit, keys: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
