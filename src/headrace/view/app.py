@@ -48,7 +48,9 @@ def application(target: Target, token: str | None = None) -> Guard:
         return _refusal(target, request, error)
 
     handlers: Any = dict.fromkeys((HTTPException, UserError, ValidationError, OSError), refused)
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
+    made = Starlette(routes=routes, exception_handlers=handlers)
+    made.router.redirect_slashes = False  # it would lead to whatever host the request names
+    return Guard(made, token)
 
 
 def _page(target: Target, page: Page[Any, Any]) -> Answerer:
