@@ -9,6 +9,7 @@ import typer
 
 from headrace.cli.options import SequenceLength, TokenizerFile, whole
 from headrace.cli.terminal import say
+from headrace.report.numbers import counted
 
 
 def view(
@@ -27,16 +28,36 @@ def view(
         int | None, typer.Option("--port", metavar="N", parser=whole(0), help="Port. Default: a free one from 8765 on.")
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Answer a program over standard input and output (Model Context Protocol).")
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="OUT", help="Write a run as static pages to a new folder.")
+    ] = None,
 ) -> None:
     """Show a run, a sequence or files in a browser."""
     from headrace.errors import UserError
 
+    if mcp and export is not None:
+        raise UserError("--mcp and --export are two ways to view.", "headrace view", "Choose one of them.")
     try:
-        from headrace.view.server import serve
         from headrace.view.target import Target
+
+        if mcp:
+            from headrace.view.tools import serve_tools
+        elif export is not None:
+            from headrace.view.publish import publish
+        else:
+            from headrace.view.server import serve
     except ModuleNotFoundError as error:
         raise UserError(
             f"The viewer needs the package {error.name}.", "headrace view", "Run `pip install 'headrace[view]'`."
         ) from None
     compared = None if other is None else Target(other)
-    serve(Target(path, tokenizer, sequence_length, compared), host, port, browser, say)
+    target = Target(path, tokenizer, sequence_length, compared)
+    if mcp:
+        serve_tools(target)
+    elif export is not None:
+        say(f"Wrote {counted(publish(target, export), 'page')}: {export / 'index.html'}")
+    else:
+        serve(target, host, port, browser, say)

@@ -22,7 +22,7 @@ from headrace.flow.storage import cannot_read
 from headrace.view import layout
 from headrace.view.address import SITE
 from headrace.view.guard import Guard
-from headrace.view.page import Page
+from headrace.view.page import Page, Query
 from headrace.view.registry import ACTIONS, PAGES, Action
 from headrace.view.target import Missing, Target, Wrong
 
@@ -57,9 +57,7 @@ def _page(target: Target, page: Page[Any, Any]) -> Answerer:
     async def answer(request: Request) -> Response:
         def make() -> Response:
             query = page.query.model_validate(_fields(request, page.query))
-            if not page.serves(target):
-                raise Missing(f"There is no page {page.title!r} here.", str(target.path), _served(target))
-            shown = page.load(target, query)
+            shown = loaded(target, page, query)
             if wants_json(request):
                 return json(shown)
             body = page.draw(query, shown)
@@ -72,6 +70,17 @@ def _page(target: Target, page: Page[Any, Any]) -> Answerer:
         return await run_in_threadpool(make)
 
     return answer
+
+
+def loaded(target: Target, page: Page[Any, Any], query: Query) -> Any:
+    """What a page shows of a target.
+
+    Raises:
+        UserError: it has nothing to show.
+    """
+    if not page.serves(target):
+        raise Missing(f"There is no page {page.title!r} here.", str(target.path), _served(target))
+    return page.load(target, query)
 
 
 def _action(target: Target, action: Action) -> Answerer:
@@ -146,7 +155,7 @@ def _plain(value: Any) -> Any:
 
 
 def _refusal(target: Target, request: Request, error: Exception) -> Response:
-    status, told = _told(error)
+    status, told = explained(error)
     if wants_json(request):
         value = {"error": told.what, "where": told.where, "fix": told.fix, "found": told.found}
         return json(value, status)
@@ -155,7 +164,8 @@ def _refusal(target: Target, request: Request, error: Exception) -> Response:
     return HTMLResponse(layout.frame(target.name, heading, body, menu(target), ""), status)
 
 
-def _told(error: Exception) -> tuple[int, UserError]:
+def explained(error: Exception) -> tuple[int, UserError]:
+    """The status of an answer, and what it says."""
     if isinstance(error, ValidationError):
         found = tuple(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
         return 400, UserError("The address is not understood.", "", "Mend it, or begin at the menu.", found)
@@ -170,7 +180,7 @@ def _told(error: Exception) -> tuple[int, UserError]:
 
 async def static(request: Request) -> Response:
     """A file that comes with the viewer."""
-    files = _files()
+    files = static_files()
     name = request.path_params["name"]
     if name not in files:
         raise HTTPException(404)
@@ -182,7 +192,7 @@ async def static(request: Request) -> Response:
 
 
 @cache
-def _files() -> dict[str, tuple[bytes, str]]:
+def static_files() -> dict[str, tuple[bytes, str]]:
     """The viewer's own files: name -> (content, tag). Nothing else is ever served."""
     folder = resources.files("headrace.view") / "static"
     found = {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rsplit(".", 1)[-1] in CONTENT_TYPES}

@@ -56,12 +56,14 @@ class Target:
         is_run: whether it is a run folder.
         other: as given.
         records: documents in files that no run has read; None if it is something else.
+        patience: seconds to wait for what :meth:`later` computes; None waits for all of it.
     """
 
     def __init__(
         self, path: Path, tokenizer: Path | None = None, seq_len: int | None = None, other: Target | None = None
     ) -> None:
         self.other = other
+        self.patience: float | None = PATIENCE
         self.path, self._tokenizer, self._seq_len = path, tokenizer, seq_len
         self.is_run = (path / run_folder.RECIPE).is_file()
         if other is not None and not (self.is_run and other.is_run):
@@ -143,7 +145,7 @@ class Target:
             if old is None or old[0] != stamp:
                 old = self._kept["later", key] = stamp, _POOL.submit(make)
         try:
-            return old[1].result(timeout=PATIENCE)
+            return old[1].result(timeout=self.patience)
         except TimeoutError:
             return None
 
