@@ -102,9 +102,10 @@ class Fuzzer:
         )
         return quote_from_bytes(made.encode("utf-8", "surrogatepass")).encode()
 
-    def _pairs(self, fields: dict[str, Any]) -> bytes:
-        rng = self.rng
-        names = [(info.alias or name, info.annotation) for name, info in fields.items()] or [("q", str)]
+    def _pairs(self, page: Shown, *more: str) -> bytes:
+        rng, fields = self.rng, page.query.model_fields
+        names = [(info.alias or name, info.annotation) for name, info in fields.items()]
+        names += [(name, str) for name in more or ("q",)]
         count = rng.choice((0, 1, 1, 1, 2, 2, 3, 8, 40))
         pairs = []
         for _ in range(count):
@@ -133,7 +134,7 @@ class Fuzzer:
                 + rng.choice((b"", b"static/", b"static/../", b"static/%2e%2e%2f", b"stages/", b"/", b"documents/"))
                 + self.value()
             )
-        query = self._pairs(page.query.model_fields)
+        query = self._pairs(page)
         accept = rng.choice(
             ({}, {}, {"accept": "application/json"}, {"accept": "text/html,*/*"}, {"accept": self._word()})
         )
@@ -148,14 +149,17 @@ class Fuzzer:
         page = next(
             (one for one in PAGES if action.path.startswith(SITE[one.name]) and one.name != "overview"), PAGES[0]
         )
-        fields = dict(page.query.model_fields)
         if "POST" in action.methods:
-            fields |= dict.fromkeys(("row", "label", "q", "reason"), next(iter(page.query.model_fields.values())))
             kind = rng.choice(
                 ("application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=x", "")
             )
-            return Asked("POST", action.path.encode(), {**SAME, "content-type": kind}, self._pairs(fields))
-        return Asked(rng.choice(("GET", "GET", "GET", "POST")), action.path.encode() + b"?" + self._pairs(fields), SAME)
+            return Asked(
+                "POST",
+                action.path.encode(),
+                {**SAME, "content-type": kind},
+                self._pairs(page, "row", "label", "q", "reason"),
+            )
+        return Asked(rng.choice(("GET", "GET", "GET", "POST")), action.path.encode() + b"?" + self._pairs(page), SAME)
 
 
 def check(request: Asked, answer: Answer) -> None:
