@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from pages import parsed
@@ -15,8 +17,12 @@ from headrace.errors import UserError
 from headrace.export import Wanted, export
 from headrace.formats.format import ReadableFormat
 from headrace.formats.registry import SEQUENCES
+from headrace.sequence.fim import transform
 from headrace.sequence.provenance import beside
+from headrace.tokens.engine import Texts
+from headrace.tokens.load import open_file
 from headrace.view.app import application
+from headrace.view.fim import BOTH
 from headrace.view.target import Target
 
 READABLE = [name for name, format in SEQUENCES.items() if isinstance(format, ReadableFormat)]
@@ -100,6 +106,43 @@ def test_a_published_file_alone(viewed, target, tokenizer, tmp_path):
         page = parsed(client.get("/sequences/rows"))
         assert "No tokenizer is at hand" in page.text("main")
         assert str(sequence.rows(0, 1)[0, 5]) in page.text("section")
+
+
+def test_a_file_in_the_style_of_crystalcoder(shared, tmp_path):
+    """Rows as CrystalCoder published them (ids, mask, labels) with its tokenizer and its FIM: documents are found, and
+    their parts are the text, to the byte."""
+    file = shared / "fixtures" / "tokenizers" / "crystalcoder.json"
+    engine = open_file(file)
+    texts = [f"def f{i}(x):\n    return x + {i}  # é中😀 {'y' * (i % 9)}\n" for i in range(40)]
+    keys = np.arange(2 * len(texts), dtype=np.uint64).reshape(-1, 2)
+    made = transform(Texts.of(texts), keys, engine, 7, 1.0, 0.5)
+    eod = engine.special["eod"]
+    stream = [np.append(made.tokens[a:b], eod) for a, b in pairwise(made.offsets.tolist())]
+    flat, length = np.concatenate(stream), 256
+    rows = [flat[at : at + length + 1] for at in range(0, len(flat) - length, length)]
+    data = np.stack([np.stack([row[:-1], np.ones(length, np.int64), row[1:]]) for row in rows]).astype(np.int32)
+    with h5py.File(tmp_path / "train_packed_fim_0.h5", "w") as out:
+        out.create_dataset("data", data=data, chunks=(1, 3, length), compression="gzip")
+        out.attrs["n_examples"] = len(rows)
+    with opened(tmp_path / "train_packed_fim_0.h5", tokenizer=file) as client:
+        told = client.get(f"/sequences/rows?rows={len(rows)}&format=json").json()["rows"]
+        assert [ids(row) for row in told] == [row.tolist() for row in rows]
+        whole = {}
+        for segment in (segment for row in told for segment in row["segments"]):
+            parts = {
+                run["part"]: bytes.fromhex(" ".join(run["bytes"])) for run in segment["runs"] if not run["special"]
+            }
+            whole[tuple(i for run in segment["runs"] for i in run["ids"])] = parts
+        seen = 0
+        for text, tokens in zip(texts, stream, strict=True):
+            parts = whole.get(tuple(tokens.tolist()))
+            if parts is not None:  # it is not cut by the end of a row
+                seen += 1
+                said = b"".join(parts.get(part, b"") for part in ("prefix", "middle", BOTH, "suffix"))
+                assert said == b" " + text.encode()  # the tokenizer begins texts with a space
+        assert seen > 20
+        page = parsed(client.get("/sequences/rows?row=1"))
+        assert {"suffix", "prefix", "middle"} <= {tag for text in page.all("b", class_="tag") for tag in text.split()}
 
 
 def test_the_published_chat_sample(shared):

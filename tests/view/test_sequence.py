@@ -16,8 +16,10 @@ from headrace.sequence.provenance import beside, replay_rows
 from headrace.tokens.engine import Texts
 from headrace.tokens.load import open_engine
 from headrace.train.steps import Steps, Taken
+from headrace.view import rows as rows_of
+from headrace.view.fim import BOTH, UNMARKED, fim_parts
 from headrace.view.pages import sequence as page
-from headrace.view.rows import BOTH, Row, Run, Segment, fim_parts
+from headrace.view.rows import Row, Run, Segment
 from headrace.view.spelling import spelled
 from headrace.view.target import Missing
 
@@ -131,7 +133,7 @@ def test_parts_against_the_transformation(engine, texts, seed, data):
         if cut <= at["fim_middle"]:
             assert rest == wanted[cut:]
         else:
-            assert set(rest) <= {"unmarked"}
+            assert set(rest) <= {UNMARKED}
 
 
 def test_parts_of_slices_without_sentinels(client, target):
@@ -198,6 +200,34 @@ def test_long_rows_are_cut(client, target, monkeypatch):
     assert found == target.sequence("stage2").rows(3, 4)[0].tolist()
     shown = client.get("/sequences/stage2?row=3&token=120")
     assert shown.text.count('id="token-120"') == 1
+
+
+def test_rows_of_many_documents_are_cut(client, target, monkeypatch):
+    """By segments too: each takes room."""
+    monkeypatch.setattr(rows_of, "MOST_SEGMENTS", 1)
+    monkeypatch.setattr(rows_of, "LEAST_SEGMENTS", 1)
+    sequence = target.sequence("chat")
+    row = max(range(40), key=lambda row: len(sequence.segments(row)))
+    assert len(sequence.segments(row)) > 2
+    found, place = [], 0
+    while place <= sequence.seq_len:
+        shown = client.get(f"/sequences/chat?row={row}&from={place}&format=json").json()["rows"][0]
+        assert len(shown["segments"]) == 1
+        found += [one["id"] for one in tokens(shown)]
+        place = shown["stop"]
+    assert found == sequence.rows(row, row + 1)[0].tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), max_size=6))
+def test_no_token_is_missing(spans):
+    """Whatever segments somebody recorded: with gaps, empty, one above the other."""
+    segments = [rows_of.Segment(start, min(length, 12 - start), "plain") for start, length in spans]
+    tiled = rows_of._tiled(segments, 12)
+    assert all(one.length for one in tiled)
+    covered = [k for one in tiled for k in range(one.start, one.start + one.length)]
+    assert set(covered) == set(range(12))
+    gaps = [k for one in tiled if one.kind == "unknown" for k in range(one.start, one.start + one.length)]
+    assert not set(gaps) & {k for one in segments for k in range(one.start, one.start + one.length)}
 
 
 def test_untrained_steps():

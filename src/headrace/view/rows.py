@@ -13,21 +13,15 @@ from headrace.documents.store import fetch
 from headrace.flow.artifact import Artifact
 from headrace.flow.damage import checking_on_error
 from headrace.select.licences.columns import licences_of
-from headrace.sequence.provenance import find_rows
 from headrace.sequence.reader import ELSEWHERE, SequenceReader, require_known
-from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import KINDS, PADDING
 from headrace.tokens.engine import Encoded
 from headrace.tokens.table_engine import Decoder
+from headrace.view.fim import UNMARKED, fim_parts, part_at, sentinels
 from headrace.view.spelling import hexadecimal, spelled
 from headrace.view.target import Target
 
-SENTINELS = {"fim_prefix": "prefix", "fim_suffix": "suffix", "fim_middle": "middle"}
-"""The role of a special token -> the part of a document that follows it."""
-BOTH = "prefix and middle"
-"""What follows the middle's sentinel in SPM order, where nothing marks the border."""
-SEARCHED = 1 << 21
-"""Rows of a sequence whose segments are searched for the rest of a document: 8 bytes each, 0.1 s."""
+MOST_SEGMENTS, LEAST_SEGMENTS = 300, 8  # of all rows on a page, of each row: each is about 500 bytes of HTML
 _COLUMNS = ("id", "origin_file", "origin_row", "repo", "path", "language")
 
 
@@ -42,8 +36,8 @@ class Run:
             None without a tokenizer.
         texts: the text of each, if asked for.
         bytes: the bytes of each in hexadecimal digits, if asked for.
-        part: ``prefix``, ``suffix``, ``middle``, :data:`BOTH`, ``sentinel``; ``unmarked`` of a rearranged document
-            whose sentinels are too far to look for; None elsewhere.
+        part: as :func:`headrace.view.fim.fim_parts`: ``prefix``, ``suffix``, ``middle``, prefix and middle as one,
+            ``sentinel``; ``unmarked`` of a rearranged document whose sentinels are too far to look for; or None.
         loss: whether they carry loss as targets.
         special: whether they are special tokens.
     """
@@ -126,16 +120,16 @@ def read_rows(
         UserError: the rows cannot be read, or the tokenizer does not know an id.
     """
     sequence = target.sequence(name)
-    roles, until = _roles(sequence, decoder), min(place + tokens, sequence.seq_len + 1)
-    ids, loss, every = _read(sequence, first, stop, decoder, roles)
-    shown = [[one for one in row if one.start < until and one.start + one.length > place] for row in every]
-    facts = _facts(target, [one for row in shown for one in row])
-    out = []
-    for i, (all_segments, some) in enumerate(zip(every, shown, strict=True)):
-        drawn = [_with_runs(sequence, one, ids[i], loss[i], place, until, roles, decoder, each, facts) for one in some]
-        count = sum(one.kind != "padding" for one in all_segments)
-        out.append(Row(first + i, sequence.seq_len + 1, place, until, drawn, count))
-    return out
+    reading = _Reading(target, sequence, first, stop, decoder, each)
+    until = min(place + tokens, sequence.seq_len + 1)
+    most = max(LEAST_SEGMENTS, MOST_SEGMENTS // (stop - first))
+    shown, stops = [], []
+    for row in reading.segments:
+        some = [one for one in row if one.start < until and one.start + one.length > place]
+        shown.append([(one, place, until) for one in some[:most]])
+        stops.append(until if len(some) <= most else some[most].start)
+    drawn = reading.drawn(shown)
+    return [reading.row(i, place, stops[i], drawn[i]) for i in range(stop - first)]
 
 
 def outlines(
@@ -144,29 +138,79 @@ def outlines(
     """Rows by the beginnings of their segments: the first ``most`` of each row, and of each the first ``tokens`` tokens
     as text. Otherwise as :func:`read_rows`."""
     sequence = target.sequence(name)
-    roles = _roles(sequence, decoder)
-    ids, loss, every = _read(sequence, first, stop, decoder, roles)
-    shown = [[one for one in row if one.kind != "padding"][:most] for row in every]
-    facts = _facts(target, [one for row in shown for one in row])
-    out = []
-    for i, (all_segments, some) in enumerate(zip(every, shown, strict=True)):
-        drawn = [
-            _with_runs(sequence, one, ids[i], loss[i], one.start, one.start + tokens, roles, decoder, False, facts)
-            for one in some
+    reading = _Reading(target, sequence, first, stop, decoder, False)
+    real = [[one for one in row if one.kind != "padding"][:most] for row in reading.segments]
+    drawn = reading.drawn([[(one, one.start, one.start + tokens) for one in row] for row in real])
+    return [reading.row(i, 0, sequence.seq_len + 1, drawn[i]) for i in range(stop - first)]
+
+
+Window = tuple[Segment, int, int]
+"""A segment, and the positions ``[place, until)`` of the row that are shown of it."""
+
+
+class _Reading:
+    """Some rows, and what is needed to tell about them; arguments as for :func:`read_rows`."""
+
+    def __init__(
+        self, target: Target, sequence: SequenceReader, first: int, stop: int, decoder: Decoder | None, each: bool
+    ) -> None:
+        self._target, self._sequence, self._first, self._decoder, self._each = target, sequence, first, decoder, each
+        self._ids, self._loss = sequence.rows(first, stop), sequence.loss(first, stop)
+        if decoder is not None:
+            require_known(self._ids, decoder.vocab_size, sequence.path, first)
+        self._roles = _roles(sequence, decoder)
+        self.segments = [_segments(sequence, first + i, ids, self._roles) for i, ids in enumerate(self._ids)]
+
+    def row(self, i: int, place: int, until: int, drawn: list[Segment]) -> Row:
+        """The ``i``-th row with what is shown of it."""
+        count = sum(one.kind != "padding" for one in self.segments[i])
+        return Row(self._first + i, self._sequence.seq_len + 1, place, until, drawn, count)
+
+    def drawn(self, windows: list[list[Window]]) -> list[list[Segment]]:
+        """Segments of each row with their documents' facts, and with the runs of their tokens."""
+        every = [one for row in windows for one, _, _ in row]
+        facts = _facts(self._target, every)
+        parts = [[self._parts(i, one) for one, _, _ in row] for i, row in enumerate(windows)]
+        unmarked = [
+            (one.document, one.epoch or 0)
+            for row, told in zip(windows, parts, strict=True)
+            for (one, _, _), own in zip(row, told, strict=True)
+            if own[0] == UNMARKED and one.document is not None
         ]
-        count = sum(one.kind != "padding" for one in all_segments)
-        out.append(Row(first + i, sequence.seq_len + 1, 0, sequence.seq_len + 1, drawn, count))
-    return out
+        elsewhere = sentinels(self._sequence, unmarked, self._roles)
+        out: list[list[Segment]] = []
+        for i, (row, told) in enumerate(zip(windows, parts, strict=True)):
+            out.append([])
+            for (one, place, until), own in zip(row, told, strict=True):
+                if own[0] == UNMARKED and one.document is not None:
+                    part = part_at(elsewhere.get((one.document, one.epoch or 0), []), one.offset or 0, one.kind)
+                    own = [part if one_part == UNMARKED else None for one_part in own]
+                known = facts.get(one.document, {}) if one.document is not None else {}
+                runs = self._runs(i, one, place, until, own)
+                out[-1].append(Segment(**{**vars(one), **known, "runs": runs}))
+        return out
 
+    def _parts(self, i: int, one: Segment) -> list[str | None]:
+        begins = one.offset == 0 if one.offset is not None else one.start > 0
+        return fim_parts(self._ids[i, one.start : one.start + one.length], self._roles, one.kind, begins)
 
-def _read(
-    sequence: SequenceReader, first: int, stop: int, decoder: Decoder | None, roles: Mapping[str, int]
-) -> tuple[np.ndarray, np.ndarray, list[list[Segment]]]:
-    """The ids, the loss and the segments of rows."""
-    ids, loss = sequence.rows(first, stop), sequence.loss(first, stop)
-    if decoder is not None:
-        require_known(ids, decoder.vocab_size, sequence.path, first)
-    return ids, loss, [_segments(sequence, first + i, ids[i], roles) for i in range(stop - first)]
+    def _runs(self, i: int, one: Segment, place: int, until: int, parts: list[str | None]) -> list[Run]:
+        """The runs of a segment's tokens from ``place`` to ``until``."""
+        first, last, decoder = max(place, one.start), min(until, one.start + one.length), self._decoder
+        parts = parts[first - one.start : last - one.start]
+        ids, loss = self._ids[i, first:last], self._loss[i, first:last] & (one.kind != "padding")
+        special = np.zeros(len(ids), dtype=bool) if decoder is None else np.isin(ids, decoder.special_ids)
+        changed = np.array([a != b for a, b in pairwise(parts)], dtype=bool)
+        edges = np.flatnonzero((np.diff(special) != 0) | (np.diff(loss) != 0) | changed) + 1
+        runs = []
+        for a, b in pairwise([0, *edges.tolist(), len(ids)]):
+            some = ids[a:b].astype(np.uint32)
+            data = None if decoder is None else decoder.decode_batch(Encoded(some, np.arange(len(some) + 1)))
+            text = None if data is None else spelled(data.data.tobytes())
+            pieces = [] if data is None or not self._each else [data.bytes_of(k) for k in range(len(some))]
+            about = some.tolist(), text, [spelled(piece) for piece in pieces], [hexadecimal(piece) for piece in pieces]
+            runs.append(Run(first + a, *about, parts[a], bool(loss[a]), bool(special[a])))
+        return runs
 
 
 def _roles(sequence: SequenceReader, decoder: Decoder | None) -> Mapping[str, int]:
@@ -190,7 +234,20 @@ def _segments(sequence: SequenceReader, row: int, ids: np.ndarray, roles: Mappin
             if one["row"] != ELSEWHERE:
                 head |= {"document": int(one["row"]), "offset": int(one["offset"]), "epoch": int(one["epoch"])}
         out.append(Segment(**head))
-    return out
+    return _tiled(out, sequence.seq_len + 1)
+
+
+def _tiled(segments: list[Segment], length: int) -> list[Segment]:
+    """The segments of a row in order, without empty ones, and with what lies in none of them, so that no token is
+    missing whatever somebody recorded."""
+    out, done = [], 0
+    for one in sorted(segments, key=lambda one: one.start):
+        if one.start > done:
+            out.append(Segment(done, one.start - done, "unknown"))
+        if one.length:
+            out.append(one)
+        done = max(done, one.start + one.length)
+    return [*out, Segment(done, length - done, "unknown")] if done < length else out
 
 
 def _by_ends(ids: np.ndarray, eod: int | None) -> list[Segment]:
@@ -215,95 +272,3 @@ def _facts(target: Target, segments: list[Segment]) -> dict[int, dict[str, Any]]
             fact["license"] = license
             fact["origin"] = f"{fact.pop('origin_file')}:{fact.pop('origin_row')}"
     return dict(zip(named, told, strict=True))
-
-
-def _with_runs(
-    sequence: SequenceReader,
-    one: Segment,
-    ids: np.ndarray,
-    loss: np.ndarray,
-    place: int,
-    until: int,
-    roles: Mapping[str, int],
-    decoder: Decoder | None,
-    each: bool,
-    facts: dict[int, dict[str, Any]],
-) -> Segment:
-    """A segment with its document's facts, and with the runs of its tokens from ``place`` to ``until``."""
-    begin, end, kind = one.start, one.start + one.length, one.kind
-    parts = fim_parts(ids[begin:end], roles, kind, begins=_begins(one))
-    if parts[0] == "unmarked":
-        parts = [_part_of(sequence, one, roles)] * len(parts)
-    first, last = max(place, begin), min(until, end)
-    parts, own, carries = parts[first - begin : last - begin], ids[first:last], loss[first:last] & (kind != "padding")
-    special = np.zeros(len(own), dtype=bool) if decoder is None else np.isin(own, decoder.special_ids)
-    changed = np.array([a != b for a, b in pairwise(parts)], dtype=bool)
-    edges = np.flatnonzero((np.diff(special) != 0) | (np.diff(carries) != 0) | changed) + 1
-    runs = []
-    for a, b in pairwise([0, *edges.tolist(), len(own)]):
-        some = own[a:b].astype(np.uint32)
-        data = None if decoder is None else decoder.decode_batch(Encoded(some, np.arange(len(some) + 1)))
-        text = None if data is None else spelled(data.data.tobytes())
-        pieces = [] if data is None or not each else [data.bytes_of(k) for k in range(len(some))]
-        about = some.tolist(), text, [spelled(one) for one in pieces], [hexadecimal(one) for one in pieces]
-        runs.append(Run(first + a, *about, parts[a], bool(carries[a]), bool(special[a])))
-    known = facts.get(one.document, {}) if one.document is not None else {}
-    return Segment(**{**vars(one), **known, "runs": runs})
-
-
-def _begins(one: Segment) -> bool:
-    """Whether a segment begins a document, as far as is known."""
-    return one.offset == 0 if one.offset is not None else one.start > 0
-
-
-def _part_of(sequence: SequenceReader, one: Segment, roles: Mapping[str, int]) -> str:
-    """The part that a slice of a rearranged document without sentinels lies in: that of the last sentinel before it, in
-    whatever row this is."""
-    if not isinstance(sequence, ArrowSequence) or one.document is None or len(sequence) > SEARCHED:
-        return "unmarked"
-    sentinels = {roles[role]: part for role, part in SENTINELS.items() if role in roles}
-    slices = [at for at in find_rows(sequence, one.document) if at.epoch == one.epoch and at.offset < (one.offset or 0)]
-    for at in sorted(slices, key=lambda at: -at.offset):
-        ids = sequence.rows(at.row, at.row + 1)[0, at.start : at.start + at.length]
-        found = np.flatnonzero(np.isin(ids, list(sentinels)))
-        if len(found):
-            part = sentinels[int(ids[found[-1]])]
-            return BOTH if part == "middle" and one.kind == "fim-spm" else part
-    return "unmarked"
-
-
-def fim_parts(ids: np.ndarray, roles: Mapping[str, int], kind: str, begins: bool) -> list[str | None]:
-    """The part of a rearranged document that each token belongs to, as its sentinels tell.
-
-    What precedes the first sentinel of a document that began in another row is what precedes such a sentinel in the
-    arrangement: the prefix before the suffix's, the suffix before the middle's (2207.14255, PSM; SPM is PSM with an
-    empty prefix, so that prefix and middle follow the middle's sentinel as one).
-
-    Args:
-        ids: of a segment, unsigned[n].
-        roles: role -> id of the special tokens.
-        kind: the segment's kind; ``unknown`` looks for sentinels too.
-        begins: whether the document begins with the segment.
-    """
-    out: list[str | None] = [None] * len(ids)
-    sentinels = {roles[role]: part for role, part in SENTINELS.items() if role in roles}
-    if kind not in ("fim-psm", "fim-spm", "unknown") or not len(ids):
-        return out
-    places = np.flatnonzero(np.isin(ids, list(sentinels))) if sentinels else np.empty(0, np.int64)
-    if not len(places):
-        return out if kind == "unknown" else ["unmarked"] * len(ids)
-    at = places.tolist()
-    named = [sentinels[int(ids[k])] for k in at]
-    if not begins:
-        before = {"suffix": "prefix", "middle": "suffix"}.get(named[0])
-        out[: at[0]] = [before] * at[0]
-    for k, (place, part) in enumerate(zip(at, named, strict=True)):
-        stop = at[k + 1] if k + 1 < len(at) else len(ids)
-        follows = k >= 2 and named[k - 2 : k] == ["prefix", "suffix"] and at[k - 1] == at[k - 2] + 1
-        spm = kind == "fim-spm" or (kind == "unknown" and follows)
-        shown = BOTH if part == "middle" and spm else part
-        out[place] = "sentinel"
-        out[place + 1 : stop] = [shown] * (stop - place - 1)
-    if ids[-1] == roles.get("eod"):
-        out[-1] = None
-    return out

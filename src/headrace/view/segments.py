@@ -9,7 +9,8 @@ from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import whole
 from headrace.report.palette import hue
 from headrace.view.address import address
-from headrace.view.rows import BOTH, Row, Run, Segment
+from headrace.view.fim import BOTH, UNMARKED
+from headrace.view.rows import Row, Run, Segment
 
 View = Literal["text", "tokens", "ids"]
 PARTS = {
@@ -17,10 +18,10 @@ PARTS = {
     "suffix": "suffix",
     "middle": "middle-part",
     BOTH: "middle-part",
-    "unmarked": "unmarked",
+    UNMARKED: UNMARKED,
 }
 """Part -> its class."""
-TOLD = {"unmarked": "part not known", "sentinel": "sentinel"}
+TOLD = {UNMARKED: "part not known", "sentinel": "sentinel"}
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,8 @@ def step_link(word: str, unit: str, href: str | None, key: str) -> Markup:
 
 def number(label: str, name: str, value: object, least: int, most: int | None = None) -> Markup:
     """A field of a form for a whole number."""
-    field = element("input", type="number", name=name, value=value, min=least, max=most, required=True)
+    about: dict[str, object] = {"min": least, "max": most, "aria_label": name, "required": True}
+    field = element("input", type="number", name=name, value=value, **about)
     return element("label", label, " ", field)
 
 
