@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from cleaned_run import EVIL, make, write_corpus
+from cleaned_run import EVIL, RECIPE, make, write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 from pages import Page, parsed, waiting
 from starlette.testclient import TestClient
 
 from headrace.flow.keys import keyed, parse_ids, salt
+from headrace.recipe.load import load_recipe, sealed
 from headrace.view.app import application
 from headrace.view.chosen import nearest, nearly, sample
 from headrace.view.labels import FILE, Label, add_label, precision, read_labels, wilson
+from headrace.view.limits import limits_of
 from headrace.view.target import Target
 
 SAME = {"sec-fetch-site": "same-origin"}
@@ -52,7 +54,12 @@ def rows_of(run: Path) -> list[dict]:
 
 
 def page(client: TestClient, address: str) -> Page:
-    return waiting(lambda: parsed(client.get(address)), lambda found: not found.all("p", class_="pending"))
+    return parsed(counted(client, address))
+
+
+def counted(client: TestClient, address: str):
+    """An answer, once nothing in it is being counted any more."""
+    return waiting(lambda: client.get(address), lambda answer: 'class="pending"' not in answer.text)
 
 
 def test_counts_are_the_verdicts(run):
@@ -216,6 +223,35 @@ def test_copies_of_references_are_shown_beside_them(tmp_path):
     assert any("yield" in text for text in found.all("td", class_="code"))
     row = next(href for href in found.links("/documents/") if "?" not in href)
     assert "reference document" in page(client, row).all("th")
+
+
+def test_a_recipe_that_has_changed_since(writable):
+    """Its artifacts are those of the old one until it runs again: pages say so, or show the old ones."""
+    text, recipe = RECIPE, write_corpus(writable.parent / "edited")
+    for old, new in (
+        ("  rules: [{", "  rules: [{name: other, keep: words > 1}]\n  # ["),
+        ("  chat: {files", '  more: {files: "${recipe}/prose.jsonl"}\n  chat: {files'),
+        ("  code: {files", "  renamed: {files"),
+        ("min_characters: 120", "min_characters: 999"),
+    ):
+        assert old in text
+        edited = text.replace(old, new, 1)
+        if "renamed" in new:
+            edited = edited.replace("code: {epochs", "renamed: {epochs").replace("[code, prose]", "[renamed, prose]")
+            edited = edited.replace("[code]", "[renamed]").replace("sources: {code:", "sources: {renamed:")
+        recipe.write_text(edited)
+        (writable / "recipe.yaml").write_bytes(sealed(load_recipe(recipe)))
+        client, rows = viewer(writable), rows_of(writable)
+        for reason in {row["reason"] for row in rows if row["reason"]}:
+            for order in ("sample", "nearest", "kept"):
+                answer = counted(client, f"/removed?reason={reason}&order={order}")
+                assert answer.status_code in (200, 404, 409)
+        for row in range(0, len(rows), 50):
+            assert client.get(f"/documents/{row}").status_code == 200
+        assert client.get("/removed").status_code == 200
+        for path in limits_of(load_recipe(recipe)):
+            answer = counted(client, f"/removed/limit?limit={path}")
+            assert answer.status_code in (200, 409), path
 
 
 def test_wrong_addresses(run):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.documents.store import read_columns
+from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.view.target import Target
@@ -44,16 +45,36 @@ def reasons_of(target: Target) -> list[str]:
     return list(dict.fromkeys(reason for count in counts.values() for reason in count["removed"]))
 
 
+COPIES = ("duplicate", "reference", "holdout")
+"""Reasons that depend on other documents."""
+
+
+def precedence(target: Target) -> list[str]:
+    """All reasons that the recipe can give, in order of precedence."""
+    from headrace.select.verdicts.filters import reasons
+
+    recipe = target.recipe
+    own = [*(f"failed:{name}" for name in recipe.measures), *(f"filter:{rule.name}" for rule in recipe.filters.rules)]
+    return ["withdrawn", "opt_out", "license", "empty", *reasons(), *own, "contaminated", *COPIES]
+
+
 def judged(target: Target, columns: Sequence[str] = ()) -> Iterator[Judged]:
     """The judged documents of a run, a shard at a time.
 
     Args:
         target: the run.
         columns: columns of documents, of measures (the recipe's own as well), or of contamination and duplicates.
+
+    Raises:
+        UserError: the recipe has other sources or reasons than the verdicts.
     """
     documents, verdicts = target.documents, target.artifact("verdicts")
     if documents is None or verdicts is None:
         return
+    same = verdicts.manifest.params["sources"] == list(target.recipe.sources)
+    if not same or not set(reasons_of(target)) <= set(precedence(target)):
+        fix = "Run it to the end; until then this cannot be told."
+        raise UserError("The recipe has changed since the verdicts were given.", str(target.path), fix)
     names, reasons = list(target.recipe.sources), reasons_of(target)
     for shard in range(len(documents.shards)):
         told = read_columns(verdicts.shard_path(shard), ["reason"]).column(0)
@@ -134,6 +155,9 @@ def token_rates(target: Target) -> npt.NDArray[np.float64]:
 
     documents, tokens = target.documents, target.artifact("tokens")
     assert documents is not None
-    facts = [source_facts(name, documents, None, tokens) for name in target.recipe.sources]
-    rates = [one.bytes_a_token for one in facts]
+    told = documents.manifest.counts
+    rates = [
+        source_facts(name, documents, None, tokens).bytes_a_token if name in told else None
+        for name in target.recipe.sources
+    ]
     return np.array([np.nan if rate is None else 1 / rate for rate in rates])

@@ -20,9 +20,9 @@ import pyarrow as pa
 from headrace.documents.store import read_columns
 from headrace.errors import UserError
 from headrace.flow.keys import keyed, parse_ids, salt
-from headrace.view.judged import KEPT, Judged, judged, reasons_of, token_counts, token_rates
+from headrace.view.judged import COPIES, KEPT, Judged, judged, precedence, reasons_of, token_counts, token_rates
 from headrace.view.limits import Limit
-from headrace.view.otherwise import COPIES, otherwise_kept, precedence
+from headrace.view.otherwise import otherwise_kept
 from headrace.view.reach import Floats, Steps, Tally
 from headrace.view.target import Target
 

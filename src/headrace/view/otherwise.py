@@ -10,20 +10,9 @@ from headrace.documents.store import read_columns
 from headrace.flow.keys import parse_ids
 from headrace.recipe import columns as known
 from headrace.recipe.schema import Filters, Recipe, Withdrawn
-from headrace.view.judged import Judged, read_beside
+from headrace.view.judged import Judged, precedence, read_beside
 from headrace.view.limits import Limit
 from headrace.view.target import Target
-
-COPIES = ("duplicate", "reference", "holdout")  # reasons that depend on other documents
-
-
-def precedence(target: Target) -> list[str]:
-    """All reasons, in order of precedence."""
-    from headrace.select.verdicts.filters import reasons
-
-    recipe = target.recipe
-    own = [*(f"failed:{name}" for name in recipe.measures), *(f"filter:{rule.name}" for rule in recipe.filters.rules)]
-    return ["withdrawn", "opt_out", "license", "empty", *reasons(), *own, "contaminated", *COPIES]
 
 
 def otherwise_kept(target: Target, limit: Limit, one: Judged, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

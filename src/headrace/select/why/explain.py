@@ -220,7 +220,7 @@ def _own(recipe: Recipe, document: pa.Table | pa.RecordBatch, beside: dict[str, 
 
 
 def _licence(recipe: Recipe, found: dict[str, Any], source: str) -> list[dict[str, Any]]:
-    rule = recipe.sources[source].licenses
+    rule = recipe.sources[source].licenses if source in recipe.sources else None  # the recipe may have changed
     if rule is None:
         return []
     limit = rule.model_dump(mode="json", exclude_defaults=True) or None

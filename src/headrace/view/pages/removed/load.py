@@ -154,7 +154,8 @@ def _sources(target: Target) -> tuple[list[SourceFacts], bool]:
     """What became of each source's documents, and whether their bytes are still being added up."""
     documents, verdicts, tokens = target.documents, target.artifact("verdicts"), target.artifact("tokens")
     assert documents is not None
-    facts = [source_facts(name, documents, verdicts, tokens) for name in target.recipe.sources]
+    names = [name for name in target.recipe.sources if name in documents.manifest.counts]
+    facts = [source_facts(name, documents, verdicts, tokens) for name in names]
     if verdicts is None:
         return facts, False
     sidecars = [target.artifact(kind) for kind in SIDECARS]
