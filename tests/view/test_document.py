@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,28 @@ def test_lines_side_by_side(one, other):
         if row.mark == "|":
             assert line.left_marks or line.right_marks
     assert "<i>" not in draw_comparison(shown, "one", "other")
+
+
+def test_a_comparison_stays_small_and_quick_whatever_the_texts():
+    rng = random.Random(1)
+    texts = ["\n".join("".join(rng.choice("ab \u202e") for _ in range(600)) for _ in range(400)) for _ in range(2)]
+    shown = compare_beginnings(*texts, Near())
+    assert shown.left_out > 300
+    drawn = draw_comparison(shown, "one", "other")
+    assert len(drawn) < 800_000
+    assert f"{shown.left_out:,} more lines not shown." in drawn
+
+
+def test_a_run_underway_has_documents_without_verdicts(tmp_path):
+    folder = tmp_path / "corpus"
+    target = Target(make(write_corpus(folder), folder / "run", until="documents"))
+    client = TestClient(application(target), base_url="http://localhost")
+    shown = loaded(target, row=0)
+    assert (shown.verdict, shown.decisions, shown.tokens, shown.trained) == (None, [], None, {})
+    assert "no verdict yet" in parsed(client.get("/documents/0")).all("span")
+    assert "Nothing has been judged yet." in parsed(client.get("/removed")).all("p")
+    assert client.get("/removed?reason=short").status_code == client.get("/removed/limit").status_code == 404
+    assert "cut sho" in client.get("/removed?reason=quarantined").text
 
 
 def test_documents_are_found_by_name(target, client):

@@ -15,7 +15,8 @@ from headrace.view.texts import marked
 
 MOST_BYTES = 1 << 18  # of a text that is compared; the rest is left out
 MOST_ROWS = 400  # lines shown
-MOST_MARKED = 150  # lines in which what differs is looked for, 2 ms each
+MOST_CHARACTERS = 50_000  # in them: a character that is shown by its code takes 14 bytes
+MOST_MARKED = 2_000_000  # pairs of characters in lines in which what differs is looked for: 0.2 s if all are alike
 LINE = 600  # characters of a line
 BEFORE = 150  # characters of a long line before what differs
 _CLASSES = {"=": None, "|": "changed", "<": "left", ">": "right", "…": "skipped"}
@@ -82,11 +83,16 @@ def compare_beginnings(one: str, other: str, near: Near, cut: bool = False) -> C
 
     rows = compare(one, other)
     jaccard = None if cut else pair_jaccard(cleaned(one), cleaned(other), near.ngram, near.unit == "words")
-    lines, changed = [], 0
+    lines: list[Line] = []
+    pairs = shown = 0
     for row in rows[:MOST_ROWS]:
-        changed += row.mark == "|"
-        lines.append(_line(row, changed <= MOST_MARKED))
-    return Comparison(jaccard, lines, max(0, len(rows) - MOST_ROWS), cut)
+        shown += min(len(row.left), LINE) + min(len(row.right), LINE)
+        if shown > MOST_CHARACTERS:
+            break
+        if row.mark == "|":
+            pairs += min(len(row.left), LINE) * min(len(row.right), LINE)
+        lines.append(_line(row, pairs <= MOST_MARKED))
+    return Comparison(jaccard, lines, len(rows) - len(lines), cut)
 
 
 def _line(row: Row, within: bool) -> Line:
