@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from headrace.errors import UserError
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, whole
 from headrace.report.tables import Column, details, table, text
@@ -101,7 +102,13 @@ def load(target: Target, query: Rows) -> Shown:
             f"Its rows have {sequence.seq_len + 1:,} tokens, counted from 0.",
         )
     each = query.view != "text"
-    rows = read_rows(target, query.stage, first, until, place, count, decoder, each)
+    about = target, query.stage, first, until, place, count
+    try:
+        rows = read_rows(*about, decoder, each)
+    except UserError:
+        if query.view != "ids" or decoder is None:
+            raise
+        rows = read_rows(*about, None, each)  # of another tokenizer
     return Shown(
         query.stage,
         target.sequences,
