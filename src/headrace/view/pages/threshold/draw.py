@@ -89,19 +89,22 @@ def _form(shown: Shown, about: About) -> Markup:
         element("label", "New value ", element("input", **_FIELD, value=f"{shown.value:.12g}", step=step)),
         element("button", "Show"),
         element("a", f"back to {number(about.value)}", href=address("threshold", limit=about.path), data_key="0"),
-        element(
-            "input",
-            type="range",
-            min=0,
-            max=max(0, len(shown.stops) - 1),
-            value=_nearest(shown),
-            data_stops=orjson.dumps(shown.stops).decode(),
-            aria_label="New value",
-            hidden=True,
-        ),
+        _slider(shown) if len(shown.stops) > 1 else None,
         method="get",
         action=address("threshold"),
         class_="threshold",
+    )
+
+
+def _slider(shown: Shown) -> Markup:
+    return element(
+        "input",
+        type="range",
+        min=0,
+        max=len(shown.stops) - 1,
+        value=_nearest(shown),
+        data_stops=orjson.dumps(shown.stops).decode(),
+        aria_label="New value",
     )
 
 

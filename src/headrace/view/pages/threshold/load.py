@@ -135,7 +135,8 @@ def _near(target: Target, told: list[About], threshold: float, value: float) -> 
     edges = np.linspace(min(threshold, float(found[0])), 1, BINS // 2 + 1)
     counts = np.histogram(found, edges)[0].tolist()
     bins = [Bin(*one) for one in zip(edges[:-1].tolist(), edges[1:].tolist(), counts, strict=True)]
-    return Shown(told, about, value, None, bins, [], False, WHY_NOT, int(np.searchsorted(found, value)))
+    stops = [float(v) for v in np.round(np.linspace(edges[0], 1, STOPS), 3)]
+    return Shown(told, about, value, None, bins, stops, False, WHY_NOT, int(np.searchsorted(found, value)))
 
 
 def _raw(limit: Limit, keys: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
