@@ -59,7 +59,9 @@ def table(
 
 
 def _row(columns: Sequence[Column], cells: Sequence[object], class_: str | None) -> Markup:
-    drawn = [element("th", cells[0], scope="row", class_="n" if columns[0].number else None)]
+    of = "n" if columns[0].number else None
+    # A row that goes on with the one above has no header of its own.
+    drawn = [element("th", cells[0], scope="row", class_=of) if cells[0] not in (None, "") else element("td")]
     for column, cell in zip(columns[1:], cells[1:], strict=True):
         drawn.append(element("td", "–" if cell is None else cell, class_="n" if column.number else None))
     return element("tr", drawn, class_=class_)

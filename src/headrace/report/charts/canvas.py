@@ -58,7 +58,8 @@ class Chart:
             xmlns="http://www.w3.org/2000/svg",
             viewBox=f"0 0 {self.width:g} {math.ceil(self.height + extra)}",
             class_="chart",
-            role="img",
+            # An image has no parts for screen readers, but links must be found.
+            role="group" if "<a " in (body or self.body) else "img",
             aria_labelledby=f"{name}-title {name}-desc",
         )
 

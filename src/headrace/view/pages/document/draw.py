@@ -251,7 +251,7 @@ def _group(query: Document, shown: Shown, found: Copies) -> Markup:
         Column("size"),
         text("text"),
         text("verdict"),
-        text(""),
+        text("side by side"),
     ]
     more = _more(query, "copies", found.first, COPIES, found.found)
     return join([table(columns, rows), more])

@@ -1,0 +1,319 @@
+"""The viewer in a real Chromium: a person's ways through it, the keyboard, an accessibility check, phones, and silence.
+
+All pages are watched: nothing is logged as an error, nothing breaks the policy, and no other host is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hostile_run import make, write_corpus
+
+from headrace.view.publish import publish
+from headrace.view.target import Target
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+HEADRACE = str(Path(sys.executable).with_name("headrace"))
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
+PAGES = (
+    "/",
+    "/stages",
+    "/stages/stage2",
+    "/stages/stage2/steps/3",
+    "/sequences/stage2",
+    "/sequences/stage2?view=text&rows=2",
+    "/sequences/stage2?view=ids",
+    "/documents",
+    "/documents?q=return&how=phrase",
+    "/documents/1",
+    "/removed",
+    "/removed?reason=duplicate",
+    "/removed?reason=quarantined",
+    "/removed/limit",
+    "/removed/limit?limit=filters.short.min_characters",
+    "/copied?q=What+is+the+airspeed+velocity+of+an+unladen+swallow",
+    "/corpus",
+    "/corpus?between=bytes:1000:4000",
+    "/corpus/query",
+    "/corpus/query?sql=SELECT+row,+path,+bytes+FROM+corpus+LIMIT+5",
+    "/compare",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[api.Browser]:
+    found = next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
+    if found is None:
+        pytest.skip("no browser: install Debian's chromium")
+    with api.sync_playwright() as playwright:
+        # CI runs as root in containers, where Chromium's sandbox cannot be set up.
+        yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+
+
+def served(*arguments: object) -> Iterator[str]:
+    """The address of a viewer in a process of its own."""
+    command = [HEADRACE, "view", *map(str, arguments), "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "400"}) as process:
+        try:
+            assert process.stdout is not None
+            yield re.search(r"http://\S+(?=/ )", process.stdout.readline())[0]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def run(viewed, tmp_path_factory) -> Path:
+    """A copy, which labels are written to."""
+    return Path(shutil.copytree(viewed, tmp_path_factory.mktemp("browsed") / "run"))
+
+
+@pytest.fixture(scope="module")
+def site(run, viewed) -> Iterator[str]:
+    yield from served(run, "--with", viewed)
+
+
+class Visitor:
+    """A window of the browser that keeps what should not happen."""
+
+    def __init__(self, browser: api.Browser, site: str, **options: object) -> None:
+        self.site, self.wrong = site, []
+        self.context = browser.new_context(viewport=WIDE, base_url=site, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.page.on("console", lambda said: said.type in ("error", "warning") and self.wrong.append(said.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", lambda request: self._own(request.url))
+
+    def _own(self, url: str) -> None:
+        if urlsplit(url).scheme != "data" and not url.startswith(f"{self.site}/"):
+            self.wrong.append(f"it asked for {url}")
+
+    def open(self, address: str) -> api.Page:
+        self.page.goto(address)
+        self.ready()
+        return self.page
+
+    def ready(self) -> None:
+        api.expect(self.page.locator(".pending")).to_have_count(0, timeout=60_000)
+
+    def follow(self, selector: str) -> None:
+        """Click what is seen of it, and wait for where it leads."""
+        before = self.page.url
+        self.page.locator(selector).locator("visible=true").first.click()
+        self.page.wait_for_url(lambda url: url != before)
+        self.ready()
+
+    def press(self, key: str) -> None:
+        before = self.page.url
+        self.page.keyboard.press(key)
+        self.page.wait_for_url(lambda url: url != before)
+        self.ready()
+
+
+@pytest.fixture
+def visitor(browser, site) -> Iterator[Visitor]:
+    visitor = Visitor(browser, site)
+    yield visitor
+    visitor.context.close()
+    assert visitor.wrong == []
+
+
+def test_from_the_flow_to_a_near_duplicate_and_its_difference(visitor):
+    """From the Sankey to a removed copy, beside the document that was kept for it."""
+    page = visitor.open("/")
+    visitor.follow('svg a[href="/removed?reason=duplicate"]')
+    assert "duplicate" in page.locator("h1").inner_text()
+    for _ in range(20):
+        if page.locator("table.diff").count():
+            break
+        visitor.press("j")
+    row = page.locator("table.diff tr:has(mark)").first
+    assert "itself" in row.inner_text()
+    assert "self" in row.inner_text()
+    visitor.follow('.case .where a[href^="/documents/"]')
+    assert "removed" in page.locator(".lead").first.inner_text()
+    visitor.follow("#copies table a[href^='/documents/']")
+    assert "kept" in page.locator(".lead").first.inner_text()
+
+
+def test_from_a_loss_to_its_rows_a_document_and_its_license(visitor, target):
+    """From the highest loss of the chart to the batch, a row of it, a document in the row, and its license."""
+    curves = target.curves("stage2")
+    step = int(curves.step[curves.values["loss"].argmax()])
+    page = visitor.open("/stages")
+    visitor.follow('a[href="/stages/stage2"]')
+    visitor.follow(f'svg a[href="/stages/stage2/steps/{step}"]')
+    assert page.locator("h1").inner_text().startswith(f"stage2, step {step} ")
+    assert f"{curves.values['loss'].max():.4g}" in page.locator("dl.tiles").inner_text()
+    visitor.follow('table a[href^="/sequences/stage2?row="]')
+    rows = target.steps("stage2").at(step).rows(step)
+    assert f"row={rows[0]}" in page.url or page.url.endswith("/sequences/stage2")
+    visitor.follow('.segment a[href^="/documents/"]')
+    facts = page.locator("dl.facts").inner_text()
+    assert "LICENSE" in facts.upper()
+    assert "PSF-2.0" in facts or "CC0-1.0" in facts
+    place = page.locator("#training table a").first.get_attribute("href")
+    assert place.startswith("/sequences/")
+
+
+def test_labels_by_keyboard(visitor, run):
+    """y and n judge a removed document; the precision follows."""
+    page = visitor.open("/removed?reason=duplicate")
+    keys = {one.get_attribute("data-key"): one for one in page.locator("[data-key]").all()}
+    assert {"y", "n"} <= keys.keys()
+    visitor.press("y")
+    visitor.press("n")
+    assert "50 % rightly removed" in page.locator("main").inner_text()
+    assert len((run / "labels.jsonl").read_text().splitlines()) == 2
+    visitor.press("k")
+    assert "at=" in page.url
+
+
+def test_keys_turn_rows_and_steps_and_tokens(visitor):
+    page = visitor.open("/sequences/stage2")
+    visitor.press("n")
+    assert page.url.endswith("?row=1")
+    visitor.press("p")
+    page.locator(".tokens").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "token=1" in page.url
+    assert page.locator("#token").inner_text().startswith("token 1")
+    page = visitor.open("/stages/stage2/steps/2")
+    visitor.press("j")
+    assert page.url.endswith("/steps/3")
+
+
+def test_the_first_key_leads_past_the_menu(visitor):
+    """A keyboard reaches the content at once, and every link of the page shows that it has the focus."""
+    page = visitor.open("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#content")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        style = "getComputedStyle(document.activeElement)"
+        assert page.evaluate(f"{style}.outlineStyle") != "none", page.evaluate("document.activeElement.outerHTML")
+
+
+def test_a_limit_is_moved(visitor):
+    """The numbers follow the slider, and so does the address."""
+    page = visitor.open("/removed/limit?limit=filters.short.min_characters")
+    before = page.locator(".moved .summary").inner_text()
+    slider = page.locator("input[type=range]")
+    slider.focus()
+    visitor.press("End")
+    api.expect(page.locator(".moved .summary")).not_to_have_text(before)
+    assert "value=" in page.url
+    visitor.open(page.url)
+    assert page.locator(".moved .summary").inner_text() != before
+
+
+def test_charts_filter_each_other(visitor):
+    page = visitor.open("/corpus")
+    before = page.locator(".lead").inner_text()
+    visitor.follow("figure svg a")
+    assert "between=" in page.url
+    assert page.locator(".lead").inner_text() != before
+    visitor.follow("a.chip")
+    assert page.locator(".lead").inner_text() == before
+
+
+def test_it_works_without_scripts(browser, site):
+    visitor = Visitor(browser, site, java_script_enabled=False)
+    for address in PAGES:
+        visitor.page.goto(address)
+        assert visitor.page.locator("h1").count() == 1
+    visitor.context.close()
+    assert visitor.wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility(browser, site, scheme):
+    """axe finds nothing on any page."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    visitor = Visitor(browser, site, color_scheme=scheme)
+    found = {}
+    # All else is the same in both.
+    rules = {"runOnly": ["color-contrast", "link-in-text-block"]} if scheme == "dark" else {}
+    for address in (*PAGES, "/removed/limit?limit=deduplicate.near.threshold"):
+        page = visitor.open(address)
+        broken = axe.run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]
+        told = [(one["id"], [node["html"][:200] for node in one["nodes"]][:3]) for one in broken]
+        if told:
+            found[address] = told
+    visitor.context.close()
+    assert found == {}
+    assert visitor.wrong == []
+
+
+def test_nothing_is_wider_than_a_phone(browser, site):
+    visitor = Visitor(browser, site)
+    visitor.page.set_viewport_size(PHONE)
+    wide = {}
+    for address in PAGES:
+        page = visitor.open(address)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > PHONE["width"]:
+            wide[address] = width
+    visitor.context.close()
+    assert wide == {}
+    assert visitor.wrong == []
+
+
+def test_errors_are_pages(browser, site):
+    """With words and the menu."""
+    visitor = Visitor(browser, site)
+    for address in ("/nothing", "/documents/999999999", "/documents/x", "/stages/none"):
+        visitor.page.goto(address)
+        assert visitor.page.locator("[role=alert]").inner_text()
+        assert visitor.page.locator("header nav a").count() > 3
+    visitor.context.close()
+    assert not [said for said in visitor.wrong if "Failed to load resource" not in said]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile") / "corpus"
+    return make(write_corpus(folder), folder / "run")
+
+
+def test_hostile_documents_stay_text(browser, hostile):
+    """As a browser parses them: no element, no attribute and no script of theirs."""
+    for site in served(hostile):
+        visitor = Visitor(browser, site)
+        pages = ["/", "/removed", "/removed?reason=quarantined", "/removed?reason=short", "/documents", "/corpus"]
+        pages += [f"/documents/{row}" for row in range(0, 40, 4)]
+        pages += [f"/sequences/first?row={row}" for row in range(0, 12, 3)]
+        for address in pages:
+            page = visitor.open(address)
+            assert page.evaluate("document.querySelectorAll('evil-x, [evil], [onevil]').length") == 0, address
+            assert page.evaluate("[...document.scripts].every(one => one.src.startsWith(location.origin))"), address
+        visitor.context.close()
+        assert visitor.wrong == []
+
+
+def test_published_pages_are_read_from_a_disk(browser, viewed, tmp_path):
+    """Styled, with links that work, as files."""
+    publish(Target(viewed), tmp_path / "out")
+    visitor = Visitor(browser, f"file://{tmp_path}", color_scheme="dark")
+    page = visitor.open(f"file://{tmp_path}/out/index.html")
+    light = "getComputedStyle(document.documentElement).backgroundColor"
+    assert page.evaluate(light) not in ("rgba(0, 0, 0, 0)", "rgb(255, 255, 255)")
+    visitor.follow('a[href="stages.html"]')
+    visitor.follow('a[href="stage-2.html"]')
+    assert page.locator("h1").inner_text() == "stage2"
+    visitor.follow('a[href^="sequence-"]')
+    assert page.locator(".tokens .t").count() > 50
+    visitor.context.close()
+    assert visitor.wrong == []
