@@ -42,6 +42,7 @@ BENCHMARKS = {
     "exports": Benchmark("bench.exports", False),
     "seek": Benchmark("bench.seek", False),
     "rows-page": Benchmark("bench.rows_page", False),
+    "limits-page": Benchmark("bench.limits_page", False),
     "token-files": Benchmark("bench.token_files", False),
     "first-use": Benchmark("bench.first_use", False),
     "two-processes": Benchmark("bench.two_processes", False),
