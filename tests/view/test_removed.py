@@ -233,6 +233,8 @@ def test_a_recipe_that_has_changed_since(writable):
         ("  chat: {files", '  more: {files: "${recipe}/prose.jsonl"}\n  chat: {files'),
         ("  code: {files", "  renamed: {files"),
         ("min_characters: 120", "min_characters: 999"),
+        ("words > 12", "origin_row > 12"),
+        ("decontaminate: {", "# {"),
     ):
         assert old in text
         edited = text.replace(old, new, 1)
@@ -252,6 +254,27 @@ def test_a_recipe_that_has_changed_since(writable):
         for path in limits_of(load_recipe(recipe)):
             answer = counted(client, f"/removed/limit?limit={path}")
             assert answer.status_code in (200, 409), path
+
+
+def test_limits_that_came_after_the_verdicts(tmp_path):
+    """The sidecars that they need are not there yet."""
+    folder = tmp_path / "corpus"
+    recipe = write_corpus(folder)
+    text = recipe.read_text()
+    plain = "\n".join(
+        line
+        for line in text.splitlines()
+        if not line.startswith(("decontaminate", "filters", "  short", "  code: {max", "  rules"))
+    )
+    (folder / "plain.yaml").write_text(plain)
+    run = make(folder / "plain.yaml", folder / "run", until="verdicts")
+    (run / "recipe.yaml").write_bytes(sealed(load_recipe(recipe)))
+    client = viewer(run)
+    for path in limits_of(load_recipe(recipe)):
+        assert counted(client, f"/removed/limit?limit={path}").status_code == 409, path
+    for order in ("sample", "nearest", "kept"):
+        assert counted(client, f"/removed?reason=duplicate&order={order}").status_code in (200, 409)
+    assert client.get("/documents/5").status_code == 200
 
 
 def test_wrong_addresses(run):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from headrace.documents.store import read_columns
 from headrace.flow.keys import keyed, parse_ids, salt
-from headrace.view.judged import KEPT, Judged, judged, reasons_of, similarities
+from headrace.view.judged import KEPT, Judged, check_filters, judged, reasons_of, similarities
 from headrace.view.limits import Limit, limits_for
 from headrace.view.target import Target
 
@@ -37,12 +37,14 @@ def nearest(target: Target, reason: str, source: str | None) -> Rows:
     """The rows of the removed documents that miss a limit by least: of copies, those that are least similar."""
     if reason == "duplicate":
         return _first(target, reason, source, (), lambda one, which: similarities(target, one.shard)[which])
+    check_filters(target)
     limits = limits_for(target.recipe, reason)
     return _first(target, reason, source, _columns(limits), lambda one, which: -_margin(target, limits, one)[which])
 
 
 def nearly(target: Target, reason: str, source: str | None) -> Rows:
     """The rows of the kept documents that pass a limit by least."""
+    check_filters(target)
     limits = limits_for(target.recipe, reason)
 
     def order(one: Judged, which: Rows) -> npt.NDArray[np.float64]:

@@ -58,6 +58,33 @@ def precedence(target: Target) -> list[str]:
     return ["withdrawn", "opt_out", "license", "empty", *reasons(), *own, "contaminated", *COPIES]
 
 
+def check_filters(target: Target) -> None:
+    """Make sure that the verdicts are those of the recipe's filters.
+
+    Raises:
+        UserError: the recipe has changed since.
+    """
+    from headrace.select.verdicts.filters import applied, code_sources
+
+    verdicts, recipe = target.artifact("verdicts"), target.recipe
+    params = {} if verdicts is None else verdicts.manifest.params
+    rules = [[rule.name, rule.keep] for rule in recipe.filters.rules]
+    filters = applied(recipe).model_dump(mode="json", exclude={"rules"})
+    wanted = {
+        "filters": filters if recipe.uses_measures else None,
+        "code_in": sorted(code_sources(recipe)) if recipe.uses_measures else None,
+        "contaminated": recipe.decontaminate.overlap if recipe.decontaminate else None,
+        "sources": list(recipe.sources),
+    }
+    if rules != params.get("rules", []) or any(params.get(name) != value for name, value in wanted.items()):
+        raise _changed(target)
+
+
+def _changed(target: Target) -> UserError:
+    fix = "Run it to the end; until then this cannot be told."
+    return UserError("The recipe has changed since the verdicts were given.", str(target.path), fix)
+
+
 def judged(target: Target, columns: Sequence[str] = ()) -> Iterator[Judged]:
     """The judged documents of a run, a shard at a time.
 
@@ -73,8 +100,7 @@ def judged(target: Target, columns: Sequence[str] = ()) -> Iterator[Judged]:
         return
     same = verdicts.manifest.params["sources"] == list(target.recipe.sources)
     if not same or not set(reasons_of(target)) <= set(precedence(target)):
-        fix = "Run it to the end; until then this cannot be told."
-        raise UserError("The recipe has changed since the verdicts were given.", str(target.path), fix)
+        raise _changed(target)
     names, reasons = list(target.recipe.sources), reasons_of(target)
     for shard in range(len(documents.shards)):
         told = read_columns(verdicts.shard_path(shard), ["reason"]).column(0)

@@ -46,7 +46,6 @@ class Limit:
         sources: those that it concerns.
         columns: the columns needed, of documents and of sidecars.
         compared: from these to the compared values.
-        part: for a rule of the recipe's own, the expression with another limit.
     """
 
     path: str

@@ -20,7 +20,17 @@ import pyarrow as pa
 from headrace.documents.store import read_columns
 from headrace.errors import UserError
 from headrace.flow.keys import keyed, parse_ids, salt
-from headrace.view.judged import COPIES, KEPT, Judged, judged, precedence, reasons_of, token_counts, token_rates
+from headrace.view.judged import (
+    COPIES,
+    KEPT,
+    Judged,
+    check_filters,
+    judged,
+    precedence,
+    reasons_of,
+    token_counts,
+    token_rates,
+)
 from headrace.view.limits import Limit
 from headrace.view.otherwise import otherwise_kept
 from headrace.view.reach import Floats, Steps, Tally
@@ -139,8 +149,9 @@ def plan(target: Target, limit: Limit) -> list[Plan]:
     """Read what decides about a limit, for each source: sidecars as a whole, so this takes seconds for a large run.
 
     Raises:
-        UserError: the verdicts in force do not follow from the sidecars.
+        UserError: the recipe has changed since, or the verdicts in force do not follow from the sidecars.
     """
+    check_filters(target)
     rates = token_rates(target)
     duplicates, sources = target.artifact("duplicates"), [_Source() for _ in target.recipe.sources]
     room = np.empty(0 if duplicates is None else duplicates.manifest.counts["members"], dtype=COPY)
