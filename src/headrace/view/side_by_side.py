@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.documents.store import read_text
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Near
 from headrace.report.excerpts import compared
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, size
 from headrace.select.why.side_by_side import Row, compare
-from headrace.view.texts import marked
+from headrace.view.texts import beginning_of, marked
 
 MOST_BYTES = 1 << 18  # of a text that is compared; the rest is left out
 MOST_ROWS = 400  # lines shown
@@ -70,10 +69,8 @@ def compare_rows(documents: Artifact, row: int, other: int, near: Near) -> Compa
 
 def compare_documents(one: tuple[Artifact, int], other: tuple[Artifact, int], near: Near) -> Comparison:
     """The same for documents of different artifacts, each given with its row."""
-    texts = [read_text(*document) for document in (one, other)]
-    cut = max(map(len, texts)) > MOST_BYTES
-    left, right = (text[:MOST_BYTES].tobytes().decode("utf-8", "ignore") for text in texts)
-    return compare_beginnings(left, right, near, cut)
+    (left, more), (right, further) = (beginning_of(*document, MOST_BYTES) for document in (one, other))
+    return compare_beginnings(left, right, near, more or further)
 
 
 def compare_beginnings(one: str, other: str, near: Near, cut: bool = False) -> Comparison:

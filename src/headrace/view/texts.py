@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from headrace.documents.store import read_text
 from headrace.flow.artifact import Artifact
 from headrace.report.markup import Markup, element, join
 
+T = TypeVar("T")
 PIECE = 20_000  # characters of a text on one page
 LARGE = 16 << 20  # bytes of a text whose memory is given back to the system
 BLOCK = 1 << 20  # bytes whose characters are counted at a time
@@ -47,12 +49,26 @@ def piece_of(documents: Artifact, row: int, start: int = 0, most: int = PIECE) -
     Raises:
         IndexError: there is no such row.
     """
+    return _read(documents, row, lambda data: piece(data, start, most))
+
+
+def beginning_of(documents: Artifact, row: int, most: int) -> tuple[str, bool]:
+    """The first bytes of a document's text, without a character that they cut, and whether there are more.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    return _read(documents, row, lambda data: (data[:most].tobytes().decode("utf-8", "ignore"), len(data) > most))
+
+
+def _read(documents: Artifact, row: int, look: Callable[[np.ndarray], T]) -> T:
+    """Look at the text of a document; then the memory of a large one is given back to the system."""
     import pyarrow as pa
 
     data = read_text(documents, row)
-    found = piece(data, start, most)
+    found, large = look(data), len(data) > LARGE
     del data
-    if found.bytes > LARGE:
+    if large:
         pa.default_memory_pool().release_unused()
     return found
 
