@@ -134,8 +134,8 @@ class HeldOutSection(Section):
     )
     infilling: NonNegativeInt = Field(
         default=0,
-        description="held-out documents, of the sources that the stage infills, to cut holes into at these steps: how "
-        "often the model writes exactly what was taken out; not with sharded weights",
+        description="held-out documents, of the sources that the stage infills, to cut holes into: how often the model "
+        "writes exactly what was taken out, at the end and, unless weights are sharded, in between",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,7 +25,6 @@ from headrace.train.outside import Outside
 from headrace.train.trajectory import Trajectory, decisive, sequence_content, stage_folder
 
 if TYPE_CHECKING:
-    from headrace.model.transformer import Transformer
     from headrace.train.checkpoint import Checkpoint
     from headrace.train.job import Job
 
@@ -198,21 +197,12 @@ class Model(Step):
         tokenizer = ctx.input("tokenizer")
         sizes = byte_sizes(open_engine(tokenizer), config.vocab_size or 0) if has_text(tokenizer) else None
         held_out = self._measured_on(ctx.run)
-        return Job(*about, sizes, held_out, self._infilling(ctx, sequence, held_out))
+        infilling = None
+        if held_out is not None:
+            from headrace.evaluate.step import measured_infilling
 
-    def _infilling(
-        self, ctx: TaskContext, sequence: ArrowSequence, held_out: ArrowSequence | None
-    ) -> Callable[[Transformer], dict[str, Any] | None] | None:
-        """What measures infilling while the stage trains, if the recipe asks for it and the tokenizer has text."""
-        tokenizer, documents = ctx.input("tokenizer"), self.train.held_out.infilling
-        if not documents or held_out is None or not has_text(tokenizer):
-            return None
-        from headrace.evaluate.infilling import infilling_exact_match
-        from headrace.evaluate.language import Own
-        from headrace.evaluate.step import infilled_sources
-
-        engine, sources = open_engine(tokenizer), infilled_sources(sequence)
-        return lambda model: infilling_exact_match(Own(model, engine), held_out, sources, documents, self.seed)
+            infilling = measured_infilling(tokenizer, sequence, held_out, self.train, self.seed)
+        return Job(*about, sizes, held_out, infilling)
 
     def _measured_on(self, run: Path) -> ArrowSequence | None:
         every = self.train.held_out.every
