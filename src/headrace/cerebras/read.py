@@ -100,15 +100,20 @@ class _Checked:
             return {}
         keys = {key.name: key for key in SECTIONS[name]}
         out: dict[str, Any] = {}
-        for key, one in value.items():
-            if key not in keys:
-                fix = suggest(str(key), keys) or self._elsewhere(str(key)) or f"The keys here are {_names(name)}."
-                self._wrong(f"unknown key {shown(key)}", (*place, str(key)), fix)
-            elif one is not None:
-                out[key] = self._value(keys[key], one, (*place, key))
-            if key in keys and keys[key].use == "noted":
-                reason = "means nothing off Cerebras' hardware" if keys[key].hardware else "has no effect here"
-                self.notes.append(f"{_plain((*place, key))} {reason}: {keys[key].meaning}.")
+        for given, one in value.items():
+            here = (*place, str(given))
+            if given not in keys:
+                fix = suggest(str(given), keys) or self._elsewhere(str(given)) or f"The keys here are {_names(name)}."
+                self._wrong(f"unknown key {shown(given)}", here, fix)
+                continue
+            key = keys[keys[given].same or given]
+            if one is not None:
+                found = self._value(key, one, here)
+                if out.setdefault(key.name, found) != found:
+                    self._wrong(f"{key.name} is given twice, as {shown(out[key.name])} and here", here, "Remove one.")
+            if key.use == "noted":
+                reason = "means nothing off Cerebras' hardware" if key.hardware else "has no effect here"
+                self.notes.append(f"{_plain(here)} {reason}: {key.meaning}.")
         return out
 
     @staticmethod
@@ -121,6 +126,8 @@ class _Checked:
             self._wrong(f"{key.name} is not supported: {key.meaning}", place, "Remove it.")
             return None
         value = self._kind(key, value, place)
+        if key.only and isinstance(value, str):
+            value = next((one for one in key.only if one.lower() == value.lower()), value)
         if key.only and value is not None and value not in key.only:
             allowed = ", ".join(shown(one) for one in key.only)
             guess = suggest(str(value), [str(one) for one in key.only])

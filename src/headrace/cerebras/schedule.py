@@ -12,6 +12,7 @@ PLACE = "optimizer.learning_rate"
 NEEDED = {
     "Constant": ("learning_rate",),
     "Linear": ("initial_learning_rate", "end_learning_rate"),
+    "Polynomial": ("initial_learning_rate", "end_learning_rate"),
     "CosineDecay": ("initial_learning_rate", "end_learning_rate"),
     "Exponential": ("initial_learning_rate", "decay_rate"),
     "PiecewiseConstant": ("values", "boundaries"),
@@ -51,10 +52,7 @@ def _pieces(params: Params, one: Mapping[str, Any], place: str, final: bool, lef
     for key in NEEDED[name]:
         if one.get(key) is None:
             raise params.wrong(f"{name} needs {key}.", place, f"Add `{key}:`.")
-    steps, decay = one.get("steps"), one.get("decay_steps")
-    if steps is not None and decay is not None and steps != decay:
-        raise params.wrong(f"steps is {steps} and decay_steps {decay}.", place, "Keep one of them.")
-    length: int | None = steps or decay
+    length: int | None = one.get("steps")
     if length is None:
         if not final or name not in ("Constant", "PiecewiseConstant"):
             raise params.wrong(f"{name} does not say how many steps it has.", place, "Add `steps:`.")
@@ -65,7 +63,7 @@ def _pieces(params: Params, one: Mapping[str, Any], place: str, final: bool, lef
         return [_piece(one["learning_rate"], one["learning_rate"], length)]
     start = one["initial_learning_rate"]
     if name != "Exponential":
-        shape = "linear" if name == "Linear" else "cosine"
+        shape = "cosine" if name == "CosineDecay" else "linear"
         return [_piece(start, one["end_learning_rate"], length, shape)]
     # The last one decays on after its steps.
     times = -(-left // length) if final else 1

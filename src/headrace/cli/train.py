@@ -113,11 +113,12 @@ def _params(
     for asked in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(asked, signal.default_int_handler)
     from headrace import pipeline
+    from headrace.cerebras.launch import Launch
     from headrace.cerebras.read import read
     from headrace.cerebras.translate import STAGE
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
-    from headrace.params import Launch
+    from headrace.report.build import write_report
 
     read_params = read(params, {f"runconfig.{name}": value for name, value in flags.items()}, overrides)
     for note in read_params.notes:
@@ -127,16 +128,22 @@ def _params(
         raise read_params.wrong("Nothing says what to do.", "runconfig.mode", "Give --mode train, eval or eval_all.")
     with listener(sys.stderr if json else sys.stdout) as progress:
 
-        def build(recipe: Recipe, folder: Path, until: str | None) -> Path | None:
+        def build(recipe: Recipe, folder: Path, until: str) -> None:
             # What a file says of where to begin is in the recipe: another training begins beside the one before.
-            return pipeline.run(recipe, folder, workers, memory, until, progress, on_change="branch")
+            pipeline.run(recipe, folder, workers, memory, until, progress, on_change="branch")
 
         launch = Launch(
             read_params, build, lambda text: say(text, err=True), None if tokenizer is None else str(tokenizer)
         )
+        report, losses = None, []
         try:
-            report = launch.train(prepare) if wanted.startswith("train") else None
-            losses = [] if wanted == "train" or prepare else list(launch.evaluate(every=wanted != "eval"))
+            if not wanted.startswith("train"):
+                losses = list(launch.evaluate(every=wanted == "eval_all"))
+            else:
+                launch.train(prepare)
+                if not prepare:
+                    report = write_report(launch.folder)
+                    losses = launch.evaluated() if wanted == "train_and_eval" else []
         except TaskFailed as failure:
             say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)
             raise typer.Exit(1) from None

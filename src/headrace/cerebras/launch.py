@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.cerebras import iterator_state
 from headrace.cerebras.read import Params
-from headrace.cerebras.translate import STAGE, Data, eval_recipe, last_step, sequence, train_recipe
+from headrace.cerebras.translate import STAGE, Data, eval_recipe, eval_rows, last_step, sequence, train_recipe
 from headrace.errors import UserError
-from headrace.recipe.schema import Recipe
+from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.recipe.training import EXECUTION
-from headrace.run_folder import RECIPE, read_recipe, stage_sequence
+from headrace.run_folder import RECIPE, artifact, read_recipe, stage_sequence
 
 if TYPE_CHECKING:
     from headrace.train.checkpoint import Checkpoint
 
 STATE = "state.json"  # what makes a folder one of headrace's checkpoints
 EVAL = "eval"  # the stage, and the run folder below model_dir, that hold the rows to evaluate on
-Build = Callable[[Recipe, Path, str | None], Path | None]
-"""Builds a recipe in a run folder up to an artifact, or to the end, as :func:`headrace.pipeline.run` does."""
+Build = Callable[[Recipe, Path, str], object]
+"""Builds a recipe in a run folder up to an artifact, as :func:`headrace.pipeline.run` does."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +52,36 @@ class Launch:
         """``model_dir``."""
         return Path(self.run.get("model_dir", "model_dir"))
 
-    def train(self, prepare: bool = False) -> Path | None:
-        """Train to the last step, from the newest checkpoint in ``model_dir`` or from ``checkpoint_path``.
+    def train(self, prepare: bool = False) -> None:
+        """Train to the last step, from the newest checkpoint in ``model_dir`` or from ``checkpoint_path``; with ``mode:
+        train_and_eval``, evaluate on the way.
 
         Args:
             prepare: only make the data, for processes that are started together.
 
-        Returns:
-            The report; None if there is only data.
-
         Raises:
             UserError: that step is reached already, or the file asks for something else that cannot be.
         """
-        self._often()
-        data = survey(self.params, "train_input")
+        data, evaluates = survey(self.params, "train_input"), self.run.get("mode") == "train_and_eval"
+        if evaluates and (other := survey(self.params, "eval_input").sequence_length) != data.sequence_length:
+            raise self.params.wrong(
+                f"Rows of eval_input train on {other:,} tokens, those of train_input on {data.sequence_length:,}.",
+                "eval_input",
+                "Give rows as long; or train first, and evaluate with --mode eval_all.",
+            )
         recipe, done, begun = self._recipe(data)
         if done >= last_step(self.params, data, done) and not (begun and unfinished(self.folder)):
             raise self.params.wrong(
                 f"{self.folder} is at step {done:,} already, which is max_steps.",
                 "runconfig.max_steps",
-                "Raise it to go on, or give another --model_dir.",
+                "Raise it to go on, or give another --model_dir; --mode eval_all evaluates what is there.",
             )
+        if prepare:
+            for name in (STAGE, HELD_OUT) if evaluates else (STAGE,):
+                self.build(recipe, self.folder, f"sequence-{name}")
+            return
         try:
-            return self.build(recipe, self.folder, f"sequence-{STAGE}" if prepare else None)
+            self.build(recipe, self.folder, f"model-{STAGE}")
         finally:
             self._keep_iterator_state()
 
@@ -123,39 +131,49 @@ class Launch:
 
         where = None if start is None else str(start)
         if newest is not None and (self.folder / RECIPE).is_file():
-            [begun] = (before := read_recipe(self.folder)).stages
+            before = read_recipe(self.folder)
+            begun = before.stage(STAGE)
             own = recipe(newest.step, begun.start, begun.resume, begun.first_row)
             if same_training(before, own) and (given is None or (begun.start, begun.resume) == (where, resume)):
                 return own, newest.step, True
+        done = step_of(start) if resume and start is not None else 0
+        if newest is not None and (start, done) != (newest.path.absolute(), newest.step):
+            self.say(
+                f"Training begins at step {done} with {start}, beside what is in {self.folder}, whose newest "
+                f"checkpoint is of step {newest.step}."
+            )
         if resume and start is not None:
-            return recipe(step_of(start), where, resume, 0), step_of(start), False
+            return recipe(done, where, resume, 0), done, False
         passed = 0 if self._iterator_state is None else iterator_state.streamed(self._iterator_state)
         if passed:
             self.say(f"The data begin with row {passed:,}: {self._iterator_state} says that those before were read.")
         return recipe(0, where, resume, passed), 0, False
 
+    def evaluated(self) -> list[dict[str, Any]]:
+        """What was measured while it trained, as :meth:`evaluate` tells it, without checkpoints."""
+        from headrace.train.metrics import EVALUATIONS, read
+        from headrace.train.trajectory import latest
+
+        folder = latest(self.folder, STAGE)
+        return [] if folder is None else [_with_perplexity(told) for told in read(folder / EVALUATIONS)]
+
     def evaluate(self, every: bool) -> Iterator[dict[str, Any]]:
         """Measure the loss of ``eval_input``.
 
         Args:
-            every: on all checkpoints of ``model_dir``, oldest first, or those of ``eval_frequency``; else on
-                ``checkpoint_path`` or the newest.
+            every: on all checkpoints of ``model_dir``, oldest first; else on ``checkpoint_path`` or the newest. Those
+                of a ``model_dir`` that are damaged, or of another model, are passed over, and that is said.
 
         Yields:
             ``{"step", "checkpoint", "rows", "tokens", "loss", "perplexity", "sources"}`` for each, losses in nats per
             token; also written to ``eval/step-00000100.json`` below ``model_dir``.
 
         Raises:
-            UserError: there is no checkpoint, or it is of another model.
+            UserError: there is no checkpoint, or none that can be evaluated.
         """
-        run = self.run
-        if every:
-            often, all_ = self._often(), reversed(list(checkpoints(self.folder)))
-            found = [one.path for one in all_ if one.step % often == 0]
-        elif "checkpoint_path" in run:
-            found = [named_checkpoint(self.params, run["checkpoint_path"])]
-        else:
-            found = [one.path for one in checkpoints(self.folder)][:1]
+        named = None if every else self.run.get("checkpoint_path")
+        found = [one.path for one in checkpoints(self.folder)] if named is None else []
+        found = [named_checkpoint(self.params, named)] if named is not None else found[::-1] if every else found
         if not found:
             raise self.params.wrong(
                 f"There is no checkpoint in {self.folder}.",
@@ -164,57 +182,49 @@ class Launch:
             )
         recipe = eval_recipe(self.params, survey(self.params, "eval_input"), self.tokenizer)
         self.build(recipe, self.folder / EVAL, f"sequence-{EVAL}")
+        failures: list[UserError] = []
         for path in found:
-            yield self._measure(recipe, path)
-
-    def _often(self) -> int:
-        """Steps between the checkpoints that are evaluated.
-
-        Raises:
-            UserError: there are no checkpoints at such steps.
-        """
-        run = self.run
-        often, saved = run.get("eval_frequency", 1), run.get("checkpoint_steps", 0)
-        if run.get("mode") != "train_and_eval" or often == 1:
-            return 1
-        if not saved or often % saved:
-            raise self.params.wrong(
-                f"Evaluations are of checkpoints, which are not written every {often} steps.",
-                "runconfig.eval_frequency",
-                f"Give a multiple of checkpoint_steps, {saved}." if saved else "Add checkpoint_steps.",
-            )
-        return int(often)
+            try:
+                yield self._measure(recipe, path)
+            except UserError as error:
+                failures.append(error)
+                if named is None:
+                    self.say(f"{path} is passed over: {error.what}")
+            else:
+                if not every:
+                    return
+        if len(failures) == len(found):
+            raise failures[0]
 
     def _measure(self, recipe: Recipe, path: Path) -> dict[str, Any]:
-        import math
-
         from headrace.evaluate.heldout import byte_sizes, held_out_loss
         from headrace.flow.storage import write_json
-        from headrace.run_folder import artifact
         from headrace.tokens.load import has_text, open_engine
 
         train, folder = recipe.stages[0].train, self.folder / EVAL
-        rows = self.run["eval_steps"] * train.batch if "eval_steps" in self.run else None
         tokenizer = artifact(folder, "tokenizer")
         model = load_model(recipe, path)
         ids = model.config.vocab_size or 0
         sizes = byte_sizes(open_engine(tokenizer), ids) if has_text(tokenizer) else None
-        about = train.attention, rows, train.batch, model.embedding.weight.device, sizes
+        about = train.attention, eval_rows(self.params), train.batch, model.embedding.weight.device, sizes
         told = held_out_loss(model, stage_sequence(folder, EVAL), *about)
-        loss = told["loss"]
-        out = {"step": step_of(path), "checkpoint": str(path), **told}
-        out["perplexity"] = None if loss is None else math.exp(min(loss, 700.0))
+        out = _with_perplexity({"step": step_of(path), "checkpoint": str(path), **told})
         write_json(folder / f"step-{out['step']:08d}.json", out)
         return out
 
 
+def _with_perplexity(told: dict[str, Any]) -> dict[str, Any]:
+    loss = told["loss"]
+    return {**told, "perplexity": None if loss is None else math.exp(min(loss, 700.0))}
+
+
 def same_training(a: Recipe, b: Recipe) -> bool:
-    """Whether recipes of one stage train the same; how they carry it out, and what shows their text, may differ."""
+    """Whether recipes train the same; how they carry it out, and what shows their text, may differ."""
     return _trained(a) == _trained(b)
 
 
 def _trained(recipe: Recipe) -> Any:
-    [stage] = recipe.stages
+    stage = recipe.stage(STAGE)
     train = stage.train.model_dump(mode="json", exclude=set(EXECUTION))
     rows = stage.model_dump(mode="json", exclude={"train"})
     return recipe.model_dump(mode="json", include={"seed", "model"}), rows, train
@@ -222,8 +232,6 @@ def _trained(recipe: Recipe) -> Any:
 
 def unfinished(folder: Path) -> bool:
     """Whether a run has not published its model yet: it may have been killed after the last checkpoint."""
-    from headrace.run_folder import artifact
-
     try:
         artifact(folder, "model", STAGE)
     except UserError:
@@ -236,10 +244,8 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     from headrace.train.checkpoint import complete
     from headrace.train.trajectory import trajectories
 
-    for trajectory in reversed(trajectories(folder, STAGE)):
-        if found := complete(trajectory):
-            return found[-1]
-    return None
+    found = (complete(trajectory) for trajectory in reversed(trajectories(folder, STAGE)))
+    return next((checkpoints[-1] for checkpoints in found if checkpoints), None)
 
 
 def checkpoints(folder: Path) -> Iterator[Checkpoint]:
