@@ -127,6 +127,18 @@ def test_a_world_goes_on_where_another_stopped(tmp_path, sequence, alone):
     ]
 
 
+def test_a_checkpoint_that_one_process_cannot_write_is_an_error_of_all(tmp_path, sequence):
+    """Rank 0 cannot publish it; no other process may wait for it."""
+    run = tmp_path / "run"
+    folder = tiny_job(run, open_sequence(sequence), STEPS, **SECTION).folder
+    folder.mkdir(parents=True)
+    (folder / "step-00000002").write_text("in the way")
+    launch(2, [{**described(run, sequence), "fails": True}], tmp_path)
+    assert "A file is where a folder should be" in (run / "failed-0").read_text()
+    assert "Another process could not write" in (run / "failed-1").read_text()
+    assert [path.name for path in folder.glob(".step*")] == []
+
+
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2)], tmp_path, 2)
     same(tmp_path / "split", alone)

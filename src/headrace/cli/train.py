@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, Memory, Workers, whole
+from headrace.cli.options import Json, Memory, OnChange, Workers, whole
 from headrace.cli.terminal import say, say_json
 from headrace.errors import UserError
 
@@ -56,6 +56,7 @@ def train(
     overrides: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Another key, such as model.hidden_size=256.")
     ] = [],  # noqa: B006 - typer reads it
+    on_change: OnChange = None,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Only make the data that FILE names, for RUN --stage train.")
     ] = False,
@@ -74,7 +75,7 @@ def train(
             "Write `headrace train RUN --stage NAME`, or `headrace train --params FILE --mode train`.",
         )
     if run is not None and stage is not None:
-        _stage(run, stage, memory)
+        _stage(run, stage, memory, on_change)
         return
     assert params is not None
     flags = {"mode": mode, "model_dir": model_dir, "checkpoint_path": checkpoint_path, "max_steps": max_steps}
@@ -83,7 +84,7 @@ def train(
     _params(params, flags, tokenizer, overrides, prepare, workers, memory, json)
 
 
-def _stage(run: Path, stage: str, memory: int | None) -> None:
+def _stage(run: Path, stage: str, memory: int | None, on_change: Any) -> None:
     """Train a stage of a run; rank 0 alone shows it."""
     from headrace import launched
     from headrace.cli.progress import listener
@@ -92,10 +93,10 @@ def _stage(run: Path, stage: str, memory: int | None) -> None:
 
     check_installed()
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) or 0):
-        launched.train(run, stage, memory or free_memory())
+        launched.train(run, stage, memory or free_memory(), None, on_change)
         return
     with listener(sys.stdout) as progress:
-        launched.train(run, stage, memory or free_memory(), progress)
+        launched.train(run, stage, memory or free_memory(), progress, on_change)
     say(f"Stage {stage} is trained.")
 
 

@@ -78,9 +78,8 @@ class Trainer:
                 try:
                     self._steps(saver, progress, heard or Interruption())
                     return saver.wait() or self._resumed()
-                except _Rollback as rollback:
+                except _Rollback:
                     saver.wait()
-                    self.passed |= {rollback.step}
                     self._prepare()
         finally:
             saver.close()
@@ -95,6 +94,7 @@ class Trainer:
                 begin(job.folder, job.trajectory, job.sequence.fingerprint)
                 checkpoint.newest(job.folder, job.run)  # sets damaged ones aside before anyone else looks
         done = self._resumed(or_none=True)
+        self.resumed = done is not None
         self.optimizer.state.clear()
         if done is not None:
             self._load(done.path / checkpoint.MODEL, done.path / checkpoint.OPTIMIZER)
@@ -110,7 +110,10 @@ class Trainer:
         self.guard = Guard(self.section.guard, state.get("guard"))
         self.spans = [Span(**span) for span in state.get("spans", ())]
         self.logged = dict(state.get("logged") or {})
-        self.passed |= {s["step"] for s in guard.spikes(job.folder) if s["action"] == "rollback"}
+        with self.world.first() as first:
+            if first:
+                guard.forget(job.folder, self.step)
+        self.rolled_back = {spike["step"] for spike in guard.spikes(job.folder) if spike["action"] == "rollback"}
 
     def _load(self, model: Path, optimizer: Path | None) -> None:
         if (model / "config.json").is_file():
@@ -149,13 +152,13 @@ class Trainer:
         begun_at = self.step
         self.spans = extended(self.spans, Span.of(section, self.world, begun_at))
         with self.record.open(self.step, self.logged):
-            if section.initial_checkpoint and begun_at == trajectory.first_step:
+            if section.initial_checkpoint and not self.resumed:
                 self._save(saver, self.record.lengths())
             for batch in self._batches():
                 begun = time.perf_counter()
                 rows = trajectory.row(self.step)
                 rate = learning_rate(section.schedule, section.optimizer.learning_rate, self.step, last)
-                passed = self.step in self.passed
+                passed = self.step in self.passed or self.step in self.rolled_back
                 outcome = Outcome.passed_over(self.sources) if passed else self.update(batch, rows, rate, heard)
                 self.step += 1
                 self.spans[-1].until = self.step
@@ -278,7 +281,10 @@ class Trainer:
         """Record an outlying step; roll back or stop if the recipe says so."""
         section, sources = self.section.guard, self.job.sequence.sources
         losses = {name: told["loss"] for name, told in outcome.by_source(sources).items()}
-        stop = section.action == "stop" or self.guard.in_a_row >= section.in_a_row
+        in_a_row = self.guard.in_a_row
+        while self.step - 1 - in_a_row in self.rolled_back:  # going back has forgotten these
+            in_a_row += 1
+        stop = section.action == "stop" or in_a_row >= section.in_a_row
         spike = {
             "step": self.step - 1,
             "rows": [rows, rows + self.section.batch - 1],
@@ -292,7 +298,7 @@ class Trainer:
             guard.record(self.job.folder, spike)
         self.world.wait()
         if stop:
-            raise self._lost(spike)
+            raise self._lost(spike, in_a_row)
         if section.action == "rollback":
             if self.world.chief:
                 warnings.warn(
@@ -301,13 +307,13 @@ class Trainer:
                     Notice,
                     stacklevel=2,
                 )
-            raise _Rollback(self.step - 1)
+            raise _Rollback
 
-    def _lost(self, spike: dict[str, Any]) -> UserError:
+    def _lost(self, spike: dict[str, Any], in_a_row: int) -> UserError:
         """The error for a loss that does not recover: names the step, its rows and the sources."""
-        first = spike["rows"][0] - (self.guard.in_a_row - 1) * self.section.batch
+        first = spike["rows"][0] - (in_a_row - 1) * self.section.batch
         losses = ", ".join(f"{n} {'not finite' if v is None else f'{v:.4g}'}" for n, v in spike["sources"].items())
-        many = f" for {self.guard.in_a_row} steps in a row" if self.guard.in_a_row > 1 else ""
+        many = f" for {in_a_row} steps in a row" if in_a_row > 1 else ""
         what = "not finite" if spike["reason"] == "not finite" else "outlying"
         return UserError(
             f"The loss or gradient was {what}{many}.",
@@ -317,8 +323,4 @@ class Trainer:
 
 
 class _Rollback(Exception):  # noqa: N818 - nothing went wrong
-    """Go back to the newest checkpoint, and pass over a step (from 0)."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(step)
-        self.step = step
+    """Go back to the newest checkpoint, and pass over the steps recorded as rolled back."""

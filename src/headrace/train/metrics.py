@@ -35,7 +35,7 @@ class Metrics(Observer):
         for name in (FILE, EVALUATIONS):
             if (folder / name).exists():
                 file = self._open(name)
-                file.truncate(min(lengths.get(name, 0), file.tell()))
+                file.truncate(min(lengths.get(name, 0), _size(file)))
 
     def add(self, values: dict[str, Any], times: dict[str, float]) -> None:
         """Append a step and make it visible to readers at once."""
@@ -49,7 +49,7 @@ class Metrics(Observer):
         """The bytes of each file so far, flushed to disk."""
         for file in self._files.values():
             os.fsync(file.fileno())
-        return {name: file.tell() for name, file in self._files.items()}
+        return {name: _size(file) for name, file in self._files.items()}
 
     def close(self) -> None:
         """Close the files."""
@@ -83,6 +83,10 @@ def publish(source: Path, target: Path) -> list[dict[str, Any]]:
     lines = [{key: value for key, value in line.items() if key not in TIMES} for line in read(source)]
     target.write_bytes(b"".join(_line(line) for line in lines))
     return lines
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size  # not its position, which stays behind the end when it is cut
 
 
 def _line(values: dict[str, Any]) -> bytes:

@@ -140,11 +140,11 @@ class Model(Step):
         """
         sequence = ArrowSequence(ctx.input("sequence"))
         start = {}
-        if self.outside is not None and self.after is None:
+        if self.outside is not None and not self.outside.resume:
             start = {"model": self.outside.digest}
             if self.outside.carry:
                 start["optimizer"] = self.outside.digest
-        elif self.previous is not None and self.after is None:
+        elif self.previous is not None:
             files = {str(entry["name"]): str(entry["digest"]) for entry in ctx.input("previous").manifest.files}
             start = {"model": files[WEIGHTS]}
             if self._carries:
@@ -248,6 +248,13 @@ class Model(Step):
                 f"{where}.steps",
                 f"Ask for at most {batches}, or give the stage's sources more epochs.",
             )
+        for first, last in self.train.leave_out:
+            if last >= len(sequence):
+                raise UserError(
+                    f"Rows {first} to {last} are to be left out, and the sequence has rows 0 to {len(sequence) - 1}.",
+                    f"{where}.leave_out",
+                    "Take the rows from `headrace spikes`; another sequence has other rows.",
+                )
         return self.train.steps or batches
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
