@@ -326,6 +326,16 @@ def test_null_is_absence(tmp_path, plain):
         ("", {"trainer": {"init": {}}}, "a release with a Trainer"),
         ("scheduler", {"scheduler": "Exponential"}, "needs decay_rate"),
         ("scheduler", {"scheduler": "PiecewiseConstant", "values": [1, 2], "boundaries": [3, 2]}, "boundaries"),
+        ("optimizer", {"learning_rate": -1}, "optimizer.learning_rate ("),
+        (
+            "optimizer",
+            {
+                "learning_rate": [
+                    {"scheduler": "Exponential", "initial_learning_rate": 1, "decay_rate": 9e9, "steps": 1}
+                ]
+            },
+            "grows beyond all numbers",
+        ),
         ("runconfig", {"max_steps": None}, "Nothing says when to stop"),
         ("runconfig", {"num_steps": 3, "num_epochs": 2}, "both say when to stop"),
     ],

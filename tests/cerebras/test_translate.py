@@ -97,6 +97,14 @@ def test_the_tiny_files_differ_in_sizes_and_places_alone(shared, phase, tmp_path
             [1, 1, *(8 * 0.5 ** (np.arange(10) / 2))],
         ),
         (
+            [
+                {"scheduler": "polynomial", "initial_learning_rate": 0, "end_learning_rate": 4, "total_iters": 2},
+                {"scheduler": "piecewiseconstant", "values": [4, 3, 2], "boundaries": [3, 9], "decay_steps": 5},
+                {"scheduler": "Constant", "learning_rate": 1},
+            ],
+            [0, 2, 4, 4, 4, 3, 3, 1, 1, 1, 1, 1],
+        ),
+        (
             [{"scheduler": "CosineDecay", "initial_learning_rate": 4, "end_learning_rate": 1, "decay_steps": 6}],
             [*(2.5 + 1.5 * np.cos(np.pi * np.arange(6) / 6)), *[1] * 6],
         ),

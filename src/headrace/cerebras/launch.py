@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,8 @@ class Launch:
                 "runconfig.max_steps",
                 "Raise it to go on, or give another --model_dir; --mode eval_all evaluates what is there.",
             )
+        if not begun:
+            self._check_room(recipe, data)
         if prepare:
             for name in (STAGE, HELD_OUT) if evaluates else (STAGE,):
                 self.build(recipe, self.folder, f"sequence-{name}")
@@ -84,6 +87,19 @@ class Launch:
             self.build(recipe, self.folder, f"model-{STAGE}")
         finally:
             self._keep_iterator_state()
+
+    def _check_room(self, recipe: Recipe, data: Data) -> None:
+        """Refuse more epochs than there is room for: each is written out."""
+        stage, vocabulary = recipe.stage(STAGE), self.params.section("model")["vocab_size"]
+        size = stage.epochs * data.rows * (data.sequence_length + 1) * (2 if vocabulary <= 1 << 16 else 4)
+        disk = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.is_dir())
+        if size > (free := shutil.disk_usage(disk).free):
+            raise self.params.wrong(
+                f"The rows of so many steps, {stage.epochs:,} times all of train_input, take {size / 1e9:,.0f} GB, and "
+                f"there are {free / 1e9:,.0f} GB free in {disk}.",
+                "runconfig.max_steps",
+                "Lower it, or --max_steps, and raise it when these steps are done; or give a --model_dir with room.",
+            )
 
     @property
     def _iterator_state(self) -> Path | None:
@@ -322,21 +338,31 @@ def survey(params: Params, section: str) -> Data:
     """What the files of an input hold.
 
     Raises:
-        UserError: they cannot be read, or hold nothing.
+        UserError: they cannot be read, hold nothing, or hold rows of several lengths.
     """
     from headrace.formats.format import Exported
-    from headrace.formats.imported import Taken, groups, shares
+    from headrace.formats.imported import LEAST_SHARE, Taken, groups, shares
     from headrace.formats.opening import open_files
     from headrace.references import cut
 
-    length = params.section(section).get("max_sequence_length")
-    taken: list[Taken] = []
-    for entry in sequence(params, section):
-        opened = [open_files(path, seq_len=length) for path in entry["path"]]
-        parts = [Taken(Exported("", "", ""), 0, len(one), entry.get("weight")) for one in opened]
+    length = params.section(section).get("max_sequence_length", 0)
+    untold = length or params.section("model").get("max_position_embeddings")  # of files that are one line of tokens
+    entries, taken = sequence(params, section), list[Taken]()
+    for entry in entries:
+        parts = []
+        for path in entry["path"]:
+            one = open_files(path, seq_len=untold)
+            if length and one.seq_len != length:
+                what = f"Rows of {path} train on {one.seq_len:,} tokens, not on {length:,}."
+                raise params.wrong(what, section, "Name folders whose rows are equally long.")
+            length = one.seq_len
+            parts.append(Taken(Exported("", "", ""), 0, len(one), entry.get("weight")))
         taken += cut(parts, entry.get("slice", [(0.0, 1.0)]))
-        length = length or opened[0].seq_len
+    weights = [entry.get("weight", 1.0) for entry in entries]
+    if max(weights) <= LEAST_SHARE * sum(weights):
+        what = "No folder has more than 5 % of the weight: an epoch is as long as it takes to read each of these once."
+        raise params.wrong(what, f"{section}.mixture", "Name fewer folders.")
     rows = sum(shares(groups(taken))) if taken else 0
     if not rows:
         raise params.wrong(f"The files of {section} hold no rows.", section, "Name folders with HDF5 files.")
-    return Data(int(length or 0), rows)
+    return Data(length, rows)

@@ -143,7 +143,7 @@ class _Checked:
                 value = [value]
             if isinstance(value, list) and value:
                 return [self.section(key.section, one, (*place, i)) for i, one in enumerate(value)]
-            if key.kind == "rates" and not isinstance(value, list) and (rate := _number(value)) is not None:
+            if key.kind == "rates" and (rate := _of_kind("number", value)) is not None:
                 return [{"scheduler": "Constant", "learning_rate": rate}]
         else:
             found = _of_kind(key.kind, value)

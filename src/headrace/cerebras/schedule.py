@@ -58,16 +58,19 @@ def _pieces(params: Params, one: Mapping[str, Any], place: str, final: bool, lef
             raise params.wrong(f"{name} does not say how many steps it has.", place, "Add `steps:`.")
         length = left
     if name == "PiecewiseConstant":
-        return _constants(params, one["values"], one["boundaries"], place, length)
+        return _constants(params, one["values"], one["boundaries"], place, max(length, left) if final else length)
     if name == "Constant":
         return [_piece(one["learning_rate"], one["learning_rate"], length)]
     start = one["initial_learning_rate"]
     if name != "Exponential":
         shape = "cosine" if name == "CosineDecay" else "linear"
         return [_piece(start, one["end_learning_rate"], length, shape)]
-    # The last one decays on after its steps.
-    times = -(-left // length) if final else 1
-    return [_piece(start, start * one["decay_rate"] ** times, length * times, "exponential")]
+    steps = max(left, length) if final else length  # the last one decays on after its steps
+    try:
+        return [_piece(start, start * one["decay_rate"] ** (steps / length), steps, "exponential")]
+    except OverflowError:
+        what = f"The rate grows beyond all numbers in {steps:,} steps."
+        raise params.wrong(what, f"{place}.decay_rate", "Give a rate below 1.") from None
 
 
 def _constants(
@@ -80,8 +83,8 @@ def _constants(
             place,
             "Give rising whole numbers, one fewer than values.",
         )
-    ends = [*cuts[1:], max(length, cuts[-1] + 1)]
-    return [_piece(v, v, int(b - a)) for v, a, b in zip(values, cuts, ends, strict=True)]
+    ends = [*(min(int(cut), length) for cut in cuts[1:]), length]
+    return [_piece(v, v, end - int(cut)) for v, cut, end in zip(values, cuts, ends, strict=True) if cut < end]
 
 
 def _piece(start: float, end: float, steps: int, shape: str = "linear") -> dict[str, Any]:
