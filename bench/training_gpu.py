@@ -13,7 +13,7 @@ from headrace.model.presets import resolve
 from headrace.model.transformer import Transformer
 from headrace.recipe.model import ModelSection
 from headrace.recipe.training import TrainSection
-from headrace.train.optimizer import AdamW
+from headrace.train.optimizer import Optimizer
 from headrace.train.parallel import Placed
 from headrace.train.world import joined
 
@@ -50,7 +50,7 @@ def utilisation(preset: str, count: int, recompute: str, length: int, peak: floa
         placed = Placed(model, section, world)
         model.initialise(1)
         placed.ready()
-        optimizer = AdamW(model, section.optimizer)
+        optimizer = Optimizer(model, section.optimizer)
         ids = torch.randint(0, int(config.vocab_size or 0), (count // length, length + 1), device=world.device)
         weights = torch.full((count,), 1 / count, device=world.device)
 

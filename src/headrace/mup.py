@@ -21,7 +21,7 @@ from headrace.model.transformer import Block, Transformer
 from headrace.recipe.training import OptimizerSection
 from headrace.run_folder import artifact, read_recipe
 from headrace.sequence.store import ArrowSequence
-from headrace.train.optimizer import AdamW
+from headrace.train.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ class Trial:
         """The model before each step, with the step's loss."""
         model = Transformer(at_width(self.config, width))
         model.initialise(self.seed)
-        optimizer = AdamW(model, self.optimizer)
+        optimizer = Optimizer(model, self.optimizer)
         optimizer.set_learning_rate(rate)
         for step in range(steps):
             rows = self.rows[step * self.batch : (step + 1) * self.batch]
             weights = torch.full((rows[:, 1:].numel(),), 1 / rows[:, 1:].numel())
             loss, _ = model(rows[:, :-1], targets=rows[:, 1:], weights=weights)
             yield model, loss.item()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), self.optimizer.clip or float("inf"))
             optimizer.step()

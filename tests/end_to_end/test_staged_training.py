@@ -159,6 +159,18 @@ def test_harmless_edits_go_on_where_it_was(folder):
     assert logged(folder, "one") == lines
 
 
+def test_another_optimizer_goes_on_with_a_state_of_its_own(folder):
+    stopped_after(folder, 7)
+    # The second stage carries on what Muon leaves, so both must have it.
+    carried = ("stages.1.train.carry_optimizer=true", "defaults.train.optimizer.kind=muon")
+    with pytest.raises(UserError, match="trained by adamw, whose state muon cannot take"):
+        run(folder, *carried, "stages.0.train.optimizer.kind=adamw")
+    said = run(folder, *carried)
+    assert [text for text in said if "from row 28 so, with a new optimizer's state" in text]
+    assert [line["step"] for line in logged(folder, "one")] == list(range(8, 21))
+    assert len(logged(folder, "two")) == 4
+
+
 def test_another_rate_is_a_new_stage_from_that_step(folder):
     stopped_after(folder, 7)
     first, before = trajectory(folder), logged(folder, "one")

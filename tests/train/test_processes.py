@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_training import TinySequence, coordinate_steps, tiny_job
 
 from headrace.sequence.store import open_sequence
@@ -33,12 +33,15 @@ def sequence(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory, sequence):
-    run = tmp_path_factory.mktemp("alone")
-    trainer = Trainer(tiny_job(run, open_sequence(sequence), STEPS, **SECTION), World())
+def trained_alone(run, sequence, **changes):
+    trainer = Trainer(tiny_job(run, open_sequence(sequence), STEPS, **{**SECTION, **changes}), World())
     trainer.train(lambda step, loss: None)
     return run, {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, sequence):
+    return trained_alone(tmp_path_factory.mktemp("alone"), sequence)
 
 
 def launch(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> None:
@@ -149,3 +152,22 @@ def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     for shard in ("none", "full", "stopped"):
         same(tmp_path / shard, alone)
     assert (tmp_path / "stopped" / "interrupted").read_text() == "3"
+
+
+def test_muon_orthogonalizes_whole_matrices_of_shards(tmp_path, sequence):
+    """Replicated, sharded, split, both; and a sharded run goes on alone, and a run alone goes on split."""
+    muon = {"optimizer": {"kind": "muon", "learning_rate": 0.01}}
+    reference = trained_alone(tmp_path / "alone", sequence, **muon)
+    ways = {shard: described(tmp_path / shard, sequence, shard=shard, **muon) for shard in ("none", "full")}
+    stopped = described(tmp_path / "stopped", sequence, stop_after=3, shard="full", **muon)
+    launch(2, [*ways.values(), stopped], tmp_path)
+    part = Trainer(tiny_job(tmp_path / "stopped", open_sequence(sequence), STEPS, **{**SECTION, **muon}), World())
+    assert part.step == 3
+    part.train(lambda step, loss: None)
+    save_file(part.model.state_dict(), tmp_path / "stopped" / "whole.safetensors")
+    both = [described(tmp_path / f"split-{shard}", sequence, tensor_parallel=2, shard=shard, **muon)
+            for shard in ("none", "full")]  # fmt: skip
+    launch(4, both, tmp_path, 2)
+    launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2, **muon)], tmp_path, 2)
+    for name in ("none", "full", "stopped", "split-none", "split-full", "split"):
+        same(tmp_path / name, reference)

@@ -275,7 +275,7 @@ def read_part(source: Path, into: Mapping[str, Tensor], world: World) -> None:
         raise UserError(
             f"The weights do not fit the model: {wrong[0]}{more}.",
             str(source),
-            "Start from a checkpoint of a model with the same `model:` section.",
+            "Start from a checkpoint of a model with the same `model:` section, trained by the same kind of optimizer.",
         )
     with _quiet():
         dcp.load(dict(into), storage_reader=reader, process_group=world.files, no_dist=world.size == 1)

@@ -101,7 +101,8 @@ def edit(run: Path, model: Model, on_change: OnChange | None) -> tuple[bool, str
     continued = replace(model, after=at)
     continued.trajectory(TaskContext(run, continued))  # refuses what leaves no whole batch
     _record(run, model, at)
-    return True, f"{stood} when its recipe changed ({changed}): it goes on from row {at['rows']} so."
+    fresh = "" if before.optimizer == now.optimizer else ", with a new optimizer's state"
+    return True, f"{stood} when its recipe changed ({changed}): it goes on from row {at['rows']} so{fresh}."
 
 
 def _stands(run: Path, stage: str) -> tuple[Path, Trajectory, dict[str, Any]] | None:

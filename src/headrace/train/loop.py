@@ -23,7 +23,7 @@ from headrace.train.checkpoint import Checkpoint, Saver
 from headrace.train.guard import Guard
 from headrace.train.interruption import Interrupted, Interruption
 from headrace.train.job import Job
-from headrace.train.optimizer import AdamW
+from headrace.train.optimizer import Optimizer
 from headrace.train.outcome import Outcome, finite
 from headrace.train.parallel import Placed, norm
 from headrace.train.record import Record
@@ -50,7 +50,7 @@ class Trainer:
             model = build(job.config, dtype)
         self.placed = Placed(model, self.section, world)
         self.model = model
-        self.optimizer = AdamW(model, self.section.optimizer)
+        self.optimizer = Optimizer(model, self.section.optimizer)
         self.sources = len(job.sequence.sources) + 1
         self.passed = job.trajectory.passed()
         self.record = Record(job, world)
@@ -95,7 +95,7 @@ class Trainer:
                 checkpoint.newest(job.folder, job.run)  # sets damaged ones aside before anyone else looks
         done = self._resumed(or_none=True)
         self.resumed = done is not None
-        self.optimizer.state.clear()
+        self.optimizer.forget()
         if done is not None:
             self._load(done.path / checkpoint.MODEL, done.path / checkpoint.OPTIMIZER)
         elif job.start.model is None:
@@ -212,7 +212,7 @@ class Trainer:
         targets = self.world.sum(torch.tensor(float(batch.loss.sum()), dtype=torch.float64, device=device))
         weight = section.loss.of_each(section.batch, targets.clamp(min=1)).float()
         sums = torch.zeros(3, self.sources, dtype=torch.float64, device=device)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, section.attention, device)):
             with placed.accumulating(last=i == count - 1):
                 loss, each = micro.forward(placed, weight, section.loss.z_loss)

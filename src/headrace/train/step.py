@@ -22,7 +22,7 @@ from headrace.sequence.store import ArrowSequence
 from headrace.tokens.load import has_text, open_engine
 from headrace.train import metrics
 from headrace.train.outside import Outside
-from headrace.train.trajectory import Trajectory, decisive, sequence_content, stage_folder
+from headrace.train.trajectory import Trajectory, decisive, read_trajectory, sequence_content, stage_folder
 
 if TYPE_CHECKING:
     from headrace.train.checkpoint import Checkpoint
@@ -186,7 +186,9 @@ class Model(Step):
             from headrace.train.checkpoint import MODEL, OPTIMIZER, STATE
 
             folder = stage_folder(ctx.run, self.stage) / self.after["trajectory"] / f"step-{self.after['step']:08d}"
-            start = Start(folder / MODEL, folder / OPTIMIZER, read_sealed(folder / STATE)["totals"])
+            before = read_trajectory(folder.parent)
+            same = before is None or before.optimizer == self.train.optimizer.kind
+            start = Start(folder / MODEL, folder / OPTIMIZER if same else None, read_sealed(folder / STATE)["totals"])
         elif self.previous is not None:
             before = ctx.input("previous")
             weights = before.file_path(WEIGHTS)  # compares its digest

@@ -65,6 +65,11 @@ class Trajectory:
         return xxhash.xxh3_64_hexdigest(orjson.dumps(self.values(), option=orjson.OPT_SORT_KEYS))
 
     @property
+    def optimizer(self) -> str:
+        """The kind of its optimizer, which decides what state there is."""
+        return str(self.train["optimizer"].get("kind", "adamw"))
+
+    @property
     def first_step(self) -> int:
         """Steps done before it begins."""
         return 0 if self.after is None else int(self.after["step"])
