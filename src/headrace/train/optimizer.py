@@ -37,7 +37,8 @@ class Optimizer:
         hidden = {parameter for _, parameter in model.hidden_matrices()}
         muon = section.kind == "muon"
         rest = section.other_learning_rate if muon else 1.0
-        matrices, groups = [], {}
+        matrices: list[Tensor] = []
+        groups: dict[Any, list[Tensor]] = {}
         for parameter in self.names:
             if muon and parameter in hidden and parameter.dim() == 2:
                 matrices.append(parameter)
@@ -63,7 +64,11 @@ class Optimizer:
             # AdamW's update grows as the width, Muon's as its root, measured by its largest singular value (Yang et
             # al., A Spectral Condition for Feature Learning, 2023): muP's 1 / width becomes its root.
             scale = math.sqrt(model.config.mup.hidden_learning_rate)
-            about = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "momentum": section.momentum}
+            about: dict[str, Any] = {
+                "lr": section.learning_rate,
+                "weight_decay": section.weight_decay,
+                "momentum": section.momentum,
+            }
             self.parts.append(Muon([{"params": matrices, "scale": scale}], **about, adjust_lr_fn="match_rms_adamw"))
 
     @property
@@ -119,7 +124,7 @@ class Muon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient."""
         for group in self.param_groups:
             parameters = [one for one in group["params"] if one.grad is not None]
@@ -153,7 +158,7 @@ def orthogonalized(parameters: list[Tensor], updates: list[Tensor], settings: An
     """
     if not parameters or not isinstance(parameters[0], DTensor):
         return [_zeropower_via_newtonschulz(update, *settings) for update in updates]
-    found: list[Tensor | None] = [None] * len(updates)
+    found = list(updates)
     # Rounds of as many matrices as there are processes, of about one size.
     order = sorted(range(len(updates)), key=lambda i: -parameters[i].numel())
     size, rank = dist.get_world_size(), dist.get_rank()
@@ -179,7 +184,7 @@ def orthogonalized(parameters: list[Tensor], updates: list[Tensor], settings: An
     return found
 
 
-def _part(parameter: DTensor, process: int) -> list[tuple[int, int]]:
+def _part(parameter: Any, process: int) -> list[tuple[int, int]]:
     """Where a process's part of a matrix begins and ends in each dimension."""
     mesh = parameter.device_mesh
     at = (mesh.mesh == process).nonzero()[0].tolist()

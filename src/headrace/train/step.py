@@ -186,8 +186,8 @@ class Model(Step):
             from headrace.train.checkpoint import MODEL, OPTIMIZER, STATE
 
             folder = stage_folder(ctx.run, self.stage) / self.after["trajectory"] / f"step-{self.after['step']:08d}"
-            before = read_trajectory(folder.parent)
-            same = before is None or before.optimizer == self.train.optimizer.kind
+            old = read_trajectory(folder.parent)
+            same = old is None or old.optimizer == self.train.optimizer.kind
             start = Start(folder / MODEL, folder / OPTIMIZER if same else None, read_sealed(folder / STATE)["totals"])
         elif self.previous is not None:
             before = ctx.input("previous")
