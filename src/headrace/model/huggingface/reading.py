@@ -104,9 +104,10 @@ class Stored:
             UserError: a file has changed since.
         """
         try:
-            return self.layout.back(self.config, name, lambda theirs: self.tensors[theirs].read()).float()
+            tensor = self.layout.back(self.config, name, lambda theirs: self.tensors[theirs].read()).float()
         except (SafetensorError, OSError) as error:
             raise _broken(self.path, error) from None
+        return refuse_nan(name, tensor, self.path)
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
@@ -136,8 +137,12 @@ def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
         raise UserError(error.what, str(folder / "config.json"), error.fix) from None
 
 
-def tensors(folder: Path) -> dict[str, Found]:
+def tensors(folder: Path, needed: bool = True) -> dict[str, Found]:
     """The tensors in a folder's safetensors by name, from the files' headers.
+
+    Args:
+        folder: the folder.
+        needed: whether there must be weights; without, none are none, but pickled ones are refused all the same.
 
     Raises:
         UserError: there are none, the index names files elsewhere, or a file is damaged.
@@ -154,6 +159,8 @@ def tensors(folder: Path) -> dict[str, Found]:
         files = [ONE]
     else:
         pickled = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".mdl"))
+        if not needed and not pickled:
+            return {}
         raise UserError(
             f"There is no {ONE} in the folder" + (f", only {pickled[0]}, which is not opened: reading such a file can"
             " run what somebody put into it." if pickled else "."),
@@ -236,6 +243,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise UserError("The file holds no object.", str(path), "Copy the model again.")
     return told
+
+
+def refuse_nan(name: str, tensor: Tensor, path: Path) -> Tensor:
+    """The tensor.
+
+    Raises:
+        UserError: it has values that are not finite.
+    """
+    if not tensor.isfinite().all():
+        wrong = int((~tensor.isfinite()).sum())
+        raise UserError(
+            f"{name} has {wrong:,} values that are not finite.", str(path), "Copy the model again, or use another."
+        )
+    return tensor
 
 
 def _broken(path: Path, error: Exception) -> UserError:

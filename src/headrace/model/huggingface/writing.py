@@ -11,13 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from headrace.model.config import ForeignConfig
 from headrace.model.huggingface.families import home
 from headrace.model.huggingface.family import Family
 from headrace.model.huggingface.gpt2_like import CRYSTALCODER
 from headrace.model.huggingface.layout import ours
 from headrace.model.huggingface.plain import Plain
-from headrace.model.huggingface.reading import INDEX, ONE, Found
+from headrace.model.huggingface.reading import INDEX, ONE
 from headrace.recipe.model import ModelConfig
 
 FILE_BYTES = 5 * 10**9  # as transformers cuts its files
@@ -74,43 +73,6 @@ class Written:
             "metadata": {"total_size": 4 * sum(shape.numel() for shape in self.shapes.values())},
             "weight_map": where,
         }
-
-
-class AsItWas:
-    """A model of transformers that was trained as such; as :class:`Written`.
-
-    Args:
-        config: its configuration.
-        tensors: its parameters by the names of :class:`headrace.model.foreign.Foreign`.
-    """
-
-    def __init__(self, config: ForeignConfig, tensors: Mapping[str, Found]) -> None:
-        self._config, self._tensors = config, tensors
-        self.shapes = {name: torch.Size(found.shape) for name, found in tensors.items()}
-
-    @property
-    def architecture(self) -> str:
-        """The class of transformers, if the configuration tells it."""
-        told = self._config.huggingface
-        return str((told.get("architectures") or [told.get("model_type")])[0])
-
-    def describe(self, length: int) -> dict[str, Any]:
-        """config.json, as it was."""
-        return {**self._config.huggingface, "torch_dtype": "float32"}
-
-    def files(self, most: int = FILE_BYTES) -> list[tuple[str, list[str]]]:
-        """See :meth:`Written.files`."""
-        return _cut(self.shapes, most)
-
-    def tensors(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
-        """See :meth:`Written.tensors`."""
-        return ((name.removeprefix("model."), self._tensors[name].read()) for name in names)
-
-    def index(self, files: list[tuple[str, list[str]]]) -> dict[str, Any]:
-        """See :meth:`Written.index`."""
-        where = {name.removeprefix("model."): file for file, names in files for name in names}
-        size = 4 * sum(shape.numel() for shape in self.shapes.values())
-        return {"metadata": {"total_size": size}, "weight_map": where}
 
 
 def _cut(shapes: Mapping[str, torch.Size], most: int) -> list[tuple[str, list[str]]]:
