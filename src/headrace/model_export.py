@@ -37,7 +37,7 @@ class ModelExport(Step):
     made_of: tuple[str, ...]
 
     kind: ClassVar[str] = "export"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     format: ClassVar[str] = FORMAT
 
     @staticmethod

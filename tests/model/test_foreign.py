@@ -261,7 +261,12 @@ def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
 
 
 @pytest.mark.parametrize(
-    ("name", "shard"), [("llama", "full"), ("mixtral", "none"), pytest.param("mixtral", "full", marks=pytest.mark.slow)]
+    ("name", "shard"),
+    [
+        ("llama", "full"),
+        pytest.param("mixtral", "none", marks=pytest.mark.slow),
+        pytest.param("mixtral", "full", marks=pytest.mark.slow),
+    ],
 )
 @torch.no_grad()
 def test_two_processes_train_as_one_does_and_what_they_trained_is_exported(tmp_path, name, shard):

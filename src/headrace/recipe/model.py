@@ -17,14 +17,30 @@ Preset = Literal[
     "llama-7b",
     "llama-3-8b",
     "llama-3.2-1b",
+    "llama-3.2-3b",
+    "mistral-7b",
+    "smollm2-135m",
+    "smollm2-360m",
+    "smollm2-1.7b",
     "qwen2-0.5b",
+    "qwen2-1.5b",
     "qwen2-7b",
     "qwen3-0.6b",
+    "qwen3-1.7b",
+    "qwen3-4b",
     "qwen3-8b",
     "gpt2",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
     "pythia-14m",
+    "pythia-70m",
     "pythia-160m",
+    "pythia-410m",
+    "pythia-1b",
     "pythia-1.4b",
+    "pythia-2.8b",
+    "pythia-6.9b",
     "gpt-neox-20b",
 ]
 
@@ -224,9 +240,9 @@ class ModelSection(ModelConfig):
     preset: Preset | None = Field(default="demo", description="preset to start from; null: the default of each key")
     weights: str | None = Field(
         default=None,
-        description="folder with config.json and safetensors, of Llama, Qwen 2 or 3, StableLM, GPT-NeoX, GPT-2, "
-        "StarCoder 2, CrystalCoder or headrace: the model, and the weights that the first stage starts from; other "
-        "keys override its configuration",
+        description="folder with config.json and safetensors, of Llama, Mistral, Qwen 2 or 3, StableLM, GPT-NeoX, "
+        "GPT-2, StarCoder 2, CrystalCoder or headrace: the model, and the weights that the first stage starts from; "
+        "other keys override its configuration",
     )
     huggingface: str | None = Field(
         default=None,

@@ -6,6 +6,7 @@ Nothing is unpickled: files whose names end in .bin or .pt are never opened.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from headrace.errors import UserError
+from headrace.model.config import parameter_count
 from headrace.model.huggingface.families import FAMILIES
 from headrace.model.huggingface.family import Family
 from headrace.model.huggingface.layout import OWN, Layout, ours
@@ -120,7 +122,10 @@ def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
     kind = told.get("model_type")
     if kind is None and "width" in told:
         try:
-            return ModelConfig.model_validate(told), None
+            own = ModelConfig.model_validate(told)
+            if own.vocab_size is None:
+                raise ValueError
+            return own, None
         except ValueError:
             raise UserError(
                 "This is not a model's configuration.", str(folder / "config.json"), "Copy it again."
@@ -187,6 +192,13 @@ def _matched(config: ModelConfig, layout: Layout, found: Mapping[str, Found], fo
     Raises:
         UserError: some are missing, of another shape or type, or belong to no part of the model.
     """
+    there, needed = sum(math.prod(one.shape) for one in found.values()), parameter_count(config)
+    if needed > 2 * there:  # before shapes are made of what a damaged configuration says
+        raise UserError(
+            f"By its configuration the model has {needed:,} parameters; the files hold {there:,}.",
+            str(folder),
+            "Copy the model again.",
+        )
     wanted = layout.shapes(config)
     spelled = {layout.base + name if layout.base + name in wanted else name: one for name, one in found.items()}
     renamed = {"lm_head.weight": "embed_out.weight", "embed_out.weight": "lm_head.weight"}

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from headrace.model.huggingface.families import home
 from headrace.model.huggingface.family import Family
-from headrace.model.huggingface.gpt2_like import CRYSTALCODER
 from headrace.model.huggingface.layout import ours
-from headrace.model.huggingface.plain import Plain
 from headrace.model.huggingface.reading import INDEX, ONE
+from headrace.model.huggingface.reparametrized import Reparametrized
 from headrace.recipe.model import ModelConfig
 
 FILE_BYTES = 5 * 10**9  # as transformers cuts its files
@@ -39,11 +38,11 @@ class Written:
     """
 
     def __init__(self, config: ModelConfig, get: Callable[[str], Tensor]) -> None:
-        self.family, self.config = home(config)
+        self.family = home(config)
+        self.config = self.family.held(config)
         self.shapes = ours(self.config)
         self._own, self._get = set(ours(config)), get
-        plain = Plain(config)
-        self._change = (lambda name, tensor: tensor) if self.family is CRYSTALCODER else plain
+        self._change = Reparametrized(config, self.config)
 
     @property
     def architecture(self) -> str:
