@@ -189,7 +189,8 @@ def test_a_checkpoint_is_gone_on_from_with_step_optimizer_and_data(folder):
 
 
 def test_raising_max_steps_goes_on_and_the_same_again_is_refused(folder):
-    failed(command(folder, 1), "is at step 6 already")
+    failed(command(folder, 1), "is at step 6 already, and the last one is 6")
+    failed(command(folder, 1, "--max_steps", "3"), "is at step 6 already, and the last one is 3")
     done(command(folder, 1, "--max_steps", "5", out="more"))
     done(command(folder, 1, "--num_steps", "2", "--max_steps", "8", out="more"))
     assert [one.step for one in checkpoints(folder / "more")] == [7, 6, 5, 4, 2]
@@ -275,6 +276,45 @@ def test_the_loaders_state_is_where_the_file_wants_it_and_is_gone_on_from(folder
     failed(command(folder, 1, *option, out="s4"), "no loader state of step 7")
     (state / "data_iter_checkpoint_state_file_global").write_text("seven")
     failed(command(folder, 1, *option, out="s4"), "no number")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(folder, tmp_path):
+    """Whether the launch is the same, or goes on further."""
+    for steps in ("6", "8"):
+        run = tmp_path / f"to-{steps}"
+        done(command(folder, 1, "--model_dir", str(run), "--max_steps", "6"))
+        [newest, *_] = checkpoints(run)
+        [file] = newest.files("model")
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        if steps == "6":
+            shutil.rmtree(artifact(run, "model", "train").path)
+        done(command(folder, 1, "--model_dir", str(run), "--max_steps", steps))
+        assert [one.name for one in (run / "damaged").iterdir()] == ["step-00000006-1"]
+        assert equal(weights(folder / "p1", 6), weights(run, 6))
+
+
+def test_a_loaders_state_that_cannot_be_written_is_told(folder, tmp_path):
+    (tmp_path / "file").touch()
+    option = ("--set", f"cerebras.save_iter_state_path={tmp_path / 'file'}", "--model_dir", str(tmp_path / "run"))
+    failed(command(folder, 1, "--max_steps", "1", *option), "cerebras.save_iter_state_path")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--params", "p.yaml", "--stage", "train"],
+        ["run", "--params", "p.yaml"],
+        ["run", "--stage", "train", "--max_steps", "3"],
+        ["run", "--stage", "train", "--set", "model.hidden_size=3"],
+        ["run", "--stage", "train", "--is_pretrained_checkpoint"],
+        ["run", "--stage", "train", "--prepare"],
+        ["run"],
+        [],
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(arguments):
+    failed(CliRunner().invoke(app, ["train", *arguments]), "headrace train RUN --stage NAME")
 
 
 def test_data_are_prepared_for_processes_that_are_started_together(folder):

@@ -14,6 +14,8 @@ from headrace.cerebras import iterator_state
 from headrace.cerebras.read import Params
 from headrace.cerebras.translate import STAGE, Data, eval_recipe, eval_rows, last_step, sequence, train_recipe
 from headrace.errors import UserError
+from headrace.flow.notices import notices_to
+from headrace.flow.storage import SealError, explaining_os_errors, read_sealed, write_json
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.recipe.training import EXECUTION
 from headrace.run_folder import RECIPE, artifact, read_recipe, stage_sequence
@@ -71,9 +73,10 @@ class Launch:
                 "Give rows as long; or train first, and evaluate with --mode eval_all.",
             )
         recipe, done, begun = self._recipe(data)
-        if done >= last_step(self.params, data, done) and not (begun and unfinished(self.folder)):
+        last, what = last_step(self.params, data, done), self.folder if begun else "The checkpoint"
+        if done >= last and not (begun and unfinished(self.folder)):
             raise self.params.wrong(
-                f"{self.folder} is at step {done:,} already, which is max_steps.",
+                f"{what} is at step {done:,} already, and the last one is {last:,}.",
                 "runconfig.max_steps",
                 "Raise it to go on, or give another --model_dir; --mode eval_all evaluates what is there.",
             )
@@ -104,6 +107,9 @@ class Launch:
     @property
     def _iterator_state(self) -> Path | None:
         path = self.params.section("cerebras").get("save_iter_state_path")
+        if path is not None and Path(path).is_file():
+            what, place = f"A file is where the loader's state goes: {path}.", "cerebras.save_iter_state_path"
+            raise self.params.wrong(what, place, "Give a folder.")
         return None if path is None else Path(path)
 
     def _keep_iterator_state(self) -> None:
@@ -111,13 +117,16 @@ class Launch:
         folder, newest = self._iterator_state, newest_checkpoint(self.folder)
         if folder is None or newest is None:
             return
-        if not iterator_state.write(folder, newest.step, int(newest.state["rows"])):
-            self.say(f"The loader's state is only in checkpoints: there is no folder {folder.parent}.")
+        with explaining_os_errors(folder):
+            if not iterator_state.write(folder, newest.step, int(newest.state["rows"])):
+                self.say(f"The loader's state is only in checkpoints: there is no folder {folder.parent}.")
 
     def _recipe(self, data: Data) -> tuple[Recipe, int, bool]:
         """The recipe to train, the steps that are done, and whether the run has begun with that: one that begins as the
         run's own if that trains the same, else one that starts where the file and the run say."""
-        run, newest = self.run, newest_checkpoint(self.folder)
+        run, state = self.run, self._iterator_state
+        with notices_to(self.say):
+            newest = newest_checkpoint(self.folder, sound=True)
         given = named_checkpoint(self.params, run["checkpoint_path"]) if "checkpoint_path" in run else None
         pretrained = bool(run.get("is_pretrained_checkpoint", False))
         if pretrained and given is None and newest is None:
@@ -137,9 +146,9 @@ class Launch:
             start, resume = given, not pretrained
         if resume and start is not None and not (start / STATE).is_file():
             raise self.params.wrong(
-                f"{start} holds weights alone, without a step and an optimizer's state.",
+                f"{start} is no checkpoint of headrace's, with a step and an optimizer's state.",
                 "runconfig.checkpoint_path",
-                "Add --is_pretrained_checkpoint to begin at step 0 with them.",
+                "Add --is_pretrained_checkpoint if it holds weights, to begin at step 0 with them.",
             )
 
         def recipe(done: int, start: str | None, resume: bool, first_row: int) -> Recipe:
@@ -160,9 +169,9 @@ class Launch:
             )
         if resume and start is not None:
             return recipe(done, where, resume, 0), done, False
-        passed = 0 if self._iterator_state is None else iterator_state.streamed(self._iterator_state)
+        passed = 0 if state is None else iterator_state.streamed(state)
         if passed:
-            self.say(f"The data begin with row {passed:,}: {self._iterator_state} says that those before were read.")
+            self.say(f"The data begin with row {passed:,}: {state} says that those before were read.")
         return recipe(0, where, resume, passed), 0, False
 
     def evaluated(self) -> list[dict[str, Any]]:
@@ -214,7 +223,6 @@ class Launch:
 
     def _measure(self, recipe: Recipe, path: Path) -> dict[str, Any]:
         from headrace.evaluate.heldout import byte_sizes, held_out_loss
-        from headrace.flow.storage import write_json
         from headrace.tokens.load import has_text, open_engine
 
         train, folder = recipe.stages[0].train, self.folder / EVAL
@@ -255,13 +263,18 @@ def unfinished(folder: Path) -> bool:
     return False
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint of the training that a ``model_dir`` was used for last."""
-    from headrace.train.checkpoint import complete
+def newest_checkpoint(folder: Path, sound: bool = False) -> Checkpoint | None:
+    """The newest checkpoint of the training that a ``model_dir`` was used for last; ``sound``: whose files match their
+    digests, others being set aside."""
+    from headrace.train.checkpoint import complete, newest
     from headrace.train.trajectory import trajectories
 
-    found = (complete(trajectory) for trajectory in reversed(trajectories(folder, STAGE)))
-    return next((checkpoints[-1] for checkpoints in found if checkpoints), None)
+    for trajectory in reversed(trajectories(folder, STAGE)):
+        if found := complete(trajectory):
+            last = newest(trajectory, folder) if sound else found[-1]
+            if last is not None:
+                return last
+    return None
 
 
 def checkpoints(folder: Path) -> Iterator[Checkpoint]:
@@ -300,8 +313,6 @@ def named_checkpoint(params: Params, path: str) -> Path:
 
 def step_of(path: Path) -> int:
     """The step of a checkpoint; 0 for weights alone."""
-    from headrace.flow.storage import SealError, read_sealed
-
     try:
         return int(read_sealed(path / STATE)["step"])
     except (OSError, SealError, KeyError):

@@ -66,22 +66,29 @@ def train(
 ) -> None:
     """Train a stage of a run, on all processes that torchrun or srun started (`torchrun -m headrace train RUN --stage
     S`); or train and evaluate what a params file of CrystalCoder describes (docs/params.md has every key)."""
-    if (run is None or stage is None) == (params is None):
-        raise UserError(
-            "It is not clear what to train."
-            if params is None
-            else "A run and a params file cannot be trained at once.",
-            "headrace train",
-            "Write `headrace train RUN --stage NAME`, or `headrace train --params FILE --mode train`.",
-        )
-    if run is not None and stage is not None:
-        _stage(run, stage, memory, on_change)
-        return
-    assert params is not None
     flags = {"mode": mode, "model_dir": model_dir, "checkpoint_path": checkpoint_path, "max_steps": max_steps}
     flags |= {"num_steps": num_steps, "num_epochs": num_epochs, "eval_steps": eval_steps}
     flags |= {"is_pretrained_checkpoint": is_pretrained_checkpoint or None}
-    _params(params, flags, tokenizer, overrides, prepare, workers, memory, json)
+    if params is not None:
+        if run is not None or stage is not None:
+            raise _unclear("A run and a params file cannot be trained at once.")
+        if on_change is not None:
+            raise _unclear("--on-change is for runs: another params file trains beside the one before.")
+        _params(params, flags, tokenizer, overrides, prepare, workers, memory, json)
+        return
+    others = {**flags, "tokenizer": tokenizer, "set": overrides or None, "prepare": prepare or None, "workers": workers}
+    others |= {"json": json or None}
+    for name, value in others.items():
+        if value is not None:
+            raise _unclear(f"--{name} is for params files; a run's recipe says how it is trained.")
+    if run is None or stage is None:
+        raise _unclear("It is not clear what to train.")
+    _stage(run, stage, memory, on_change)
+
+
+def _unclear(what: str) -> UserError:
+    fix = "Write `headrace train RUN --stage NAME`, or `headrace train --params FILE --mode train`."
+    return UserError(what, "headrace train", fix)
 
 
 def _stage(run: Path, stage: str, memory: int | None, on_change: Any) -> None:
