@@ -23,6 +23,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from headrace.flow.keys import salt
 from headrace.model.attention import Documents, KeyValues, attend
 from headrace.model.cross_entropy import linear_cross_entropy
+from headrace.model.rms_norm import rms_norm
 from headrace.model.rotary import Rotary
 from headrace.recipe.model import Initialisation, ModelConfig
 
@@ -57,7 +58,7 @@ class Norm(nn.Module):
         """[..., D] -> [..., D]."""
         weight = self.weight.to(x.dtype)
         if self.bias is None:
-            return fn.rms_norm(x, (x.shape[-1],), weight, self.eps)
+            return rms_norm(x, weight, self.eps)
         return fn.layer_norm(x, (x.shape[-1],), weight, self.bias.to(x.dtype), self.eps)
 
 
