@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import headrace
-from headrace.cerebras.launch import checkpoints
+from headrace.cerebras.checkpoints import checkpoints
 from headrace.cli.app import app
 from headrace.run_folder import artifact, stage_sequence
 from headrace.sequence.loader import Loader

@@ -240,12 +240,12 @@ def test_what_is_honoured_changes_the_recipe_or_can_have_one_value_alone(tmp_pat
         assert "line " in said
 
 
-@pytest.mark.parametrize(("section", "key"), named("noted"))
+@pytest.mark.parametrize(("section", "key"), named("noted") + named("hardware"))
 def test_what_is_noted_changes_nothing_and_is_told(tmp_path, section, key: Key, plain):
     params = opened(tmp_path, changed(section, {key.name: SAMPLES[key.kind]}))
     [note] = [note for note in params.notes if f".{key.name} " in f".{note}"]
     assert key.meaning in note
-    assert ("Cerebras' hardware" in note) == key.hardware
+    assert ("Cerebras' hardware" in note) == (key.use == "hardware")
     assert dump(train_recipe(params, DATA)) == plain
 
 

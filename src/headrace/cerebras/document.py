@@ -45,7 +45,7 @@ def _row(key: Key, keys: dict[str, Key]) -> str:
     if key.same:
         return f"| `{key.name}` | {_value(keys[key.same])} | {keys[key.same].use} | the same as {key.same} |"
     meaning = key.meaning + (f"; other values are refused: {key.otherwise}" if key.otherwise else "")
-    here = "noted (hardware)" if key.hardware else key.use
+    here = "noted (hardware)" if key.use == "hardware" else key.use
     return f"| `{key.name}` | {_value(key)} | {here} | {meaning} |"
 
 

@@ -7,7 +7,8 @@ Sources: LLM360/crystalcoder-train, ``pretrain/params``; Cerebras Model Zoo 1.9.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 KINDS = {
     "count": "a whole number of at least 1",
@@ -38,8 +39,8 @@ class Key:
         otherwise: why others are not.
         section: the section that its value is, or is a list of.
         same: the key of the section that this is another name of, in other releases; it says the rest.
-        use: honoured: the recipe says the same; noted: accepted, without effect here; refused: an error.
-        hardware: whether it is noted because it speaks of Cerebras' machines or of its way of launching.
+        use: honoured: the recipe says the same; noted: accepted, without effect here; hardware: the same, because it
+            speaks of Cerebras' machines or of its way of launching; refused: an error.
     """
 
     name: str
@@ -49,21 +50,10 @@ class Key:
     otherwise: str = ""
     section: str = ""
     same: str = ""
-    use: Literal["honoured", "noted", "refused"] = "honoured"
-    hardware: bool = False
+    use: str = "honoured"
 
 
-def _machine(name: str, kind: str, meaning: str) -> Key:
-    return Key(name, kind, meaning, use="noted", hardware=True)
-
-
-def _needless(name: str, kind: str, meaning: str) -> Key:
-    return Key(name, kind, meaning, use="noted")
-
-
-def _cannot(name: str, kind: str, why: str, *only: Any) -> Key:
-    return Key(name, kind, why, only, use="refused")
-
+_machine, _needless, _cannot = (partial(Key, use=use) for use in ("hardware", "noted", "refused"))
 
 _MAP, _NO_DROPOUT = "GptHDF5MapDataProcessor", "headrace's model has no dropout"
 _IN_ORDER = "headrace trains on rows in their order: shuffle the files when they are made"
@@ -71,6 +61,7 @@ _OTHER_LOADER = "its rows come in an order that depends on processes, or from ot
 _HEADS = ("aiayn_attention", "multiquery_attention")
 _NO_FLOAT16 = "float16 is not supported; bfloat16 needs no loss scaling"
 _CURVES = ("Constant", "Linear", "Polynomial", "CosineDecay", "Exponential", "PiecewiseConstant")
+_DIVISOR = "batch_size: the summed loss is divided by rows; num_tokens: by tokens that carry loss"
 _NO_SCALE = "bfloat16 has the range of float32: nothing is scaled against underflow"
 _NEWER = "this file is of a release with a Trainer (2.3 on); headrace takes those before it, with a runconfig"
 
@@ -105,8 +96,8 @@ INPUT = (
     _needless("persistent_workers", "flag", "there are no workers to keep"),
     _machine("use_worker_cache", "flag", "whether data are copied to the disks of Cerebras' workers"),
     _cannot("num_samples", "anything", "an epoch is all rows; max_steps says when to stop"),
-    _cannot("pad_last", "flag", "batches are whole", False),
-    _cannot("use_vsl", "flag", "files with five lines a row go in a recipe, with train.attention.documents", False),
+    _cannot("pad_last", "flag", "batches are whole", (False,)),
+    _cannot("use_vsl", "flag", "files with five lines a row go in a recipe, with train.attention.documents", (False,)),
 )
 
 MIXTURE = (
@@ -153,13 +144,7 @@ MODEL = (
     Key("embeddings_scale", "positive", "factor of the embedding's output (muP)"),
     Key("output_logits_scale", "positive", "factor of the logits (muP)"),
     Key("scale_qk_dot_by_d", "flag", "dot products are divided by the head's dimension, not by its root (muP)"),
-    Key(
-        "loss_scaling",
-        "text",
-        "batch_size: the summed loss is divided by rows; num_tokens: by tokens that carry loss",
-        ("batch_size", "num_tokens"),
-        "there are these two",
-    ),
+    Key("loss_scaling", "text", _DIVISOR, ("batch_size", "num_tokens"), "there are these two"),
     Key("loss_weight", "positive", "factor of the loss"),
     Key("mixed_precision", "flag", "bf16, or all in float32"),
     Key("use_bfloat16", "flag", "the type of mixed precision", (True,), _NO_FLOAT16),
@@ -173,8 +158,8 @@ MODEL = (
     _cannot("fixed_sparse_attention", "anything", "attention is dense"),
     _cannot("moe_params", "anything", "headrace's model has one feed-forward network a block"),
     _cannot("lora_params", "anything", "all weights are trained"),
-    _cannot("embedding_layer_norm", "flag", "headrace's embedding has no norm", False),
-    _cannot("scale_qk_dot_by_layer_idx", "flag", "dot products are scaled alike in all layers", False),
+    _cannot("embedding_layer_norm", "flag", "headrace's embedding has no norm", (False,)),
+    _cannot("scale_qk_dot_by_layer_idx", "flag", "dot products are scaled alike in all layers", (False,)),
 )
 
 ATTENTION = (Key("num_kv_groups", "count", "heads of keys and values, by default 1"),)
@@ -207,11 +192,11 @@ OPTIMIZER = (
     _needless("steps_per_increase", "anything", _NO_SCALE),
     _needless("log_summaries", "flag", "the gradient's norm and the rate are always in metrics.jsonl"),
     _machine("ws_summary", "anything", "summaries of Cerebras' machines"),
-    _cannot("max_gradient_value", "number", "gradients are clipped by their norm", 0),
-    _cannot("grad_accum_steps", "count", "batch_size counts the rows of a whole step; see micro_batch_size", 1),
-    _cannot("amsgrad", "flag", "headrace has AdamW alone", False),
+    _cannot("max_gradient_value", "number", "gradients are clipped by their norm", (0,)),
+    _cannot("grad_accum_steps", "count", "batch_size counts the rows of a whole step; see micro_batch_size", (1,)),
+    _cannot("amsgrad", "flag", "headrace has AdamW alone", (False,)),
     _cannot("momentum", "anything", "AdamW has none"),
-    _cannot("disable_lr_steps_reset", "flag", "each scheduler begins at its own first step", False),
+    _cannot("disable_lr_steps_reset", "flag", "each scheduler begins at its own first step", (False,)),
 )
 
 SCHEDULER = (
@@ -227,8 +212,8 @@ SCHEDULER = (
     Key("values", "numbers", "the rates of PiecewiseConstant"),
     Key("boundaries", "numbers", "the steps at which PiecewiseConstant changes"),
     _needless("base_lr", "number", "what the optimizer held when the file was written; the curve says all"),
-    _cannot("staircase", "flag", "Exponential decays at every step; write PiecewiseConstant for stairs", False),
-    _cannot("cycle", "flag", "a scheduler runs once", False),
+    _cannot("staircase", "flag", "Exponential decays at every step; write PiecewiseConstant for stairs", (False,)),
+    _cannot("cycle", "flag", "a scheduler runs once", (False,)),
 )
 
 ADJUST = (Key("decoder_kernel", "positive", "factor of the rate of hidden matrices (muP: base width / width)"),)
@@ -292,16 +277,14 @@ RUNCONFIG = (
     _machine("dist_backend", "text", "nccl on GPUs, gloo on processors"),
     _machine("init_method", "text", "torchrun says how processes meet"),
     _cannot("steps_per_epoch", "count", "an epoch is all rows; eval_frequency says how often to evaluate"),
-    _cannot("save_stream_size", "whole", "`headrace replay` shows what is trained on", 0),
+    _cannot("save_stream_size", "whole", "`headrace replay` shows what is trained on", (0,)),
     _cannot("load_checkpoint_states", "text", "write is_pretrained_checkpoint for the weights alone"),
-    _cannot("disable_strict_checkpoint_loading", "flag", "a checkpoint must fit its model", False),
-    _cannot("compile_only", "flag", "there is nothing to compile beforehand", False),
-    _cannot("validate_only", "flag", "there is no compiler to ask; `--mode eval` checks a file and its data", False),
+    _cannot("disable_strict_checkpoint_loading", "flag", "a checkpoint must fit its model", (False,)),
+    _cannot("compile_only", "flag", "there is nothing to compile beforehand", (False,)),
+    _cannot("validate_only", "flag", "there is no compiler to ask; `--mode eval` checks a file and its data", (False,)),
 )
 
-CEREBRAS = (
-    Key("save_iter_state_path", "text", "the loader's state, which a training that begins goes on from in the data"),
-)
+CEREBRAS = (Key("save_iter_state_path", "text", "the loader's state: where a training begins in the data"),)
 
 SECTIONS: dict[str, tuple[Key, ...]] = {
     "": TOP,

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headrace.cerebras import iterator_state
+from headrace.cerebras.checkpoints import STATE, checkpoints, load_model, named_checkpoint, newest_checkpoint, step_of
 from headrace.cerebras.read import Params
 from headrace.cerebras.translate import STAGE, Data, eval_recipe, eval_rows, last_step, sequence, train_recipe
 from headrace.errors import UserError
 from headrace.flow.notices import notices_to
-from headrace.flow.storage import SealError, explaining_os_errors, read_sealed, write_json
+from headrace.flow.storage import explaining_os_errors, write_json
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.recipe.training import EXECUTION
 from headrace.run_folder import RECIPE, artifact, read_recipe, stage_sequence
 
-if TYPE_CHECKING:
-    from headrace.train.checkpoint import Checkpoint
-
-STATE = "state.json"  # what makes a folder one of headrace's checkpoints
 EVAL = "eval"  # the stage, and the run folder below model_dir, that hold the rows to evaluate on
 Build = Callable[[Recipe, Path, str], object]
 """Builds a recipe in a run folder up to an artifact, as :func:`headrace.pipeline.run` does."""
@@ -197,8 +193,8 @@ class Launch:
             UserError: there is no checkpoint, or none that can be evaluated.
         """
         named = None if every else self.run.get("checkpoint_path")
-        found = [one.path for one in checkpoints(self.folder)] if named is None else []
-        found = [named_checkpoint(self.params, named)] if named is not None else found[::-1] if every else found
+        there = [one.path for one in checkpoints(self.folder)]
+        found = [named_checkpoint(self.params, named)] if named is not None else there[::-1] if every else there
         if not found:
             raise self.params.wrong(
                 f"There is no checkpoint in {self.folder}.",
@@ -261,88 +257,6 @@ def unfinished(folder: Path) -> bool:
     except UserError:
         return True
     return False
-
-
-def newest_checkpoint(folder: Path, sound: bool = False) -> Checkpoint | None:
-    """The newest checkpoint of the training that a ``model_dir`` was used for last; ``sound``: whose files match their
-    digests, others being set aside."""
-    from headrace.train.checkpoint import complete, newest
-    from headrace.train.trajectory import trajectories
-
-    for trajectory in reversed(trajectories(folder, STAGE)):
-        if found := complete(trajectory):
-            last = newest(trajectory, folder) if sound else found[-1]
-            if last is not None:
-                return last
-    return None
-
-
-def checkpoints(folder: Path) -> Iterator[Checkpoint]:
-    """The complete checkpoints of a ``model_dir``, the newest first; one of each step."""
-    from headrace.train.checkpoint import complete
-    from headrace.train.trajectory import trajectories
-
-    found: dict[int, Checkpoint] = {}
-    for trajectory in trajectories(folder, STAGE):  # the one used last is the last
-        found |= {one.step: one for one in complete(trajectory)}
-    return (found[step] for step in sorted(found, reverse=True))
-
-
-def named_checkpoint(params: Params, path: str) -> Path:
-    """What ``checkpoint_path`` names: a path, a ``model_dir`` for its newest, or ``model_dir/checkpoint_100.mdl``.
-
-    Raises:
-        UserError: the ``model_dir`` has no such checkpoint.
-    """
-    named = re.fullmatch(r"checkpoint_(\d+)\.mdl", Path(path).name)
-    exists = Path(path).exists()
-    folder = Path(path) if exists else Path(path).parent
-    if exists and not (folder / "checkpoints").is_dir():
-        return folder.absolute()
-    found = list(checkpoints(folder)) if exists or named else []
-    for one in found:
-        if exists or (named and one.step == int(named[1])):
-            return one.path.absolute()
-    steps = ", ".join(str(one.step) for one in found)
-    raise params.wrong(
-        f"There is no checkpoint {path}.",
-        "runconfig.checkpoint_path",
-        f"{folder} has those of steps {steps}." if steps else "Give the folder of a checkpoint, or a model_dir.",
-    )
-
-
-def step_of(path: Path) -> int:
-    """The step of a checkpoint; 0 for weights alone."""
-    try:
-        return int(read_sealed(path / STATE)["step"])
-    except (OSError, SealError, KeyError):
-        return 0
-
-
-def load_model(recipe: Recipe, path: Path) -> Any:
-    """The model of a recipe with the weights of a checkpoint, on this machine's device."""
-    import torch
-
-    from headrace.model.build import build
-    from headrace.model.machine import device, prepare
-    from headrace.model.presets import resolve
-    from headrace.train.checkpoint import read_part
-    from headrace.train.outside import look
-    from headrace.train.world import World
-
-    prepare()
-    assert recipe.model is not None
-    start = look(path, "checkpoint_path", False, False, lambda paths: [""] * len(paths)).start()
-    train = recipe.stages[0].train
-    model = build(resolve(recipe.model, None), torch.bfloat16 if train.precision == "bf16" else torch.float32)
-    assert start.model is not None
-    if (start.model / "config.json").is_file():
-        from headrace.model.huggingface.reading import Stored
-
-        Stored.open(start.model).load(model)
-    else:
-        read_part(start.model, model.state_dict(), World())
-    return model.to(device())
 
 
 def survey(params: Params, section: str) -> Data:

@@ -13,10 +13,11 @@ from headrace.errors import UserError
 from headrace.recipe.base import suggest
 from headrace.recipe.bounded_yaml import lines, parse, read_text
 from headrace.recipe.load import parse_override
-from headrace.recipe.mistakes import in_lines, shown
+from headrace.recipe.mistakes import shown, told
 from headrace.recipe.overlay import put
 
 Place = tuple[str | int, ...]
+NOTES = {"noted": "has no effect here", "hardware": "means nothing off Cerebras' hardware"}
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,8 @@ def read(path: Path, flags: Mapping[str, Any], overrides: Sequence[str] = ()) ->
     checked = _Checked(path, where)
     values = checked.section("", data, ())
     if checked.mistakes:
-        raise _told(checked.mistakes)
+        raise told(checked.mistakes, "params file")
     return Params(path, values, tuple(dict.fromkeys(checked.notes)))
-
-
-def _told(mistakes: list[tuple[str, str, str]]) -> UserError:
-    if len(mistakes) == 1:
-        what, where, fix = mistakes[0]
-        return UserError(f"{what[0].upper()}{what[1:]}.", where, fix)
-    return UserError(f"The params file has {len(mistakes)} mistakes:", found=in_lines(mistakes))
 
 
 def _names(section: str) -> str:
@@ -111,9 +105,8 @@ class _Checked:
                 found = self._value(key, one, here)
                 if out.setdefault(key.name, found) != found:
                     self._wrong(f"{key.name} is given twice, as {shown(out[key.name])} and here", here, "Remove one.")
-            if key.use == "noted":
-                reason = "means nothing off Cerebras' hardware" if key.hardware else "has no effect here"
-                self.notes.append(f"{_plain(here)} {reason}: {key.meaning}.")
+            if key.use in NOTES:
+                self.notes.append(f"{_plain(here)} {NOTES[key.use]}: {key.meaning}.")
         return out
 
     @staticmethod
