@@ -135,7 +135,8 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
         from headrace.model.build import build
         from headrace.model.config import read_any
         from headrace.model.machine import device
-        from headrace.train.checkpoint import MODEL, read_part
+        from headrace.train.checkpoint import read_part
+        from headrace.train.trajectory import MODEL
         from headrace.train.world import World
 
         dtype = torch.bfloat16 if trajectory.train["precision"] == "bf16" else torch.float32

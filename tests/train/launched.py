@@ -2,7 +2,7 @@
 
 JOBS is a list of ``{"run", "sequence", "steps", "section", "stop_after"}``; each is trained in turn, and rank 0 leaves
 ``RUN/whole.safetensors`` with the model's whole weights. ``stop_after`` sends SIGTERM to the last rank at that step.
-With ``fails``, each rank leaves what the error said in ``RUN/failed-RANK``.
+With ``dies_at`` that rank ends there. With ``fails``, each rank leaves what the error said in ``RUN/failed-RANK``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ def one(world: World, told: dict) -> None:
     job = tiny_job(run, rows, told["steps"], measured_on=rows, sizes=SIZES, **told["section"])
     trainer = Trainer(job, world)
     seen: list[int] = []
+    if told.get("dies_at") and world.rank == world.size - 1:
+        whole_update = trainer.update
+
+        def dying(*args):
+            if trainer.step + 1 == told["dies_at"]:
+                os._exit(9)
+            return whole_update(*args)
+
+        trainer.update = dying
 
     def progress(step: int, loss: float) -> None:
         seen.append(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_a_checkpoint_that_one_process_cannot_write_is_an_error_of_all(tmp_path,
     assert "A file is where a folder should be" in (run / "failed-0").read_text()
     assert "Another process could not write" in (run / "failed-1").read_text()
     assert [path.name for path in folder.glob(".step*")] == []
+
+
+def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
+    """Without torchrun, which would end them all."""
+    told = tmp_path / "jobs.json"
+    told.write_text(json.dumps([{**described(tmp_path / "run", sequence), "dies_at": 3}]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "launched.py"), str(told), "1"]
+    ranks = [
+        subprocess.Popen(command, env={**common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=300)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [1, 9], said
+    assert "Another process of this training has ended" in said[0]
 
 
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli.options import Json, Memory, OnChange, Overrides, RecipeFile, Workers
+from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json, screen
 
 
@@ -39,9 +39,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Build everything a recipe describes, skipping what is already done."""
-    # Treat a scheduler's request to stop like Ctrl-C: stop the workers and keep what is finished.
-    for asked in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(asked, signal.default_int_handler)
+    stop_when_asked()
     from headrace import pipeline, run_folder
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.cli.options import Json, Memory, OnChange, Workers, whole
+from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json
 from headrace.errors import UserError
 
@@ -118,8 +118,7 @@ def _params(
     json: bool,
 ) -> None:
     """Train or evaluate what a params file describes."""
-    for asked in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(asked, signal.default_int_handler)
+    stop_when_asked()
     from headrace import pipeline
     from headrace.cerebras.launch import Launch
     from headrace.cerebras.read import read

@@ -40,10 +40,9 @@ from headrace.flow.artifact import flaw
 from headrace.flow.damage import move_to_damaged
 from headrace.flow.notices import Notice
 from headrace.flow.storage import SealError, digest_file, explaining_os_errors, fsync_folder, read_sealed, write_sealed
+from headrace.train.trajectory import MODEL, OPTIMIZER, STATE
 from headrace.train.world import World
 
-STATE = "state.json"
-MODEL, OPTIMIZER = "model", "optimizer"
 NAME = re.compile(r"step-(\d{8,})")
 _INTERRUPTED = re.compile(r"\.step-\d+\.tmp")
 T = TypeVar("T")

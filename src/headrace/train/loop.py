@@ -29,7 +29,7 @@ from headrace.train.parallel import Placed, norm
 from headrace.train.record import Record
 from headrace.train.schedules import learning_rate
 from headrace.train.spans import Span, extended
-from headrace.train.trajectory import begin
+from headrace.train.trajectory import MODEL, OPTIMIZER, begin
 from headrace.train.world import World
 
 PREFETCH = 2  # batches read ahead: one in use, one ready
@@ -56,6 +56,7 @@ class Trainer:
         self.record = Record(job, world)
         self.bytes = None if job.sizes is None else torch.from_numpy(job.sizes).double().to(world.device)
         self.waited = 0.0
+        self.resumed: Checkpoint | None = None
         self._prepare()
 
     def train(self, progress: Callable[[int, float], None], heard: Interruption | None = None) -> Checkpoint:
@@ -77,7 +78,9 @@ class Trainer:
             while True:
                 try:
                     self._steps(saver, progress, heard or Interruption())
-                    return saver.wait() or self._resumed()
+                    done = saver.wait() or self.resumed
+                    assert done is not None  # there is a last step
+                    return done
                 except _Rollback:
                     saver.wait()
                     self._prepare()
@@ -88,16 +91,15 @@ class Trainer:
 
     def _prepare(self) -> None:
         """Put model, optimizer and counters into the state of the newest checkpoint, or of the trajectory's start."""
-        job = self.job
+        job, done = self.job, None
         with self.world.first() as first:
             if first:
                 begin(job.folder, job.trajectory, job.sequence.fingerprint)
-                checkpoint.newest(job.folder, job.run)  # sets damaged ones aside before anyone else looks
-        done = self._resumed(or_none=True)
-        self.resumed = done is not None
+                done = checkpoint.newest(job.folder, job.run)
+        done = self.resumed = self.world.told(done)
         self.optimizer.forget()
         if done is not None:
-            self._load(done.path / checkpoint.MODEL, done.path / checkpoint.OPTIMIZER)
+            self._load(done.path / MODEL, done.path / OPTIMIZER)
         elif job.start.model is None:
             self.model.initialise(job.trajectory.seed)
         else:
@@ -125,14 +127,6 @@ class Trainer:
         if optimizer is not None:
             checkpoint.read_part(optimizer, self.optimizer.named_state(), self.world)
 
-    def _resumed(self, or_none: bool = False) -> Any:
-        found = checkpoint.complete(self.job.folder)
-        path = self.world.told(found[-1].path.name if found else None)
-        if path is None:
-            assert or_none
-            return None
-        return next(one for one in checkpoint.complete(self.job.folder) if one.path.name == path)
-
     def _save(self, saver: Saver, logged: dict[str, int]) -> None:
         state = {
             "step": self.step,
@@ -152,7 +146,7 @@ class Trainer:
         begun_at = self.step
         self.spans = extended(self.spans, Span.of(section, self.world, begun_at))
         with self.record.open(self.step, self.logged):
-            if section.initial_checkpoint and not self.resumed:
+            if section.initial_checkpoint and self.resumed is None:
                 self._save(saver, self.record.lengths())
             for batch in self._batches():
                 begun = time.perf_counter()

@@ -22,7 +22,16 @@ from headrace.sequence.store import ArrowSequence
 from headrace.tokens.load import has_text, open_engine
 from headrace.train import metrics
 from headrace.train.outside import Outside
-from headrace.train.trajectory import Trajectory, decisive, read_trajectory, sequence_content, stage_folder
+from headrace.train.trajectory import (
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    Trajectory,
+    decisive,
+    read_trajectory,
+    sequence_content,
+    stage_folder,
+)
 
 if TYPE_CHECKING:
     from headrace.train.checkpoint import Checkpoint
@@ -183,8 +192,6 @@ class Model(Step):
         if self.outside is not None and self.after == self.outside.after:
             start = self.outside.start()
         elif self.after is not None:
-            from headrace.train.checkpoint import MODEL, OPTIMIZER, STATE
-
             folder = stage_folder(ctx.run, self.stage) / self.after["trajectory"] / f"step-{self.after['step']:08d}"
             old = read_trajectory(folder.parent)
             same = old is None or old.optimizer == self.train.optimizer.kind
@@ -286,7 +293,7 @@ class Model(Step):
         return lambda step, loss: ctx.progress(rows=self.train.batch, step=step, steps=job.trajectory.steps, loss=loss)
 
     def _publish(self, ctx: TaskContext, job: Job, done: Checkpoint) -> dict[str, Any]:
-        from headrace.train.checkpoint import MODEL, OPTIMIZER, whole_file
+        from headrace.train.checkpoint import whole_file
 
         for part, name in ((MODEL, WEIGHTS), (OPTIMIZER, MOMENTS)):
             with ctx.file(name) as out:

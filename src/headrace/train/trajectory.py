@@ -30,6 +30,7 @@ from headrace.flow.storage import SealError, read_sealed, write_sealed
 from headrace.recipe.training import EXECUTION, TrainSection
 
 FILE = "trajectory.json"
+STATE, MODEL, OPTIMIZER = "state.json", "model", "optimizer"  # of a checkpoint
 ORDER = "order.json"
 
 
