@@ -317,6 +317,12 @@ def test_options_that_would_have_no_effect_are_refused(arguments):
     failed(CliRunner().invoke(app, ["train", *arguments]), "headrace train RUN --stage NAME")
 
 
+def test_a_params_file_is_for_one_process(folder, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    failed(command(folder, 1, out="one-process"), "with --prepare")
+    assert not (folder / "one-process").exists()
+
+
 def test_data_are_prepared_for_processes_that_are_started_together(folder):
     start = ("--checkpoint_path", str(folder / "p1"), "--is_pretrained_checkpoint")
     assert "--stage train" in done(command(folder, 2, "--prepare", *start, mode="train_and_eval", out="many")).stderr

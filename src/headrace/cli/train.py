@@ -72,6 +72,12 @@ def train(
     if params is not None:
         if run is not None or stage is not None:
             raise _unclear("A run and a params file cannot be trained at once.")
+        if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+            raise UserError(
+                "A params file is for one process.",
+                "headrace train --params",
+                "Make its data with --prepare, then start all processes on `headrace train MODEL_DIR --stage train`.",
+            )
         if on_change is not None:
             raise _unclear("--on-change is for runs: another params file trains beside the one before.")
         _params(params, flags, tokenizer, overrides, prepare, workers, memory, json)
