@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace import __version__
-from headrace.environment import cores, memory_limit, version, versions
+from headrace.environment import cores, free_memory, memory_limit, version, versions
 from headrace.report.numbers import size
 
 # A worker with all libraries imported takes about 200 MB before its first task; allow two and the coordinator.
@@ -92,7 +92,7 @@ def _machine() -> Iterator[Finding]:
 
     yield Finding("cores", "good", f"{cores()} of {os.cpu_count()} usable")
     limit = memory_limit()
-    free = min(psutil.virtual_memory().available, limit or sys.maxsize)
+    free = free_memory()
     value = f"{size(free)} free of {size(limit or psutil.virtual_memory().total)}"
     if free >= LEAST_MEMORY:
         yield Finding("memory", "good", value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +87,7 @@ def test_a_model_of_transformers(folder):
     model.save_pretrained(folder / "llama")
     headrace(folder, "eval", "llama", "--tasks", "tasks.jsonl", "--tokens", 8, "--unsafe")
     lines = [json.loads(line) for line in completions(folder / "evaluations" / "llama").splitlines()]
-    prompts = {row["task_id"]: row["prompt"] for row in map(json.loads, (folder / "tasks.jsonl").open())}
+    prompts = {row["task_id"]: row["prompt"].strip() for row in map(json.loads, (folder / "tasks.jsonl").open())}
     for line in lines:  # what transformers itself generates
         given = torch.tensor([fast(prompts[line["task_id"]])["input_ids"]])
         new = model.generate(given, max_new_tokens=8, do_sample=False, pad_token_id=256)[0, given.shape[1] :]
@@ -94,6 +96,20 @@ def test_a_model_of_transformers(folder):
 
 
 def test_mistakes_are_told(folder):
+    packed = gzip.compress((folder / "tasks.jsonl").read_bytes())
+    (folder / "short.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    (folder / "damaged.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    (folder / "none.jsonl").write_bytes(b"")
+    headrace(folder, "export", "run", "whole", "--to", "huggingface", "--model", "one")
+    for name, file, content in (
+        ("no_json", "config.json", b"{"),
+        ("no_weights", "model.safetensors", b"x" * 100),
+        ("no_tokenizer", "tokenizer.json", None),
+        ("huge", "other.safetensors", b""),
+    ):
+        shutil.copytree(folder / "whole", folder / name)
+        (folder / name / file).unlink() if content is None else (folder / name / file).write_bytes(content)
+    os.truncate(folder / "huge" / "other.safetensors", 1 << 43)  # a hole, which takes no space
     for words, message in (
         (["run", "--tasks", "humanevil"], "humaneval"),
         (["run", "--tasks", "mbpp"], "was not found"),
@@ -105,5 +121,16 @@ def test_mistakes_are_told(folder):
         (["run/artifacts", "--tasks", "tasks.jsonl"], "no model"),
         (["run", "--tasks", "recipe.yaml"], "must be .jsonl"),
         (["run", "--tasks", ","], "No tasks"),
+        (["run", "--tasks", "tasks.jsonl", "--k", "0"], "at least 1"),
+        (["run", "--tasks", "tasks.jsonl", "--prompts", "chat"], "none of bigcode, paper"),
+        (["run", "--tasks", "tasks.jsonl", "--tokenizer", "absent.json"], "no such tokenizer"),
+        (["run", "--tasks", "short.jsonl.gz"], "cannot be used"),
+        (["run", "--tasks", "damaged.parquet"], "cannot be used"),
+        (["run", "--tasks", "none.jsonl"], "has no tasks"),
+        (["no_json", "--tasks", "tasks.jsonl"], "no JSON"),
+        (["no_weights", "--tasks", "tasks.jsonl"], "cannot be read"),
+        (["no_tokenizer", "--tasks", "tasks.jsonl"], "tokenizer"),
+        (["huge", "--tasks", "tasks.jsonl"], "of memory are free"),
+        (["absent", "--tasks", "tasks.jsonl"], "no model"),
     ):
         assert message in headrace(folder, "eval", *words, code=2), words

@@ -61,8 +61,8 @@ def cmdline(process: psutil.Process) -> str:
 
 @pytest.mark.parametrize("what", FORGERIES)
 def test_no_verdict_is_forged(sandbox, what):
-    if what == "kills its parent" and sandbox.how == "none":
-        pytest.skip("outside namespaces it could end the session's processes")
+    if "parent" in what and sandbox.how == "none" and not system_calls.available():
+        pytest.skip("without a filter it could end the session's processes")
     verdict = run(sandbox, FORGERIES[what])
     assert verdict.status != "passed", verdict
 
@@ -89,11 +89,6 @@ def f(): return Everywhere()
     verdict = run(sandbox, program, "import numpy as np\nassert np.allclose(f(), [1.0, 2.0])")
     assert verdict.status in ("error", "failed")
     assert "ended" not in verdict.detail
-
-
-def test_an_object_that_equals_everything_passes_as_in_published_harnesses(sandbox):
-    program = "class Any:\n    def __eq__(self, other): return True\ndef f(): return Any()"
-    assert run(sandbox, program).status == "passed"
 
 
 @needs_filter
@@ -197,8 +192,7 @@ def chdir():
 @needs_filter
 def test_no_way_out(sandbox):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        allowed = "[]" if sandbox.how != "none" else "['setuid', 'devices']"
-        tests = f"done = f({server.getsockname()[1]})\nassert set(done) <= set({allowed}), done"
+        tests = f"done = f({server.getsockname()[1]})\nassert done == [], done"
         verdict = run(sandbox, ESCAPES, tests)
     assert verdict.status == "passed", verdict
 
