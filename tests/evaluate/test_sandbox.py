@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -92,13 +93,18 @@ def f(): return Everywhere()
 
 
 @needs_filter
-@pytest.mark.parametrize("what", BOMBS)
-def test_bombs_end_and_do_not_pass(sandbox, what):
-    tests = "assert list(f()) == [1]\n" if what == "generator without end" else "assert f() == 987654321\n"
-    verdict = run(sandbox, BOMBS[what], tests)
-    assert verdict.status != "passed", verdict
-    assert len(verdict.detail) < 5000
-    assert verdict.detail.isprintable()
+def test_bombs_end_and_do_not_pass(sandbox):
+    def drop(what):
+        tests = "assert list(f()) == [1]\n" if what == "generator without end" else "assert f() == 987654321\n"
+        return sandbox.run(Job(BOMBS[what], tests, names=("f",)))
+
+    with ThreadPoolExecutor(4) as pool:
+        # Outside namespaces nothing limits how deep folders are, and a minute is needed to remove them.
+        bombs = [what for what in BOMBS if what != "deep folders" or sandbox.how != "none"]
+        verdicts = dict(zip(bombs, pool.map(drop, bombs), strict=True))
+    assert {what: told for what, told in verdicts.items() if told.status == "passed"} == {}
+    assert all(len(told.detail) < 5000 and told.detail.isprintable() for told in verdicts.values())
+    run(sandbox, "def f(): return 987654321")  # and none of their processes is left
 
 
 def test_a_full_disk_is_the_programs_own(sandbox):
