@@ -158,6 +158,7 @@ def _of_folder(path: Path, tokenizer: Path | None) -> Target:
     except ValueError as error:
         raise UserError(f"This is no JSON: {error}.", str(path / "config.json"), "Copy the model again.") from None
     kind = told.get("model_type") if isinstance(told, dict) else None
+    _check_memory(path)
     files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".model", ".bin"))
     digest = _digest([f"{file.name} {digest_file(file)}" for file in files])
     results = Path("evaluations") / path.resolve().name
@@ -185,7 +186,6 @@ def _hugging_face(path: Path, exported: bool) -> Language:
     from headrace.evaluate.language import HuggingFace
     from headrace.model.machine import device
 
-    _check_memory(path)
     return HuggingFace(path, device(), exported)
 
 
