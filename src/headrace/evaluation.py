@@ -132,10 +132,8 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
     digest = _digest([*digests, _tokenizer_digest(text, tokenizer, path)])
 
     def load() -> Language:
-        import torch
-
         from headrace.evaluate.language import Own
-        from headrace.model.build import build
+        from headrace.model.build import DTYPES, build
         from headrace.model.config import read_any
         from headrace.model.machine import device
         from headrace.train.checkpoint import read_part
@@ -143,8 +141,7 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
         from headrace.train.world import World
 
         _check_memory(path / MODEL)
-        dtype = torch.bfloat16 if trajectory.train["precision"] == "bf16" else torch.float32
-        model = build(read_any(trajectory.model), dtype)
+        model = build(read_any(trajectory.model), DTYPES[trajectory.train["precision"]])
         read_part(path / MODEL, model.state_dict(), World())
         return Own(model.to(device()), _engine(text, tokenizer))
 
@@ -190,14 +187,13 @@ def _hugging_face(path: Path, exported: bool) -> Language:
 
 
 def _own(path: Path, text: Artifact | None, tokenizer: Path | None, precision: str = "fp32") -> Language:
-    import torch
-
     from headrace.evaluate.language import Own
+    from headrace.model.build import DTYPES
     from headrace.model.huggingface.reading import load
     from headrace.model.machine import device
 
     _check_memory(path)
-    model = load(path, torch.bfloat16 if precision == "bf16" else torch.float32)
+    model = load(path, DTYPES[precision])
     return Own(model.to(device()), _engine(text, tokenizer))
 
 

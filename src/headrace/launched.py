@@ -55,7 +55,7 @@ def train(
     from headrace.train.world import joined
 
     model = model_of(read_graph(run), stage)
-    check_installed(model.train.log)
+    check_installed([model.train])
     check_made(run, model)
     with (
         explaining_os_errors(run),

@@ -169,15 +169,14 @@ class Samples(Step):
 
 def load_model(ctx: TaskContext, train: TrainSection) -> Transformer:
     """The model of a task's input ``model``, on this machine's device."""
-    import torch
     from safetensors.torch import load_file
 
-    from headrace.model.build import build
+    from headrace.model.build import DTYPES, build
     from headrace.model.machine import device
 
     artifact = ctx.input("model")
     told: Any = read_json(artifact.file_path("config.json"))
-    model = build(read_any(told), torch.bfloat16 if train.precision == "bf16" else torch.float32)
+    model = build(read_any(told), DTYPES[train.precision])
     model.load_state_dict(load_file(artifact.file_path("model.safetensors")))
     return model.to(device())
 

@@ -243,8 +243,10 @@ class TrainSection(Section):
     optimizer: OptimizerSection = Field(default=OptimizerSection(), description="optimizer and learning rate")
     schedule: ScheduleSection = Field(default=ScheduleSection(), description="learning rate over the stage's steps")
     loss: LossSection = Field(default=LossSection(), description="what a step's summed loss is divided by")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="bf16", description="bf16: matrix products in bfloat16; weights, optimizer and loss stay in float32"
+    precision: Literal["fp32", "bf16", "fp8"] = Field(
+        default="bf16",
+        description="bf16: matrix products in bfloat16; weights, optimizer and loss stay in float32; fp8: also "
+        "those of the blocks in 8 bits, by torchao, on GPUs of compute capability 8.9 or more",
     )
     attention: AttentionSection = Field(
         default=AttentionSection(), description="what a token can attend to within its row"
@@ -313,6 +315,8 @@ class TrainSection(Section):
         for first, last in self.leave_out:
             if last < first:
                 raise wrong(f"rows {first} to {last} are none", "write the first row first", "leave_out")
+        if self.precision == "fp8" and self.tensor_parallel > 1:
+            raise wrong("products in 8 bits are not split over processes", "set tensor_parallel: 1", "tensor_parallel")
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
             raise wrong("`schedule: pieces` sets every rate itself", "remove optimizer.learning_rate")
         return self

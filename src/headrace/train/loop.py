@@ -13,7 +13,7 @@ import torch
 
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
-from headrace.model.build import build
+from headrace.model.build import DTYPES, build
 from headrace.model.micro import micros, passes
 from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
@@ -45,9 +45,12 @@ class Trainer:
 
     def __init__(self, job: Job, world: World) -> None:
         self.job, self.world, self.section = job, world, job.section
-        dtype = torch.bfloat16 if self.section.precision == "bf16" else torch.float32
         with torch.device("meta"):
-            model = build(job.config, dtype)
+            model = build(job.config, DTYPES[self.section.precision])
+            if self.section.precision == "fp8":
+                from headrace.train.float8 import convert
+
+                convert(model, world.device)
         self.placed = Placed(model, self.section, world)
         self.model = model
         self.optimizer = Optimizer(model, self.section.optimizer)
