@@ -152,6 +152,7 @@ def _torch() -> Iterator[Finding]:
     value = f"{torch.__version__}, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         value += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+        value += " of compute capability {}.{}".format(*torch.cuda.get_device_capability(0))
     elif shutil.which("nvidia-smi"):
         fix = "This torch build sees no GPU: install one that matches your driver from https://pytorch.org/get-started."
         yield Finding("torch", "warn", f"{value}, no GPU, although nvidia-smi is installed", fix)

@@ -43,6 +43,11 @@ MODELS = {
     "llama linear": {**SIZE, "rotary_scaling": RotaryScaling(kind="linear", factor=3)},
     "llama llama3": {**SIZE, "rotary_scaling": RotaryScaling(kind="llama3", factor=8, original_length=24)},
     "llama yarn": {**SIZE, "rotary_scaling": YARN, "tied": False},
+    "llama dynamic": {**SIZE, "rotary_scaling": RotaryScaling(kind="dynamic", factor=4, original_length=16)},
+    "mistral": {**SIZE, "kv_heads": 2, "sliding_window": 7, "tied": False},
+    "qwen2 window": {**SIZE, "attention_bias": "qkv", "sliding_window": 5},
+    "qwen2 pattern": {**SIZE, "sliding_window": 5, "sliding_window_pattern": 2, "mup": MUP},
+    "qwen3 pattern": {**SIZE, "qk_norm": True, "sliding_window": 1, "sliding_window_pattern": 2},
     "qwen2": {**SIZE, "kv_heads": 1, "attention_bias": "qkv", "mup": MUP},
     "qwen3": {**SIZE, "kv_heads": 2, "head_dim": 12, "qk_norm": True, "tied": False},
     "qwen3 mup": {**SIZE, "kv_heads": 2, "qk_norm": True, "mup": MUP, **INTERLEAVED},
@@ -309,9 +314,15 @@ def configs() -> st.SearchStrategy[ModelConfig]:
         "rotary_base": st.sampled_from([10000.0, 500.0]),
         "rotary_pairs": st.sampled_from(["half", "interleaved"]),
         "rotary_scaling": scalings,
+        "sliding_window": st.sampled_from([None, None, 5]),
         "mup": mups,
     }
-    return st.fixed_dictionaries(keys).map(lambda told: ModelConfig.model_validate({**SIZE, **told}))
+    models = st.fixed_dictionaries(keys).map(lambda told: ModelConfig.model_validate({**SIZE, **told}))
+    patterns = st.sampled_from([None, 2])
+    return st.builds(
+        lambda model, every: model.model_copy(update={"sliding_window_pattern": model.sliding_window and every}),
+        models, patterns,
+    )  # fmt: skip
 
 
 def changed(config: ModelConfig, lacks: dict) -> ModelConfig:
@@ -321,6 +332,8 @@ def changed(config: ModelConfig, lacks: dict) -> ModelConfig:
         if key == "positions":
             learned = held[0] == "learned"
             values |= {"learned_positions": 48 if learned else None, "rotary_dim": 0 if learned else None}
+        elif key == "sliding_window":
+            values |= {"sliding_window": 5 if held[0] == "N" else None, "sliding_window_pattern": None}
         elif key in ("kv_heads", "head_dim", "rotary_scaling"):
             values[key] = None
         else:
@@ -370,19 +383,31 @@ def test_the_table_of_architectures_is_in_the_documentation():
 
 
 @torch.no_grad()
-def test_mistral_is_read_where_it_has_no_window(tmp_path):
-    told = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "head_dim": 12}
-    config = transformers.MistralConfig(**told, num_attention_heads=4, num_key_value_heads=2, sliding_window=None)
-    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
-    theirs.save_pretrained(tmp_path)
-    same(load(tmp_path)(tokens()), theirs(tokens()).logits)
-    path = tmp_path / "config.json"
-    for window in ({"sliding_window": 8}, {}):
-        values = json.loads(path.read_text())
-        values.pop("sliding_window", None)
-        path.write_text(json.dumps({**values, **window}))
-        with pytest.raises(UserError, match=r"sliding_window: (8|4096)[\s\S]*huggingface: PATH"):
-            load(tmp_path)
+@pytest.mark.parametrize("kind", ["mistral", "qwen2", "qwen3"])
+def test_windows_are_read_as_transformers_has_them(tmp_path, kind):
+    told = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 4, "head_dim": 8}
+    told |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 6, "use_sliding_window": True}
+    sliding, full = "sliding_attention", "full_attention"
+    ways = {"mistral": [{}, {"sliding_window": None}]}.get(kind, [
+        {"max_window_layers": 0}, {"max_window_layers": 4}, {"use_sliding_window": False},
+        {"layer_types": [sliding, full] * 2}, {"layer_types": [sliding, sliding, full, sliding]},
+    ])  # fmt: skip
+    for i, way in enumerate(ways):
+        config = transformers.AutoConfig.for_model(kind, **{**told, **way})
+        theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+        theirs.save_pretrained(tmp_path / str(i))
+        same(load(tmp_path / str(i))(tokens()), theirs(tokens()).logits)
+    if kind == "mistral":  # as its first configurations leave it out
+        values = json.loads((tmp_path / "0" / "config.json").read_text())
+        del values["sliding_window"]
+        (tmp_path / "0" / "config.json").write_text(json.dumps(values))
+        assert Stored.open(tmp_path / "0").config.sliding_window == 4096
+        return
+    values = json.loads((tmp_path / "0" / "config.json").read_text())
+    for types in ([full, sliding] * 2, [sliding, full, full, sliding], 3):
+        (tmp_path / "0" / "config.json").write_text(json.dumps({**values, "layer_types": types}))
+        with pytest.raises(UserError, match=r"layer_types[\s\S]*huggingface: PATH"):
+            Stored.open(tmp_path / "0")
 
 
 @pytest.mark.parametrize(

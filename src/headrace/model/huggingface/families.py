@@ -9,13 +9,13 @@ from headrace.model.huggingface.llama_like import GPT_NEOX, LLAMA, MISTRAL, QWEN
 from headrace.recipe.model import ModelConfig
 
 # Where models go, in the order in which a home is sought: the narrower one first.
-HOMES = (QWEN2, LLAMA, QWEN3, STABLELM, GPT_NEOX, GPT2, STARCODER2, CRYSTALCODER)
+HOMES = (QWEN2, LLAMA, MISTRAL, QWEN3, STABLELM, GPT_NEOX, GPT2, STARCODER2, CRYSTALCODER)
 _POSITIONS = {
     "rotary": "rotary_dim: null, learned_positions: null",
     "partly rotary": "rotary_dim: N, learned_positions: null",
     "learned": "learned_positions: N, rotary_dim: 0",
 }
-FAMILIES = {family.name: family for family in (*HOMES, MISTRAL)}
+FAMILIES = {family.name: family for family in HOMES}
 
 
 def home(config: ModelConfig) -> Family:

@@ -29,13 +29,14 @@ def switches(config: ModelConfig) -> dict[str, Any]:
     positions = "none" if config.rotated == 0 else "rotary" if config.rotated == config.head_size else "partly rotary"
     if config.learned_positions is not None:
         positions = "learned" if positions == "none" else f"learned and {positions}"
-    turned = config.rotated > 0
+    turned, every = config.rotated > 0, config.sliding_window_pattern is None
     return {
         "norm": config.norm,
         "activation": config.activation,
         "positions": positions,
         "rotary_base": "10000" if not turned or config.rotary_base == 10000.0 else "other",
         "rotary_scaling": "null" if not turned or config.rotary_scaling is None else config.rotary_scaling.kind,
+        "sliding_window": "null" if config.sliding_window is None else "N" if every else "N by pattern",
         "kv_heads": "null" if config.key_value_heads == config.heads else "fewer",
         "head_dim": "null" if config.head_size * config.heads == config.width else "other",
         "parallel_residual": config.parallel_residual,
@@ -50,7 +51,8 @@ _USUAL: dict[str, tuple[Any, ...]] = {
     "activation": ("swiglu",),
     "positions": ("rotary",),
     "rotary_base": ("10000", "other"),
-    "rotary_scaling": ("null", "linear", "llama3", "yarn"),
+    "rotary_scaling": ("null", "linear", "dynamic", "llama3", "yarn"),
+    "sliding_window": ("null",),
     "kv_heads": ("null", "fewer"),
     "head_dim": ("null", "other"),
     "parallel_residual": (False,),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from headrace.errors import UserError
@@ -51,21 +50,49 @@ def _read_llama(told: Told) -> dict[str, Any]:
     return {**renamed(_READ, told), "norm_eps": told.get("rms_norm_eps", 1e-6), **biases, **read_rope(told)}
 
 
+def _write_mistral(config: ModelConfig, length: int) -> dict[str, Any]:
+    return {**_write_llama(config, length), "sliding_window": config.sliding_window}
+
+
 def _read_mistral(told: Told) -> dict[str, Any]:
-    require({"sliding_window": told.get("sliding_window", 4096)}, sliding_window=(None,))
-    return _read_llama(told)
+    return {**_read_llama(told), "sliding_window": told.get("sliding_window", 4096)}
 
 
 def _write_qwen(config: ModelConfig, length: int) -> dict[str, Any]:
-    told = {**_write_llama(config, length), "use_sliding_window": False}
+    windows = [config.window(layer) for layer in range(config.layers)]
+    told = {**_write_llama(config, length), "use_sliding_window": any(windows)}
     del told["mlp_bias"]
-    return told
+    if not any(windows):
+        return told
+    types = ["sliding_attention" if window else "full_attention" for window in windows]
+    # A reader that does not know layer_types slides all layers from the first of those on.
+    return {**told, "sliding_window": config.sliding_window, "layer_types": types, "max_window_layers": 0}
 
 
 def _read_qwen2(told: Told) -> dict[str, Any]:
-    require(told, hidden_act=("silu",), use_sliding_window=(False,))
-    eps = {"norm_eps": told.get("rms_norm_eps", 1e-6)}
-    return {**renamed(_READ, told), **eps, "attention_bias": "qkv", **read_rope(told)}
+    require(told, hidden_act=("silu",))
+    values = {**renamed(_READ, told), "norm_eps": told.get("rms_norm_eps", 1e-6), "attention_bias": "qkv"}
+    return {**values, **read_rope(told), **_read_windows(told)}
+
+
+def _read_windows(told: Told) -> dict[str, Any]:
+    window, layers, types = told.get("sliding_window", 4096), told.get("num_hidden_layers"), told.get("layer_types")
+    if not told.get("use_sliding_window", False) or window is None:
+        return {}
+    first = told.get("max_window_layers", 28)
+    if types is None and isinstance(first, int) and isinstance(layers, int) and (first <= 0 or first >= layers):
+        return {"sliding_window": window} if first <= 0 else {}
+    if isinstance(types, list) and types:
+        whole = [layer for layer, kind in enumerate(types, start=1) if kind != "sliding_attention"]
+        if not whole or len(whole) == len(types):
+            return {} if whole else {"sliding_window": window}
+        if whole[0] > 1 and whole == list(range(whole[0], len(types) + 1, whole[0])):
+            return {"sliding_window": window, "sliding_window_pattern": whole[0]}
+    raise UserError(
+        "The layers with a window (layer_types) are not all but every second, third and so on.",
+        "config.json",
+        "Train it as `model: {huggingface: PATH}`.",
+    )
 
 
 def _read_qwen3(told: Told) -> dict[str, Any]:
@@ -160,9 +187,19 @@ def _read_gpt_neox(told: Told) -> dict[str, Any]:
 _LAYERNORM = {"norm": ("layernorm",), "positions": ("rotary", "partly rotary"), "head_dim": ("null",)}
 _WITH_GELU = {**_LAYERNORM, "activation": EITHER_GELU}
 
-QWEN2 = Family("qwen2", "Qwen2ForCausalLM", layout.LLAMA, (("qkv", False),), _write_qwen, _read_qwen2)
+_ANY_WINDOW = {"sliding_window": ("null", "N", "N by pattern")}
+
+QWEN2 = Family("qwen2", "Qwen2ForCausalLM", layout.LLAMA, (("qkv", False),), _write_qwen, _read_qwen2, _ANY_WINDOW)
 LLAMA = Family("llama", "LlamaForCausalLM", layout.LLAMA, EVERY_BIAS, _write_llama, _read_llama)
-MISTRAL = replace(LLAMA, name="mistral", architecture="MistralForCausalLM", biases=EVERY_BIAS[:1], read=_read_mistral)
+MISTRAL = Family(
+    "mistral",
+    "MistralForCausalLM",
+    layout.LLAMA,
+    EVERY_BIAS[:1],
+    _write_mistral,
+    _read_mistral,
+    {"sliding_window": ("N",)},
+)
 QWEN3 = Family(
     "qwen3",
     "Qwen3ForCausalLM",
@@ -170,7 +207,7 @@ QWEN3 = Family(
     ((False, False), (True, False)),
     _write_qwen,
     _read_qwen3,
-    {"qk_norm": (True,)},
+    {"qk_norm": (True,), **_ANY_WINDOW},
 )
 STABLELM = Family(
     "stablelm",

@@ -18,6 +18,8 @@ def rope(config: ModelConfig, partial: bool = False) -> dict[str, Any]:
     if scaling is None:
         return told
     values: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind == "dynamic":  # its original length is the configuration's
+        return {**told, "rope_scaling": values, "max_position_embeddings": scaling.original_length}
     if scaling.kind != "linear":
         values["original_max_position_embeddings"] = scaling.original_length
     if scaling.kind == "llama3":
@@ -35,10 +37,11 @@ def read_rope(told: Told, share: float = 1.0) -> dict[str, Any]:
     kind = values.get("rope_type", values.get("type", "default"))
     if kind == "default":
         return {"rotary_base": base}
-    require({"rope_type": kind}, rope_type=("linear", "yarn", "llama3"))
+    require({"rope_type": kind}, rope_type=("linear", "dynamic", "yarn", "llama3"))
     require(values, truncate=(True,), mscale=(None,), mscale_all_dim=(None,))
     low, high = ("beta_slow", "beta_fast") if kind == "yarn" else ("low_freq_factor", "high_freq_factor")
-    length = values.get("original_max_position_embeddings") or told.get("max_position_embeddings")
+    length = None if kind == "dynamic" else values.get("original_max_position_embeddings")
+    length = length or told.get("max_position_embeddings")
     scaling = {
         "kind": kind,
         "factor": values.get("factor"),
