@@ -43,10 +43,10 @@ def job(run: Path, rows: Path, shape: dict[str, int], first: int, **section: int
 
 def train(job: Job, progress: Callable[[int, float], None]) -> None:
     """Train on this machine's processors until ``progress`` raises something."""
+    prepare()
     from headrace.train.loop import Trainer
     from headrace.train.world import World
 
-    prepare()
     Trainer(job, World()).train(progress)
 
 
