@@ -93,7 +93,7 @@ def shares(setting: Setting, small: Artifact) -> Iterator[Result]:
 
 
 def resumption(setting: Setting, small: Artifact) -> Result:
-    """Seconds from a process's start to the end of the first step after a checkpoint near the end of 10^9 rows."""
+    """Seconds from a process's start to its first step after a checkpoint near the end of 10^9 rows."""
     rows, run = setting.work / "billion", setting.work / "resumed"
     shutil.rmtree(run, ignore_errors=True)
     count, make = billion(small, rows)
@@ -105,12 +105,14 @@ def resumption(setting: Setting, small: Artifact) -> Result:
     for _ in range(setting.rounds):
         begun = time.perf_counter()
         subprocess.run([*command, "1"], check=True)
-        taken.append(time.perf_counter() - begun)
+        whole = time.perf_counter() - begun
+        [log] = run.glob(f"checkpoints/bench/*/{FILE}")
+        step = read(log)[-1]
+        taken.append(whole - (step["seconds"] - step["data_wait"]))
     shutil.rmtree(rows)
     shutil.rmtree(run)
-    return result(
-        setting, "training loop, resumed in 10^9 rows", None, "s", taken, None, 5, "ours", "all of the process"
-    )
+    name, note = "training loop, resumed in 10^9 rows", "from the start of the process, with all imports"
+    return result(setting, name, None, "s", taken, None, 5, "ours", note)
 
 
 def resume(run: Path, rows: Path, first: int, steps: int) -> None:
