@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,3 +50,17 @@ def test_a_log_that_was_cut_is_as_long_as_it_is(tmp_path):
     log.close()
     Metrics(tmp_path, between).close()  # killed again
     assert [line["step"] for line in read(tmp_path / "evaluations.jsonl")] == [1]
+
+
+def test_a_log_that_lost_lines_says_so_and_loses_no_more(tmp_path):
+    log = Metrics(tmp_path, {})
+    for step in (1, 2):
+        log.evaluated({"step": step, "loss": 1.0})
+    kept = log.lengths()
+    log.close()
+    os.truncate(tmp_path / "evaluations.jsonl", kept["evaluations.jsonl"] - 3)
+    with pytest.warns(UserWarning, match="lines are missing"):
+        log = Metrics(tmp_path, kept)
+    log.evaluated({"step": 3, "loss": 1.0})
+    log.close()
+    assert [line["step"] for line in read(tmp_path / "evaluations.jsonl")] == [1, 3]

@@ -4,12 +4,14 @@ each was, so that a resumed run continues them there."""
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
+from headrace.flow.notices import Notice
 from headrace.train.observers import Observer
 
 FILE = "metrics.jsonl"
@@ -33,9 +35,18 @@ class Metrics(Observer):
         self._folder = folder
         self._files: dict[str, BinaryIO] = {}
         for name in (FILE, EVALUATIONS):
-            if (folder / name).exists():
+            if (folder / name).exists() or lengths.get(name):
                 file = self._open(name)
-                file.truncate(min(lengths.get(name, 0), _size(file)))
+                size, expected = _size(file), lengths.get(name, 0)
+                file.truncate(min(expected, size))
+                if size < expected:
+                    file.write(b"\n")  # the last line may be cut off
+                    warnings.warn(
+                        f"{folder / name} has {size:,} bytes, and had {expected:,} when the checkpoint was written: "
+                        "lines are missing. Training is not affected.",
+                        Notice,
+                        stacklevel=2,
+                    )
 
     def add(self, values: dict[str, Any], times: dict[str, float]) -> None:
         """Append a step and make it visible to readers at once."""
