@@ -130,7 +130,7 @@ class ModelExport(Step):
 
     def _close(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.model.huggingface.gpt2_like import CRYSTALCODER
-        from headrace.model.huggingface.writing import INDEX
+        from headrace.model.huggingface.reading import INDEX
         from headrace.report.card.facts import made
         from headrace.report.card.model import TrainedStage, model_card
         from headrace.report.gather import present

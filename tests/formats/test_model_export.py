@@ -142,7 +142,9 @@ def test_the_card_holds_the_ledger(exported):
     for line in ("| one | 2 | 512 | 512 |", "LlamaForCausalLM, ", "## Licenses", "pip install headrace"):
         assert line in card
     assert "| talk |" in card
-    assert str(exported.parent) not in card.split("<details>")[0]
+    assert str(exported.parent) not in card
+    assert str(SRC) not in card
+    assert "glob: flow/*.py" in card
 
 
 def test_an_export_is_made_once_and_only_of_what_there_is(run, exported, tmp_path):

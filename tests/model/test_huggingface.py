@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from headrace.errors import UserError
 from headrace.model.config import Initialisation, ModelConfig, Mup
 from headrace.model.huggingface.families import FAMILIES, HOMES, home, table
-from headrace.model.huggingface.reading import Stored, load
+from headrace.model.huggingface.reading import INDEX, Stored, load
 from headrace.model.huggingface.reparametrized import Reparametrized
-from headrace.model.huggingface.writing import Written, write
+from headrace.model.huggingface.writing import Written
 from headrace.model.presets import PRESETS
 from headrace.model.transformer import Transformer
 from headrace.recipe.model import RotaryScaling
@@ -83,7 +83,14 @@ def tokens() -> torch.Tensor:
 
 def exported(model: Transformer, out, most: int = 5 * 10**9):
     out.mkdir()
-    return write(Written(model.config, model.state_dict().__getitem__), out, 48, most)
+    written = Written(model.config, model.state_dict().__getitem__)
+    files = written.files(most)
+    for file, names in files:
+        save_file(dict(written.tensors(names)), out / file, metadata={"format": "pt"})
+    if len(files) > 1:
+        (out / INDEX).write_text(json.dumps(written.index(files)))
+    (out / "config.json").write_text(json.dumps(written.describe(48)))
+    return written.family
 
 
 def same(mine: torch.Tensor, theirs: torch.Tensor) -> None:

@@ -249,7 +249,11 @@ def read_json(path: Path) -> dict[str, Any]:
             raise UserError("The file is too large for what it should hold.", str(path), "Copy it again.")
         told = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UserError("There is no such file.", str(path), "Name a folder with config.json and weights.") from None
+        raise UserError(
+            "There is no such file.",
+            str(path),
+            "Name a folder with config.json and weights, as `hf download NAME --local-dir FOLDER` makes.",
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"The file cannot be read: {error}", str(path), "Copy the model again.") from None
     if not isinstance(told, dict):

@@ -30,7 +30,7 @@ def rope(config: ModelConfig, partial: bool = False) -> dict[str, Any]:
     return {**told, "rope_scaling": values}
 
 
-def read_rope(told: Told, share: float = 1.0) -> dict[str, Any]:
+def read_rope(told: Told) -> dict[str, Any]:
     """Our keys of the rotary embedding, but for ``rotary_dim``; see :func:`share`."""
     values = _values(told)
     base = values.get("rope_theta") or told.get("rope_theta") or told.get("rotary_emb_base") or 10000.0

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headrace.model.huggingface.families import home
-from headrace.model.huggingface.family import Family
 from headrace.model.huggingface.layout import ours
-from headrace.model.huggingface.reading import INDEX, ONE
+from headrace.model.huggingface.reading import ONE
 from headrace.model.huggingface.reparametrized import Reparametrized
 from headrace.recipe.model import ModelConfig
 
@@ -110,21 +108,3 @@ def write_whole(path: Path, shapes: Mapping[str, torch.Size], get: Callable[[str
         out.write(text)
         for name in shapes:
             out.write(get(name).contiguous().numpy().data)
-
-
-def write(written: Written, out: Path, length: int, most: int = FILE_BYTES) -> Family:
-    """Write config.json and the weights to a folder.
-
-    Args:
-        written: the model.
-        out: an existing folder.
-        length: tokens of the longest row.
-        most: bytes in a file of weights.
-    """
-    files = written.files(most)
-    for file, names in files:
-        save_file(dict(written.tensors(names)), out / file, metadata={"format": "pt"})
-    if len(files) > 1:
-        (out / INDEX).write_text(json.dumps(written.index(files), indent=2) + "\n")
-    (out / "config.json").write_text(json.dumps(written.describe(length), indent=2) + "\n")
-    return written.family

@@ -1,16 +1,18 @@
 """The data card: Markdown with the front matter that hubs read.
 
-It has no times, paths of the run folder or texts of documents, so it is the same for equal runs, and can be published.
+It has no times, paths of the machine or texts of documents, so it is the same for equal runs, and can be published.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 from headrace import __version__
 from headrace.documents.readers.base import lost
+from headrace.recipe.load import dump
 from headrace.recipe.schema import Recipe
 from headrace.report.card.facts import CardFacts
 from headrace.report.card.licences import hub_licences, licences, not_claimed
@@ -189,10 +191,22 @@ def again(facts: CardFacts) -> list[str]:
         "",
         "<details><summary>Recipe</summary>",
         "",
-        *fenced(facts.run.recipe, "yaml"),
+        *fenced(dump(facts.recipe, without_folders), "yaml"),
         "</details>",
         "",
     ]
+
+
+def without_folders(value: Any) -> Any:
+    """A recipe's values; of absolute paths only the last folder is left: others tell of a machine."""
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    if not isinstance(value, str) or not re.fullmatch(r"/.*/.*", value):
+        return value
+    fixed = re.split(r"[*?\[]", value)[0].rpartition("/")[0]  # before any pattern
+    return value[len(fixed.rpartition("/")[0]) + 1 :]
 
 
 def _lists(recipe: Recipe) -> str:
