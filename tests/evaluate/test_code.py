@@ -80,7 +80,7 @@ def test_known_answers_give_known_scores(done):
     assert [line["passed"] for line in lines] == [True] * 5 + [False] * 3
     assert lines[0]["completion"] == TASKS[0].canonical
     assert "SyntaxError" in lines[7]["detail"]
-    assert all(0 <= line["seconds"] < 30 for line in lines)
+    assert all(0 <= line["seconds"] < 60 for line in lines)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
