@@ -29,19 +29,21 @@ class ModelExport(Step):
         model: the stage whose model it is.
         stages: the stages that it went through, in order.
         made_of: the identities of their models and of the tokenizer.
+        dtype: of the weights, as torch names it.
     """
 
     run: str
     model: str
     stages: tuple[str, ...]
     made_of: tuple[str, ...]
+    dtype: str = "float32"
 
     kind: ClassVar[str] = "export"
     VERSION: ClassVar[int] = 2
     format: ClassVar[str] = FORMAT
 
     @staticmethod
-    def of(run: Path, stage: str) -> ModelExport:
+    def of(run: Path, stage: str, dtype: str) -> ModelExport:
         """The export of a stage's model.
 
         Raises:
@@ -57,11 +59,12 @@ class ModelExport(Step):
                 break
             at = previous.stage
         made = [artifact(run, "model", name) for name in chain] + [artifact(run, "tokenizer")]
-        return ModelExport(str(run.absolute()), stage, tuple(chain), tuple(one.manifest.identity for one in made))
+        about = str(run.absolute()), stage, tuple(chain), tuple(one.manifest.identity for one in made)
+        return ModelExport(*about, dtype)
 
     def params(self) -> dict[str, Any]:
         """What it is made of."""
-        return {"format": FORMAT, "made_of": list(self.made_of), "stages": list(self.stages)}
+        return {"format": FORMAT, "made_of": list(self.made_of), "stages": list(self.stages), "dtype": self.dtype}
 
     def inputs(self) -> dict[str, Step]:
         """None: the model lies in another folder, and is part of the parameters."""
@@ -78,6 +81,12 @@ class ModelExport(Step):
     @property
     def _model(self) -> Artifact:
         return artifact(self.run, "model", self.model)
+
+    @property
+    def _dtype(self) -> Any:
+        import torch
+
+        return getattr(torch, self.dtype)
 
     @property
     def _length(self) -> int:
@@ -97,7 +106,7 @@ class ModelExport(Step):
             return [{"size": self._model.path.joinpath("model.safetensors").stat().st_size}]
         shapes = written.shapes
         return [
-            {"file": file, "names": names, "size": sum(4 * shapes[name].numel() for name in names)}
+            {"file": file, "names": names, "size": sum(4 * shapes[name].numel() for name in names)}  # as they are read
             for file, names in written.files()
         ]
 
@@ -121,7 +130,7 @@ class ModelExport(Step):
 
         found = tensors(self._model.path)
         with TemporaryDirectory(dir=ctx.folder) as made:
-            Foreign.save(self._config(), lambda name: found[name].read(), Path(made), FILE_BYTES)
+            Foreign.save(self._config(), lambda name: found[name].read(), Path(made), FILE_BYTES, self._dtype)
             for path in sorted(Path(made).iterdir()):
                 if path.name != "generation_config.json":  # the tokenizer's ends of text come from the run
                     with ctx.file(path.name) as out:
@@ -192,4 +201,4 @@ class ModelExport(Step):
         if isinstance(self._config(), ForeignConfig):
             return None
         stored = Stored.open(self._model.path)
-        return Written(stored.config, stored.parameter)
+        return Written(stored.config, stored.parameter, self._dtype)

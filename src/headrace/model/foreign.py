@@ -329,7 +329,7 @@ class Foreign(nn.Module):
             fill(parameter, whole[name].data)
 
     @staticmethod
-    def save(config: ForeignConfig, get: Callable[[str], Tensor], out: Path, most: int) -> None:
+    def save(config: ForeignConfig, get: Callable[[str], Tensor], out: Path, most: int, dtype: torch.dtype) -> None:
         """Write config.json and safetensors as transformers does, by the names that it publishes models with.
 
         Args:
@@ -337,12 +337,13 @@ class Foreign(nn.Module):
             get: returns a parameter by this module's name.
             out: an existing folder.
             most: bytes in a file.
+            dtype: of the weights to write.
         """
         model = Foreign(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(get(name))
-        model.model.save_pretrained(out, max_shard_size=most)
+        model.model.to(dtype).save_pretrained(out, max_shard_size=most)
 
     @staticmethod
     def load(config: ForeignConfig, folder: Path) -> dict[str, Tensor]:

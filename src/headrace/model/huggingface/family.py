@@ -127,7 +127,6 @@ class Family:
             "model_type": self.name,
             "vocab_size": config.vocab_size,
             "tie_word_embeddings": config.tied,
-            "torch_dtype": "float32",
         }
         return {**common, **self.write(config, length)}
 

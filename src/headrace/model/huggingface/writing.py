@@ -30,12 +30,14 @@ class Written:
     Args:
         config: the model, complete.
         get: returns one of its parameters by name.
+        dtype: of the weights to write; what is computed with them is computed in float32 and rounded once.
 
     Raises:
         UserError: no architecture holds it.
     """
 
-    def __init__(self, config: ModelConfig, get: Callable[[str], Tensor]) -> None:
+    def __init__(self, config: ModelConfig, get: Callable[[str], Tensor], dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
         self.family = home(config)
         self.config = self.family.held(config)
         self.shapes = ours(self.config)
@@ -49,35 +51,34 @@ class Written:
 
     def describe(self, length: int) -> dict[str, Any]:
         """config.json, for rows of at most ``length`` tokens."""
-        return self.family.config(self.config, length)
+        return {**self.family.config(self.config, length), "torch_dtype": str(self.dtype).removeprefix("torch.")}
 
     def files(self, most: int = FILE_BYTES) -> list[tuple[str, list[str]]]:
         """The files to write and the parameters in each, in their order."""
-        return _cut(self.shapes, most)
+        return _cut(self.shapes, most // self.dtype.itemsize)
 
     def tensors(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
-        """Their tensors, float32, for some of the parameters."""
+        """Their tensors for some of the parameters."""
         for name in names:
             value = self._get(name).float() if name in self._own else torch.zeros(self.shapes[name])
             changed = self._change(name, value)
-            yield from self.family.layout.out(self.config, name, changed).items()
+            for theirs, tensor in self.family.layout.out(self.config, name, changed).items():
+                yield theirs, tensor.to(self.dtype)
 
     def index(self, files: list[tuple[str, list[str]]]) -> dict[str, Any]:
         """The index of several files."""
         layout = self.family.layout
         where = {theirs: file for file, names in files for name in names for theirs in layout.names(name)}
-        return {
-            "metadata": {"total_size": 4 * sum(shape.numel() for shape in self.shapes.values())},
-            "weight_map": where,
-        }
+        size = self.dtype.itemsize * sum(shape.numel() for shape in self.shapes.values())
+        return {"metadata": {"total_size": size}, "weight_map": where}
 
 
 def _cut(shapes: Mapping[str, torch.Size], most: int) -> list[tuple[str, list[str]]]:
-    """Tensors in files of at most so many bytes."""
+    """Tensors in files of at most so many entries."""
     groups: list[list[str]] = [[]]
     size = 0
     for name, shape in shapes.items():
-        needs = 4 * shape.numel()
+        needs = shape.numel()
         if groups[-1] and size + needs > most:
             groups.append([])
             size = 0
