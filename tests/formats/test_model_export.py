@@ -166,7 +166,6 @@ def test_the_card_holds_the_ledger(exported):
     assert "| talk |" in card
     assert str(exported.parent) not in card
     assert str(SRC) not in card
-    assert "flow/*.py" in card
 
 
 def test_an_export_is_made_once_and_only_of_what_there_is(run, exported, tmp_path):
