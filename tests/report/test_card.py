@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from headrace.cli.app import app
 from headrace.report import attribution as attributed
 from headrace.report.attribution import uses
-from headrace.report.card.card import card, without_folders
+from headrace.report.card.card import card
 from headrace.report.card.facts import made
 from headrace.report.card.markdown import code, fenced, table, text
 from headrace.report.card.write import write_card
@@ -207,19 +207,3 @@ def test_docs_name_every_column():
     page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
     for name in attributed.schema(["x"]).names:
         assert f"`{name}`" in page
-
-
-@pytest.mark.parametrize(
-    ("path", "left"),
-    [
-        ("/home/ann/corpus/code/*.jsonl", "code/*.jsonl"),
-        ("/home/ann/corpus/**/part-?.parquet", "corpus/**/part-?.parquet"),
-        ("/data.jsonl", "/data.jsonl"),
-        ("/home/ann/list [1].txt", "ann/list [1].txt"),
-        ("corpus/*.jsonl", "corpus/*.jsonl"),
-        ("https://example.org/a/b.jsonl", "https://example.org/a/b.jsonl"),
-    ],
-)
-def test_the_recipe_in_a_card_has_no_folders_of_somebodys_machine(path, left):
-    told = {"sources": {"a": {"files": [{"glob": path}]}}, "seed": 3}
-    assert without_folders(told) == {"sources": {"a": {"files": [{"glob": left}]}}, "seed": 3}

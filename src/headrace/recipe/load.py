@@ -90,13 +90,13 @@ def with_filters(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Rec
     return in_folder(load_recipe({**data, "measures": measures, "filters": filters}), recipe.folder)
 
 
-def dump(recipe: Recipe, change: Callable[[Any], Any] = lambda data: data) -> str:
+def dump(recipe: Recipe) -> str:
     """The recipe as YAML that reads back equal: the keys that were set, with nothing left to extend or override.
 
     Keys that were not set keep their defaults on reading, because setting a key can mean more than its value: a key of
     ``model`` replaces the preset's.
     """
-    data = change(recipe.model_dump(mode="json", exclude_unset=True, by_alias=True))
+    data = recipe.model_dump(mode="json", exclude_unset=True, by_alias=True)
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

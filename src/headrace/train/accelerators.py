@@ -15,6 +15,7 @@ from headrace.recipe.training import TrainSection
 # PCIe 1,513*), GH200, A100 (312), L40S (362.05 | 733*), L40 (181.05 | 362.1*), L4 (242*), A40 (149.7 | 299.4*), A30
 # (165), A10 (125), and the Ada whitepaper, appendix A (RTX 4090: 165.2, accumulating in float32); AMD's data sheets of
 # MI300X and MI325X (1,307.4) and MI250X (383 for two devices). V100 and T4 have no bf16, TPUs are not torch.cuda's.
+# Looked up for B200, B300, H100 SXM, L40, L40S, A40 and MI250X; the others are as commonly cited.
 PEAKS = (
     (r"\bGB[23]00\b", 2500e12),
     (r"\bB[23]00\b", 2250e12),

@@ -5,7 +5,6 @@ It has no times, paths of the machine or texts of documents, so it is the same f
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
@@ -191,22 +190,10 @@ def again(facts: CardFacts) -> list[str]:
         "",
         "<details><summary>Recipe</summary>",
         "",
-        *fenced(dump(facts.recipe, without_folders), "yaml"),
+        *fenced(dump(facts.recipe), "yaml"),
         "</details>",
         "",
     ]
-
-
-def without_folders(value: Any) -> Any:
-    """A recipe's values; of absolute paths only the last folder is left: others tell of a machine."""
-    if isinstance(value, dict):
-        return {key: without_folders(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [without_folders(one) for one in value]
-    if not isinstance(value, str) or not re.fullmatch(r"/.*/.*", value):
-        return value
-    fixed = re.split(r"[*?\[]", value)[0].rpartition("/")[0]  # before any pattern
-    return value[len(fixed.rpartition("/")[0]) + 1 :]
 
 
 def _lists(recipe: Recipe) -> str:
