@@ -16,6 +16,8 @@ from typing import Any
 # A side that is done sooner is repeated until this much time has passed: shorter spans measure the clock and the cache.
 LEAST_SECONDS = 0.3
 
+LESS_IS_BETTER = ("s", "ms", "GB", "% of the time")
+
 OURS = ("headrace", "numba", "numpy", "pyarrow")
 
 
@@ -50,7 +52,7 @@ class Result:
         name: the benchmark, and the case within it.
         peer: the other side; None where there is none to compare with.
         ours, theirs: medians, in ``unit``.
-        unit: a rate (more is better) or ``s`` or ``ms`` (less is better).
+        unit: a rate (more is better), or one of :data:`LESS_IS_BETTER`.
         ratio: how many times better ours is, as ``{"median", "min", "max"}`` of the rounds.
         target: the figure to reach.
         target_of: what the target is a figure of: ``ratio`` or ``ours``.
@@ -85,8 +87,8 @@ class Result:
 
 
 def less_is_better(unit: str) -> bool:
-    """Whether a unit is a time."""
-    return unit in ("s", "ms")
+    """Whether a unit is a time or another cost."""
+    return unit in LESS_IS_BETTER
 
 
 def versions(peer: str | None) -> dict[str, str]:

@@ -47,6 +47,7 @@ BENCHMARKS = {
     "first-use": Benchmark("bench.first_use", False),
     "two-processes": Benchmark("bench.two_processes", False),
     "training": Benchmark("bench.training", True),
+    "training-loop": Benchmark("bench.training_loop", True),
     "training-gpu": Benchmark("bench.training_gpu", False),
     "scaling": Benchmark("bench.scaling", False, 800),
     "grow": Benchmark("bench.grow", True, 1000),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from bench.built import sequence
 from bench.harness import Result, Setting, result
-from headrace.flow.artifact import MANIFEST
-from headrace.flow.storage import read_sealed, write_sealed
+from headrace.flow.artifact import MANIFEST, Artifact
+from headrace.flow.storage import digest_file, write_sealed
 from headrace.sequence.layout import Shards
 from headrace.sequence.loader import Loader
 from headrace.sequence.store import open_sequence, schema
@@ -69,19 +69,13 @@ def sparse(path: Path, blocks: list[tuple[int, bytes]], size: int) -> None:
         out.truncate(size)
 
 
-def billion(setting: Setting, places: int) -> tuple[Path, int, list[int]]:
-    """A sequence of 10^9 rows, of which only the shards with some random rows are there.
-
-    Args:
-        setting: the benchmark's setting.
-        places: how many rows.
+def billion(small: Artifact, folder: Path) -> tuple[int, Callable[[int, int], None]]:
+    """A sequence of :data:`ROWS` rows of zeros like a smaller one: its manifest, and none of its shards yet.
 
     Returns:
-        Its folder, its rows, and the random ones; at each begin at least :data:`BATCH` rows.
+        Its rows, and a function that makes the shards of some of them.
     """
-    small = sequence(setting)
     reader = open_sequence(small.path)
-    folder = setting.work / "billion"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     count = Shards.of(ROWS, (reader.seq_len + 1) * reader.dtype.itemsize).count
@@ -89,22 +83,26 @@ def billion(setting: Setting, places: int) -> tuple[Path, int, list[int]]:
     model = folder / "model.arrow"
     shard_file(model, reader.seq_len, reader.dtype, each)
     blocks, size = filled(model)
-    model.unlink()
-    entry = {"rows": each, "bytes": size, "digest": "0" * 32}
-    manifest = read_sealed(small.path / MANIFEST)
-    manifest["shards"] = [{"name": f"{i:05d}.arrow", **entry} for i in range(count)]
+    entry = {"rows": each, "bytes": size, "digest": digest_file(model)}
+    manifest = {**small.manifest.to_json(), "shards": [{"name": f"{i:05d}.arrow", **entry} for i in range(count)]}
     write_sealed(folder / MANIFEST, manifest)
-    draw = random.Random(1)
-    found = [draw.randrange(count * each - BATCH) for _ in range(places)]
-    # Opening looks at the manifest alone.
-    for shard in {at // each for place in found for at in (place, place + BATCH)}:
-        sparse(folder / f"{shard:05d}.arrow", blocks, size)
-    return folder, count * each, found
+
+    def make(start: int, stop: int) -> None:
+        for shard in range(start // each, (stop - 1) // each + 1):
+            sparse(folder / f"{shard:05d}.arrow", blocks, size)
+
+    return count * each, make
 
 
 def run(setting: Setting) -> Iterator[Result]:
     """Milliseconds from a folder's name to a batch at a random row; each with a reader of its own."""
-    folder, rows, places = billion(setting, SEEKS * setting.rounds)
+    folder = setting.work / "billion"
+    rows, make = billion(sequence(setting), folder)
+    draw = random.Random(1)
+    places = [draw.randrange(rows - BATCH) for _ in range(SEEKS * setting.rounds)]
+    # Only shards that will be read are there; opening looks at the manifest alone.
+    for place in places:
+        make(place, place + BATCH)
     taken = []
     for place in places:
         start = time.perf_counter()

@@ -13,12 +13,11 @@ from headrace.model.presets import resolve
 from headrace.model.transformer import Transformer
 from headrace.recipe.model import ModelSection
 from headrace.recipe.training import TrainSection
-from headrace.train.optimizer import AdamW
+from headrace.train.accelerators import known_peak
+from headrace.train.optimizer import Optimizer
 from headrace.train.parallel import Placed
 from headrace.train.world import joined
 
-# Dense bf16, without sparsity, from NVIDIA's data sheets.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 # Name, preset, tokens of a step, what is recomputed: at 7 B, weights, gradients and moments alone are 105 GB.
 SHAPES = {"1.3 B": ("snowcoder-1.3b", 16_384, "none"), "7 B": ("crystalcoder-7b", 8192, "full")}
 STEPS = 10
@@ -29,7 +28,7 @@ def run(setting: Setting) -> Iterator[Result]:
     if not torch.cuda.is_available():
         return
     kind = torch.cuda.get_device_name()
-    peak = next((flops for name, flops in PEAKS.items() if name in kind), None)
+    peak = known_peak(kind)
     if peak is None:
         raise RuntimeError(f"the peak of {kind} is not known here")
     for name, shape in SHAPES.items():
@@ -50,7 +49,7 @@ def utilisation(preset: str, count: int, recompute: str, length: int, peak: floa
         placed = Placed(model, section, world)
         model.initialise(1)
         placed.ready()
-        optimizer = AdamW(model, section.optimizer)
+        optimizer = Optimizer(model, section.optimizer)
         ids = torch.randint(0, int(config.vocab_size or 0), (count // length, length + 1), device=world.device)
         weights = torch.full((count,), 1 / count, device=world.device)
 

@@ -14,7 +14,7 @@ from headrace.model.huggingface.writing import Written
 from headrace.model.transformer import Transformer
 from headrace.recipe.model import ModelConfig
 from headrace.recipe.training import OptimizerSection
-from headrace.train.optimizer import AdamW
+from headrace.train.optimizer import Optimizer
 
 RATE, BETAS, EPS, CLIP = 1e-3, (0.9, 0.95), 1e-9, 1.0
 
@@ -33,11 +33,11 @@ class Trainer:
 
     model: nn.Module
     loss: Loss
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | Optimizer
 
     def step(self, tokens: Tensor) -> float:
         """One step on rows [B, T + 1]; its loss."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss = self.loss(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -72,7 +72,7 @@ def ours(config: ModelConfig, length: int, compiled: bool) -> Trainer:
         return total
 
     section = OptimizerSection(learning_rate=RATE, betas=BETAS, eps=EPS, weight_decay=0.0)
-    return Trainer(model, loss, AdamW(model, section))
+    return Trainer(model, loss, Optimizer(model, section))
 
 
 def _transformers(config: ModelConfig, length: int, compiled: bool, pure: bool) -> Trainer:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace import __version__
-from headrace.environment import cores, memory_limit, version, versions
+from headrace.environment import cores, free_memory, memory_limit, version, versions
 from headrace.report.numbers import size
 
 # A worker with all libraries imported takes about 200 MB before its first task; allow two and the coordinator.
@@ -92,7 +92,7 @@ def _machine() -> Iterator[Finding]:
 
     yield Finding("cores", "good", f"{cores()} of {os.cpu_count()} usable")
     limit = memory_limit()
-    free = min(psutil.virtual_memory().available, limit or sys.maxsize)
+    free = free_memory()
     value = f"{size(free)} free of {size(limit or psutil.virtual_memory().total)}"
     if free >= LEAST_MEMORY:
         yield Finding("memory", "good", value)
@@ -152,6 +152,7 @@ def _torch() -> Iterator[Finding]:
     value = f"{torch.__version__}, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         value += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+        value += " of compute capability {}.{}".format(*torch.cuda.get_device_capability(0))
     elif shutil.which("nvidia-smi"):
         fix = "This torch build sees no GPU: install one that matches your driver from https://pytorch.org/get-started."
         yield Finding("torch", "warn", f"{value}, no GPU, although nvidia-smi is installed", fix)

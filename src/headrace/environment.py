@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def _named(path: Path, name: str) -> str | None:
         return None
     pairs = (line.partition(":") for line in lines)
     return next((value.strip() for key, _, value in pairs if key.strip() == name and value.strip()), None)
+
+
+def free_memory() -> int:
+    """Bytes of memory that this process can still take."""
+    import psutil
+
+    return min(psutil.virtual_memory().available, memory_limit() or sys.maxsize)
 
 
 def memory_limit() -> int | None:

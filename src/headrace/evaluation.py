@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import xxhash
 
-from headrace import run_folder
+from headrace import environment, run_folder
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.storage import digest_file, read_json, write_json
@@ -24,7 +25,7 @@ from headrace.recipe.mistakes import suggest
 if TYPE_CHECKING:
     from headrace.evaluate.code import Progress
     from headrace.evaluate.language import Language
-    from headrace.evaluate.tasks import Task
+    from headrace.evaluate.tasks import Prompts, Task
 
 FOLDER = "HEADRACE_BENCHMARKS"
 _FILES = {
@@ -67,6 +68,8 @@ def find_target(path: Path, stage: str | None = None, tokenizer: Path | None = N
     Raises:
         UserError: it is none of these, or not finished, or lacks a tokenizer.
     """
+    if tokenizer is not None and not tokenizer.is_file():
+        raise UserError("There is no such tokenizer.", f"--tokenizer {tokenizer}", "Give the file of one.")
     if (path / run_folder.RECIPE).is_file():
         return _of_run(path, stage, tokenizer)
     if stage is not None:
@@ -129,17 +132,16 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
     digest = _digest([*digests, _tokenizer_digest(text, tokenizer, path)])
 
     def load() -> Language:
-        import torch
-
         from headrace.evaluate.language import Own
-        from headrace.model.build import build
+        from headrace.model.build import DTYPES, build
         from headrace.model.config import read_any
         from headrace.model.machine import device
-        from headrace.train.checkpoint import MODEL, read_part
+        from headrace.train.checkpoint import read_part
+        from headrace.train.trajectory import MODEL
         from headrace.train.world import World
 
-        dtype = torch.bfloat16 if trajectory.train["precision"] == "bf16" else torch.float32
-        model = build(read_any(trajectory.model), dtype)
+        _check_memory(path / MODEL)
+        model = build(read_any(trajectory.model), DTYPES[trajectory.train["precision"]])
         read_part(path / MODEL, model.state_dict(), World())
         return Own(model.to(device()), _engine(text, tokenizer))
 
@@ -148,13 +150,23 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
 
 
 def _of_folder(path: Path, tokenizer: Path | None) -> Target:
-    told = read_json(path / "config.json")
+    try:
+        told = read_json(path / "config.json")
+    except ValueError as error:
+        raise UserError(f"This is no JSON: {error}.", str(path / "config.json"), "Copy the model again.") from None
     kind = told.get("model_type") if isinstance(told, dict) else None
+    _check_memory(path)
     files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".model", ".bin"))
     digest = _digest([f"{file.name} {digest_file(file)}" for file in files])
     results = Path("evaluations") / path.resolve().name
     # The released CrystalCoder is no architecture of transformers: its code came with it.
     if kind is not None and kind != "crystalcoder":
+        if tokenizer is not None:
+            raise UserError(
+                "A model of transformers is read with its own tokenizer.",
+                f"--tokenizer {tokenizer}",
+                f"Leave it out; without one in {path}, put its files there.",
+            )
         exported = (path / MANIFEST).is_file()
         return Target(path.resolve().name, digest, lambda: _hugging_face(path, exported), results)
     run = _run_of(path)
@@ -175,14 +187,26 @@ def _hugging_face(path: Path, exported: bool) -> Language:
 
 
 def _own(path: Path, text: Artifact | None, tokenizer: Path | None, precision: str = "fp32") -> Language:
-    import torch
-
     from headrace.evaluate.language import Own
+    from headrace.model.build import DTYPES
     from headrace.model.huggingface.reading import load
     from headrace.model.machine import device
 
-    model = load(path, torch.bfloat16 if precision == "bf16" else torch.float32)
+    _check_memory(path)
+    model = load(path, DTYPES[precision])
     return Own(model.to(device()), _engine(text, tokenizer))
+
+
+def _check_memory(weights: Path) -> None:
+    """Refuse a model that the machine has no room for: the kernel would end the process without a word."""
+    files = [file for file in weights.iterdir() if file.suffix in (".safetensors", ".bin")]
+    needed, free = sum(file.stat().st_size for file in files), environment.free_memory()
+    if needed > free:
+        raise UserError(
+            f"The model's weights take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free.",
+            str(weights),
+            "Close other programs, or use a machine with more.",
+        )
 
 
 def _engine(text: Artifact | None, tokenizer: Path | None) -> Any:
@@ -205,15 +229,17 @@ def _tokenizer_digest(text: Artifact | None, tokenizer: Path | None, path: Path)
 def _run_of(path: Path) -> Path | None:
     """The run folder that a path is in."""
     parents = path.resolve().parents
-    return next((one for one in parents if (one / run_folder.RECIPE).is_file()), None)
+    return next((one for one in parents if (one / run_folder.RECIPE).is_file() and (one / "artifacts").is_dir()), None)
 
 
 def _digest(parts: Sequence[str]) -> str:
     return xxhash.xxh3_128_hexdigest(orjson.dumps(list(parts)))
 
 
-def find_tasks(wanted: Sequence[str], run: Path | None) -> list[tuple[str, list[Task]]]:
+def find_tasks(wanted: Sequence[str], run: Path | None, prompts: Prompts) -> list[tuple[str, list[Task]]]:
     """The tasks of ``--tasks``: names, files, or ``NAME=FILE``.
+
+    They are asked as ``prompts`` says (:data:`headrace.evaluate.tasks.PROMPTS`).
 
     A name is looked for in the run's ``decontaminate.benchmarks``, the folder ``$HEADRACE_BENCHMARKS``, and
     ``./benchmarks``. Nothing is downloaded, unless a file is given as a URL.
@@ -237,7 +263,7 @@ def find_tasks(wanted: Sequence[str], run: Path | None) -> list[tuple[str, list[
             raise UserError(f"No file is given for {name!r}.", "--tasks", f"Write --tasks {name}=FILE.")
         if name in found or not _NAME.fullmatch(name):
             raise UserError(f"{name!r} cannot name these tasks.", "--tasks", "Give each its own: NAME=FILE.")
-        found[name] = read_tasks(file)
+        found[name] = read_tasks(file, prompts)
     return list(found.items())
 
 
@@ -325,30 +351,29 @@ def evaluate(
     prepare()
     language = cache(target.open)
     results: dict[str, dict[str, Any]] = {}
-    if code:
-        with Sandbox(Limits(), request.unsafe) as sandbox:
-            for name, tasks in code:
-                some = tasks[: request.limit]
-                settings = evaluation.Settings(
-                    target.digest,
-                    evaluation.digest(some),
-                    request.samples,
-                    request.temperature,
-                    request.top_p,
-                    request.tokens,
-                    request.seed,
-                    sandbox.limits,
-                )
-                folder = request.out / f"{name}-{settings.identity}"
-                told = evaluation.evaluate(
-                    language, some, settings, folder, sandbox, request.ks, request.workers, progress
-                )
-                results[name] = {**told, "path": str(folder)}
-    if harness:
-        from headrace.evaluate.harness import run_harness
+    with ExitStack() as stack:  # what may be lacking comes first
+        sandbox = stack.enter_context(Sandbox(Limits(), request.unsafe)) if code else None
+        if harness:
+            from headrace.evaluate.harness import run_harness
 
-        found = run_harness(language(), harness, request.limit)
-        request.out.mkdir(parents=True, exist_ok=True)
-        write_json(request.out / "lm-eval.json", {"model": target.digest, "limit": request.limit, "results": found})
-        results |= {f"{HARNESS}{name}": {"results": metrics} for name, metrics in found.items()}
+            found = run_harness(language, harness, request.limit)
+            request.out.mkdir(parents=True, exist_ok=True)
+            write_json(request.out / "lm-eval.json", {"model": target.digest, "limit": request.limit, "results": found})
+            results = {f"{HARNESS}{name}": {"results": metrics} for name, metrics in found.items()}
+        for name, tasks in code:
+            assert sandbox is not None
+            some = tasks[: request.limit]
+            settings = evaluation.Settings(
+                target.digest,
+                evaluation.digest(some),
+                request.samples,
+                request.temperature,
+                request.top_p,
+                request.tokens,
+                request.seed,
+                sandbox.limits,
+            )
+            folder = request.out / f"{name}-{settings.identity}"
+            told = evaluation.evaluate(language, some, settings, folder, sandbox, request.ks, request.workers, progress)
+            results[name] = {**told, "path": str(folder)}
     return results

@@ -41,6 +41,7 @@ from headrace.select.verdicts.splits import SPLITS
 
 ExportStep = SequenceExport | DocumentExport | TokenExport | ModelExport
 
+DTYPES = ("float32", "bfloat16")
 REQUEST = "export.json"
 GRAPH = "headrace.export:targets"
 
@@ -58,6 +59,7 @@ class Wanted:
         seq_len: targets of a row, for files that are one line of tokens.
         tokenizer: file of a tokenizer that spells the ids of files that come without one, for formats that hold text.
         model: the stage whose model it is.
+        dtype: of the model's weights, ``float32`` or ``bfloat16``.
         layout: folders for the rows of sources; see :func:`headrace.formats.layout.folders`.
     """
 
@@ -70,6 +72,7 @@ class Wanted:
     seq_len: int | None = None
     tokenizer: Path | None = None
     model: str | None = None
+    dtype: str | None = None
     layout: str | None = None
 
 
@@ -135,9 +138,13 @@ def _step(run: Path, to: str, wanted: Wanted, options: Options) -> ExportStep:
             f"Give --to {FORMAT} --model STAGE.",
         )
     if wanted.model is not None:
-        if wanted != Wanted(model=wanted.model) or options != Options():
+        if wanted != Wanted(model=wanted.model, dtype=wanted.dtype) or options != Options():
             raise UserError("A model is exported alone.", "--model", "Leave the other options out.")
-        return ModelExport.of(run, wanted.model)
+        if wanted.dtype not in (None, *DTYPES):
+            raise UserError(f"Weights are not written as {wanted.dtype}.", "--dtype", f"Use {' or '.join(DTYPES)}.")
+        return ModelExport.of(run, wanted.model, wanted.dtype or DTYPES[0])
+    if wanted.dtype is not None:
+        raise UserError("The type is that of a model's weights.", "--dtype", "Give --model STAGE, or leave it out.")
     if wanted.layout is not None and (to in DOCUMENTS or wanted.documents):
         raise UserError("Folders are chosen for the rows of sequences.", OPTION, "Export documents apart.")
     if to in DOCUMENTS:
@@ -356,7 +363,9 @@ def request(step: ExportStep) -> dict[str, Any]:
 def requested(asked: Mapping[str, Any]) -> ExportStep:
     """The step that a request is for."""
     if asked["format"] == FORMAT:
-        return ModelExport(asked["run"], asked["model"], tuple(asked["stages"]), tuple(asked["made_of"]))
+        return ModelExport(
+            asked["run"], asked["model"], tuple(asked["stages"]), tuple(asked["made_of"]), asked["dtype"]
+        )
     options = Options(**asked["options"])
     if asked["tokenized"]:
         return TokenExport(asked["format"], TokenCorpus.from_json(asked["corpus"]), options)

@@ -211,6 +211,6 @@ def add_stages(
         before = graph.models[stage.name] = model
         about = stage.name, stage.train, recipe.seed, model
         if held_out is not None:
-            graph.measures.append(Evaluation(*about, model.is_new, held_out, tokenizer))
+            graph.measures.append(Evaluation(*about, model.is_new, held_out, tokenizer, own))
         if stage.train.samples.tokens and recipe.tokenizer.ids is None:
             graph.measures.append(Samples(*about, tokenizer, own, held_out))

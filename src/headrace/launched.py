@@ -18,16 +18,20 @@ from headrace.flow.lock import lock
 from headrace.flow.notices import notices_to
 from headrace.flow.runner import make
 from headrace.flow.step import Step
+from headrace.flow.storage import explaining_os_errors
 from headrace.flow.task import TaskContext
 from headrace.graph import Graph
 from headrace.recipe.mistakes import suggest
 from headrace.run_folder import read_graph
+from headrace.train.edits import OnChange, edit
 from headrace.train.step import Model
 
 REPORT_SECONDS = 0.2  # minimum interval between progress events
 
 
-def train(run: Path, stage: str, memory: int, listener: Listener | None = None) -> None:
+def train(
+    run: Path, stage: str, memory: int, listener: Listener | None = None, on_change: OnChange | None = None
+) -> None:
     """Train a stage to its end, from its newest checkpoint if there is one, and publish its model.
 
     Args:
@@ -35,9 +39,10 @@ def train(run: Path, stage: str, memory: int, listener: Listener | None = None) 
         stage: the stage's name.
         memory: bytes for what rank 0 does besides training.
         listener: called in rank 0 with every event as it happens.
+        on_change: what to do if the stage was underway when its recipe changed; see :func:`headrace.train.edits.edit`.
 
     Raises:
-        UserError: the stage does not exist, or what it trains on has not been made.
+        UserError: the stage does not exist, what it trains on has not been made, or another process has ended.
         Interrupted: a process was asked to stop; the checkpoint is written.
     """
     from headrace.model.machine import keep_memory, set_environment
@@ -49,11 +54,15 @@ def train(run: Path, stage: str, memory: int, listener: Listener | None = None) 
     from headrace.train.loop import Trainer
     from headrace.train.world import joined
 
-    graph = read_graph(run)
-    model = model_of(graph, stage)
-    check_installed(model.train.log)
+    model = model_of(read_graph(run), stage)
+    check_installed([model.train])
     check_made(run, model)
-    with joined(model.train.tensor_parallel) as world, ExitStack() as held, Interruption() as heard:
+    with (
+        explaining_os_errors(run),
+        joined(model.train.tensor_parallel) as world,
+        ExitStack() as held,
+        Interruption() as heard,
+    ):
         log: EventLog | None = None
         with world.first() as first:
             if first:
@@ -61,6 +70,15 @@ def train(run: Path, stage: str, memory: int, listener: Listener | None = None) 
                 log = EventLog(run, listener)
                 held.callback(log.close)
                 held.enter_context(notices_to(log.notice))
+                while not (run / "artifacts" / model.name).exists():
+                    edited, told = edit(run, model, on_change)
+                    if told is not None:
+                        log.notice(told)
+                    if not edited:
+                        break
+                    model = model_of(read_graph(run), stage)
+        graph = read_graph(run)
+        model = model_of(graph, stage)
         if not (run / "artifacts" / model.name).exists():
             job = model.job(TaskContext(run, model, "train", 0))
             progress = silent if log is None else reporting(log, model, job.trajectory.steps)

@@ -10,7 +10,7 @@ import numpy as np
 from headrace import run_folder
 from headrace.sequence.reader import ELSEWHERE, SequenceReader
 from headrace.sequence.windows import PADDING
-from headrace.train.consumption import COUNTED, FATES, Consumption, consumption
+from headrace.train.consumption import COUNTED, FATES, Consumption, Replaced, consumption
 from headrace.train.trajectory import Trajectory, latest, read_trajectory
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ def ledger(run: Path) -> dict[str, Any]:
         ``{"stages": [...], "sources": {name: {fate: targets, "repeated"}}, "total": {fate: targets}}``. A stage has
         ``stage``, ``state`` (``missing``: its sequence is not built; ``waiting``, ``underway``, ``done``), ``step``,
         ``steps``, ``trajectories``, ``rows`` by fate, ``sources`` as above with ``epochs``, and ``checked``: whether
-        the training's own count was compared, source by source; ``wrong`` says where it departs. Fates are those of
+        the training's own count was compared, source by source; ``wrong`` says where it departs. ``replaced`` is of
+        the sequences that an edit replaced, if it is known: targets ``trained`` on in them, those that the new one has
+        ``again`` by fate (``elsewhere``: in the rows passed over), ``gone`` ones, and ``more``, trained on more than
+        once. Fates are those of
         :data:`headrace.train.consumption.FATES`; all are targets that carry loss, which ``sequence`` sums up.
         ``repeated`` are tokens of copies of documents that were in the rows before, in this or an earlier stage; None
         where it is not known.
@@ -84,9 +87,16 @@ def _stage(name: str, sequence: SequenceReader, found: Consumption, seen: dict[s
         "trajectories": found.trajectories,
         "rows": {fate: sum(stop - first for first, stop in found.rows[fate]) for fate in FATES},
         "sources": sources,
+        "replaced": None if found.replaced is None else _replaced(found.replaced),
         "checked": found.exact and found.counted is not None,
         "wrong": wrong,
     }
+
+
+def _replaced(found: Replaced) -> dict[str, Any]:
+    trained, again = int(found.trained.sum()), sum(found.again.values())
+    more = trained - again - found.gone  # the same in several of those sequences
+    return {"trained": trained, "again": found.again, "gone": found.gone, "more": more}
 
 
 def repeated(sequence: SequenceReader, seen: dict[str, np.ndarray]) -> np.ndarray | None:

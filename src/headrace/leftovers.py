@@ -60,7 +60,7 @@ def find(run: Path, checkpoints: bool = False) -> list[Leftover]:
         for base, kind in kinds:
             for stage in _inside(run / base):
                 known = {path.name for path in used if path.parent.name == stage.name}
-                found += [(path, kind) for path in _inside(stage) if path.name not in known]
+                found += [(path, kind) for path in _inside(stage) if path.is_dir() and path.name not in known]
     sizes = _freed([path for path, _ in found])
     return sorted((Leftover(p, k, sizes[p]) for p, k in found), key=lambda leftover: leftover.path)
 

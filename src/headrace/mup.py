@@ -6,22 +6,25 @@ the best learning rate should be the same at every width.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
 from headrace.errors import UserError
-from headrace.model.config import ModelConfig
+from headrace.model.config import ModelConfig, parameter_count
 from headrace.model.mup import at_width
 from headrace.model.presets import resolve
 from headrace.model.transformer import Block, Transformer
 from headrace.recipe.training import OptimizerSection
 from headrace.run_folder import artifact, read_recipe
 from headrace.sequence.store import ArrowSequence
-from headrace.train.optimizer import AdamW
+from headrace.train.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,24 @@ class Checked:
         widths: the models' widths, ascending.
         coordinates: what -> width -> mean absolute value after 0, 1, ... steps.
         losses: width -> learning rate -> mean loss of the last quarter of the steps, in nats.
+        rate: the learning rate of the coordinates: the best one of the narrowest model.
     """
 
     widths: list[int]
     coordinates: dict[str, dict[int, list[float]]]
     losses: dict[int, dict[float, float]]
+    rate: float
+
+    def power(self, name: str) -> float:
+        """The power of the width with which a coordinate has grown after the last step, by least squares."""
+        x = [math.log(width) for width in self.widths]
+        y = [math.log(self.coordinates[name][width][-1]) for width in self.widths]
+        return statistics.linear_regression(x, y).slope
 
     def best(self, width: int) -> float:
         """The learning rate with the least loss."""
-        return min(self.losses[width], key=self.losses[width].__getitem__)
+        losses = self.losses[width]
+        return min(losses, key=lambda rate: losses[rate] if math.isfinite(losses[rate]) else math.inf)
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Trial:
         rows: int64 [N, T + 1].
         batch: rows of a step.
         seed: of the weights.
+        scaled: the model at another width.
     """
 
     config: ModelConfig
@@ -60,6 +73,7 @@ class Trial:
     rows: Tensor
     batch: int
     seed: int
+    scaled: Callable[[ModelConfig, int], ModelConfig] = at_width
 
     @staticmethod
     def of(run: Path, stage: str | None, steps: int, batch: int, length: int) -> Trial:
@@ -75,7 +89,9 @@ class Trial:
         sequence = ArrowSequence(artifact(run, "sequence", stage or chosen.name))
         if len(sequence) < steps * batch:
             raise UserError(
-                f"The sequence has {len(sequence)} rows, of {steps * batch} that are needed.", str(run), "Use --steps."
+                f"The sequence has {len(sequence)} rows, of {steps * batch} that are needed.",
+                str(run),
+                "Use fewer --steps or a smaller --batch.",
             )
         config = resolve(recipe.model, artifact(run, "tokenizer").manifest.extra["vocab_size"])
         if not isinstance(config, ModelConfig):
@@ -85,16 +101,17 @@ class Trial:
 
     def train(self, width: int, rate: float, steps: int) -> Iterator[tuple[Transformer, float]]:
         """The model before each step, with the step's loss."""
-        model = Transformer(at_width(self.config, width))
+        model = Transformer(self.scaled(self.config, width))
         model.initialise(self.seed)
-        optimizer = AdamW(model, self.optimizer)
+        optimizer = Optimizer(model, self.optimizer)
         optimizer.set_learning_rate(rate)
         for step in range(steps):
-            rows = self.rows[step * self.batch : (step + 1) * self.batch]
+            start = step * self.batch % len(self.rows)
+            rows = self.rows[start : start + self.batch]
             weights = torch.full((rows[:, 1:].numel(),), 1 / rows[:, 1:].numel())
             loss, _ = model(rows[:, :-1], targets=rows[:, 1:], weights=weights)
             yield model, loss.item()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), self.optimizer.clip or float("inf"))
             optimizer.step()
@@ -118,19 +135,27 @@ def check(
         coordinate_steps: steps of the coordinate check.
         progress: told what has been done, in a line.
     """
-    widths = sorted(widths)
-    coordinates: dict[str, dict[int, list[float]]] = {}
+    widths = sorted(set(widths))
+    for width in widths:
+        needs = 16 * parameter_count(trial.scaled(trial.config, width))  # weights, gradients, two moments
+        if needs > psutil.virtual_memory().available:
+            raise UserError(
+                f"The model of width {width} takes {needs / 1e9:.1f} GB, more than is free.", "--widths", "Use less."
+            )
     losses: dict[int, dict[float, float]] = {}
     for width in widths:
-        for model, _ in trial.train(width, trial.optimizer.learning_rate, coordinate_steps + 1):
-            for name, size in sizes(model, trial.rows[: trial.batch, :-1]).items():
-                coordinates.setdefault(name, {}).setdefault(width, []).append(size)
         for rate in rates:
             seen = [loss for _, loss in trial.train(width, rate, steps)]
             last = seen[-max(1, steps // 4) :]
             losses.setdefault(width, {})[rate] = sum(last) / len(last)
             progress(f"width {width}, learning rate {rate:g}: loss {losses[width][rate]:.3f}")
-    return Checked(list(widths), coordinates, losses)
+    found = Checked(widths, {}, losses, 0.0)
+    found = replace(found, rate=found.best(widths[0]))
+    for width in widths:
+        for model, _ in trial.train(width, found.rate, coordinate_steps + 1):
+            for name, size in sizes(model, trial.rows[: trial.batch, :-1]).items():
+                found.coordinates.setdefault(name, {}).setdefault(width, []).append(size)
+    return found
 
 
 @torch.no_grad()

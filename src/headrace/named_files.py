@@ -107,10 +107,9 @@ def _model(section: ModelSection, digests: Digests) -> dict[str, Any] | None:
     if config is None:
         return None
     folder = Path(section.weights or section.huggingface or "")
-    there = sorted(folder.glob("*.safetensors"))
-    if section.weights is not None:
-        from headrace.model.huggingface.reading import Stored
+    from headrace.model.huggingface.reading import Stored, tensors
 
-        there = Stored.open(folder).files
+    held = tensors(folder, needed=False) if section.weights is None else Stored.open(folder).tensors
+    there = sorted({tensor.path for tensor in held.values()})
     found = dict(zip([path.name for path in there], digests(there), strict=True))
     return {"folder": str(folder), "config": config, "files": found}

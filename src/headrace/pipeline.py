@@ -117,7 +117,7 @@ def _run(
     from headrace.train.installed import check_installed
 
     if recipe.model is not None and (until is None or until.lower().startswith(TRAINED)):
-        check_installed(name for stage in recipe.stages for name in stage.train.log)
+        check_installed(stage.train for stage in recipe.stages)
     notes = look_at_tokenizer(recipe, until, folder)
     with lock(folder):
         log = EventLog(folder, listener)

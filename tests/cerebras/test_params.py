@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from published import made, save, tiny, write_data
@@ -17,11 +19,12 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import headrace
+from headrace.cerebras.checkpoints import checkpoints
 from headrace.cli.app import app
-from headrace.params import checkpoints
 from headrace.run_folder import artifact, stage_sequence
 from headrace.sequence.loader import Loader
 from headrace.train.metrics import read as read_metrics
+from headrace.train.trajectory import latest
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -73,7 +76,8 @@ def folder(shared, tmp_path_factory):
     said = done(command(base, 1)).stderr
     assert "runconfig.num_csx means nothing off Cerebras' hardware" in said
     done(command(base, 2, "--checkpoint_path", str(base / "p1/checkpoint_6.mdl"), "--is_pretrained_checkpoint"))
-    done(command(base, 3, "--checkpoint_path", str(base / "p2"), mode="train_and_eval"))
+    often = ("--set", "runconfig.eval_frequency=4")
+    done(command(base, 3, "--checkpoint_path", str(base / "p2"), *often, mode="train_and_eval"))
     return base
 
 
@@ -124,10 +128,57 @@ def test_evaluation_is_of_the_checkpoint_that_is_named(folder):
     assert told[6]["perplexity"] == pytest.approx(np.exp(told[6]["loss"]))
     every = losses(command(folder, 1, "--json", "--eval_steps", "1", mode="eval_all"))
     assert [(one["step"], one["rows"]) for one in every] == [(2, 4), (4, 4), (6, 4)]
-    for step in (2, 4, 6):  # train_and_eval, of phase 3
-        found = json.loads((folder / f"p3/eval/step-{step:08d}.json").read_text())
-        assert found["step"] == step
-        assert set(found["sources"]) == {"css"}
+
+
+def test_training_and_evaluation_alternate(folder):
+    """Every eval_frequency steps and at the end, as eval_all measures their checkpoints; the weights are the same."""
+    often = ("--set", "runconfig.eval_frequency=4", "--json")
+    start = ("--checkpoint_path", str(folder / "p2"))
+    told = losses(command(folder, 3, *often, *start, mode="train_and_eval", out="both"))
+    assert [(one["step"], one["rows"]) for one in told] == [(4, 8), (6, 8)]
+    assert set(told[0]["sources"]) == {"css"}
+    assert equal(weights(folder / "p3", 6), weights(folder / "both", 6))
+    done(command(folder, 3, *start, out="alone"))
+    assert equal(weights(folder / "alone", 6), weights(folder / "both", 6))
+    every = {one["step"]: one for one in losses(command(folder, 3, "--json", mode="eval_all", out="both"))}
+    assert sorted(every) == [2, 4, 6]
+    for one in told:
+        assert one["loss"] == pytest.approx(every[one["step"]]["loss"], rel=1e-5)
+        assert one["perplexity"] == pytest.approx(every[one["step"]]["perplexity"], rel=1e-5)
+    # Trained without it, and then on with it.
+    done(command(folder, 1, "--max_steps", "5", out="turns"))
+    assert [one["step"] for one in losses(command(folder, 1, *often, mode="train_and_eval", out="turns"))] == [6]
+    assert equal(weights(folder / "p1", 6), weights(folder / "turns", 6))
+
+
+def test_evaluation_needs_rows_as_long_as_those_of_training(folder, tmp_path):
+    other = tmp_path / "short"
+    other.mkdir()
+    with h5py.File(other / "a.h5", "w") as file:
+        file.create_dataset("data", data=np.ones((8, 3, 8), dtype=np.int32))
+    option = ("--set", f"eval_input.data_dir={other}")
+    failed(command(folder, 3, *option, mode="train_and_eval", out="short"), "Rows of eval_input train on 8 tokens")
+    [one] = losses(command(folder, 3, *option, "--json", "--checkpoint_path", str(folder / "p3"), mode="eval"))
+    assert one["rows"] == 8
+
+
+def test_checkpoints_that_cannot_be_evaluated_are_passed_over_unless_they_are_named(folder, tmp_path):
+    shutil.copytree(folder / "p1", tmp_path / "p")
+    [_, middle, _] = checkpoints(tmp_path / "p")
+    [file] = middle.files("model")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    result = command(folder, 1, "--json", "--model_dir", str(tmp_path / "p"), mode="eval_all")
+    assert [one["step"] for one in losses(result)] == [2, 6]
+    assert "step-00000004 is passed over: The checkpoint is damaged" in result.stderr
+    for option in (
+        ("--checkpoint_path", str(middle.path)),
+        ("--checkpoint_path", str(tmp_path / "p/checkpoint_4.mdl")),
+    ):
+        failed(command(folder, 1, *option, mode="eval", out="e2"), "damaged")
+    other = ("--model_dir", str(tmp_path / "p"), "--set", "model.num_hidden_layers=3")
+    failed(command(folder, 1, *other, mode="eval_all"), "do not fit the model")
 
 
 def test_a_checkpoint_is_gone_on_from_with_step_optimizer_and_data(folder):
@@ -138,7 +189,8 @@ def test_a_checkpoint_is_gone_on_from_with_step_optimizer_and_data(folder):
 
 
 def test_raising_max_steps_goes_on_and_the_same_again_is_refused(folder):
-    failed(command(folder, 1), "is at step 6 already")
+    failed(command(folder, 1), "is at step 6 already, and the last one is 6")
+    failed(command(folder, 1, "--max_steps", "3"), "is at step 6 already, and the last one is 3")
     done(command(folder, 1, "--max_steps", "5", out="more"))
     done(command(folder, 1, "--num_steps", "2", "--max_steps", "8", out="more"))
     assert [one.step for one in checkpoints(folder / "more")] == [7, 6, 5, 4, 2]
@@ -169,6 +221,16 @@ def test_another_rhythm_of_checkpoints_is_the_same_training(folder):
 def test_what_cannot_be_is_refused(folder, options, words, monkeypatch):
     monkeypatch.chdir(folder)
     failed(command(folder, 1, *options), words)
+
+
+def test_beginning_anew_beside_a_training_that_is_there_is_said(folder):
+    """The same command with more steps: the file takes the weights that it names, not those in model_dir."""
+    start = ("--checkpoint_path", str(folder / "p2"))
+    assert "begins" not in done(command(folder, 3, "--max_steps", "2", *start, out="anew")).stderr
+    said = done(command(folder, 3, "--max_steps", "3", *start, out="anew")).stderr
+    assert "Training begins at step 0 with" in said
+    assert f"beside what is in {folder / 'anew'}, whose newest checkpoint is of step 2" in said
+    assert [one.step for one in checkpoints(folder / "anew")] == [3, 2]
 
 
 def test_weights_of_others_are_begun_with_and_pickles_are_not_read(folder, tmp_path):
@@ -216,13 +278,60 @@ def test_the_loaders_state_is_where_the_file_wants_it_and_is_gone_on_from(folder
     failed(command(folder, 1, *option, out="s4"), "no number")
 
 
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(folder, tmp_path):
+    """Whether the launch is the same, or goes on further."""
+    for steps in ("6", "8"):
+        run = tmp_path / f"to-{steps}"
+        done(command(folder, 1, "--model_dir", str(run), "--max_steps", "6"))
+        [newest, *_] = checkpoints(run)
+        [file] = newest.files("model")
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        if steps == "6":
+            shutil.rmtree(artifact(run, "model", "train").path)
+        done(command(folder, 1, "--model_dir", str(run), "--max_steps", steps))
+        assert [one.name for one in (run / "damaged").iterdir()] == ["step-00000006-1"]
+        assert equal(weights(folder / "p1", 6), weights(run, 6))
+
+
+def test_a_loaders_state_that_cannot_be_written_is_told(folder, tmp_path):
+    (tmp_path / "file").touch()
+    option = ("--set", f"cerebras.save_iter_state_path={tmp_path / 'file'}", "--model_dir", str(tmp_path / "run"))
+    failed(command(folder, 1, "--max_steps", "1", *option), "cerebras.save_iter_state_path")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--params", "p.yaml", "--stage", "train"],
+        ["run", "--params", "p.yaml"],
+        ["run", "--stage", "train", "--max_steps", "3"],
+        ["run", "--stage", "train", "--set", "model.hidden_size=3"],
+        ["run", "--stage", "train", "--is_pretrained_checkpoint"],
+        ["run", "--stage", "train", "--prepare"],
+        ["run"],
+        [],
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(arguments):
+    failed(CliRunner().invoke(app, ["train", *arguments]), "headrace train RUN --stage NAME")
+
+
+def test_a_params_file_is_for_one_process(folder, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    failed(command(folder, 1, out="one-process"), "with --prepare")
+    assert not (folder / "one-process").exists()
+
+
 def test_data_are_prepared_for_processes_that_are_started_together(folder):
     start = ("--checkpoint_path", str(folder / "p1"), "--is_pretrained_checkpoint")
-    assert "--stage train" in done(command(folder, 2, "--prepare", *start, out="many")).stderr
+    assert "--stage train" in done(command(folder, 2, "--prepare", *start, mode="train_and_eval", out="many")).stderr
     assert not list(checkpoints(folder / "many"))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = ["-m", "headrace", "train", str(folder / "many"), "--stage", "train"]
     subprocess.run([*torchrun, *arguments], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    [told] = read_metrics(latest(folder / "many", "train") / "evaluations.jsonl")
+    assert (told["step"], told["rows"]) == (6, 8)
     one, two = weights(folder / "p2", 6), {}
     [newest, *_] = checkpoints(folder / "many")
     for file in newest.files("model"):
@@ -251,12 +360,12 @@ app(sys.argv[2:])
 @pytest.mark.parametrize("publishing", ["step-00000002", "step-00000004", "model-train-"])
 def test_killed_and_started_again_it_ends_the_same(folder, publishing):
     """Before its first checkpoint, before the second, and after the last but before the model is published."""
-    out = f"killed-{publishing}"
-    arguments = ["train", "--params", str(folder / "params_phase1.yaml"), "--mode", "train", "--workers", "0"]
+    out, mode, options = f"killed-{publishing}", "train_and_eval", ("--set", "runconfig.eval_frequency=2")
+    arguments = ["train", "--params", str(folder / "params_phase1.yaml"), "--mode", mode, "--workers", "0", *options]
     arguments += ["--model_dir", str(folder / out)]
     dead = subprocess.run([sys.executable, "-c", KILLED, publishing, *arguments], capture_output=True)
     assert dead.returncode == -signal.SIGKILL
-    done(command(folder, 1, out=out))
+    assert [one["step"] for one in losses(command(folder, 1, *options, "--json", mode=mode, out=out))] == [2, 4, 6]
     assert equal(weights(folder / "p1", 6), weights(folder / out, 6))
     artifact(folder / out, "model", "train")
     failed(command(folder, 1, out=out), "is at step 6 already")

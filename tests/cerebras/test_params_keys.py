@@ -16,7 +16,8 @@ from headrace.cerebras.translate import Data, train_recipe
 from headrace.errors import UserError
 from headrace.recipe.load import dump
 
-ALL = [(section, key) for section, keys in SECTIONS.items() for key in keys]
+ALL = [(section, key) for section, keys in SECTIONS.items() for key in keys if not key.same]
+OTHER_NAMES = [(section, key) for section, keys in SECTIONS.items() for key in keys if key.same]
 DATA = Data(16, 1000)
 DRAWN = {"name": "truncated_normal", "mean": 0.0, "std": 0.02, "a": -0.04, "b": 0.04}
 BASE: dict[str, Any] = {
@@ -53,6 +54,7 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "input": ("train_input",),
     "mixture": ("train_input", "mixture", 0),
     "model": ("model",),
+    "attention": ("model", "extra_attention_params"),
     "initializer": ("model", "initializer"),
     "optimizer": ("optimizer",),
     "scheduler": ("optimizer", "learning_rate", 0),
@@ -99,12 +101,27 @@ CHANGED: dict[tuple[str, str], Any] = {
     ("model", "loss_scaling"): "num_tokens",
     ("model", "loss_weight"): 0.5,
     ("model", "mixed_precision"): False,
+    ("model", "attention_module"): "multiquery_attention",
+    ("model", "extra_attention_params"): (
+        {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": 2}}
+    ),
+    ("model", "norm_type"): "rmsnorm",
+    ("model", "use_rms_norm"): True,
+    ("model", "use_untied_layer_norm"): True,
+    ("model", "residual_dropout_rate"): ({"residual_dropout_rate": 0, "use_untied_layer_norm": True}),
+    ("model", "rope_theta"): 1e6,
+    ("model", "pos_scaling_factor"): 2,
+    ("model", "initializer_range"): (
+        dict.fromkeys(("initializer", "embedding_initializer", "output_layer_initializer")) | {"initializer_range": 0.1}
+    ),
+    ("attention", "num_kv_groups"): 2,
     ("initializer", "name"): "normal",
     ("initializer", "std"): ({"std": 0.01, "a": -0.02, "b": 0.02}),
     ("initializer", "a"): ({"a": -0.02, "b": 0.02}),
     ("initializer", "b"): ({"a": -0.02, "b": 0.02}),
     ("optimizer", "beta1"): 0.8,
     ("optimizer", "beta2"): 0.99,
+    ("optimizer", "betas"): [0.8, 0.9],
     ("optimizer", "eps"): "1e-9",
     ("optimizer", "weight_decay_rate"): 0.2,
     ("optimizer", "max_gradient_norm"): 2.0,
@@ -115,7 +132,6 @@ CHANGED: dict[tuple[str, str], Any] = {
     ("scheduler", "initial_learning_rate"): 0.05,
     ("scheduler", "end_learning_rate"): 0.05,
     ("scheduler", "steps"): 7,
-    ("scheduler", "decay_steps"): ({"steps": None, "decay_steps": 8}),
     ("scheduler", "decay_rate"): (
         {"scheduler": "Exponential", "initial_learning_rate": 0.1, "decay_rate": 0.5, "steps": 5}
     ),
@@ -128,9 +144,12 @@ CHANGED: dict[tuple[str, str], Any] = {
     ("runconfig", "num_steps"): 40,
     ("runconfig", "num_epochs"): ({"max_steps": None, "num_epochs": 2}),
     ("runconfig", "checkpoint_steps"): 10,
+    ("runconfig", "max_checkpoints"): 3,
     ("runconfig", "log_steps"): 5,
     ("runconfig", "save_initial_checkpoint"): True,
 }
+# Of the several values of this key none has an effect.
+ALIKE = {("model", "fp16_type")}
 # How a run is launched: tests/test_params.py.
 LAUNCH = {
     "mode",
@@ -164,7 +183,9 @@ def changed(section: str, values: dict[str, Any]) -> dict[str, Any]:
     params = copy.deepcopy(BASE)
     at: Any = params
     for part in PLACES[section]:
-        at = at[part]
+        at = at[part] if isinstance(part, int) else at.setdefault(part, {})
+    if section == "attention":
+        params["model"]["attention_module"] = "multiquery_attention"
     at.update(values)
     for key in [key for key, value in values.items() if value is None]:
         del at[key]
@@ -208,9 +229,9 @@ def test_what_is_honoured_changes_the_recipe_or_can_have_one_value_alone(tmp_pat
         if (section, key.name) == ("scheduler", "values"):
             assert "0.2" in recipe
     else:
-        assert len(key.only) == 1, "a key with several values must show what it changes"
-        value = key.only[0]
-        assert dump(train_recipe(opened(tmp_path, changed(section, {key.name: value})), DATA)) == plain
+        assert len(key.only) == 1 or (section, key.name) in ALIKE, "a key with several values must show what it changes"
+        for value in key.only:
+            assert dump(train_recipe(opened(tmp_path, changed(section, {key.name: value})), DATA)) == plain
     if key.only:
         other = not key.only[0] if key.kind == "flag" else "Other" if key.kind == "text" else 0.25
         said = refused(tmp_path, changed(section, {key.name: other}))
@@ -219,12 +240,12 @@ def test_what_is_honoured_changes_the_recipe_or_can_have_one_value_alone(tmp_pat
         assert "line " in said
 
 
-@pytest.mark.parametrize(("section", "key"), named("noted"))
+@pytest.mark.parametrize(("section", "key"), named("noted") + named("hardware"))
 def test_what_is_noted_changes_nothing_and_is_told(tmp_path, section, key: Key, plain):
     params = opened(tmp_path, changed(section, {key.name: SAMPLES[key.kind]}))
-    [note] = [note for note in params.notes if f".{key.name} " in note]
+    [note] = [note for note in params.notes if f".{key.name} " in f".{note}"]
     assert key.meaning in note
-    assert ("Cerebras' hardware" in note) == key.hardware
+    assert ("Cerebras' hardware" in note) == (key.use == "hardware")
     assert dump(train_recipe(params, DATA)) == plain
 
 
@@ -247,6 +268,20 @@ def test_unknown_keys_are_refused_with_a_suggestion_and_values_of_another_kind_a
         wrong = {"a": 1} if key.kind != "section" else "x"
         said = refused(tmp_path, changed(section, {key.name: wrong}))
         assert key.name in said
+
+
+@pytest.mark.parametrize(("section", "key"), [pytest.param(s, key, id=f"{s}.{key.name}") for s, key in OTHER_NAMES])
+def test_other_names_say_the_same(tmp_path, section, key: Key):
+    value = CHANGED.get((section, key.same), True)
+    known, other = (
+        dump(train_recipe(opened(tmp_path, changed(section, {key.same: None, name: value})), DATA))
+        for name in (key.same, key.name)
+    )
+    assert known == other
+    both = changed(section, {key.same: value, key.name: value})
+    assert dump(train_recipe(opened(tmp_path, both), DATA)) == known
+    wrong = changed(section, {key.same: value, key.name: not value if value is True else value + 1})
+    assert f"{key.same} is given twice" in refused(tmp_path, wrong).lower()
 
 
 def test_a_key_in_another_section_is_told_where_it_belongs(tmp_path):
@@ -282,9 +317,25 @@ def test_null_is_absence(tmp_path, plain):
         ("optimizer", {"learning_rate": []}, "is not a number, a scheduler"),
         ("scheduler", {"scheduler": None}, "has no name"),
         ("scheduler", {"steps": None}, "how many steps"),
-        ("scheduler", {"decay_steps": 6}, "steps is 5 and decay_steps 6"),
+        ("scheduler", {"decay_steps": 6}, "Steps is given twice"),
+        ("scheduler", {"total_iters": 6}, "Steps is given twice"),
+        ("optimizer", {"betas": [0.9, 0.95], "beta2": 0.9}, "betas are given twice"),
+        ("optimizer", {"betas": [0.9]}, "betas"),
+        ("model", {"extra_attention_params": {"num_kv_groups": 2}}, "is of multiquery_attention"),
+        ("model", {"residual_dropout_rate": 0.0}, "this is a GPT-J"),
+        ("", {"trainer": {"init": {}}}, "a release with a Trainer"),
         ("scheduler", {"scheduler": "Exponential"}, "needs decay_rate"),
         ("scheduler", {"scheduler": "PiecewiseConstant", "values": [1, 2], "boundaries": [3, 2]}, "boundaries"),
+        ("optimizer", {"learning_rate": -1}, "optimizer.learning_rate ("),
+        (
+            "optimizer",
+            {
+                "learning_rate": [
+                    {"scheduler": "Exponential", "initial_learning_rate": 1, "decay_rate": 9e9, "steps": 1}
+                ]
+            },
+            "grows beyond all numbers",
+        ),
         ("runconfig", {"max_steps": None}, "Nothing says when to stop"),
         ("runconfig", {"num_steps": 3, "num_epochs": 2}, "both say when to stop"),
     ],

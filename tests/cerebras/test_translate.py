@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 from published import published, tiny
 
 from headrace.cerebras.read import read
@@ -96,14 +97,20 @@ def test_the_tiny_files_differ_in_sizes_and_places_alone(shared, phase, tmp_path
             [1, 1, *(8 * 0.5 ** (np.arange(10) / 2))],
         ),
         (
+            [
+                {"scheduler": "polynomial", "initial_learning_rate": 0, "end_learning_rate": 4, "total_iters": 2},
+                {"scheduler": "piecewiseconstant", "values": [4, 3, 2], "boundaries": [3, 9], "decay_steps": 5},
+                {"scheduler": "Constant", "learning_rate": 1},
+            ],
+            [0, 2, 4, 4, 4, 3, 3, 1, 1, 1, 1, 1],
+        ),
+        (
             [{"scheduler": "CosineDecay", "initial_learning_rate": 4, "end_learning_rate": 1, "decay_steps": 6}],
             [*(2.5 + 1.5 * np.cos(np.pi * np.arange(6) / 6)), *[1] * 6],
         ),
     ],
 )
 def test_schedulers_alone_and_in_lists(shared, tmp_path, rates, expected):
-    import yaml
-
     params = tiny(shared, 1, tmp_path)
     params["optimizer"]["learning_rate"] = rates
     params["runconfig"]["max_steps"] = 12
@@ -113,9 +120,22 @@ def test_schedulers_alone_and_in_lists(shared, tmp_path, rates, expected):
     np.testing.assert_allclose(found, np.asarray(expected, dtype=float), rtol=1e-9)
 
 
-def test_steps_beyond_an_epoch_read_it_again(shared, tmp_path):
-    import yaml
+def test_evaluation_is_after_each_epoch_unless_the_file_says_otherwise(shared, tmp_path):
+    def often(rows, **run):
+        params = tiny(shared, 1, tmp_path)
+        params["runconfig"] |= run
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        made = train_recipe(read(tmp_path / "params.yaml", {}), Data(16, rows))
+        assert len(made.held_out) == (run["mode"] == "train_and_eval")
+        return made.stages[0].train.held_out.every, made.stages[0].train.held_out.rows
 
+    assert often(43, mode="train_and_eval") == (10, 8)
+    assert often(3, mode="train_and_eval") == (1, 8)
+    assert often(43, mode="train_and_eval", eval_frequency=3, eval_steps=None) == (3, None)
+    assert often(43, mode="train") == (None, 64)
+
+
+def test_steps_beyond_an_epoch_read_it_again(shared, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny(shared, 1, tmp_path)))
 
     def stage(rows, done=0, **run):

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from headrace.cli.curve import COLUMNS, LINES, Curve
-from headrace.cli.progress import Bars, Lines
+from headrace.cli.progress import Bars, Lines, drawing, follow, listener
 
 
 def dots(lines: list[str]) -> list[list[int]]:
@@ -50,18 +50,20 @@ def test_there_may_be_little_to_draw(losses):
     assert bool(curve.lines()) == (len(losses) == 4)
 
 
-def told(listener, steps: int = 40) -> None:
-    with listener:
-        listener({"event": "phase", "artifact": "model-one-0", "phase": "train", "tasks": 1, "done": 0})
+def told(view, steps: int = 40) -> None:
+    with view:
+        view({"event": "phase", "artifact": "model-one-0", "phase": "train", "tasks": 1, "done": 0})
         for step in range(1, steps + 1):
             event = {"event": "progress", "artifact": "model-one-0", "rows": 4, "bytes": 0}
-            listener({**event, "step": step, "steps": steps, "loss": 5 - step / steps})
-        if isinstance(listener, Bars):
-            listener._progress.refresh()
-        listener({"event": "finished"})
+            view({**event, "step": step, "steps": steps, "loss": 5 - step / steps})
+        if isinstance(view, Bars):
+            view._live.refresh()
+        view({"event": "finished"})
 
 
-@pytest.mark.parametrize(("columns", "lines", "drawn"), [(80, 24, True), (60, 24, False), (80, 12, False)])
+@pytest.mark.parametrize(
+    ("columns", "lines", "drawn"), [(200, 60, True), (80, 24, True), (40, 12, True), (24, 24, False), (80, 8, False)]
+)
 def test_a_terminal_shows_the_curve_where_there_is_room(monkeypatch, columns, lines, drawn):
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LINES", str(lines))
@@ -78,6 +80,37 @@ def test_a_terminal_shows_the_curve_where_there_is_room(monkeypatch, columns, li
     said = stream.getvalue()
     assert bool(re.search("[\u2801-\u28ff]{4}", said)) == drawn
     assert "40/40" in said
+
+
+@pytest.mark.parametrize("utf", [True, False])
+@pytest.mark.parametrize("width", [12, 20, 40, 60, 80, 100, 200])
+@pytest.mark.parametrize("height", [5, 12, 24, 50])
+def test_what_is_drawn_fits_any_terminal_and_says_how_far_it_is(width, height, utf):
+    phases: dict = {}
+    for name in ("documents-0123abcd", "model-stage1-0123abcd"):
+        follow(phases, {"event": "phase", "artifact": name, "phase": "train", "tasks": 3, "done": 1})
+    for step in range(300, 6001, 300):
+        event = {"event": "progress", "artifact": "model-stage1-0123abcd", "rows": 4, "bytes": 0}
+        follow(phases, {**event, "step": step, "steps": 12_000, "loss": 1e6 / step})
+    lines = drawing(phases, width, height, utf)
+    assert len(lines) <= max(2, height - 4)
+    assert max(map(len, lines)) < width
+    assert utf or all(line.isascii() for line in lines)
+    assert "1/3" in lines[0]
+    assert width < 20 or "6,000/12,000" in lines[1]
+    assert width < 40 or "model-stage1" in lines[1]
+    assert (len(lines) > 2) == (utf and width >= 40 and height >= 12)
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for term, kind in (("dumb", Lines), ("xterm", Bars)):
+        monkeypatch.setenv("TERM", term)
+        assert isinstance(listener(Terminal()), kind)
+    assert isinstance(listener(io.StringIO()), Lines)
 
 
 def test_a_log_has_plain_lines():

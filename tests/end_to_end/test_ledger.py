@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from test_staged_training import HEADRACE, folder, made, run, stopped_after, trajectory  # noqa: F401 - fixtures
 
+from headrace.documents.store import fetch
 from headrace.ledger import ledger
 from headrace.run_folder import stage_sequence
+from headrace.sequence.provenance import beside
 from headrace.sequence.target_sources import target_sources
+from headrace.sequence.windows import PADDING
 from headrace.spikes import ranges, spikes
 from headrace.train.consumption import FATES
 
@@ -62,6 +66,54 @@ def test_the_ledger_of_a_stage_that_was_stopped_edited_and_finished(folder):  # 
     assert "left out" in said
     assert "in 2 parts" in said
     assert json.loads(asked(folder, "ledger", "--json")) == json.loads(json.dumps(every))
+
+
+def tokens(sequence, first: int, stop: int) -> list[tuple]:
+    """Each target of some rows: its document, which copy of it, and where in it."""
+    found = []
+    ids = fetch(beside(sequence, "documents"), range(beside(sequence, "documents").rows), ["id"])["id"].to_pylist()
+    for row in range(first, stop):
+        loss = sequence.loss(row, row + 1)[0]
+        for part in sequence.segments(row):
+            if part["kind"] != PADDING:
+                at = range(part["start"], part["start"] + part["length"])
+                begin = int(part["offset"]) - int(part["start"])
+                found += [(ids[part["row"]], int(part["epoch"]), begin + i) for i in at if i and loss[i]]
+    return found
+
+
+@pytest.mark.parametrize("documents", ["same", "other"])
+def test_of_a_replaced_sequence_every_token_is_accounted_for(folder, documents):  # noqa: F811
+    stopped_after(folder, 7)
+    old = stage_sequence(folder / "run", "one")
+    changed = ["stages.0.sources.prose.epochs=2", "stages.0.train.steps=40"]
+    if documents == "other":
+        (folder / "a.jsonl").write_text(json.dumps({"text": "another text that nobody knows yet " * 20}) + "\n")
+        changed += [f'sources.a={{files: "{folder}/a.jsonl"}}', "stages.0.sources.a={epochs: 1}"]
+    run(folder, *changed, on_change="accept", until="model-one")
+    told, new = of(folder, "one"), stage_sequence(folder / "run", "one")
+    assert (old.artifact.manifest.inputs == new.artifact.manifest.inputs) == (documents == "same")
+    before, skipped = set(tokens(old, 0, 28)), tokens(new, 0, 28)
+    rows = {"elsewhere": skipped, "trained": tokens(new, 28, 160), "unused": tokens(new, 160, len(new))}
+    again = {fate: sum(token in before for token in found) for fate, found in rows.items()}
+    gone = len(before - {token for found in rows.values() for token in found})
+    assert {fate: count for fate, count in told["replaced"]["again"].items() if count} == {
+        fate: count for fate, count in again.items() if count
+    }
+    assert (told["replaced"]["gone"], told["replaced"]["more"]) == (gone, 0)
+    assert told["replaced"]["trained"] == len(before) == sum(again.values()) + gone
+    sources = told["sources"].values()
+    assert sum(one["before"] for one in sources) == again["elsewhere"] > 0
+    assert sum(one["passed"] for one in sources) == len(skipped) - again["elsewhere"] > 0
+    said = asked(folder, "ledger")
+    assert f"of {len(before):,} tokens trained on before, {again['trained']:,} trained on again" in said
+    assert f"{again['elsewhere']:,} in rows passed over" in said
+
+    shutil.rmtree(old.path)
+    [told, *_] = ledger(folder / "run")["stages"]
+    assert (told["checked"], told["replaced"], told["rows"]["elsewhere"]) == (False, None, 28)
+    assert sum(one["elsewhere"] for one in told["sources"].values()) == len(skipped)
+    assert "is not there to compare" in asked(folder, "ledger")
 
 
 def test_of_many_rows_only_the_exceptions_are_counted_and_it_comes_to_the_same(folder, monkeypatch):  # noqa: F811

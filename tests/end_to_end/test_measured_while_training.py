@@ -15,6 +15,8 @@ from headrace.evaluate.language import Own
 from headrace.evaluate.step import load_model
 from headrace.flow.task import TaskContext
 from headrace.recipe.load import load_recipe
+from headrace.report.gather import gather
+from headrace.report.summary import to_json
 from headrace.run_folder import artifact, read_graph, stage_sequence
 from headrace.tokens.load import open_engine
 from headrace.train.metrics import EVALUATIONS, read
@@ -63,7 +65,7 @@ def test_it_is_measured_at_every_such_step_and_the_last(run):
     found = infilling_exact_match(language, stage_sequence(run, "heldout"), {"code"}, 2, step.seed)
     assert found is not None
     assert found["line"]["holes"] == 2
-    assert lines[-1]["infilling"] == found
+    assert lines[-1]["infilling"] == end["infilling"] == found
 
 
 def test_without_held_out_rows_it_is_said(run, tmp_path):
@@ -77,3 +79,7 @@ def test_the_report_draws_what_was_measured_and_logged(run):
     page = (run / "report" / "index.html").read_text()
     for title in ("Loss by source", "Learning rate", "Gradient norm", "Throughput", "Waiting for data"):
         assert f"<figcaption>{title}</figcaption>" in page
+    assert "Infilling of held-out code" in page
+    assert "of 2" in page
+    [stage] = to_json(gather(run))["stages"].values()
+    assert stage["training"]["infilling"]["line"]["holes"] == 2

@@ -8,12 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from headrace import pipeline
+from headrace import launched, pipeline
 from headrace.errors import UserError
+from headrace.ledger import ledger
 from headrace.recipe.load import load_recipe
 from headrace.train.interruption import Interrupted
 from headrace.train.loop import Trainer
@@ -127,7 +129,9 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(folder, sign):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while len(logged(folder, "one")) < 3:
         assert process.poll() is None, process.communicate()
-    process.send_signal(sign)
+    for _ in range(3):  # schedulers repeat themselves
+        process.send_signal(sign)
+        time.sleep(0.01)
     process.communicate(timeout=300)
     assert process.returncode == 130
     before = logged(folder, "one")
@@ -158,6 +162,18 @@ def test_harmless_edits_go_on_where_it_was(folder):
     assert logged(folder, "one") == lines
 
 
+def test_another_optimizer_goes_on_with_a_state_of_its_own(folder):
+    stopped_after(folder, 7)
+    # The second stage carries on what Muon leaves, so both must have it.
+    carried = ("stages.1.train.carry_optimizer=true", "defaults.train.optimizer.kind=muon")
+    with pytest.raises(UserError, match="trained by adamw, whose state muon cannot take"):
+        run(folder, *carried, "stages.0.train.optimizer.kind=adamw")
+    said = run(folder, *carried)
+    assert [text for text in said if "from row 28 so, with a new optimizer's state" in text]
+    assert [line["step"] for line in logged(folder, "one")] == list(range(8, 21))
+    assert len(logged(folder, "two")) == 4
+
+
 def test_another_rate_is_a_new_stage_from_that_step(folder):
     stopped_after(folder, 7)
     first, before = trajectory(folder), logged(folder, "one")
@@ -178,6 +194,60 @@ def test_another_rate_is_a_new_stage_from_that_step(folder):
     assert counts["rows"] == 28 + 2 * 13
     assert counts["loss_tokens"] == sum(line["loss_tokens"] for line in before + lines)
     assert f"{model.name} present" in run(folder, *edited)
+
+
+def test_edits_one_after_another_lose_and_repeat_nothing(folder):
+    slow, slower = (f"defaults.train.optimizer.learning_rate={rate}" for rate in (0.001, 0.0001))
+    stopped_after(folder, 6)
+    first = trajectory(folder)
+    stopped_after(folder, 8, slow)
+    second = trajectory(folder)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "update", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, slower)  # ends before its first checkpoint
+    with pytest.raises(UserError, match="at step 8 of 20, and its recipe now asks for 7 steps"):
+        run(folder, "stages.0.train.steps=7")
+    # Back to the first rate: on from where the stage stands, not from where that rate was left.
+    said = run(folder, until="model-one")
+    assert [text for text in said if "at step 8 of 20 when its recipe changed" in text and "from row 32" in text]
+    assert [line["step"] for line in logged(folder, "one")] == list(range(9, 21))
+    [told, *_] = ledger(folder / "run")["stages"]
+    assert (told["checked"], told["wrong"], told["rows"]["trained"]) == (True, [], 80)
+    assert told["trajectories"] == [first.name, second.name, trajectory(folder).name]
+
+    # A stage at its end begins anew, unless the user says otherwise.
+    said = run(folder, "stages.0.train.steps=22", until="model-one")
+    assert [text for text in said if "at step 20 of 20 as another training" in text and "--on-change accept" in text]
+    assert [line["step"] for line in logged(folder, "one")] == list(range(1, 23))
+    run(folder, "stages.0.train.steps=24", until="model-one", on_change="accept")
+    assert [line["step"] for line in logged(folder, "one")] == [23, 24]
+
+
+def test_a_launched_stage_goes_on_after_an_edit(folder):
+    stopped_after(folder, 7)
+    changed = "defaults.train.optimizer.learning_rate=0.001"
+    run(folder, changed, until="sequence-one")
+    with pytest.raises(UserError, match="at step 7 of 20 when its recipe changed"):
+        launched.train(folder / "run", "one", 1 << 28, on_change="stop")
+    launched.train(folder / "run", "one", 1 << 28)
+    assert [line["step"] for line in logged(folder, "one")] == list(range(8, 21))
+    assert f"{artifact(folder, 'model-one').name} present" in run(folder, changed)
+
+
+def test_rows_that_do_not_exist_are_not_left_out(folder):
+    with pytest.raises(UserError, match="Rows 3 to 99999999999 are to be left out, and the sequence has rows 0 to"):
+        run(folder, "stages.0.train.leave_out=[[3, 99999999999]]")
+
+
+def test_a_damaged_record_of_edits_says_what_to_do(folder):
+    (folder / "run" / "edits.json").write_text("{")
+    with pytest.raises(UserError, match=r"is damaged[\s\S]*Restore it; or delete it"):
+        run(folder)
 
 
 def test_a_changed_sequence_is_refused_and_the_user_decides(folder):

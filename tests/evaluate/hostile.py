@@ -28,6 +28,30 @@ FORGERIES = {
     "closes the channel": "import os, time\ndef f():\n    os.close(3); os.close(4); time.sleep(9)",
     "kills its parent": "import os, signal\ndef f():\n    for p in (os.getppid(), 1):\n        try: os.kill(p, signal.SIGKILL)\n"
     "        except OSError: pass\n    return 1",
+    "signals its parent": "import os\ndef f():\n    for p in (os.getppid(), 0, -1):\n        for n in range(1, 65):\n"
+    "            try: os.kill(p, n)\n            except OSError: pass\n    return 1",
+    "limits its parent": "import os, resource\ndef f():\n    for n in range(16):\n"
+    "        try: resource.prlimit(os.getppid(), n, (0, 0))\n        except (OSError, ValueError): pass\n    return 1",
+    "equals everything": "class Any:\n    def __eq__(self, other): return True\n    __ne__ = None\ndef f(): return Any()",
+    "equals everything, of built-in kind": "class Any(int):\n    def __eq__(self, other): return True\n"
+    "    __hash__ = int.__hash__\ndef f(): return Any(1)",
+    "its class claims to be another": "class Any:\n    __class__ = int\n    def __eq__(self, other): return True\ndef f(): return Any()",
+    "equality by metaclass": "class Meta(type):\n    def __eq__(self, other): return True\n    __hash__ = type.__hash__\n"
+    "class Any(metaclass=Meta): pass\ndef f(): return Any",
+    "the result printed": "import json, sys\nfor out in (sys.stdout, sys.__stdout__, sys.stderr):\n"
+    "    print(json.dumps({'status': 'passed', 'detail': '', 'seconds': 0}), file=out, flush=True)\ndef f(): return 1",
+    "the judge replaced": "import sys\nfor name, module in list(sys.modules.items()):\n    if 'headrace' in name:\n"
+    "        for n in list(vars(module)):\n            if callable(getattr(module, n)): setattr(module, n, lambda *a, **k: {'status': 'passed', 'detail': ''})\n"
+    "def f(): return 1",
+    "the judge's code collected": "import gc\nfor x in gc.get_objects():\n    if type(x).__name__ in ('Program', 'Channel'):\n"
+    "        for n in list(vars(x)):\n            if n != 'broken': setattr(x, n, 1)\ndef f(): return 1",
+    "asserts rewritten": "import ast, builtins\nbuiltins.compile = builtins.exec = lambda *a, **k: None\nbuiltins.__debug__ = False",
+    "an exception that says passed": "class Passed(AssertionError):\n    def __init__(self): pass\n"
+    '    def __str__(self): return \'{"status": "passed"}\'\ndef f(): raise Passed',
+    "an exception whose text raises": "import os\nclass Sly(Exception):\n    def __str__(self): os._exit(0)\ndef f(): raise Sly",
+    "a thread that answers later": "import os, struct, threading, time, json\ndef answer():\n    while True:\n        time.sleep(0.01)\n"
+    "        data = json.dumps(['value', [True, []]]).encode(); os.write(4, struct.pack('>I', len(data)) + data)\n"
+    "def f():\n    threading.Thread(target=answer, daemon=True).start(); time.sleep(0.1); return 1",
     "looks for the tests": "import gc, sys\ndef f():\n    frame = sys._getframe()\n    while frame:\n        for v in list(frame.f_locals.values()):\n"
     "            if '987654321' in repr(v)[:10000] and 'assert' in repr(v)[:10000]: return 987654321\n        frame = frame.f_back\n"
     "    for v in gc.get_objects():\n        if type(v) is str and 'assert f' in v: return 987654321\n    return 1",
@@ -56,11 +80,29 @@ BOMBS = {
     "daemon": "import os\ndef f():\n    if os.fork(): os._exit(0)\n    os.setsid()\n    while True: pass",
     "session": "import os\ndef f():\n    os.setsid()\n    while True: pass",
     "no memory left for the verdict": "def f(): return 'x' * 10**9",
+    "shared memory": "import mmap\ndef f():\n    held = []\n    while True: held.append(mmap.mmap(-1, 1 << 26)); held[-1].write(bytes(1 << 26))",
+    "huge pages in pipes": "import ctypes, mmap, os\nlibc = ctypes.CDLL(None, use_errno=True)\ndef f():\n    done = 0\n"
+    "    for _ in range(10):\n        area = mmap.mmap(-1, 1 << 22, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); area.madvise(14); area[0] = 1\n"
+    "        pipe = os.pipe()\n        vector = (ctypes.c_size_t * 2)(ctypes.addressof(ctypes.c_char.from_buffer(area)), 4096)\n"
+    "        done += libc.vmsplice(pipe[1], vector, ctypes.c_size_t(1), 0) > 0\n    return 987654321 if done else 1",
+    "a number too long for text": "def f(): return str(10**10**5)",
+    "a number with a million digits": "def f(): return {10**10**6: [10**10**6]}",
+    "many keys with one hash": "def f(): return {str(n): 0 for n in range(10**6)} | {n * (2**61 - 1): 0 for n in range(10**5)}",
+    "sleeps at exit": "import atexit, time\natexit.register(time.sleep, 1000)\ndef f(): raise SystemExit",
+    "sleeps in a destructor": "import time\nclass Slow:\n    def __del__(self): time.sleep(1000)\nkept = Slow()\ndef f(): global kept; kept = None",
+    "threads that do not end": "import threading\ndef spin():\n    while True: pass\nfor _ in range(8): threading.Thread(target=spin).start()\ndef f(): return 1",
+    "output to every descriptor": "import os\ndef f():\n    while True:\n        for n in (0, 1, 2):\n            os.write(n, bytes(1 << 20))",
+    "many files": "def f():\n    for n in range(10**6): open('x%d' % n, 'w').close()",
+    "deep folders": "import os\ndef f():\n    while True: os.mkdir('d'); os.chdir('d')",
+    "open files": "def f():\n    held = []\n    while True: held.append(open('/dev/null'))",
+    "bytecode": "def f(): pass\nf.__code__ = f.__code__.replace(co_code=b'\\xff\\xff' * 100)",
+    "a syntax tree that is too deep": "f = eval('(' * 10**5 + ')' * 10**5)",
 }
 
 ESCAPES = """
-import ctypes, os, socket, subprocess, mmap
+import ctypes, fcntl, os, platform, resource, socket, subprocess, time
 libc = ctypes.CDLL(None, use_errno=True)
+KEYCTL, BPF, PERF, USERFAULTFD, IO_SETUP = (250, 321, 298, 323, 206) if platform.machine() == "x86_64" else (219, 280, 241, 282, 0)
 def ways(port):
     def connect(family, kind, address):
         with socket.socket(family, kind) as s: s.settimeout(1); s.connect(address)
@@ -87,11 +129,33 @@ def ways(port):
         "mount": lambda: raw("mount", b"none", b"/tmp", b"tmpfs", 0, None),
         "chroot": lambda: os.chroot("/tmp"),
         "memory file": lambda: os.memfd_create("x"),
-        "keys": lambda: raw("syscall", 250, 0, -3),
+        "keys": lambda: call(KEYCTL, 0, -3),
         "shared memory": lambda: raw("shmget", 0, 4096, 0o1600),
         "read its parent": lambda: raw("process_vm_readv", os.getppid(), None, 0, None, 0, 0),
         "devices": lambda: os.mknod("disk", 0o60600, os.makedev(8, 0)),
         "session": os.setsid,
+        "signal its parent": lambda: os.kill(os.getppid(), 0),
+        "signal all": lambda: os.kill(-1, 0),
+        "signal its group": lambda: os.kill(0, 0),
+        "signal a thread": lambda: raw("tgkill", os.getppid(), os.getppid(), 0),
+        "signal by a file's owner": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+        "limit its parent": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE),
+        "io_uring": lambda: call(425, 8, ctypes.create_string_buffer(120)),
+        "pidfd": lambda: os.pidfd_open(os.getppid()),
+        "clone3": lambda: call(435, ctypes.create_string_buffer(88), 88),
+        "new mounts": lambda: call(430, b"tmpfs", 0),
+        "landlock": lambda: call(444, None, 0, 1),
+        "bpf": lambda: call(BPF, 0, ctypes.create_string_buffer(72), 72),
+        "userfaultfd": lambda: call(USERFAULTFD, 0),
+        "perf": lambda: call(PERF, ctypes.create_string_buffer(112), 0, -1, -1, 0),
+        "key": lambda: call(KEYCTL - 2, b"user", b"x", b"x", 1, -3),
+        "asynchronous files": lambda: call(IO_SETUP, 1, ctypes.create_string_buffer(8)),
+        "watch": lambda: raw("inotify_init1", 0),
+        "splice": lambda: raw("vmsplice", os.pipe()[1], (ctypes.c_size_t * 2)(id(ways), 8), 1, 0),
+        "other numbers": lambda: call(0x40000000 + 39) if BPF == 280 else 1 / 0,
+        "host name": lambda: socket.sethostname("x"),
+        "clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),
+        "executable memory file": lambda: os.execve(os.memfd_create("x"), ["x"], {}),
     }
 def f(port):
     done = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 import torch
 from reciting import Reciting
 
+from headrace.errors import UserError
 from headrace.evaluate.code import Settings, digest, evaluate
 from headrace.evaluate.sandbox import Job, Limits, Sandbox
 from headrace.evaluate.tasks import Task
@@ -56,7 +59,9 @@ def run(folder, sandbox, workers=2, progress=lambda *_: None, ks=(1,), language=
 
 
 def contents(folder):
-    return {name: (folder / name).read_bytes() for name in FILES}
+    """The bytes of all files, but for the times that programs took."""
+    found = {name: (folder / name).read_bytes() for name in FILES}
+    return {name: re.sub(rb'"seconds":[0-9.]+,', b"", told) for name, told in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,7 @@ def test_known_answers_give_known_scores(done):
     assert [line["passed"] for line in lines] == [True] * 5 + [False] * 3
     assert lines[0]["completion"] == TASKS[0].canonical
     assert "SyntaxError" in lines[7]["detail"]
+    assert all(0 <= line["seconds"] < 60 for line in lines)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -120,6 +126,19 @@ def test_finished_work_needs_no_model(done, sandbox):
     before = contents(done[0])
     run(done[0], sandbox, language=never)
     assert contents(done[0]) == before
+
+
+@pytest.mark.parametrize("name", ["completions.jsonl", "results.jsonl"])
+@pytest.mark.parametrize("harm", ["a line less", "a line twice", "another task", "no JSON", "no object", "null"])
+def test_changed_results_are_told(done, sandbox, tmp_path, name, harm):
+    shutil.copytree(done[0], tmp_path / "out")
+    lines = (tmp_path / "out" / name).read_text().splitlines()
+    other = {"another task": lines[1].replace('"task_id":"', '"task_id":"z'), "no JSON": "{", "no object": "[1]"}
+    lines[1:2] = {"a line less": [], "a line twice": [lines[1]] * 2}.get(harm, [other.get(harm, "null")])
+    (tmp_path / "out" / name).write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(UserError, match="have been changed") as told:
+        run(tmp_path / "out", sandbox)
+    assert name in str(told.value)
 
 
 def test_several_samples(sandbox, tmp_path):

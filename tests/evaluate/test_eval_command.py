@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from headrace import evaluation
+from headrace.errors import UserError
 
 HEADRACE = str(Path(sys.executable).with_name("headrace"))
 STDLIB = Path(json.__file__).parents[1]
@@ -85,7 +90,7 @@ def test_a_model_of_transformers(folder):
     model.save_pretrained(folder / "llama")
     headrace(folder, "eval", "llama", "--tasks", "tasks.jsonl", "--tokens", 8, "--unsafe")
     lines = [json.loads(line) for line in completions(folder / "evaluations" / "llama").splitlines()]
-    prompts = {row["task_id"]: row["prompt"] for row in map(json.loads, (folder / "tasks.jsonl").open())}
+    prompts = {row["task_id"]: row["prompt"].strip() for row in map(json.loads, (folder / "tasks.jsonl").open())}
     for line in lines:  # what transformers itself generates
         given = torch.tensor([fast(prompts[line["task_id"]])["input_ids"]])
         new = model.generate(given, max_new_tokens=8, do_sample=False, pad_token_id=256)[0, given.shape[1] :]
@@ -96,14 +101,56 @@ def test_a_model_of_transformers(folder):
 def test_mistakes_are_told(folder):
     for words, message in (
         (["run", "--tasks", "humanevil"], "humaneval"),
-        (["run", "--tasks", "mbpp"], "was not found"),
-        (["run", "--tasks", "mbpp="], "No file is given"),
         (["run", "--tasks", "tasks.jsonl", "--k", "10"], "--samples 10"),
         (["run", "--tasks", "tasks.jsonl", "--samples", "2", "--temperature", "0"], "the same"),
-        (["run", "--tasks", "a=tasks.jsonl,a=tasks.jsonl"], "NAME=FILE"),
-        (["run", "--tasks", "tasks.jsonl", "--stage", "two"], "no model-two"),
-        (["run/artifacts", "--tasks", "tasks.jsonl"], "no model"),
-        (["run", "--tasks", "recipe.yaml"], "must be .jsonl"),
+        (["run", "--tasks", "tasks.jsonl", "--k", "0"], "at least 1"),
+        (["run", "--tasks", "tasks.jsonl", "--prompts", "chat"], "none of bigcode, paper"),
         (["run", "--tasks", ","], "No tasks"),
     ):
         assert message in headrace(folder, "eval", *words, code=2), words
+
+
+def test_wrong_tasks_are_told(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    packed = gzip.compress((folder / "tasks.jsonl").read_bytes())
+    (folder / "short.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    (folder / "damaged.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    (folder / "none.jsonl").write_bytes(b"")
+    for wanted, message in (
+        ("mbpp", "was not found"),
+        ("mbpp=", "No file is given"),
+        ("a=tasks.jsonl,a=tasks.jsonl", "cannot name"),
+        ("recipe.yaml", "must be .jsonl"),
+        ("short.jsonl.gz", "cannot be used: (?!the line is blank)"),
+        ("damaged.parquet", "cannot be used: (?!the line is blank)"),
+        ("none.jsonl", "has no tasks"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluation.find_tasks(wanted.split(","), folder / "run", "bigcode")
+
+
+def test_wrong_models_are_told(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    headrace(folder, "export", "run", "whole", "--to", "huggingface", "--model", "one")
+    for name, file, content in (
+        ("no_json", "config.json", b"{"),
+        ("no_weights", "model.safetensors", b"x" * 100),
+        ("no_tokenizer", "tokenizer.json", None),
+        ("huge", "other.safetensors", b""),
+    ):
+        shutil.copytree("whole", name)
+        (folder / name / file).unlink() if content is None else (folder / name / file).write_bytes(content)
+    os.truncate(folder / "huge" / "other.safetensors", 1 << 43)  # a hole, which takes no space
+    for model, stage, tokenizer, message in (
+        ("run", "two", None, "no model-two"),
+        ("run", None, "absent.json", "no such tokenizer"),
+        ("run/artifacts", None, None, "no model"),
+        ("absent", None, None, "no model"),
+        ("whole", "one", None, "Only a run has stages"),
+        ("no_json", None, None, "no JSON"),
+        ("no_weights", None, None, "cannot"),
+        ("no_tokenizer", None, None, "tokenizer"),
+        ("huge", None, None, "of memory are free"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluation.find_target(Path(model), stage, tokenizer and Path(tokenizer)).open()

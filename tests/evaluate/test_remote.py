@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from headrace.evaluate.remote import Caller, Channel, Closed, Program, decode, encode
 
 PROGRAM = """
-import collections, itertools, decimal
+import collections, decimal, enum, fractions, itertools
 class Node:
     kind = "node"
     def __init__(self, value, next=None): self.value, self.next = value, next
     def __len__(self): return 1 + (len(self.next) if self.next else 0)
     def __getitem__(self, i): return self.value if i == 0 else self.next[i - 1]
-    def __add__(self, other): return Node(self.value + other)
+    def __add__(self, other): return Node(self.value + other.value)
     def __lt__(self, other): return self.value < other.value
     def __repr__(self): return f"Node({self.value})"
 Pair = collections.namedtuple("Pair", "a b")
@@ -35,6 +35,20 @@ def own(): raise Own("mine")
 def counted(): return collections.Counter("hello")
 def pair(): return Pair(1, [2])
 def money(): return decimal.Decimal("1.5")
+def third(): return fractions.Fraction(1, 3)
+class Color(str, enum.Enum): RED = "red"
+class Level(enum.IntEnum): HIGH = 3
+class Row(list): pass
+class Table(dict): pass
+def derived(): return [Color.RED, Level.HIGH, Row([1]), Table(a=Row())]
+class Any:
+    def __eq__(self, other): return True
+    __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __eq__
+    def __ne__(self, other): return False
+    def __sub__(self, other): return 0.0
+    __add__ = __rsub__ = __radd__ = __mul__ = __rmul__ = __sub__
+    def __hash__(self): return hash(5)
+    def __iter__(self): return iter([self])
 """
 
 
@@ -63,17 +77,33 @@ def test_objects_stay_and_are_worked_on_from_afar(tests):
 root = Node(1, Node(2)); root.next.next = Node(5)
 assert len(root) == 3 and list(root[i] for i in range(3)) == [1, 2, 5]
 assert root.next.value == 2 and root.kind == Node.kind == "node"
-assert (root + 4).value == 5 and repr(root) == "Node(1)" and root < root.next
+assert (root + root).value == 2 and repr(root) == "Node(1)" and root < root.next
 assert isinstance(root, Node) and not isinstance(3, Node) and bool(root)
 assert hasattr(root, "value") and not hasattr(root, "absent")
 assert echo(root) == root and echo([root])[0].value == 1
-assert f"{pair().a}" == "1" and pair() == (1, [2]) and money() * 2 == 3
+assert pair() == (1, [2]) and money() * 2 == 3 and third() * 3 == 1
+assert derived() == ["red", 3, [1], {"a": []}]
 """,
         "Node",
         "echo",
         "pair",
         "money",
+        "third",
+        "derived",
     )
+
+
+@pytest.mark.parametrize(
+    "claim",
+    ["x == 5", "5 == x", "not x != 5", "x in [5]", "[x] == [5]", "5 in x", "{x} == {5}", "{x: 1} == {5: 1}", "x <= 5",
+     "abs(x - 5) < 1e-6", "abs(5 - x) < 1e-6", "sum([x, 5]) == 0", "x * 5 == 0", "list(x) == [5]", "(x, 1) < (5, 0)"],
+)  # fmt: skip
+def test_no_object_answers_what_it_is_compared_with(tests, claim):
+    names = tests.names(["Any"])
+    names["x"] = names["Any"]()
+    with suppress(TypeError):
+        assert not eval(claim, names)
+    assert eval("x == x and x < x", names)  # among themselves they may
 
 
 def test_arguments_are_changed_where_the_program_changes_them(tests):

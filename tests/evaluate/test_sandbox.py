@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -61,8 +62,8 @@ def cmdline(process: psutil.Process) -> str:
 
 @pytest.mark.parametrize("what", FORGERIES)
 def test_no_verdict_is_forged(sandbox, what):
-    if what == "kills its parent" and sandbox.how == "none":
-        pytest.skip("outside namespaces it could end the session's processes")
+    if "parent" in what and sandbox.how == "none" and not system_calls.available():
+        pytest.skip("without a filter it could end the session's processes")
     verdict = run(sandbox, FORGERIES[what])
     assert verdict.status != "passed", verdict
 
@@ -91,19 +92,19 @@ def f(): return Everywhere()
     assert "ended" not in verdict.detail
 
 
-def test_an_object_that_equals_everything_passes_as_in_published_harnesses(sandbox):
-    program = "class Any:\n    def __eq__(self, other): return True\ndef f(): return Any()"
-    assert run(sandbox, program).status == "passed"
-
-
 @needs_filter
-@pytest.mark.parametrize("what", BOMBS)
-def test_bombs_end_and_do_not_pass(sandbox, what):
-    tests = "assert list(f()) == [1]\n" if what == "generator without end" else "assert f() == 987654321\n"
-    verdict = run(sandbox, BOMBS[what], tests)
-    assert verdict.status != "passed", verdict
-    assert len(verdict.detail) < 5000
-    assert verdict.detail.isprintable()
+def test_bombs_end_and_do_not_pass(sandbox):
+    def drop(what):
+        tests = "assert list(f()) == [1]\n" if what == "generator without end" else "assert f() == 987654321\n"
+        return sandbox.run(Job(BOMBS[what], tests, names=("f",)))
+
+    with ThreadPoolExecutor(4) as pool:
+        # Outside namespaces nothing limits how deep folders are, and a minute is needed to remove them.
+        bombs = [what for what in BOMBS if what != "deep folders" or sandbox.how != "none"]
+        verdicts = dict(zip(bombs, pool.map(drop, bombs), strict=True))
+    assert {what: told for what, told in verdicts.items() if told.status == "passed"} == {}
+    assert all(len(told.detail) < 5000 and told.detail.isprintable() for told in verdicts.values())
+    run(sandbox, "def f(): return 987654321")  # and none of their processes is left
 
 
 def test_a_full_disk_is_the_programs_own(sandbox):
@@ -197,8 +198,7 @@ def chdir():
 @needs_filter
 def test_no_way_out(sandbox):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        allowed = "[]" if sandbox.how != "none" else "['setuid', 'devices']"
-        tests = f"done = f({server.getsockname()[1]})\nassert set(done) <= set({allowed}), done"
+        tests = f"done = f({server.getsockname()[1]})\nassert done == [], done"
         verdict = run(sandbox, ESCAPES, tests)
     assert verdict.status == "passed", verdict
 

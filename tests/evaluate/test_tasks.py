@@ -1,5 +1,7 @@
 """Code tasks: every canonical solution passes in the sandbox, no mutant does; prompts are the published ones."""
 
+# ruff: noqa: E501 - a case of EvalPlus a line
+
 from __future__ import annotations
 
 import ast
@@ -82,8 +84,9 @@ def test_all_canonical_solutions_pass_and_all_mutants_fail(sandbox, shared, name
     check(sandbox, read_tasks(str(shared / "fixtures" / "benchmarks" / name)))
 
 
-def test_the_prompt_of_mbpp_is_the_papers(shared, tmp_path, rows):
-    [task] = [t for t in read_tasks(str(shared / "fixtures" / "benchmarks" / "mbpp.jsonl")) if t.id == "MBPP/11"]
+def test_prompts_are_those_of_the_harness_or_of_the_papers(shared, tmp_path, rows):
+    folder = shared / "fixtures" / "benchmarks"
+    [task] = [t for t in read_tasks(str(folder / "mbpp.jsonl"), "paper") if t.id == "MBPP/11"]
     shots = task.prompt.split("You are an expert Python programmer, and here is your task: ")
     assert len(shots) == 5
     assert shots[1].startswith(
@@ -95,21 +98,25 @@ def test_the_prompt_of_mbpp_is_the_papers(shared, tmp_path, rows):
     assert shots[4].endswith('assert remove_Occ("PHP","P") == "H"\n[BEGIN]\n')
     assert "\r" not in task.prompt
     assert task.cut("def f():\n    pass\n[DONE]\nassert") == "def f():\n    pass\n"
-    other = write(tmp_path / "some.jsonl", rows[1][10:12])
-    assert other[0].prompt == (
+    harness = (
         '"""\nWrite a python function to remove first and last occurrence of a given character from the string.\n'
-        'assert remove_Occ("hello","l") == "heo"\nassert remove_Occ("abcda","a") == "bcd"\n'
-        'assert remove_Occ("PHP","P") == "H"\n"""\n'
+        'assert remove_Occ("hello","l") == "heo"\n"""\n'
     )
+    whole = read_tasks(str(folder / "mbpp.jsonl"))
+    assert (len(whole), whole[0].prompt) == (500, harness)
+    assert write(tmp_path / "some.jsonl", rows[1][10:12])[0].prompt == harness
+    human = rows[0][0]["prompt"]
+    assert read_tasks(str(folder / "HumanEval.jsonl.gz"), "paper")[0].prompt == human
+    assert read_tasks(str(folder / "HumanEval.jsonl.gz"))[0].prompt == human.strip()
 
 
 def test_a_completion_ends_with_its_function(shared):
     task = read_tasks(str(shared / "fixtures" / "benchmarks" / "HumanEval.jsonl.gz"))[0]
-    body = "    # class\n    return 1\n"
+    body = "\n    # class\n    return 1\n"
     for more in ("\ndef g(): pass", "\nclass A", "\n# more", "\nif __name__", "\nprint(1)", "\n@cache", "\n```"):
         assert task.cut(body + more) == body
     assert task.cut(body) == body
-    assert task.attempt("    return True").program == task.prompt + "    return True\n"
+    assert task.attempt("\n    return True").program == task.prompt + "\n    return True\n"
 
 
 def test_other_files_of_the_schemas(sandbox, tmp_path, rows):
@@ -125,7 +132,7 @@ def test_other_files_of_the_schemas(sandbox, tmp_path, rows):
 
 
 def test_releases_of_evalplus(sandbox, tmp_path, rows):
-    human, mbpp = rows
+    human, _ = rows
     inputs = {0: [[[1.0, 2.0, 3.9], 0.3]], 4: [[[1.0, 2.0, 3.0]], [[1e10, 1.0]]], 32: [[[1, 2]], [[-6, 11, -6, 1]]]}
     plus = [
         {**{key: human[i][key] for key in ("task_id", "prompt", "entry_point", "canonical_solution")}, "contract": "",
@@ -133,28 +140,69 @@ def test_releases_of_evalplus(sandbox, tmp_path, rows):
         for i, given in inputs.items()
     ]  # fmt: skip
     tasks = write(tmp_path / "HumanEvalPlus.jsonl", plus)
-    assert tasks[0].prompt == human[0]["prompt"]
+    assert tasks[0].prompt == human[0]["prompt"].strip()
     check(sandbox, tasks)
     nearly = statuses(sandbox, tasks[1:2], [tasks[1].canonical.replace("return ", "return 1e-9 + ")])
     assert nearly["HumanEval/4"].status == "passed"  # floats are compared with a tolerance
-    asked = '"""\nWrite a function to find the shared elements from the given two lists.\n'
-    like = {
-        "task_id": "Mbpp/2",
-        "prompt": asked + 'assert set(similar_elements((3, 4, 5, 6),(5, 7, 4, 10))) == set((4, 5))\n"""\n',
-        "entry_point": "similar_elements", "canonical_solution": "\n" + mbpp[1]["code"], "contract": "", "atol": 0,
-        "base_input": [[[3, 4, 5, 6], [5, 7, 4, 10]]], "plus_input": [[[1, 2], [2, 3]]],
-    }  # fmt: skip
-    counted = {
-        **like, "task_id": "Mbpp/3", "entry_point": "count",
-        "prompt": '"""\nassert count({"a": (1, 2)}, [(1,)], 2j) == 1\n"""\n',
-        "canonical_solution": "def count(d, l, c):\n    return len({d['b'], *l, c})\n",
-        "base_input": [[{"b": [1, 2]}, [[1], [2], [1]], "1j"]], "plus_input": [],
-    }  # fmt: skip
-    tasks = write(tmp_path / "MbppPlus.jsonl", [like, counted])
-    found = statuses(sandbox, tasks, [task.canonical for task in tasks])
-    assert [told.status for told in found.values()] == ["passed", "passed"], found
-    reordered = "def similar_elements(a, b):\n    return sorted(set(a) & set(b), key=str)\n"
-    assert statuses(sandbox, tasks[:1], [reordered])["Mbpp/2"].status == "passed"
+    far = statuses(sandbox, tasks[1:], [task.canonical.replace("return ", "return 1e-3 + ") for task in tasks[1:]])
+    assert {told.status for told in far.values()} == {"failed"}
+
+
+# Of MBPP+: reference, inputs as in JSON; answers that EvalPlus takes for right, and others.
+SPECIAL = [
+    (2, "similar_elements", "a, b: tuple(set(a) & set(b))", [[[3, 4, 5], [5, 4]]], ["a, b: [5, 4, 4]"], ["a, b: (4,)", "a, b: a + b"]),
+    (737, "check_str", "s: __import__('re').match('[aeiou]', s)", [["annie"], ["dawood"]],
+     ["s: s[0] in 'aeiou'", "s: 0 if s[0] in 'aeiou' else None"], ["s: False", "s: 'no'", "s: None"]),
+    (164, "are_equivalent", "a, b: a == b", [[1, 2], [3, 3]], ["a, b: False", "a, b: None"], ["a, b: 1 / 0"]),
+    (295, "sum_div", "n: n - 1", [[8], [12]], ["n: 0"], ["n: 1", "n: n"]),
+    (581, "surface_Area", "b, s: 2 * b * s + b * b", [[3, 4], [5, 9]],
+     ["b, h: round(b * b + 4 * b * ((b / 2) ** 2 + h * h) ** 0.5 / 2)"], ["b, s: 2 * b * s + b * b + 1"]),
+    (558, "digit_distance_nums", "a, b: sum(map(int, str(abs(a - b))))", [[1, 22], [123, 256]],
+     ["a, b: sum(abs(int(x) - int(y)) for x, y in zip(str(a).zfill(3), str(b).zfill(3)))"], ["a, b: abs(a - b)"]),
+    (98, "multiply_num", "n: n[0] / 3", [[[1, 2]], [[5]]], ["n: n[0] / 3 + 1e-9"], ["n: n[0] / 3 + 1e-4", "n: str(n[0] / 3)"]),
+    (99, "halves", "n: [one / 2 for one in n]", [[[1, 3]]], ["n: [0.5 + 1e-9, 1.5]"], ["n: (0.5 + 1e-9, 1.5)", "n: [0.5]", "n: 0.5"]),
+    (115, "empty_dit", "l: [type(one).__name__ for one in l]", [[[[1, 2], [], {}]]], ["l: ['set', 'dict', 'dict']"], ["l: ['list'] * 3"]),
+    (124, "angle_complex", "a, b: [type(a).__name__, type(b).__name__]", [[0, "1j"]], ["a, b: ['float', 'complex']"], ["a, b: ['int', 'str']"]),
+    (252, "convert", "n: n.real", [["1+2j"]], ["n: 1.0"], ["n: 2.0"]),
+    (278, "count_first_elements", "t: t.index((2, 3))", [[[1, [2, 3], 4]]], ["t: 1"], ["t: t.index([2, 3])"]),
+    (615, "average_tuple", "t: str(t)", [[[[1, 2], [3]]]], ["t: '((1, 2), (3,))'"], ["t: '([1, 2], [3])'"]),
+    (722, "filter_data", "s, n: str(s)", [[{"a": [1, 2]}, 3]], ["s, n: \"{'a': (1, 2)}\""], ["s, n: \"{'a': [1, 2]}\""]),
+    (307, "colon_tuplex", "t, m, n: str(t) + str(m)", [[["a", [1]], [2], 3]], ["t, m, n: \"('a', [1])[2]\""], ["t, m, n: \"['a', [1]][2]\""]),
+    (750, "add_tuple", "l, t: str(l) + str(t)", [[[1], [2, 3]]], ["l, t: '[1](2, 3)'"], ["l, t: '[1][2, 3]'"]),
+    (120, "max_product_tuple", "l: str(l)", [[[[1, 2], [3, 4]]]], ["l: '[(1, 2), (3, 4)]'"], ["l: '[[1, 2], [3, 4]]'"]),
+    (75, "find_tuples", "l, k: str(l)", [[[[1, 2]], 6]], ["l, k: '[(1, 2)]'"], ["l, k: '[[1, 2]]'"]),
+    ("mine", "own", "a: a[0] is None", [[[None]]], ["a: True"], ["a: False"]),
+    (3, "no_arguments", ": 3", [[]], [": 3"], [": 4"]),
+]  # fmt: skip
+
+
+def test_evalplus_special_cases(sandbox, tmp_path):
+    plus = [
+        {
+            "task_id": f"Mbpp/{number}" if isinstance(number, int) else number,
+            "prompt": f'"""\nWrite {name}.\nassert {name}()\n"""\n', "entry_point": name, "contract": "", "atol": 0,
+            "canonical_solution": f"\n{name} = lambda {reference}\n", "base_input": given[:1], "plus_input": given[1:],
+        }
+        for number, name, reference, given, _, _ in SPECIAL
+    ]  # fmt: skip
+    tasks = write(tmp_path / "MbppPlus.jsonl", plus)
+    tried, answers, expected = [], [], []
+    for task, (_, name, _, _, right, wrong) in zip(tasks, SPECIAL, strict=True):
+        for solution in [*right, *wrong]:
+            tried.append(task)
+            answers.append(f"{name} = lambda {solution}\n")
+            expected.append(solution in right)
+        tried.append(task)
+        answers.append(task.canonical)
+        expected.append(True)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda pair: sandbox.run(pair[0].attempt(pair[1])), zip(tried, answers, strict=True)))
+    surprising = [
+        (answer, told)
+        for answer, told, right in zip(answers, found, expected, strict=True)
+        if (told.status == "passed") != right
+    ]
+    assert surprising == []
 
 
 @pytest.mark.parametrize(

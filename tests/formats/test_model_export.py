@@ -94,6 +94,28 @@ def test_transformers_computes_tokenizes_and_generates_the_same(run, exported):
     assert json.loads((exported / "config.json").read_text())["max_position_embeddings"] == 96
 
 
+def test_weights_in_bfloat16_are_ours_rounded(run, exported):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    out = export(run, run.parent / "half", "huggingface", Wanted(model="two", dtype="bfloat16"), workers=0)
+    whole, half = load_file(exported / "model.safetensors"), load_file(out / "model.safetensors")
+    assert whole.keys() == half.keys()
+    assert all(torch.equal(half[name], tensor.bfloat16()) for name, tensor in whole.items())
+    assert json.loads((out / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    theirs = AutoModelForCausalLM.from_pretrained(out).eval()
+    assert theirs.dtype == torch.bfloat16
+    ids = torch.arange(40).view(1, -1)
+    with torch.no_grad():
+        mine, other = load(out)(ids), theirs.float()(ids).logits
+    assert (mine - other).abs().max() < 1e-5 * mine.abs().max()
+    wrong = {"not written as int8": Wanted(model="two", dtype="int8"), "holds a model": Wanted(dtype="float32")}
+    for message, wanted in wrong.items():
+        with pytest.raises(UserError, match=message):
+            export(run, run.parent / "none", "huggingface", wanted, workers=0)
+
+
 def test_the_chat_template_and_the_ends_of_answers_are_the_stages(run, exported):
     from transformers import AutoTokenizer
 
@@ -142,7 +164,8 @@ def test_the_card_holds_the_ledger(exported):
     for line in ("| one | 2 | 512 | 512 |", "LlamaForCausalLM, ", "## Licenses", "pip install headrace"):
         assert line in card
     assert "| talk |" in card
-    assert str(exported.parent) not in card.split("<details>")[0]
+    assert str(exported.parent) not in card
+    assert str(SRC) not in card
 
 
 def test_an_export_is_made_once_and_only_of_what_there_is(run, exported, tmp_path):

@@ -16,12 +16,14 @@ from headrace.model.attention import Documents, attend, flex_mask
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
-def dense(q, k, v, scale, segments):
+def dense(q, k, v, scale, segments, window=None):
     """The definition, in float64 and with a mask [B, 1, T, T]."""
     q, k, v = q.double(), k.double(), v.double()
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     length = q.shape[2]
     seen = torch.ones(length, length, dtype=torch.bool).tril()
+    if window is not None:
+        seen = seen.triu(1 - window)
     if segments is not None:
         document = torch.cat((torch.zeros(len(segments), 1), (segments.diff(dim=1) != 0).cumsum(1)), dim=1)
         seen = seen & (document[:, None, :, None] == document[:, None, None, :])
@@ -40,8 +42,8 @@ def documents_of(seed, rows, length, mean):
     return ((torch.rand(rows, length, generator=g) < 1 / mean).int().cumsum(1) % 3).int()
 
 
-def check(inputs, scale, segments, attended):
-    expected = dense(*inputs, scale, segments)
+def check(inputs, scale, segments, attended, window=None):
+    expected = dense(*inputs, scale, segments, window)
     dtype = inputs[0].dtype
     assert attended.shape == expected.shape
     assert attended.dtype == dtype
@@ -64,25 +66,30 @@ def check(inputs, scale, segments, attended):
     st.integers(0, 2**31), st.integers(1, 3), st.sampled_from([(1, 1), (4, 1), (4, 2), (6, 6)]), st.integers(1, 90),
     st.sampled_from([4, 6, 16]), st.sampled_from(list(CLOSE)), st.sampled_from([0.1, 0.25, 1.0]),
     st.sampled_from([None, 1, 3, 20, 1000]), st.sampled_from([(8, 2048), (8, 20), (8, 1), (256, 2048), (1, 0)]),
+    st.sampled_from([None, None, 1, 2, 7, 30, 90]),
 )  # fmt: skip
-def test_any_shape_and_documents_are_the_definition(seed, rows, heads, length, size, dtype, scale, mean, constants):
+def test_any_shape_and_documents_are_the_definition(
+    seed, rows, heads, length, size, dtype, scale, mean, constants, window
+):
     kept = attention.CPU_BLOCK, attention.CPU_KEPT
     attention.CPU_BLOCK, attention.CPU_KEPT = constants
     try:
         inputs = drawn(seed, rows, *heads, length, size, dtype)
         segments = None if mean is None else documents_of(seed, rows, length, mean)
         documents = None if segments is None else Documents.of(segments)
-        check(inputs, scale, segments, attend(*inputs, scale, documents))
+        check(inputs, scale, segments, attend(*inputs, scale, documents, window), window)
     finally:
         attention.CPU_BLOCK, attention.CPU_KEPT = kept
 
 
 @pytest.mark.parametrize("length", [255, 256, 257, 2049])
 @pytest.mark.parametrize("mean", [None, 100, 2000])
-def test_at_its_own_block_size(length, mean):
+@pytest.mark.parametrize("window", [None, 300])
+def test_at_its_own_block_size(length, mean, window):
     inputs = drawn(1, 1, 2, 2, length, 8, torch.bfloat16)
     segments = None if mean is None else documents_of(1, 1, length, mean)
-    check(inputs, 0.3, segments, attend(*inputs, 0.3, None if segments is None else Documents.of(segments)))
+    documents = None if segments is None else Documents.of(segments)
+    check(inputs, 0.3, segments, attend(*inputs, 0.3, documents, window), window)
 
 
 def test_inputs_that_are_views():
@@ -94,7 +101,9 @@ def test_inputs_that_are_views():
 @pytest.mark.parametrize("shared", [1, 4])
 def test_one_query_sees_every_key(shared):
     q, k, v = drawn(3, 2, 4, shared, 9, 8, torch.float32)
-    torch.testing.assert_close(attend(q[:, :, -1:], k, v, 0.4), attend(q, k, v, 0.4)[:, :, -1:])
+    for window in (None, 1, 4, 20):
+        newest = attend(q, k, v, 0.4, None, window)[:, :, -1:]
+        torch.testing.assert_close(attend(q[:, :, -1:], k, v, 0.4, None, window), newest)
 
 
 @pytest.mark.parametrize("mean", [1, 50, 200, 5000])
@@ -111,13 +120,14 @@ def test_memory_of_masks_and_weights_grows_with_the_length(mean):
     assert elements(1 << 17) <= 20 * elements(1 << 14)
 
 
+@pytest.mark.parametrize("window", [None, 20])
 @pytest.mark.parametrize("heads", [(2, 1), (4, 2)])
-def test_flex_attention_means_the_same(heads):
+def test_flex_attention_means_the_same(heads, window):
     inputs = [x.detach() for x in drawn(5, 2, *heads, 150, 16, torch.float32)]
     segments = documents_of(5, 2, 150, 30)
-    mask = flex_mask(segments, create_block_mask)
+    mask = flex_mask(segments, create_block_mask, window)
     attended = flex_attention(*inputs, block_mask=mask, scale=0.3, enable_gqa=heads[1] > 1)
-    check(inputs, 0.3, segments, attended)
+    check(inputs, 0.3, segments, attended, window)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")

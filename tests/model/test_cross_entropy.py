@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headrace.model import cross_entropy
 from headrace.model.cross_entropy import linear_cross_entropy
 
-# Elements of a chunk and a tile, and rows: every count of chunks and tiles, down to one row and one column.
+# Elements of a chunk, its least rows, elements of a tile: every count of chunks and tiles, down to one row and column.
 SIZES = [(1, 1, 1), (60, 3, 40), (1, 7, 50), (1 << 20, 1, 200), (1 << 20, 512, 1 << 20)]
 # Relative to what torch computes in float64, or where terms cancel, to a term.
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
@@ -21,12 +21,13 @@ CLOSE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch):
-    for name in ("CHUNK", "LEAST_ROWS", "TILE"):
+    for name in ("CHUNK", "LEAST_ROWS", "TILE", "CACHED"):
         monkeypatch.setattr(cross_entropy, name, getattr(cross_entropy, name))
 
 
 def sizes(chunk: int, rows: int, tile: int) -> None:
     cross_entropy.CHUNK, cross_entropy.LEAST_ROWS, cross_entropy.TILE = chunk, rows, tile
+    cross_entropy.CACHED = tile
 
 
 def plain(hidden, matrix, bias, targets, weights, z_loss):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as fn
+from safetensors.torch import load_file, save_file
 
 from headrace.errors import UserError
 from headrace.evaluate.generation import Cached, generate
@@ -20,11 +21,14 @@ from headrace.model.build import build
 from headrace.model.config import parameter_count, read_any
 from headrace.model.foreign import Foreign, read_foreign
 from headrace.model.huggingface.reading import load
+from headrace.named_files import NamedFiles
+from headrace.recipe.schema import Recipe
 from headrace.run_folder import artifact
 from headrace.sequence.store import open_sequence
 
 transformers = pytest.importorskip("transformers")
 SRC = Path(__file__).parents[2] / "src"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 SIZE = {"vocab_size": 600, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 48}
 FAMILIES = {
     "gemma2": transformers.Gemma2Config(
@@ -35,7 +39,15 @@ FAMILIES = {
     ),
     "olmo2": transformers.Olmo2Config(**SIZE, num_key_value_heads=2),
     "llama": transformers.LlamaConfig(**SIZE, num_key_value_heads=2, tie_word_embeddings=True),
+    "mistral": transformers.MistralConfig(**SIZE, num_key_value_heads=2, sliding_window=3),
+    "gemma3_text": transformers.Gemma3TextConfig(**SIZE, num_key_value_heads=2, head_dim=16, sliding_window=3),
+    "llama4_text": transformers.Llama4TextConfig(
+        **SIZE, num_key_value_heads=2, head_dim=16, attention_chunk_size=3, num_local_experts=2, pad_token_id=0
+    ),
+    "mixtral": transformers.MixtralConfig(**SIZE, num_key_value_heads=2, num_local_experts=4),
+    "gpt2": transformers.GPT2Config(vocab_size=600, n_embd=32, n_layer=2, n_head=2, n_positions=64),
 }
+BERT = {"vocab_size": 600, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 def saved(folder: Path, name: str, weights: bool = True) -> Path:
@@ -84,16 +96,36 @@ def test_it_computes_what_transformers_computes_and_is_drawn_by_its_seed(tmp_pat
     assert not any(word in key for key in matrices for word in ("embed", "wte", "wpe", "lm_head", "norm"))
 
 
-@pytest.mark.parametrize("name", ["olmo2", "gemma2", "llama"])
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"gpt_neo"}))
 def test_documents_are_masked_apart(tmp_path, name):
     model = build(read_foreign(saved(tmp_path / "in", name)))
     model.initialise(1)
+    with torch.no_grad():
+        for _, matrix in model.hidden_matrices():  # so that what is seen matters
+            matrix.mul_(10)
     x = tokens(1, 10)
     segments = torch.tensor([[0] * 4 + [1] * 6])
     positions = torch.tensor([[*range(4), *range(6)]])
     together = model(x, positions, segments)
     torch.testing.assert_close(together[:, :4], model(x[:, :4]), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(together[:, 4:], model(x[:, 4:]), rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_are_spread_over_experts_as_in_transformers(tmp_path):
+    FAMILIES["mixtral"].save_pretrained(tmp_path)
+    told = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**told, "output_router_logits": True}))
+    model = build(read_foreign(tmp_path))
+    model.initialise(1)
+    x = tokens()
+    theirs = model.model(input_ids=x, labels=x)
+    assert theirs.aux_loss > 0
+    picked = torch.arange(24).view(2, 12)[:, :-1].flatten()
+    loss, each = model(x, targets=x[:, 1:].flatten(), weights=torch.full((22,), 1 / 22), picked=picked)
+    torch.testing.assert_close(loss, theirs.loss, rtol=1e-6, atol=1e-6)
+    assert each.mean() < loss
+    with pytest.raises(UserError, match=r"loss of experts has no place[\s\S]*output_router_logits: false"):
+        model(x, None, torch.zeros(2, 12))
 
 
 def test_architectures_without_such_masks_say_so(tmp_path):
@@ -110,10 +142,22 @@ def test_architectures_without_such_masks_say_so(tmp_path):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"model_type": "no-such", "vocab_size": 9}, "no causal model"),
-        ({"model_type": "llama", "vocab_size": "x"}, "no vocab_size"),
-        ({"model_type": "bert", "vocab_size": 9, "hidden_size": "wide"}, "no causal model"),
-        ({"model_type": "own", "vocab_size": 9, "auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "no causal model"),
+        ({"model_type": "no-such", "vocab_size": 9}, "no model of type 'no-such'"),
+        ({"vocab_size": 9}, "no model of type None"),
+        ({"model_type": "t5", "vocab_size": 9}, "an encoder and a decoder"),
+        ({"model_type": "bart", "vocab_size": 9}, "an encoder and a decoder"),
+        ({"model_type": "gemma3", "text_config": {"vocab_size": 9}}, "more than text"),
+        ({"model_type": "llava"}, "more than text"),
+        ({"model_type": "vit"}, "no vocab_size"),
+        ({"model_type": "llama", "vocab_size": 9, "num_hidden_layers": 10**9}, "1000000000 layers"),
+        ({"model_type": "llama", "vocab_size": 10**15}, "no causal model|cannot be used"),
+        ({"model_type": "llama", "vocab_size": 9, "quantization_config": {"quant_method": "gptq"}}, "quantized"),
+        ({"model_type": "llama", "vocab_size": "x"}, "cannot be used"),
+        ({"model_type": "bert", "vocab_size": 9, "hidden_size": "wide"}, "cannot be used"),
+        (
+            {"model_type": "own", "vocab_size": 9, "auto_map": {"AutoModelForCausalLM": "evil.Model"}},
+            "trust_remote_code",
+        ),
     ],
 )
 def test_what_transformers_has_not_is_refused_and_no_code_is_run(tmp_path, told, message):
@@ -121,6 +165,29 @@ def test_what_transformers_has_not_is_refused_and_no_code_is_run(tmp_path, told,
     (tmp_path / "evil.py").write_text("raise SystemExit(7)")
     with pytest.raises(UserError, match=message):
         read_foreign(tmp_path)
+
+
+def test_models_that_see_what_they_are_to_predict_are_refused(tmp_path):
+    transformers.BertConfig(**BERT).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="BertLMHeadModel is no causal model"):
+        build(read_foreign(tmp_path)).initialise(1)
+    transformers.BertConfig(**BERT, is_decoder=True).save_pretrained(tmp_path)
+    build(read_foreign(tmp_path)).initialise(1)
+
+
+def test_pickled_weights_and_values_that_are_not_finite_are_refused(tmp_path):
+    folder = saved(tmp_path / "in", "gpt2")
+    config, path = read_foreign(folder), folder / "model.safetensors"
+    weights = load_file(path)
+    weights["transformer.h.1.mlp.c_fc.weight"][3, 4] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"h.1.mlp.c_fc.weight has 1 values that are not finite"):
+        Foreign.load(config, folder)
+    path.rename(folder / "pytorch_model.bin")
+    about = {"name": "x", "sources": {"code": {"files": "x"}}, "model": {"huggingface": str(folder)}}
+    recipe = Recipe.model_validate(about)
+    with pytest.raises(UserError, match=r"only pytorch_model\.bin, which is not opened"):
+        NamedFiles.of(recipe)
 
 
 RECIPE = """\
@@ -136,12 +203,16 @@ stages:
 """
 
 
-def run(folder: Path, model: str) -> Path:
+def started(*command: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def run(folder: Path, model: str, *more: str) -> Path:
     (folder / "recipe.yaml").write_text(RECIPE.format(src=SRC, model=model))
     command = [str(Path(sys.executable).with_name("headrace")), "run", str(folder / "recipe.yaml")]
-    environment = {**os.environ, "PYTHONPATH": str(SRC)}
-    done = subprocess.run([*command, "--out", str(folder / "run")], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    started(*command, "--out", str(folder / "run"), *more)
     return folder / "run"
 
 
@@ -187,6 +258,42 @@ def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
     assert not torch.equal(again(tokens()).logits, theirs(tokens()).logits)
     shutil.rmtree(tmp_path / "in")  # which a finished run needs no more
     assert artifact(made, "model", "two").path.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "shard"),
+    [
+        ("llama", "full"),
+        pytest.param("mixtral", "none", marks=pytest.mark.slow),
+        pytest.param("mixtral", "full", marks=pytest.mark.slow),
+    ],
+)
+@torch.no_grad()
+def test_two_processes_train_as_one_does_and_what_they_trained_is_exported(tmp_path, name, shard):
+    """Tied weights and experts, replicated and sharded, with activations computed again and gradients accumulated."""
+    saved(tmp_path / "in", name)
+    ways = {"shard": shard, "recompute": "full", "micro_batch": 1}
+    more = [f"--set=defaults.train.{key}={value}" for key, value in ways.items()]
+    made = run(tmp_path, "huggingface: in", "--until=model-one", *more)
+    again = tmp_path / "again"
+    shutil.copytree(made, again, ignore=shutil.ignore_patterns("model-one*", "checkpoints"))
+    started(*TORCHRUN, "-m", "headrace", "train", str(again), "--stage=one")
+    alone, both = (artifact(one, "model", "one") for one in (made, again))
+    for a, b in zip(*(one.file_path("metrics.jsonl").read_text().splitlines() for one in (alone, both)), strict=True):
+        assert json.loads(a)["loss"] == pytest.approx(json.loads(b)["loss"], rel=1e-5)
+        assert json.loads(a)["grad_norm"] == pytest.approx(json.loads(b)["grad_norm"], rel=1e-4)
+    weights, other = (load_file(one.file_path("model.safetensors")) for one in (alone, both))
+    assert weights.keys() == other.keys()
+    for key, tensor in weights.items():
+        torch.testing.assert_close(tensor, other[key], rtol=1e-3, atol=1e-4)
+    out = export(again, tmp_path / "out", "huggingface", Wanted(model="one"), workers=0)
+    published, written = (load_file(one / "model.safetensors") for one in (tmp_path / "in", out))
+    assert {key: tensor.shape for key, tensor in written.items()} == {k: t.shape for k, t in published.items()}
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not any(report.values())
+    model = build(read_foreign(tmp_path / "in"))
+    model.load_state_dict(other)
+    torch.testing.assert_close(model(tokens()), theirs.eval()(tokens()).logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

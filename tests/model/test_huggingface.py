@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as fn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from headrace.errors import UserError
 from headrace.model.config import Initialisation, ModelConfig, Mup
-from headrace.model.huggingface.families import FAMILIES, home
-from headrace.model.huggingface.plain import Plain
-from headrace.model.huggingface.reading import Stored, load
-from headrace.model.huggingface.writing import Written, write
+from headrace.model.huggingface.families import FAMILIES, HOMES, home, table
+from headrace.model.huggingface.reading import INDEX, Stored, load
+from headrace.model.huggingface.reparametrized import Reparametrized
+from headrace.model.huggingface.writing import Written
 from headrace.model.presets import PRESETS
 from headrace.model.transformer import Transformer
 from headrace.recipe.model import RotaryScaling
@@ -39,6 +43,11 @@ MODELS = {
     "llama linear": {**SIZE, "rotary_scaling": RotaryScaling(kind="linear", factor=3)},
     "llama llama3": {**SIZE, "rotary_scaling": RotaryScaling(kind="llama3", factor=8, original_length=24)},
     "llama yarn": {**SIZE, "rotary_scaling": YARN, "tied": False},
+    "llama dynamic": {**SIZE, "rotary_scaling": RotaryScaling(kind="dynamic", factor=4, original_length=16)},
+    "mistral": {**SIZE, "kv_heads": 2, "sliding_window": 7, "tied": False},
+    "qwen2 window": {**SIZE, "attention_bias": "qkv", "sliding_window": 5},
+    "qwen2 pattern": {**SIZE, "sliding_window": 5, "sliding_window_pattern": 2, "mup": MUP},
+    "qwen3 pattern": {**SIZE, "qk_norm": True, "sliding_window": 1, "sliding_window_pattern": 2},
     "qwen2": {**SIZE, "kv_heads": 1, "attention_bias": "qkv", "mup": MUP},
     "qwen3": {**SIZE, "kv_heads": 2, "head_dim": 12, "qk_norm": True, "tied": False},
     "qwen3 mup": {**SIZE, "kv_heads": 2, "qk_norm": True, "mup": MUP, **INTERLEAVED},
@@ -50,6 +59,7 @@ MODELS = {
     "starcoder2": {**GELU, "kv_heads": 2, "tied": True, "mup": MUP},
     "starcoder2 without biases": {**GELU, "kv_heads": 2, "attention_bias": False, "ffn_bias": False},
     "crystalcoder": CRYSTAL,
+    "crystalcoder half": {**CRYSTAL, "rotary_pairs": "half"},
     "crystalcoder learned": {**CRYSTAL, **LEARNED, "tied": False, "attention_bias": "qkv"},
 }  # fmt: skip
 PLAIN = [name for name in MODELS if not name.startswith("crystalcoder")]
@@ -73,7 +83,14 @@ def tokens() -> torch.Tensor:
 
 def exported(model: Transformer, out, most: int = 5 * 10**9):
     out.mkdir()
-    return write(Written(model.config, model.state_dict().__getitem__), out, 48, most)
+    written = Written(model.config, model.state_dict().__getitem__)
+    files = written.files(most)
+    for file, names in files:
+        save_file(dict(written.tensors(names)), out / file, metadata={"format": "pt"})
+    if len(files) > 1:
+        (out / INDEX).write_text(json.dumps(written.index(files)))
+    (out / "config.json").write_text(json.dumps(written.describe(48)))
+    return written.family
 
 
 def same(mine: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -103,11 +120,13 @@ def test_exported_models_compute_the_same_in_transformers_and_come_back(tmp_path
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_models_compute_the_same(name):
     model = made(MODELS[name])
-    plain = Plain(model.config)
-    other = Transformer(plain.config)
-    other.load_state_dict({key: plain(key, value) for key, value in model.state_dict().items()})
-    assert plain.config.mup == Mup()
+    plain = model.config.model_copy(update={"mup": Mup(), "rotary_pairs": "half"})
+    other, change = Transformer(plain), Reparametrized(model.config, plain)
+    other.load_state_dict({key: change(key, value) for key, value in model.state_dict().items()})
     same(model(tokens()), other(tokens()))
+    back = Reparametrized(plain, model.config)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(back(key, other.state_dict()[key]), value, rtol=1e-6, atol=0)
 
 
 def crystalcoder(weights: dict[str, torch.Tensor], told: dict, x: torch.Tensor) -> torch.Tensor:
@@ -148,7 +167,7 @@ def crystalcoder(weights: dict[str, torch.Tensor], told: dict, x: torch.Tensor) 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["crystalcoder", "crystalcoder learned"])
+@pytest.mark.parametrize("name", ["crystalcoder", "crystalcoder half", "crystalcoder learned"])
 def test_crystalcoders_layout_is_that_of_its_forward_pass(tmp_path, name):
     model = made(MODELS[name])
     assert exported(model, tmp_path / "out").name == "crystalcoder"
@@ -182,8 +201,9 @@ def test_the_released_configuration_is_the_presets(shared):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_have_a_home(name):
     config = PRESETS[name]
-    family, _ = home(config if config.vocab_size else config.model_copy(update={"vocab_size": 8192}))
-    expected = {"demo": "crystalcoder", "tiny": "llama", "snowcoder": "llama", "pythia": "gpt_neox", "gpt": "gpt_neox"}
+    family = home(config if config.vocab_size else config.model_copy(update={"vocab_size": 8192}))
+    expected = {"demo": "crystalcoder", "pythia": "gpt_neox", "gpt": "gpt_neox"}
+    expected |= dict.fromkeys(("tiny", "snowcoder", "smollm2", "mistral"), "llama")
     assert family.name == expected.get(name.split("-")[0], name.split("-")[0])
 
 
@@ -218,6 +238,13 @@ def test_headraces_own_models_are_read(tmp_path):
     again = load(tmp_path)
     assert again.config == model.config
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    exported(made(MODELS["llama"]), tmp_path / "out")
+    damaged(tmp_path / "out", lambda weights: weights[NAME][3].fill_(math.inf))
+    with pytest.raises(UserError, match=r"blocks.1.ffn.up.weight has 32 values that are not finite"):
+        load(tmp_path / "out")
 
 
 def damaged(out, change) -> None:
@@ -261,6 +288,9 @@ NAME = "model.layers.1.mlp.up_proj.weight"
         (lambda out: told(out, hidden_size=-4), "width: Input should be greater than 0"),
         (lambda out: told(out, hidden_size=None), "width: "),
         (lambda out: told(out, num_attention_heads=5, head_dim=None), "not a multiple of"),
+        (lambda out: told(out, num_hidden_layers=10**9), r"By its configuration the model has \d[\d,]* parameters"),
+        (lambda out: told(out, vocab_size=10**15), "By its configuration"),
+        (lambda out: told(out, vocab_size=None), "vocab_size: Input should be greater than 0"),
         (lambda out: told(out, num_hidden_layers=3), r"lacks model.layers.2[\s\S]* and 6 more"),
     ],
 )  # fmt: skip
@@ -271,14 +301,159 @@ def test_what_is_no_such_model_is_refused(tmp_path, change, message):
         Stored.open(tmp_path / "out")
 
 
+def configs() -> st.SearchStrategy[ModelConfig]:
+    """Models of any combination of switches."""
+    mups = st.one_of(st.just(Mup()), st.just(Mup.model_validate(MUP)))
+    scalings = st.sampled_from([None, None, YARN, RotaryScaling(kind="linear", factor=2)])
+    keys = {
+        "kv_heads": st.sampled_from([None, None, 2]),
+        "head_dim": st.sampled_from([None, None, 12]),
+        "norm": st.sampled_from(["rmsnorm", "layernorm"]),
+        "activation": st.sampled_from(["swiglu", "gelu", "gelu_tanh"]),
+        "attention_bias": st.sampled_from([False, "qkv", True]),
+        "ffn_bias": st.booleans(),
+        "output_bias": st.sampled_from([False, False, False, True]),
+        "qk_norm": st.sampled_from([False, False, True]),
+        "tied": st.booleans(),
+        "parallel_residual": st.sampled_from([False, False, True]),
+        "learned_positions": st.sampled_from([None, None, 48]),
+        "rotary_dim": st.sampled_from([None, None, 4, 0]),
+        "rotary_base": st.sampled_from([10000.0, 500.0]),
+        "rotary_pairs": st.sampled_from(["half", "interleaved"]),
+        "rotary_scaling": scalings,
+        "sliding_window": st.sampled_from([None, None, 5]),
+        "mup": mups,
+    }
+    models = st.fixed_dictionaries(keys).map(lambda told: ModelConfig.model_validate({**SIZE, **told}))
+    patterns = st.sampled_from([None, 2])
+    return st.builds(
+        lambda model, every: model.model_copy(update={"sliding_window_pattern": model.sliding_window and every}),
+        models, patterns,
+    )  # fmt: skip
+
+
+def changed(config: ModelConfig, lacks: dict) -> ModelConfig:
+    """The model with each of these switches at the first value that an architecture holds."""
+    values = config.model_dump()
+    for key, held in lacks.items():
+        if key == "positions":
+            learned = held[0] == "learned"
+            values |= {"learned_positions": 48 if learned else None, "rotary_dim": 0 if learned else None}
+        elif key == "sliding_window":
+            values |= {"sliding_window": 5 if held[0] == "N" else None, "sliding_window_pattern": None}
+        elif key in ("kv_heads", "head_dim", "rotary_scaling"):
+            values[key] = None
+        else:
+            values[key] = float(held[0]) if key == "rotary_base" else held[0]
+    return ModelConfig.model_validate(values)
+
+
+@settings(deadline=None, max_examples=60)
+@given(configs())
+def test_every_model_has_a_home_or_is_told_the_switches_that_prevent_it(config):
+    lacking = {family.name: family.lacks(config) for family in HOMES}
+    least = min(map(len, lacking.values()))
+    if least == 0:
+        family = home(config)
+        assert lacking[family.name] == {}
+        assert family.exactly(config) or not any(one.exactly(config) for one in HOMES if not lacking[one.name])
+        return
+    with pytest.raises(UserError) as told:
+        home(config)
+    assert "for " in told.value.fix
+    for name, lacks in lacking.items():
+        assert FAMILIES[name].lacks(changed(config, lacks)) == {}
+        assert len(lacks) == least or f"for {name}, " not in told.value.fix
+        if f"for {name}, " in told.value.fix:
+            assert all(f"{'rotary_dim' if key == 'positions' else key}: " in told.value.fix for key in lacks)
+
+
+@torch.no_grad()
+@settings(deadline=None, max_examples=25)
+@given(configs().filter(lambda config: any(not family.lacks(config) for family in HOMES)))
+def test_any_model_that_has_a_home_computes_the_same_there(tmp_path_factory, config):
+    model, out = made(config.model_dump()), tmp_path_factory.mktemp("any") / "out"
+    family = exported(model, out)
+    logits = model(tokens())
+    same(logits, load(out)(tokens()))
+    if family.name == "crystalcoder":
+        return
+    other, report = transformers.AutoModelForCausalLM.from_pretrained(
+        out, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(report.values())
+    same(logits, other.eval()(tokens()).logits)
+
+
+def test_the_table_of_architectures_is_in_the_documentation():
+    assert table() in (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["mistral", "qwen2", "qwen3"])
+def test_windows_are_read_as_transformers_has_them(tmp_path, kind):
+    told = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 4, "head_dim": 8}
+    told |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 6, "use_sliding_window": True}
+    sliding, full = "sliding_attention", "full_attention"
+    ways = {"mistral": [{}, {"sliding_window": None}]}.get(kind, [
+        {"max_window_layers": 0}, {"max_window_layers": 4}, {"use_sliding_window": False},
+        {"layer_types": [sliding, full] * 2}, {"layer_types": [sliding, sliding, full, sliding]},
+    ])  # fmt: skip
+    for i, way in enumerate(ways):
+        config = transformers.AutoConfig.for_model(kind, **{**told, **way})
+        theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+        theirs.save_pretrained(tmp_path / str(i))
+        same(load(tmp_path / str(i))(tokens()), theirs(tokens()).logits)
+    if kind == "mistral":  # as its first configurations leave it out
+        values = json.loads((tmp_path / "0" / "config.json").read_text())
+        del values["sliding_window"]
+        (tmp_path / "0" / "config.json").write_text(json.dumps(values))
+        assert Stored.open(tmp_path / "0").config.sliding_window == 4096
+        return
+    values = json.loads((tmp_path / "0" / "config.json").read_text())
+    for types in ([full, sliding] * 2, [sliding, full, full, sliding], 3):
+        (tmp_path / "0" / "config.json").write_text(json.dumps({**values, "layer_types": types}))
+        with pytest.raises(UserError, match=r"layer_types[\s\S]*huggingface: PATH"):
+            Stored.open(tmp_path / "0")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({**SIZE, "output_bias": True}, "llama has no output_bias: True"),
-        ({**LAYERNORM, "kv_heads": 2, "ffn_bias": True}, "crystalcoder has no key_value_heads: 2"),
-        ({**SIZE, "rotary_dim": 4}, "llama has no rotated: 4"),
+        (
+            {**SIZE, "output_bias": True},
+            r"llama, does without its output_bias\.[\s\S]*for llama, output_bias: false",
+        ),
+        ({**CRYSTAL, "kv_heads": 2}, r"for crystalcoder, kv_heads: null"),
+        (
+            {**SIZE, "rotary_dim": 4},
+            r"llama, does without its positions\.[\s\S]*for llama, rotary_dim: null, learned_pos",
+        ),
     ],
 )
 def test_models_without_a_home_say_what_prevents_it(values, message):
     with pytest.raises(UserError, match=message):
         home(ModelConfig.model_validate(values))
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 10**18), st.floats(), st.text(max_size=4), st.just({}), st.just([1])
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["llama llama3", "qwen3", "gpt_neox", "gpt2", "stablelm", "crystalcoder"])
+def test_any_damaged_configuration_is_refused_or_read(tmp_path, name, data):
+    out = tmp_path / "out"
+    if not out.exists():
+        exported(made(MODELS[name]), out)
+        (tmp_path / "config.json").write_bytes((out / "config.json").read_bytes())
+    values = json.loads((tmp_path / "config.json").read_text())
+    for key in data.draw(st.lists(st.sampled_from(sorted(values)), max_size=3)):
+        values.pop(key, None)
+        if data.draw(st.booleans()):
+            values[key] = data.draw(JUNK)
+    (out / "config.json").write_text(json.dumps(values))
+    with contextlib.suppress(UserError):
+        Stored.open(out)

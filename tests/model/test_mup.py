@@ -39,8 +39,9 @@ def test_crystalcoder_is_its_base_at_another_width():
     again = at_width(base, 4096)
     assert again.init.output_std == pytest.approx(CRYSTALCODER_7B.init.output_std)
     assert again.mup.hidden_learning_rate == CRYSTALCODER_7B.mup.hidden_learning_rate
-    with pytest.raises(UserError, match=r"would have 0.625 heads"):
-        at_width(CRYSTALCODER_7B, 80)
+    for width in (80, 0, -128):
+        with pytest.raises(UserError, match=r"would have -?\d(\.\d+)? heads"):
+            at_width(CRYSTALCODER_7B, width)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -63,6 +64,35 @@ def test_after_some_steps_sizes_do_not_change_with_width_and_the_best_rate_stays
     for name, by in found.coordinates.items():
         assert abs(slope({width: seen[-1] for width, seen in by.items()})) < 0.35, name
     assert {found.best(width) for width in found.widths} == {0.01}
+
+
+def standard(config: ModelConfig, width: int) -> ModelConfig:
+    """Another width without muP: the same learning rate for all, logits as they come."""
+    wide = at_width(config, width)
+    return wide.model_copy(update={"mup": Mup()})
+
+
+def test_without_mup_sizes_grow_with_the_width_and_the_best_rate_falls():
+    rates = [0.0003, 0.001, 0.003, 0.01, 0.03]
+    mup, plain = (
+        check(Trial(BASE, OptimizerSection(learning_rate=0.01), rows(), 4, 1, scaled), [32, 128, 512], rates, 12)
+        for scaled in (at_width, standard)
+    )
+    assert abs(mup.power("last block")) < 0.15
+    assert plain.power("last block") > 0.3
+    assert mup.best(32) == mup.best(512)
+    assert plain.best(512) < plain.best(32)
+
+
+def test_models_that_memory_does_not_hold_are_refused_first():
+    with pytest.raises(UserError, match=r"The model of width 3200000 takes [\d.]+ GB, more than is free"):
+        check(Trial(BASE, OptimizerSection(), rows(), 4, 1), [32, 3_200_000], [0.01], 4)
+
+
+def test_few_steps_read_their_rows_again():
+    found = check(Trial(BASE, OptimizerSection(), rows(16), 4, 1), [64, 32, 32], [0.01], 4)
+    assert found.widths == [32, 64]
+    assert all(len(seen) == 6 for by in found.coordinates.values() for seen in by.values())
 
 
 def test_its_chart_draws_every_width_and_size():

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from headrace.model.rotary import Rotary
-from headrace.recipe.model import ModelConfig
+from headrace.recipe.model import ModelConfig, RotaryScaling
+
+CONFIG = ModelConfig(vocab_size=9, layers=1, width=20, heads=2, ffn=8)
 
 
 def rotary(pairs, rotated, positions):
@@ -37,3 +39,14 @@ def test_pairs_are_turned_as_complex_numbers(pairs, rotated, rows):
     assert torch.equal(y[..., rotated:], x[..., rotated:])
     assert torch.autograd.gradcheck(turn, x)
     torch.testing.assert_close(turn(x.bfloat16()), turn(x.bfloat16().float()).bfloat16(), rtol=0, atol=0)
+
+
+def test_dynamic_scaling_depends_on_each_row_alone():
+    """Rows up to the original length are as they were; longer ones do not change what others see."""
+    scaled = CONFIG.model_copy(update={"rotary_scaling": RotaryScaling(kind="dynamic", factor=4, original_length=8)})
+    rows = torch.stack((torch.arange(20), torch.arange(20) % 8))
+    both, plain = Rotary(scaled, rows), Rotary(CONFIG, rows)
+    for i, row in enumerate(rows):
+        torch.testing.assert_close(both.cos[i, 0, 0], Rotary(scaled, row).cos)
+    torch.testing.assert_close(both.cos[1], plain.cos[1])
+    assert (both.cos[0] - plain.cos[0]).abs().max() > 0.1

@@ -32,19 +32,36 @@ def tokens(rows: int, length: int, vocab: int = 97) -> torch.Tensor:
     return torch.randint(0, vocab, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
+# Parameters, each once, as their organizations' files have them.
 PUBLISHED = {
     "crystalcoder-7b": 6_575_278_720,
     "llama-7b": 6_738_415_616,
     "llama-3-8b": 8_030_261_248,
     "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "mistral-7b": 7_248_023_552,
+    "smollm2-135m": 134_515_008,
+    "smollm2-360m": 361_821_120,
+    "smollm2-1.7b": 1_711_376_384,
     "qwen2-0.5b": 494_032_768,
+    "qwen2-1.5b": 1_543_714_304,
     "qwen2-7b": 7_615_616_512,
     "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096,
     "qwen3-8b": 8_190_735_360,
     "gpt2": 124_439_808,
+    "gpt2-medium": 354_823_168,
+    "gpt2-large": 774_030_080,
+    "gpt2-xl": 1_557_611_200,
     "pythia-14m": 14_067_712,
+    "pythia-70m": 70_426_624,
     "pythia-160m": 162_322_944,
+    "pythia-410m": 405_334_016,
+    "pythia-1b": 1_011_781_632,
     "pythia-1.4b": 1_414_647_808,
+    "pythia-2.8b": 2_775_208_960,
+    "pythia-6.9b": 6_857_302_016,
     "gpt-neox-20b": 20_554_567_680,
 }
 

@@ -60,6 +60,7 @@ def test_the_good_recipe_is_good():
         ("sorces", {}, ["sorces", "Did you mean 'sources'?"]),
         ("sources.code.fies", "x", ["sources.code.fies", "Did you mean 'files'?"]),
         ("stages.0.train.optimizer.learning_rat", 1, ["stages.0.train", "Did you mean 'learning_rate'?"]),
+        ("stages.0.train.optimizer.momentum", 0.9, ["optimizer", "AdamW has no `momentum`"]),
         ("split.zzz", 1, ["split.zzz", "validation, test, check"]),
         ("stages.0.sources.code.epochs", -1, ["stages.0.sources.code.epochs", "-1", "above 0"]),
         ("stages.0.sources.code.epochs", 0, ["above 0"]),

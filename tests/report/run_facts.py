@@ -44,6 +44,7 @@ def training(steps: int, start: float, end: float) -> TrainingFacts:
         last=sum(loss[-max(1, steps // 10) :]) / max(1, steps // 10),
         held_out=held,
         samples=samples,
+        infilling={"line": (3, 16), "span": (1, 16)},
         learning_rate=[3e-4 * min(1, (i + 1) / 20) * (1 - 0.9 * i / steps) for i in range(steps)],
         grad_norm=[math.nan if i == 30 else 9.0 if i == 50 else 1 + math.sin(i) / 3 for i in range(steps)],
         by_source={

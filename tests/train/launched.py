@@ -2,6 +2,7 @@
 
 JOBS is a list of ``{"run", "sequence", "steps", "section", "stop_after"}``; each is trained in turn, and rank 0 leaves
 ``RUN/whole.safetensors`` with the model's whole weights. ``stop_after`` sends SIGTERM to the last rank at that step.
+With ``dies_at`` that rank ends there. With ``fails``, each rank leaves what the error said in ``RUN/failed-RANK``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_training import SIZES, tiny_job
 
+from headrace.errors import UserError
 from headrace.sequence.store import open_sequence
 from headrace.train.interruption import Interrupted, Interruption
 from headrace.train.loop import Trainer
@@ -29,9 +31,25 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 def one(world: World, told: dict) -> None:
     run = Path(told["run"])
     rows = open_sequence(told["sequence"])
+    if told.get("fails"):
+        job = tiny_job(run, rows, told["steps"], **told["section"])
+        try:
+            Trainer(job, world).train(lambda step, loss: None)
+        except UserError as error:
+            (run / f"failed-{world.rank}").write_text(error.what)
+        return
     job = tiny_job(run, rows, told["steps"], measured_on=rows, sizes=SIZES, **told["section"])
     trainer = Trainer(job, world)
     seen: list[int] = []
+    if told.get("dies_at") and world.rank == world.size - 1:
+        whole_update = trainer.update
+
+        def dying(*args):
+            if trainer.step + 1 == told["dies_at"]:
+                os._exit(9)
+            return whole_update(*args)
+
+        trainer.update = dying
 
     def progress(step: int, loss: float) -> None:
         seen.append(step)

@@ -12,7 +12,7 @@ from tiny_training import TinyReader, TinySequence, coordinate_steps, tiny_job
 from headrace.errors import UserError
 from headrace.recipe.training import GuardSection
 from headrace.sequence.store import open_sequence
-from headrace.train.guard import Guard, outlying, spikes
+from headrace.train.guard import Guard, forget, outlying, record, spikes
 from headrace.train.loop import Trainer
 from headrace.train.metrics import read
 from headrace.train.world import World
@@ -77,6 +77,31 @@ def test_a_step_rolled_back_is_a_step_left_out(tmp_path, sequence):
         assert [(line["step"], line["skipped"]) for line in lines if line.get("skipped")] == [(SPOILT + 1, "left out")]
     again = finished(tiny_job(tmp_path / "back", sequence, 20, optimizer=FAST, guard={**GUARD, "action": "rollback"}))
     assert again.step == 20
+
+
+def test_steps_rolled_back_one_after_another_are_the_end(tmp_path, sequence):
+    class Noise(Spoilt):
+        """From one step on, all rows are noise."""
+
+        def copy(self, start, stop, out):
+            super().copy(start, stop, out)
+            for i, row in enumerate(range(start, stop)):
+                if row // 4 >= SPOILT:
+                    out[i] = np.random.default_rng(row).integers(128, 256, len(out[i]))
+
+    section = {**GUARD, "action": "rollback", "in_a_row": 3}
+    with (
+        pytest.warns(UserWarning, match="is rolled back"),
+        pytest.raises(UserError, match=r"outlying for 3 steps in a row[\s\S]*up to step 18, rows 60 to 71"),
+    ):
+        finished(tiny_job(tmp_path, Noise(sequence), 25, optimizer=FAST, guard=section))
+
+
+def test_steps_that_run_again_are_judged_again(tmp_path):
+    for step, action in ((2, "rollback"), (3, "skip"), (7, "skip"), (8, "rollback"), (9, "stop")):
+        record(tmp_path, {"step": step, "action": action})
+    forget(tmp_path, 6)
+    assert [(one["step"], one["action"]) for one in spikes(tmp_path)] == [(2, "rollback"), (3, "skip"), (8, "rollback")]
 
 
 def test_a_resumed_run_judges_as_an_unbroken_one(tmp_path, sequence):

@@ -20,10 +20,10 @@ from headrace.evaluate.heldout import held_out_loss
 from headrace.recipe.training import AttentionSection, TrainSection
 from headrace.sequence.store import open_sequence
 from headrace.train.accelerators import known_peak, peak_flops
-from headrace.train.checkpoint import MODEL, complete
+from headrace.train.checkpoint import complete
 from headrace.train.loop import Trainer
 from headrace.train.metrics import EVALUATIONS, FILE, TIMES, read
-from headrace.train.trajectory import latest
+from headrace.train.trajectory import MODEL, latest
 from headrace.train.world import World
 
 SECTION = {"batch": 5, "checkpoint_every": 2, "keep": 9, "log_norms_every": 2, "held_out": {"rows": 7, "every": 2}}
@@ -101,6 +101,12 @@ def test_the_log_says_what_a_step_took_of_the_machine(tmp_path, folder, alone):
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA L4", 121e12),
         ("NVIDIA L40S", 362e12),
+        ("NVIDIA B200", 2250e12),
+        ("NVIDIA GB200", 2500e12),
+        ("AMD Instinct MI300X", 1307.4e12),
+        ("AMD Instinct MI325X", 1307.4e12),
+        ("AMD Instinct MI250X", 191.5e12),
+        ("NVIDIA H20", None),
         ("NVIDIA A10G", None),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
         ("Tesla V100-SXM2-16GB", None),

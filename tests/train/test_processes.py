@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_training import TinySequence, coordinate_steps, tiny_job
 
 from headrace.sequence.store import open_sequence
@@ -33,12 +34,15 @@ def sequence(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory, sequence):
-    run = tmp_path_factory.mktemp("alone")
-    trainer = Trainer(tiny_job(run, open_sequence(sequence), STEPS, **SECTION), World())
+def trained_alone(run, sequence, **changes):
+    trainer = Trainer(tiny_job(run, open_sequence(sequence), STEPS, **{**SECTION, **changes}), World())
     trainer.train(lambda step, loss: None)
     return run, {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, sequence):
+    return trained_alone(tmp_path_factory.mktemp("alone"), sequence)
 
 
 def launch(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> None:
@@ -127,6 +131,36 @@ def test_a_world_goes_on_where_another_stopped(tmp_path, sequence, alone):
     ]
 
 
+def test_a_checkpoint_that_one_process_cannot_write_is_an_error_of_all(tmp_path, sequence):
+    """Rank 0 cannot publish it; no other process may wait for it."""
+    run = tmp_path / "run"
+    folder = tiny_job(run, open_sequence(sequence), STEPS, **SECTION).folder
+    folder.mkdir(parents=True)
+    (folder / "step-00000002").write_text("in the way")
+    launch(2, [{**described(run, sequence), "fails": True}], tmp_path)
+    assert "A file is where a folder should be" in (run / "failed-0").read_text()
+    assert "Another process could not write" in (run / "failed-1").read_text()
+    assert [path.name for path in folder.glob(".step*")] == []
+
+
+def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
+    """Without torchrun, which would end them all."""
+    told = tmp_path / "jobs.json"
+    told.write_text(json.dumps([{**described(tmp_path / "run", sequence), "dies_at": 3}]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "launched.py"), str(told), "1"]
+    ranks = [
+        subprocess.Popen(command, env={**common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=300)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [1, 9], said
+    assert "Another process of this training has ended" in said[0]
+
+
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2)], tmp_path, 2)
     same(tmp_path / "split", alone)
@@ -137,3 +171,22 @@ def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     for shard in ("none", "full", "stopped"):
         same(tmp_path / shard, alone)
     assert (tmp_path / "stopped" / "interrupted").read_text() == "3"
+
+
+def test_muon_orthogonalizes_whole_matrices_of_shards(tmp_path, sequence):
+    """Replicated, sharded, split, both; and a sharded run goes on alone, and a run alone goes on split."""
+    muon = {"optimizer": {"kind": "muon", "learning_rate": 0.01}}
+    reference = trained_alone(tmp_path / "alone", sequence, **muon)
+    ways = {shard: described(tmp_path / shard, sequence, shard=shard, **muon) for shard in ("none", "full")}
+    stopped = described(tmp_path / "stopped", sequence, stop_after=3, shard="full", **muon)
+    launch(2, [*ways.values(), stopped], tmp_path)
+    part = Trainer(tiny_job(tmp_path / "stopped", open_sequence(sequence), STEPS, **{**SECTION, **muon}), World())
+    assert part.step == 3
+    part.train(lambda step, loss: None)
+    save_file(part.model.state_dict(), tmp_path / "stopped" / "whole.safetensors")
+    both = [described(tmp_path / f"split-{shard}", sequence, tensor_parallel=2, shard=shard, **muon)
+            for shard in ("none", "full")]  # fmt: skip
+    launch(4, both, tmp_path, 2)
+    launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2, **muon)], tmp_path, 2)
+    for name in ("none", "full", "stopped", "split-none", "split-full", "split"):
+        same(tmp_path / name, reference)

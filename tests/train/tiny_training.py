@@ -208,7 +208,7 @@ def measures(train: dict) -> list[Step]:
     held_out, found = TinySequence("heldout", 12, seed=9), []
     for model in graph(train):
         about = model.stage, model.train, 5, model
-        found.append(Evaluation(*about, model.previous is None, held_out, model.tokenizer))
+        found.append(Evaluation(*about, model.previous is None, held_out, model.tokenizer, model.sequence))
         if model.train.samples.tokens:
             found.append(Samples(*about, model.tokenizer, model.sequence, held_out))
     return found

@@ -1,1 +1,1 @@
-"""CrystalCoder's own params files, of the Cerebras Model Zoo: every key, and the recipe that says the same."""
+"""CrystalCoder's own params files, of the Cerebras Model Zoo: every key, the recipe that says the same, and its run."""

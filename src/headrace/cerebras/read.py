@@ -13,10 +13,11 @@ from headrace.errors import UserError
 from headrace.recipe.base import suggest
 from headrace.recipe.bounded_yaml import lines, parse, read_text
 from headrace.recipe.load import parse_override
-from headrace.recipe.mistakes import in_lines, shown
+from headrace.recipe.mistakes import shown, told
 from headrace.recipe.overlay import put
 
 Place = tuple[str | int, ...]
+NOTES = {"noted": "has no effect here", "hardware": "means nothing off Cerebras' hardware"}
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,8 @@ def read(path: Path, flags: Mapping[str, Any], overrides: Sequence[str] = ()) ->
     checked = _Checked(path, where)
     values = checked.section("", data, ())
     if checked.mistakes:
-        raise _told(checked.mistakes)
+        raise told(checked.mistakes, "params file")
     return Params(path, values, tuple(dict.fromkeys(checked.notes)))
-
-
-def _told(mistakes: list[tuple[str, str, str]]) -> UserError:
-    if len(mistakes) == 1:
-        what, where, fix = mistakes[0]
-        return UserError(f"{what[0].upper()}{what[1:]}.", where, fix)
-    return UserError(f"The params file has {len(mistakes)} mistakes:", found=in_lines(mistakes))
 
 
 def _names(section: str) -> str:
@@ -100,15 +94,19 @@ class _Checked:
             return {}
         keys = {key.name: key for key in SECTIONS[name]}
         out: dict[str, Any] = {}
-        for key, one in value.items():
-            if key not in keys:
-                fix = suggest(str(key), keys) or self._elsewhere(str(key)) or f"The keys here are {_names(name)}."
-                self._wrong(f"unknown key {shown(key)}", (*place, str(key)), fix)
-            elif one is not None:
-                out[key] = self._value(keys[key], one, (*place, key))
-            if key in keys and keys[key].use == "noted":
-                reason = "means nothing off Cerebras' hardware" if keys[key].hardware else "has no effect here"
-                self.notes.append(f"{_plain((*place, key))} {reason}: {keys[key].meaning}.")
+        for given, one in value.items():
+            here = (*place, str(given))
+            if given not in keys:
+                fix = suggest(str(given), keys) or self._elsewhere(str(given)) or f"The keys here are {_names(name)}."
+                self._wrong(f"unknown key {shown(given)}", here, fix)
+                continue
+            key = keys[keys[given].same or given]
+            if one is not None:
+                found = self._value(key, one, here)
+                if out.setdefault(key.name, found) != found:
+                    self._wrong(f"{key.name} is given twice, as {shown(out[key.name])} and here", here, "Remove one.")
+            if key.use in NOTES:
+                self.notes.append(f"{_plain(here)} {NOTES[key.use]}: {key.meaning}.")
         return out
 
     @staticmethod
@@ -121,6 +119,8 @@ class _Checked:
             self._wrong(f"{key.name} is not supported: {key.meaning}", place, "Remove it.")
             return None
         value = self._kind(key, value, place)
+        if key.only and isinstance(value, str):
+            value = next((one for one in key.only if one.lower() == value.lower()), value)
         if key.only and value is not None and value not in key.only:
             allowed = ", ".join(shown(one) for one in key.only)
             guess = suggest(str(value), [str(one) for one in key.only])
@@ -136,7 +136,7 @@ class _Checked:
                 value = [value]
             if isinstance(value, list) and value:
                 return [self.section(key.section, one, (*place, i)) for i, one in enumerate(value)]
-            if key.kind == "rates" and not isinstance(value, list) and (rate := _number(value)) is not None:
+            if key.kind == "rates" and (rate := _of_kind("number", value)) is not None:
                 return [{"scheduler": "Constant", "learning_rate": rate}]
         else:
             found = _of_kind(key.kind, value)

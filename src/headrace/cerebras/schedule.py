@@ -12,6 +12,7 @@ PLACE = "optimizer.learning_rate"
 NEEDED = {
     "Constant": ("learning_rate",),
     "Linear": ("initial_learning_rate", "end_learning_rate"),
+    "Polynomial": ("initial_learning_rate", "end_learning_rate"),
     "CosineDecay": ("initial_learning_rate", "end_learning_rate"),
     "Exponential": ("initial_learning_rate", "decay_rate"),
     "PiecewiseConstant": ("values", "boundaries"),
@@ -51,25 +52,25 @@ def _pieces(params: Params, one: Mapping[str, Any], place: str, final: bool, lef
     for key in NEEDED[name]:
         if one.get(key) is None:
             raise params.wrong(f"{name} needs {key}.", place, f"Add `{key}:`.")
-    steps, decay = one.get("steps"), one.get("decay_steps")
-    if steps is not None and decay is not None and steps != decay:
-        raise params.wrong(f"steps is {steps} and decay_steps {decay}.", place, "Keep one of them.")
-    length: int | None = steps or decay
+    length: int | None = one.get("steps")
     if length is None:
         if not final or name not in ("Constant", "PiecewiseConstant"):
             raise params.wrong(f"{name} does not say how many steps it has.", place, "Add `steps:`.")
         length = left
     if name == "PiecewiseConstant":
-        return _constants(params, one["values"], one["boundaries"], place, length)
+        return _constants(params, one["values"], one["boundaries"], place, max(length, left) if final else length)
     if name == "Constant":
         return [_piece(one["learning_rate"], one["learning_rate"], length)]
     start = one["initial_learning_rate"]
     if name != "Exponential":
-        shape = "linear" if name == "Linear" else "cosine"
+        shape = "cosine" if name == "CosineDecay" else "linear"
         return [_piece(start, one["end_learning_rate"], length, shape)]
-    # The last one decays on after its steps.
-    times = -(-left // length) if final else 1
-    return [_piece(start, start * one["decay_rate"] ** times, length * times, "exponential")]
+    steps = max(left, length) if final else length  # the last one decays on after its steps
+    try:
+        return [_piece(start, start * one["decay_rate"] ** (steps / length), steps, "exponential")]
+    except OverflowError:
+        what = f"The rate grows beyond all numbers in {steps:,} steps."
+        raise params.wrong(what, f"{place}.decay_rate", "Give a rate below 1.") from None
 
 
 def _constants(
@@ -82,8 +83,8 @@ def _constants(
             place,
             "Give rising whole numbers, one fewer than values.",
         )
-    ends = [*cuts[1:], max(length, cuts[-1] + 1)]
-    return [_piece(v, v, int(b - a)) for v, a, b in zip(values, cuts, ends, strict=True)]
+    ends = [*(min(int(cut), length) for cut in cuts[1:]), length]
+    return [_piece(v, v, end - int(cut)) for v, cut, end in zip(values, cuts, ends, strict=True) if cut < end]
 
 
 def _piece(start: float, end: float, steps: int, shape: str = "linear") -> dict[str, Any]:

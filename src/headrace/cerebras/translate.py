@@ -16,6 +16,11 @@ from headrace.recipe.schema import Recipe
 STAGE = "train"
 KEPT = 10**9  # checkpoints: all of them, as the Model Zoo 1.9 does
 MOST_CUT = 6.0  # standard deviations; two in 10^9 values lie beyond
+INITIALIZERS = {
+    "embedding_std": "embedding_initializer",
+    "hidden_std": "initializer",
+    "output_std": "output_layer_initializer",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def train_recipe(
     resume: bool = False,
     first_row: int = 0,
 ) -> Recipe:
-    """The recipe that trains what a params file trains.
+    """The recipe that trains what a params file trains, and with ``mode: train_and_eval`` evaluates it in between.
 
     Args:
         params: the file.
@@ -54,33 +59,38 @@ def train_recipe(
     Raises:
         UserError: keys are missing or contradict each other.
     """
-    inputs, run = params.section("train_input"), params.section("runconfig")
-    batch = needed(params, "train_input", "batch_size")
+    run, batch = params.section("runconfig"), needed(params, "train_input", "batch_size")
     steps = last_step(params, data, done)
+    train: dict[str, Any] = {
+        "batch": batch,
+        "micro_batch": params.section("train_input").get("micro_batch_size"),
+        "steps": steps,
+        "optimizer": _optimizer(params),
+        "schedule": {"shape": "pieces", "pieces": pieces(params, steps)},
+        "loss": _loss(params),
+        "precision": _precision(params),
+        "checkpoint_every": run.get("checkpoint_steps") or steps,
+        "initial_checkpoint": run.get("save_initial_checkpoint", False),
+        "keep": run.get("max_checkpoints", KEPT),
+        "log_every": run.get("log_steps", 1),
+        "samples": {"tokens": 0},
+    }
+    held_out = []
+    if run.get("mode") == "train_and_eval":
+        held_out = sequence(params, "eval_input")
+        often = run.get("eval_frequency", max(1, data.rows // batch))
+        train["held_out"] = {"every": often, "rows": eval_rows(params)}
     stage: dict[str, Any] = {
         "name": STAGE,
         "sequence_length": data.sequence_length,
         "sequence": sequence(params, "train_input"),
         "epochs": max(1, -(-(steps * batch + first_row) // data.rows)),
         "first_row": first_row,
-        "train": {
-            "batch": batch,
-            "micro_batch": inputs.get("micro_batch_size"),
-            "steps": steps,
-            "optimizer": _optimizer(params),
-            "schedule": {"shape": "pieces", "pieces": pieces(params, steps)},
-            "loss": _loss(params),
-            "precision": precision(params),
-            "checkpoint_every": run.get("checkpoint_steps") or steps,
-            "initial_checkpoint": run.get("save_initial_checkpoint", False),
-            "keep": KEPT,
-            "log_every": run.get("log_steps", 1),
-            "samples": {"tokens": 0},
-        },
+        "train": train,
     }
     if start is not None:
         stage |= {"start": start, "resume": resume}
-    return _recipe(params, inputs.get("shuffle_seed", 0), stage, tokenizer)
+    return _recipe(params, "train_input", stage, tokenizer, held_out)
 
 
 def eval_recipe(params: Params, data: Data, tokenizer: str | None = None) -> Recipe:
@@ -91,24 +101,32 @@ def eval_recipe(params: Params, data: Data, tokenizer: str | None = None) -> Rec
         data: what ``eval_input`` holds.
         tokenizer: a tokenizer's file, for bits per byte.
     """
-    inputs = params.section("eval_input")
     stage = {
         "name": "eval",
         "sequence_length": data.sequence_length,
         "sequence": sequence(params, "eval_input"),
-        "train": {"batch": needed(params, "eval_input", "batch_size"), "precision": precision(params)},
+        "train": {"batch": needed(params, "eval_input", "batch_size"), "precision": _precision(params)},
     }
-    return _recipe(params, inputs.get("shuffle_seed", 0), stage, tokenizer)
+    return _recipe(params, "eval_input", stage, tokenizer, [])
 
 
-def _recipe(params: Params, seed: int, stage: dict[str, Any], tokenizer: str | None) -> Recipe:
+def eval_rows(params: Params) -> int | None:
+    """How many rows of ``eval_input`` to evaluate on; None for all."""
+    steps = params.section("runconfig").get("eval_steps")
+    return None if steps is None else steps * int(needed(params, "eval_input", "batch_size"))
+
+
+def _recipe(
+    params: Params, section: str, stage: dict[str, Any], tokenizer: str | None, held_out: list[dict[str, Any]]
+) -> Recipe:
     model = _model(params)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", params.path.stem).strip("-_")[:64] or "params"
     sections = {
         "name": name,
-        "seed": seed,
+        "seed": params.section(section).get("shuffle_seed", 0),
         "tokenizer": {"ids": model["vocab_size"]} if tokenizer is None else {"file": tokenizer},
         "stages": [stage],
+        "held_out": held_out,
         "model": model,
     }
     try:
@@ -145,11 +163,8 @@ def last_step(params: Params, data: Data, done: int) -> int:
     if "num_epochs" in run:
         batch = needed(params, "train_input", "batch_size")
         if data.rows < batch:
-            raise params.wrong(
-                f"An epoch has {data.rows:,} rows, a batch {batch:,}.",
-                "train_input.batch_size",
-                "Give smaller batches.",
-            )
+            what, fix = f"An epoch has {data.rows:,} rows, a batch {batch:,}.", "Give smaller batches."
+            raise params.wrong(what, "train_input.batch_size", fix)
         limits.append(run["num_epochs"] * (data.rows // batch))
     if not limits:
         raise params.wrong("Nothing says when to stop.", "runconfig", "Add `max_steps:`, or --max_steps.")
@@ -184,24 +199,19 @@ def sequence(params: Params, section: str) -> list[dict[str, Any]]:
 def _rows(params: Params, entry: Mapping[str, Any], place: str) -> dict[str, Any]:
     rows: dict[str, Any] = {"path": entry["data_dir"]}
     if "data_subset" in entry:
-        parts = [re.fullmatch(r"\s*([0-9.]+)\s*-\s*([0-9.]+)\s*", part) for part in entry["data_subset"].split(",")]
-        try:
-            rows["slice"] = [[float(part[1]), float(part[2])] for part in parts if part is not None]
-        except ValueError:
-            parts = [None]
+        share = r"\s*(\d+\.?\d*|\.\d+)\s*"
+        parts = [re.fullmatch(f"{share}-{share}", part) for part in entry["data_subset"].split(",")]
         if None in parts:
-            raise params.wrong(
-                f"{entry['data_subset']!r} is no subset.",
-                f"{place}.data_subset",
-                "Write it like 0.0-0.1 or 0-0.1,0.5-0.6.",
-            )
+            what = f"{entry['data_subset']!r} is no subset."
+            raise params.wrong(what, f"{place}.data_subset", "Write it like 0.0-0.1 or 0-0.1,0.5-0.6.")
+        rows["slice"] = [[float(part[1]), float(part[2])] for part in parts if part is not None]
     return rows
 
 
 def _model(params: Params) -> dict[str, Any]:
     model, adjust = params.section("model"), params.section("optimizer").get("adjust_learning_rate") or {}
     kind = model.get("position_embedding_type", "learned") if model.get("use_position_embedding", True) else None
-    activation = model.get("nonlinearity", "gelu")
+    activation, factor = model.get("nonlinearity", "gelu"), model.get("pos_scaling_factor", 1)
     length = model.get("max_position_embeddings", 1024)
     return {
         "preset": None,
@@ -209,16 +219,20 @@ def _model(params: Params) -> dict[str, Any]:
         "layers": needed(params, "model", "num_hidden_layers"),
         "width": needed(params, "model", "hidden_size"),
         "heads": needed(params, "model", "num_heads"),
+        "kv_heads": _kv_heads(params),
         "ffn": needed(params, "model", "filter_size"),
-        "norm": "layernorm",
+        "norm": "rmsnorm" if model.get("use_rms_norm") else model.get("norm_type", "layernorm"),
         "norm_eps": model.get("layer_norm_epsilon", 1e-5),
         "activation": {"gelu_new": "gelu_tanh"}.get(activation, activation),
         "attention_bias": _attention_bias(params),
         "ffn_bias": model.get("use_ffn_bias", True),
         "output_bias": model.get("use_bias_in_output", False),
         "tied": model.get("share_embedding_weights", True),
+        "parallel_residual": _parallel(params),
         "learned_positions": length if kind == "learned" else None,
         "rotary_dim": model.get("rotary_dim") if kind == "rotary" else 0,
+        "rotary_base": model.get("rope_theta", 10000.0),
+        "rotary_scaling": None if factor == 1 else {"kind": "linear", "factor": factor},
         "rotary_pairs": "interleaved",
         "init": _initialisation(params),
         "mup": {
@@ -230,40 +244,51 @@ def _model(params: Params) -> dict[str, Any]:
     }
 
 
+def _kv_heads(params: Params) -> int | None:
+    model = params.section("model")
+    groups = (model.get("extra_attention_params") or {}).get("num_kv_groups")
+    if model.get("attention_module") == "multiquery_attention":
+        return groups or 1
+    if groups is not None:
+        what, place = "num_kv_groups is of multiquery_attention.", "model.extra_attention_params"
+        raise params.wrong(what, place, "Add `attention_module: multiquery_attention`, or remove it.")
+    return None
+
+
+def _parallel(params: Params) -> bool:
+    model = params.section("model")
+    untied = model.get("use_untied_layer_norm", False)
+    if "residual_dropout_rate" in model and not untied:
+        what = "residual_dropout_rate tells that this is a GPT-J, whose blocks have one norm; headrace's have two."
+        fix = "Add `use_untied_layer_norm: true` for GPT-NeoX's blocks, or remove residual_dropout_rate for GPT-2's."
+        raise params.wrong(what, "model.use_untied_layer_norm", fix)
+    return bool(untied)
+
+
 def _attention_bias(params: Params) -> bool | str:
     model = params.section("model")
     inner, outer = (model.get(f"use_{name}_bias_in_attention", True) for name in ("projection", "ffn"))
     if outer and not inner:
-        raise params.wrong(
-            "Attention's output has a bias, its queries, keys and values have none.",
-            "model.use_ffn_bias_in_attention",
-            "Set it to false, or use_projection_bias_in_attention to true.",
-        )
+        what = "Attention's output has a bias, its queries, keys and values have none."
+        fix = "Set it to false, or use_projection_bias_in_attention to true."
+        raise params.wrong(what, "model.use_ffn_bias_in_attention", fix)
     return "qkv" if inner and not outer else bool(inner)
 
 
 def _initialisation(params: Params) -> dict[str, Any]:
-    names = {
-        "embedding_std": "embedding_initializer",
-        "hidden_std": "initializer",
-        "output_std": "output_layer_initializer",
-    }
-    drawn = {key: _drawn(params, name) for key, name in names.items() if name in params.section("model")}
+    model = params.section("model")
+    drawn = {key: _drawn(params, name) for key, name in INITIALIZERS.items() if name in model}
     families = {(distribution, cut) for distribution, _, cut in drawn.values()}
     if len(families) > 1:
         told = ", ".join(f"{name} at {cut:g} std" for name, cut in sorted(families))
-        raise params.wrong(
-            f"The initializers are of several families: {told}.",
-            "model.initializer",
-            "Cut all at the same multiple of std.",
-        )
-    out: dict[str, Any] = {key: std for key, (_, std, _) in drawn.items()}
-    if families:
-        distribution, cut = families.pop()
-        out |= {"distribution": distribution} if distribution == "normal" else {"cut": cut}
-    else:
-        out["distribution"] = "normal"  # GPT-2's, which the Model Zoo falls back on
-    return out | {"seed": params.section("model").get("weight_initialization_seed")}
+        what = f"The initializers are of several families: {told}."
+        raise params.wrong(what, "model.initializer", "Cut all at the same multiple of std.")
+    # GPT-2's, which the Model Zoo falls back on.
+    distribution, cut = families.pop() if families else ("normal", 0.0)
+    out = dict.fromkeys(("embedding_std", "hidden_std"), model.get("initializer_range", 0.02))
+    out |= {key: std for key, (_, std, _) in drawn.items()}
+    family = {"distribution": distribution} if distribution == "normal" else {"cut": cut}
+    return out | family | {"seed": model.get("weight_initialization_seed")}
 
 
 def _drawn(params: Params, name: str) -> tuple[str, float, float]:
@@ -276,17 +301,18 @@ def _drawn(params: Params, name: str) -> tuple[str, float, float]:
         return "normal", std, 0.0
     low, high = section.get("a", -2 * std), section.get("b", 2 * std)
     if low >= 0 or low != -high:
-        raise params.wrong(
-            f"It is cut at {low:g} and {high:g}.", place, "Cut at -x and x: headrace cuts both sides alike."
-        )
+        what = f"It is cut at {low:g} and {high:g}."
+        raise params.wrong(what, place, "Cut at -x and x: headrace cuts both sides alike.")
     cut = round(high / std, 6)
     return ("normal", std, 0.0) if cut > MOST_CUT else ("truncated_normal", std, cut)
 
 
 def _optimizer(params: Params) -> dict[str, Any]:
     optimizer = params.section("optimizer")
+    if "betas" in optimizer and {"beta1", "beta2"} & set(optimizer):
+        raise params.wrong("betas are given twice.", "optimizer.betas", "Remove it, or beta1 and beta2.")
     return {
-        "betas": [optimizer.get("beta1", 0.9), optimizer.get("beta2", 0.999)],
+        "betas": optimizer.get("betas", [optimizer.get("beta1", 0.9), optimizer.get("beta2", 0.999)]),
         "eps": optimizer.get("eps", 1e-6),
         "weight_decay": optimizer.get("weight_decay_rate", 0.0),
         "clip": optimizer.get("max_gradient_norm") or None,
@@ -297,14 +323,12 @@ def _loss(params: Params) -> dict[str, Any]:
     model = params.section("model")
     scaling, weight = model.get("loss_scaling", "num_tokens"), model.get("loss_weight", 1.0)
     if scaling == "num_tokens" and weight != 1:
-        raise params.wrong(
-            f"loss_scaling is num_tokens and loss_weight {weight:g}: releases of the Model Zoo take one or the other.",
-            "model.loss_weight",
-            "Add loss_scaling: batch_size, or remove loss_weight.",
+        what = (
+            f"loss_scaling is num_tokens and loss_weight {weight:g}: releases of the Model Zoo take one or the other."
         )
+        raise params.wrong(what, "model.loss_weight", "Add loss_scaling: batch_size, or remove loss_weight.")
     return {"per": "row" if scaling == "batch_size" else "token", "weight": weight}
 
 
-def precision(params: Params) -> str:
-    """``bf16`` or ``fp32``."""
+def _precision(params: Params) -> str:
     return "bf16" if params.section("model").get("mixed_precision", False) else "fp32"

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from headrace.cli.options import Json, whole
+from headrace.cli.options import Json, one_of, whole
 from headrace.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.evaluate.code import Progress
+    from headrace.evaluate.tasks import Prompts
 
 
 def _numbers(text: str) -> list[int]:
@@ -63,6 +64,14 @@ def eval(
         float,
         typer.Option("--top-p", metavar="P", parser=_share(1e-6, 1), help="Probability that samples are taken from."),
     ] = 0.95,
+    prompts: Annotated[
+        str,
+        typer.Option(
+            "--prompts",
+            parser=one_of("bigcode", "paper"),
+            help="How to ask: as bigcode-evaluation-harness, or as the papers of HumanEval and MBPP (three examples).",
+        ),
+    ] = "bigcode",
     k: Annotated[
         str | None, typer.Option("--k", metavar="LIST", help="k of pass@k. Default: 1, 10 and 100, up to --samples.")
     ] = None,
@@ -100,7 +109,8 @@ def eval(
     ks = _numbers(k) if k else [one for one in (1, 10, 100) if one <= samples]
     _check(wanted, ks, samples, temperature)
     target = evaluation.find_target(model, stage, tokenizer)
-    code = evaluation.find_tasks([one for one in wanted if not one.startswith(evaluation.HARNESS)], target.run)
+    files = [one for one in wanted if not one.startswith(evaluation.HARNESS)]
+    code = evaluation.find_tasks(files, target.run, cast("Prompts", prompts))
     other = [one.removeprefix(evaluation.HARNESS) for one in wanted if one.startswith(evaluation.HARNESS)]
     request = evaluation.Request(
         samples,

@@ -29,6 +29,9 @@ def export(
         list[str] | None, typer.Option("--stage", help="Stage, or heldout; repeatable. Default: all stages.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="STAGE", help="The model after this stage.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="The model's weights: float32 or bfloat16. Default: float32.")
+    ] = None,
     documents: Annotated[bool, typer.Option("--documents", help="Documents: those that are kept.")] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="All stages, the held-out sequence and, where they fit, the documents.")
@@ -82,6 +85,7 @@ def export(
             sequence_length,
             tokenizer,
             model,
+            dtype,
             layout,
         )
         options = Options(rows_per_file, bytes_per_file)

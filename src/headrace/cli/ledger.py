@@ -17,7 +17,9 @@ COLUMNS = {
     "left_out": "left out",
     "skipped": "skipped",
     "unused": "unused",
-    "elsewhere": "elsewhere",
+    "before": "trained before",
+    "passed": "passed over",
+    "elsewhere": "not known",
 }
 ALWAYS = ("sequence", "trained", "left")  # the others only where there are any
 
@@ -73,8 +75,26 @@ def _notes(stage: dict[str, Any]) -> list[str]:
     lines = [f"{name}: step {stage['step']:,} of {stage['steps']:,}" if stage["steps"] else f"{name}: trains no model"]
     if parts > 1:
         lines[0] += f", in {parts} parts, as its recipe was edited in between"
+    lines += _edited(stage)
     if stage["wrong"]:
         return [*lines, *(f"  WRONG: {text}" for text in stage["wrong"])]
     if stage["checked"]:
-        lines[0] += "; sequence = trained + left + left out + skipped + unused, as the training itself counted"
+        lines[0] += "; sequence = trained + left + left out + skipped + unused"
+        lines[0] += " + trained before + passed over" if stage["replaced"] else ""
+        lines[0] += ", as the training itself counted"
     return lines
+
+
+def _edited(stage: dict[str, Any]) -> list[str]:
+    """What became of what was trained on before the sequence changed."""
+    told = stage["replaced"]
+    if told is None:
+        rows = stage["rows"]["elsewhere"]
+        lost = f"  its sequence changed after {rows:,} rows, and is not there to compare: what of it is in the new one"
+        return [f"{lost} is not known"] if rows else []
+    again = {fate: count for fate, count in told["again"].items() if count}
+    ways = {"elsewhere": "in rows passed over", "trained": "trained on again", "left": "to come again"}
+    parts = [f"{count:,} {ways.get(fate, COLUMNS[fate])}" for fate, count in again.items()]
+    parts += [f"{told['gone']:,} not in the new one"] if told["gone"] else []
+    parts += [f"{told['more']:,} trained on more than once"] if told["more"] else []
+    return [f"  its sequence changed: of {told['trained']:,} tokens trained on before, {', '.join(parts)}"]

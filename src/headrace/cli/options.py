@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,6 +73,17 @@ def one_of(*words: str) -> Callable[[str], str]:
 
     return parse
 
+
+OnChange = Annotated[
+    Any,
+    typer.Option(
+        "--on-change",
+        metavar="WHAT",
+        help="For a stage that was being trained when its recipe changed: accept (go on from there), branch (leave it, "
+        "and train what the recipe says beside it), or stop. Default: accept, but stop if its sequence has changed.",
+        parser=one_of("accept", "branch", "stop"),
+    ),
+]
 
 SequenceLength = Annotated[
     int | None,

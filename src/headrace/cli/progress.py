@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from headrace.cli.curve import COLUMNS, LINES, Curve
+from headrace.cli.curve import AXIS, COLUMNS, LINES, Curve
 from headrace.cli.terminal import say
 from headrace.report.numbers import duration, size
 from headrace.visible import visible
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
 # Seconds between lines about a long phase in a log.
 QUIET = 15.0
-# The least terminal that a loss curve is drawn on: it must not push the bars off the screen.
-WIDE, TALL = COLUMNS + 10, LINES + 8
 
 
 @dataclass
@@ -157,68 +153,93 @@ class Lines:
             say(line, stream=self._stream)
 
 
+# What a phase's line shows, from the widest terminal to the narrowest: the first that fits all lines is taken.
+SHAPES = (
+    ("name", "phase", "long bar", "far", "elapsed", "pace"),
+    ("name", "phase", "bar", "far", "pace"),
+    ("name", "bar", "far", "pace"),
+    ("short", "bar", "far", "pace"),
+    ("short", "far", "pace"),
+    ("short", "far", "first"),
+    ("far", "first"),
+)
+SPINNERS = {True: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", False: "|/-\\"}  # by whether the terminal's encoding has them
+FRAMES = 8  # a second
+LEAST_CURVE = 20, 4  # columns and lines that say something
+
+
+def drawing(phases: Phases, width: int, height: int, utf: bool) -> list[str]:
+    """A line for each active phase, and below the loss curve of each stage being trained, if there is room.
+
+    Args:
+        phases: the active phases.
+        width, height: of the terminal as it is now.
+        utf: whether it shows more than ASCII.
+    """
+    now, spinner = time.monotonic(), SPINNERS[utf]
+    rows = []
+    for phase in phases.values():
+        (done, total), pace = phase.far, phase.pace()
+        bars = {name: _bar(done, total, size, utf) for name, size in (("bar", 8), ("long bar", 24))}
+        short = phase.artifact.rpartition("-")[0] or phase.artifact
+        told = {"name": phase.artifact, "short": short, "phase": phase.name, "far": f"{done:,}/{total:,}", "pace": pace}
+        rows.append({**told, **bars, "elapsed": duration(now - phase.began), "first": pace.split(", ")[0]})
+    lines: list[str] = []
+    for shape in SHAPES:
+        sizes = [max((len(row[part]) for row in rows), default=0) for part in shape]
+        lines = [" ".join(row[part].ljust(size) for part, size in zip(shape, sizes, strict=True)) for row in rows]
+        if sum(sizes) + len(shape) < width - 1:
+            break
+    lines = [f"{spinner[int(now * FRAMES) % len(spinner)]} {line.rstrip()}"[: width - 1] for line in lines]
+    curves = [phase.training.curve for phase in phases.values() if phase.training is not None]
+    columns, left = min(COLUMNS, width - AXIS - 2), (height - len(lines) - 4) // max(1, len(curves))
+    if utf and columns >= LEAST_CURVE[0] and left >= LEAST_CURVE[1]:
+        lines += [line for curve in curves for line in curve.lines(columns, min(LINES, left))]
+    return lines
+
+
+def _bar(done: int, total: int, size: int, utf: bool) -> str:
+    filled = size * done // total if total else 0
+    return ("━" if utf else "#") * filled + ("─" if utf else "-") * (size - filled)
+
+
 class Bars:
-    """A live bar for each active phase, with a line above for every finished artifact, and the loss of a stage being
-    trained below."""
+    """A live line for each active phase, with a permanent line above for every finished artifact, and the loss of a
+    stage being trained below. It follows the terminal's size."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        from rich.console import Console, RenderableType
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.console import Console
+        from rich.live import Live
         from rich.text import Text
 
         self._notices = Notices()
         self._phases: Phases = {}
-        self._bars: dict[str, tuple[Phase, TaskID]] = {}
-        phases = self._phases
         console = Console(file=stream or sys.stdout)
-        wide = console.width > 100
-        drawn = console.width >= WIDE and console.height >= TALL and console.encoding.startswith("utf")
+        utf = console.encoding.startswith("utf")
 
-        class View(Progress):
-            """The bars, and the curve of each stage being trained."""
+        def view() -> Text:
+            text = Text("\n".join(drawing(self._phases, *console.size, utf)), no_wrap=True, end="")
+            text.highlight_regex("[━#]+", "green")
+            text.highlight_regex("[\u2801-\u28ff]{3,}", "cyan")
+            return text
 
-            def get_renderables(self) -> Iterable[RenderableType]:
-                yield from super().get_renderables()
-                for phase in phases.values() if drawn else ():
-                    if phase.training is not None:
-                        yield Text("\n".join(phase.training.curve.lines()), no_wrap=True)
-
-        self._progress: Progress = View(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24 if wide else 8),
-            TextColumn("{task.completed}/{task.total}"),
-            *([TimeElapsedColumn()] if wide else []),
-            TextColumn("{task.fields[pace]}"),
-            console=console,
-            transient=True,
-        )
+        self._live = Live(get_renderable=view, console=console, refresh_per_second=FRAMES, transient=True)
 
     def __enter__(self) -> Bars:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Handle an event of the run."""
         line = self._notices(event)
         if line is not None:
-            self._progress.console.print(visible(line), markup=False, highlight=False)
+            self._live.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
         follow(self._phases, event)
-        for artifact, (phase, bar) in list(self._bars.items()):
-            if self._phases.get(artifact) is not phase:
-                self._progress.remove_task(bar)
-                del self._bars[artifact]
-        for artifact, phase in self._phases.items():
-            if artifact not in self._bars:
-                bar = self._progress.add_task(f"{artifact} {phase.name}", total=phase.tasks, pace="")
-                self._bars[artifact] = phase, bar
-            done, total = phase.far
-            self._progress.update(self._bars[artifact][1], completed=done, total=total, pace=phase.pace())
 
 
 def follow(phases: Phases, event: dict[str, Any]) -> None:
@@ -247,6 +268,7 @@ def follow(phases: Phases, event: dict[str, Any]) -> None:
 
 
 def listener(stream: TextIO | None = None) -> Lines | Bars:
-    """Bars if the stream is a terminal, otherwise lines."""
+    """Bars if the stream is a terminal that can move its cursor, otherwise lines."""
     stream = stream or sys.stdout
-    return Bars(stream) if stream.isatty() else Lines(stream)
+    moves = stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return Bars(stream) if moves else Lines(stream)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Memory, Overrides, RecipeFile, Workers, one_of
+from headrace.cli.options import Json, Memory, OnChange, Overrides, RecipeFile, Workers
+from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json, screen
 
 
@@ -34,23 +34,12 @@ def run(
             "--store", metavar="DIR", help="Folder shared by runs: artifacts that other runs built are reused."
         ),
     ] = None,
-    on_change: Annotated[
-        Any,
-        typer.Option(
-            "--on-change",
-            metavar="WHAT",
-            help="For a stage that was being trained when its recipe changed: accept (go on from there), branch (begin "
-            "it anew beside the old), or stop. Default: accept, but stop if its sequence has changed.",
-            parser=one_of("accept", "branch", "stop"),
-        ),
-    ] = None,
+    on_change: OnChange = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
     """Build everything a recipe describes, skipping what is already done."""
-    # Treat a scheduler's request to stop like Ctrl-C: stop the workers and keep what is finished.
-    for asked in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(asked, signal.default_int_handler)
+    stop_when_asked()
     from headrace import pipeline, run_folder
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed

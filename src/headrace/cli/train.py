@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, Memory, Workers, whole
+from headrace.cli.options import Json, Memory, OnChange, Workers, whole
+from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json
 from headrace.errors import UserError
 
@@ -56,6 +56,7 @@ def train(
     overrides: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Another key, such as model.hidden_size=256.")
     ] = [],  # noqa: B006 - typer reads it
+    on_change: OnChange = None,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Only make the data that FILE names, for RUN --stage train.")
     ] = False,
@@ -65,25 +66,38 @@ def train(
 ) -> None:
     """Train a stage of a run, on all processes that torchrun or srun started (`torchrun -m headrace train RUN --stage
     S`); or train and evaluate what a params file of CrystalCoder describes (docs/params.md has every key)."""
-    if (run is None or stage is None) == (params is None):
-        raise UserError(
-            "It is not clear what to train."
-            if params is None
-            else "A run and a params file cannot be trained at once.",
-            "headrace train",
-            "Write `headrace train RUN --stage NAME`, or `headrace train --params FILE --mode train`.",
-        )
-    if run is not None and stage is not None:
-        _stage(run, stage, memory)
-        return
-    assert params is not None
     flags = {"mode": mode, "model_dir": model_dir, "checkpoint_path": checkpoint_path, "max_steps": max_steps}
     flags |= {"num_steps": num_steps, "num_epochs": num_epochs, "eval_steps": eval_steps}
     flags |= {"is_pretrained_checkpoint": is_pretrained_checkpoint or None}
-    _params(params, flags, tokenizer, overrides, prepare, workers, memory, json)
+    if params is not None:
+        if run is not None or stage is not None:
+            raise _unclear("A run and a params file cannot be trained at once.")
+        if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+            raise UserError(
+                "A params file is for one process.",
+                "headrace train --params",
+                "Make its data with --prepare, then start all processes on `headrace train MODEL_DIR --stage train`.",
+            )
+        if on_change is not None:
+            raise _unclear("--on-change is for runs: another params file trains beside the one before.")
+        _params(params, flags, tokenizer, overrides, prepare, workers, memory, json)
+        return
+    others = {**flags, "tokenizer": tokenizer, "set": overrides or None, "prepare": prepare or None, "workers": workers}
+    others |= {"json": json or None}
+    for name, value in others.items():
+        if value is not None:
+            raise _unclear(f"--{name} is for params files; a run's recipe says how it is trained.")
+    if run is None or stage is None:
+        raise _unclear("It is not clear what to train.")
+    _stage(run, stage, memory, on_change)
 
 
-def _stage(run: Path, stage: str, memory: int | None) -> None:
+def _unclear(what: str) -> UserError:
+    fix = "Write `headrace train RUN --stage NAME`, or `headrace train --params FILE --mode train`."
+    return UserError(what, "headrace train", fix)
+
+
+def _stage(run: Path, stage: str, memory: int | None, on_change: Any) -> None:
     """Train a stage of a run; rank 0 alone shows it."""
     from headrace import launched
     from headrace.cli.progress import listener
@@ -92,10 +106,10 @@ def _stage(run: Path, stage: str, memory: int | None) -> None:
 
     check_installed()
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) or 0):
-        launched.train(run, stage, memory or free_memory())
+        launched.train(run, stage, memory or free_memory(), None, on_change)
         return
     with listener(sys.stdout) as progress:
-        launched.train(run, stage, memory or free_memory(), progress)
+        launched.train(run, stage, memory or free_memory(), progress, on_change)
     say(f"Stage {stage} is trained.")
 
 
@@ -110,14 +124,14 @@ def _params(
     json: bool,
 ) -> None:
     """Train or evaluate what a params file describes."""
-    for asked in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(asked, signal.default_int_handler)
+    stop_when_asked()
     from headrace import pipeline
+    from headrace.cerebras.launch import Launch
     from headrace.cerebras.read import read
     from headrace.cerebras.translate import STAGE
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
-    from headrace.params import Launch
+    from headrace.report.build import write_report
 
     read_params = read(params, {f"runconfig.{name}": value for name, value in flags.items()}, overrides)
     for note in read_params.notes:
@@ -127,16 +141,22 @@ def _params(
         raise read_params.wrong("Nothing says what to do.", "runconfig.mode", "Give --mode train, eval or eval_all.")
     with listener(sys.stderr if json else sys.stdout) as progress:
 
-        def build(recipe: Recipe, folder: Path, until: str | None) -> Path | None:
+        def build(recipe: Recipe, folder: Path, until: str) -> None:
             # What a file says of where to begin is in the recipe: another training begins beside the one before.
-            return pipeline.run(recipe, folder, workers, memory, until, progress, on_change="branch")
+            pipeline.run(recipe, folder, workers, memory, until, progress, on_change="branch")
 
         launch = Launch(
             read_params, build, lambda text: say(text, err=True), None if tokenizer is None else str(tokenizer)
         )
+        report, losses = None, []
         try:
-            report = launch.train(prepare) if wanted.startswith("train") else None
-            losses = [] if wanted == "train" or prepare else list(launch.evaluate(every=wanted != "eval"))
+            if not wanted.startswith("train"):
+                losses = list(launch.evaluate(every=wanted == "eval_all"))
+            else:
+                launch.train(prepare)
+                if not prepare:
+                    report = write_report(launch.folder)
+                    losses = launch.evaluated() if wanted == "train_and_eval" else []
         except TaskFailed as failure:
             say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)
             raise typer.Exit(1) from None

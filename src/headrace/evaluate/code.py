@@ -3,11 +3,11 @@
     NAME-<hash>/
         settings.json      everything that decides the bytes of the others; the hash is of this
         completions.jsonl  a line per sample, in the order in which they were generated
-        results.jsonl      a line per sample with its verdict, by task and sample
+        results.jsonl      a line per sample with its verdict and time, by task and sample
         summary.json       pass@k with confidence intervals; written last
 
 Both logs are only ever appended to, in an order that depends on the settings alone: after a kill, what is complete is
-kept, and the files end up the same byte for byte, for any number of workers.
+kept, and the files end up the same byte for byte, but for ``seconds``, for any number of workers.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 import xxhash
 
+from headrace.errors import UserError
 from headrace.evaluate.generation import generate
 from headrace.evaluate.language import Language
 from headrace.evaluate.pass_at_k import interval, pass_at_k
@@ -136,7 +137,7 @@ def _complete(
     order = sorted(range(len(tasks)), key=lambda i: (len(tasks[i].prompt), i))
     wanted = [(i, sample) for i in order for sample in range(settings.samples)]
     batches = [wanted[at : at + settings.rows] for at in range(0, len(wanted), settings.rows)]
-    log = _Log(folder / COMPLETIONS)
+    log = _Log(folder / COMPLETIONS, [(tasks[i].id, sample) for i, sample in wanted])
     whole = len(log.lines) // settings.rows * settings.rows
     log.cut(len(wanted) if len(log.lines) >= len(wanted) else whole)
     left = batches[-(-len(log.lines) // settings.rows) :]
@@ -184,9 +185,9 @@ def _judge(
     progress: Progress,
 ) -> dict[str, list[str]]:
     """Run the completions that have no verdict yet; returns the statuses of each task's samples."""
-    log = _Log(folder / RESULTS)
     samples = len(completions) // len(tasks)
     wanted = [(task, sample) for task in tasks for sample in range(samples)]
+    log = _Log(folder / RESULTS, [(task.id, sample) for task, sample in wanted])
     # Small models write the same completion many times; it is run once.
     verdicts: dict[tuple[str, str], Future[Verdict]] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -211,14 +212,24 @@ def _judge(
 
 
 class _Log:
-    """Lines of JSON that a kill may cut short: what follows the last whole line is dropped."""
+    """Lines of JSON, one for each of some samples, that a kill may cut short: what follows the last whole line is
+    dropped."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, samples: Sequence[tuple[str, int]]) -> None:
         self.path, self.lines = path, list[Any]()
-        if path.exists():
-            told = path.read_bytes()
+        if not path.exists():
+            return
+        told = path.read_bytes()
+        try:
             self.lines = [orjson.loads(line) for line in told[: told.rfind(b"\n") + 1].splitlines()]
-            self.cut(len(self.lines))
+            whole = [(line["task_id"], line["sample"]) for line in self.lines] == list(samples[: len(self.lines)])
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise UserError(
+                "These results have been changed.", str(path), "Delete the file, and run the command again."
+            )
+        self.cut(len(self.lines))
 
     def cut(self, count: int) -> None:
         """Keep the first lines."""

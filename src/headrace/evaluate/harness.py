@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ LONGEST = 2048  # tokens of context, for models without a limit of their own
 TOKENS = 256  # most tokens of an answer, unless the task says; the harness's own default
 
 
-def run_harness(language: Language, tasks: Sequence[str], limit: int | None) -> dict[str, dict[str, float]]:
+def run_harness(
+    language: Callable[[], Language], tasks: Sequence[str], limit: int | None
+) -> dict[str, dict[str, float]]:
     """Evaluate tasks of the harness.
 
     The harness may download their data. Tasks that run code of the model are not run.
 
     Args:
-        language: the model.
+        language: gives the model.
         tasks: names the harness knows, or files that describe a task.
         limit: only the first documents of each task.
 
@@ -56,7 +58,7 @@ def run_harness(language: Language, tasks: Sequence[str], limit: int | None) -> 
         )
     try:
         told = simple_evaluate(
-            model=adapter(language),
+            model=adapter(language()),
             tasks=names,
             limit=limit,
             task_manager=manager,

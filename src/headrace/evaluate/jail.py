@@ -73,11 +73,14 @@ def _test(config: dict[str, Any]) -> None:
     _silence()
     if sys.platform == "linux":
         LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    _limit(config)
+    _limit(config, child)
     verdict = _judge(json.loads(job.read()), Channel(to_tests[0], to_program[1]), child)
-    os.write(verdicts, json.dumps(verdict).encode())
-    with suppress(OSError):
+    with suppress(OSError):  # it has ended
         os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    verdict["seconds"] = round(used.ru_utime + used.ru_stime, 3)
+    os.write(verdicts, json.dumps(verdict).encode())
     os._exit(0)
 
 
@@ -92,7 +95,7 @@ def _become_program(config: dict[str, Any], read: int, write: int) -> None:
     os.dup2(read, 3)
     os.dup2(write, 4)
     os.closerange(5, 1 << 12)
-    _limit(config)
+    _limit(config, os.getpid())
     Program(Channel(3, 4)).serve()
 
 
@@ -102,7 +105,8 @@ def _silence() -> None:
         os.dup2(null, number)
 
 
-def _limit(config: dict[str, Any]) -> None:
+def _limit(config: dict[str, Any], program: int) -> None:
+    """Put the limits on this process; the program's is the only one that it may signal."""
     for name, value in config["limits"].items():
         number = getattr(resource, name, None)
         if number is not None:
@@ -114,10 +118,10 @@ def _limit(config: dict[str, Any]) -> None:
                 if sys.platform == "linux":
                     raise
     if config["filter"]:
-        refuse_system_calls()
+        refuse_system_calls([program])
 
 
-def _judge(job: dict[str, Any], channel: Channel, child: int) -> dict[str, str]:
+def _judge(job: dict[str, Any], channel: Channel, child: int) -> dict[str, Any]:
     """Run a program and its tests: ``{"status", "detail"}``."""
     random.seed(0)
     scope: dict[str, Any] = {"__name__": "tests"}
@@ -141,7 +145,7 @@ def _judge(job: dict[str, Any], channel: Channel, child: int) -> dict[str, str]:
         return {"status": "error", "detail": f"{type(error).__name__}: {error}"[:SHOWN]}
 
 
-def _ending(child: int) -> dict[str, str]:
+def _ending(child: int) -> dict[str, Any]:
     """How the program's process ended before its tests did."""
     for _ in range(100):
         process, status, used = os.wait4(child, os.WNOHANG)

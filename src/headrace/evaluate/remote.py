@@ -3,8 +3,10 @@
 A program that shared a process with its tests could make them pass without being right: leave with exit code 0, change
 what ``assert`` or ``==`` find, read what is expected from the caller's frame. So the tests run in one process, the
 program in another, and this is what passes between: messages of JSON behind their length. Numbers, texts and the
-built-in collections of them are sent as values; an object of any other kind stays where it is, and the tests hold a
-:class:`Remote`, whose operations are carried out over there. The program never sees a test; all it can do is answer.
+built-in collections of them are sent as values, also those of classes derived from these; an object of any other kind
+stays where it is, and the tests hold a :class:`Remote`, whose operations are carried out over there. The program never
+sees a test; all it can do is answer, and no question shows it what is expected: an object neither equals nor precedes a
+value of the tests, nor can the two be added, without asking it.
 
 Only the standard library is imported, and nothing is unpickled.
 """
@@ -20,6 +22,7 @@ import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -28,9 +31,10 @@ LONGEST = 64 << 20
 SHOWN = 500  # characters of an error that are kept
 
 _COLLECTIONS: dict[str, Callable[[Any], Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_BASES: tuple[Any, ...] = (int, float, str, bytes, tuple, list, dict, set, frozenset)  # of a named tuple, an IntEnum
 _TYPES = {name: value for name, value in vars(builtins).items() if isinstance(value, type)}
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
-_COMPARING = ("eq", "ne", "lt", "le", "gt", "ge", "contains")
+_COMPARING = ("eq", "ne", "lt", "le", "gt", "ge")
 _OTHER = ("getitem", "setitem", "delitem", "neg", "pos", "invert", "index")
 _FUNCTIONS = (len, iter, next, bool, str, repr, hash, int, float, complex, abs, round, reversed, dir)
 
@@ -53,6 +57,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **{f"__r{name}__": _reflected(name) for name in _BINARY},
 }
 """What can be done with an object of the other process, by the method that asks for it."""
+# What an object may answer about another of the program, but not about a value of the tests: it could claim to equal
+# whatever is expected, or to differ from it by 0.
+_PAIRS = frozenset(f"__{name}__" for name in _BINARY + _COMPARING) | {f"__r{name}__" for name in _BINARY}
 
 
 class Closed(BaseException):  # which no `except Exception` of a test catches
@@ -127,6 +134,11 @@ def encode(value: Any, other: Callable[[Any], Any]) -> Any:
         return ["type", value.__name__]
     if kind.__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
         return encode(value.item(), other)
+    if kind.__module__ in ("decimal", "fractions") and kind.__name__ in ("Decimal", "Fraction"):
+        return [kind.__name__, str(value)]
+    for base in _BASES:
+        if isinstance(value, base):
+            return encode(str.__str__(value) if base is str else base(value), other)
     return other(value)
 
 
@@ -147,6 +159,8 @@ def decode(told: Any, other: Callable[[str, Any], Any]) -> Any:
         return complex(*content) if kind == "complex" else range(*content)
     if kind == "constant":
         return Ellipsis if content == "Ellipsis" else NotImplemented
+    if kind in ("Decimal", "Fraction"):
+        return getattr(import_module("decimal" if kind == "Decimal" else "fractions"), kind)(content)
     return _TYPES[content] if kind == "type" else other(kind, content)
 
 
@@ -172,6 +186,8 @@ def _forwarding(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **named: Any) -> Any:
         if name == "__getattr__" and str(args[0]).startswith("__array"):  # numpy would read memory where they say
             raise AttributeError(args[0])
+        if name in _PAIRS and not isinstance(args[0], Remote):
+            return NotImplemented
         caller, number = object.__getattribute__(self, "_remote")
         return caller.operate(name, number, args, named)
 

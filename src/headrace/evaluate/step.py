@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from headrace.flow.artifact import Artifact
 from headrace.flow.step import Phase, Step
 from headrace.flow.storage import read_json, write_json
 from headrace.flow.task import TaskContext
 from headrace.model.config import read_any
 from headrace.recipe.training import TrainSection
 from headrace.sequence.store import ArrowSequence
+from headrace.tokens.load import has_text, open_engine
 
 if TYPE_CHECKING:
     from headrace.model.transformer import Transformer
@@ -23,7 +26,8 @@ class Evaluation(Step):
     """Held-out loss by source of a stage's model.
 
     Files: ``evaluation.json``: ``{"initial", "held_out"}``, each as :func:`headrace.evaluate.heldout.held_out_loss`
-    returns it; ``initial`` is that of the weights as drawn, null if the model started from another.
+    returns it; ``initial`` is that of the weights as drawn, null if the model started from another. ``held_out`` also
+    has ``infilling`` if the recipe asks: what :func:`headrace.evaluate.infilling.infilling_exact_match` returns.
 
     Attributes:
         stage: the stage's name.
@@ -33,6 +37,7 @@ class Evaluation(Step):
         initial: whether the model started from drawn weights.
         held_out: the held-out sequence.
         tokenizer: the tokenizer.
+        sequence: the stage's sequence, which tells where fill-in-the-middle was used.
     """
 
     stage: str = field()
@@ -42,18 +47,20 @@ class Evaluation(Step):
     initial: bool
     held_out: Step
     tokenizer: Step
+    sequence: Step
 
     kind: ClassVar[str] = "evaluation"
     VERSION: ClassVar[int] = 1
 
     def params(self) -> dict[str, Any]:
         """How it is measured."""
-        how = self.train.model_dump(mode="json", include={**DECISIVE, "held_out": {"rows"}})
+        how = self.train.model_dump(mode="json", include={**DECISIVE, "held_out": {"rows", "infilling"}})
         return {"stage": self.stage, "seed": self.seed, "initial": self.initial, **how}
 
     def inputs(self) -> dict[str, Step]:
-        """Model, held-out sequence and tokenizer."""
-        return {"model": self.model, "held_out": self.held_out, "tokenizer": self.tokenizer}
+        """Model, held-out sequence and tokenizer; for infilling the stage's sequence."""
+        needed = {"model": self.model, "held_out": self.held_out, "tokenizer": self.tokenizer}
+        return needed | ({"sequence": self.sequence} if self.train.held_out.infilling else {})
 
     def phases(self) -> list[Phase]:
         """One task, which uses all cores."""
@@ -69,7 +76,6 @@ class Evaluation(Step):
         prepare()
         from headrace.evaluate.heldout import byte_sizes, held_out_loss
         from headrace.model.machine import device
-        from headrace.tokens.load import has_text, open_engine
 
         tokenizer, sequence = ctx.input("tokenizer"), ArrowSequence(ctx.input("held_out"))
         model = load_model(ctx, self.train)
@@ -82,6 +88,12 @@ class Evaluation(Step):
             return held_out_loss(model, sequence, self.train.attention, rows, batch, device(), sizes)
 
         held_out, initial = measure(), None
+        if self.train.held_out.infilling:
+            own = ArrowSequence(ctx.input("sequence"))
+            infilling = measured_infilling(tokenizer, own, sequence, self.train, self.seed)
+            if infilling is not None:
+                ctx.at(f"stage {self.stage}: infilling of held-out code")
+                held_out["infilling"] = infilling(model)
         if self.initial:
             model.initialise(self.seed)
             initial = measure()
@@ -142,7 +154,6 @@ class Samples(Step):
 
         prepare()
         from headrace.evaluate.sampling import held_out_prompts, stated_prompts, write_samples
-        from headrace.tokens.load import open_engine
 
         ctx.at(f"stage {self.stage}: samples")
         engine, section = open_engine(ctx.input("tokenizer")), self.train.samples
@@ -158,17 +169,30 @@ class Samples(Step):
 
 def load_model(ctx: TaskContext, train: TrainSection) -> Transformer:
     """The model of a task's input ``model``, on this machine's device."""
-    import torch
     from safetensors.torch import load_file
 
-    from headrace.model.build import build
+    from headrace.model.build import DTYPES, build
     from headrace.model.machine import device
 
     artifact = ctx.input("model")
     told: Any = read_json(artifact.file_path("config.json"))
-    model = build(read_any(told), torch.bfloat16 if train.precision == "bf16" else torch.float32)
+    model = build(read_any(told), DTYPES[train.precision])
     model.load_state_dict(load_file(artifact.file_path("model.safetensors")))
     return model.to(device())
+
+
+def measured_infilling(
+    tokenizer: Artifact, sequence: ArrowSequence, held_out: ArrowSequence, train: TrainSection, seed: int
+) -> Callable[[Transformer], dict[str, Any] | None] | None:
+    """What measures how well a model on its device infills held-out documents; None if it is not asked for, or the
+    tokenizer has no text."""
+    if not train.held_out.infilling or not has_text(tokenizer):
+        return None
+    from headrace.evaluate.infilling import infilling_exact_match
+    from headrace.evaluate.language import Own
+
+    engine, about = open_engine(tokenizer), (held_out, infilled_sources(sequence), train.held_out.infilling, seed)
+    return lambda model: infilling_exact_match(Own(model, engine), *about)
 
 
 def infilled_sources(sequence: ArrowSequence, rows: int = 64) -> set[str]:

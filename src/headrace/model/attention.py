@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -35,8 +35,8 @@ class Block:
         rows: the rows of the batch.
         start, end: the positions of the queries.
         first: the position of the first key that they see; the last is each query's own.
-        unseen: bool [end - start, end - start], where a key of the block itself is of another document or later; None:
-            where it is later.
+        unseen: bool [end - start, n], which of the last n keys each query does not see; None: of the block's own, those
+            that are later.
     """
 
     rows: slice
@@ -52,26 +52,29 @@ class Documents:
 
     Attributes:
         blocks: the blocks on a CPU.
-        mask: flex attention's mask elsewhere.
+        masks: flex attention's mask of each window elsewhere.
     """
 
     blocks: tuple[Block, ...] = ()
-    mask: Any = None
+    masks: Mapping[int | None, Any] = field(default_factory=dict)
 
     @staticmethod
     @torch.compiler.disable
-    def of(segments: Tensor) -> Documents:
+    def of(segments: Tensor, windows: Iterable[int | None] = (None,)) -> Documents:
         """The documents of a batch.
 
         Args:
             segments: [B, T]; a document is a run of equal numbers.
+            windows: of the layers.
         """
         if segments.device.type == "cpu":
             return Documents(blocks=tuple(_blocks_of_documents(segments.numpy())))
-        return Documents(mask=flex_mask(segments, _compiled_mask()))
+        return Documents(masks={window: flex_mask(segments, _compiled_mask(), window) for window in windows})
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None = None) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None = None, window: int | None = None
+) -> Tensor:
     """Causal attention of T queries over the last T of S >= T keys; S > T only for T = 1.
 
     Args:
@@ -80,6 +83,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents |
         v: as ``k``.
         scale: factor applied to the scores.
         documents: attend only within a document, for T = S; None: to everything before.
+        window: how many keys a query sees at most, its own included; None: all.
 
     Returns:
         [B, H, T, E].
@@ -87,15 +91,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents |
     T = q.shape[2]
     grouped = k.shape[1] < q.shape[1]
     if T == 1:  # the newest token sees every key
+        if window is not None:
+            k, v = k[:, :, -window:], v[:, :, -window:]
         return fn.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=grouped)
+    whole = documents is None and (window is None or window >= T)
     if q.device.type != "cpu":
-        if documents is None:
+        if whole:
             return fn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
-        return _compiled_flex()(q, k, v, block_mask=documents.mask, scale=scale, enable_gqa=grouped)
-    if documents is None and T <= CPU_TRACED * CPU_BLOCK:
+        mask = _window_mask(T, window, q.device) if documents is None else documents.masks[window]
+        return _compiled_flex()(q, k, v, block_mask=mask, scale=scale, enable_gqa=grouped)
+    if whole and T <= CPU_TRACED * CPU_BLOCK:
         out: Tensor = _ByBlocks.apply(q, k, v, scale, _causal_blocks(slice(0, len(q)), 0, T))
         return out
-    return _untraced(q, k, v, scale, documents)
+    return _untraced(q, k, v, scale, documents, window)
 
 
 def _causal_blocks(rows: slice, first: int, last: int) -> list[Block]:
@@ -130,14 +138,27 @@ def _shared_block(rows: slice, numbers: np.ndarray, start: int, end: int) -> lis
     return [Block(rows, start, end, start, unseen)]
 
 
+def _windowed(block: Block, window: int) -> Block:
+    """A block whose queries see only so many keys, their own included."""
+    if block.end - block.first <= window:
+        return block
+    first, size = max(block.first, block.start - window + 1), block.end - block.start
+    ahead = torch.arange(block.start - first, block.end - first)[:, None] - torch.arange(block.end - first)
+    unseen = ahead >= window
+    unseen[:, -size:] |= _later(size) if block.unseen is None else block.unseen
+    return Block(block.rows, block.start, block.end, first, unseen)
+
+
 def _later(size: int) -> Tensor:
     return torch.ones(size, size, dtype=torch.bool).triu_(1)
 
 
 @torch.compiler.disable
-def _untraced(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None) -> Tensor:
+def _untraced(q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None, window: int | None) -> Tensor:
     # Each batch has other blocks, and would be compiled anew.
     blocks = _causal_blocks(slice(0, len(q)), 0, q.shape[2]) if documents is None else documents.blocks
+    if window is not None:
+        blocks = [_windowed(block, window) for block in blocks]
     out: Tensor = _ByBlocks.apply(q, k, v, scale, blocks)
     return out
 
@@ -186,9 +207,9 @@ class _ByBlocks(torch.autograd.Function):
 def _weights(q: Tensor, k: Tensor, scale: float, block: Block) -> Tensor:
     size = block.end - block.start
     scores = _scaled(_queries(q, k, block), _keys(k, block).mT, scale)
-    own = scores.view(-1, size, scores.shape[-1])[..., -size:]
     unseen = _later(size) if block.unseen is None else block.unseen
-    own.add_(torch.zeros(size, size, dtype=q.dtype).masked_fill_(unseen, float("-inf")))
+    own = scores.view(-1, size, scores.shape[-1])[..., -unseen.shape[1] :]
+    own.add_(torch.zeros(unseen.shape, dtype=q.dtype).masked_fill_(unseen, float("-inf")))
     return scores.softmax(dim=-1)
 
 
@@ -212,20 +233,28 @@ def _keys(k: Tensor, block: Block) -> Tensor:
     return k[block.rows, :, block.first : block.end].flatten(0, 1)
 
 
-def flex_mask(segments: Tensor, create: Callable[..., Any]) -> Any:
+def flex_mask(segments: Tensor, create: Callable[..., Any], window: int | None = None) -> Any:
     """The mask of causal attention within documents for flex attention.
 
     Args:
         segments: [B, T]; a document is a run of equal numbers.
         create: ``create_block_mask``, compiled or not.
+        window: how many keys a query sees at most; None: all.
     """
     document = fn.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
+    B, T = segments.shape
+    near = T if window is None else window
 
     def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (document[row, query] == document[row, key])
+        return (query >= key) & (query - key < near) & (document[row, query] == document[row, key])
 
-    B, T = segments.shape
     return create(seen, B, None, T, T, device=segments.device)
+
+
+@torch.compiler.disable
+@functools.lru_cache(maxsize=8)
+def _window_mask(size: int, window: int | None, device: torch.device) -> Any:
+    return flex_mask(torch.zeros(1, size, device=device), _compiled_mask(), window)
 
 
 @functools.cache

@@ -9,6 +9,9 @@ import torch
 from headrace.model.config import AnyConfig, ForeignConfig
 from headrace.model.transformer import Transformer
 
+# Of matrix products and activations; 8-bit products begin and end in bfloat16.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
+
 
 def build(config: AnyConfig, dtype: torch.dtype = torch.float32) -> Transformer:
     """headrace's own model, or one of transformers behind the same face.

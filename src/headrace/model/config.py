@@ -68,13 +68,15 @@ def flops_per_token(config: AnyConfig, sequence_length: int) -> int:
     """Floating-point operations of one training step per token (forward and backward).
 
     Six per entry of a matrix that tokens are multiplied with (Kaplan et al., 2020), plus attention's two products over
-    the causal half of the row: 6 * layers * sequence_length * heads * head_dim. Of a model of transformers only the
-    former are known.
+    what a token sees, half of the row or less: 12 * layers * keys * heads * head_dim. Of a model of transformers only
+    the former are known.
     """
     if isinstance(config, ForeignConfig):
         return 6 * parameter_count(config)
     matrices = config.layers * _matrices(config) + _vocabulary(config) * config.width
-    return 6 * matrices + 6 * config.layers * sequence_length * config.heads * config.head_size
+    windows = (min(config.window(i) or sequence_length, sequence_length) for i in range(config.layers))
+    twice_keys = sum(2 * window - window * window // sequence_length for window in windows)
+    return 6 * matrices + 6 * twice_keys * config.heads * config.head_size
 
 
 def _matrices(config: ModelConfig) -> int:

@@ -6,13 +6,13 @@ gradients are float32: a fused cross-entropy that accumulated in bfloat16 traine
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as fn
 from torch import Tensor
+
+from headrace.model.machine import CACHED, slices
 
 # Logits at a time, in the type of the hidden states; but at least those of 512 tokens, because each chunk reads the
 # whole output matrix and adds to its whole gradient. 4,096 tokens x 131,072, bfloat16, one core: chunks of 128, 256,
@@ -20,7 +20,7 @@ from torch import Tensor
 CHUNK = 1 << 25
 LEAST_ROWS = 512
 
-# Of those, logits in float32 at a time.
+# Of those, logits in float32 at a time on an accelerator, and numbers of the matrix's gradient everywhere.
 TILE = 1 << 22
 
 
@@ -109,83 +109,41 @@ def _evaluate(
     # Losses [N], the same plus z-loss, and of hidden, matrix and bias the wanted gradients of the weighted sum.
     exact = torch.promote_types(hidden.dtype, torch.float32)
     cast, weights = matrix.to(hidden.dtype), weights.to(exact)
-    rows = max(1, min(len(targets), max(LEAST_ROWS, CHUNK // len(matrix))))
-    tiles = _tiles(len(matrix), max(1, TILE // rows))
+    shift = None if bias is None else bias.to(exact)
     to_hidden = torch.empty_like(hidden) if wanted[0] else None
     to_matrix = torch.zeros_like(matrix, dtype=exact) if wanted[1] else None
-    to_bias = torch.zeros_like(bias, dtype=exact) if wanted[2] and bias is not None else None
+    to_bias = torch.zeros_like(shift) if wanted[2] and shift is not None else None
     losses = torch.empty(len(targets), dtype=exact, device=hidden.device)
     penalized = losses if z_loss == 0 else torch.empty_like(losses)
-    for start in range(0, len(targets), rows):
-        chunk = slice(start, start + rows)
-        h, target, weight = hidden[chunk], targets[chunk, None], weights[chunk, None]
-        row = torch.arange(len(h), device=h.device)[:, None]
-        powers, peak, total, at_target = _powers(h, cast, bias, target, tiles)
-        log_total = peak + total.log()
-        losses[chunk] = (log_total - at_target).squeeze(1)
-        if z_loss != 0:
-            penalized[chunk] = losses[chunk] + z_loss * log_total.squeeze(1) ** 2
-        if not any(wanted):
-            continue
-        # The logits' gradient is factor times the powers, less a difference at the target. Of each product with it, the
-        # smaller operand takes the factor.
-        slope = 1 + 2 * z_loss * log_total
-        factor = weight * slope / total
-        scaled = (h * factor).to(h.dtype)
-        difference = ((at_target - peak).exp() - total / slope).to(h.dtype)
-        summed = torch.zeros_like(h, dtype=exact)
-        for tile in tiles:
-            power = powers.pop(0)  # so that it goes when it has been used
-            at, here = _place(target, tile)
-            power[row, at] = torch.where(here, difference, power[row, at])
+    tile = CACHED if hidden.device.type == "cpu" else TILE
+    for chunk in slices(len(targets), max(LEAST_ROWS, CHUNK // len(matrix))):
+        h, target, factor = hidden[chunk], targets[chunk, None], weights[chunk, None].clone()
+        logits = h @ cast.T
+        for part in slices(len(h), tile // len(matrix)):
+            precise = logits[part].to(exact) if shift is None else logits[part] + shift
+            logs = precise.log_softmax(dim=1)
+            loss = -logs.gather(1, target[part])
+            losses[chunk][part] = loss.squeeze(1)
+            # The logits' gradient is factor times their probabilities, less a difference at the target.
+            slope = torch.ones_like(loss)
+            if z_loss != 0:
+                log_total = precise.gather(1, target[part]) + loss
+                penalized[chunk][part] = (loss + z_loss * log_total**2).squeeze(1)
+                slope += 2 * z_loss * log_total
+                factor[part] *= slope
+            if not any(wanted):
+                continue
+            powers = logs.exp_().scatter_(1, target[part], torch.expm1(-loss) + (1 - 1 / slope))
             if to_bias is not None:
-                to_bias[tile] += (power.to(exact) * factor).sum(dim=0)
-            if to_matrix is not None:
-                to_matrix[tile] += power.T @ scaled
-            if to_hidden is not None:
-                summed += power @ cast[tile]
+                to_bias += (powers * factor[part]).sum(dim=0)
+            logits[part] = powers
+        # Of each product with it, the smaller operand takes the factor.
         if to_hidden is not None:
-            to_hidden[chunk] = summed * factor
+            to_hidden[chunk] = (logits @ cast) * factor
+        if to_matrix is not None:
+            scaled = (h * factor).to(h.dtype)
+            for share in slices(len(matrix), TILE // matrix.shape[1]):
+                to_matrix[share] += logits[:, share].T @ scaled
     of_matrix = None if to_matrix is None else to_matrix.to(matrix.dtype)
     of_bias = None if to_bias is None or bias is None else to_bias.to(bias.dtype)
     return losses, penalized, [to_hidden, of_matrix, of_bias]
-
-
-def _powers(
-    h: Tensor, matrix: Tensor, bias: Tensor | None, target: Tensor, tiles: list[slice]
-) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    # Of a chunk's logits: exp(logits - peak) tile by tile in the type of h; peak, the sum of these and the target's
-    # logit, [rows, 1] in full precision.
-    precise = torch.promote_types(h.dtype, torch.float32)
-    parts: list[Tensor] = []
-    peaks, at_target = [], torch.zeros((), dtype=precise, device=h.device)
-    for tile in tiles:
-        logits = h @ matrix[tile].T
-        parts.append(logits)
-        if bias is not None:
-            logits = logits.to(precise) + bias[tile]
-        peaks.append(logits.amax(-1, keepdim=True))
-        at, here = _place(target, tile)
-        at_target = torch.where(here, logits.gather(1, at), at_target)
-    peak = functools.reduce(torch.maximum, peaks).to(precise)
-    total = torch.zeros_like(peak)
-    for i, tile in enumerate(tiles):
-        logits = parts[i].to(precise)
-        if bias is not None:
-            logits = logits + bias[tile]
-        powers = logits.sub_(peak).exp_()
-        total += powers.sum(-1, keepdim=True)
-        parts[i] = powers.to(h.dtype)
-    return parts, peak, total, at_target
-
-
-def _place(target: Tensor, tile: slice) -> tuple[Tensor, Tensor]:
-    # The columns of targets [rows, 1] within a tile, and whether they are in it.
-    at, width = target - tile.start, tile.stop - tile.start
-    return at.clamp(0, width - 1), (at >= 0) & (at < width)
-
-
-def _tiles(columns: int, most: int) -> list[slice]:
-    # As few as possible, about equally wide.
-    width = math.ceil(columns / math.ceil(columns / most))
-    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]

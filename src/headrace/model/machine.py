@@ -1,8 +1,9 @@
-"""What a model needs from the machine: a device, the cores, and the C library's allocator."""
+"""What a model needs from the machine: a device, the cores, its cache, and the C library's allocator."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+# Numbers in float32 that a CPU works on at a time where several operations follow each other: 1 MB of a second-level
+# cache of 2 MB. The statistics of 4,096 x 8,192 logits take 73 ms on one core with 2 ** 18 or 2 ** 19, 87 with 2 ** 20.
+CACHED = 1 << 18
 
 
 def prepare() -> None:
@@ -64,3 +69,11 @@ def keep_memory() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
             libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def slices(count: int, most: int) -> list[slice]:
+    """``count`` items in as few slices of at most ``most`` (at least 1) as possible, about equally long."""
+    if count == 0:
+        return []
+    size = math.ceil(count / math.ceil(count / max(1, most)))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

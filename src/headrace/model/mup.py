@@ -19,7 +19,7 @@ def at_width(config: ModelConfig, width: int) -> ModelConfig:
     """
     ratio = width / config.width
     heads, kv_heads = config.heads * ratio, config.key_value_heads * ratio
-    if heads != int(heads) or kv_heads != int(kv_heads) or not heads or not kv_heads:
+    if heads != int(heads) or kv_heads != int(kv_heads) or width < 1:
         raise UserError(
             f"At width {width} the model would have {heads:g} heads and {kv_heads:g} key-value heads.",
             "--widths",

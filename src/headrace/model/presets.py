@@ -32,64 +32,28 @@ CRYSTALCODER_7B = ModelConfig(
     mup=Mup(embedding_multiplier=14.6, logit_multiplier=0.13875, attention="d", hidden_learning_rate=0.0625),
 )
 
-SNOWCODER_1B3 = ModelConfig(
-    # Arctic-SnowCoder, arXiv 2409.02326, section 3: a Llama-2 style decoder.
-    vocab_size=64000,
-    layers=24,
-    width=2048,
-    heads=16,
-    ffn=5632,
-    init=Initialisation(distribution="normal"),
-)
-
 NORMAL = Initialisation(distribution="normal")
 
-LLAMA_7B = ModelConfig(
-    # Touvron et al., 2023 (Llama 2).
-    vocab_size=32000, layers=32, width=4096, heads=32, ffn=11008, tied=False, init=NORMAL,
-)  # fmt: skip
 
-LLAMA_3_8B = ModelConfig(
-    # meta-llama/Meta-Llama-3-8B.
-    vocab_size=128256, layers=32, width=4096, heads=32, kv_heads=8, ffn=14336, tied=False, rotary_base=500_000,
-    init=NORMAL,
-)  # fmt: skip
+def _llama(vocab: int, layers: int, width: int, heads: int, kv_heads: int, ffn: int, **more: Any) -> ModelConfig:
+    """Llama (Touvron et al., 2023) and its kin."""
+    told = {"vocab_size": vocab, "layers": layers, "width": width, "heads": heads, "ffn": ffn}
+    shared = None if kv_heads == heads else kv_heads
+    return ModelConfig.model_validate({**told, "kv_heads": shared, "init": NORMAL, **more})
 
-LLAMA_3_2_1B = ModelConfig(
-    # meta-llama/Llama-3.2-1B.
-    vocab_size=128256, layers=16, width=2048, heads=32, kv_heads=8, ffn=8192, rotary_base=500_000,
-    rotary_scaling=RotaryScaling(kind="llama3", factor=32), init=NORMAL,
-)  # fmt: skip
 
-QWEN2_05B = ModelConfig(
-    # Qwen/Qwen2-0.5B.
-    vocab_size=151936, layers=24, width=896, heads=14, kv_heads=2, ffn=4864, norm_eps=1e-6, attention_bias="qkv",
-    rotary_base=1_000_000, init=NORMAL,
-)  # fmt: skip
+def _qwen(
+    layers: int, width: int, heads: int, kv_heads: int, ffn: int, vocab: int = 151936, **more: Any
+) -> ModelConfig:
+    """Qwen 2 and 3."""
+    return _llama(vocab, layers, width, heads, kv_heads, ffn, norm_eps=1e-6, rotary_base=1e6, **more)
 
-QWEN2_7B = ModelConfig(
-    # Qwen/Qwen2-7B.
-    vocab_size=152064, layers=28, width=3584, heads=28, kv_heads=4, ffn=18944, norm_eps=1e-6, attention_bias="qkv",
-    tied=False, rotary_base=1_000_000, init=NORMAL,
-)  # fmt: skip
 
-QWEN3_06B = ModelConfig(
-    # Qwen/Qwen3-0.6B.
-    vocab_size=151936, layers=28, width=1024, heads=16, kv_heads=8, head_dim=128, ffn=3072, norm_eps=1e-6, qk_norm=True,
-    rotary_base=1_000_000, init=NORMAL,
-)  # fmt: skip
-
-QWEN3_8B = ModelConfig(
-    # Qwen/Qwen3-8B.
-    vocab_size=151936, layers=36, width=4096, heads=32, kv_heads=8, ffn=12288, norm_eps=1e-6, qk_norm=True, tied=False,
-    rotary_base=1_000_000, init=NORMAL,
-)  # fmt: skip
-
-GPT2 = ModelConfig(
-    # openai-community/gpt2.
-    vocab_size=50257, layers=12, width=768, heads=12, ffn=3072, norm="layernorm", activation="gelu_tanh",
-    attention_bias=True, ffn_bias=True, learned_positions=1024, rotary_dim=0, init=NORMAL,
-)  # fmt: skip
+def _gpt2(layers: int, width: int, heads: int) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=50257, layers=layers, width=width, heads=heads, ffn=4 * width, norm="layernorm",
+        activation="gelu_tanh", attention_bias=True, ffn_bias=True, learned_positions=1024, rotary_dim=0, init=NORMAL,
+    )  # fmt: skip
 
 
 def _neox(vocab_size: int, layers: int, width: int, heads: int) -> ModelConfig:
@@ -125,23 +89,43 @@ DEMO = ModelConfig(
     mup=Mup(embedding_multiplier=14.6, logit_multiplier=0.5, attention="d"),
 )
 
+LLAMA_3_2 = RotaryScaling(kind="llama3", factor=32)
+
 PRESETS: dict[Preset, ModelConfig] = {
     "demo": DEMO,
     "tiny": ModelConfig(layers=2, width=64, heads=4, kv_heads=2, ffn=176, init=NORMAL),
     "crystalcoder-7b": CRYSTALCODER_7B,
-    "snowcoder-1.3b": SNOWCODER_1B3,
-    "llama-7b": LLAMA_7B,
-    "llama-3-8b": LLAMA_3_8B,
-    "llama-3.2-1b": LLAMA_3_2_1B,
-    "qwen2-0.5b": QWEN2_05B,
-    "qwen2-7b": QWEN2_7B,
-    "qwen3-0.6b": QWEN3_06B,
-    "qwen3-8b": QWEN3_8B,
-    "gpt2": GPT2,
+    # Arctic-SnowCoder, arXiv 2409.02326, section 3: a Llama-2 style decoder.
+    "snowcoder-1.3b": _llama(64000, 24, 2048, 16, 16, 5632),
+    # Each as in the config.json of its organization on Hugging Face.
+    "llama-7b": _llama(32000, 32, 4096, 32, 32, 11008, tied=False),
+    "llama-3-8b": _llama(128256, 32, 4096, 32, 8, 14336, tied=False, rotary_base=5e5),
+    "llama-3.2-1b": _llama(128256, 16, 2048, 32, 8, 8192, rotary_base=5e5, rotary_scaling=LLAMA_3_2),
+    "llama-3.2-3b": _llama(128256, 28, 3072, 24, 8, 8192, rotary_base=5e5, rotary_scaling=LLAMA_3_2),
+    "mistral-7b": _llama(32768, 32, 4096, 32, 8, 14336, tied=False, rotary_base=1e6),
+    "smollm2-135m": _llama(49152, 30, 576, 9, 3, 1536, rotary_base=1e5),
+    "smollm2-360m": _llama(49152, 32, 960, 15, 5, 2560, rotary_base=1e5),
+    "smollm2-1.7b": _llama(49152, 24, 2048, 32, 32, 8192, rotary_base=1.3e5),
+    "qwen2-0.5b": _qwen(24, 896, 14, 2, 4864, attention_bias="qkv"),
+    "qwen2-1.5b": _qwen(28, 1536, 12, 2, 8960, attention_bias="qkv"),
+    "qwen2-7b": _qwen(28, 3584, 28, 4, 18944, vocab_size=152064, attention_bias="qkv", tied=False),
+    "qwen3-0.6b": _qwen(28, 1024, 16, 8, 3072, head_dim=128, qk_norm=True),
+    "qwen3-1.7b": _qwen(28, 2048, 16, 8, 6144, head_dim=128, qk_norm=True),
+    "qwen3-4b": _qwen(36, 2560, 32, 8, 9728, head_dim=128, qk_norm=True),
+    "qwen3-8b": _qwen(36, 4096, 32, 8, 12288, qk_norm=True, tied=False),
+    "gpt2": _gpt2(12, 768, 12),
+    "gpt2-medium": _gpt2(24, 1024, 16),
+    "gpt2-large": _gpt2(36, 1280, 20),
+    "gpt2-xl": _gpt2(48, 1600, 25),
     # Biderman et al., 2023.
     "pythia-14m": _neox(50304, 6, 128, 4),
+    "pythia-70m": _neox(50304, 6, 512, 8),
     "pythia-160m": _neox(50304, 12, 768, 12),
+    "pythia-410m": _neox(50304, 24, 1024, 16),
+    "pythia-1b": _neox(50304, 16, 2048, 8),
     "pythia-1.4b": _neox(50304, 24, 2048, 16),
+    "pythia-2.8b": _neox(50304, 32, 2560, 32),
+    "pythia-6.9b": _neox(50432, 32, 4096, 32),
     "gpt-neox-20b": _neox(50432, 44, 6144, 64),
 }
 

@@ -24,7 +24,7 @@ class Rotary:
 
     def __init__(self, config: ModelConfig, positions: Tensor) -> None:
         self.rotated, self.interleaved = config.rotated, config.rotary_pairs == "interleaved"
-        angle = positions.float().unsqueeze(-1) * frequencies(config, positions.device)
+        angle = positions.float().unsqueeze(-1) * frequencies(config, positions.device, positions)
         angle = angle if positions.dim() == 1 else angle[:, None, None]
         # YaRN multiplies queries and keys by a temperature; here as there it is part of the tables.
         scaling = config.rotary_scaling
@@ -68,14 +68,27 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     return out
 
 
-def frequencies(config: ModelConfig, device: torch.device | None = None) -> Tensor:
-    """Radians per position of each pair: float32 [R / 2], from 1 down to almost 1 / ``rotary_base``."""
+def frequencies(config: ModelConfig, device: torch.device | None = None, positions: Tensor | None = None) -> Tensor:
+    """Radians per position of each pair: float32 [R / 2], from 1 down to almost 1 / ``rotary_base``.
+
+    Args:
+        config: the model's configuration.
+        device: where to compute them.
+        positions: int [T] or [B, T], on which dynamic scaling depends; with [B, T] it returns [B, 1, R / 2].
+    """
     size = config.rotated
     exponent = torch.arange(0, size, 2, device=device, dtype=torch.float32) / max(1, size)
     plain = 1 / config.rotary_base**exponent
     scaling = config.rotary_scaling
     if scaling is None:
         return plain
+    if scaling.kind == "dynamic":
+        if positions is None:
+            return plain
+        # Of each row by itself, so that it does not matter which rows share a batch.
+        length = (positions.amax(-1) + 1)[..., None, None] if positions.dim() == 2 else positions.amax() + 1
+        stretched = (scaling.factor * length / scaling.original_length - (scaling.factor - 1)).clamp(min=1)
+        return 1 / (config.rotary_base * stretched ** (size / max(1, size - 2))) ** exponent
     if scaling.kind == "linear":
         return plain / scaling.factor
     kept = _kept_by_length(plain, scaling) if scaling.kind == "llama3" else _kept_by_index(config, scaling, device)

@@ -23,6 +23,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from headrace.flow.keys import salt
 from headrace.model.attention import Documents, KeyValues, attend
 from headrace.model.cross_entropy import linear_cross_entropy
+from headrace.model.rms_norm import rms_norm
 from headrace.model.rotary import Rotary
 from headrace.recipe.model import Initialisation, ModelConfig
 
@@ -57,7 +58,7 @@ class Norm(nn.Module):
         """[..., D] -> [..., D]."""
         weight = self.weight.to(x.dtype)
         if self.bias is None:
-            return fn.rms_norm(x, (x.shape[-1],), weight, self.eps)
+            return rms_norm(x, weight, self.eps)
         return fn.layer_norm(x, (x.shape[-1],), weight, self.bias.to(x.dtype), self.eps)
 
 
@@ -69,8 +70,9 @@ class Attention(nn.Module):
     is attention by itself: how many there are, ``forward`` reads from the projection's output.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, window: int | None) -> None:
         super().__init__()
+        self.window = window
         self.head_size, self.group = config.head_size, config.heads // config.key_value_heads
         self.scale = 1 / (self.head_size if config.mup.attention == "d" else math.sqrt(self.head_size))
         rows = (config.heads + 2 * config.key_value_heads) * self.head_size
@@ -92,7 +94,7 @@ class Attention(nn.Module):
         q, k, v = rotary(q).flatten(1, 2), rotary(k).squeeze(2), v.squeeze(2)
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        y = attend(q, k, v, self.scale, documents)
+        y = attend(q, k, v, self.scale, documents, self.window)
         return self.out(y.transpose(1, 2).reshape(B, T, -1)), (k, v)
 
 
@@ -118,12 +120,12 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer, with normalization before each part."""
+    """One layer, with normalization before each part; ``window``: how many tokens each sees at most."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, window: int | None) -> None:
         super().__init__()
         self.parallel = config.parallel_residual
-        self.attention_norm, self.attention = Norm.of(config), Attention(config)
+        self.attention_norm, self.attention = Norm.of(config), Attention(config, window)
         self.ffn_norm, self.ffn = Norm.of(config), FeedForward(config)
 
     def forward(
@@ -150,9 +152,10 @@ class Transformer(nn.Module):
         if config.vocab_size is None:
             raise ValueError("the vocabulary size is not resolved yet")
         self.config, self.dtype = config, dtype
+        self.windows = {config.window(layer) for layer in range(config.layers)}
         self.embedding = _table(config.vocab_size, config.width)
         self.positions = _table(config.learned_positions, config.width) if config.learned_positions else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, config.window(layer)) for layer in range(config.layers))
         self.norm = Norm.of(config)
         self.head = None if config.tied else Linear(config.width, config.vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.empty(config.vocab_size)) if config.output_bias else None
@@ -186,7 +189,7 @@ class Transformer(nn.Module):
         if positions is None:
             positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)
         rotary = Rotary(self.config, positions)
-        documents = None if segments is None else Documents.of(segments)
+        documents = None if segments is None else Documents.of(segments, self.windows)
         x = fn.embedding(tokens, self.embedding.weight)
         if self.positions is not None:
             x = x + fn.embedding(positions, self.positions.weight)

@@ -57,7 +57,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         from headrace.train.installed import check_installed
 
         try:
-            check_installed(name for stage in recipe.stages for name in stage.train.log)
+            check_installed(stage.train for stage in recipe.stages)
         except UserError as error:
             notes.append(f"{error.what} {error.fix}")
     parameters = None

@@ -47,22 +47,23 @@ def explain(
         mistake = _mistake(detail, data, origins, overrides)
         # Where several types are allowed, report only the first's error.
         found.setdefault(mistake[1] if detail["type"] != "recipe" else str(mistake), mistake)
-    mistakes = list(found.values())
+    return told(list(found.values()), "recipe")
+
+
+def told(mistakes: Sequence[tuple[str, str, str]], name: str) -> UserError:
+    """One message for mistakes: a line each, as many as a screen shows.
+
+    Args:
+        mistakes: what, where and fix of each; at least one.
+        name: what they are in.
+    """
     if len(mistakes) == 1:
         what, where, fix = mistakes[0]
         return UserError(_sentence(what), where, _sentence(fix))
-    return UserError(f"The recipe has {len(mistakes)} mistakes:", found=in_lines(mistakes))
-
-
-def in_lines(mistakes: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
-    """Several mistakes, a line each: as many as a screen shows.
-
-    Args:
-        mistakes: what, where and fix of each.
-    """
     shown = mistakes[:_SHOWN]
     lines = [f"{where}: {_clause(what)}{f'; {_clause(fix)}' if fix else ''}" for what, where, fix in shown]
-    return (*lines, f"and {len(mistakes) - _SHOWN} more") if len(mistakes) > _SHOWN else tuple(lines)
+    more = [f"and {len(mistakes) - _SHOWN} more"] if len(mistakes) > _SHOWN else []
+    return UserError(f"The {name} has {len(mistakes)} mistakes:", found=(*lines, *more))
 
 
 def _clause(text: str) -> str:

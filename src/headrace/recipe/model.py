@@ -17,14 +17,30 @@ Preset = Literal[
     "llama-7b",
     "llama-3-8b",
     "llama-3.2-1b",
+    "llama-3.2-3b",
+    "mistral-7b",
+    "smollm2-135m",
+    "smollm2-360m",
+    "smollm2-1.7b",
     "qwen2-0.5b",
+    "qwen2-1.5b",
     "qwen2-7b",
     "qwen3-0.6b",
+    "qwen3-1.7b",
+    "qwen3-4b",
     "qwen3-8b",
     "gpt2",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
     "pythia-14m",
+    "pythia-70m",
     "pythia-160m",
+    "pythia-410m",
+    "pythia-1b",
     "pythia-1.4b",
+    "pythia-2.8b",
+    "pythia-6.9b",
     "gpt-neox-20b",
 ]
 
@@ -76,14 +92,11 @@ class Mup(Section):
 
 
 class RotaryScaling(Section):
-    """Rotary frequencies for rows longer than a model was trained on. Start from a model, train on longer rows.
+    """Rotary frequencies for rows longer than a model was trained on. Start from a model, train on longer rows."""
 
-    `dynamic` scaling, which depends on the length at hand, is no key: with rows of one length it is a larger
-    `rotary_base`.
-    """
-
-    kind: Literal["linear", "yarn", "llama3"] = Field(
-        description="linear: all frequencies divided by `factor`; llama3, yarn: only those that turn seldom within "
+    kind: Literal["linear", "dynamic", "yarn", "llama3"] = Field(
+        description="linear: all frequencies divided by `factor`; dynamic: a `rotary_base` that grows with what a row "
+        "has beyond `original_length` (NTK-aware); llama3, yarn: only those that turn seldom within "
         "`original_length`, blending from `low_turns` to `high_turns` (Llama 3.1; Peng et al., 2023)"
     )
     factor: float = Field(ge=1, description="how many times longer the rows are to be")
@@ -155,6 +168,12 @@ class ModelConfig(Section):
     parallel_residual: bool = Field(
         default=False, description="attention and feed-forward read the same input, as in GPT-NeoX"
     )
+    sliding_window: PositiveInt | None = Field(
+        default=None, description="tokens that each token sees, itself included, as in Mistral; null: all before it"
+    )
+    sliding_window_pattern: int | None = Field(
+        default=None, ge=2, description="every so many layers, one sees all tokens (Gemma 2: 2, Gemma 3: 6); null: none"
+    )
     learned_positions: PositiveInt | None = Field(
         default=None, description="rows of a learned table of positions, added to the embedding as in GPT-2; null: none"
     )
@@ -188,6 +207,11 @@ class ModelConfig(Section):
         """Dimensions of a head that are rotated by position."""
         return self.head_size if self.rotary_dim is None else self.rotary_dim
 
+    def window(self, layer: int) -> int | None:
+        """The `sliding_window` of a layer, from 0."""
+        pattern = self.sliding_window_pattern
+        return None if pattern is not None and (layer + 1) % pattern == 0 else self.sliding_window
+
     @property
     def gated(self) -> bool:
         """Whether the feed-forward network has a gate."""
@@ -207,6 +231,8 @@ class ModelConfig(Section):
                 "change one of them",
                 "heads",
             )
+        if self.sliding_window_pattern is not None and self.sliding_window is None:
+            raise wrong("there is no window for the layers between", "set sliding_window", "sliding_window_pattern")
         if self.rotated > self.head_size or self.rotated % 2:
             raise wrong(
                 f"rotary_dim {self.rotated} is not even and at most width / heads = {self.head_size}"
@@ -224,9 +250,9 @@ class ModelSection(ModelConfig):
     preset: Preset | None = Field(default="demo", description="preset to start from; null: the default of each key")
     weights: str | None = Field(
         default=None,
-        description="folder with config.json and safetensors, of Llama, Qwen 2 or 3, StableLM, GPT-NeoX, GPT-2, "
-        "StarCoder 2, CrystalCoder or headrace: the model, and the weights that the first stage starts from; other "
-        "keys override its configuration",
+        description="folder with config.json and safetensors, of Llama, Mistral, Qwen 2 or 3, StableLM, GPT-NeoX, "
+        "GPT-2, StarCoder 2, CrystalCoder or headrace: the model, and the weights that the first stage starts from; "
+        "other keys override its configuration",
     )
     huggingface: str | None = Field(
         default=None,

@@ -284,6 +284,15 @@ class Recipe(Section):
                     f"use one of {', '.join([*seen, 'scratch'])}",
                     f"stages.{i}.start",
                 )
+            before = self.begins_from(stage)
+            if stage.train.carry_optimizer and before is not None:
+                kind = self.stage(before).train.optimizer.kind
+                if kind != stage.train.optimizer.kind:
+                    raise wrong(
+                        f"stage {before!r} is trained by {kind}, whose state {stage.train.optimizer.kind} cannot take",
+                        "remove it, or train both by the same",
+                        f"stages.{i}.train.carry_optimizer",
+                    )
             seen.append(stage.name)
             for name, take in stage.sources.items():
                 if not self.sources[name].is_chat:

@@ -8,12 +8,20 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from headrace.recipe.base import Section, without, wrong
 
+MUONS = {"momentum", "other_learning_rate"}  # keys of OptimizerSection
+
 
 class OptimizerSection(Section):
-    """AdamW (Loshchilov and Hutter, 2019), with CrystalCoder's settings as defaults.
+    """AdamW (Loshchilov and Hutter, 2019) or Muon (Jordan et al., 2024), with CrystalCoder's settings as defaults.
 
     Weight decay applies to matrices, never to biases and norms.
     """
+
+    kind: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description="muon: hidden matrices are updated by Muon, scaled as large as AdamW would (Liu et al., 2025), so "
+        "that its learning rate and weight decay hold; all else by AdamW",
+    )
 
     learning_rate: float = Field(
         default=3e-4, gt=0, description="peak learning rate; for hidden matrices multiplied by mup.hidden_learning_rate"
@@ -22,14 +30,28 @@ class OptimizerSection(Section):
         default=(0.9, 0.95), description="decay of the running means of the gradient and its square"
     )
     eps: float = Field(default=1e-9, gt=0, description="added to the denominator of the update")
+    momentum: float = Field(
+        default=0.95, ge=0, lt=1, description="muon only: decay of the running mean of the gradient"
+    )
+    other_learning_rate: float = Field(
+        default=1.0, gt=0, description="muon only: multiplier of the learning rate of what AdamW updates"
+    )
     weight_decay: NonNegativeFloat = Field(default=0.1, description="per step, times the learning rate")
     decay_embedding: bool = Field(
         default=True, description="apply weight decay to the token embedding, as CrystalCoder did"
     )
     clip: float | None = Field(default=1.0, gt=0, description="maximum global gradient norm; null: no clipping")
 
+    @classmethod
+    def without_displaced(cls, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+        """AdamW displaces Muon's own keys."""
+        return without(below, MUONS) if above.get("kind") == "adamw" else below
+
     @model_validator(mode="after")
-    def _betas_below_one(self) -> OptimizerSection:
+    def _consistent(self) -> OptimizerSection:
+        given = sorted(MUONS & self.model_fields_set)
+        if self.kind != "muon" and given:
+            raise wrong(f"AdamW has no `{given[0]}`", "remove it, or set `kind: muon`", given[0])
         if not all(0 <= beta < 1 for beta in self.betas):
             raise wrong(
                 f"betas {list(self.betas)} must be at least 0 and below 1", "write values such as [0.9, 0.95]", "betas"
@@ -134,8 +156,8 @@ class HeldOutSection(Section):
     )
     infilling: NonNegativeInt = Field(
         default=0,
-        description="held-out documents, of the sources that the stage infills, to cut holes into at these steps: how "
-        "often the model writes exactly what was taken out; not with sharded weights",
+        description="held-out documents, of the sources that the stage infills, to cut holes into: how often the model "
+        "writes exactly what was taken out, at the end and, unless weights are sharded, in between",
     )
 
 
@@ -218,11 +240,13 @@ class TrainSection(Section):
     steps: PositiveInt | None = Field(
         default=None, description="batches to train on, a uniform sample of the sequence; null: the whole sequence"
     )
-    optimizer: OptimizerSection = Field(default=OptimizerSection(), description="AdamW and its learning rate")
+    optimizer: OptimizerSection = Field(default=OptimizerSection(), description="optimizer and learning rate")
     schedule: ScheduleSection = Field(default=ScheduleSection(), description="learning rate over the stage's steps")
     loss: LossSection = Field(default=LossSection(), description="what a step's summed loss is divided by")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="bf16", description="bf16: matrix products in bfloat16; weights, optimizer and loss stay in float32"
+    precision: Literal["fp32", "bf16", "fp8"] = Field(
+        default="bf16",
+        description="bf16: matrix products in bfloat16; weights, optimizer and loss stay in float32; fp8: also "
+        "those of the blocks in 8 bits, by torchao, on GPUs of compute capability 8.9 or more",
     )
     attention: AttentionSection = Field(
         default=AttentionSection(), description="what a token can attend to within its row"
@@ -291,6 +315,8 @@ class TrainSection(Section):
         for first, last in self.leave_out:
             if last < first:
                 raise wrong(f"rows {first} to {last} are none", "write the first row first", "leave_out")
+        if self.precision == "fp8" and self.tensor_parallel > 1:
+            raise wrong("products in 8 bits are not split over processes", "set tensor_parallel: 1", "tensor_parallel")
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
             raise wrong("`schedule: pieces` sets every rate itself", "remove optimizer.learning_rate")
         return self

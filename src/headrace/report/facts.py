@@ -190,6 +190,8 @@ class TrainingFacts:
         last: mean loss of the last tenth of the logged steps (at least one).
         held_out: source -> [(steps done in this stage, loss)], in order.
         samples: texts the model wrote at the end.
+        infilling: what was taken out of held-out documents ("line", "span") -> how often the model wrote exactly that,
+            and how many there were.
         learning_rate: of each logged step, as are all fields below.
         grad_norm: the gradient's norm before clipping; NaN if it was not finite.
         by_source: source -> loss, NaN where a step had none of it.
@@ -211,6 +213,7 @@ class TrainingFacts:
     last: float | None
     held_out: dict[str, list[tuple[int, float]]]
     samples: list[Generated]
+    infilling: dict[str, tuple[int, int]] = field(default_factory=dict)
     learning_rate: list[float] = field(default_factory=list)
     grad_norm: list[float] = field(default_factory=list)
     by_source: dict[str, list[float]] = field(default_factory=dict)

@@ -103,6 +103,7 @@ def _stage_json(stage: StageFacts) -> dict[str, Any]:
                 for name, points in trained.held_out.items()
                 if points
             },
+            "infilling": {kind: {"exact": n, "holes": of} for kind, (n, of) in trained.infilling.items()},
             "samples": [{"prompt": s.prompt, "suffix": s.suffix, "text": s.text} for s in trained.samples],
         }
     return value
@@ -228,7 +229,13 @@ def _losses(facts: RunFacts, width: int) -> list[str]:
         held = (t.held_out.get(name, []) for name in names)
         cells = (f"{points[0][1]:.2f} → {points[-1][1]:.2f}" if points else "–" for points in held)
         columns.append([stage, whole(t.steps), loss, *cells])
-    rows = list(zip(["", "steps", "training", *(f"held-out {name}" for name in names)], *columns, strict=True))
+    labels = ["", "steps", "training", *(f"held-out {name}" for name in names)]
+    if any(t.infilling for _, t in trained):
+        labels.append("infilled exactly")
+        for column, (_, t) in zip(columns, trained, strict=True):
+            counts = [sum(pair) for pair in zip(*t.infilling.values(), strict=True)]
+            column.append(f"{counts[0]} of {counts[1]}" if counts else "–")
+    rows = list(zip(labels, *columns, strict=True))
     return ["Loss in nats per token, start → end of each stage", *_grid(rows, width)]
 
 

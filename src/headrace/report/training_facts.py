@@ -50,6 +50,10 @@ def training_facts(
         last=sum(tail) / len(tail) if losses else None,
         held_out=_held_out(start, _between(model), measured.get("held_out"), counts["steps"]),
         samples=[Generated(s["prompt"], s["suffix"], s["text"], s.get("truth"), s.get("source")) for s in written],
+        infilling={
+            kind: (told["exact"], told["holes"])
+            for kind, told in (measured.get("held_out", {}).get("infilling") or {}).items()
+        },
         learning_rate=[_number(line.get("learning_rate")) for line in lines],
         grad_norm=[_number(line.get("grad_norm")) for line in lines],
         by_source={

@@ -10,11 +10,15 @@ from headrace.flow.worker import peak_bytes
 from headrace.recipe.training import TrainSection
 
 # Dense bf16 operations per second, by the name that torch.cuda.get_device_name gives; the first match counts. From the
-# makers' data sheets, halved where these state the rate with sparsity: NVIDIA's of B200, H200, H100, GH200, L40S, L40,
-# L4, A100, A40, A30, A10 and the Ada whitepaper (RTX 4090, accumulating in float32); AMD's of MI300X and MI250X (one of
-# its two devices).
+# makers' documents, halved where these state the rate with sparsity (*): NVIDIA's Blackwell technical brief, table 3
+# (GB200 5,000*, HGX B200 4,500*, B300 too), data sheets of H200 (SXM 1,979*, NVL 1,671*), H100 (1,979*, NVL 1,671*,
+# PCIe 1,513*), GH200, A100 (312), L40S (362.05 | 733*), L40 (181.05 | 362.1*), L4 (242*), A40 (149.7 | 299.4*), A30
+# (165), A10 (125), and the Ada whitepaper, appendix A (RTX 4090: 165.2, accumulating in float32); AMD's data sheets of
+# MI300X and MI325X (1,307.4) and MI250X (383 for two devices). V100 and T4 have no bf16, TPUs are not torch.cuda's.
+# Looked up for B200, B300, H100 SXM, L40, L40S, A40 and MI250X; the others are as commonly cited.
 PEAKS = (
-    (r"\bB200\b", 2250e12),
+    (r"\bGB[23]00\b", 2500e12),
+    (r"\bB[23]00\b", 2250e12),
     (r"\bH[12]00 NVL\b", 835.5e12),
     (r"\bH100 PCIe\b", 756e12),
     (r"\bG?H[128]00\b", 989.4e12),
@@ -26,7 +30,7 @@ PEAKS = (
     (r"\bA30\b", 165e12),
     (r"\bA10\b", 125e12),
     (r"\bRTX 4090\b", 165.2e12),
-    (r"\bMI300X\b", 1307.4e12),
+    (r"\bMI3(00|25)X\b", 1307.4e12),
     (r"\bMI250X\b", 191.5e12),
 )
 

@@ -19,11 +19,11 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -40,12 +40,12 @@ from headrace.flow.artifact import flaw
 from headrace.flow.damage import move_to_damaged
 from headrace.flow.notices import Notice
 from headrace.flow.storage import SealError, digest_file, explaining_os_errors, fsync_folder, read_sealed, write_sealed
+from headrace.train.trajectory import MODEL, OPTIMIZER, STATE
 from headrace.train.world import World
 
-STATE = "state.json"
-MODEL, OPTIMIZER = "model", "optimizer"
 NAME = re.compile(r"step-(\d{8,})")
 _INTERRUPTED = re.compile(r"\.step-\d+\.tmp")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -116,53 +116,59 @@ class Saver:
     def _write(self, state: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> Checkpoint:
         final = self.folder / f"step-{state['step']:08d}"
         temporary = self.folder / f".{final.name}.tmp"
-        group = self.world.files
-        failure = None
-        files: list[dict[str, Any]] = []
-        try:
-            with explaining_os_errors(final):
-                if self.world.chief:
-                    shutil.rmtree(temporary, ignore_errors=True)
-                    for part in parts:
-                        (temporary / part).mkdir(parents=True)
-                _wait(group)
-                for part, tensors in parts.items():
-                    write_part(temporary / part, tensors, group)
-                files = [_entry(temporary, path) for path in self._own(temporary)]
-        except Exception as error:
-            failure = error
-        told = gathered((files, None if failure is None else str(failure)), group)
-        wrong = next((text for _, text in told if text is not None), None)
-        if wrong is not None:
+
+        def clear() -> None:
             if self.world.chief:
                 shutil.rmtree(temporary, ignore_errors=True)
-            if failure is not None:
-                raise failure
-            raise UserError("Another process could not write its part of the checkpoint.", str(final), wrong)
-        state = {**state, "files": sorted((one for part, _ in told for one in part), key=lambda one: str(one["name"]))}
-        if self.world.chief:
-            with explaining_os_errors(final):
-                write_sealed(temporary / STATE, state)
-                if final.exists():  # damaged: an intact one would have been resumed from
+                for part in parts:
+                    (temporary / part).mkdir(parents=True)
+
+        def write() -> list[dict[str, Any]]:
+            for part, tensors in parts.items():
+                write_part(temporary / part, tensors, self.world.files)
+            # torch numbers the processes' files from 1.
+            own = sorted(temporary.glob(f"*/shard-{self.world.rank + 1:05d}-*.safetensors"))
+            return [_entry(temporary, path) for path in own]
+
+        def publish() -> None:
+            if self.world.chief:
+                write_sealed(temporary / STATE, whole)
+                if final.is_dir():  # damaged: an intact one would have been resumed from
                     shutil.rmtree(final)
                 os.replace(temporary, final)
                 fsync_folder(self.folder)
                 prune(self.folder, self.keep, self.keep_every)
-        _wait(group)
-        return Checkpoint(final, state)
 
-    def _own(self, temporary: Path) -> list[Path]:
-        """The files that this process wrote; torch numbers them from 1."""
-        return sorted(temporary.glob(f"*/shard-{self.world.rank + 1:05d}-*.safetensors"))
+        try:
+            self._together(clear, final)
+            files = [one for own in self._together(write, final) for one in own]
+            whole = {**state, "files": sorted(files, key=lambda one: str(one["name"]))}
+            self._together(publish, final)
+        except Exception:
+            if self.world.chief:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return Checkpoint(final, whole)
+
+    def _together(self, work: Callable[[], T], final: Path) -> list[T]:
+        """What each process's part of the work returns; all fail if one does, so that none waits for it."""
+        failure, result = None, None
+        try:
+            with explaining_os_errors(final):
+                result = work()
+        except Exception as error:
+            failure = error
+        told = gathered((result, None if failure is None else str(failure)), self.world.files)
+        if failure is not None:
+            raise failure
+        for _, wrong in told:
+            if wrong is not None:
+                raise UserError("Another process could not write its part of the checkpoint.", str(final), wrong)
+        return [result for result, _ in told]
 
 
 def _entry(folder: Path, path: Path) -> dict[str, Any]:
     return {"name": str(path.relative_to(folder)), "bytes": path.stat().st_size, "digest": digest_file(path)}
-
-
-def _wait(group: dist.ProcessGroup | None) -> None:
-    if group is not None:
-        dist.barrier(group=group)
 
 
 def gathered(value: Any, group: dist.ProcessGroup | None) -> list[Any]:
@@ -268,7 +274,7 @@ def read_part(source: Path, into: Mapping[str, Tensor], world: World) -> None:
         raise UserError(
             f"The weights do not fit the model: {wrong[0]}{more}.",
             str(source),
-            "Start from a checkpoint of a model with the same `model:` section.",
+            "Start from a checkpoint of a model with the same `model:` section, trained by the same kind of optimizer.",
         )
     with _quiet():
         dcp.load(dict(into), storage_reader=reader, process_group=world.files, no_dist=world.size == 1)
@@ -299,7 +305,7 @@ def complete(folder: Path) -> list[Checkpoint]:
         if NAME.fullmatch(path.name):
             try:
                 found.append(Checkpoint(path, read_sealed(path / STATE)))
-            except (FileNotFoundError, NotADirectoryError, SealError):
+            except (FileNotFoundError, SealError):
                 continue
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 

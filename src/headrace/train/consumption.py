@@ -4,24 +4,30 @@ source, checked against what the training itself counted."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact
 from headrace.flow.storage import SealError, read_sealed
 from headrace.sequence.batch import read as read_batch
+from headrace.sequence.overlap import covered, documents, placed, stretches
 from headrace.sequence.reader import SequenceReader
+from headrace.sequence.store import ArrowSequence
 from headrace.sequence.target_sources import target_sources
 from headrace.train import guard, metrics
-from headrace.train.steps import STATE, chain
-from headrace.train.trajectory import Trajectory
+from headrace.train.steps import chain
+from headrace.train.trajectory import STATE, Trajectory
 
-FATES = ("trained", "left", "left_out", "skipped", "unused", "elsewhere")
-"""What can become of a row: trained on; still to come; left out by the recipe; skipped, because its step was outlying;
-in no step: after the last whole batch or step, or before the first row; consumed as a row of the sequence that this one
-replaced when the recipe was edited."""
+FATES = ("trained", "left", "left_out", "skipped", "unused", "before", "passed", "elsewhere")
+"""What can become of a target: trained on; still to come; left out by the recipe; skipped, because its step was
+outlying; in no step: after the last whole batch or step, or before the first row. When a recipe was edited and the
+sequence with it, training went on at the next row, and the rows before were passed over: their targets were trained on
+before, in the sequence that this one replaced, or not (passed); elsewhere: nobody knows which."""
 
 COUNTED = 1 << 30  # targets that are counted from the rows, about a minute's work
 BLOCK = 1 << 20  # targets in memory at once
@@ -42,6 +48,8 @@ class Consumption:
         tokens: fate -> int64[S + 1], targets that carry loss, by source; the last entry is for no source.
         counted: targets trained on by source, as the training counted them; None if it is not known.
         exact: whether all tokens were counted from the rows, so that the training's own count is a check.
+        replaced: what became of what was trained on in sequences that this one replaced; None if there were none, or
+            they are not known.
     """
 
     step: int
@@ -51,16 +59,33 @@ class Consumption:
     tokens: dict[str, np.ndarray] = field(default_factory=dict)
     counted: np.ndarray | None = None
     exact: bool = True
+    replaced: Replaced | None = None
 
     def differences(self, sources: list[str]) -> list[str]:
         """Where the training's count departs from the rows', in words."""
         if self.counted is None or not self.exact:
             return []
+        trained = self.tokens["trained"] + (0 if self.replaced is None else self.replaced.trained)
         return [
             f"{name}: the rows have {rows:,} targets, the training counted {own:,}"
-            for name, rows, own in zip([*sources, "no source"], self.tokens["trained"], self.counted, strict=True)
+            for name, rows, own in zip([*sources, "no source"], trained, self.counted, strict=True)
             if rows != own
         ]
+
+
+@dataclass
+class Replaced:
+    """What became of the targets trained on in sequences that another replaced.
+
+    Attributes:
+        trained: int64[S + 1], all of them, by source of the new sequence; the last entry is for no source of it.
+        again: fate -> targets of the new sequence that are the same tokens of the same copies of documents.
+        gone: those that are not in the new sequence.
+    """
+
+    trained: np.ndarray
+    again: dict[str, int]
+    gone: int
 
 
 def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None) -> Consumption:
@@ -76,16 +101,18 @@ def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Tra
         sequence: its sequence.
         trajectory: its training; None if it trains no model.
     """
-    found = _rows(run, stage, sequence, trajectory)
+    found, replaced = _rows(run, stage, sequence, trajectory)
     counted = found.tokens
     if len(sequence) * sequence.seq_len <= COUNTED:
         for fate, ranges in found.rows.items():
             counted[fate] = tally(sequence, ranges)
-        found.exact = not found.rows["elsewhere"]
+        if replaced:
+            _compare(found, sequence, replaced)
         return found
     found.exact = False
     for fate in ("left_out", "skipped", "elsewhere"):
         counted[fate] = tally(sequence, found.rows[fate])
+    counted["before"] = counted["passed"] = tally(sequence, [])
     counted["trained"] = tally(sequence, []) if found.counted is None else found.counted
     rest = _told(sequence) - sum(counted[fate] for fate in ("trained", "left_out", "skipped", "elsewhere"))
     sizes = {fate: sum(stop - first for first, stop in found.rows[fate]) for fate in ("left", "unused")}
@@ -98,11 +125,44 @@ def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Tra
     return found
 
 
-def _rows(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None) -> Consumption:
+def _compare(found: Consumption, sequence: SequenceReader, replaced: dict[Path | None, Rows]) -> None:
+    """Find out what of a sequence was trained on in those that it replaced, if they are still there."""
+    found.exact = False
+    if None in replaced:
+        return
+    fates = [fate for fate in FATES if found.rows[fate]]
+    olds = [(ArrowSequence(Artifact.open(path)), rows) for path, rows in replaced.items() if path is not None]
+    readers = [*(sequence for _ in fates), *(reader for reader, _ in olds)]
+    looked = map(stretches, readers, [*(found.rows[fate] for fate in fates), *(rows for _, rows in olds)])
+    parts = [part for part in looked if part is not None]
+    numbers = documents(readers, parts) if len(parts) == len(readers) else None
+    if numbers is None:
+        return
+    at, new = placed(numbers, parts), len(fates)
+    first, length = np.concatenate(at[new:]), np.concatenate([part.length for part in parts[new:]])
+    again = {fate: covered(at[i], parts[i].length, first, length) for i, fate in enumerate(fates)}
+    gone = length - covered(first, length, np.concatenate(at[:new]), np.concatenate([p.length for p in parts[:new]]))
+    names = {name: i for i, name in enumerate(sequence.sources)}
+    trained, before = np.zeros((2, len(names) + 1), dtype=np.int64)
+    for reader, rows in olds:
+        np.add.at(trained, [*(names.get(name, -1) for name in reader.sources), -1], tally(reader, rows))
+    if "elsewhere" in again:
+        np.add.at(before, parts[fates.index("elsewhere")].source, again["elsewhere"])
+    found.tokens |= {"before": before, "passed": found.tokens["elsewhere"] - before, "elsewhere": 0 * before}
+    sums = {fate: int(same.sum()) for fate, same in again.items()}
+    found.replaced, found.exact = Replaced(trained, sums, int(gone.sum())), True
+
+
+def _rows(
+    run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None
+) -> tuple[Consumption, dict[Path | None, Rows]]:
+    """What became of each row; and of the sequences that this one replaced, the rows trained on, by the sequence's
+    folder, or None for those that are gone."""
     rows: dict[str, Rows] = {fate: [] for fate in FATES}
+    replaced: dict[Path | None, Rows] = {}
     if trajectory is None:
         rows["left"] = [(0, len(sequence))]
-        return Consumption(0, 0, [], rows)
+        return Consumption(0, 0, [], rows), replaced
     links = chain(run, stage, trajectory)
     step, counted = _reached(links[-1][1], trajectory, sequence)
     rows["unused"].append((0, links[0][0].first_row))
@@ -110,14 +170,29 @@ def _rows(run: Path, stage: str, sequence: SequenceReader, trajectory: Trajector
         until = step if i == len(links) - 1 else int(links[i + 1][0].after["step"])  # type: ignore[index]
         same = link.sequence["digest"] == trajectory.sequence["digest"]
         if not same:
-            rows["elsewhere"].append((link.first_row, link.row(until)))
+            rows["elsewhere"].append((link.first_row, min(link.row(until), len(sequence))))
+            old: dict[str, Rows] = {fate: [] for fate in FATES}
+            _sort(old, link, folder, until)
+            replaced.setdefault(_made_from(run, stage, link), []).extend(_joined(old)["trained"])
             continue
         _sort(rows, link, folder, until)
     out = trajectory.passed()
     for one in range(step, trajectory.steps):
         rows["left_out" if one in out else "left"].append((trajectory.row(one), trajectory.row(one + 1)))
     rows["unused"].append((trajectory.row(trajectory.steps), len(sequence)))
-    return Consumption(step, trajectory.steps, [link.identity for link, _ in links], _joined(rows), counted=counted)
+    names = [link.identity for link, _ in links]
+    return Consumption(step, trajectory.steps, names, _joined(rows), counted=counted), replaced
+
+
+def _made_from(run: Path, stage: str, link: Trajectory) -> Path | None:
+    """The folder of the sequence that a trajectory was trained on; None if it is not there any more."""
+    for folder in sorted((run / "artifacts").glob(f"sequence-{stage}-*")):
+        if folder.is_dir() and not folder.name.endswith(".partial"):
+            with suppress(UserError):
+                sequence = ArrowSequence(Artifact.open(folder))
+                if sequence.fingerprint["digest"] == link.sequence["digest"]:
+                    return folder
+    return None
 
 
 def _sort(rows: dict[str, Rows], link: Trajectory, folder: Path, until: int) -> None:

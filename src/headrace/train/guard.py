@@ -8,6 +8,7 @@ are recorded too. The window is part of a checkpoint's state, so a resumed run j
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections import deque
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from headrace.flow.storage import replacing
 from headrace.recipe.training import GuardSection
 
 FILE = "spikes.jsonl"
@@ -70,12 +72,20 @@ def outlying(value: float, before: deque[float], deviations: float | None) -> bo
 
 def record(folder: Path, spike: dict[str, Any]) -> None:
     """Append a spike to the stage's record, and flush it to disk."""
-    import os
-
     with open(folder / FILE, "ab") as f:
         f.write(orjson.dumps(spike, option=orjson.OPT_APPEND_NEWLINE))
         f.flush()
         os.fsync(f.fileno())
+
+
+def forget(folder: Path, step: int) -> None:
+    """Forget the spikes of steps from ``step`` on, which run again and may come to something else; not those that were
+    rolled back, whose rows stay passed over."""
+    known = spikes(folder)
+    kept = [spike for spike in known if spike["step"] < step or spike["action"] == "rollback"]
+    if kept != known:
+        with replacing(folder / FILE) as path:
+            path.write_bytes(b"".join(orjson.dumps(spike, option=orjson.OPT_APPEND_NEWLINE) for spike in kept))
 
 
 def spikes(folder: Path) -> list[dict[str, Any]]:

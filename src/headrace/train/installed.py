@@ -7,20 +7,22 @@ import sys
 from collections.abc import Iterable
 
 from headrace.errors import UserError
+from headrace.recipe.training import TrainSection
 
 LIBRARIES = ("torch", "safetensors")
 
 
-def check_installed(log: Iterable[str] = ()) -> None:
-    """Look for the libraries, without importing them.
+def check_installed(sections: Iterable[TrainSection] = ()) -> None:
+    """Look for the libraries, without importing them, and for a GPU where only that will do.
 
     Args:
-        log: who else is told of the training, as ``train.log`` says.
+        sections: how the stages are trained.
 
     Raises:
-        UserError: one is missing.
+        UserError: something is missing.
     """
-    for name in {one.removesuffix("-online") for one in log}:
+    sections = list(sections)
+    for name in {one.removesuffix("-online") for section in sections for one in section.log}:
         if importlib.util.find_spec(name) is None:
             raise UserError(
                 f"The recipe logs to {name}, which is not installed here.",
@@ -34,3 +36,7 @@ def check_installed(log: Iterable[str] = ()) -> None:
             "model",
             f"{sys.executable} -m pip install 'headrace[train]'; or stop at the sequences with `--set model=null`.",
         )
+    if any(section.precision == "fp8" for section in sections):
+        from headrace.train.float8 import check
+
+        check()

@@ -13,7 +13,7 @@ import torch
 
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
-from headrace.model.build import build
+from headrace.model.build import DTYPES, build
 from headrace.model.micro import micros, passes
 from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
@@ -23,13 +23,13 @@ from headrace.train.checkpoint import Checkpoint, Saver
 from headrace.train.guard import Guard
 from headrace.train.interruption import Interrupted, Interruption
 from headrace.train.job import Job
-from headrace.train.optimizer import AdamW
+from headrace.train.optimizer import Optimizer
 from headrace.train.outcome import Outcome, finite
 from headrace.train.parallel import Placed, norm
 from headrace.train.record import Record
 from headrace.train.schedules import learning_rate
 from headrace.train.spans import Span, extended
-from headrace.train.trajectory import begin
+from headrace.train.trajectory import MODEL, OPTIMIZER, begin
 from headrace.train.world import World
 
 PREFETCH = 2  # batches read ahead: one in use, one ready
@@ -45,17 +45,21 @@ class Trainer:
 
     def __init__(self, job: Job, world: World) -> None:
         self.job, self.world, self.section = job, world, job.section
-        dtype = torch.bfloat16 if self.section.precision == "bf16" else torch.float32
         with torch.device("meta"):
-            model = build(job.config, dtype)
+            model = build(job.config, DTYPES[self.section.precision])
+            if self.section.precision == "fp8":
+                from headrace.train.float8 import convert
+
+                convert(model, world.device)
         self.placed = Placed(model, self.section, world)
         self.model = model
-        self.optimizer = AdamW(model, self.section.optimizer)
+        self.optimizer = Optimizer(model, self.section.optimizer)
         self.sources = len(job.sequence.sources) + 1
         self.passed = job.trajectory.passed()
         self.record = Record(job, world)
         self.bytes = None if job.sizes is None else torch.from_numpy(job.sizes).double().to(world.device)
         self.waited = 0.0
+        self.resumed: Checkpoint | None = None
         self._prepare()
 
     def train(self, progress: Callable[[int, float], None], heard: Interruption | None = None) -> Checkpoint:
@@ -77,10 +81,11 @@ class Trainer:
             while True:
                 try:
                     self._steps(saver, progress, heard or Interruption())
-                    return saver.wait() or self._resumed()
-                except _Rollback as rollback:
+                    done = saver.wait() or self.resumed
+                    assert done is not None  # there is a last step
+                    return done
+                except _Rollback:
                     saver.wait()
-                    self.passed |= {rollback.step}
                     self._prepare()
         finally:
             saver.close()
@@ -89,15 +94,15 @@ class Trainer:
 
     def _prepare(self) -> None:
         """Put model, optimizer and counters into the state of the newest checkpoint, or of the trajectory's start."""
-        job = self.job
+        job, done = self.job, None
         with self.world.first() as first:
             if first:
                 begin(job.folder, job.trajectory, job.sequence.fingerprint)
-                checkpoint.newest(job.folder, job.run)  # sets damaged ones aside before anyone else looks
-        done = self._resumed(or_none=True)
-        self.optimizer.state.clear()
+                done = checkpoint.newest(job.folder, job.run)
+        done = self.resumed = self.world.told(done)
+        self.optimizer.forget()
         if done is not None:
-            self._load(done.path / checkpoint.MODEL, done.path / checkpoint.OPTIMIZER)
+            self._load(done.path / MODEL, done.path / OPTIMIZER)
         elif job.start.model is None:
             self.model.initialise(job.trajectory.seed)
         else:
@@ -110,7 +115,10 @@ class Trainer:
         self.guard = Guard(self.section.guard, state.get("guard"))
         self.spans = [Span(**span) for span in state.get("spans", ())]
         self.logged = dict(state.get("logged") or {})
-        self.passed |= {s["step"] for s in guard.spikes(job.folder) if s["action"] == "rollback"}
+        with self.world.first() as first:
+            if first:
+                guard.forget(job.folder, self.step)
+        self.rolled_back = {spike["step"] for spike in guard.spikes(job.folder) if spike["action"] == "rollback"}
 
     def _load(self, model: Path, optimizer: Path | None) -> None:
         if (model / "config.json").is_file():
@@ -121,14 +129,6 @@ class Trainer:
             checkpoint.read_part(model, self.model.state_dict(), self.world)
         if optimizer is not None:
             checkpoint.read_part(optimizer, self.optimizer.named_state(), self.world)
-
-    def _resumed(self, or_none: bool = False) -> Any:
-        found = checkpoint.complete(self.job.folder)
-        path = self.world.told(found[-1].path.name if found else None)
-        if path is None:
-            assert or_none
-            return None
-        return next(one for one in checkpoint.complete(self.job.folder) if one.path.name == path)
 
     def _save(self, saver: Saver, logged: dict[str, int]) -> None:
         state = {
@@ -149,13 +149,13 @@ class Trainer:
         begun_at = self.step
         self.spans = extended(self.spans, Span.of(section, self.world, begun_at))
         with self.record.open(self.step, self.logged):
-            if section.initial_checkpoint and begun_at == trajectory.first_step:
+            if section.initial_checkpoint and self.resumed is None:
                 self._save(saver, self.record.lengths())
             for batch in self._batches():
                 begun = time.perf_counter()
                 rows = trajectory.row(self.step)
                 rate = learning_rate(section.schedule, section.optimizer.learning_rate, self.step, last)
-                passed = self.step in self.passed
+                passed = self.step in self.passed or self.step in self.rolled_back
                 outcome = Outcome.passed_over(self.sources) if passed else self.update(batch, rows, rate, heard)
                 self.step += 1
                 self.spans[-1].until = self.step
@@ -209,7 +209,7 @@ class Trainer:
         targets = self.world.sum(torch.tensor(float(batch.loss.sum()), dtype=torch.float64, device=device))
         weight = section.loss.of_each(section.batch, targets.clamp(min=1)).float()
         sums = torch.zeros(3, self.sources, dtype=torch.float64, device=device)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, section.attention, device)):
             with placed.accumulating(last=i == count - 1):
                 loss, each = micro.forward(placed, weight, section.loss.z_loss)
@@ -278,7 +278,10 @@ class Trainer:
         """Record an outlying step; roll back or stop if the recipe says so."""
         section, sources = self.section.guard, self.job.sequence.sources
         losses = {name: told["loss"] for name, told in outcome.by_source(sources).items()}
-        stop = section.action == "stop" or self.guard.in_a_row >= section.in_a_row
+        in_a_row = self.guard.in_a_row
+        while self.step - 1 - in_a_row in self.rolled_back:  # going back has forgotten these
+            in_a_row += 1
+        stop = section.action == "stop" or in_a_row >= section.in_a_row
         spike = {
             "step": self.step - 1,
             "rows": [rows, rows + self.section.batch - 1],
@@ -292,7 +295,7 @@ class Trainer:
             guard.record(self.job.folder, spike)
         self.world.wait()
         if stop:
-            raise self._lost(spike)
+            raise self._lost(spike, in_a_row)
         if section.action == "rollback":
             if self.world.chief:
                 warnings.warn(
@@ -301,13 +304,13 @@ class Trainer:
                     Notice,
                     stacklevel=2,
                 )
-            raise _Rollback(self.step - 1)
+            raise _Rollback
 
-    def _lost(self, spike: dict[str, Any]) -> UserError:
+    def _lost(self, spike: dict[str, Any], in_a_row: int) -> UserError:
         """The error for a loss that does not recover: names the step, its rows and the sources."""
-        first = spike["rows"][0] - (self.guard.in_a_row - 1) * self.section.batch
+        first = spike["rows"][0] - (in_a_row - 1) * self.section.batch
         losses = ", ".join(f"{n} {'not finite' if v is None else f'{v:.4g}'}" for n, v in spike["sources"].items())
-        many = f" for {self.guard.in_a_row} steps in a row" if self.guard.in_a_row > 1 else ""
+        many = f" for {in_a_row} steps in a row" if in_a_row > 1 else ""
         what = "not finite" if spike["reason"] == "not finite" else "outlying"
         return UserError(
             f"The loss or gradient was {what}{many}.",
@@ -317,8 +320,4 @@ class Trainer:
 
 
 class _Rollback(Exception):  # noqa: N818 - nothing went wrong
-    """Go back to the newest checkpoint, and pass over a step (from 0)."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(step)
-        self.step = step
+    """Go back to the newest checkpoint, and pass over the steps recorded as rolled back."""

@@ -4,6 +4,7 @@ each was, so that a resumed run continues them there."""
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from headrace.flow.notices import Notice
 from headrace.train.observers import Observer
 
 FILE = "metrics.jsonl"
@@ -35,9 +37,18 @@ class Metrics(Observer):
         self._folder = folder
         self._files: dict[str, BinaryIO] = {}
         for name in (FILE, EVALUATIONS):
-            if (folder / name).exists():
+            if (folder / name).exists() or lengths.get(name):
                 file = self._open(name)
-                file.truncate(min(lengths.get(name, 0), file.tell()))
+                size, expected = _size(file), lengths.get(name, 0)
+                file.truncate(min(expected, size))
+                if size < expected:
+                    file.write(b"\n")  # the last line may be cut off
+                    warnings.warn(
+                        f"{folder / name} has {size:,} bytes, and had {expected:,} when the checkpoint was written: "
+                        "lines are missing. Training is not affected.",
+                        Notice,
+                        stacklevel=2,
+                    )
 
     def add(self, values: dict[str, Any], times: dict[str, float]) -> None:
         """Append a step and make it visible to readers at once."""
@@ -51,7 +62,7 @@ class Metrics(Observer):
         """The bytes of each file so far, flushed to disk."""
         for file in self._files.values():
             os.fsync(file.fileno())
-        return {name: file.tell() for name, file in self._files.items()}
+        return {name: _size(file) for name, file in self._files.items()}
 
     def close(self) -> None:
         """Close the files."""
@@ -140,6 +151,10 @@ def publish(source: Path, target: Path) -> list[dict[str, Any]]:
     lines = [{key: value for key, value in line.items() if key not in TIMES} for line in read(source)]
     target.write_bytes(b"".join(_line(line) for line in lines))
     return lines
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size  # not its position, which stays behind the end when it is cut
 
 
 def _line(values: dict[str, Any]) -> bytes:

@@ -12,11 +12,11 @@ import xxhash
 from headrace.errors import UserError
 from headrace.flow.artifact import flaw
 from headrace.flow.storage import SealError, read_sealed
+from headrace.train.trajectory import MODEL, OPTIMIZER, STATE
 
 if TYPE_CHECKING:
     from headrace.train.job import Start
 
-STATE, MODEL, OPTIMIZER = "state.json", "model", "optimizer"  # as in a checkpoint
 PICKLED = (".mdl", ".pt", ".pth", ".bin", ".ckpt")
 
 

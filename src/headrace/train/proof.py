@@ -115,7 +115,9 @@ def prove(
         )
     plan = {
         "sequence": str(sequence),
-        "train": train.model_copy(update={"precision": "fp32", "checkpoint_every": steps}).model_dump(mode="json"),
+        "train": train.model_copy(update={"precision": "fp32", "checkpoint_every": steps}).model_dump(
+            mode="json", exclude_unset=True
+        ),
         "seed": seed,
         "steps": steps,
     }

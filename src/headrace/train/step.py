@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,10 +22,18 @@ from headrace.sequence.store import ArrowSequence
 from headrace.tokens.load import has_text, open_engine
 from headrace.train import metrics
 from headrace.train.outside import Outside
-from headrace.train.trajectory import Trajectory, decisive, sequence_content, stage_folder
+from headrace.train.trajectory import (
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    Trajectory,
+    decisive,
+    read_trajectory,
+    sequence_content,
+    stage_folder,
+)
 
 if TYPE_CHECKING:
-    from headrace.model.transformer import Transformer
     from headrace.train.checkpoint import Checkpoint
     from headrace.train.job import Job
 
@@ -141,11 +149,11 @@ class Model(Step):
         """
         sequence = ArrowSequence(ctx.input("sequence"))
         start = {}
-        if self.outside is not None and self.after is None:
+        if self.outside is not None and not self.outside.resume:
             start = {"model": self.outside.digest}
             if self.outside.carry:
                 start["optimizer"] = self.outside.digest
-        elif self.previous is not None and self.after is None:
+        elif self.previous is not None:
             files = {str(entry["name"]): str(entry["digest"]) for entry in ctx.input("previous").manifest.files}
             start = {"model": files[WEIGHTS]}
             if self._carries:
@@ -184,10 +192,10 @@ class Model(Step):
         if self.outside is not None and self.after == self.outside.after:
             start = self.outside.start()
         elif self.after is not None:
-            from headrace.train.checkpoint import MODEL, OPTIMIZER, STATE
-
             folder = stage_folder(ctx.run, self.stage) / self.after["trajectory"] / f"step-{self.after['step']:08d}"
-            start = Start(folder / MODEL, folder / OPTIMIZER, read_sealed(folder / STATE)["totals"])
+            old = read_trajectory(folder.parent)
+            same = old is None or old.optimizer == self.train.optimizer.kind
+            start = Start(folder / MODEL, folder / OPTIMIZER if same else None, read_sealed(folder / STATE)["totals"])
         elif self.previous is not None:
             before = ctx.input("previous")
             weights = before.file_path(WEIGHTS)  # compares its digest
@@ -198,21 +206,12 @@ class Model(Step):
         tokenizer = ctx.input("tokenizer")
         sizes = byte_sizes(open_engine(tokenizer), config.vocab_size or 0) if has_text(tokenizer) else None
         held_out = self._measured_on(ctx.run)
-        return Job(*about, sizes, held_out, self._infilling(ctx, sequence, held_out))
+        infilling = None
+        if held_out is not None:
+            from headrace.evaluate.step import measured_infilling
 
-    def _infilling(
-        self, ctx: TaskContext, sequence: ArrowSequence, held_out: ArrowSequence | None
-    ) -> Callable[[Transformer], dict[str, Any] | None] | None:
-        """What measures infilling while the stage trains, if the recipe asks for it and the tokenizer has text."""
-        tokenizer, documents = ctx.input("tokenizer"), self.train.held_out.infilling
-        if not documents or held_out is None or not has_text(tokenizer):
-            return None
-        from headrace.evaluate.infilling import infilling_exact_match
-        from headrace.evaluate.language import Own
-        from headrace.evaluate.step import infilled_sources
-
-        engine, sources = open_engine(tokenizer), infilled_sources(sequence)
-        return lambda model: infilling_exact_match(Own(model, engine), held_out, sources, documents, self.seed)
+            infilling = measured_infilling(tokenizer, sequence, held_out, self.train, self.seed)
+        return Job(*about, sizes, held_out, infilling)
 
     def _measured_on(self, run: Path) -> ArrowSequence | None:
         every = self.train.held_out.every
@@ -258,6 +257,13 @@ class Model(Step):
                 f"{where}.steps",
                 f"Ask for at most {batches}, or give the stage's sources more epochs.",
             )
+        for first, last in self.train.leave_out:
+            if last >= len(sequence):
+                raise UserError(
+                    f"Rows {first} to {last} are to be left out, and the sequence has rows 0 to {len(sequence) - 1}.",
+                    f"{where}.leave_out",
+                    "Take the rows from `headrace spikes`; another sequence has other rows.",
+                )
         return self.train.steps or batches
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
@@ -287,7 +293,7 @@ class Model(Step):
         return lambda step, loss: ctx.progress(rows=self.train.batch, step=step, steps=job.trajectory.steps, loss=loss)
 
     def _publish(self, ctx: TaskContext, job: Job, done: Checkpoint) -> dict[str, Any]:
-        from headrace.train.checkpoint import MODEL, OPTIMIZER, whole_file
+        from headrace.train.checkpoint import whole_file
 
         for part, name in ((MODEL, WEIGHTS), (OPTIMIZER, MOMENTS)):
             with ctx.file(name) as out:

@@ -15,9 +15,8 @@ from typing import Any, Literal
 from headrace.flow.artifact import Artifact
 from headrace.flow.storage import SealError, read_sealed
 from headrace.train import guard, metrics
-from headrace.train.trajectory import Trajectory, read_trajectory, stage_folder
+from headrace.train.trajectory import STATE, Trajectory, read_trajectory, stage_folder
 
-STATE = "state.json"  # in a checkpoint
 Fate = Literal["trained", "skipped", "left_out", "left", "unused"]
 """What became of a step or a row: trained on; skipped, because the step was outlying; left out by the recipe; still to
 come; in no step: after the last whole batch or step, or before the first row."""

@@ -11,11 +11,13 @@ touches the checkpoints of another::
         metrics.jsonl       one line a step
         spikes.jsonl        steps that were skipped or rolled back
         step-00000100/      a checkpoint
+
+``RUN/checkpoints/<stage>/order.json`` lists a stage's trajectories, the one trained last at the end: the times of files
+would not tell after a copy, or with a clock set back.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from headrace.flow.storage import SealError, read_sealed, write_sealed
 from headrace.recipe.training import EXECUTION, TrainSection
 
 FILE = "trajectory.json"
+STATE, MODEL, OPTIMIZER = "state.json", "model", "optimizer"  # of a checkpoint
+ORDER = "order.json"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Trajectory:
         return xxhash.xxh3_64_hexdigest(orjson.dumps(self.values(), option=orjson.OPT_SORT_KEYS))
 
     @property
+    def optimizer(self) -> str:
+        """The kind of its optimizer, which decides what state there is."""
+        return str(self.train["optimizer"].get("kind", "adamw"))
+
+    @property
     def first_step(self) -> int:
         """Steps done before it begins."""
         return 0 if self.after is None else int(self.after["step"])
@@ -78,11 +87,10 @@ class Trajectory:
     def passed(self) -> set[int]:
         """The steps, from 0, with a row that the recipe leaves out."""
         found: set[int] = set()
-        batch = int(self.train["batch"])
+        batch, end = int(self.train["batch"]), self.row(self.steps)
         for first, last in self.train["leave_out"]:
-            begin, end = max(first, self.first_row) - self.first_row, last - self.first_row
-            if end >= begin:
-                found.update(self.first_step + step for step in range(begin // batch, end // batch + 1))
+            low, high = max(first, self.first_row) - self.first_row, min(last + 1, end) - self.first_row
+            found.update(range(self.first_step + low // batch, self.first_step - -high // batch) if low < high else ())
         return found
 
     def folder(self, run: Path, stage: str) -> Path:
@@ -107,7 +115,7 @@ def stage_folder(run: Path, stage: str) -> Path:
 
 
 def begin(folder: Path, trajectory: Trajectory, fingerprint: Mapping[str, Any] | None) -> None:
-    """Make the folder of a trajectory, and say in it what it is.
+    """Make the folder of a trajectory, say in it what it is, and that the stage was trained on it last.
 
     Args:
         folder: the folder.
@@ -117,6 +125,10 @@ def begin(folder: Path, trajectory: Trajectory, fingerprint: Mapping[str, Any] |
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / FILE).exists():
         write_sealed(folder / FILE, {"trajectory": trajectory.values(), "fingerprint": fingerprint})
+    order = _order(folder.parent)
+    if order[-1:] != [folder.name]:
+        others = [name for name in order if name != folder.name]
+        write_sealed(folder.parent / ORDER, {"trajectories": [*others, folder.name]})
 
 
 def fingerprint_of(folder: Path) -> dict[str, Any] | None:
@@ -137,17 +149,21 @@ def read_trajectory(folder: Path) -> Trajectory | None:
 
 
 def trajectories(run: Path, stage: str) -> list[Path]:
-    """The folders of a stage's trajectories, the one used last at the end."""
+    """The folders of a stage's trajectories, the one trained last at the end."""
     base = stage_folder(run, stage)
-    found = [folder for folder in base.iterdir() if (folder / FILE).is_file()] if base.is_dir() else []
-    return sorted(found, key=lambda folder: (_used(folder), folder.name))
+    found = {folder.name: folder for folder in sorted(base.glob("*/")) if (folder / FILE).is_file()}
+    order = [name for name in _order(base) if name in found]
+    return [*(folder for name, folder in found.items() if name not in order), *(found[name] for name in order)]
 
 
-def _used(folder: Path) -> int:
-    return max((os.stat(path).st_mtime_ns for path in folder.iterdir()), default=0)
+def _order(base: Path) -> list[str]:
+    try:
+        return [str(name) for name in read_sealed(base / ORDER)["trajectories"]]
+    except (FileNotFoundError, SealError):
+        return []
 
 
 def latest(run: Path, stage: str) -> Path | None:
-    """The folder of the trajectory that a stage was last trained on."""
+    """The folder of the trajectory that a stage was trained on last."""
     found = trajectories(run, stage)
     return found[-1] if found else None

@@ -133,7 +133,7 @@ def joined(tensor_parallel: int = 1) -> Iterator[World]:
         tensor_parallel: the number of processes that share each matrix.
 
     Raises:
-        UserError: the number of processes is not a multiple of it.
+        UserError: the number of processes is not a multiple of it; or, from the body, another process has ended.
     """
     launched = _launched(os.environ)
     cuda = torch.cuda.is_available()
@@ -153,6 +153,14 @@ def joined(tensor_parallel: int = 1) -> Iterator[World]:
         shape = (size // tensor_parallel, tensor_parallel)
         mesh = init_device_mesh(own.type, shape, mesh_dim_names=("data", "tensor"))
         yield World(rank, size, own, mesh, dist.new_group(backend="gloo", timeout=PATIENCE))
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise UserError(
+            f"Another process of this training has ended, or cannot be reached: {error}.",
+            f"rank {rank} of {size}",
+            "See the messages of the others; the same command goes on from the newest checkpoint.",
+        ) from error
     finally:
         dist.destroy_process_group()
 

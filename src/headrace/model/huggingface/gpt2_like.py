@@ -4,42 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.errors import UserError
 from headrace.model.config import Mup
 from headrace.model.huggingface import layout
 from headrace.model.huggingface.family import (
     ACTIVATIONS,
+    EITHER_GELU,
     GELU,
     MEND,
     Family,
     Told,
-    UnsupportedError,
-    departure,
+    renamed,
     require,
+    shape,
 )
 from headrace.recipe.model import ModelConfig
 
-
-def _gpt2(config: ModelConfig) -> ModelConfig | str:
-    wanted: dict[str, tuple[Any, ...]] = {"norm": ("layernorm",), "activation": ("gelu", "gelu_tanh")}
-    wanted |= {
-        "parallel_residual": (False,),
-        "rotated": (0,),
-        "output_bias": (False,),
-        "qk_norm": (False,),
-        "key_value_heads": (config.heads,),
-    }
-    lacking = departure(config, **wanted, head_size=(config.width / config.heads,))
-    if lacking is None and config.learned_positions is None:
-        lacking = "learned_positions: None"
-    return lacking or config.model_copy(update={"attention_bias": True, "ffn_bias": True})
+_SHAPE = {"n_embd": "width", "n_layer": "layers", "n_head": "heads", "n_inner": "ffn"}
+_OWN = {"norm": ("layernorm",), "kv_heads": ("null",), "head_dim": ("null",)}
 
 
 def _write_gpt2(config: ModelConfig, length: int) -> dict[str, Any]:
     return {
-        "n_embd": config.width,
-        "n_layer": config.layers,
-        "n_head": config.heads,
-        "n_inner": config.ffn,
+        **shape(_SHAPE, config),
         "n_positions": config.learned_positions or length,
         "layer_norm_epsilon": config.norm_eps,
         "activation_function": {"gelu_tanh": "gelu_new"}.get(config.activation, config.activation),
@@ -62,32 +49,15 @@ def _read_gpt2(told: Told) -> dict[str, Any]:
 
 
 def _read_shape(told: Told) -> dict[str, Any]:
-    width = told.get("n_embd")
+    found, width = renamed(_SHAPE, told), told.get("n_embd")
     return {
-        "width": width,
-        "layers": told.get("n_layer"),
-        "heads": told.get("n_head"),
-        "ffn": told.get("n_inner") or (4 * width if isinstance(width, int) else None),
+        **found,
+        "ffn": found["ffn"] or (4 * width if isinstance(width, int) else None),
         "norm": "layernorm",
         "norm_eps": told.get("layer_norm_epsilon", 1e-5),
         "attention_bias": True,
         "ffn_bias": True,
     }
-
-
-def _crystalcoder(config: ModelConfig) -> ModelConfig | str:
-    wanted: dict[str, tuple[Any, ...]] = {"norm": ("layernorm",), "parallel_residual": (False,)}
-    wanted |= {"output_bias": (False,), "qk_norm": (False,)}
-    wanted |= {"key_value_heads": (config.heads,), "head_size": (config.width / config.heads,)}
-    wanted |= {"rotary_base": (10000.0,), "rotary_scaling": (None,)}
-    lacking = departure(config, **wanted)
-    if lacking is not None:
-        return lacking
-    if (config.rotated > 0) == (config.learned_positions is not None):
-        return f"rotary_dim: {config.rotated} with learned_positions: {config.learned_positions}"
-    if config.rotated and config.rotary_pairs != "interleaved":
-        return "rotary_pairs: half"
-    return config.model_copy(update={"attention_bias": True, "ffn_bias": True})
 
 
 def _write_crystalcoder(config: ModelConfig, length: int) -> dict[str, Any]:
@@ -116,7 +86,7 @@ def _read_crystalcoder(told: Told) -> dict[str, Any]:
     rotary = told.get("position_embedding_type", "learned") == "rotary"
     scale, alpha = (told.get(key, 1.0) for key in ("mup_width_scale", "mup_output_alpha"))
     if not isinstance(scale, int | float) or not isinstance(alpha, int | float):
-        raise UnsupportedError("mup_width_scale and mup_output_alpha must be numbers.", "config.json", MEND)
+        raise UserError("mup_width_scale and mup_output_alpha must be numbers.", "config.json", MEND)
     return {
         **_read_shape(told),
         "activation": GELU.get(told.get("activation_function", "swiglu"), "swiglu"),
@@ -133,7 +103,28 @@ def _read_crystalcoder(told: Told) -> dict[str, Any]:
     }
 
 
-GPT2 = Family("gpt2", "GPT2LMHeadModel", layout.GPT2, _gpt2, _write_gpt2, _read_gpt2)
+GPT2 = Family(
+    "gpt2",
+    "GPT2LMHeadModel",
+    layout.GPT2,
+    ((True, True),),
+    _write_gpt2,
+    _read_gpt2,
+    {**_OWN, "activation": EITHER_GELU, "positions": ("learned",)},
+)
 CRYSTALCODER = Family(
-    "crystalcoder", "CrystalCoderLMHeadModel", layout.GPT2, _crystalcoder, _write_crystalcoder, _read_crystalcoder
+    "crystalcoder",
+    "CrystalCoderLMHeadModel",
+    layout.GPT2,
+    ((True, True),),
+    _write_crystalcoder,
+    _read_crystalcoder,
+    {
+        **_OWN,
+        "activation": ("swiglu", *EITHER_GELU),
+        "positions": ("learned", "rotary", "partly rotary"),
+        "rotary_base": ("10000",),
+        "rotary_scaling": ("null",),
+    },
+    multipliers=True,
 )

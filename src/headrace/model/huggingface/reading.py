@@ -6,6 +6,7 @@ Nothing is unpickled: files whose names end in .bin or .pt are never opened.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from headrace.errors import UserError
+from headrace.model.config import parameter_count
 from headrace.model.huggingface.families import FAMILIES
 from headrace.model.huggingface.family import Family
 from headrace.model.huggingface.layout import OWN, Layout, ours
@@ -104,9 +106,10 @@ class Stored:
             UserError: a file has changed since.
         """
         try:
-            return self.layout.back(self.config, name, lambda theirs: self.tensors[theirs].read()).float()
+            tensor = self.layout.back(self.config, name, lambda theirs: self.tensors[theirs].read()).float()
         except (SafetensorError, OSError) as error:
             raise _broken(self.path, error) from None
+        return refuse_nan(name, tensor, self.path)
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
@@ -119,7 +122,10 @@ def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
     kind = told.get("model_type")
     if kind is None and "width" in told:
         try:
-            return ModelConfig.model_validate(told), None
+            own = ModelConfig.model_validate(told)
+            if own.vocab_size is None:
+                raise ValueError
+            return own, None
         except ValueError:
             raise UserError(
                 "This is not a model's configuration.", str(folder / "config.json"), "Copy it again."
@@ -136,8 +142,12 @@ def read_config(folder: Path) -> tuple[ModelConfig, Family | None]:
         raise UserError(error.what, str(folder / "config.json"), error.fix) from None
 
 
-def tensors(folder: Path) -> dict[str, Found]:
+def tensors(folder: Path, needed: bool = True) -> dict[str, Found]:
     """The tensors in a folder's safetensors by name, from the files' headers.
+
+    Args:
+        folder: the folder.
+        needed: whether there must be weights; without, none are none, but pickled ones are refused all the same.
 
     Raises:
         UserError: there are none, the index names files elsewhere, or a file is damaged.
@@ -154,6 +164,8 @@ def tensors(folder: Path) -> dict[str, Found]:
         files = [ONE]
     else:
         pickled = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".mdl"))
+        if not needed and not pickled:
+            return {}
         raise UserError(
             f"There is no {ONE} in the folder" + (f", only {pickled[0]}, which is not opened: reading such a file can"
             " run what somebody put into it." if pickled else "."),
@@ -180,6 +192,13 @@ def _matched(config: ModelConfig, layout: Layout, found: Mapping[str, Found], fo
     Raises:
         UserError: some are missing, of another shape or type, or belong to no part of the model.
     """
+    there, needed = sum(math.prod(one.shape) for one in found.values()), parameter_count(config)
+    if needed > 2 * there:  # before shapes are made of what a damaged configuration says
+        raise UserError(
+            f"By its configuration the model has {needed:,} parameters; the files hold {there:,}.",
+            str(folder),
+            "Copy the model again.",
+        )
     wanted = layout.shapes(config)
     spelled = {layout.base + name if layout.base + name in wanted else name: one for name, one in found.items()}
     renamed = {"lm_head.weight": "embed_out.weight", "embed_out.weight": "lm_head.weight"}
@@ -230,12 +249,30 @@ def read_json(path: Path) -> dict[str, Any]:
             raise UserError("The file is too large for what it should hold.", str(path), "Copy it again.")
         told = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UserError("There is no such file.", str(path), "Name a folder with config.json and weights.") from None
+        raise UserError(
+            "There is no such file.",
+            str(path),
+            "Name a folder with config.json and weights, as `hf download NAME --local-dir FOLDER` makes.",
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"The file cannot be read: {error}", str(path), "Copy the model again.") from None
     if not isinstance(told, dict):
         raise UserError("The file holds no object.", str(path), "Copy the model again.")
     return told
+
+
+def refuse_nan(name: str, tensor: Tensor, path: Path) -> Tensor:
+    """The tensor.
+
+    Raises:
+        UserError: it has values that are not finite.
+    """
+    if not tensor.isfinite().all():
+        wrong = int((~tensor.isfinite()).sum())
+        raise UserError(
+            f"{name} has {wrong:,} values that are not finite.", str(path), "Copy the model again, or use another."
+        )
+    return tensor
 
 
 def _broken(path: Path, error: Exception) -> UserError:

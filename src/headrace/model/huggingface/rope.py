@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.model.huggingface.family import MEND, Told, UnsupportedError, require
+from headrace.errors import UserError
+from headrace.model.huggingface.family import MEND, Told, require
 from headrace.recipe.model import ModelConfig
 
 
@@ -17,6 +18,8 @@ def rope(config: ModelConfig, partial: bool = False) -> dict[str, Any]:
     if scaling is None:
         return told
     values: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind == "dynamic":  # its original length is the configuration's
+        return {**told, "rope_scaling": values, "max_position_embeddings": scaling.original_length}
     if scaling.kind != "linear":
         values["original_max_position_embeddings"] = scaling.original_length
     if scaling.kind == "llama3":
@@ -27,17 +30,18 @@ def rope(config: ModelConfig, partial: bool = False) -> dict[str, Any]:
     return {**told, "rope_scaling": values}
 
 
-def read_rope(told: Told, share: float = 1.0) -> dict[str, Any]:
+def read_rope(told: Told) -> dict[str, Any]:
     """Our keys of the rotary embedding, but for ``rotary_dim``; see :func:`share`."""
-    values = told.get("rope_parameters") or told.get("rope_scaling") or {}
+    values = _values(told)
     base = values.get("rope_theta") or told.get("rope_theta") or told.get("rotary_emb_base") or 10000.0
     kind = values.get("rope_type", values.get("type", "default"))
     if kind == "default":
         return {"rotary_base": base}
-    require({"rope_type": kind}, rope_type=("linear", "yarn", "llama3"))
+    require({"rope_type": kind}, rope_type=("linear", "dynamic", "yarn", "llama3"))
     require(values, truncate=(True,), mscale=(None,), mscale_all_dim=(None,))
     low, high = ("beta_slow", "beta_fast") if kind == "yarn" else ("low_freq_factor", "high_freq_factor")
-    length = values.get("original_max_position_embeddings") or told.get("max_position_embeddings")
+    length = None if kind == "dynamic" else values.get("original_max_position_embeddings")
+    length = length or told.get("max_position_embeddings")
     scaling = {
         "kind": kind,
         "factor": values.get("factor"),
@@ -52,11 +56,19 @@ def read_rope(told: Told, share: float = 1.0) -> dict[str, Any]:
     }
 
 
+def _values(told: Told) -> Told:
+    """As transformers 5 names them, or 4."""
+    values = told.get("rope_parameters") or told.get("rope_scaling") or {}
+    if not isinstance(values, dict):
+        raise UserError("rope_scaling must be an object.", "config.json", MEND)
+    return values
+
+
 def share(told: Told, size: int, default: float) -> int:
     """``rotary_dim``, of heads of some size."""
-    values = told.get("rope_parameters") or {}
+    values = _values(told)
     older = told.get("partial_rotary_factor", told.get("rotary_pct", default))
     share = values.get("partial_rotary_factor", older)
     if not isinstance(share, int | float):
-        raise UnsupportedError("partial_rotary_factor must be a number.", "config.json", MEND)
+        raise UserError("partial_rotary_factor must be a number.", "config.json", MEND)
     return int(size * share)

@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from headrace.model.config import ForeignConfig
 from headrace.model.huggingface.families import home
-from headrace.model.huggingface.family import Family
-from headrace.model.huggingface.gpt2_like import CRYSTALCODER
 from headrace.model.huggingface.layout import ours
-from headrace.model.huggingface.plain import Plain
-from headrace.model.huggingface.reading import INDEX, ONE, Found
+from headrace.model.huggingface.reading import ONE
+from headrace.model.huggingface.reparametrized import Reparametrized
 from headrace.recipe.model import ModelConfig
 
 FILE_BYTES = 5 * 10**9  # as transformers cuts its files
@@ -34,17 +30,19 @@ class Written:
     Args:
         config: the model, complete.
         get: returns one of its parameters by name.
+        dtype: of the weights to write; what is computed with them is computed in float32 and rounded once.
 
     Raises:
         UserError: no architecture holds it.
     """
 
-    def __init__(self, config: ModelConfig, get: Callable[[str], Tensor]) -> None:
-        self.family, self.config = home(config)
+    def __init__(self, config: ModelConfig, get: Callable[[str], Tensor], dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
+        self.family = home(config)
+        self.config = self.family.held(config)
         self.shapes = ours(self.config)
         self._own, self._get = set(ours(config)), get
-        plain = Plain(config)
-        self._change = (lambda name, tensor: tensor) if self.family is CRYSTALCODER else plain
+        self._change = Reparametrized(config, self.config)
 
     @property
     def architecture(self) -> str:
@@ -53,72 +51,34 @@ class Written:
 
     def describe(self, length: int) -> dict[str, Any]:
         """config.json, for rows of at most ``length`` tokens."""
-        return self.family.config(self.config, length)
+        return {**self.family.config(self.config, length), "torch_dtype": str(self.dtype).removeprefix("torch.")}
 
     def files(self, most: int = FILE_BYTES) -> list[tuple[str, list[str]]]:
         """The files to write and the parameters in each, in their order."""
-        return _cut(self.shapes, most)
+        return _cut(self.shapes, most // self.dtype.itemsize)
 
     def tensors(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
-        """Their tensors, float32, for some of the parameters."""
+        """Their tensors for some of the parameters."""
         for name in names:
             value = self._get(name).float() if name in self._own else torch.zeros(self.shapes[name])
             changed = self._change(name, value)
-            yield from self.family.layout.out(self.config, name, changed).items()
+            for theirs, tensor in self.family.layout.out(self.config, name, changed).items():
+                yield theirs, tensor.to(self.dtype)
 
     def index(self, files: list[tuple[str, list[str]]]) -> dict[str, Any]:
         """The index of several files."""
         layout = self.family.layout
         where = {theirs: file for file, names in files for name in names for theirs in layout.names(name)}
-        return {
-            "metadata": {"total_size": 4 * sum(shape.numel() for shape in self.shapes.values())},
-            "weight_map": where,
-        }
-
-
-class AsItWas:
-    """A model of transformers that was trained as such; as :class:`Written`.
-
-    Args:
-        config: its configuration.
-        tensors: its parameters by the names of :class:`headrace.model.foreign.Foreign`.
-    """
-
-    def __init__(self, config: ForeignConfig, tensors: Mapping[str, Found]) -> None:
-        self._config, self._tensors = config, tensors
-        self.shapes = {name: torch.Size(found.shape) for name, found in tensors.items()}
-
-    @property
-    def architecture(self) -> str:
-        """The class of transformers, if the configuration tells it."""
-        told = self._config.huggingface
-        return str((told.get("architectures") or [told.get("model_type")])[0])
-
-    def describe(self, length: int) -> dict[str, Any]:
-        """config.json, as it was."""
-        return {**self._config.huggingface, "torch_dtype": "float32"}
-
-    def files(self, most: int = FILE_BYTES) -> list[tuple[str, list[str]]]:
-        """See :meth:`Written.files`."""
-        return _cut(self.shapes, most)
-
-    def tensors(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
-        """See :meth:`Written.tensors`."""
-        return ((name.removeprefix("model."), self._tensors[name].read()) for name in names)
-
-    def index(self, files: list[tuple[str, list[str]]]) -> dict[str, Any]:
-        """See :meth:`Written.index`."""
-        where = {name.removeprefix("model."): file for file, names in files for name in names}
-        size = 4 * sum(shape.numel() for shape in self.shapes.values())
+        size = self.dtype.itemsize * sum(shape.numel() for shape in self.shapes.values())
         return {"metadata": {"total_size": size}, "weight_map": where}
 
 
 def _cut(shapes: Mapping[str, torch.Size], most: int) -> list[tuple[str, list[str]]]:
-    """Tensors in files of at most so many bytes."""
+    """Tensors in files of at most so many entries."""
     groups: list[list[str]] = [[]]
     size = 0
     for name, shape in shapes.items():
-        needs = 4 * shape.numel()
+        needs = shape.numel()
         if groups[-1] and size + needs > most:
             groups.append([])
             size = 0
@@ -149,21 +109,3 @@ def write_whole(path: Path, shapes: Mapping[str, torch.Size], get: Callable[[str
         out.write(text)
         for name in shapes:
             out.write(get(name).contiguous().numpy().data)
-
-
-def write(written: Written, out: Path, length: int, most: int = FILE_BYTES) -> Family:
-    """Write config.json and the weights to a folder.
-
-    Args:
-        written: the model.
-        out: an existing folder.
-        length: tokens of the longest row.
-        most: bytes in a file of weights.
-    """
-    files = written.files(most)
-    for file, names in files:
-        save_file(dict(written.tensors(names)), out / file, metadata={"format": "pt"})
-    if len(files) > 1:
-        (out / INDEX).write_text(json.dumps(written.index(files), indent=2) + "\n")
-    (out / "config.json").write_text(json.dumps(written.describe(length), indent=2) + "\n")
-    return written.family

@@ -1,6 +1,6 @@
 """The data card: Markdown with the front matter that hubs read.
 
-It has no times, paths of the run folder or texts of documents, so it is the same for equal runs, and can be published.
+It has no times, paths of the machine or texts of documents, so it is the same for equal runs, and can be published.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import yaml
 
 from headrace import __version__
 from headrace.documents.readers.base import lost
+from headrace.recipe.load import dump
 from headrace.recipe.schema import Recipe
 from headrace.report.card.facts import CardFacts
 from headrace.report.card.licences import hub_licences, licences, not_claimed
@@ -189,7 +190,7 @@ def again(facts: CardFacts) -> list[str]:
         "",
         "<details><summary>Recipe</summary>",
         "",
-        *fenced(facts.run.recipe, "yaml"),
+        *fenced(dump(facts.recipe), "yaml"),
         "</details>",
         "",
     ]

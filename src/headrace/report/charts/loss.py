@@ -61,7 +61,7 @@ def loss_chart(
     """
     low_x, high_x = stages[0].start, max(stages[-1].end, stages[0].start + 1)
     values = [v for s in stages for v in (*s.loss, *(loss for p in s.held_out.values() for _, loss in p))]
-    finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
+    finite = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
     low, high = span(min(finite), max(finite), log)
     names = stage_names(stages, low_x, high_x, width)
     top = 14 + 16 * (1 + max(row for _, _, row in names))
@@ -105,9 +105,9 @@ def _train_lines(stage: LossStage, at_x: Callable[[float], float], at_y: Callabl
     else:
         # With very many points, draw only the lowest and highest of each bin.
         cuts = np.linspace(0, n, BINS + 1).astype(int)
-        pieces = [slice(a, b) for a, b in itertools.pairwise(cuts) if b > a]
-        xs = [float(stage.x[p][-1]) for p in pieces]
         finite = np.where(np.isfinite(stage.loss), stage.loss, smooth)
+        pieces = [slice(a, b) for a, b in itertools.pairwise(cuts) if b > a and np.isfinite(finite[a:b]).all()]
+        xs = [float(stage.x[p][-1]) for p in pieces]
         upper = [(at_x(x), at_y(float(finite[p].max()))) for x, p in zip(xs, pieces, strict=True)]
         lower = [(at_x(x), at_y(float(finite[p].min()))) for x, p in zip(xs, pieces, strict=True)]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in upper + lower[::-1])

@@ -53,7 +53,15 @@ def training(facts: RunFacts) -> Markup | None:
         element("div", logarithmic, class_="view log"),
         class_="switch",
     )
-    return join([figure("Loss through the stages", switch), _stages(facts), _held_out(facts, names), _panels(facts)])
+    return join(
+        [
+            figure("Loss through the stages", switch),
+            _stages(facts),
+            _held_out(facts, names),
+            _infilling(facts),
+            _panels(facts),
+        ]
+    )
 
 
 def panels(facts: RunFacts) -> tuple[list[Band], list[Panel]]:
@@ -161,6 +169,23 @@ def _held_out(facts: RunFacts, names: list[str]) -> Markup | None:
         rows.append((key(name, names.index(name)), *cells))
     caption = "Loss on held-out documents of each source, nats per token, before and after each stage."
     return join([element("h3", "Held-out loss by source"), table(columns, rows, caption)])
+
+
+def _infilling(facts: RunFacts) -> Markup | None:
+    stages = [(stage.name, stage.training.infilling) for stage in _trained(facts) if stage.training]
+    stages = [(name, told) for name, told in stages if told]
+    if not stages:
+        return None
+    columns = [text("taken out"), *(Column(name) for name, _ in stages)]
+    what = {"line": "a line", "span": "a span of characters"}
+    rows = [
+        (label, *(f"{told[kind][0]} of {told[kind][1]}" if kind in told else None for _, told in stages))
+        for kind, label in what.items()
+    ]
+    caption = (
+        "How often the model wrote exactly what was taken out of held-out documents, given what is before and after."
+    )
+    return join([element("h3", "Infilling of held-out code"), table(columns, rows, caption)])
 
 
 def _only(points: list[tuple[int, float]]) -> str | None:

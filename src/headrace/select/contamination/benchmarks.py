@@ -11,7 +11,7 @@ from headrace.documents.checked_file import confirm
 from headrace.documents.fields import find
 from headrace.documents.fingerprint import fingerprinted
 from headrace.documents.normalise import Normaliser, normaliser
-from headrace.documents.readers.base import Bad, Part, Record, Tally
+from headrace.documents.readers.base import Bad, Lost, Part, Record, Tally
 from headrace.documents.readers.base import Item as Row
 from headrace.documents.sources import InputFile, list_files
 from headrace.errors import UserError
@@ -115,11 +115,17 @@ def rows_of(file: InputFile) -> Iterator[Row]:
     raise UserError("Benchmarks must be .jsonl, .json or .parquet files (or .gz, .zst).", file.url, "Convert it.")
 
 
+def fault(row: Row) -> str:
+    """Why a row has no fields."""
+    return row.error if isinstance(row, Bad | Lost) else "the line is blank"
+
+
 def _item(file: BenchmarkFile, row: Row, normal: Normaliser) -> Item:
     where = f"{file.file.url}, row {row.row + 1}"
     if not isinstance(row, Record):
-        what = row.error if isinstance(row, Bad) else "the line is blank"
-        raise UserError(f"A row of the benchmark {file.benchmark!r} cannot be used: {what}.", where, "Fix the file.")
+        raise UserError(
+            f"A row of the benchmark {file.benchmark!r} cannot be used: {fault(row)}.", where, "Fix the file."
+        )
     texts = {}
     for field in file.fields:
         value = find(row.fields, field)
