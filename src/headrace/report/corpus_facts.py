@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,7 +47,7 @@ def corpus_facts(
     """
     if documents is None:
         return CorpusFacts()
-    facts = CorpusFacts([source_facts(name, documents, verdicts, tokens) for name in names])
+    facts = CorpusFacts(sources_read(documents, verdicts, tokens, names))
     if verdicts is not None:
         extra = verdicts.manifest.extra
         facts.duplicates, facts.holdout = _pairs(extra.get("duplicates")), _pairs(extra.get("holdout"))
@@ -56,6 +56,13 @@ def corpus_facts(
             facts.contamination = _contamination(documents, verdicts)
         facts.examples = _examples(documents, _some(documents, verdicts))
     return facts
+
+
+def sources_read(
+    documents: Artifact, verdicts: Artifact | None, tokens: Artifact | None, names: Iterable[str]
+) -> list[SourceFacts]:
+    """:func:`source_facts` of the sources that were read: one that was just added to the recipe is not among them."""
+    return [source_facts(name, documents, verdicts, tokens) for name in names if name in documents.manifest.counts]
 
 
 def source_facts(

@@ -8,7 +8,7 @@ from pathlib import Path
 from headrace.flow.artifact import Artifact
 from headrace.recipe.load import dump, load_sealed, published
 from headrace.recipe.schema import Recipe
-from headrace.report.corpus_facts import corpus_facts, source_facts
+from headrace.report.corpus_facts import corpus_facts, sources_read
 from headrace.report.departures import departures
 from headrace.report.facts import Pairs, RunFacts, SourceFacts, StageFacts
 from headrace.report.found_counts import found_counts, needs_lengths
@@ -75,9 +75,8 @@ def records(run: Path) -> list[SourceFacts]:
     documents = artifacts.get(("documents", None))
     if documents is None:
         return []
-    names = [name for name in recipe.sources if name in documents.manifest.counts]
     verdicts, tokens = artifacts.get(("verdicts", None)), artifacts.get(("tokens", None))
-    sources = [source_facts(name, documents, verdicts, tokens) for name in names]
+    sources = sources_read(documents, verdicts, tokens, recipe.sources)
     return (
         with_lengths(sources, documents, verdicts, *(artifacts.get((kind, None)) for kind in SIDECARS))
         if needs_lengths(recipe)

@@ -16,7 +16,7 @@ from headrace.recipe.load import dump
 from headrace.report.charts.canvas import Chart
 from headrace.report.charts.series import Panel, Series, series_chart
 from headrace.report.charts.series import Stage as Band
-from headrace.report.corpus_facts import source_facts
+from headrace.report.corpus_facts import sources_read
 from headrace.report.facts import SourceFacts, StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, short, whole
@@ -117,7 +117,7 @@ def load(target: Target, query: CompareQuery) -> Shown:
 
 def _side(target: Target, name: str) -> Side:
     documents, verdicts, tokens = target.documents, target.artifact("verdicts"), target.artifact("tokens")
-    sources = [source_facts(one, documents, verdicts, tokens) for one in target.recipe.sources] if documents else []
+    sources = sources_read(documents, verdicts, tokens, target.recipe.sources) if documents else []
     found = [facts_of(target, stage.name) for stage in target.recipe.stages]
     curves = {stage.name: target.curves(stage.name) for stage in target.recipe.stages}
     drawn = {stage: thinned(one) for stage, one in curves.items() if one is not None and len(one.step)}

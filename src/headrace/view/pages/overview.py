@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.report.charts.sankey import Flow, Node, sankey_chart
-from headrace.report.corpus_facts import source_facts
+from headrace.report.corpus_facts import sources_read
 from headrace.report.departures import departures
 from headrace.report.facts import SourceFacts, StageFacts, removed_by_reason
 from headrace.report.gather import declared
@@ -55,7 +55,7 @@ def load(target: Target, query: Query) -> Overview:
     """Read manifests; licenses are counted in the background."""
     recipe, documents = target.recipe, target.documents
     verdicts, tokens = target.artifact("verdicts"), target.artifact("tokens")
-    sources = [source_facts(name, documents, verdicts, tokens) for name in recipe.sources] if documents else []
+    sources = sources_read(documents, verdicts, tokens, recipe.sources) if documents else []
     stages = [
         ledger_facts(made, target.batch(stage.name))
         for stage in recipe.stages
