@@ -62,7 +62,9 @@ class Fuzzer:
 
     def __init__(self, target: Target, seed: int) -> None:
         self.rng = random.Random(seed)
-        reasons = {reason for one in target.artifact("verdicts").manifest.counts.values() for reason in one["removed"]}
+        verdicts = target.artifact("verdicts")
+        counts = {} if verdicts is None else verdicts.manifest.counts
+        reasons = {reason for one in counts.values() for reason in one["removed"]}
         self.known = [
             *target.sources,
             *target.sequences,
@@ -216,6 +218,12 @@ def test_fuzzed_addresses_are_answered(labelled):
     assert counts[200] > 40
     assert counts[400] > 50
     assert counts[404] > 20
+
+
+def test_other_targets_answer_fuzzed_addresses(viewed, viewed_corpus):
+    """A sequence, and files of documents, some of which cannot be read."""
+    for path in (next((viewed / "artifacts").glob("sequence-*")), viewed_corpus / "code" / "1.jsonl"):
+        assert fuzz(path, 3, 200)[200] > 10
 
 
 @pytest.mark.slow
