@@ -112,7 +112,9 @@ class Fuzzer:
     def _pairs(self, page: Shown, *more: str) -> bytes:
         rng, fields = self.rng, page.query.model_fields
         names = [(info.alias or name, info.annotation) for name, info in fields.items()]
-        names += [(name, str) for name in more or ("q",)]
+        names += [(name, str) for name in more]
+        if not names:
+            return rng.choice((b"", b"", b"", b"q=1", b"&", b"="))
         count = rng.choice((0, 1, 1, 1, 2, 2, 3, 8, 40))
         pairs = []
         for _ in range(count):
