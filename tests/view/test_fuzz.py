@@ -39,6 +39,7 @@ TEXTS = [
     "SELECT * FROM read_text('/etc/passwd')", "SELECT", "COPY corpus TO '/tmp/x'", "SELECT 'a'::INT", "bytes:1:",
     "bytes::", "bytes:nan:1", "bytes:9:1", "nothing:1:2", "bytes:1e400:", ":::", "bytes:-1:inf",
 ]  # fmt: skip
+LIMITS = ["filters.short.min_characters", "filters.code.max_line", "deduplicate.near.threshold"]
 ODD = [b"%ff%fe", b"%c0%af", b"%ed%a0%80", b"\xff", b"%", b"%u0041", b"%f4%90%80%80"]
 
 
@@ -62,11 +63,14 @@ class Fuzzer:
 
     def __init__(self, target: Target, seed: int) -> None:
         self.rng = random.Random(seed)
-        reasons = {reason for one in target.artifact("verdicts").manifest.counts.values() for reason in one["removed"]}
+        verdicts = target.artifact("verdicts")
+        counts = {} if verdicts is None else verdicts.manifest.counts
+        reasons = {reason for one in counts.values() for reason in one["removed"]}
+        self.right = {"stage": target.sequences, "source": target.sources, "reason": sorted(reasons), "limit": LIMITS}
         self.known = [
             *target.sources,
             *target.sequences,
-            *reasons,
+            *sorted(reasons),
             "yes",
             "no",
             "text",
@@ -82,10 +86,13 @@ class Fuzzer:
         for _ in range(n):
             yield self._action() if self.rng.random() < 0.15 else self._page()
 
-    def value(self, annotation: Any = None) -> bytes:
-        """A value of a field, quoted or not; more often of its type, so that it gets far."""
+    def value(self, annotation: Any = None, name: str = "") -> bytes:
+        """A value of a field, quoted or not; more often one that it may have, so that it gets far."""
         rng = self.rng
         kind = rng.random()
+        right = self.right.get(name) or re.findall(r"'(\w+)'", str(annotation))
+        if right and kind < 0.8:
+            return quote(rng.choice(right)).encode()
         if "int" in str(annotation) and kind < 0.9:
             return quote(rng.choice(NUMBERS[:4] if kind < 0.7 else NUMBERS)).encode()
         if kind < 0.5:
@@ -105,7 +112,9 @@ class Fuzzer:
     def _pairs(self, page: Shown, *more: str) -> bytes:
         rng, fields = self.rng, page.query.model_fields
         names = [(info.alias or name, info.annotation) for name, info in fields.items()]
-        names += [(name, str) for name in more or ("q",)]
+        names += [(name, str) for name in more]
+        if not names:
+            return rng.choice((b"", b"", b"", b"q=1", b"&", b"="))
         count = rng.choice((0, 1, 1, 1, 2, 2, 3, 8, 40))
         pairs = []
         for _ in range(count):
@@ -114,7 +123,7 @@ class Fuzzer:
                 if rng.random() < 0.92
                 else (rng.choice(["format", "token", "zz", "", "__class__", "model_config"]), str)
             )
-            pairs.append(quote(name).encode() + rng.choice((b"=", b"=", b"=", b"", b"==")) + self.value(kind))
+            pairs.append(quote(name).encode() + rng.choice((b"=", b"=", b"=", b"", b"==")) + self.value(kind, name))
         return rng.choice((b"&", b"&", b"&", b"&&", b";")).join(pairs)
 
     def _page(self) -> Asked:
@@ -122,7 +131,7 @@ class Fuzzer:
         page: Shown = rng.choice(PAGES)
         path = SITE[page.name].encode()
         for name in re.findall(r"{(\w+)}", SITE[page.name]):
-            value = self.value(page.query.model_fields[name].annotation)
+            value = self.value(page.query.model_fields[name].annotation, name)
             path = path.replace(b"{%s}" % name.encode(), value.replace(b"?", b"%3f"))
         if rng.random() < 0.08:
             path += rng.choice(
@@ -216,6 +225,12 @@ def test_fuzzed_addresses_are_answered(labelled):
     assert counts[200] > 40
     assert counts[400] > 50
     assert counts[404] > 20
+
+
+def test_other_targets_answer_fuzzed_addresses(viewed, viewed_corpus):
+    """A sequence, and files of documents, some of which cannot be read."""
+    for path in (next((viewed / "artifacts").glob("sequence-*")), viewed_corpus / "code" / "1.jsonl"):
+        assert fuzz(path, 5, 200)[200] > 2
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,6 @@ class RecordFiles:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self.files: list[InputFile] = list_files("files", _source([str(path)]), 0, path.parent)
         self._lock = threading.Lock()
         self._stats: dict[int, Any] = {}
@@ -96,7 +95,6 @@ class RecordFiles:
         self._pages: OrderedDict[Key, Rows] = OrderedDict()
         self._searches: OrderedDict[Key, Search] = OrderedDict()
         self._lines: dict[int, dict[int, int]] = {}  # file -> part -> its lines
-        self._pool = ThreadPoolExecutor(2, "records")
 
     def rows(self, number: int, row: int, text: str | None) -> Rows | Search:
         """A page of rows; or how far they were looked for, to be asked again.
@@ -120,7 +118,8 @@ class RecordFiles:
                 search = self._searches[key] = Search()
                 while len(self._searches) > CURSORS:
                     self._searches.popitem(last=False)[1].given_up = True
-                self._pool.submit(self._look, key, search)
+                # A server that is stopped does not wait for it.
+                threading.Thread(target=self._look, args=(key, search), daemon=True).start()
         try:
             return search.found.result(timeout=PATIENCE)
         except TimeoutError:
@@ -150,10 +149,12 @@ class RecordFiles:
             return None
         import pyarrow.parquet as pq
 
+        from headrace.documents.readers.tables import FAILURES
+
         try:
             with pq.ParquetFile(file.url) as table:
                 return int(table.metadata.num_rows)
-        except (OSError, ValueError):
+        except FAILURES:  # its rows tell what is wrong
             return None
 
     def _see(self, number: int) -> None:

@@ -13,6 +13,7 @@ from headrace.view.fim import BOTH, UNMARKED
 from headrace.view.rows import Row, Run, Segment
 
 View = Literal["text", "tokens", "ids"]
+FEW = 20  # ids of padding that is of several kinds
 PARTS = {
     "prefix": "prefix",
     "suffix": "suffix",
@@ -81,9 +82,9 @@ def segment(look: Look, one: Segment) -> Markup:
     label = [
         element("span", one.source or ("padding" if one.kind == "padding" else "text"), class_="source"),
         [" ", document(look, one)] if one.document is not None else None,
-        f" from token {whole(one.offset)}" if one.offset else None,
-        f" {kind}" if kind else None,
-        f" {one.license}" if one.license else None,
+        f" · from token {whole(one.offset)}" if one.offset else None,
+        f" · {kind}" if kind else None,
+        f" · {one.license}" if one.license else None,
     ]
     drawn: list[object] = []
     part: str | None = None
@@ -105,8 +106,12 @@ def segment(look: Look, one: Segment) -> Markup:
 
 def _padding(run: Run) -> Markup:
     """Padding, which is one token many times, is told and not repeated."""
-    what = run.texts[0] if run.texts else (run.text or "")[:40] if run.text else f"id {run.ids[0]}"
-    return element("span", f"{what} × {whole(len(run.ids))}", class_="run pad")
+    n = len(run.ids)
+    if len(set(run.ids)) > 1:
+        said = f"{whole(n)} tokens: {' '.join(map(str, run.ids[:FEW]))}{' …' if n > FEW else ''}"
+    else:
+        said = f"{run.text[: len(run.text) // n] if run.text else f'id {run.ids[0]}'} × {whole(n)}"
+    return element("span", said, class_="run pad")
 
 
 def _run(look: Look, one: Segment, run: Run) -> Markup:

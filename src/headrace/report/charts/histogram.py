@@ -66,7 +66,8 @@ def histogram_chart(
     every = max(1, round(len(bins) * 62 / max(1.0, width - 2 * EDGE)))
     for i in range(0, len(bins) + 1, every):
         value = bins[i].start if i < len(bins) else bins[-1].end if bins else 0.0
-        parts.append(label(shown(value), EDGE + i * wide, base + 16, "middle muted" if i else "muted"))
+        place = "muted" if not i else "end muted" if i == len(bins) else "middle muted"
+        parts.append(label(shown(value), EDGE + i * wide, base + 16, place))
     peak = label(f"max {short(most)}", width - EDGE, 16, "end muted")
     said = "; ".join(f"{one.said}: {sum(one.counts)}" for one in bins if sum(one.counts))
     return Chart(title, f"{said}.", width, base + 22, join([*parts, peak]))

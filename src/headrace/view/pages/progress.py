@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from headrace import run_folder
+from headrace.errors import UserError
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, duration, size, whole
 from headrace.report.tables import Column, details, table, text
 from headrace.train import metrics
 from headrace.train.trajectory import latest
 from headrace.view.address import address
-from headrace.view.target import Target
+from headrace.view.target import Missing, Target
 
 EVERY = 1.0  # seconds between two looks at a run underway
 
@@ -110,10 +111,13 @@ def _table(shown: Progress) -> Markup:
 async def stream(target: Target, request: Request, body: bytes) -> Response:
     """Server-sent events: the part of the page that shows the progress, whenever it has changed. Ends with the run."""
 
+    if not target.is_run:
+        raise Missing("Nothing is made here.", str(target.path), "")
+    first = await run_in_threadpool(load_progress, target)  # what is wrong is answered before the stream begins
+
     async def events() -> AsyncIterator[str]:
-        before = ""
+        before, shown = "", first
         while not await request.is_disconnected():
-            shown = await run_in_threadpool(load_progress, target)
             now = draw_progress(shown)
             if now != before:
                 before = now
@@ -121,5 +125,9 @@ async def stream(target: Target, request: Request, body: bytes) -> Response:
             if not shown.running:
                 return
             await asyncio.sleep(EVERY)
+            try:
+                shown = await run_in_threadpool(load_progress, target)
+            except (UserError, OSError):  # the run was deleted, say: the browser asks again, and is told
+                return
 
     return StreamingResponse(events(), media_type="text/event-stream")

@@ -61,7 +61,7 @@ class Shown:
         taken: which step took or will take each.
         left: rows of the step that are not shown.
         trained: whether a training is known that takes these rows.
-        last_step: the last step; None where nobody trains and no batch is given.
+        last_step: the last step.
         batch: rows of a step.
         documents: whether there are pages of documents.
         decoded: whether a tokenizer is at hand.
