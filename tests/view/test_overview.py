@@ -7,6 +7,7 @@ import shutil
 import orjson
 from starlette.testclient import TestClient
 
+from headrace.recipe.load import load_sealed, sealed
 from headrace.report.facts import LicenceFacts, SourceFacts, StageFacts, StageSourceFacts
 from headrace.report.gather import gather
 from headrace.report.warnings import warnings
@@ -88,3 +89,19 @@ def test_what_is_warned_of():
         ("license", "half", None),
     ]
     assert not any(one.kind == "license" for one in warnings(sources, stages, None))
+
+
+def test_a_source_that_is_not_read_yet(viewed, viewed_corpus, tmp_path):
+    """It was added to the recipe, and the run has not come to it: every page shows the others."""
+    run = tmp_path / "run"
+    shutil.copytree(viewed, run)
+    recipe = load_sealed(run / "recipe.yaml")
+    more = recipe.sources["prose"].model_copy()
+    (run / "recipe.yaml").write_bytes(sealed(recipe.model_copy(update={"sources": {"new": more, **recipe.sources}})))
+    client = TestClient(application(Target(run)), base_url="http://localhost")
+    for page in ("/stages", "/documents", "/removed", "/corpus"):
+        assert client.get(page).status_code == 200, page
+    told = client.get("/?format=json")  # its files are not listed yet
+    assert told.status_code == 409
+    assert "headrace run" in told.json()["fix"]
+    assert [source.name for source in gather(run).sources] == [source.name for source in gather(viewed).sources]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from headrace.documents.store import fetch
-from headrace.report.corpus_facts import source_facts
+from headrace.report.corpus_facts import sources_read
 from headrace.report.facts import SourceFacts, removed_by_reason
 from headrace.report.length_facts import SIDECARS, with_lengths
 from headrace.view.chosen import nearest, nearly, sample
@@ -154,8 +154,7 @@ def _sources(target: Target) -> tuple[list[SourceFacts], bool]:
     """What became of each source's documents, and whether their bytes are still being added up."""
     documents, verdicts, tokens = target.documents, target.artifact("verdicts"), target.artifact("tokens")
     assert documents is not None
-    names = [name for name in target.recipe.sources if name in documents.manifest.counts]
-    facts = [source_facts(name, documents, verdicts, tokens) for name in names]
+    facts = sources_read(documents, verdicts, tokens, target.recipe.sources)
     if verdicts is None:
         return facts, False
     sidecars = [target.artifact(kind) for kind in SIDECARS]
