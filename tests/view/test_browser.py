@@ -17,6 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 from hostile_run import make, write_corpus
 
+from headrace.export import Wanted, export
+from headrace.pipeline import run as make_run
+from headrace.recipe.load import load_recipe
+from headrace.sequence.provenance import beside
 from headrace.view.publish import publish
 from headrace.view.target import Target
 
@@ -206,17 +210,61 @@ def test_the_first_key_leads_past_the_menu(visitor):
         assert page.evaluate(f"{style}.outlineStyle") != "none", page.evaluate("document.activeElement.outerHTML")
 
 
-def test_a_limit_is_moved(visitor):
-    """The numbers follow the slider, and so does the address."""
+def test_a_limit_is_moved_as_a_run_moves_it(visitor, target, viewed_corpus, tmp_path):
+    """The numbers follow the slider, and so does the address; a run with that limit keeps what they say."""
     page = visitor.open("/removed/limit?limit=filters.short.min_characters")
-    before = page.locator(".moved .summary").inner_text()
-    slider = page.locator("input[type=range]")
-    slider.focus()
-    visitor.press("End")
-    api.expect(page.locator(".moved .summary")).not_to_have_text(before)
-    assert "value=" in page.url
+    summary = page.locator(".moved .summary")
+    before = summary.inner_text()
+    page.locator("input[type=range]").focus()
+    for _ in range(60):
+        page.keyboard.press("ArrowRight")
+    api.expect(summary).not_to_have_text(before)
+    value = int(page.locator("input[type=number]").input_value())
+    page.wait_for_url(f"**value={value}")
     visitor.open(page.url)
-    assert page.locator(".moved .summary").inner_text() != before
+    back, gone, unsure = (
+        int(found[1].replace(",", "")) if found is not None else 0
+        for found in (
+            re.search(rf"([0-9,]+) {said}", summary.inner_text())
+            for said in (
+                "documents? (\\([^)]*\\) )?would come",
+                "documents? (\\([^)]*\\) )?would go",
+                "more documents?",
+            )
+        )
+    )
+    assert gone > 20
+    overrides = [f"filters.short.min_characters={value}"]
+    make_run(load_recipe(viewed_corpus / "trained.yaml", overrides), tmp_path / "run", workers=0, until="verdicts")
+    counts = (one.artifact("verdicts").manifest.counts.values() for one in (target, Target(tmp_path / "run")))
+    now, then = (sum(source["kept"] for source in sources) for sources in counts)
+    assert abs(now - gone + back - then) <= unsure
+
+
+def test_a_published_file_is_read_with_its_tokenizer(browser, viewed, target, tmp_path):
+    """An .h5 that stands alone: its rows as text, and each token's part of fill-in-the-middle."""
+    made = export(viewed, tmp_path / "out", "hdf5", Wanted(stages=("stage2",)), workers=0)
+    [file] = (made / "stage2").glob("*.h5")
+    alone = Path(shutil.copy(file, tmp_path / "train_packed_00000.h5"))
+    tokenizer = beside(target.sequence("stage2"), "tokenizer").path / "tokenizer.json"
+    sequence = target.sequence("stage2").rows(0, len(target.sequence("stage2")))[:, :-1]
+    for site in served(alone, "--tokenizer", tokenizer):
+        visitor = Visitor(browser, site)
+        page = visitor.open("/")
+        visitor.follow('a[href="/sequences/rows"]')
+        for part in ("suffix", "middle"):
+            sentinel = target.decoder("stage2").special[f"fim_{part}"]
+            rows, places = (sequence == sentinel).nonzero()
+            page.locator("input[name=row]").first.fill(str(rows[0]))
+            with page.expect_navigation():
+                page.locator("input[name=row]").first.press("Enter")
+            assert any(part in said for said in page.locator(".tokens .tag").all_inner_texts())
+            page.locator(".t").nth(int(places[0])).click()
+            assert f"<|fim_{part}|>" in page.locator(".t.here").inner_text()
+            page.locator(".tokens").press("ArrowRight")
+            assert part in page.locator("#token").inner_text()
+        visitor.context.close()
+        assert visitor.wrong == []
 
 
 def test_charts_filter_each_other(visitor):

@@ -154,7 +154,7 @@ def test_a_line_of_100_mb_is_shown_in_parts(tmp_path):
     rows = viewer.get("/documents?format=json&q=long&how=name").json()["hits"]
     (row,) = [one["row"] for one in rows if one["path"] == "long"]
     pages = [f"/documents/{row}", f"/documents/{row}?at=99000000", "/documents?q=evil", "/sequences/first?row=5"]
-    pages += ["/removed", "/removed?reason=duplicate", "/corpus", "/", "/copied?q=how+many+roads+must+a+man+walk+down"]
+    pages += ["/removed", "/removed?reason=duplicate", "/corpus", "/", f"/copied?{urlencode({'q': EVIL[0] * 8})}"]
     for href in pages:
         answer = viewer.get(href)
         assert answer.status_code == 200, href

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from pages import Page
 
 from headrace.errors import UserError
+from headrace.flow.events import EventLog
 from headrace.view.publish import SAMPLES, publish, rewritten
 from headrace.view.target import Target
 
@@ -98,14 +100,27 @@ def test_paths_of_this_machine_are_not_told(published, viewed, viewed_corpus):
 def test_other_links_become_text():
     page = '<p><a href="/a">A</a> <a href="/b?x=1&amp;y=2#z" class="k" data-key="j">B</a></p>'
     page += '<svg><a href="/c"><rect/></a></svg>'
-    page += '<form action="/a"><input name="q"/><p>gone</p></form><p>&lt;b&gt; &#39; at /home/me/run/x</p>'
+    page += '<form action="/a"><input name="q"/><p>gone <a href="/a">gone</a><svg></svg></p></form>'
+    page += "<p>&lt;b&gt; &#39; at /home/me/run/x</p>"
     told = rewritten(page, {"/a": "a.html"}, {"/home/me/run": "demo"})
     assert '<a href="a.html">A</a> <span class="k">B</span>' in told
     assert "<svg><g><rect/></g></svg>" in told
     assert "gone" not in told
     assert "<p>&lt;b&gt; &#39; at demo/x</p>" in told
+    assert rewritten(page + '<a href="/a">A</a>', {"/a": "a.html"}, {}).endswith('<a href="a.html">A</a>')
     told = rewritten(page, {"/b?x=1&y=2": "b.html"}, {})
     assert '<a class="k" href="b.html#z">B</a>' in told
+
+
+def test_a_failure_is_told_without_paths(viewed, tmp_path):
+    """Its message is in the run's log, and names files of this machine."""
+    run = Path(shutil.copytree(viewed, tmp_path / "run"))
+    log = EventLog(run)
+    log.emit("failed", message=f"Cannot read {run}/x and {Path.home()}/data.")
+    log.close()
+    publish(Target(run), tmp_path / "out")
+    said = read(tmp_path / "out" / "index.html").text("p", class_="error")
+    assert said == "Cannot read small/x and ~/data."
 
 
 def test_what_is_there_stays(viewed, tmp_path):

@@ -30,6 +30,7 @@ from headrace.view.target import Target
 Exported = tuple[Page[Any, Any], dict[str, Any]]  # a page with the fields of its query
 SAMPLES = 3  # rows and steps of each stage, documents of each reason
 POLICY = "script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'"
+WITH_TEXTS = frozenset({"sequence", "step", "removed"})  # where every character is a document's
 LEFT_OUT = frozenset({"form", "button", "input", "select", "textarea", "script"})
 WITHOUT_END = frozenset({"input", "link", "meta", "br", "hr", "img", "col", "wbr"})
 
@@ -52,7 +53,9 @@ def publish(target: Target, out: Path | str) -> int:
         raise UserError("Only runs are written as pages.", str(target.path), "Give the --out of `headrace run`.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError("The folder to export to is not empty.", str(out), "Choose another folder, or delete it.")
-    target.patience = None
+    for one in (target, target.other):
+        if one is not None:
+            one.patience = None
     work = out.with_name(f"{out.name}.partial")
     with explaining_os_errors(out), lock(work):
         pages = work / "pages"
@@ -85,7 +88,8 @@ def _write(target: Target, folder: Path) -> int:
         if page.name == "overview":
             body = join([body, _samples([one for one in wanted.values() if one[0].name in ("sequence", "step")])])
         drawn = layout.frame(target.name, heading, body, menu, page.name, page.styles)
-        (folder / files[at]).write_text(rewritten(drawn, files, private), encoding="utf-8")
+        hidden = {} if page.name in WITH_TEXTS else private
+        (folder / files[at]).write_text(rewritten(drawn, files, hidden), encoding="utf-8")
     for name, (data, _) in static_files().items():
         if name.endswith(".css"):
             (folder / "static" / name).write_bytes(data)
@@ -109,7 +113,7 @@ def _private(target: Target) -> dict[str, str]:
     """Paths of this machine, as pages have them, and what stands there instead: messages of errors may hold some."""
     runs = [one for one in (target, target.other) if one is not None]
     found = {escape(str(path)): one.name for one in runs for path in (one.path.absolute(), one.path.resolve())}
-    return {**found, escape(str(Path.home())): "~"}
+    return {**found, f"{escape(str(Path.home()))}/": "~/"}
 
 
 def _pages(target: Target) -> Iterator[Exported]:
@@ -180,6 +184,8 @@ class _Writer(HTMLParser):
         if tag in LEFT_OUT:
             if tag not in WITHOUT_END:
                 self._hidden.append(tag)
+            return
+        if self._hidden:
             return
         if tag == "a":
             self._link(dict(attrs))

@@ -49,7 +49,9 @@ def serve_tools(target: Target) -> None:
 
 def tool_server(target: Target) -> Server[Any]:
     """A server whose tools are the pages of a target."""
-    target.patience = PATIENCE
+    for one in (target, target.other):
+        if one is not None:
+            one.patience = PATIENCE
     pages = {page.name: page for page in PAGES if page.serves(target)}
 
     async def tools(context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
