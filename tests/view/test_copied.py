@@ -78,9 +78,9 @@ def test_a_pasted_text_is_found_where_it_stands(client, viewed):
     assert holder["seen"]
     for seen in holder["seen"]:
         shown = client.get(f"/documents/{row}?format=json").json()
-        while shown["training"] is None:
+        while shown["trained"] is None:
             shown = client.get(f"/documents/{row}?format=json").json()
-        places = shown["training"][seen["stage"]]["shown"]
+        places = shown["trained"][seen["stage"]]["shown"]
         assert seen["rows"] == len({one["placement"]["row"] for one in places})
         assert set(seen["steps"]) <= {one["step"] for one in places if one["fate"] == "trained"}
 
