@@ -47,6 +47,7 @@ def test_a_ledger_shows_only_fates_that_there_are():
         "step": 1,
         "steps": 2,
         "trajectories": ["a"],
+        "replaced": None,
         "sources": {HOSTILE: entry},
     }
     told = {
