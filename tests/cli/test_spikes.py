@@ -47,6 +47,7 @@ def test_a_ledger_shows_only_fates_that_there_are():
         "step": 1,
         "steps": 2,
         "trajectories": ["a"],
+        "rows": dict.fromkeys(FATES, 0),
         "replaced": None,
         "sources": {HOSTILE: entry},
     }
