@@ -286,7 +286,7 @@ def test_it_works_without_scripts(browser, site):
     assert visitor.wrong == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_accessibility(browser, site, scheme):
     """axe finds nothing on any page."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

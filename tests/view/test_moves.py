@@ -71,8 +71,15 @@ LIMITS = [
 ]
 
 
-CASES = [((), path, values) for path, values in LIMITS]
-CASES += [(base, path, values[-2:]) for base in (NONE, EXACT) for path, values in LIMITS[:3]]
+# Each value is a run.
+QUICK = ("filters.short.min_characters", "filters.rules.wordy.0", "decontaminate.overlap")
+CASES = [pytest.param((), path, values[-2:], id=f"{path} quick") for path, values in LIMITS if path in QUICK]
+CASES += [pytest.param((), path, values, marks=pytest.mark.slow) for path, values in LIMITS]
+CASES += [
+    pytest.param(base, path, values[-2:], marks=pytest.mark.slow)
+    for base in (NONE, EXACT)
+    for path, values in LIMITS[:3]
+]
 
 
 @pytest.mark.parametrize(("base", "path", "values"), CASES)
