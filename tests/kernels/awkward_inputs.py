@@ -196,6 +196,18 @@ def contamination() -> Made:
             yield f"contamination {n}", match(data, offsets, index)
 
 
+def copied() -> Made:
+    """Stretches of a text in documents: at either end, of the least length, repeated, and none."""
+    from headrace.view.search.stretches import LEAST, find_stretches, table_of
+
+    line = "a line that stands in several documents, with \u6f22 in it"
+    documents = [*texts(), line, line[:-1], f"x{line}", line * 3, "x" * LEAST, "x" * (LEAST - 1)]
+    for wanted in ("", "short", line, f"{line}\n{line}", "x" * (LEAST + 2)):
+        table = table_of(wanted.encode())
+        for data, offsets in [buffer(documents), *buffers(), *(buffer([text]) for text in documents[-6:])]:
+            yield f"copied {len(wanted)}", find_stretches(data, offsets, table)
+
+
 def byte_level(whole: bool, *patterns: str) -> dict[str, Any]:
     """A tokenizer of bytes with a few merges, two tokens that no merges reach, and split patterns."""
     from headrace.tokens.definition import byte_level_definition
@@ -333,5 +345,6 @@ def sequence() -> Made:
 
 
 ROOMS: dict[str, Callable[[], Made]] = {
-    room.__name__: room for room in (flow, documents, measures, signatures, components, contamination, tokens, sequence)
+    room.__name__: room
+    for room in (flow, documents, measures, signatures, components, contamination, copied, tokens, sequence)
 }

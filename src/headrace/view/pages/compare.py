@@ -98,7 +98,7 @@ def load(target: Target, query: CompareQuery) -> Shown:
     if names[0] == names[1]:
         names = (target.path.resolve().name, other.path.resolve().name)
     if names[0] == names[1]:
-        names = (str(target.path), str(other.path))
+        names = ("this run", "the other")
     told = difflib.unified_diff(
         dump(other.recipe).splitlines(), dump(target.recipe).splitlines(), names[1], names[0], lineterm="", n=2
     )
