@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import resource
 import shutil
 import time
@@ -15,7 +14,7 @@ from starlette.testclient import TestClient
 from bench.built import sequence
 from bench.corpus import texts
 from bench.harness import Result, Setting, result
-from bench.seek import BATCH, billion
+from bench.seek import billion, scattered
 from bench.vocabularies import byte_level
 from headrace.view.app import application
 from headrace.view.target import Target
@@ -30,10 +29,7 @@ def run(setting: Setting) -> Iterator[Result]:
     """Milliseconds of a page, as HTML, without the network."""
     folder = setting.work / "billion"
     rows, make = billion(sequence(setting), folder)
-    draw = random.Random(1)
-    places = [draw.randrange(rows - BATCH) for _ in range(PAGES * setting.rounds)]
-    for place in places:
-        make(place, place + BATCH)
+    places = scattered(rows, make, PAGES * setting.rounds)
     tokenizer = setting.work / "rows-page-tokenizer.json"
     tokenizer.write_bytes(orjson.dumps(byte_level(setting, texts(setting.corpus))))
     addresses = [f"/sequences/rows?row={place}&view={VIEWS[i % len(VIEWS)]}" for i, place in enumerate(places)]

@@ -94,15 +94,21 @@ def billion(small: Artifact, folder: Path) -> tuple[int, Callable[[int, int], No
     return count * each, make
 
 
+def scattered(rows: int, make: Callable[[int, int], None], count: int) -> list[int]:
+    """Random rows of such a sequence, with the shards that a batch from each of them is in; opening looks at the
+    manifest alone."""
+    draw = random.Random(1)
+    places = [draw.randrange(rows - BATCH) for _ in range(count)]
+    for place in places:
+        make(place, place + BATCH)
+    return places
+
+
 def run(setting: Setting) -> Iterator[Result]:
     """Milliseconds from a folder's name to a batch at a random row; each with a reader of its own."""
     folder = setting.work / "billion"
     rows, make = billion(sequence(setting), folder)
-    draw = random.Random(1)
-    places = [draw.randrange(rows - BATCH) for _ in range(SEEKS * setting.rounds)]
-    # Only shards that will be read are there; opening looks at the manifest alone.
-    for place in places:
-        make(place, place + BATCH)
+    places = scattered(rows, make, SEEKS * setting.rounds)
     taken = []
     for place in places:
         start = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -198,8 +198,3 @@ def static_files() -> dict[str, tuple[bytes, str]]:
     found = {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rsplit(".", 1)[-1] in CONTENT_TYPES}
     found["headrace.css"] = layout.sheet().encode()
     return {name: (data, f'"{hashlib.sha256(data).hexdigest()[:16]}"') for name, data in found.items()}
-
-
-def names(pages: Sequence[Page[Any, Any]]) -> list[str]:
-    """The names of pages."""
-    return [page.name for page in pages]
