@@ -75,6 +75,7 @@ def build_graph(
     sequences: Mapping[str, tuple[Taken, ...]] = MappingProxyType({}),
     files: NamedFiles | None = None,
     starts: Mapping[str, Outside] = MappingProxyType({}),
+    positives: Mapping[str, tuple[SourceFiles, ...]] = MappingProxyType({}),
     edits: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Graph:
     """Build the graph of a recipe over an inventory of its input.
@@ -86,12 +87,13 @@ def build_graph(
         sequences: the rows of stages that train on sequences in other files.
         files: the other files that it names, as the run found them; read now without them.
         starts: the checkpoints of stages that start from another run's.
+        positives: the positives in other files of each annotator.
         edits: what models continue, after edits of the recipe (:mod:`headrace.train.edits`).
     """
     from headrace.named_files import NamedFiles
 
     files = files or NamedFiles.of(recipe)
-    graph = Graph(corpus_steps(recipe, sources, against, files) if recipe.sources else {})
+    graph = Graph(corpus_steps(recipe, sources, against, files, positives) if recipe.sources else {})
     if recipe.stages:
         add_stages(graph, recipe, sequences, files, starts, edits)
     return graph
@@ -102,6 +104,7 @@ def corpus_steps(
     sources: tuple[SourceFiles, ...],
     against: tuple[EarlierRun | SourceFiles, ...],
     files: NamedFiles,
+    positives: Mapping[str, tuple[SourceFiles, ...]],
 ) -> dict[str, Step]:
     """The steps from raw files to verdicts, by kind."""
     from headrace.documents.step import Documents
@@ -130,10 +133,43 @@ def corpus_steps(
         steps["contamination"] = Contamination.of(recipe, documents, files.benchmarks)
     if licences := Licences.of(recipe, documents):
         steps["licences"] = licences
+    steps |= quality_steps(recipe, documents, duplicates, files, positives)
     steps["verdicts"] = Verdicts.of(
         recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own, licences, files.opt_out
     )
     return steps | references
+
+
+def quality_steps(
+    recipe: Recipe,
+    documents: Step,
+    duplicates: Step | None,
+    files: NamedFiles,
+    positives: Mapping[str, tuple[SourceFiles, ...]],
+) -> dict[str, Step]:
+    """The steps of annotators, by kind and the annotator's name."""
+    if not recipe.quality.annotators:
+        return {}
+    from headrace.recipe.quality import Trained
+    from headrace.select.quality.step import Quality
+    from headrace.select.quality.training import Annotator, PositiveDocuments
+
+    steps: list[Step] = []
+    for name, config in recipe.quality.annotators.items():
+        found = files.annotators.get(name, {})
+        trained = None
+        if isinstance(config, Trained):
+            read = tuple(
+                PositiveDocuments((entry,), recipe.documents, f"{name}-{k}")
+                for k, entry in enumerate(positives.get(name, ()))
+            )
+            near = recipe.deduplicate is not None and recipe.deduplicate.near is not None
+            copies = duplicates if near and config.positives.sources else None
+            about = (config, tuple(recipe.sources), recipe.seed, found, name)
+            trained = Annotator(documents, read, copies, *about)
+            steps += [*read, trained]
+        steps.append(Quality(documents, trained, config, found, name))
+    return {f"{step.kind}-{step.stage}": step for step in steps}
 
 
 def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...]) -> dict[str, Step]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from headrace.documents.sources import InputFile
+from headrace.errors import UserError
 from headrace.flow.storage import digest_file
 from headrace.model.presets import read
 from headrace.recipe.model import ModelSection
+from headrace.recipe.quality import Quality
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import BUILT_IN
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks
@@ -33,6 +35,7 @@ class NamedFiles:
         benchmarks: the files of ``decontaminate.benchmarks``, with fingerprints.
         opt_out: the files of ``opt_out``, with fingerprints.
         model: of ``model.weights`` or ``model.huggingface``: ``{"folder", "config", "files"}``, with digests.
+        annotators: annotator -> ``{"files": {name: digest}}``, of those whose section names files.
     """
 
     tokenizer: dict[str, Any] | None = None
@@ -40,6 +43,7 @@ class NamedFiles:
     benchmarks: tuple[BenchmarkFile, ...] = ()
     opt_out: tuple[ListFile, ...] = ()
     model: dict[str, Any] | None = None
+    annotators: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @staticmethod
     def of(recipe: Recipe, digests: Digests | None = None) -> NamedFiles:
@@ -64,6 +68,7 @@ class NamedFiles:
             list_benchmarks(recipe.decontaminate) if recipe.decontaminate is not None else (),
             list_lists(recipe.opt_out),
             None if recipe.model is None else _model(recipe.model, digests or _read),
+            _annotators(recipe.quality, digests or _read),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +79,7 @@ class NamedFiles:
             "benchmarks": [asdict(one) for one in self.benchmarks],
             "opt_out": [asdict(one) for one in self.opt_out],
             "model": self.model,
+            "annotators": self.annotators,
         }
 
     @staticmethod
@@ -94,11 +100,32 @@ class NamedFiles:
             for one in told["benchmarks"]
         )
         lists = (ListFile(one["kind"], InputFile(**one["file"])) for one in told["opt_out"])
-        return NamedFiles(told["tokenizer"], templates, tuple(benchmarks), tuple(lists), told["model"])
+        about = told["model"], told.get("annotators", {})
+        return NamedFiles(told["tokenizer"], templates, tuple(benchmarks), tuple(lists), *about)
 
 
 def _read(paths: Sequence[Path]) -> list[str]:
     return [digest_file(path) for path in paths]
+
+
+def _annotators(section: Quality, digests: Digests) -> dict[str, dict[str, Any]]:
+    """The digests of the files that annotators name.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    found = {}
+    for name, annotator in section.annotators.items():
+        if annotator.named is None:
+            continue
+        path = Path(annotator.named)
+        there = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        if not there or not there[0].is_file():
+            where = f"quality.annotators.{name}: {path}"
+            raise UserError("There is no such file, or the folder is empty.", where, "Correct the path.")
+        names = (one.relative_to(path).as_posix() if path.is_dir() else one.name for one in there)
+        found[name] = {"files": dict(zip(names, digests(there), strict=True))}
+    return found
 
 
 def _model(section: ModelSection, digests: Digests) -> dict[str, Any] | None:

@@ -56,7 +56,8 @@ def take_input(recipe: Recipe, run: Path, check: bool = False) -> run_folder.Inp
                     raise _itself(f"{AGAINST}.{k}: {file.url}")
     files = NamedFiles.of(recipe, _digests(run, check))
     run_folder.write_files(recipe, run, files)
-    return *found, find_sequences(recipe, run, check), files, find_starts(recipe, run, check)
+    positives = run_folder.with_positives(recipe, taken)
+    return *found, find_sequences(recipe, run, check), files, find_starts(recipe, run, check), positives
 
 
 def find_sequences(recipe: Recipe, run: Path, check: bool = False) -> dict[str, tuple[Taken, ...]]:

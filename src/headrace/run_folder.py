@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 RECIPE = "recipe.yaml"
 WITHDRAWN = "withdrawn.json"  # documents withdrawn from this run, besides those named in its recipe
 AGAINST = "deduplicate.against"
+POSITIVES = "quality.positives"  # the source of documents that are only examples for annotators
 REFERENCES = "references.json"  # the runs among `deduplicate.against`
 SEQUENCES = "sequences.json"  # the sequences in other files that stages train on
 FILES = "files.json"  # the other files that the recipe names
@@ -121,9 +122,11 @@ Input = tuple[
     "Mapping[str, tuple[Taken, ...]]",
     "NamedFiles | None",
     "Mapping[str, Outside]",
+    "Mapping[str, tuple[SourceFiles, ...]]",
 ]
 """The sources of a recipe with their files, what ``deduplicate.against`` names, the rows of stages that train on
-sequences in other files, the other files that it names, and the checkpoints of other runs that stages start from."""
+sequences in other files, the other files that it names, the checkpoints of other runs that stages start from, and the
+positives in other files of each annotator."""
 
 
 def read_input(recipe: Recipe, run: Path) -> Input:
@@ -146,8 +149,10 @@ def read_input(recipe: Recipe, run: Path) -> Input:
                 str(run / REFERENCES),
                 "Run `headrace run` again to recreate it.",
             ) from None
-    found = with_references(recipe, runs, read_inventory(listed(recipe, runs), run))
-    return *found, read_sequences(recipe, run), read_files(recipe, run), read_starts(recipe, run)
+    taken = read_inventory(listed(recipe, runs), run)
+    found = with_references(recipe, runs, taken)
+    files = read_files(recipe, run)
+    return *found, read_sequences(recipe, run), files, read_starts(recipe, run), with_positives(recipe, taken)
 
 
 def read_starts(recipe: Recipe, run: Path) -> dict[str, Outside]:
@@ -228,10 +233,26 @@ def _seal(recipe: Recipe) -> str:
 
 
 def listed(recipe: Recipe, runs: Container[int]) -> dict[str, Source]:
-    """The sources of a recipe, and the entries of ``deduplicate.against`` that are not runs, under their place
-    there."""
+    """The sources of a recipe, the entries of ``deduplicate.against`` that are not runs, and the positives of
+    annotators, each under its place there."""
     files = {f"{AGAINST}.{k}": source for k, source in enumerate(recipe.against) if k not in runs}
+    for name, positives in recipe.quality.positives.items():
+        files |= {f"{positives_of(name)}.{k}": source for k, source in enumerate(positives)}
     return {**recipe.sources, **files}
+
+
+def positives_of(annotator: str) -> str:
+    """The place in the recipe of an annotator's positives in other files."""
+    return f"quality.annotators.{annotator}.positives.files"
+
+
+def with_positives(recipe: Recipe, taken: tuple[SourceFiles, ...]) -> dict[str, tuple[SourceFiles, ...]]:
+    """The positives in the inventory of :func:`listed`, by annotator. Their place does not affect any document."""
+    found = {one.name: one for one in taken}
+    return {
+        name: tuple(replace(found[f"{positives_of(name)}.{k}"], name=POSITIVES) for k in range(len(files)))
+        for name, files in recipe.quality.positives.items()
+    }
 
 
 def with_references(

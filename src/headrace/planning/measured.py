@@ -66,8 +66,9 @@ def measured(recipe: Recipe, run: Path) -> Measured:
     if not (run / "artifacts").is_dir():
         return Measured()
     try:
-        sources, against, sequences, _, starts = read_input(recipe, run)
+        sources, against, sequences, _, starts, positives = read_input(recipe, run)
         read = [*sources, *(entry for entry in against if isinstance(entry, SourceFiles))]
+        read += [entry for files in positives.values() for entry in files]
         if any(tuple(list_files(s.name, s.source, recipe.seed, Path.cwd())) != s.files for s in read):
             return Measured()
         runs = find_runs(recipe, run)
@@ -82,7 +83,8 @@ def measured(recipe: Recipe, run: Path) -> Measured:
         if event["event"] == "artifact" and event["state"] == "published"
     }
     found = Measured()
-    for step in build_graph(with_withdrawn(recipe, run), sources, against, sequences, None, starts).all():
+    applied = with_withdrawn(recipe, run)
+    for step in build_graph(applied, sources, against, sequences, None, starts, positives).all():
         folder = run / "artifacts" / step.name
         if folder.is_dir():
             name = f"{step.kind}-{step.stage}" if step.stage else step.kind

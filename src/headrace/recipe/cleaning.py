@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.recipe.base import Count, Name, Section, listed, wrong
 from headrace.recipe.functions import Rule
-from headrace.recipe.sources import Source
+from headrace.recipe.sources import Elsewhere
 
 
 class ShortOverride(Section):
@@ -156,10 +156,6 @@ class Near(Section):
         return self
 
 
-def _references(value: object) -> object:
-    return [{"files": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
-
-
 class Deduplicate(Section):
     """Remove duplicates within and across all sources, and copies of reference documents outside the corpus.
 
@@ -179,7 +175,7 @@ class Deduplicate(Section):
         default=(),
         description="Sources in order of preference for the copy to keep; the others follow in recipe order.",
     )
-    against: Annotated[tuple[Source, ...], BeforeValidator(_references), BeforeValidator(listed)] = Field(
+    against: Elsewhere = Field(
         default=(),
         description="Reference documents: documents like them are removed, never the other way round. Each entry is "
         "the folder of a finished run, for the documents it kept (their text is not read again if that run used the "

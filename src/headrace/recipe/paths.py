@@ -65,9 +65,9 @@ def published(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
     """A copy of a recipe's data with what names files changed: ``sources.*.files`` and ``exclude``,
-    ``deduplicate.against``, ``decontaminate.benchmarks.*.files``, ``opt_out.*``, ``tokenizer.file``, ``model.weights``,
-    ``model.huggingface``, ``stages.*.sequence``, ``held_out``, the files of ``stages.*.chat``, and the code and
-    parameters of functions.
+    ``deduplicate.against``, ``decontaminate.benchmarks.*.files``, ``quality``, ``opt_out.*``, ``tokenizer.file``,
+    ``model.weights``, ``model.huggingface``, ``stages.*.sequence``, ``held_out``, the files of ``stages.*.chat``, and
+    the code and parameters of functions.
     """
     data = dict(data)
     if isinstance(sources := data.get("sources"), dict):
@@ -79,6 +79,8 @@ def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
     if isinstance(decontaminate, dict) and isinstance(benchmarks := decontaminate.get("benchmarks"), dict):
         named = {name: _files(benchmark, change) for name, benchmark in benchmarks.items()}
         data["decontaminate"] = {**decontaminate, "benchmarks": named}
+    if isinstance(quality := data.get("quality"), dict):
+        data["quality"] = _quality(quality, change)
     if isinstance(opt_out := data.get("opt_out"), dict):
         data["opt_out"] = {kind: _each(files, "glob", change) for kind, files in opt_out.items()}
     if isinstance(measures := data.get("measures"), dict):
@@ -151,6 +153,27 @@ def _references(against: Any, change: Change) -> Any:
     if isinstance(against, list):
         return [_references(item, change) for item in against]
     return _source({"files": against}, change) if isinstance(against, str) else _source(against, change)
+
+
+def _quality(section: dict[str, Any], change: Change) -> dict[str, Any]:
+    """The section with the files of benchmarks, and those that annotators are trained on."""
+    section = dict(section)
+    if isinstance(benchmarks := section.get("benchmarks"), dict):
+        section["benchmarks"] = {name: _files(benchmark, change) for name, benchmark in benchmarks.items()}
+    if isinstance(annotators := section.get("annotators"), dict):
+        section["annotators"] = {name: _annotator(one, change) for name, one in annotators.items()}
+    return section
+
+
+def _annotator(section: Any, change: Change) -> Any:
+    if not isinstance(section, dict) or "positives" not in section:
+        return section
+    positives = section["positives"]
+    if not isinstance(positives, dict):
+        return {**section, "positives": _references(positives, change)}
+    if "files" in positives:
+        positives = {**positives, "files": _references(positives["files"], change)}
+    return {**section, "positives": positives}
 
 
 def _files(section: Any, change: Change) -> Any:

@@ -27,6 +27,7 @@ from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName
 from headrace.recipe.licences import Licenses, OptOut
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
+from headrace.recipe.quality import Quality, Trained
 from headrace.recipe.scale import scaled
 from headrace.recipe.sources import CHAT_FORMATS, MAX_DOCUMENT, DocumentsConfig, Fields, FileSet, Source
 from headrace.recipe.stages import (
@@ -68,6 +69,7 @@ __all__ = [
     "Near",
     "OptOut",
     "Pack",
+    "Quality",
     "Reader",
     "Recipe",
     "Rule",
@@ -121,6 +123,7 @@ class Recipe(Section):
     decontaminate: Decontaminate | None = Field(
         default=None, description="Remove documents that contain benchmark items."
     )
+    quality: Quality = Field(default=Quality(), description="Annotators, and which documents to keep by their scores.")
     withdrawn: Withdrawn = Field(default=Withdrawn(), description="Documents to remove by id, repository or license.")
     opt_out: OptOut = Field(default=OptOut(), description="Lists of repositories, paths, URLs and ids to leave out.")
     split: Split = Field(default=Split(), description="Which documents to hold out.")
@@ -221,6 +224,11 @@ class Recipe(Section):
             named += [(f"filters.code.sources.{i}", name) for i, name in enumerate(self.filters.code.sources)]
         for i, change in enumerate(self.documents.map):
             named += [(f"documents.map.{i}.sources.{j}", name) for j, name in enumerate(change.sources or ())]
+        for name, annotator in self.quality.annotators.items():
+            if isinstance(annotator, Trained):
+                where = f"quality.annotators.{name}"
+                named += [(f"{where}.positives.sources.{i}", n) for i, n in enumerate(annotator.positives.sources)]
+                named += [(f"{where}.negatives.{i}", n) for i, n in enumerate(annotator.negatives or ())]
         for i, stage in enumerate(self.stages):
             named += [(f"stages.{i}.sources.{name}", name) for name in stage.sources]
         for place, name in named:
@@ -228,6 +236,30 @@ class Recipe(Section):
                 raise wrong(f"there is no source {name!r}", f"the sources are {', '.join(self.sources)}", place)
             if place.startswith("documents.map") and self.sources[name].is_chat:
                 raise wrong(f"maps cannot change the conversations of {name!r}", "remove it here", place)
+        return self
+
+    @model_validator(mode="after")
+    def _annotators_exist(self) -> Recipe:
+        keep = self.quality.keep
+        asked = [("quality.keep", keep)] if keep is not None else []
+        for place, section in asked:
+            try:
+                self.quality.named(section.annotator)
+            except ValueError:
+                names = ", ".join(self.quality.annotators)
+                what = "no annotator is named" if section.annotator is None else "there is no such annotator"
+                fix = f"the annotators are {names}" if names else "add one to quality.annotators"
+                raise wrong(what, fix, f"{place}.annotator") from None
+        if keep is not None and keep.tokens is not None and (self.tokenizer is None or self.tokenizer.file is None):
+            raise wrong(
+                "tokens of documents are only known before their selection with a tokenizer from a file",
+                "set `tokenizer.file`, or keep a `share`; a stage's `quality.tokens` works with any tokenizer",
+                "quality.keep.tokens",
+            )
+        for name, annotator in self.quality.annotators.items():
+            if isinstance(annotator, Trained) and set(self.sources) <= set(annotator.positives.sources):
+                what = "all sources are positives, so there is nothing to tell them from"
+                raise wrong(what, "add a source", f"quality.annotators.{name}.positives.sources")
         return self
 
     @model_validator(mode="after")
@@ -245,7 +277,7 @@ class Recipe(Section):
             *(f"filter:{name}" for name in rules),
             *(f"failed:{name}" for name in self.measures),
         ]
-        known += ["contaminated", "reference", "duplicate", "holdout"]
+        known += ["contaminated", "reference", "duplicate", "holdout", "quality"]
         sections: list[tuple[str, Rates]] = [("expect", self.expect)]
         sections += [(f"sources.{name}.expect", s.expect) for name, s in self.sources.items() if s.expect is not None]
         for place, section in sections:

@@ -133,6 +133,13 @@ class Source(Section):
         return self
 
 
+def _sources(value: object) -> object:
+    return [{"files": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+Elsewhere = Annotated[tuple[Source, ...], BeforeValidator(_sources), BeforeValidator(listed)]
+"""Documents that are not part of the corpus: a path, the keys of a source, or a list of these."""
+
 # GitHub accepts no larger file (100 MiB); the rest allows for JSON escapes.
 MAX_DOCUMENT = 128 << 20
 # Parquet stores the size of a value, and of its pages, as int32.
