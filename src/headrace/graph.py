@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.formats.imported import Taken
     from headrace.named_files import NamedFiles
     from headrace.select.duplicates.reference import EarlierRun
+    from headrace.select.verdicts.quality import Selection
     from headrace.train.outside import Outside
     from headrace.train.step import Model
 
@@ -134,9 +135,9 @@ def corpus_steps(
     if licences := Licences.of(recipe, documents):
         steps["licences"] = licences
     steps |= quality_steps(recipe, documents, duplicates, files, positives)
-    steps["verdicts"] = Verdicts.of(
-        recipe, documents, steps.get("measures"), duplicates, steps.get("contamination"), own, licences, files.opt_out
-    )
+    found = (steps.get("measures"), duplicates, steps.get("contamination"), own, licences, files.opt_out)
+    chosen = selection(recipe, documents, steps, files)
+    steps["verdicts"] = Verdicts.of(recipe, documents, *found, chosen)
     return steps | references
 
 
@@ -170,6 +171,23 @@ def quality_steps(
             steps += [*read, trained]
         steps.append(Quality(documents, trained, config, found, name))
     return {f"{step.kind}-{step.stage}": step for step in steps}
+
+
+def selection(recipe: Recipe, documents: Step, steps: dict[str, Step], files: NamedFiles) -> Selection | None:
+    """Which documents are kept by quality; adds the step that counts their tokens, if that is needed."""
+    keep = recipe.quality.keep
+    if keep is None:
+        return None
+    from headrace.select.verdicts.quality import Selection
+    from headrace.tokens.lengths import Lengths
+    from headrace.tokens.training import Tokenizer, needed_roles
+
+    name, lengths = recipe.quality.named(keep.annotator), None
+    if keep.tokens is not None:
+        assert recipe.tokenizer is not None  # the schema requires a file
+        tokenizer = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, None, None, files.tokenizer)
+        steps["lengths"] = lengths = Lengths(documents, tokenizer)
+    return Selection(keep, name, steps[f"quality-{name}"], lengths)
 
 
 def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...]) -> dict[str, Step]:

@@ -57,7 +57,9 @@ class NamedFiles:
             UserError: one is missing, unreadable, or not what the recipe takes it for.
         """
         tokenizer = None
-        if recipe.stages and recipe.tokenizer is not None and recipe.tokenizer.file is not None:
+        keep = recipe.quality.keep
+        counts = keep is not None and keep.tokens is not None
+        if (recipe.stages or counts) and recipe.tokenizer is not None and recipe.tokenizer.file is not None:
             from headrace.tokens.training import file_params, needed_roles
 
             tokenizer = file_params(recipe.tokenizer, needed_roles(recipe))

@@ -95,3 +95,92 @@ def test_too_few_examples_are_told(tmp_path):
     (tmp_path / "good.jsonl").write_text(json.dumps({"text": "one"}))
     with pytest.raises(UserError, match="1 positives"):
         built(tmp_path, recipe(tmp_path))
+
+
+def kept(out: Path) -> list[dict[str, Any]]:
+    """Every document with its verdict."""
+    documents, verdicts = artifact(out, "documents"), artifact(out, "verdicts")
+    rows = np.arange(documents.rows)
+    scores = fetch(artifact(out, "quality", "good"), rows, ["score"]).to_pylist()
+    told = fetch(verdicts, rows, ["keep", "reason", "evidence"]).to_pylist()
+    about = fetch(documents, rows, ["language", "bytes", "source", "text"]).to_pylist()
+    return [{**a, **b, **c, "row": i} for i, (a, b, c) in enumerate(zip(about, scores, told, strict=True))]
+
+
+def keeping(folder: Path, out: str, tokenizer: dict[str, Any] | None = None, **keep: Any) -> Path:
+    data = recipe(folder, tokenizer=tokenizer)
+    data["quality"] = {**data["quality"], "keep": keep}
+    data["split"] = {"validation": 0.0}
+    run(load_recipe(data), folder / out, workers=0, memory=256 << 20, until="verdicts")
+    return folder / out
+
+
+def test_the_best_share_of_each_language_is_kept(small):
+    folder, _ = small
+    out = keeping(folder, "share", share=0.2)
+    documents = kept(out)
+    told = {one["group"]: one for one in artifact(out, "verdicts").manifest.extra["quality"]}
+    for language in ("de", "en"):
+        mine = sorted((d for d in documents if d["language"] == language), key=lambda d: (-d["score"], d["row"]))
+        total, reached, wanted = sum(d["bytes"] for d in mine), 0, True
+        for place, d in enumerate(mine, 1):
+            assert d["keep"] == wanted, place
+            reached += d["bytes"]
+            wanted = wanted and reached < 0.2 * total
+            if not d["keep"]:
+                evidence = json.loads(d["evidence"])
+                assert d["reason"] == "quality"
+                assert evidence == {
+                    "annotator": "good", "score": pytest.approx(d["score"]), "rank": place, "of": len(mine),
+                    "cut": told[language]["cut"], "kept": sum(d["keep"] for d in mine), "language": language,
+                }  # fmt: skip
+    counts = artifact(out, "verdicts").manifest.counts["web"]
+    assert counts["kept"] + sum(counts["removed"].values()) == 400
+    assert counts["removed"] == {"quality": sum(not d["keep"] for d in documents)}
+
+
+def test_a_limit_of_the_score_keeps_all_above(small):
+    folder, _ = small
+    documents = kept(keeping(folder, "above", above=0.5, by=None))
+    assert all(d["keep"] == (d["score"] >= 0.5) for d in documents)
+    assert {json.loads(d["evidence"])["cut"] for d in documents if not d["keep"]} == {0.5}
+
+
+def test_moving_the_budget_scores_nothing_again(small):
+    folder, _ = small
+    events: list[str] = []
+    data = recipe(folder)
+    for share in (0.3, 0.6):
+        data["quality"] = {**data["quality"], "keep": {"share": share}}
+        events.clear()
+        listener = lambda event: events.append(event["artifact"]) if event.get("state") == "published" else None  # noqa: E731
+        run(load_recipe(data), folder / "moved", workers=0, memory=256 << 20, until="verdicts", listener=listener)
+    assert [name.split("-")[0] for name in events] == ["verdicts"]
+
+
+def test_a_budget_of_tokens_is_met_to_a_document(small, shared):
+    folder, _ = small
+    tokenizer = {"file": str(shared / "fixtures" / "tokenizers" / "crystalcoder.json")}
+    out = keeping(folder, "tokens", tokens=5000, tokenizer=tokenizer)
+    documents = kept(out)
+    lengths = fetch(artifact(out, "lengths"), np.arange(400), ["tokens"]).column("tokens").to_numpy() + 1
+    for language in ("de", "en"):
+        mine = [(d, int(lengths[d["row"]])) for d in documents if d["language"] == language]
+        part = 5000 * sum(n for _, n in mine) / int(lengths.sum())
+        taken = sum(n for d, n in mine if d["keep"])
+        last = min((d for d, _ in mine if d["keep"]), key=lambda d: (d["score"], -d["row"]))
+        assert part <= taken < part + 1 + int(lengths[last["row"]])
+
+
+def test_other_removals_come_first(tmp_path):
+    corpus(tmp_path)
+    lines = (tmp_path / "corpus.jsonl").read_text().splitlines()
+    (tmp_path / "corpus.jsonl").write_text("\n".join([*lines, *lines[:100]]))
+    data = recipe(tmp_path, deduplicate={}, split={"validation": 0.0})
+    data["quality"]["keep"] = {"share": 0.25, "by": "source"}
+    run(load_recipe(data), tmp_path / "run", workers=0, memory=256 << 20, until="verdicts")
+    documents = kept(tmp_path / "run")
+    reasons = [d["reason"] for d in documents]
+    assert reasons.count("duplicate") == 100
+    left = [d for d in documents if d["reason"] != "duplicate"]
+    assert sum(d["bytes"] for d in left if d["keep"]) == pytest.approx(0.25 * sum(d["bytes"] for d in left), rel=0.02)

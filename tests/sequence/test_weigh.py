@@ -15,10 +15,10 @@ from small_build import build, expected_documents, of_stage, open_input, stage, 
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.keys import keyed, parse_ids, salt, unit
+from headrace.flow.running_totals import reached
 from headrace.sequence.epochs import counts_of, repeated
 from headrace.sequence.step import Sequence
 from headrace.sequence.store import ArrowSequence
-from headrace.sequence.weigh import reached
 from headrace.sequence.windows import PADDING
 from headrace.tokens.store import open_shard
 

@@ -4,25 +4,22 @@ A weight is a number of tokens, including ends of documents and what a stage add
 fit; of the last pass, documents are taken in sampling order until the share is reached, so a source gets at least its
 share and less than one document more.
 
-Each shard's task lists its documents in that order with running totals; the point where all shards together reach the
-total is found by bisection over the keys, so nothing grows with the number of documents.
+Each shard's task lists its documents in that order with running totals (:mod:`headrace.flow.running_totals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Listed
 from typing import Any, Literal
 
 import numpy as np
 
 from headrace.errors import UserError
+from headrace.flow.running_totals import LAST, reached
 from headrace.flow.task import TaskContext
 from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.epochs import MOST_EPOCHS, ResolvedSource
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.sampling import End, in_slice, sampling_keys
-
-_LAST = (1 << 64) - 1
 
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
@@ -107,44 +104,10 @@ def end_of(
             copy += 1
         whole = copy
         if whole == len(by_copy):
-            return End(whole, _LAST, _LAST)
+            return End(whole, LAST, LAST)
     if whole >= MOST_EPOCHS:
         raise UserError(
             f"Source {take.name!r} would be repeated {whole + 1} times.", where, "Lower its weight, or widen its slice."
         )
     paths = (ctx.scratch(phase, _name(take.name, copy, task)) for task, t in enumerate(by_task) if t[copy])
     return End(whole + 1, *reached([np.load(path, mmap_mode="r") for path in paths], left))
-
-
-def reached(tables: Listed[np.ndarray], total: int) -> tuple[int, int]:
-    """The document at which shards, each taken in order, together reach a total.
-
-    Args:
-        tables: uint64[3, n] for each shard, with rows ascending from one shard to the next: ascending keys, their rows,
-            running totals.
-        total: from 1 to the sum of all.
-
-    Returns:
-        Its key and row.
-    """
-    low, high = 0, _LAST  # the smallest key that reaches the total
-    while low < high:
-        middle = (low + high) // 2
-        if sum(_through(table, middle, "right") for table in tables) >= total:
-            high = middle
-        else:
-            low = middle + 1
-    left = total - sum(_through(table, low, "left") for table in tables)
-    for table in tables:
-        before = _through(table, low, "left")
-        here = _through(table, low, "right") - before
-        if here >= left:
-            return low, int(table[1, np.searchsorted(table[2], np.uint64(before + left))])
-        left -= here
-    raise AssertionError("the tables do not come to the total")
-
-
-def _through(table: np.ndarray, key: int, side: Any) -> int:
-    """The total of the documents with keys below another, or up to it."""
-    n = int(np.searchsorted(table[0], np.uint64(key), side=side))
-    return int(table[2, n - 1]) if n else 0

@@ -6,6 +6,8 @@
     deduplicate  reduce  of those that the filters leave, one document is kept per group or, if candidates are verified,
                          those that the greedy rule keeps (:mod:`headrace.select.verdicts.greedy`); then training
                          documents are checked against held-out ones (:mod:`headrace.select.verdicts.deduplication`)
+    rank, cut    map, fold  if documents are kept by quality, which of those that are left
+                         (:mod:`headrace.select.verdicts.quality`)
     publish      map     the sidecar, aligned with the documents (:mod:`headrace.select.verdicts.publication`)
 
 A document has one reason, the first in :meth:`Verdicts.precedence`. To add a verdict, add its filter to
@@ -29,6 +31,7 @@ from headrace.recipe.expressions import columns as names_in
 from headrace.select import sidecar
 from headrace.select.duplicates.step import files_of
 from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, partition_sizes, partitions_for, spread
+from headrace.select.verdicts.quality import REASON
 
 if TYPE_CHECKING:
     from headrace.flow.exchange import Spill
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from headrace.select.duplicates.step import Duplicates
     from headrace.select.verdicts.deduplication import Policy
     from headrace.select.verdicts.opt_out import ListFile, Lists
+    from headrace.select.verdicts.quality import Selection
 
 # What a deduplication task needs besides members, and for texts if it cannot have more.
 LEAST_BYTES = 48 << 20
@@ -73,6 +77,7 @@ class Verdicts(Step):
         licences: their licenses, if any are refused.
         licence_rules: which licenses each source may have; only sources with rules.
         opt_out: the lists of those who opted out.
+        selection: which documents are kept by quality, if not all.
     """
 
     documents: Step
@@ -95,6 +100,7 @@ class Verdicts(Step):
     licences: Step | None = None
     licence_rules: tuple[tuple[str, Licenses], ...] = ()
     opt_out: tuple[ListFile, ...] = ()
+    selection: Selection | None = None
 
     kind: ClassVar[str] = "verdicts"
     VERSION: ClassVar[int] = 5
@@ -109,9 +115,10 @@ class Verdicts(Step):
         own: dict[str, Step] | None = None,
         licences: Step | None = None,
         opt_out: tuple[ListFile, ...] | None = None,
+        selection: Selection | None = None,
     ) -> Verdicts:
-        """Create the step for a recipe, given the sidecars it asks for, and the lists of ``opt_out`` as the run found
-        them.
+        """Create the step for a recipe, given the sidecars it asks for, the lists of ``opt_out`` as the run found them,
+        and what is kept by quality.
         """
         from headrace.select.verdicts.filters import applied, code_sources
         from headrace.select.verdicts.opt_out import list_lists
@@ -146,6 +153,7 @@ class Verdicts(Step):
             licences if restricted else None,
             restricted,
             list_lists(recipe.opt_out) if opt_out is None else opt_out,
+            selection,
         )
 
     def params(self) -> dict[str, Any]:
@@ -177,6 +185,7 @@ class Verdicts(Step):
                 if self.opt_out
                 else {}
             ),
+            **({"quality": self.selection.params()} if self.selection else {}),
         }
 
     def inputs(self) -> dict[str, Step]:
@@ -185,13 +194,16 @@ class Verdicts(Step):
         sidecars["licences"] = self.licences
         sidecars |= {f"measure-{name}": step for name, step in self.own.items()}
         beside = {role: step for role, step in sidecars.items() if step is not None}
-        return {"documents": self.documents, **beside, **files_of(self.references)}
+        chosen = self.selection.inputs() if self.selection else {}
+        return {"documents": self.documents, **beside, **chosen, **files_of(self.references)}
 
     def phases(self) -> list[Phase]:
-        """Filter, deduplicate, publish."""
+        """Filter, deduplicate, select by quality, publish."""
+        selected = [Phase("rank", sidecar.plan, self._rank), Phase("cut", lambda ctx: [{}], self._cut)]
         return [
             Phase("filter", self._plan_filter, self._filter, self._filter_memory),
             Phase("deduplicate", self._plan_deduplicate, self._deduplicate, lambda spec: int(spec["least"])),
+            *(selected if self.selection else []),
             Phase("publish", sidecar.plan, self._publish),
         ]
 
@@ -232,6 +244,7 @@ class Verdicts(Step):
             "reference",
             "duplicate",
             "holdout",
+            REASON,
         ]
 
     @cached_property
@@ -290,7 +303,8 @@ class Verdicts(Step):
             self.lists,
         )
         partitions = self._partitions(ctx)
-        roles = [role for role in self.inputs() if role != "documents" and not role.startswith("reference-")]
+        others = {"documents", *(self.selection.inputs() if self.selection else ())}
+        roles = [role for role in self.inputs() if role not in others and not role.startswith("reference-")]
         rows, longest, first = 0, 0, int(ctx.input("documents").row_offsets[spec["shard"]])
         with (
             Spill(ctx, "members", MEMBER, max(1, partitions), payload=True) as members,
@@ -405,12 +419,24 @@ class Verdicts(Step):
             firsts = () if self.duplicates is None else tuple(self.duplicates.firsts(ctx)[1:-1])
             return deduplicate(members, texts, self.policy(firsts), int(ctx.memory * BLOCK_SHARE), decide)
 
+    # Phases "rank" and "cut".
+
+    def _rank(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        from headrace.select.verdicts.publication import left
+
+        assert self.selection is not None
+        return self.selection.rank(ctx, spec["shard"], left(ctx, spec["shard"]))
+
+    def _cut(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        assert self.selection is not None
+        return self.selection.cut(ctx)
+
     # Phase "publish".
 
     def _publish(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         from headrace.select.verdicts.publication import publish
 
-        return publish(ctx, spec["shard"], self.sources, self.all_sources, self.against)
+        return publish(ctx, spec["shard"], self.sources, self.all_sources, self.against, self.selection)
 
     # Finish.
 
@@ -433,6 +459,8 @@ class Verdicts(Step):
         ):
             if on:
                 value[name] = pairs([result[reason] for result in removed], reason, counts)
+        if self.selection:
+            value["quality"] = ctx.results("cut")[0]["groups"]
         if self.references:
             sets = range(len(self.references))
             value["references"] = pairs(
