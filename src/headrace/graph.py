@@ -238,7 +238,8 @@ def add_stages(
             )
             graph.sequences[stage.name] = rows
         else:
-            graph.sequences[stage.name] = StageSequence.of(recipe, stage, files.templates, **inputs)
+            scores = {name: steps[f"quality-{name}"] for name in recipe.quality.annotators}
+            graph.sequences[stage.name] = StageSequence.of(recipe, stage, files.templates, **inputs, scores=scores)
     if recipe.model is None:
         return
     from headrace.evaluate.step import Evaluation, Samples

@@ -15,6 +15,7 @@ from headrace.errors import UserError
 from headrace.pipeline import run
 from headrace.recipe.load import load_recipe
 from headrace.run_folder import artifact
+from headrace.tokens.store import open_shard
 
 GOOD = ["mill", "wheel", "race", "water", "sluice", "weir"]
 BAD = ["buy", "cheap", "click", "offer", "casino", "bonus"]
@@ -184,3 +185,49 @@ def test_other_removals_come_first(tmp_path):
     assert reasons.count("duplicate") == 100
     left = [d for d in documents if d["reason"] != "duplicate"]
     assert sum(d["bytes"] for d in left if d["keep"]) == pytest.approx(0.25 * sum(d["bytes"] for d in left), rel=0.02)
+
+
+def test_a_stage_takes_the_best_of_what_another_takes_whole(tmp_path):
+    corpus(tmp_path)
+    take = {"quality": {"top": 0.25}, "epochs": 4}
+    stages = [{"name": "all", "sources": {"web": {}}}, {"name": "best", "sources": {"web": take}}]
+    data = recipe(tmp_path, tokenizer={"train": {"vocab_size": 400}}, stages=stages)
+    data["defaults"] = {"sequence_length": 64}
+    run(load_recipe(data), tmp_path / "run", workers=0, memory=256 << 20, until="sequence-best")
+    out = tmp_path / "run"
+    run(load_recipe(data), out, workers=0, memory=256 << 20, until="sequence-all")
+    tokens = artifact(out, "tokens")
+    scores = fetch(artifact(out, "quality", "good"), np.arange(400), ["score"]).column("score").to_numpy()
+    language = fetch(artifact(out, "documents"), np.arange(400), ["language"]).column("language").to_pylist()
+    documents = []
+    for number in range(len(tokens.shards)):
+        shard = open_shard(tokens, number)
+        for row, split, n in zip(shard.rows.tolist(), shard.split.tolist(), np.diff(shard.offsets), strict=True):
+            if split == 0:
+                documents.append((language[row], -float(scores[row]), row, int(n)))
+    expected, many = 0, 0
+    for name in ("de", "en"):
+        mine = sorted(d for d in documents if d[0] == name)
+        total, reached = sum(d[3] + 1 for d in mine), 0
+        for _, _, _, n in mine:
+            if reached >= 0.25 * total:
+                break
+            reached += n + 1
+            expected, many = expected + n, many + 1
+    made = artifact(out, "sequence", "best").manifest.extra
+    ledger = made["ledger"]["sources"]["web"]
+    assert ledger["copies_by_epoch"] == [many] * 4
+    assert ledger["tokens_in"] == 4 * expected
+    assert sum(group["taken"] for group in made["quality"]["web"]) == many
+    whole = artifact(out, "sequence", "all").manifest
+    assert whole.extra["ledger"]["sources"]["web"]["documents"] == len(documents)
+    assert "quality" not in whole.extra
+    assert "quality" not in whole.params["sources"]["web"]
+
+
+def test_a_stage_for_which_nothing_is_good_enough_is_told(tmp_path):
+    corpus(tmp_path)
+    stages = [{"name": "best", "sources": {"web": {"quality": {"above": 2}}}, "sequence_length": 64}]
+    data = recipe(tmp_path, tokenizer={"train": {"vocab_size": 400}}, stages=stages)
+    with pytest.raises(UserError, match="No document of 'web' has a score of 2 or more"):
+        run(load_recipe(data), tmp_path / "run", workers=0, memory=256 << 20, until="sequence-best")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.planning.counts import Basis, SourceCounts
+from headrace.recipe.quality import Best
 from headrace.recipe.schema import Recipe, Stage
 from headrace.sequence.epochs import SourceCount, repeated, resolve
 
@@ -138,12 +139,21 @@ def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Sh
     documents = {source.name: source.documents for source in sources}
     # `SourceCount.tokens` excludes the ends of documents, which the counts of a plan include.
     counts = {s.name: SourceCount(max(0, s.tokens - (s.documents or 0)), s.documents or 0) for s in sources}
+    best = {name: take.quality for name, take in stage.sources.items() if take.quality is not None}
+    counts |= {name: _best(counts[name], one) for name, one in best.items() if name in counts}
     resolved = resolve(stage, counts)
     shares = tuple(
         Share(s.name, s.slice, s.epochs, None if documents[s.name] is None else s.documents, s.tokens)
         for s in resolved.sources
     )
     return shares, resolved.tokens
+
+
+def _best(count: SourceCount, best: Best) -> SourceCount:
+    """What is left of a source's documents, as long as the others; all of them where only a score is asked for."""
+    wanted = best.tokens if best.tokens is not None else count.stream * (1 if best.top is None else best.top)
+    share = min(1.0, wanted / max(1, count.stream))
+    return SourceCount(round(count.tokens * share), round(count.documents * share))
 
 
 def _start(recipe: Recipe, index: int) -> str:

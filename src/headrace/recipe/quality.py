@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -99,6 +99,12 @@ class Keep(Section):
     much, and less than one document more. A document without a score comes last.
     """
 
+    alternatives: ClassVar = {
+        "share": ("tokens", "above"),
+        "tokens": ("share", "above"),
+        "above": ("share", "tokens"),
+    }
+
     annotator: Name | None = Field(default=None, description="The annotator; may be left out if there is only one.")
     share: float | None = Field(default=None, gt=0, le=1, description="Share of the text to keep, in bytes.")
     tokens: Count | None = Field(
@@ -117,6 +123,32 @@ class Keep(Section):
     def _one_budget(self) -> Keep:
         if sum(one is not None for one in (self.share, self.tokens, self.above)) != 1:
             raise wrong("nothing, or too much, says how many documents to keep", "set one of share, tokens and above")
+        return self
+
+
+class Best(Section):
+    """The best documents of a stage's source, by an annotator's scores: at least that much of its training documents,
+    and less than one document more. A `slice` is then taken of these, and `epochs` are passes over them."""
+
+    alternatives: ClassVar = {
+        "top": ("tokens", "above"),
+        "tokens": ("top", "above"),
+        "above": ("top", "tokens"),
+    }
+
+    annotator: Name | None = Field(default=None, description="The annotator; may be left out if there is only one.")
+    top: float | None = Field(default=None, gt=0, le=1, description="Share of the source's tokens to take.")
+    tokens: Count | None = Field(default=None, ge=1, description="Tokens of the source to take, such as `12.5B`.")
+    above: float | None = Field(default=None, description="Take documents with at least this score.")
+    by: Literal["language"] | None = Field(
+        default="language",
+        description="Each language keeps its share of the source; null ranks all documents together.",
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Best:
+        if sum(one is not None for one in (self.top, self.tokens, self.above)) != 1:
+            raise wrong("nothing, or too much, says how many documents to take", "set one of top, tokens and above")
         return self
 
 

@@ -27,7 +27,7 @@ from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName
 from headrace.recipe.licences import Licenses, OptOut
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
-from headrace.recipe.quality import Quality, Trained
+from headrace.recipe.quality import Best, Keep, Quality, Trained
 from headrace.recipe.scale import scaled
 from headrace.recipe.sources import CHAT_FORMATS, MAX_DOCUMENT, DocumentsConfig, Fields, FileSet, Source
 from headrace.recipe.stages import (
@@ -241,7 +241,13 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _annotators_exist(self) -> Recipe:
         keep = self.quality.keep
-        asked = [("quality.keep", keep)] if keep is not None else []
+        asked: list[tuple[str, Keep | Best]] = [("quality.keep", keep)] if keep is not None else []
+        asked += [
+            (f"stages.{i}.sources.{name}.quality", take.quality)
+            for i, stage in enumerate(self.stages)
+            for name, take in stage.sources.items()
+            if take.quality is not None
+        ]
         for place, section in asked:
             try:
                 self.quality.named(section.annotator)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from headrace.recipe.base import Count, Name, Section, Size, listed, suggest, wrong
+from headrace.recipe.quality import Best
 from headrace.recipe.training import TrainSection
 
 
@@ -138,6 +139,9 @@ class StageSource(Section):
         default=None,
         description="Share of the stage's `tokens`, relative to the other weights; replaces `epochs`. Takes whole "
         "passes, then documents in keyed order until the share is reached, exact to a document.",
+    )
+    quality: Best | None = Field(
+        default=None, description="Only the best documents of the source, by an annotator's scores; null takes all."
     )
     fim: Fim | None = Field(default=None, description="Fill-in-the-middle; null leaves documents unchanged.")
 

@@ -9,6 +9,7 @@ import numpy as np
 from headrace.flow.artifact import Artifact
 from headrace.flow.keys import parse_ids
 from headrace.flow.task import TaskContext
+from headrace.sequence.best import taken
 from headrace.sequence.parameters import SequenceParameters
 from headrace.tokens.store import TokenShard, open_shard
 
@@ -21,12 +22,14 @@ class ShardDocuments(NamedTuple):
         ids: uint64[n, 2], the ids of its documents.
         sources: the token store's sources.
         split: index of the split that the stage uses.
+        good: bool[n], the documents that are good enough for the stage.
     """
 
     shard: TokenShard
     ids: np.ndarray
     sources: list[str]
     split: int
+    good: np.ndarray
 
 
 def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarray:
@@ -52,6 +55,6 @@ def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> ShardDo
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, number)
     ids = document_ids(ctx.input("documents"), number, shard.rows)
-    return ShardDocuments(
-        shard, ids, tokens.manifest.extra["sources"], tokens.manifest.extra["splits"].index(sequence.split)
-    )
+    extra = tokens.manifest.extra
+    good = taken(sequence, ctx, number, shard)
+    return ShardDocuments(shard, ids, extra["sources"], extra["splits"].index(sequence.split), good)

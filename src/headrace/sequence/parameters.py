@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.flow.task import TaskContext
+from headrace.recipe.quality import Best
 from headrace.recipe.stages import Stage
 from headrace.sequence.chat_template import ChatTemplate, chat_template
 from headrace.sequence.epochs import ResolvedStage, counts_of, resolve
@@ -56,9 +57,21 @@ class SequenceParameters:
             "split": self.split,
             "limit": self.limit,
             "chat_sources": list(self.chat_sources),
-            **self.section.model_dump(mode="json", include=set(_DECIDING)),
+            **self._section(),
             "chat": self.template.identity() if self.template else None,
         }
+
+    def _section(self) -> dict[str, Any]:
+        """What the section says about rows; the names of annotators are not part of that."""
+        dumped = self.section.model_dump(mode="json", include=set(_DECIDING))
+        for take in dumped["sources"].values():
+            take["quality"].pop("annotator") if take["quality"] else take.pop("quality")
+        return dumped
+
+    @property
+    def selected(self) -> dict[str, Best]:
+        """The sources of which only the best documents are taken."""
+        return {name: take.quality for name, take in self.section.sources.items() if take.quality is not None}
 
     @cached_property
     def template(self) -> ChatTemplate | None:
@@ -72,6 +85,10 @@ class SequenceParameters:
     def resolved(self, ctx: TaskContext) -> ResolvedStage:
         """What is taken from each source; held-out sources without documents are left out."""
         counts = counts_of(ctx.input("tokens"), self.split)
+        if self.selected:
+            from headrace.sequence.best import counts_of_best
+
+            counts |= counts_of_best(ctx)
         section = self.section
         if self.split != "train":
             held = {name: take for name, take in section.sources.items() if counts[name].tokens}

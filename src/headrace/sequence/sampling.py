@@ -35,9 +35,10 @@ class End(NamedTuple):
 
 
 def in_slice(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource) -> np.ndarray:
-    """The documents of a source's slice: int64[n], their indices in the shard, ascending."""
+    """The documents of a source's slice that are good enough: int64[n], their indices in the shard, ascending."""
     shard, (low, high) = held.shard, take.slice
-    inside = np.flatnonzero((shard.source == held.sources.index(take.name)) & (shard.split == held.split))
+    mine = (shard.source == held.sources.index(take.name)) & (shard.split == held.split)
+    inside = np.flatnonzero(mine & held.good)
     if (low, high) != (0.0, 1.0):
         # The stage is not part of this salt: what one stage slices away is what another may take.
         place = unit(keyed(salt(sequence.seed, "slice"), held.ids[inside]))

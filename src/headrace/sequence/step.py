@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import Stage
-from headrace.sequence import encode, pack, repartition, sample, shuffle, weigh
+from headrace.sequence import best, encode, pack, repartition, sample, shuffle, weigh
 from headrace.sequence.chat_template import ChatTemplate
 from headrace.sequence.ledger import balance
 from headrace.sequence.parameters import SequenceParameters
@@ -29,25 +30,34 @@ class Sequence(Step):
         tokens: the Tokens step.
         documents: the Documents step.
         tokenizer: the Tokenizer step.
+        quality: the scores of documents, by source, for sources of which only the best are taken.
     """
 
     parameters: SequenceParameters
     tokens: Step
     documents: Step
     tokenizer: Step
+    quality: Mapping[str, Step] = field(default_factory=dict)
 
     kind: ClassVar[str] = "sequence"
     VERSION: ClassVar[int] = 3
 
     @staticmethod
     def of(
-        recipe: Recipe, stage: Stage, templates: Templates, documents: Step, tokenizer: Step, tokens: Step
+        recipe: Recipe,
+        stage: Stage,
+        templates: Templates,
+        documents: Step,
+        tokenizer: Step,
+        tokens: Step,
+        scores: Mapping[str, Step] = MappingProxyType({}),
     ) -> Sequence:
-        """The sequence that a stage trains on."""
+        """The sequence that a stage trains on; ``scores`` are those of each annotator."""
         chat = tuple(name for name in stage.sources if recipe.sources[name].is_chat)
         found = templates.get(stage.name)
         parameters = SequenceParameters(stage.name, stage, recipe.seed, chat, found=found)
-        return Sequence(parameters, tokens, documents, tokenizer)
+        of = {name: scores[recipe.quality.named(one.annotator)] for name, one in parameters.selected.items()}
+        return Sequence(parameters, tokens, documents, tokenizer, of)
 
     @staticmethod
     def held_out(
@@ -93,12 +103,18 @@ class Sequence(Step):
         return self.parameters.to_json()
 
     def inputs(self) -> dict[str, Step]:
-        """Tokens, documents, tokenizer."""
-        return {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer}
+        """Tokens, documents, tokenizer, scores."""
+        scores = {best.role(source): step for source, step in self.quality.items()}
+        return {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer, **scores}
 
     def phases(self) -> list[Phase]:
         """One task per shard of the token store, except pack (per block) and shuffle (per partition of rows)."""
         of, first = self.parameters, []
+        if of.selected:
+            first += [
+                Phase("rank", best.plan, partial(best.work, of)),
+                Phase("best", lambda ctx: [{}], lambda ctx, spec: best.cut(of, ctx)),
+            ]
         if any(take.weight is not None for take in of.section.sources.values()):
             first.append(Phase("weigh", partial(weigh.plan, of), partial(weigh.work, of)))
         if any(changes(of, name) for name in of.section.sources):
@@ -126,5 +142,6 @@ class Sequence(Step):
             "tokenizer": tokenizer["fingerprint"],
             "sources": tokens["sources"],
             "seeds": {"recipe": self.parameters.seed},
+            **({"quality": ctx.results("best")[0]["sources"]} if self.parameters.selected else {}),
             "ledger": ledger,
         }
