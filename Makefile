@@ -39,7 +39,7 @@ test: install
 	$(PYTEST)
 
 test-all: install
-	$(PYTEST) -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow' --hypothesis-profile headrace-new-examples
 
 bench: $(VENV)/benched
 	$(BIN)/python -m bench

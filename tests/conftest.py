@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Tests start hundreds of processes, each of which would compile every module of ours, 0.5 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -16,8 +16,16 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# The first example of a property pays for compiling the kernel, so there is no deadline.
-settings.register_profile("headrace", deadline=None, database=None)
+# The first example of a property pays for compiling the kernel, so there is no deadline. The same examples are tried
+# each time, so that a change fails for what it changed; `make test-all` tries new ones.
+settings.register_profile(
+    "headrace",
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("headrace-new-examples", settings.get_profile("headrace"), derandomize=False)
 settings.load_profile("headrace")
 
 SHARED = Path(os.environ.get("HEADRACE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -30,7 +30,7 @@ def test_every_file_is_in_one_run_in_order(sizes):
         assert len(run) == 1 or max(text_bytes(files[at]) for at in run) < LEAST
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1 << 32), st.sampled_from(["add", "remove", "change"]))
 def test_one_file_changes_few_runs(seed, what):
     rng = random.Random(seed)

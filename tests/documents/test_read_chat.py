@@ -263,7 +263,7 @@ def leaves(value: Any) -> list[Any]:
     return [] if value is None or value is True or value == "" else [value]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(record=records())
 @example(record={"messages": [{"from": "user", "role": "assistant", "content": "v1v", "value": "v2v"}]})
 @example(record={"messages": [ANSWER], "conversations": [{"from": "gpt", "value": "v3v"}]})

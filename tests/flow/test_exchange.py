@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.flow import exchange
@@ -58,7 +58,7 @@ def write(tmp_path, tasks, partitions, memory, payloads=None):
                 spill.add(piece["a"] % partitions, piece, load)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(-5, 5)), max_size=400), min_size=1, max_size=3),
     st.integers(1, 5),
@@ -122,7 +122,7 @@ def test_a_task_without_records_leaves_an_empty_spill(tmp_path):
     assert list(sorted_partition(reduce, "map", "x", 1, PLAIN, ("a",))) == []
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(data=st.data())
 def test_what_is_in_order_is_written_as_what_is_not(data, tmp_path_factory):
     """The same bytes, whether a run is copied into order or written from where it lies."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.flow.external_sort import ExternalSort
@@ -26,7 +26,7 @@ def through(folder, all_records: np.ndarray, by: tuple[str, ...], memory: int, p
     return list(sort.chunks())
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(
     st.integers(0, 60_000),
     st.sampled_from([1, 7, 5000, 1 << 60]),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.flow.slices import copy, gather
 
 
 @given(st.binary(max_size=40), st.data())
-@settings(deadline=None)
 def test_copy_equals_slice_assignment(raw: bytes, data: st.DataObject) -> None:
     source, out = np.frombuffer(raw, dtype=np.uint8), np.zeros(50, dtype=np.uint8)
     expected = out.copy()

@@ -169,7 +169,7 @@ def test_a_damaged_order_is_told(apart, out, tmp_path, harm):
         open_files(folder).verified().rows(0, 10)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 3), max_size=60), st.data())
 def test_order_finds_rows(tmp_path_factory, numbers, data):
     path = tmp_path_factory.mktemp("order") / "order"

@@ -220,7 +220,7 @@ def write_index(path: Path, lengths, pointers, documents, *, code=4, version=1, 
     path.with_suffix(".idx").write_bytes(head + b"".join(array.tobytes() for array in arrays) + more)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(spans=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 10)), min_size=1), seq_len=st.integers(1, 12))
 def test_sequences_that_lie_anywhere_are_joined_in_the_order_of_the_index(tmp_path_factory, spans, seq_len):
     path = tmp_path_factory.mktemp("megatron") / "x.bin"

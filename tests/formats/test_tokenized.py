@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exporting import kill_until_done
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import UserError
@@ -82,7 +82,6 @@ def test_bytes_do_not_depend_on_workers_kills_or_blocks(corpus, tmp_path, monkey
         assert (tmp_path / "killed" / path.relative_to(alone)).read_bytes() == path.read_bytes()
 
 
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=30),
     keep=st.lists(st.booleans(), min_size=30, max_size=30),

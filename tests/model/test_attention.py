@@ -61,7 +61,7 @@ def check(inputs, scale, segments, attended, window=None):
             close(mine, other, term)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.integers(0, 2**31), st.integers(1, 3), st.sampled_from([(1, 1), (4, 1), (4, 2), (6, 6)]), st.integers(1, 90),
     st.sampled_from([4, 6, 16]), st.sampled_from(list(CLOSE)), st.sampled_from([0.1, 0.25, 1.0]),

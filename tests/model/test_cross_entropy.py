@@ -49,7 +49,7 @@ def close(mine, theirs, within, term=0.0):
     assert (mine.double() - theirs.double()).norm() <= within * (theirs.double().norm() + term) + 1e-12
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.integers(0, 2**31), st.integers(0, 9), st.integers(1, 40), st.integers(1, 9), st.sampled_from(list(CLOSE)),
     st.sampled_from(SIZES), st.sampled_from([0.0, 1e-2]), st.booleans(),

@@ -38,7 +38,7 @@ def facts(name: str, documents: int, quarantined: int = 0, **more: Any) -> Sourc
 RANGE = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     amounts=st.lists(st.tuples(*[st.integers(0, 20)] * 5), min_size=2, max_size=2),
     quarantined=RANGE,
@@ -102,7 +102,7 @@ def test_what_is_not_known_yet_departs_from_nothing() -> None:
 AMOUNT = st.none() | st.integers(0, 30)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     found=st.tuples(*[st.integers(0, 20)] * 3),
     expected=st.tuples(*[AMOUNT] * 9),

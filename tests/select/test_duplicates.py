@@ -8,7 +8,7 @@ import unicodedata
 import duplicate_graph as graph
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_shingles_minhash import fingerprints, shingle_hashes, sketch
 
@@ -74,7 +74,7 @@ def check(table, texts: list[str], near: Near | None, exact: bool, counts: dict)
     assert counts["exact_copies"] == sum(x is not None for x in copies)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8)
 @given(st.integers(0, 1 << 30), st.integers(1, 25), st.booleans(), st.booleans())
 def test_components_equal_a_plain_implementation(tmp_path_factory, seed, count, near, exact) -> None:
     texts = families(seed, count)

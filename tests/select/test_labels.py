@@ -7,7 +7,7 @@ from pathlib import Path
 import duplicate_graph as graph
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_components import components
 from test_duplicates import NEAR, check, families
@@ -55,7 +55,6 @@ def both_ways(folder: Path, rows: int, near: np.ndarray, exact: np.ndarray) -> d
     return counts
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.integers(0, 40))
 def test_both_ways_equal_a_plain_implementation(tmp_path_factory, data: st.DataObject, rows: int) -> None:
     folder = tmp_path_factory.mktemp("labels")
@@ -71,7 +70,7 @@ def test_both_ways_equal_a_plain_implementation(tmp_path_factory, data: st.DataO
     assert first == [ids.index(x) for x in ids]
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(st.integers(0, 1 << 20), st.integers(2, 60_000), st.floats(0.1, 2.0), st.booleans())
 def test_both_ways_agree_on_random_graphs_beyond_the_budget(tmp_path_factory, seed, rows, degree, local) -> None:
     rng = np.random.default_rng(seed)

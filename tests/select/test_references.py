@@ -10,7 +10,7 @@ from typing import Any
 
 import duplicate_graph as graph
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_verdicts import NEAR, SOURCES, bands, corpus, recipe_of, steps_of
 
@@ -190,7 +190,7 @@ def dealt(seed: int, families: int, parts: int) -> list[Rows]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 1 << 30), families=st.integers(6, 24))
 def test_equal_to_a_plain_implementation(tmp_path_factory, name: str, seed: int, families: int) -> None:
     folder = tmp_path_factory.mktemp("run")

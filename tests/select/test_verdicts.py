@@ -10,7 +10,7 @@ from typing import Any
 import duplicate_graph as graph
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_duplicates import WORDS, fingerprints, reference, shingle_hashes, sketch
 
@@ -178,7 +178,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4)
 @given(seed=st.integers(0, 1 << 30), families=st.integers(1, 30))
 def test_equal_to_a_plain_implementation(tmp_path_factory, name: str, seed: int, families: int) -> None:
     recipe, rows = recipe_of(**RECIPES[name]), corpus(seed, families)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import UserError
@@ -162,7 +162,7 @@ TALKS = st.lists(st.tuples(ROLES, SAID, st.sampled_from([None, True, False])), m
 
 
 @pytest.mark.parametrize("template", ["crystalchat", "chatml"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(talks=st.lists(TALKS, min_size=1, max_size=3))
 def test_what_is_learned_is_what_the_turns_say(small, template, talks):
     """Loss lies on the texts of the turns that are learned, on their ends, and on nothing else."""

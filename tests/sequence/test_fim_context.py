@@ -11,7 +11,7 @@ from headrace.sequence.fim import PLAIN, reassemble
 from headrace.sequence.fim_context import transform_windows
 from headrace.tokens.engine import special_id
 
-FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=50, suppress_health_check=list(HealthCheck))
 
 
 def pack(engine, texts, width):

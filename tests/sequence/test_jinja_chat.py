@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import UserError
@@ -231,7 +231,7 @@ NESTED = (
 
 
 @pytest.mark.parametrize("template", ["chatml", "thinking", "nested", "unmarked"])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     said=st.lists(SPELLINGS, min_size=2, max_size=4), more=SPELLINGS, name=st.sampled_from(["im_end", "im_start", "x"])
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_build import build, of_stage, stage
 
@@ -171,7 +171,6 @@ ROWS = st.lists(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1
 
 
 @given(ROWS, st.booleans(), st.integers(0, 7))
-@settings(deadline=None)
 def test_kernels_equal_plain_loops(rows: list, restart: bool, first: int) -> None:
     width = 1 + max(sum(length for length, _ in row) for row in rows)
     B, L = len(rows), width - 1

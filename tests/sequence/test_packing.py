@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.sequence.packing import Segments, best_fit, concatenate, rows_of, with_ends
@@ -32,7 +32,6 @@ def concatenate_plainly(lengths: list[int], seq_len: int, rows: int) -> tuple[li
 
 
 @given(LENGTHS, SEQ_LEN)
-@settings(deadline=None)
 def test_concatenation_equals_windows_of_the_written_out_stream(lengths: list[int], seq_len: int) -> None:
     total = sum(lengths)
     rows = rows_of(total, seq_len)
@@ -47,7 +46,6 @@ def test_concatenation_equals_windows_of_the_written_out_stream(lengths: list[in
 
 
 @given(LENGTHS, LENGTHS, SEQ_LEN, st.integers(0, 5))
-@settings(deadline=None)
 def test_concatenation_in_two_calls_equals_one(one: list[int], two: list[int], seq_len: int, fewer: int) -> None:
     rows = max(0, rows_of(sum(one) + sum(two), seq_len) - fewer)
     whole, overlap, tail = concatenate(np.array(one + two, dtype=np.int64), 0, seq_len, rows)
@@ -89,14 +87,12 @@ def best_fit_plainly(tokens: list[int], seq_len: int) -> tuple[list[tuple[int, .
 
 
 @given(LENGTHS, SEQ_LEN)
-@settings(deadline=None)
 def test_best_fit_equals_a_linear_search(tokens: list[int], seq_len: int) -> None:
     segments, rows = best_fit(with_ends(np.array(tokens, dtype=np.int64), seq_len), seq_len)
     assert (sorted(as_tuples(segments)), rows) == best_fit_plainly(tokens, seq_len)
 
 
 @given(LENGTHS, SEQ_LEN)
-@settings(deadline=None)
 def test_best_fit_keeps_its_promises(tokens: list[int], seq_len: int) -> None:
     capacity = seq_len + 1
     totals = with_ends(np.array(tokens, dtype=np.int64), seq_len)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.sequence.place import collect
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_collect_equals_slices_of_ended_documents(data: st.DataObject) -> None:
     documents = data.draw(st.lists(st.lists(st.integers(0, 9), max_size=8), min_size=1, max_size=6))
     tokens = np.array([t for d in documents for t in d], dtype=data.draw(st.sampled_from([np.uint16, np.uint32])))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_build import build, expected_documents, of_stage, open_input, stage, texts_of
 
@@ -23,7 +23,7 @@ from headrace.sequence.windows import PADDING
 from headrace.tokens.store import open_shard
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     shards=st.lists(
         st.lists(st.tuples(st.integers(0, 3) | st.just(2**64 - 1), st.integers(1, 50)), max_size=6),
@@ -102,7 +102,7 @@ def reference(
 FIM = {"rate": 0.9, "spm": 0.5}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8)
 @given(data=st.data())
 def test_weights_are_met_to_the_document(run: Path, data: Any) -> None:
     """Plain, rearranged and rendered sources, less than a pass to many, slices: the documents that a loop takes."""

@@ -26,7 +26,7 @@ from headrace.tokens.load import engine_from
 from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 

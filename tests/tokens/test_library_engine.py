@@ -32,7 +32,7 @@ WORDS = st.lists(
     ),
     max_size=60,
 ).map("".join)
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ

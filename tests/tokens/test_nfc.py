@@ -21,7 +21,7 @@ AWKWARD = [
     *"\xe9\xc5\u1e9b\u1ea5\u212b\u0958\u0915\u093c\u094d\u09c7\u09be\u09d7\u0344\u2adc\U0001d15f\U0001d160\U0001d165",
     *"\u1100\u1161\u11a8\uac00\uac01\uf900\U0002f800\u3099\u304b\u6f22\u0e38\u0e48\u064e\u0651\u0898\U0001133b\U00011070",
 ]  # fmt: skip
-FUZZ = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=500, suppress_health_check=list(HealthCheck))
 
 
 def texts_of(pieces: Pieces) -> list[str]:

@@ -55,7 +55,7 @@ def test_fill_in_the_middle_is_spelled_as_the_family_does(family):
             own_roles(definition("</s>", *texts), SpecialTokens(), {}, ("eod", *FIM, "fim_pad"))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.sampled_from(sorted({text for texts in FAMILIES.values() for text in texts} | {
         "</s>", "<s>", "<|endoftext|>", "<eos>", "<bos>", "<|im_start|>", "<|im_end|>", "<x>"})), unique=True),

@@ -59,7 +59,7 @@ def split(data: np.ndarray, low: int, high: int, automata: Automata, start: int)
         low = end
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CHARS)
 def test_windows_say_what_the_automata_find(scanner, text):
     if not text:
