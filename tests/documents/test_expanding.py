@@ -77,8 +77,8 @@ def compressed_batch(path: Path) -> None:
     [
         (shared_prefixes, "parquet", 1000, ""),
         (dictionary, "parquet", 6000, ""),
-        (one_text, "parquet", 0, ""),
-        (list_of_nulls, "parquet", 0, ""),
+        pytest.param(one_text, "parquet", 0, "", marks=pytest.mark.slow),
+        pytest.param(list_of_nulls, "parquet", 0, "", marks=pytest.mark.slow),
         (compressed_batch, "arrow", 0, "Decompressing a batch takes"),
     ],
 )

@@ -46,9 +46,9 @@ WHY, REPLAY = ("why", "a:a.jsonl:3"), ("replay", "--stage", "one", "--step", "0"
     ("kind", "stage", "at", "question"),
     [
         ("documents", None, 0.4, WHY),
-        ("documents", None, 0.02, WHY),
+        pytest.param("documents", None, 0.02, WHY, marks=pytest.mark.slow),
         ("verdicts", None, 0.4, WHY),
-        ("documents", None, 0.4, REPLAY),
+        pytest.param("documents", None, 0.4, REPLAY, marks=pytest.mark.slow),
         ("sequence", "one", 0.5, REPLAY),
     ],
 )

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_run import headrace, published
 
+from quick import quick
+
 MEASURES = """\
 from words import RARE
 
@@ -135,7 +137,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", quick(WRONG, "parameter", "type", "killed"))
 def test_what_is_wrong_is_told_clearly(tmp_path: Path, name: str) -> None:
     measures, what, before_work = WRONG[name]
     done = headrace("run", write(tmp_path, measures), "--out", tmp_path / "run", "--workers", 1, check=False)

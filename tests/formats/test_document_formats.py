@@ -29,6 +29,7 @@ from headrace.formats.registry import DOCUMENTS
 from headrace.run_folder import artifact
 from headrace.tokens.engine import Texts
 from headrace.tokens.load import open_engine
+from quick import quick
 
 SMALL = Options(bytes_per_file=15_000)
 ALL = Wanted(documents=True)
@@ -106,7 +107,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split(b"\n") if line]
 
 
-@pytest.mark.parametrize("format", [*DOCUMENTS, "hub"])
+@pytest.mark.parametrize("format", quick([*DOCUMENTS, "hub"], "jsonl.zst", "hub"))
 def test_bytes_do_not_depend_on_workers_or_kills(format, run, tmp_path):
     step = _step(run, format, Wanted(everything=True), SMALL)
     alone = write(step, tmp_path / "alone", workers=0)

@@ -17,12 +17,13 @@ from headrace.formats.opening import open_files
 from headrace.formats.registry import SEQUENCES
 from headrace.formats.sequences import SequenceExport
 from headrace.sequence.loader import Loader
+from quick import quick
 
 READABLE = [name for name, format in SEQUENCES.items() if isinstance(format, ReadableFormat)]
 SMALL = Options(rows_per_file=40)
 
 
-@pytest.mark.parametrize("format", SEQUENCES)
+@pytest.mark.parametrize("format", quick(SEQUENCES, "hdf5", "arrow", "hub"))
 def test_bytes_do_not_depend_on_workers_or_kills(format, sequences, tmp_path):
     step = SequenceExport(format, sequences, SMALL)
     alone = contents(write(step, tmp_path / "alone", workers=0))

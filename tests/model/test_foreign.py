@@ -25,6 +25,7 @@ from headrace.named_files import NamedFiles
 from headrace.recipe.schema import Recipe
 from headrace.run_folder import artifact
 from headrace.sequence.store import open_sequence
+from quick import quick
 
 transformers = pytest.importorskip("transformers")
 SRC = Path(__file__).parents[2] / "src"
@@ -238,7 +239,7 @@ def expected_loss(made: Path, model: torch.nn.Module) -> float:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("key", ["weights", "huggingface"])
+@pytest.mark.parametrize("key", quick(["weights", "huggingface"], "huggingface"))
 def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
     family = "llama" if key == "weights" else "gemma2"
     saved(tmp_path / "in", family)

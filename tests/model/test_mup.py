@@ -72,6 +72,7 @@ def standard(config: ModelConfig, width: int) -> ModelConfig:
     return wide.model_copy(update={"mup": Mup()})
 
 
+@pytest.mark.slow
 def test_without_mup_sizes_grow_with_the_width_and_the_best_rate_falls():
     rates = [0.0003, 0.001, 0.003, 0.01, 0.03]
     mup, plain = (

@@ -94,16 +94,17 @@ def shapes() -> dict[str, tuple[int, np.ndarray, int]]:
     chain = np.stack([np.arange(n - 1), np.arange(1, n)], axis=1)
     rng = np.random.default_rng(0)
     shuffled = rng.permutation(n)[chain]
-    star = np.stack([np.full(200_000, 77_777), np.arange(200_000)], axis=1)
-    bridged = np.concatenate([np.stack([np.full(n, hub), hub + np.arange(n)], axis=1) for hub in range(0, 20 * n, n)])
-    bridged = np.concatenate([bridged, np.stack([np.arange(1, 20) * n - 1, np.arange(1, 20) * n], axis=1)])
+    star = np.stack([np.full(4 * n, 17_777), np.arange(4 * n)], axis=1)
+    rays, hubs = n // 4, range(0, 5 * n, n // 4)
+    bridged = np.concatenate([np.stack([np.full(rays, hub), hub + np.arange(rays)], axis=1) for hub in hubs])
+    bridged = np.concatenate([bridged, np.stack([np.array(hubs[1:]) - 1, hubs[1:]], axis=1)])
     # The last round of each is the one that finds nothing to change.
     return {
         "chain": (n, chain, 15),
         "chain backwards": (n, n - 1 - chain, 15),
         "chain in any order": (n, shuffled, 12),
-        "star around a middle row": (200_000, star, 3),
-        "stars in a chain": (20 * n, bridged, 8),
+        "star around a middle row": (4 * n, star, 3),
+        "stars in a chain": (5 * n, bridged, 8),
     }
 
 

@@ -24,6 +24,7 @@ from headrace.select.verdicts import deduplication, partitions, verification
 from headrace.select.verdicts import step as verdicts_module
 from headrace.select.verdicts.splits import SPLITS, draw
 from headrace.select.verdicts.step import Verdicts
+from quick import quick
 
 Rows = list[dict[str, Any]]
 
@@ -205,7 +206,7 @@ def test_equal_to_a_plain_implementation(tmp_path_factory, name: str, seed: int,
     check(artifact, recipe, own, sets)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", quick(RECIPES, "near", "verified, none", "exact"))
 def test_it_occurs_and_bytes_do_not_depend_on_budget_or_retries(tmp_path, name, monkeypatch) -> None:
     own, first, files = dealt(3, 60, 3)
     sets = [earlier(tmp_path / "first", first, {"near": NEAR}), from_files(files)]

@@ -105,7 +105,7 @@ def test_signatures_equal_the_definition(texts: list[str], n: int, words: bool) 
 
 
 @pytest.mark.parametrize("words", [False, True])
-@pytest.mark.parametrize("n", [1, 7, 13, 64, 3000])
+@pytest.mark.parametrize("n", [1, 7, 13, 64, pytest.param(3000, marks=pytest.mark.slow)])
 def test_blocks_join_seamlessly(n: int, words: bool) -> None:
     rng = random.Random(0)
     texts = [

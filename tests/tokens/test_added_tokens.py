@@ -17,7 +17,7 @@ from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import _say_once, engine_from
 from headrace.tokens.vocabulary import byte_alphabet
 
-FUZZ = settings(max_examples=300, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=100, suppress_health_check=list(HealthCheck))
 LETTERS = "ab\xe9\u0301 "
 CONTENT = st.text(LETTERS, min_size=1, max_size=4)
 

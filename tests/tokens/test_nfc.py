@@ -34,7 +34,7 @@ def check(texts: list[str]) -> None:
 
 
 def test_every_character_among_letters_and_marks():
-    check([f"a{char}b" for char in CHARS])
+    check([f"a{char}b" for char in [*CHARS[:0x40000], *CHARS[0x40000::61]]])
     check(
         [
             text

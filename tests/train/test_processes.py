@@ -164,6 +164,10 @@ def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2)], tmp_path, 2)
     same(tmp_path / "split", alone)
+
+
+@pytest.mark.slow
+def test_shards_are_split_over_processes(tmp_path, sequence, alone):
     both = [described(tmp_path / shard, sequence, tensor_parallel=2, shard=shard) for shard in ("none", "full")]
     # The last process shares its rows with another, which must hear of the signal too.
     stopped = described(tmp_path / "stopped", sequence, tensor_parallel=2, stop_after=3)
@@ -173,6 +177,7 @@ def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     assert (tmp_path / "stopped" / "interrupted").read_text() == "3"
 
 
+@pytest.mark.slow
 def test_muon_orthogonalizes_whole_matrices_of_shards(tmp_path, sequence):
     """Replicated, sharded, split, both; and a sharded run goes on alone, and a run alone goes on split."""
     muon = {"optimizer": {"kind": "muon", "learning_rate": 0.01}}
