@@ -44,23 +44,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name == "wide" else name
-        for name in REFUSED
-        if name != "sexagesimal"
-    ],
-)
-def test_a_recipe_beyond_the_bounds_is_refused(tmp_path, name):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(REFUSED[name])
-    with pytest.raises(UserError) as error:
-        load_recipe(path)
-    assert "recipe.yaml" in error.value.where
-    assert "mistakes" not in error.value.what
-
-
 REFUSED_IN_FILES = [name for name in REFUSED if name != "sexagesimal"]
 
 
