@@ -1,0 +1,1 @@
+"""Annotators that are models of torch: read from a folder, or trained from nothing."""
