@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from headrace.documents.sources import InputFile
-from headrace.errors import UserError
 from headrace.flow.storage import digest_file
 from headrace.model.presets import read
 from headrace.recipe.model import ModelSection
@@ -19,6 +18,7 @@ from headrace.recipe.quality import Quality
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import BUILT_IN
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks
+from headrace.select.quality.scorer import scorer_of
 from headrace.select.verdicts.opt_out import ListFile, list_lists
 from headrace.sequence.chat_template import ChatTemplate, chat_template
 
@@ -35,7 +35,7 @@ class NamedFiles:
         benchmarks: the files of ``decontaminate.benchmarks``, with fingerprints.
         opt_out: the files of ``opt_out``, with fingerprints.
         model: of ``model.weights`` or ``model.huggingface``: ``{"folder", "config", "files"}``, with digests.
-        annotators: annotator -> ``{"files": {name: digest}}``, of those whose section names files.
+        annotators: annotator -> what its scorer found of the files that its section names.
     """
 
     tokenizer: dict[str, Any] | None = None
@@ -111,23 +111,16 @@ def _read(paths: Sequence[Path]) -> list[str]:
 
 
 def _annotators(section: Quality, digests: Digests) -> dict[str, dict[str, Any]]:
-    """The digests of the files that annotators name.
+    """What is found of the files that annotators name.
 
     Raises:
         UserError: there is no such file or folder.
     """
-    found = {}
-    for name, annotator in section.annotators.items():
-        if annotator.named is None:
-            continue
-        path = Path(annotator.named)
-        there = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        if not there or not there[0].is_file():
-            where = f"quality.annotators.{name}: {path}"
-            raise UserError("There is no such file, or the folder is empty.", where, "Correct the path.")
-        names = (one.relative_to(path).as_posix() if path.is_dir() else one.name for one in there)
-        found[name] = {"files": dict(zip(names, digests(there), strict=True))}
-    return found
+    found = {
+        name: dict(scorer_of(annotator).find(annotator, digests, f"quality.annotators.{name}"))
+        for name, annotator in section.annotators.items()
+    }
+    return {name: one for name, one in found.items() if one}
 
 
 def _model(section: ModelSection, digests: Digests) -> dict[str, Any] | None:

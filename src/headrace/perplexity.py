@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.annotate.threads import one_thread
+from headrace.annotate.threads import TORCH, one_thread
 from headrace.evaluation import Target, find_target
 from headrace.recipe.quality import Perplexity
-from headrace.select.quality.scorer import SCORE, Found, Scorer, buffers
+from headrace.select.quality.scorer import SCORE, Digests, Found, Scorer, buffers
 from headrace.select.quality.windows import Ids, batches, windows
 
 if TYPE_CHECKING:
@@ -41,12 +41,17 @@ class PerplexityScorer(Scorer):
         return {**config.model_dump(mode="json", include={"window", "windows"}), "model": found["digest"]}
 
     @classmethod
-    def find(cls, config: Perplexity, digests: Any) -> Found:
+    def find(cls, config: Perplexity, digests: Digests, where: str) -> Found:
         """Look at the model."""
         return {"digest": _target(config).digest}
 
     @classmethod
-    def open(cls, config: Perplexity, file: Callable[[str], Path], threads: int) -> PerplexityScorer:
+    def memory(cls, config: Perplexity) -> int:
+        """Without the weights, whose room is looked for when they are read."""
+        return TORCH
+
+    @classmethod
+    def open(cls, config: Perplexity, file: Callable[[str], Path], memory: int) -> PerplexityScorer:
         """Load the model."""
         one_thread()
         return cls(config, _target(config).open())
@@ -81,8 +86,8 @@ class PerplexityScorer(Scorer):
                 losses = torch.nn.functional.cross_entropy(
                     logits.flatten(0, 1), tokens[:, 1:].flatten().to(logits.device), reduction="none"
                 )
-                losses = losses.view(len(some), -1).double().cpu().numpy()
-                bits[rows] = [losses[row, : len(one)].sum() for row, one in enumerate(some)]
+                told = losses.view(len(some), -1).double().cpu().numpy()
+                bits[rows] = [told[row, : len(one)].sum() for row, one in enumerate(some)]
         sums, of = (np.bincount(owners, weights=x, minlength=batch.num_rows) for x in (bits, sizes))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(of > 0, sums / of / np.log(2), np.nan).astype(np.float32)

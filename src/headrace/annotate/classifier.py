@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.annotate.threads import one_thread
+from headrace.annotate.threads import one_thread, weights
 from headrace.recipe.quality import Classifier
 from headrace.select.quality.scorer import Found, Scorer
 
@@ -33,7 +33,12 @@ class ClassifierScorer(Scorer):
         return {**config.model_dump(mode="json", exclude={"folder"}), "folder": found["files"]}
 
     @classmethod
-    def open(cls, config: Classifier, file: Callable[[str], Path], threads: int) -> ClassifierScorer:
+    def memory(cls, config: Classifier) -> int:
+        """The weights', and torch's."""
+        return weights(config.folder)
+
+    @classmethod
+    def open(cls, config: Classifier, file: Callable[[str], Path], memory: int) -> ClassifierScorer:
         """Open the folder's classifier."""
         one_thread()
         from headrace.annotate.classifier_model import ClassifierModel

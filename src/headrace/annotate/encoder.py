@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.annotate.threads import one_thread
+from headrace.annotate.threads import one_thread, weights
 from headrace.recipe.quality import Encoder
 from headrace.select.quality.examples import Examples
 from headrace.select.quality.scorer import Found, TrainedScorer
@@ -34,7 +34,12 @@ class EncoderScorer(TrainedScorer):
         return {"folder": found["files"]}
 
     @classmethod
-    def open(cls, config: Encoder, file: Callable[[str], Path], threads: int) -> EncoderScorer:
+    def memory(cls, config: Encoder) -> int:
+        """The weights', and torch's."""
+        return weights(config.folder)
+
+    @classmethod
+    def open(cls, config: Encoder, file: Callable[[str], Path], memory: int) -> EncoderScorer:
         """Open what :meth:`save` wrote, with the folder's encoder."""
         return cls(_model(config).load(file))
 
@@ -43,8 +48,8 @@ class EncoderScorer(TrainedScorer):
         return self.model.save()
 
     @classmethod
-    def train(cls, config: Encoder, examples: Examples, share: float, threads: int) -> EncoderScorer:
-        """Fit the head, and train the encoder with it unless it is frozen."""
+    def train(cls, config: Encoder, examples: Examples, share: float) -> EncoderScorer:
+        """Fit the head, and train the encoder with it if the recipe says so."""
         model = _model(config)
         model.train(examples, share)
         return cls(model)

@@ -53,22 +53,22 @@ class EncoderModel:
         """Take what :meth:`save` wrote."""
         head = load_file(file(HEAD))
         self.weights, self.bias = head["weight"], head["bias"]
-        if not self.config.frozen:
+        if self.config.fine_tune is not None:
             self.body.model.load_state_dict(load_file(file(BODY)))
         return self
 
     def save(self) -> dict[str, bytes]:
         """The head, and the encoder if it was trained."""
         files = {HEAD: save({"weight": self.weights, "bias": self.bias})}
-        if not self.config.frozen:
+        if self.config.fine_tune is not None:
             state = self.body.model.state_dict()
             files[BODY] = save({name: tensor.cpu().contiguous() for name, tensor in state.items()})
         return files
 
     def train(self, examples: Examples, share: float) -> None:
-        """Fit the head, and train the encoder with it unless it is frozen."""
+        """Fit the head, and train the encoder with it if the recipe says so."""
         self._fit(examples, share)
-        if not self.config.frozen:
+        if self.config.fine_tune is not None:
             self._fine_tune(examples, share)
 
     def score(self, batch: pa.RecordBatch) -> npt.NDArray[np.float32]:
@@ -116,17 +116,19 @@ class EncoderModel:
 
     def _fine_tune(self, examples: Examples, share: float) -> None:
         """Train encoder and head together, from the head that was fitted."""
+        how = self.config.fine_tune
+        assert how is not None
         place = self.body.model.device
         head = [self.weights.to(place).requires_grad_(), self.bias.to(place).requires_grad_()]
         self.weights, self.bias = head
         body = [p for p in self.body.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW([*body, *head], lr=self.config.rate, weight_decay=_DECAY)
-        steps = self.config.passes * sum(-(-len(found) // _ROWS) for found, _, _ in self._windows(examples, share))
+        optimizer = torch.optim.AdamW([*body, *head], lr=how.rate, weight_decay=_DECAY)
+        steps = how.passes * sum(-(-len(found) // _ROWS) for found, _, _ in self._windows(examples, share))
         warm = max(1, round(_WARM * steps))
         plan = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
         )
-        for _ in range(self.config.passes):
+        for _ in range(how.passes):
             for found, labels, shares in self._windows(examples, share):
                 for rows in batches([1] * len(found), _ROWS):
                     out, mask = self.body.forward([found[row] for row in rows.tolist()])

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from headrace.annotate.threads import one_thread
+from headrace.annotate.threads import TORCH, one_thread
 from headrace.recipe.quality import Pooled
 from headrace.select.quality.examples import Examples
 from headrace.select.quality.scorer import TrainedScorer
+from headrace.select.quality.units import BUCKETS
 
 if TYPE_CHECKING:
     from headrace.annotate.pooled_model import PooledModel
@@ -30,7 +31,12 @@ class PooledScorer(TrainedScorer):
         self.model = model
 
     @classmethod
-    def open(cls, config: Pooled, file: Callable[[str], Path], threads: int) -> PooledScorer:
+    def memory(cls, config: Pooled) -> int:
+        """torch's, and of the weights, their gradients and two moments of these."""
+        return TORCH + 16 * BUCKETS * config.width
+
+    @classmethod
+    def open(cls, config: Pooled, file: Callable[[str], Path], memory: int) -> PooledScorer:
         """Open what :meth:`save` wrote."""
         return cls(_model(config).load(file))
 
@@ -39,7 +45,7 @@ class PooledScorer(TrainedScorer):
         return self.model.save()
 
     @classmethod
-    def train(cls, config: Pooled, examples: Examples, share: float, threads: int) -> PooledScorer:
+    def train(cls, config: Pooled, examples: Examples, share: float) -> PooledScorer:
         """Train one, from weights that are always drawn alike."""
         model = _model(config)
         model.train(examples, share)

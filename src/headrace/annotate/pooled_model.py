@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from headrace.recipe.quality import Pooled
+from headrace.recipe.quality import PLACES, Pooled
 from headrace.select.quality.examples import Examples
 from headrace.select.quality.scorer import buffers
 from headrace.select.quality.units import BUCKETS, units
-from headrace.select.quality.windows import PLACES, Ids, averaged, batches, windows
+from headrace.select.quality.windows import Ids, averaged, batches, windows
 
 FILE = "pooled.safetensors"
 _ROWS, _TOKENS = 64, 1 << 15  # windows of a step; units that are scored together
+_DECAY = 0.01  # AdamW's default (1711.05101)
 
 
 class Net(nn.Module):
@@ -72,7 +73,7 @@ class PooledModel:
 
     def train(self, examples: Examples, share: float) -> None:
         """Train it."""
-        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.config.rate, weight_decay=self.config.decay)
+        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.config.rate, weight_decay=_DECAY)
         for _ in range(self.config.passes):
             for batch in examples.training(share):
                 found, owners = self._windows(batch)

@@ -22,7 +22,7 @@ from headrace.model.machine import device
 from headrace.select.quality.windows import Ids, batches
 
 WINDOW = 512  # tokens; what encoders of BERT's kind read
-# Tokens that are computed together: 16 windows of 512. On one core, 64 such windows of a 6-layer encoder take MEASURE
+# Tokens that are computed together: 16 windows of 512.
 _TOKENS = 8192
 _MOST_LAYERS = 10_000  # more are a damaged file, and modules without end
 _UNUSED = ("pooler.", "position_ids")  # parts that need not be there: a model's states are pooled here

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from headrace.recipe.base import parse_count, parse_size
 from headrace.recipe.load import preset_text, presets
 from headrace.recipe.schema import Recipe
-from headrace.recipe.structure import container_of, section_of
+from headrace.recipe.structure import container_of, kind_of, section_of, sections_of
 
 _HEAD = """# The recipe: every key
 
@@ -44,7 +44,9 @@ def document() -> str:
         if met[section] != place:
             parts.append(f"\n## `{place}`\n\nThe keys of `{met[section]}`.")
             continue
-        parts.append(f"\n## {f'`{place}`' if place else 'The recipe'}\n")
+        kind = kind_of(section)
+        of = f", `kind: {kind}`" if kind else ""
+        parts.append(f"\n## {f'`{place}`' if place else 'The recipe'}{of}\n")
         parts.append(f"{_sentence(inspect.cleandoc(section.__doc__ or ''))}\n")
         parts.append("| key | value | default | meaning |\n|---|---|---|---|")
         for name, field in section.model_fields.items():
@@ -63,13 +65,14 @@ def _sections(
 
     A section's subsections are listed once; ``met`` receives where each section first appears.
     """
+    if met.get(section) == place:
+        return
     first = met.setdefault(section, place)
     yield place, section
     if first != place:
         return
     for name, field in section.model_fields.items():
-        inner = section_of(field.annotation)
-        if inner is not None:
+        for inner in sections_of(field.annotation):
             many = {"mapping": ".NAME", "list": "[]", None: ""}[container_of(field.annotation)]
             yield from _sections(inner, f"{place}{'.' if place else ''}{name}{many}", met)
 
@@ -102,7 +105,7 @@ def _type(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{arg}`" for arg in args)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(arg) for arg in args)
+        return " or ".join(dict.fromkeys(_type(arg) for arg in args))
     if origin is tuple:
         if args[-1] is Ellipsis:
             return f"list of {'sections' if section_of(args[0]) else _type(args[0])}"

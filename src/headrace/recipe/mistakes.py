@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,8 @@ from headrace.recipe.structure import section_at
 
 Place = tuple[str | int, ...]
 
-# Tags that pydantic adds to tell a union's alternatives apart; they are not part of a place.
-TAGS = ("[name]", "[function]")
+# Tags that pydantic adds to tell a union's alternatives apart, such as [name]; they are not part of a place.
+TAG = re.compile(r"\[\w+\]")
 
 # One screen: further mistakes are counted, not listed.
 _SHOWN = 8
@@ -87,7 +88,7 @@ def _mistake(
         return context["what"], _where(place, data, origins, overrides), context["fix"]
     where = _where(place, data, origins, overrides)
     if kind == "extra_forbidden":
-        section = section_at(Recipe, place[:-1])
+        section = section_at(Recipe, place[:-1], data)
         known = [field.alias or name for name, field in section.model_fields.items()] if section else []
         fix = suggest(str(place[-1]), known) or (f"the keys here are {', '.join(known)}" if known else "")
         return f"unknown key {str(place[-1])!r}", where, fix
@@ -104,7 +105,7 @@ def _mistake(
             f"{guess} Use {', '.join(allowed)}".strip(),
         )
     if kind in _SECTION:
-        section = section_at(Recipe, place)
+        section = section_at(Recipe, place, data)
         what = (
             "the section is empty" if detail["input"] is None else f"{shown(detail['input'])} is not a section of keys"
         )
@@ -178,12 +179,13 @@ def shown(value: Any) -> str:
 def _place(loc: Place, data: Any) -> Place:
     """Where in the recipe an error is, without the type names that pydantic appends."""
     place: Place = ()
+    whole = data
     for part in loc:
-        if part in TAGS:
+        if isinstance(part, str) and TAG.fullmatch(part):
             continue
         stated = isinstance(data, dict) and part in data
         if isinstance(part, str) and not stated:
-            section = section_at(Recipe, place)
+            section = section_at(Recipe, place, whole)
             if section is None or part not in section.model_fields:
                 break
         place = (*place, part)

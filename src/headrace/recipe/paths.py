@@ -166,7 +166,11 @@ def _quality(section: dict[str, Any], change: Change) -> dict[str, Any]:
 
 
 def _annotator(section: Any, change: Change) -> Any:
-    if not isinstance(section, dict) or "positives" not in section:
+    if not isinstance(section, dict):
+        return section
+    named = {key: section[key] for key in ("file", "folder", "model", "tokenizer") if isinstance(section.get(key), str)}
+    section = {**section, **{key: change(path, "path") for key, path in named.items()}}
+    if "positives" not in section:
         return section
     positives = section["positives"]
     if not isinstance(positives, dict):

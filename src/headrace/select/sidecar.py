@@ -49,7 +49,14 @@ def plan_reusable(ctx: TaskContext) -> list[dict[str, Any]]:
     return [{**spec, "key": task_key(ctx.step, params, shards[spec["shard"]]["digest"])} for spec in plan(ctx)]
 
 
-def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema: pa.Schema, look: Look) -> int:
+def write(
+    ctx: TaskContext,
+    spec: dict[str, Any],
+    columns: Sequence[str],
+    schema: pa.Schema,
+    look: Look,
+    together: bool = False,
+) -> int:
     """Process the documents of one shard and write their rows.
 
     Args:
@@ -58,6 +65,7 @@ def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema
         columns: the columns of documents that ``look`` needs, including ``text``.
         schema: the sidecar's schema.
         look: returns one row of that schema per document of the batch, each from its own document only.
+        together: whether the last bits of a row depend on its batch, which is then never taken apart.
 
     Returns:
         The number of rows.
@@ -71,7 +79,7 @@ def write(ctx: TaskContext, spec: dict[str, Any], columns: Sequence[str], schema
     first = int(documents.row_offsets[shard])
     with ctx.shard() as out, pq.ParquetWriter(out.path, schema, compression=COMPRESSION) as writer:
         for batch in read_batches(documents.shard_path(shard), columns, BATCH_BYTES):
-            if ctx.careful:
+            if ctx.careful and not together:
                 tables = []
                 for row in range(batch.num_rows):
                     ctx.at(f"document row {first + out.rows + row}")

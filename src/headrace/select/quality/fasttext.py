@@ -180,7 +180,7 @@ def _leaves(out: Floats, left: Ints, right: Ints) -> Floats:
 
 
 @borrowing
-def _space(byte: np.uint8) -> bool:
+def _space(byte: int) -> bool:
     return byte == 32 or (9 <= byte <= 13) or byte == 0
 
 

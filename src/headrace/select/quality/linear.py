@@ -189,7 +189,7 @@ class LinearScorer(TrainedScorer):
         self._found = np.empty(3 * WINDOW + 2, dtype=np.uint32)
 
     @classmethod
-    def open(cls, config: Linear, file: Callable[[str], Path], threads: int) -> LinearScorer:
+    def open(cls, config: Linear, file: Callable[[str], Path], memory: int) -> LinearScorer:
         """Open what :meth:`save` wrote."""
         held = np.load(file(FILE), allow_pickle=False)
         return cls(held[:-1], float(held[-1]))
@@ -201,7 +201,7 @@ class LinearScorer(TrainedScorer):
         return {FILE: out.getvalue()}
 
     @classmethod
-    def train(cls, config: Linear, examples: Examples, share: float, threads: int) -> LinearScorer:
+    def train(cls, config: Linear, examples: Examples, share: float) -> LinearScorer:
         """Train one."""
         made = cls(np.zeros(1 << BITS, dtype=np.float32), 0.0)
         squares, state = np.zeros(1 << BITS, dtype=np.float32), np.zeros(2)

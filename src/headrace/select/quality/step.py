@@ -17,7 +17,7 @@ from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
-from headrace.select.quality.scorer import Found, Scorer, scorer_of
+from headrace.select.quality.scorer import Found, Scorer, check_files, scorer_of
 
 if TYPE_CHECKING:
     from headrace.recipe.quality import AnyAnnotator
@@ -57,7 +57,8 @@ class Quality(Step):
 
     def phases(self) -> list[Phase]:
         """Score."""
-        return [Phase("score", self._plan, self._score, sidecar.memory)]
+        more = scorer_of(self.config).memory(self.config)
+        return [Phase("score", self._plan, self._score, lambda spec: more + sidecar.memory(spec))]
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
         """Scores depend on a document and the annotator only, so those of unchanged shards are reused."""
@@ -70,13 +71,15 @@ class Quality(Step):
 
     def _score(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         scorer = self.opened(ctx)
-        return {"documents": sidecar.write(ctx, spec, scorer.COLUMNS, scorer.SCHEMA, scorer.annotate)}
+        about = scorer.COLUMNS, scorer.SCHEMA, scorer.annotate, scorer.TOGETHER
+        return {"documents": sidecar.write(ctx, spec, *about)}
 
     def opened(self, ctx: TaskContext) -> Scorer:
         """The scorer, opened once per process."""
         if "scorer" not in self._once:
             artifact = ctx.input("annotator") if self.annotator is not None else None
-            self._once["scorer"] = scorer_of(self.config).open(self.config, _files(artifact), ctx.threads)
+            check_files(self.config, self.found, f"quality.annotators.{self.stage}")
+            self._once["scorer"] = scorer_of(self.config).open(self.config, _files(artifact), ctx.memory)
         return self._once["scorer"]
 
     @cached_property

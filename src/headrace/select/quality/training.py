@@ -27,10 +27,10 @@ from headrace.flow.task import TaskContext
 from headrace.select import sidecar
 from headrace.select.quality.examples import EXAMPLE, Examples, cut, partitions_for
 from headrace.select.quality.figures import held_out_figures
-from headrace.select.quality.scorer import Found, TrainedScorer, scorer_of
+from headrace.select.quality.scorer import Found, TrainedScorer, check_files, scorer_of
 
 if TYPE_CHECKING:
-    from headrace.recipe.quality import AnyAnnotator
+    from headrace.recipe.quality import AnyTrained
 
 FIGURES = "figures.json"
 LEAST = 10  # examples of a class: fewer tell nothing
@@ -69,7 +69,7 @@ class Annotator(Step):
     documents: Step
     positives: tuple[Step, ...]
     duplicates: Step | None
-    config: AnyAnnotator
+    config: AnyTrained
     names: tuple[str, ...]
     seed: int
     found: Found
@@ -99,10 +99,11 @@ class Annotator(Step):
 
     def phases(self) -> list[Phase]:
         """Positives, sample, train, measure."""
+        more = scorer_of(self.config).memory(self.config)
         return [
             Phase("positives", self._plan_positives, self._positives),
             Phase("sample", self._plan_sample, self._sample, sidecar.memory),
-            Phase("train", self._plan_train, self._train, lambda spec: TRAINING_MEMORY),
+            Phase("train", self._plan_train, self._train, lambda spec: TRAINING_MEMORY + more),
             Phase("measure", lambda ctx: [{}], self._measure),
         ]
 
@@ -264,7 +265,8 @@ class Annotator(Step):
     def _train(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         kind, examples = scorer_of(self.config), self.examples(ctx)
         assert issubclass(kind, TrainedScorer)
-        scorer = kind.train(self.config, examples, spec["share"], ctx.threads)
+        check_files(self.config, self.found, f"quality.annotators.{self.stage}")
+        scorer = kind.train(self.config, examples, spec["share"])
         tested = [np.empty(0, dtype=TESTED)]
         for batch in examples.testing():
             held = np.empty(batch.num_rows, dtype=TESTED)

@@ -7,13 +7,11 @@ tokens of its encoder; FineWeb-Edu (2406.17557) reads the top alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Place = Literal["top", "middle", "bottom"]
-PLACES: tuple[Place, ...] = ("top", "middle", "bottom")
+from headrace.recipe.quality import PLACES, Place
 
 # Bytes that are tokenized for each token of a window: text and code have 3 to 6 a token. Of longer texts only the parts
 # around the windows are tokenized, so that a text of 100 MB costs no more than one of 50 kB.
