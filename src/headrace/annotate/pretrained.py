@@ -25,6 +25,15 @@ WINDOW = 512  # tokens; what encoders of BERT's kind read
 # Tokens that are computed together: 16 windows of 512.
 _TOKENS = 8192
 _MOST_LAYERS = 10_000  # more are a damaged file, and modules without end
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+)
 _UNUSED = ("pooler.", "position_ids")  # parts that need not be there: a model's states are pooled here
 
 
@@ -175,6 +184,8 @@ def _model(folder: Path, auto: Any) -> Any:
 
 
 def _tokenizer(folder: Path, transformers: Any) -> Any:
+    if not any((folder / name).is_file() for name in _TOKENIZERS):  # transformers would make one without words
+        raise UserError("The folder holds no tokenizer.", str(folder), f"Put its files there: {_TOKENIZERS[0]}.")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:

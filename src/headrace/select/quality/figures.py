@@ -45,8 +45,9 @@ def f1(scores: Floats, labels: Labels, limit: float) -> float:
 
 def reliability(scores: Floats, labels: Labels) -> list[dict[str, float]]:
     """Of the examples in each tenth of the scores from 0 to 1: ``{"documents", "said": mean score, "positive": their
-    share of positives}``; empty tenths are left out."""
-    scores = np.asarray(scores, dtype=np.float64)
+    share of positives}``; empty tenths are left out, and examples without a score."""
+    known = np.isfinite(scores)
+    scores, labels = np.asarray(scores, dtype=np.float64)[known], labels[known]
     place = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     out = []
     for k in range(BINS):

@@ -23,7 +23,7 @@ def units(text: str) -> npt.NDArray[np.int32]:
     A unit is a run of letters, digits and underscores, any other sign, or a line break with the spaces that the next
     line begins with.
     """
-    data = np.frombuffer(text.encode(), dtype=np.uint8)
+    data = np.frombuffer(text.strip().encode(), dtype=np.uint8)
     out = np.empty(len(data), dtype=np.int32)
     return out[: _units(data, _CLASS, out)].copy()
 
