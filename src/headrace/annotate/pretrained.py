@@ -22,8 +22,7 @@ from headrace.model.machine import device
 from headrace.select.quality.windows import Ids, batches
 
 WINDOW = 512  # tokens; what encoders of BERT's kind read
-# Tokens that are computed together: 16 windows of 512.
-_TOKENS = 8192
+_TOKENS = 8192  # computed together: 16 windows of 512
 _MOST_LAYERS = 10_000  # more are a damaged file, and modules without end
 _TOKENIZERS = (
     "tokenizer.json",
