@@ -98,7 +98,13 @@ class NamedFiles:
             for name, (source, tokens) in told["templates"].items()
         }
         benchmarks = (
-            BenchmarkFile(one["benchmark"], tuple(one["fields"]), InputFile(**one["file"]))
+            BenchmarkFile(
+                one["benchmark"],
+                tuple(one["fields"]),
+                InputFile(**one["file"]),
+                one.get("kind"),
+                tuple(one.get("code", ())),
+            )
             for one in told["benchmarks"]
         )
         lists = (ListFile(one["kind"], InputFile(**one["file"])) for one in told["opt_out"])

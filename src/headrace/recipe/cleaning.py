@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from headrace.recipe.base import Count, Name, Section, listed, wrong
+from headrace.recipe.base import Count, Name, Section, listed, suggest, wrong
+from headrace.recipe.benchmarks import PARTS, BenchmarkKind, known_as
 from headrace.recipe.functions import Rule
 from headrace.recipe.sources import Elsewhere
 
@@ -198,14 +199,67 @@ class Deduplicate(Section):
 
 
 class Benchmark(Section):
-    """Files whose content must stay out of the training data."""
+    """Files whose content must stay out of the training data.
+
+    A benchmark with the name of a published one (`humaneval`, `mbpp`, `apps`, `ds1000`, `gsm8k`, `bigcodebench`,
+    `evoeval`, `livecodebench`) needs only its `files`, in any layout in which they are published: its fields are known.
+    """
 
     files: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         min_length=1,
-        description="Path or glob of the benchmark's files, or a list of them: .jsonl, .json, .parquet, .gz, .zst.",
+        description="Path or glob of the benchmark's files, or a list of them: .jsonl, .json, .parquet, .gz, .zst; or "
+        "the folder of APPS or DS-1000 as first published.",
+    )
+    kind: BenchmarkKind | None = Field(
+        default=None,
+        description="Which published benchmark these files are; null means the one of that name, unless `fields` are "
+        "given. HumanEval+ and MBPP+ have the fields of `humaneval` and `mbpp`.",
     )
     fields: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
-        min_length=1, description="Fields to search for, such as `[prompt, canonical_solution]`."
+        default=(),
+        description="Fields to search for, such as `[prompt, canonical_solution]`. With `kind`, the parts of its items "
+        "to search for: see [the how-to](howto.md).",
+    )
+    code: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(),
+        description="Fields that, one after the other, are a program, for `shapes`. A `kind` knows its own.",
+    )
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> Benchmark:
+        if self.kind is None:
+            return self
+        if self.code:
+            raise wrong(f"{self.kind} knows which of its fields are code", "remove it, or `kind`", "code")
+        parts = PARTS[self.kind].every
+        for name in self.fields:
+            if name not in parts:
+                fix = suggest(name, parts) or f"choose from {', '.join(parts)}"
+                raise wrong(f"the items of {self.kind} have no part {name!r}", fix, "fields")
+        return self
+
+
+LEAST_SHAPE = 0.5  # of a program's n-grams: less is not recorded
+
+
+class Shapes(Section):
+    """Find copies of programs in which names, numbers, strings, comments and the layout were changed.
+
+    Programs are compared by the n-grams of their tokens, in which names and literals count as equal; keywords, built-in
+    functions and the names of methods stay.
+    """
+
+    ngram: int = Field(default=8, ge=2, le=64, description="Tokens per n-gram.")
+    overlap: float = Field(
+        default=0.8,
+        ge=LEAST_SHAPE,
+        le=1,
+        description="Share of a program's n-grams, within one stretch of the document, at which it is removed.",
+    )
+    least: int = Field(
+        default=20,
+        ge=1,
+        description="Programs with fewer distinct n-grams are not searched for: others come to the same shape.",
     )
 
 
@@ -220,9 +274,42 @@ class Decontaminate(Section):
     overlap: float = Field(
         default=0.5, gt=0, le=1, description="Share of an item's n-grams at which a document is removed."
     )
-    substring: bool = Field(
-        default=True, description="Also remove documents that contain the exact text of an item's field."
+    substring: bool | Literal["bigcode"] = Field(
+        default=True,
+        description="Also remove documents that contain the exact text of an item's field, of 50 characters or more, "
+        "whatever its whitespace. `bigcode`: as bigcode-dataset's find_substrings.py (StarCoder, Magicoder): "
+        "docstrings, questions and solutions of any length but three trivial ones, of MBPP tasks 11 to 510, whitespace as it is.",
     )
+    shapes: Shapes | None = Field(
+        default=None,
+        description="Also remove documents that contain a program under other names; `{}` uses the defaults.",
+    )
+
+    def kind_of(self, name: str) -> BenchmarkKind | None:
+        """Which published benchmark one is; None if its fields are given."""
+        benchmark = self.benchmarks[name]
+        return benchmark.kind or (None if benchmark.fields or benchmark.code else known_as(name))
+
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """The fields of one to search for, or the parts of a published one."""
+        kind, fields = self.kind_of(name), self.benchmarks[name].fields
+        return PARTS[kind].searched if kind is not None and not fields else fields
+
+    @property
+    def limits(self) -> float | dict[str, float]:
+        """The limits that verdicts depend on."""
+        return self.overlap if self.shapes is None else {"overlap": self.overlap, "shapes": self.shapes.overlap}
+
+    @model_validator(mode="after")
+    def _fields_known(self) -> Decontaminate:
+        for name, benchmark in self.benchmarks.items():
+            if self.kind_of(name) is None and not benchmark.fields:
+                known = ", ".join(PARTS)
+                fix = f"give `fields`, or with `kind` one of {known}"
+                raise wrong(
+                    f"nothing says what to search for: {name!r} is no known benchmark", fix, f"benchmarks.{name}"
+                )
+        return self
 
 
 class Split(Section):

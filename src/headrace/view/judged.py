@@ -73,7 +73,7 @@ def check_filters(target: Target) -> None:
     wanted = {
         "filters": filters if recipe.uses_measures else None,
         "code_in": sorted(code_sources(recipe)) if recipe.uses_measures else None,
-        "contaminated": recipe.decontaminate.overlap if recipe.decontaminate else None,
+        "contaminated": recipe.decontaminate.limits if recipe.decontaminate else None,
         "sources": list(recipe.sources),
     }
     if rules != params.get("rules", []) or any(params.get(name) != value for name, value in wanted.items()):
@@ -135,7 +135,7 @@ def _where(target: Target, name: str) -> tuple[str, str | None]:
     """The artifact that has a column. The bytes of texts are in several; those of documents are always there."""
     if name in target.recipe.measures:
         return "measure", name
-    if name in ("overlap", "method"):
+    if name in ("overlap", "method", "shape_overlap"):
         return "contamination", None
     if name in ("component", "exact_of", "size"):
         return "duplicates", None

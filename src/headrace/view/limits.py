@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.recipe.cleaning import LEAST_SHAPE
 from headrace.recipe.expressions import Call, Node, columns
 from headrace.recipe.expressions import Literal as Plain
 from headrace.recipe.schema import CodeFilter, Recipe
@@ -335,24 +336,27 @@ def _contaminated(recipe: Recipe) -> list[Limit]:
     config = recipe.decontaminate
     if config is None:
         return []
+    measured = {"overlap": config.overlap} | ({} if config.shapes is None else {"shape_overlap": config.shapes.overlap})
 
-    def compared(table: Mapping[str, pa.Array], source: npt.NDArray[np.integer]) -> Values:
-        whole = np.asarray(pc.fill_null(pc.equal(table["method"], "substring"), False))
-        return np.where(whole, np.inf, np.asarray(pc.fill_null(table["overlap"], np.nan)))
+    def limit(path: str, column: str, about: str, short: str, least: float) -> Limit:
+        others = [(name, value) for name, value in measured.items() if name != column]
 
-    return [
-        Limit(
-            "decontaminate.overlap",
-            "contaminated",
-            config.overlap,
-            "Share of a benchmark item's n-grams at which a document is removed",
-            "share of the item's n-grams",
-            False,
-            True,
-            False,
-            (0, 1),
-            frozenset(recipe.sources),
-            ("overlap", "method"),
-            compared,
-        )
-    ]
+        def compared(table: Mapping[str, pa.Array], source: npt.NDArray[np.integer]) -> Values:
+            # What is removed whatever this limit is, lies beyond it.
+            sure = np.asarray(pc.fill_null(pc.equal(table["method"], "substring"), False))
+            for name, value in others:
+                sure = sure | np.asarray(pc.fill_null(pc.greater_equal(table[name], value), False))
+            return np.where(sure, np.inf, np.asarray(pc.fill_null(table[column], np.nan)))
+
+        where = f"decontaminate.{path}"
+        about, ends, columns = f"{about} at which a document is removed", (least, 1), (*measured, "method")
+        return Limit(
+            where, "contaminated", measured[column], about, short, False, True, False, ends,
+            frozenset(recipe.sources), columns, compared,
+        )  # fmt: skip
+
+    found = [limit("overlap", "overlap", "Share of a benchmark item's n-grams", "share of the item's n-grams", 0)]
+    if config.shapes is not None:
+        about, short = "Share of the shape of a benchmark's program", "share of the program's shape"
+        found.append(limit("shapes.overlap", "shape_overlap", about, short, LEAST_SHAPE))
+    return found

@@ -148,15 +148,18 @@ def _contamination(facts: CardFacts) -> list[str]:
         return ["### Benchmarks", "", said, ""]
     names = [s.name for s in facts.run.sources]
     cells = []
-    for name, benchmark in config.benchmarks.items():
+    for name in config.benchmarks:
         counts = [found.get((name, source), 0) for source in names]
-        fields = ", ".join(code(field) for field in benchmark.fields)
+        fields = ", ".join(code(field) for field in config.parts_of(name))
         cells.append((text(name), fields, *(whole(n) for n in counts), whole(sum(counts))))
     units = "words" if config.unit == "words" else "tokens of code"
     about = (
         f"Documents that contain {percent(config.overlap, 1)} or more of an item's n-grams of {config.ngram} {units}"
     )
-    about += ", or a field whole, are removed:" if config.substring else ", are removed:"
+    about += ", or a field whole" if config.substring else ""
+    if config.shapes is not None:
+        about += f", or {percent(config.shapes.overlap, 1)} or more of a program under other names"
+    about += ", are removed:"
     heads = ["benchmark", "fields searched", *map(text, names), "removed in all"]
     note = "Documents removed for an earlier reason are not counted here."
     return ["### Benchmarks", "", about, "", *table(heads, cells, 2), note, ""]

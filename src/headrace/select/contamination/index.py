@@ -1,15 +1,21 @@
-"""The benchmark index: n-grams with the items that contain them, and fields as search patterns."""
+"""The benchmark index: n-grams with the items that contain them, texts to find whole, and shapes of programs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from headrace.recipe.schema import Shapes
 from headrace.select.contamination.benchmarks import Item
 from headrace.select.contamination.ngrams import GramTable, Ints, directory_of, every_ngram
+from headrace.select.contamination.shapes import ShapeTable, shape_table
 from headrace.select.contamination.substrings import PatternTable, pattern_table
+from headrace.select.contamination.verbatim import VerbatimTable, verbatim_table
+
+Substring = bool | Literal["bigcode"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +29,12 @@ class Index:
             1].
         holder_offsets: see ``holders``.
         sizes: int64[items]: distinct n-grams of each item.
-        patterns: the items' fields, or None if substrings are off.
-        pattern_items: int64[fields]: the item of each pattern.
-        pattern_fields: the field name of each pattern.
-        pattern_lengths: int64[fields]: characters of each field.
+        patterns: the texts to find whole; None if substrings are off.
+        pattern_items: int64[patterns]: the item of each.
+        pattern_fields: the field name of each.
+        pattern_lengths: int64[patterns]: characters of each.
+        shapes: the shapes of programs; None if they are off.
+        program_items: int64[programs]: the item of each program.
     """
 
     items: list[Item]
@@ -34,20 +42,23 @@ class Index:
     holders: Ints
     holder_offsets: Ints
     sizes: Ints
-    patterns: PatternTable | None
+    patterns: PatternTable | VerbatimTable | None
     pattern_items: Ints
     pattern_fields: list[str]
     pattern_lengths: Ints
+    shapes: ShapeTable | None
+    program_items: Ints
 
 
-def build(items: Sequence[Item], n: int, code: bool, substring: bool) -> Index:
+def build(items: Sequence[Item], n: int, code: bool, substring: Substring, shapes: Shapes | None = None) -> Index:
     """Index items.
 
     Args:
         items: from the benchmark files.
         n: units in an n-gram.
         code: whether units are code tokens rather than words.
-        substring: whether to search for whole fields too.
+        substring: whether to search for whole texts too, and how.
+        shapes: how to search for shapes of programs; None does not.
     """
     owners = [(i, name, text) for i, item in enumerate(items) for name, text in item.fields.items()]
     texts = [text for _, _, text in owners]
@@ -56,17 +67,36 @@ def build(items: Sequence[Item], n: int, code: bool, substring: bool) -> Index:
     sizes = np.zeros(len(items), dtype=np.int64)
     for holding in holders:
         sizes[holding] += 1
+    whole = _whole(items, substring)
+    patterns = [text for _, _, text in whole]
+    programs = [(i, text) for i, item in enumerate(items) for text in item.programs.values()] if shapes else []
     return Index(
         list(items),
         grams,
         np.array([item for holding in holders for item in holding], dtype=np.int64),
         np.cumsum([0, *map(len, holders)], dtype=np.int64),
         sizes,
-        pattern_table(texts) if substring else None,
-        np.array([item for item, _, _ in owners], dtype=np.int64),
-        [name for _, name, _ in owners],
-        np.array([len(text) for text in texts], dtype=np.int64),
+        verbatim_table(patterns) if substring == "bigcode" else pattern_table(patterns) if substring else None,
+        np.array([item for item, _, _ in whole], dtype=np.int64),
+        [name for _, name, _ in whole],
+        np.array([len(text) for text in patterns], dtype=np.int64),
+        shape_table([text for _, text in programs], shapes.ngram, shapes.least) if shapes else None,
+        np.array([item for item, _ in programs], dtype=np.int64),
     )
+
+
+def _whole(items: Sequence[Item], substring: Substring) -> list[tuple[int, str, str]]:
+    """The texts to find whole: (item, field, text)."""
+    if not substring:
+        return []
+    texts = [_verbatim(item) if substring == "bigcode" else item.fields | item.alternatives for item in items]
+    return [(i, name, text) for i, of_item in enumerate(texts) for name, text in of_item.items()]
+
+
+def _verbatim(item: Item) -> dict[str, str]:
+    """What bigcode-dataset searches for: of columns that it does not know, their texts without the whitespace around
+    them."""
+    return {name: text.strip() for name, text in item.fields.items()} if item.verbatim is None else item.verbatim
 
 
 def gram_table(texts: Sequence[str], n: int, code: bool) -> tuple[GramTable, list[list[int]]]:

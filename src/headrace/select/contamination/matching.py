@@ -10,7 +10,27 @@ import numpy.typing as npt
 from headrace.flow.kernels import kernel
 from headrace.select.contamination.index import Index
 from headrace.select.contamination.ngrams import Bytes, Hits, Ints, find_ngrams
-from headrace.select.contamination.substrings import Found, find_patterns
+from headrace.select.contamination.shapes import ShapeTable, find_shapes
+from headrace.select.contamination.substrings import Found, PatternTable, find_patterns
+from headrace.select.contamination.verbatim import find_verbatim
+
+
+class ShapeMatches(NamedTuple):
+    """The best shape in each document; arrays over documents.
+
+    Attributes:
+        item: int64; the item's number, -1 if there is none.
+        matched: int64; how many distinct n-grams of the shape the stretch has.
+        size: int64; how many the shape has.
+        start: int64; the byte in the document where the stretch starts.
+        stop: int64; the byte after it.
+    """
+
+    item: Ints
+    matched: Ints
+    size: Ints
+    start: Ints
+    stop: Ints
 
 
 class Matches(NamedTuple):
@@ -52,11 +72,43 @@ def match(data: Bytes, offsets: Ints, index: Index) -> Matches:
     best.item[documents[chosen]] = items[chosen]
     best.matched[documents[chosen]] = counts[chosen]
     if index.patterns is not None:
-        _whole(find_patterns(data, offsets, index.patterns), (documents, items, counts), index, best)
+        _whole(found_whole(data, offsets, index), (documents, items, counts), index, best)
     edges = np.searchsorted(hits.document, np.arange(n + 1))
     spans = (hits.gram, hits.start, hits.stop, edges)
     _tightest(*spans, index.holders, index.holder_offsets, *best, np.zeros(len(index.grams.hashes), dtype=np.int64))
     return best
+
+
+def match_shapes(data: Bytes, offsets: Ints, index: Index, table: ShapeTable) -> ShapeMatches:
+    """Search documents for programs under other names: of each the one with the largest share, then the most n-grams,
+    then the first.
+
+    Args:
+        data: uint8[n_bytes], valid UTF-8.
+        offsets: int64[n_docs + 1] of bytes into ``data``.
+        index: the benchmarks.
+        table: their shapes.
+    """
+    n = len(offsets) - 1
+    best = ShapeMatches(np.full(n, -1), *(np.zeros(n, dtype=np.int64) for _ in range(4)))
+    hits = find_shapes(data, offsets, table)
+    items = index.program_items[table.owners[table.owner_offsets[hits.shape]]]
+    sizes = table.sizes[hits.shape]
+    order = np.lexsort((items, -hits.matched, -(hits.matched / sizes), hits.document))
+    _, first = np.unique(hits.document[order], return_index=True)
+    chosen = order[first]
+    for values, found in zip(best, (items, hits.matched, sizes, hits.start, hits.stop), strict=True):
+        values[hits.document[chosen]] = found[chosen]
+    return best
+
+
+def found_whole(data: Bytes, offsets: Ints, index: Index) -> Found:
+    """The texts that documents contain whole; none without patterns."""
+    if index.patterns is None:
+        return Found(*(np.empty(0, dtype=np.int64) for _ in range(4)))
+    if isinstance(index.patterns, PatternTable):
+        return find_patterns(data, offsets, index.patterns)
+    return find_verbatim(data, offsets, index.patterns)
 
 
 def _overlaps(hits: Hits, index: Index) -> tuple[Ints, Ints, Ints]:

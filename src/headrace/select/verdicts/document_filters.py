@@ -22,6 +22,7 @@ from headrace.flow.keys import parse_ids
 from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expressions import Node, columns
 from headrace.recipe.schema import Decontaminate, Filters, Rule, Split, Withdrawn
+from headrace.select.contamination.limits import limit_of, same_shape, telling, whole_or_much
 from headrace.select.verdicts.filters import Removals, apply_filters
 from headrace.select.verdicts.licences import Rules, unlicensed
 from headrace.select.verdicts.opt_out import Lists, opted_out
@@ -133,20 +134,19 @@ def contaminated(table: pa.Table | pa.RecordBatch, config: Decontaminate) -> Rem
 
     Args:
         table: rows of the contamination sidecar.
-        config: the recipe's section; a field found whole removes the document whatever the limit, and is only searched
-            for if the recipe asks for it.
+        config: the recipe's section; a text found whole removes the document whatever the limit, and is only searched
+            for if the recipe asks for it, like shapes.
 
     Returns:
         The reason ``contaminated`` or null, and the row with the limit as evidence.
     """
-    whole = pc.equal(table.column("method"), "substring")
-    much = pc.greater_equal(table.column("overlap"), config.overlap)
-    removes = np.asarray(pc.fill_null(pc.or_kleene(whole, much), False))
+    copied, renamed = whole_or_much(table, config), same_shape(table, config)
     reasons = np.full(table.num_rows, None, dtype=object)
     evidence = np.full(table.num_rows, None, dtype=object)
-    rows = np.flatnonzero(removes)
+    rows = np.flatnonzero(copied | renamed)
     for at, row in zip(rows.tolist(), table.take(pa.array(rows)).to_pylist(), strict=True):
-        told = {key: value for key, value in row.items() if value is not None}
+        found = telling(row, not copied[at])
+        told = {key: value for key, value in found.items() if value is not None}
         reasons[at] = "contaminated"
-        evidence[at] = orjson.dumps({**told, "limit": config.overlap}).decode()
+        evidence[at] = orjson.dumps({**told, "limit": limit_of(found, config)}).decode()
     return Removals(pa.array(reasons, pa.string()), pa.array(evidence, pa.string()))

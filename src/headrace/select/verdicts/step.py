@@ -166,7 +166,7 @@ class Verdicts(Step):
             "filters": self.filters.model_dump(mode="json", exclude={"rules"}) if self.measures else None,
             **({"rules": rules} if rules else {}),
             "code_in": sorted(self.code_in) if self.measures else None,
-            "contaminated": self.decontaminate.overlap if self.decontaminate and self.contamination else None,
+            "contaminated": self.decontaminate.limits if self.decontaminate and self.contamination else None,
             "remove": self.remove,
             **({} if self.keeps_one else {"keep": "none"}),
             "verify": verify,

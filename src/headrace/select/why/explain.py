@@ -24,11 +24,12 @@ from headrace.recipe.columns import DOCUMENT
 from headrace.recipe.schema import Decontaminate, Near, Recipe
 from headrace.select.contamination.benchmarks import list_benchmarks, read_items
 from headrace.select.contamination.index import build
+from headrace.select.contamination.limits import limit_of, same_shape, telling, whole_or_much
 from headrace.select.contamination.step import search
 from headrace.select.measures.step import measure
 from headrace.select.measures.user import measured
 from headrace.select.sidecar import ARROW
-from headrace.select.verdicts.document_filters import column, contaminated
+from headrace.select.verdicts.document_filters import column
 from headrace.select.verdicts.filters import applied, code_sources, findings
 from headrace.select.verdicts.licences import refusal
 from headrace.select.verdicts.rules import findings as findings_of
@@ -139,7 +140,7 @@ def explain_text(
     config = recipe.decontaminate
     if config is not None:
         items = read_items(list_benchmarks(config), recipe.documents.normalise)
-        index = build(items, config.ngram, config.unit == "code", config.substring)
+        index = build(items, config.ngram, config.unit == "code", config.substring, config.shapes)
         decisions.append(_excerpt(_contamination(search(batch, index), config), normal))
     about = {"row": None, "id": identity, "source": source or None, "path": path, "characters": len(normal)}
     neighbours = None if documents is None else _neighbours(normal, identity, documents, _near(recipe))
@@ -230,12 +231,13 @@ def _licence(recipe: Recipe, found: dict[str, Any], source: str) -> list[dict[st
 
 
 def _contamination(found: pa.Table, config: Decontaminate) -> dict[str, Any]:
-    removes = contaminated(found, config).reason[0].as_py() is not None
+    copied, renamed = bool(whole_or_much(found, config)[0]), bool(same_shape(found, config)[0])
+    measured = telling(found.to_pylist()[0], renamed and not copied)
     return {
         "reason": "contaminated",
-        "measured": found.to_pylist()[0],
-        "limit": config.overlap,
-        "removes": removes,
+        "measured": measured,
+        "limit": limit_of(measured, config),
+        "removes": copied or renamed,
     }
 
 
