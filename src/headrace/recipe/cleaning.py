@@ -278,7 +278,8 @@ class Decontaminate(Section):
         default=True,
         description="Also remove documents that contain the exact text of an item's field, of 50 characters or more, "
         "whatever its whitespace. `bigcode`: as bigcode-dataset's find_substrings.py (StarCoder, Magicoder): "
-        "docstrings, questions and solutions of any length but three trivial ones, of MBPP tasks 11 to 510, whitespace as it is.",
+        "docstrings, questions and solutions of any length but three trivial ones, of MBPP tasks 11 to 510, whitespace "
+        "as it is.",
     )
     shapes: Shapes | None = Field(
         default=None,
