@@ -311,7 +311,7 @@ def _next(
 
 @borrowing
 def _tells(token: np.uint64) -> bool:
-    return (token < NAME and token != np.uint64(_DOT)) or token >= _WORD
+    return bool((token < NAME and token != np.uint64(_DOT)) or token >= _WORD)
 
 
 @borrowing
