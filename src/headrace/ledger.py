@@ -49,6 +49,16 @@ def ledger(run: Path) -> dict[str, Any]:
     return {"stages": stages, **_totals(stages)}
 
 
+def trained_as(run: Path, stage: str) -> Trajectory | None:
+    """The training of a stage; None where nobody trains on it.
+
+    Raises:
+        UserError: the folder is not a run.
+    """
+    model = run_folder.read_graph(run).models.get(stage)
+    return None if model is None else trajectory_of(run, stage, model)
+
+
 def trajectory_of(run: Path, stage: str, model: Model | None) -> Trajectory | None:
     """The training of a stage: as the recipe describes it, unless it was last trained as something else."""
     folder = None if model is None else model.folder(run)

@@ -24,8 +24,8 @@ def spikes(run: Path, stage: str | None = None) -> list[dict[str, Any]]:
         stage: only this stage's.
 
     Returns:
-        For each stage with any ``{"stage", "spikes", "leave_out"}``. A spike is as :mod:`headrace.train.guard` records
-        it, with ``trajectory`` and ``seen``: for each row ``{"row", "sources", "segments": [{"source", "origin",
+        For each stage with any ``{"stage", "spikes", "leave_out"}``. A spike is as :func:`headrace.train.guard.told`
+        tells it, with ``trajectory`` and ``seen``: for each row ``{"row", "sources", "segments": [{"source", "origin",
         "text"}]}``; ``seen`` is None where the sequence has been replaced. ``leave_out`` is the recipe's key of that
         name: ranges of rows, [first, last].
 
@@ -51,7 +51,7 @@ def _recorded(run: Path, stage: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     folder, until = latest(run, stage), None
     while folder is not None and (trajectory := read_trajectory(folder)) is not None:
-        own = [one for one in guard.spikes(folder) if until is None or one["step"] < until]
+        own = [one for one in guard.told(folder) if until is None or one["step"] <= until]
         about = {"trajectory": trajectory.identity, "sequence": trajectory.sequence["digest"]}
         found = [*({**one, **about} for one in own), *found]
         after = trajectory.after

@@ -90,7 +90,7 @@ def test_user_errors_are_one_message_and_exit_code_2(tmp_path):
         (["why", "/nowhere", "0" * 32], "recipe.yaml"),
         (["why", "/nowhere"], "--text-file"),
         (["why", "/nowhere", "--text-file", "/nowhere/x"], "cannot be read"),
-        (["replay", "/nowhere", "--stage", "s", "--step", "0"], "no such file"),
+        (["replay", "/nowhere", "--stage", "s", "--step", "1"], "no such file"),
     ],
 )
 def test_wrong_arguments_exit_with_2(arguments, words):

@@ -87,7 +87,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         ("why nowhere --text-file folder", "cannot be read"),
         ("why nowhere --text-file latin.txt", "UTF-8"),
         ("replay nowhere --stage s", "--step"),
-        ("replay nowhere --step 0", "There is no such file or folder"),
+        ("replay nowhere --step 1", "There is no such file or folder"),
         ("replay nowhere --stage s --step x", "not a whole number"),
         ("path nowhere verdicts", "This is not a run folder"),
         ("clean nowhere", "This is not a run folder"),

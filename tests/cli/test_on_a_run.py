@@ -158,11 +158,11 @@ def test_why_of_a_text_that_is_not_in_the_run(folder, tmp_path):
         (["why", "zz"], "does not name a document"),
         (["why", "more:more.jsonl:99"], "no document"),
         (["why", "0" * 32], "no document"),
-        (["replay", "--stage", "two", "--step", "0"], "has not built"),
-        (["replay", "--stage", "none", "--step", "0"], "none"),
+        (["replay", "--stage", "two", "--step", "1"], "has not built"),
+        (["replay", "--stage", "none", "--step", "1"], "none"),
         (["replay", "--stage", "one", "--step", "100000"], "no step"),
-        (["replay", "--stage", "one", "--step", "-1"], "not a whole number of at least 0"),
-        (["replay", "--stage", "one", "--step", "0", "--row", "7"], "no row"),
+        (["replay", "--stage", "one", "--step", "0"], "not a whole number of at least 1"),
+        (["replay", "--stage", "one", "--step", "1", "--row", "7"], "no row"),
     ],
 )
 def test_wrong_questions(folder, arguments, words):
@@ -173,10 +173,10 @@ def test_wrong_questions(folder, arguments, words):
 
 
 def test_replay_shows_rows_with_their_documents(folder):
-    told = json.loads(headrace("replay", folder / "run", "--stage", "one", "--step", "1", "--json").stdout)
+    told = json.loads(headrace("replay", folder / "run", "--stage", "one", "--step", "2", "--json").stdout)
     assert [row["row"] for row in told["rows"]] == [4, 5, 6, 7]
     assert all(sum(s["length"] for s in row["segments"]) == 33 for row in told["rows"])
-    text = headrace("replay", folder / "run", "--stage", "one", "--step", "1", "--row", "0", "--full").stdout
+    text = headrace("replay", folder / "run", "--stage", "one", "--step", "2", "--row", "0", "--full").stdout
     segment = told["rows"][0]["segments"][0]
     assert f"{segment['source']}:{segment['origin']}" in text
     assert "loss on" in text

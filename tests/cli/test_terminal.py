@@ -76,7 +76,7 @@ def run(folder) -> Path:
         ["why", "run", f"one:{NAME}:999"],
         ["why", "run", HOSTILE],
         ["why", "run", "--text-file", NAME],
-        ["replay", "run", "--stage", "s", "--step", "0"],
+        ["replay", "run", "--stage", "s", "--step", "1"],
         ["replay", "run", "--stage", "s", "--step", "1", "--full"],
     ],
 )
@@ -104,7 +104,7 @@ def test_no_command_prints_what_a_terminal_obeys(folder, run, command, monkeypat
         ["plan", "recipe.yaml", "--set", f"sources.one={json.dumps({HOSTILE: HOSTILE})}"],
         ["plan", "recipe.yaml", "--set", f"sources.one.files={json.dumps(HOSTILE)}"],
         ["plan", "recipe.yaml", "--set", f"sources.{HOSTILE}={json.dumps({'files': 'two.jsonl'})}"],
-        ["replay", "run", "--stage", HOSTILE, "--step", "0"],
+        ["replay", "run", "--stage", HOSTILE, "--step", "1"],
         ["replay", "run", "--stage", "s", "--step", HOSTILE],
         ["init", NAME],
         ["status", "run", HOSTILE],

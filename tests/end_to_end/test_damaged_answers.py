@@ -39,7 +39,7 @@ def flip(path: Path, at: float) -> bytes:
     return whole
 
 
-WHY, REPLAY = ("why", "a:a.jsonl:3"), ("replay", "--stage", "one", "--step", "0")
+WHY, REPLAY = ("why", "a:a.jsonl:3"), ("replay", "--stage", "one", "--step", "1")
 
 
 @pytest.mark.parametrize(

@@ -146,13 +146,13 @@ def test_outlying_steps_are_shown_with_their_text_and_kept_apart(folder, action)
     told = of(folder, "one")
     assert told["rows"]["skipped"] == 4 * len(steps)
     spike = one["spikes"][0]
-    assert spike["rows"] == [4 * spike["step"], 4 * spike["step"] + 3]
+    assert spike["rows"] == [4 * spike["step"] - 4, 4 * spike["step"] - 1]
     assert [row["row"] for row in spike["seen"]] == list(range(spike["rows"][0], spike["rows"][1] + 1))
     assert spike["seen"][0]["sources"] == ["prose"]
     assert "prose.jsonl" in spike["seen"][0]["segments"][0]["origin"]
-    assert one["leave_out"] == ranges([[4 * step, 4 * step + 3] for step in steps])
+    assert one["leave_out"] == ranges([[4 * step - 4, 4 * step - 1] for step in steps])
     said = asked(folder, "spikes", "--stage", "one")
-    assert f"step {spike['step'] + 1}, rows {spike['rows'][0]} to {spike['rows'][1]}" in said
+    assert f"step {spike['step']}, rows {spike['rows'][0]} to {spike['rows'][1]}" in said
     assert f"leave_out: [[{one['leave_out'][0][0]}, {one['leave_out'][0][1]}]" in said
     assert json.loads(asked(folder, "spikes", "--stage", "one", "--json")) == [one]
 

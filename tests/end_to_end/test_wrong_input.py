@@ -164,7 +164,7 @@ def test_a_full_disk_loses_nothing(tmp_path, small_disk):
 def test_commands_on_a_folder_that_is_no_run(tmp_path):
     for command in (["status", tmp_path], ["why", tmp_path, "0" * 32], ["digest", tmp_path]):
         refused(*command)
-    refused("replay", tmp_path, "--stage", "stage1", "--step", "0")
+    refused("replay", tmp_path, "--stage", "stage1", "--step", "1")
 
 
 def test_environment_does_not_leak(tmp_path):

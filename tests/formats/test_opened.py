@@ -206,10 +206,10 @@ def test_replay_needs_only_a_tokenizer(sequences, tmp_path):
     ours = sequences[0].open()
     tokenizer = beside(ours, "tokenizer")
     out = write(SequenceExport("hdf5", sequences[:1], Options()), tmp_path / "out", workers=0)
-    code, output = replayed(out, "--step", 2, "--batch", 4)
+    code, output = replayed(out, "--step", 3, "--batch", 4)
     assert code != 0
     assert "--tokenizer FILE" in output
-    asked = ("--step", 2, "--batch", 4, "--tokenizer", tokenizer.path / "tokenizer.json", "--json")
+    asked = ("--step", 3, "--batch", 4, "--tokenizer", tokenizer.path / "tokenizer.json", "--json")
     code, output = replayed(out, *asked)
     assert code == 0
     told = json.loads(output)["rows"]
@@ -231,6 +231,6 @@ def test_replay_needs_only_a_tokenizer(sequences, tmp_path):
 def test_the_wrong_tokenizer_is_noticed(sequences, tmp_path):
     tokenizer = beside(sequences[0].open(), "tokenizer").path / "tokenizer.json"
     published(tmp_path / "theirs", vocab=100_000)
-    code, output = replayed(tmp_path / "theirs", "--step", 0, "--tokenizer", tokenizer)
+    code, output = replayed(tmp_path / "theirs", "--step", 1, "--tokenizer", tokenizer)
     assert code != 0
     assert "Row 0 has token id" in output

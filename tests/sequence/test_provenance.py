@@ -9,9 +9,8 @@ import pytest
 from small_build import CHANGED, Sequence, build, engine_of, of_stage, stage
 
 from headrace.documents.store import fetch
-from headrace.errors import UserError
 from headrace.recipe.stages import Stage
-from headrace.sequence.provenance import beside, find_rows, replay
+from headrace.sequence.provenance import beside, find_rows, replay_rows
 from headrace.sequence.store import ArrowSequence
 
 
@@ -27,7 +26,7 @@ def test_a_step_is_told_as_the_model_saw_it(built: tuple[ArrowSequence, Sequence
     loss = sequence.loss(0, len(sequence))
     kinds = set()
     for number in range(40):
-        rows = replay(sequence, documents, engine, number, 8)
+        rows = replay_rows(sequence, documents, engine, number * 8, number * 8 + 8)
         assert [row.row for row in rows] == list(range(number * 8, number * 8 + 8))
         for row in rows:
             assert row.tokens == sequence.rows(row.row, row.row + 1)[0].tolist()
@@ -49,26 +48,14 @@ def test_a_step_is_told_as_the_model_saw_it(built: tuple[ArrowSequence, Sequence
     assert kinds == {"plain", "fim-psm", "fim-spm", "chat"}
 
 
-def test_padding_and_the_last_short_step(tmp_path: Path) -> None:
+def test_padding(tmp_path: Path) -> None:
     step = of_stage(stage(pack={"method": "best_fit"}))
     sequence = build(tmp_path, step)
-    last = (len(sequence) - 1) // 100
-    rows = [
-        r
-        for n in range(last + 1)
-        for r in replay(sequence, beside(sequence, "documents"), engine_of(sequence, step), n, 100)
-    ]
+    rows = replay_rows(sequence, beside(sequence, "documents"), engine_of(sequence, step), 0, len(sequence))
     assert len(rows) == len(sequence)
     padded = [row.segments[-1] for row in rows if row.segments[-1].kind == "padding"]
     assert padded
     assert all(s.source is None and s.loss == [] and s.text == "<|pad|>" * s.length for s in padded)
-
-
-def test_no_such_step_is_told(built: tuple[ArrowSequence, Sequence]) -> None:
-    sequence, step = built
-    for number in (-1, 10**6):
-        with pytest.raises(UserError, match=f"no step {number}"):
-            replay(sequence, beside(sequence, "documents"), engine_of(sequence, step), number, 8)
 
 
 def test_where_a_document_went_is_where_replay_finds_it(built: tuple[ArrowSequence, Sequence]) -> None:

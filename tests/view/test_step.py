@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 
@@ -10,8 +11,10 @@ import numpy as np
 import orjson
 import pytest
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from headrace import run_folder
+from headrace.cli.app import app
 from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
 from headrace.sequence.loader import Loader
@@ -94,7 +97,7 @@ def spiked(viewed, tmp_path):
 def test_spikes(spiked):
     """They are told on their pages and marked on the time line of others."""
     told = spiked.get("/stages/stage2/steps/3?format=json").json()
-    assert (told["fate"], told["spike"]["loss"]) == ("skipped", 88.25)
+    assert (told["fate"], told["spike"]["loss"], told["spike"]["step"]) == ("skipped", 88.25, 3)
     assert told["outlying"] == {"3": [88.25, "loss, skipped"], "5": [None, "not finite, rolled back"]}
     page = spiked.get("/stages/stage2/steps/3").text
     assert "Outlying (loss): skipped." in page
@@ -128,6 +131,8 @@ def test_an_edited_training(viewed, tmp_path):
                 (now.identity, 4, 6),
             ]
             assert (told["rows"], told["done"]) == ([4 * step - 4, 4 * step], 3)
+            replayed = CliRunner().invoke(app, ["replay", str(run), "--stage", "stage2", "--step", str(step), "--json"])
+            assert [row["row"] for row in json.loads(replayed.stdout)["rows"]] == list(range(*told["rows"]))
             assert told["fate"] == ("trained" if mine is before else "left")
             page = client.get(f"/stages/stage2/steps/{step}").text
             assert "The recipe was edited while this stage was trained" in page

@@ -13,6 +13,7 @@ from headrace.visible import one_line
 
 if TYPE_CHECKING:
     from headrace.sequence.provenance import ReplayedRow, ReplayedSegment
+    from headrace.sequence.reader import SequenceReader
 
 # Enough of a segment to recognize it; --full shows all of it.
 SHOWN = 400
@@ -22,7 +23,10 @@ def replay(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="Run folder, export, or files in a format that is read.")
     ],
-    step: Annotated[int, typer.Option("--step", metavar="N", parser=whole(0), help="Step, counted from 0.")],
+    step: Annotated[
+        int,
+        typer.Option("--step", metavar="N", parser=whole(1), help="Step, counted from 1, as the training's log."),
+    ],
     stage: Annotated[str | None, typer.Option("--stage", help="Stage name, where there are several.")] = None,
     batch: Annotated[
         int | None,
@@ -44,8 +48,7 @@ def replay(
     """
     from headrace import run_folder
     from headrace.errors import UserError
-    from headrace.sequence.provenance import beside
-    from headrace.sequence.provenance import replay as replayed
+    from headrace.sequence.provenance import beside, replay_rows
     from headrace.sequence.store import ArrowSequence
     from headrace.tokens.load import file_decoder, open_decoder
 
@@ -63,23 +66,56 @@ def replay(
             "These files come without a tokenizer.", str(path), "Give the one they were made with: --tokenizer FILE."
         )
     name = stage or (sequence.artifact.manifest.stage if isinstance(sequence, ArrowSequence) else None) or str(path)
-    if batch is None:
-        # The held-out sequence is not a stage: it is read row by row.
-        stages = run_folder.read_recipe(path).stages if is_run else ()
-        batch = next((one.train.batch for one in stages if one.name == name), 1)
-    rows = replayed(sequence, documents, decoder, step, batch, licences=licences)
-    if row is not None:
-        if row >= len(rows):
-            raise UserError(f"A batch of {len(rows)} has no row {row}.", "--row", f"Choose a row below {len(rows)}.")
-        rows = rows[row : row + 1]
+    first, stop = _rows(path, name, sequence, step, batch, is_run)
+    if row is not None and row >= stop - first:
+        raise UserError(f"A batch of {stop - first} has no row {row}.", "--row", f"Choose a row below {stop - first}.")
+    asked = (first, stop) if row is None else (first + row, first + row + 1)
+    rows = replay_rows(sequence, documents, decoder, *asked, licences)
     if json:
-        say_json({"stage": name, "step": step, "batch": batch, "rows": [one.to_json() for one in rows]})
+        say_json({"stage": name, "step": step, "batch": stop - first, "rows": [one.to_json() for one in rows]})
     else:
         from headrace.report.numbers import counted
 
-        say(f"{name}, step {step}: {counted(batch, 'row')} of {counted(sequence.seq_len, 'token')} and the one after")
+        length = f"{counted(sequence.seq_len, 'token')} and the one after"
+        say(f"{name}, step {step}: rows {first} to {stop - 1}, {length}")
         for one in rows:
             say(render(one, full))
+
+
+def _rows(
+    path: Path, name: str, sequence: SequenceReader, step: int, batch: int | None, is_run: bool
+) -> tuple[int, int]:
+    """The rows ``[first, stop)`` of a step: as they were or will be trained on, or in batches of a size that was asked
+    for.
+
+    Raises:
+        UserError: there is no such step, or its rows are no more.
+    """
+    from headrace import run_folder
+    from headrace.errors import UserError
+    from headrace.ledger import trained_as
+    from headrace.train.steps import Steps
+
+    trajectory = trained_as(path, name) if is_run and batch is None else None
+    if trajectory is None:
+        # The held-out sequence is not a stage: it is read row by row.
+        stages = run_folder.read_recipe(path).stages if is_run else ()
+        of_recipe = next((one.train.batch for one in stages if one.name == name), 1)
+        steps = Steps.untrained(len(sequence), batch or of_recipe)
+    else:
+        digest = None if sequence.fingerprint is None else sequence.fingerprint["digest"]
+        steps = Steps.of(path, name, digest, trajectory)
+    stretch = steps.at(step)
+    if stretch is None:
+        there = f"it has steps {steps.first} to {steps.last}" if steps.last else "its rows do not fill a batch"
+        raise UserError(
+            f"There is no step {step}: {there}.", name, "Steps count from 1; --batch N reads batches of N rows."
+        )
+    first, stop = stretch.rows(step)
+    if not stretch.current or stop > len(sequence):
+        gone = "The recipe was edited after it, and its sequence has been replaced."
+        raise UserError(f"The rows of step {step} are no more.", name, gone)
+    return first, stop
 
 
 def render(row: ReplayedRow, full: bool) -> str:

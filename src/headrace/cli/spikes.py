@@ -38,7 +38,7 @@ def render(told: dict[str, Any]) -> str:
         first, last = spike["rows"]
         norm = _number(spike["grad_norm"])
         lines.append(
-            f"\nstep {spike['step'] + 1}, rows {first} to {last}: {spike['reason']}, {_DONE[spike['action']]}; loss"
+            f"\nstep {spike['step']}, rows {first} to {last}: {spike['reason']}, {_DONE[spike['action']]}; loss"
             f" {_number(spike['loss'])}, gradient norm {norm}"
         )
         each = ", ".join(f"{one_line(name)} {_number(loss)}" for name, loss in spike["sources"].items())

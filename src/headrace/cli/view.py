@@ -14,10 +14,10 @@ from headrace.report.numbers import counted
 
 def view(
     path: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="Run folder, export, or files in a format that is read.")
+        Path, typer.Argument(metavar="TARGET", help="Run folder, recipe, export, or files in a format that is read.")
     ],
     other: Annotated[
-        Path | None, typer.Option("--with", metavar="RUN", help="Another run, to compare this one with.")
+        Path | None, typer.Option("--with", metavar="OTHER", help="Another run or recipe, to compare this one with.")
     ] = None,
     tokenizer: TokenizerFile = None,
     sequence_length: SequenceLength = None,
@@ -35,7 +35,7 @@ def view(
         Path | None, typer.Option("--export", metavar="OUT", help="Write a run as static pages to a new folder.")
     ] = None,
 ) -> None:
-    """Show a run, a sequence or files in a browser."""
+    """Show a run, a recipe, a sequence or files in a browser."""
     from headrace.errors import UserError
 
     if mcp and export is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ _COLUMNS = ("id", "origin_file", "origin_row", "repo", "path", "language")
 
 
 @dataclass(frozen=True)
-class ReplayedSegment:
+class Segment:
     """A slice of a row from one document.
 
     Attributes:
@@ -28,8 +29,6 @@ class ReplayedSegment:
         length: tokens.
         kind: ``plain``, ``fim-psm``, ``fim-spm``, ``chat`` or ``padding``; ``unknown`` for a row whose documents nobody
             knows.
-        text: the decoded tokens; U+FFFD where a character is cut. Special tokens appear as their spelling.
-        loss: ``[first, stop)`` positions in the row of targets that carry loss.
         source: its name, None for padding and where the files do not tell, as are all fields below.
         epoch: the copy's number, from 0.
         offset: first token within the document as transformed.
@@ -45,8 +44,6 @@ class ReplayedSegment:
     start: int
     length: int
     kind: str
-    text: str
-    loss: list[tuple[int, int]]
     source: str | None = None
     epoch: int | None = None
     offset: int | None = None
@@ -57,6 +54,19 @@ class ReplayedSegment:
     repo: str | None = None
     path: str | None = None
     language: str | None = None
+
+
+@dataclass(frozen=True)
+class ReplayedSegment(Segment):
+    """A segment with its text.
+
+    Attributes:
+        text: the decoded tokens; U+FFFD where a character is cut. Special tokens appear as their spelling.
+        loss: ``[first, stop)`` positions in the row of targets that carry loss.
+    """
+
+    text: str = ""
+    loss: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -115,40 +125,6 @@ def beside(sequence: SequenceReader, role: str) -> Artifact:
     return Artifact.open(folder, verify=True)
 
 
-def replay(
-    sequence: SequenceReader,
-    documents: Artifact | None,
-    decoder: Decoder,
-    step: int,
-    batch: int,
-    start: int = 0,
-    licences: Artifact | None = None,
-) -> list[ReplayedRow]:
-    """The batch of a step.
-
-    Args:
-        sequence: the opened sequence.
-        documents: the documents it was built from (:func:`beside`); None if they are not there.
-        decoder: the decoder of the tokenizer it was built with.
-        step: the batch's number, from 0.
-        batch: rows per batch.
-        start: the row where step 0 started.
-        licences: the sidecar of licenses, if the run has one.
-
-    Raises:
-        UserError: the sequence has no such batch, or the tokenizer does not know one of its ids.
-    """
-    first = start + step * batch
-    if step < 0 or batch < 1 or first >= len(sequence):
-        raise UserError(
-            f"There is no step {step}: the sequence has {len(sequence)} rows, {len(sequence) // max(1, batch)} "
-            f"batches of {batch}.",
-            str(sequence.path),
-            "Choose an earlier step.",
-        )
-    return replay_rows(sequence, documents, decoder, first, min(first + batch, len(sequence)), licences)
-
-
 def replay_rows(
     sequence: SequenceReader,
     documents: Artifact | None,
@@ -157,67 +133,77 @@ def replay_rows(
     stop: int,
     licences: Artifact | None = None,
 ) -> list[ReplayedRow]:
-    """Rows ``start`` to ``stop`` with their contents."""
+    """Rows with their contents.
+
+    Args:
+        sequence: the opened sequence.
+        documents: the documents it was built from (:func:`beside`); None if they are not there.
+        decoder: the decoder of the tokenizer it was built with.
+        start: the first row.
+        stop: the row after the last.
+        licences: the sidecar of licenses, if the run has one.
+
+    Raises:
+        UserError: the tokenizer does not know one of the ids.
+    """
     tokens, loss = sequence.rows(start, stop), sequence.loss(start, stop)
     require_known(tokens, decoder.vocab_size, sequence.path, start)
-    whole = np.array([(0, sequence.seq_len + 1)], dtype=[("start", "<i4"), ("length", "<i4")])
-    found = [sequence.segments(row) for row in range(start, stop)]
-    segments = [whole if part is None else part for part in found]
-    facts = {}
-    if documents is not None:
-        of_documents = [
-            part["row"][(part["kind"] != PADDING) & (part["row"] != ELSEWHERE)]
-            for part in segments
-            if "row" in (part.dtype.names or ())
-        ]
-        named = np.unique(np.concatenate([np.empty(0, np.uint64), *of_documents]).astype(np.int64))
-        told = fetch(documents, named, _COLUMNS).to_pylist()
-        for fact, license in zip(told, licences_of(documents, named, licences), strict=True):
-            fact["license"] = license
-        facts = dict(zip(named.tolist(), told, strict=True))
+    whole = [Segment(0, sequence.seq_len + 1, "unknown")]
+    placed = [placed_segments(sequence, row) or whole for row in range(start, stop)]
+    facts = facts_of([one for row in placed for one in row], documents, licences)
     out = []
-    for i, part in enumerate(segments):
-        described = [_describe(sequence, decoder, tokens[i], loss[i], segment, facts) for segment in part]
-        out.append(ReplayedRow(start + i, tokens[i].tolist(), described))
+    for i, row in enumerate(placed):
+        told = [_replayed(decoder, tokens[i], loss[i], one, facts) for one in row]
+        out.append(ReplayedRow(start + i, tokens[i].tolist(), told))
     return out
 
 
-def _describe(
-    sequence: SequenceReader,
-    decoder: Decoder,
-    tokens: np.ndarray,
-    loss: np.ndarray,
-    segment: np.void,
-    facts: dict[int, dict[str, Any]],
+def placed_segments(sequence: SequenceReader, row: int) -> list[Segment] | None:
+    """The segments of a row as far as the sequence itself tells, in the order it has them; None if it does not."""
+    found = sequence.segments(row)
+    if found is None:
+        return None
+    known = found.dtype.names or ()
+    out = []
+    for one in found:
+        kind = KINDS[int(one["kind"])] if "kind" in known else "unknown"
+        segment = Segment(int(one["start"]), int(one["length"]), kind)
+        if kind != "padding" and "source" in known and sequence.sources:
+            segment = replace(segment, source=sequence.sources[int(one["source"])])
+            if "row" in known and one["row"] != ELSEWHERE:
+                epoch, offset = int(one["epoch"]), int(one["offset"])
+                segment = replace(segment, document=int(one["row"]), epoch=epoch, offset=offset)
+        out.append(segment)
+    return out
+
+
+def facts_of(
+    segments: Iterable[Segment], documents: Artifact | None, licences: Artifact | None
+) -> dict[int, dict[str, Any]]:
+    """What is known of the documents of segments: document row -> the fields of :class:`Segment` from ``id`` on.
+    Nothing where the documents are not there."""
+    named = sorted({one.document for one in segments if one.document is not None})
+    if documents is None or not named:
+        return {}
+    told = fetch(documents, named, _COLUMNS).to_pylist()
+    for fact, license in zip(told, licences_of(documents, np.array(named), licences), strict=True):
+        fact["license"] = license
+        fact["origin"] = f"{fact.pop('origin_file')}:{fact.pop('origin_row')}"
+    return dict(zip(named, told, strict=True))
+
+
+def _replayed(
+    decoder: Decoder, tokens: np.ndarray, loss: np.ndarray, one: Segment, facts: dict[int, dict[str, Any]]
 ) -> ReplayedSegment:
-    known = segment.dtype.names or ()
-    start, length = int(segment["start"]), int(segment["length"])
+    part = slice(one.start, one.start + one.length)
     # Without an offset, a segment that begins within the row begins a document.
-    first = int(segment["offset"]) == 0 if "offset" in known else start > 0
-    data = decoder.decode(tokens[start : start + length].astype(np.uint32), first=first)
+    first = one.offset == 0 if one.offset is not None else one.start > 0
+    data = decoder.decode(tokens[part].astype(np.uint32), first=first)
     # A row's first token is never a target.
-    carried = loss[start : start + length] & (np.arange(start, start + length) > 0)
-    kind = KINDS[int(segment["kind"])] if "kind" in known else "unknown"
-    head = (start, length, kind, data.decode("utf-8", errors="replace"), _spans(carried, start))
-    if "row" not in known or int(segment["kind"]) == PADDING:
-        return ReplayedSegment(*head)
-    source, document = sequence.sources[int(segment["source"])], int(segment["row"])
-    if document == ELSEWHERE:
-        return ReplayedSegment(*head, source=source)
-    epoch, offset = int(segment["epoch"]), int(segment["offset"])
-    place = ReplayedSegment(*head, source=source, epoch=epoch, offset=offset, document=document)
-    if document not in facts:
-        return place
-    fact = facts[document]
-    return replace(
-        place,
-        id=fact["id"],
-        origin=f"{fact['origin_file']}:{fact['origin_row']}",
-        license=fact["license"],
-        repo=fact["repo"],
-        path=fact["path"],
-        language=fact["language"],
-    )
+    carried = loss[part] & (np.arange(part.start, part.stop) > 0)
+    known = {} if one.document is None else facts.get(one.document, {})
+    about = {**vars(one), **known, "text": data.decode("utf-8", errors="replace"), "loss": _spans(carried, one.start)}
+    return ReplayedSegment(**about)
 
 
 def _spans(flags: np.ndarray, start: int) -> list[tuple[int, int]]:

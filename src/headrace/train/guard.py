@@ -89,7 +89,8 @@ def forget(folder: Path, step: int) -> None:
 
 
 def spikes(folder: Path) -> list[dict[str, Any]]:
-    """The recorded spikes of a trajectory's folder, in the order of their steps; each step's last record counts."""
+    """The recorded spikes of a trajectory's folder, in the order of their steps, which count from 0 there; each step's
+    last record counts."""
     path = folder / FILE
     found: dict[int, dict[str, Any]] = {}
     for line in path.read_bytes().splitlines() if path.exists() else ():
@@ -99,3 +100,8 @@ def spikes(folder: Path) -> list[dict[str, Any]]:
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):  # cut off by a kill
             continue
     return [found[step] for step in sorted(found)]
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """The same for people and programs, to whom a step has its number in the log, from 1."""
+    return [{**spike, "step": int(spike["step"]) + 1} for spike in spikes(folder)]

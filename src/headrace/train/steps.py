@@ -54,8 +54,8 @@ class Stretch:
 
     @cached_property
     def spikes(self) -> dict[int, dict[str, Any]]:
-        """The outlying steps, each with its record (:mod:`headrace.train.guard`)."""
-        return {} if self.folder is None else {one["step"] + 1: one for one in guard.spikes(self.folder)}
+        """The outlying steps, each with its record (:func:`headrace.train.guard.told`)."""
+        return {} if self.folder is None else {one["step"]: one for one in guard.told(self.folder)}
 
     def ranks(self, step: int) -> int | None:
         """Among how many ranks a step's rows were shared, as the newest checkpoint tells; None if it is not known."""

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 SITE = {
     "overview": "/",
     "opened": "/",
+    "plan": "/",
     "records": "/records",
     "stages": "/stages",
     "stage": "/stages/{stage}",
@@ -15,6 +16,7 @@ SITE = {
     "step": "/stages/{stage}/steps/{step}",
     "documents": "/documents",
     "document": "/documents/{row}",
+    "find": "/find",
     "removed": "/removed",
     "threshold": "/removed/limit",
     "copied": "/copied",
@@ -22,8 +24,8 @@ SITE = {
     "corpus": "/corpus",
     "query": "/corpus/query",
 }
-"""Page -> its path. Free text, such as a reason or a file's name, is never part of a path: browsers rewrite dots and
-slashes there."""
+"""Page -> its path; ``find`` leads on to one. Free text, such as a reason or a file's name, is never part of a path:
+browsers rewrite dots and slashes there."""
 
 _PLACE = re.compile(r"{(\w+)}")
 

@@ -14,10 +14,15 @@ from headrace.view.pages.removed.quarantine import QUARANTINED, place_of
 from headrace.view.target import Missing, Target
 
 
+def plain(name: str) -> str:
+    """A name as it was pasted, without what stands around it; digits of an id are small."""
+    return name.strip() if ":" in name else name.strip().lower()
+
+
 async def find(target: Target, request: Request, body: bytes) -> Response:
     """Lead to the page of the document that ``?name=`` names, the first of several with that text; of a row that could
     not be read, to its entry in the quarantine."""
-    name = request.query_params.get("name", "").strip()
+    name = plain(request.query_params.get("name", ""))
     return RedirectResponse(await run_in_threadpool(_found, target, name), 303)
 
 
@@ -29,7 +34,7 @@ def _found(target: Target, name: str) -> str:
     if unread is not None:
         return address("removed", reason=QUARANTINED, source=unread["source"], at=place_of(target, unread))
     try:
-        rows = locate(documents, name if ":" in name else name.lower())
+        rows = locate(documents, name)
     except UserError as error:
         raise Missing(error.what, error.where, error.fix) from None
     return address("document", row=rows[0])

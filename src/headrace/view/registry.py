@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.view.address import SITE
 from headrace.view.finding import find
 from headrace.view.page import Page
 from headrace.view.pages import (
@@ -19,6 +20,7 @@ from headrace.view.pages import (
     documents,
     opened,
     overview,
+    plan,
     progress,
     query,
     records,
@@ -51,6 +53,7 @@ class Action:
 PAGES: tuple[Page[Any, Any], ...] = (
     overview.PAGE,
     opened.PAGE,
+    plan.PAGE,
     records.PAGE,
     stages.PAGE,
     stage.PAGE,
@@ -69,6 +72,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("/progress", ("GET",), progress.stream),
     Action("/copied", ("POST",), copied.send),
     Action("/corpus/ids", ("GET",), corpus.ids),
-    Action("/find", ("GET",), find),
+    Action(SITE["find"], ("GET",), find),
     Action("/removed/label", ("POST",), label),
 )

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.documents.store import fetch
-from headrace.flow.artifact import Artifact
 from headrace.flow.damage import checking_on_error
-from headrace.select.licences.columns import licences_of
-from headrace.sequence.reader import ELSEWHERE, SequenceReader, require_known
-from headrace.sequence.windows import KINDS, PADDING
+from headrace.sequence import provenance
+from headrace.sequence.reader import SequenceReader, require_known
 from headrace.tokens.engine import Encoded
 from headrace.tokens.table_engine import Decoder
 from headrace.view.fim import UNMARKED, fim_parts, part_at, sentinels
@@ -22,7 +19,6 @@ from headrace.view.spelling import hexadecimal, spelled
 from headrace.view.target import Target
 
 MOST_SEGMENTS, LEAST_SEGMENTS = 300, 8  # of all rows on a page, of each row: each is about 500 bytes of HTML
-_COLUMNS = ("id", "origin_file", "origin_row", "repo", "path", "language")
 
 
 @dataclass(frozen=True)
@@ -53,30 +49,13 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(provenance.Segment):
     """What a row has of one document.
 
     Attributes:
-        start: its first position in the row.
-        length: its tokens in the row.
-        kind: as in :class:`headrace.sequence.provenance.ReplayedSegment`.
         runs: of its tokens, those that are shown.
-        source, epoch, offset, document, id, origin, license, repo, path, language: as there.
     """
 
-    start: int
-    length: int
-    kind: str
-    source: str | None = None
-    epoch: int | None = None
-    offset: int | None = None
-    document: int | None = None
-    id: str | None = None
-    origin: str | None = None
-    license: str | None = None
-    repo: str | None = None
-    path: str | None = None
-    language: str | None = None
     runs: list[Run] = field(default_factory=list)
 
 
@@ -221,20 +200,10 @@ def _roles(sequence: SequenceReader, decoder: Decoder | None) -> Mapping[str, in
 
 def _segments(sequence: SequenceReader, row: int, ids: np.ndarray, roles: Mapping[str, int]) -> list[Segment]:
     """The segments of a row; where nobody recorded them, documents as their ends tell."""
-    found = sequence.segments(row)
+    found = provenance.placed_segments(sequence, row)
     if found is None:
         return _by_ends(ids, roles.get("eod"))
-    known = found.dtype.names or ()
-    out = []
-    for one in found:
-        head: dict[str, Any] = {"start": int(one["start"]), "length": int(one["length"])}
-        head["kind"] = KINDS[int(one["kind"])] if "kind" in known else "unknown"
-        if "source" in known and int(one["kind"]) != PADDING and sequence.sources:
-            head["source"] = sequence.sources[int(one["source"])]
-            if one["row"] != ELSEWHERE:
-                head |= {"document": int(one["row"]), "offset": int(one["offset"]), "epoch": int(one["epoch"])}
-        out.append(Segment(**head))
-    return _tiled(out, sequence.seq_len + 1)
+    return _tiled([Segment(**vars(one)) for one in found], sequence.seq_len + 1)
 
 
 def _tiled(segments: list[Segment], length: int) -> list[Segment]:
@@ -262,13 +231,7 @@ def _by_ends(ids: np.ndarray, eod: int | None) -> list[Segment]:
 def _facts(target: Target, segments: list[Segment]) -> dict[int, dict[str, Any]]:
     """What is known of the documents of segments; nothing where their run is not at hand."""
     documents = target.documents
-    named = sorted({one.document for one in segments if one.document is not None})
-    if documents is None or not named:
+    if documents is None:
         return {}
-    licences: Artifact | None = target.artifact("licences")
     with checking_on_error(lambda: [documents]):
-        told = fetch(documents, named, _COLUMNS).to_pylist()
-        for fact, license in zip(told, licences_of(documents, np.array(named), licences), strict=True):
-            fact["license"] = license
-            fact["origin"] = f"{fact.pop('origin_file')}:{fact.pop('origin_row')}"
-    return dict(zip(named, told, strict=True))
+        return provenance.facts_of(segments, documents, target.artifact("licences"))

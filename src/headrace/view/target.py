@@ -1,4 +1,4 @@
-"""What is viewed: a run (finished or underway), a sequence in any format, or files of documents."""
+"""What is viewed: a run (finished or underway), a recipe, a sequence in any format, or files of documents."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from headrace.sequence.reader import SequenceReader
 from headrace.view.curves import CurveReader, Curves
 
 if TYPE_CHECKING:
+    from headrace.planning.plan import Plan
     from headrace.tokens.table_engine import Decoder
     from headrace.train.steps import Steps
     from headrace.train.trajectory import Trajectory
     from headrace.view.records import RecordFiles
 
 T = TypeVar("T")
+RECIPES = (".yaml", ".yml")
 PATIENCE = 0.15  # seconds that a page waits for a figure before it is shown without
 WATCHED = 256  # files of a sequence that are looked at before each page, 1 ms
 MOST_KEPT = 500  # values: those of documents are a few kB each
@@ -43,10 +45,10 @@ class Target:
     """An opened target. All methods may be called from several threads.
 
     Args:
-        path: a run folder, or a file or folder of a sequence or of documents.
+        path: a run folder, the file of a recipe, or a file or folder of a sequence or of documents.
         tokenizer: the file of the tokenizer, for sequences that come without one.
         seq_len: targets of a row, for files that are one line of tokens.
-        other: another run, to compare this one with.
+        other: another run or recipe, to compare this one with.
 
     Raises:
         UserError: nothing there can be viewed; says what was looked for.
@@ -54,6 +56,7 @@ class Target:
     Attributes:
         path: as given.
         is_run: whether it is a run folder.
+        is_recipe: whether it is a recipe's file.
         other: as given.
         records: documents in files that no run has read; None if it is something else.
         patience: seconds to wait for what :meth:`later` computes; None waits for all of it.
@@ -66,9 +69,11 @@ class Target:
         self.patience: float | None = PATIENCE
         self.path, self._tokenizer, self._seq_len = path, tokenizer, seq_len
         self.is_run = (path / run_folder.RECIPE).is_file()
-        if other is not None and not (self.is_run and other.is_run):
-            wrong = other.path if self.is_run else path
-            raise UserError("Only runs are compared.", str(wrong), "Give the --out folders of two `headrace run`.")
+        self.is_recipe = path.suffix.lower() in RECIPES and path.is_file()
+        for one in () if other is None else (self, other):
+            if not (one.is_run or one.is_recipe):
+                fix = "Give the --out folders of two `headrace run`, or recipes."
+                raise UserError("Only runs and recipes are compared.", str(one.path), fix)
         self._lock = threading.RLock()
         self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
         self._curves = CurveReader()
@@ -76,7 +81,9 @@ class Target:
             self._given  # noqa: B018 - a wrong file is said now
         self.records: RecordFiles | None = None
         self._files: list[Path] = []
-        if not self.is_run:
+        if self.is_recipe:
+            self.recipe  # noqa: B018 - what is wrong with it is said now
+        elif not self.is_run:
             self._open_files()
 
     def _open_files(self) -> None:
@@ -107,7 +114,7 @@ class Target:
     @property
     def name(self) -> str:
         """What the pages call it."""
-        return self.recipe.name if self.is_run else self.path.resolve().name
+        return self.recipe.name if self.is_run or self.is_recipe else self.path.resolve().name
 
     @property
     def stamp(self) -> Hashable:
@@ -151,14 +158,27 @@ class Target:
 
     @property
     def recipe(self) -> Recipe:
-        """The run's recipe.
+        """The recipe, or the run's, without paths of this machine.
 
         Raises:
-            UserError: this is not a run.
+            UserError: this is neither, or the recipe is wrong.
         """
-        from headrace.recipe.load import published
+        from headrace.recipe.load import load_recipe, published
 
-        return self.kept("recipe", lambda: published(run_folder.read_recipe(self.path)))
+        read = load_recipe if self.is_recipe else run_folder.read_recipe
+        return self.kept("recipe", lambda: published(read(self.path)))
+
+    @property
+    def plan(self) -> Plan | None:
+        """What a run of the recipe is expected to do; None while its sources are looked at.
+
+        Raises:
+            UserError: as :func:`headrace.planning.forecast.plan`.
+        """
+        from headrace.planning.forecast import plan
+        from headrace.recipe.load import load_recipe
+
+        return self.later("plan", lambda: plan(load_recipe(self.path)))
 
     @property
     def artifacts(self) -> dict[Key, Artifact]:
@@ -197,7 +217,7 @@ class Target:
         files of one is called ``rows``."""
         from headrace.formats.opening import sequence_names
 
-        if self.records is not None:
+        if self.records is not None or self.is_recipe:
             return []
         if not self.is_run:
             return self.kept("names", lambda: sequence_names(self.path) or ["rows"])
@@ -281,12 +301,9 @@ class Target:
         return Steps.of(self.path, name, digest, trajectory, self.artifact("model", name))
 
     def _trajectory(self, name: str) -> Trajectory | None:
-        from headrace.ledger import trajectory_of
+        from headrace.ledger import trained_as
 
-        if not self.is_run or self.recipe.model is None:
-            return None
-        model = run_folder.read_graph(self.path).models.get(name)
-        return None if model is None else trajectory_of(self.path, name, model)
+        return trained_as(self.path, name) if self.is_run and self.recipe.model is not None else None
 
 
 def _files_of(sequence: SequenceReader) -> list[Path]:

@@ -14,6 +14,13 @@ from headrace.visible import encodable
 
 ID_DIGITS = 32
 SHORTEST = 6  # minimum digits of an id
+_ID = re.compile(rf"[0-9a-f]{{{SHORTEST},{ID_DIGITS}}}")
+_DENSE = re.compile(r"row:([0-9]{1,18})")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is what :func:`locate` takes: there may be no such document."""
+    return bool(_DENSE.fullmatch(text) or _ID.fullmatch(text) or ORIGIN.fullmatch(text))
 
 
 def locate(documents: Artifact, document: str) -> list[int]:
@@ -27,11 +34,11 @@ def locate(documents: Artifact, document: str) -> list[int]:
         UserError: it is none of these, or there is no such document.
     """
     document = encodable(document)  # an argument of the shell may be any bytes
-    if dense := re.fullmatch(r"row:([0-9]{1,18})", document):
+    if dense := _DENSE.fullmatch(document):
         if int(dense[1]) >= documents.rows:
             raise UserError(f"No document has row {dense[1]}.", document, f"Rows range from 0 to {documents.rows - 1}.")
         return [int(dense[1])]
-    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},{ID_DIGITS}}}", document):
+    if _ID.fullmatch(document):
         rows = _rows(documents, ["id"], {"id": document})
     elif origin := ORIGIN.fullmatch(document):
         wanted = {"source": origin[1], "origin_file": origin[2], "origin_row": int(origin[3])}

@@ -1,4 +1,4 @@
-"""Two runs: what differs in their recipes, in the documents they keep, in their tokens, and in their losses."""
+"""Two runs, or recipes: what differs in their recipes, in the documents they keep, in their tokens and losses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from pydantic import Field
 
 from headrace.documents.store import fetch, read_columns
+from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.load import dump
 from headrace.report.charts.canvas import Chart
 from headrace.report.charts.series import Panel, Series, series_chart
 from headrace.report.charts.series import Stage as Band
 from headrace.report.corpus_facts import sources_read
-from headrace.report.facts import SourceFacts, StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, short, whole
 from headrace.report.palette import hue
@@ -41,20 +41,34 @@ class CompareQuery(Query):
 
 
 @dataclass(frozen=True)
+class Counted:
+    """A source: records read, documents kept and removed, tokens. None where that is not known, as in a plan."""
+
+    read: int | None
+    kept: int | None
+    removed: int | None
+    tokens: int | None
+
+
+@dataclass(frozen=True)
 class Side:
-    """One of the runs.
+    """One of the runs or recipes.
 
     Attributes:
         name: its recipe's name, or its folder's where both have the same.
-        sources: what happened to each source's records.
-        stages: what each stage holds.
+        planned: whether its figures are those of a plan: estimates, unless the recipe states them.
+        wrong: why there is no plan, if so.
+        sources: source -> what is counted of it; None while that is estimated.
+        tokens: stage -> source -> tokens in its sequence.
         steps: stage -> logged steps, int64[n].
         losses: stage -> the loss at each.
     """
 
     name: str
-    sources: list[SourceFacts]
-    stages: list[StageFacts]
+    planned: bool
+    wrong: str | None
+    sources: dict[str, Counted] | None
+    tokens: dict[str, dict[str, int]]
     steps: dict[str, np.ndarray]
     losses: dict[str, np.ndarray]
 
@@ -74,9 +88,9 @@ class Shown:
     """What the page shows.
 
     Attributes:
-        this, other: the runs.
+        this, other: the runs or recipes.
         recipe: lines of a unified difference of the recipes.
-        kept: documents that both keep, only this one, only the other; None while they are compared.
+        kept: documents that both keep, only this one, only the other; None while they are compared, and of recipes.
         documents: some of those that only one keeps.
         next: the place to go on from; None at the end.
     """
@@ -102,7 +116,9 @@ def load(target: Target, query: CompareQuery) -> Shown:
     told = difflib.unified_diff(
         dump(other.recipe).splitlines(), dump(target.recipe).splitlines(), names[1], names[0], lineterm="", n=2
     )
-    found = target.later(("kept", other.stamp), lambda: _compared(target, other))
+    found = None
+    if target.is_run and other.is_run:
+        found = target.later(("kept", other.stamp), lambda: _compared(target, other))
     kept, documents, following = None, [], None
     if found is not None:
         both_, ours, theirs = found
@@ -116,6 +132,23 @@ def load(target: Target, query: CompareQuery) -> Shown:
 
 
 def _side(target: Target, name: str) -> Side:
+    return _planned(target, name) if target.is_recipe else _run(target, name)
+
+
+def _planned(target: Target, name: str) -> Side:
+    """What a recipe's plan says."""
+    try:
+        plan = target.plan
+    except UserError as error:  # sources that are not on this machine, say
+        return Side(name, True, f"{error.what} {error.where}", {}, {}, {}, {})
+    if plan is None:
+        return Side(name, True, None, None, {}, {}, {})
+    sources = {one.name: Counted(one.documents, None, None, one.tokens) for one in plan.sources}
+    tokens = {stage.name: {one.source: one.tokens for one in stage.sources} for stage in plan.stages}
+    return Side(name, True, None, sources, tokens, {}, {})
+
+
+def _run(target: Target, name: str) -> Side:
     documents, verdicts, tokens = target.documents, target.artifact("verdicts"), target.artifact("tokens")
     sources = sources_read(documents, verdicts, tokens, target.recipe.sources) if documents else []
     found = [facts_of(target, stage.name) for stage in target.recipe.stages]
@@ -123,8 +156,10 @@ def _side(target: Target, name: str) -> Side:
     drawn = {stage: thinned(one) for stage, one in curves.items() if one is not None and len(one.step)}
     return Side(
         name,
-        sources,
-        [pair[0] for pair in found if pair is not None],
+        False,
+        None,
+        {one.name: Counted(one.read, one.kept, sum(one.removed.values()), one.tokens) for one in sources},
+        {pair[0].name: {one.name: one.tokens for one in pair[0].sources} for pair in found if pair is not None},
         {stage: one.step for stage, one in drawn.items()},
         {stage: one.values["loss"] for stage, one in drawn.items()},
     )
@@ -169,7 +204,6 @@ def draw(query: CompareQuery, shown: Shown) -> Markup:
     """The page."""
     return join(
         [
-            element("p", f"{shown.this.name} beside {shown.other.name}", class_="lead"),
             element("h2", "Recipes"),
             _recipes(shown),
             element("h2", "Documents"),
@@ -196,7 +230,10 @@ def _recipes(shown: Shown) -> Markup:
 
 
 def _sources(shown: Shown) -> Markup:
-    ours, theirs = ({one.name: one for one in side.sources} for side in (shown.this, shown.other))
+    sides = shown.this, shown.other
+    if any(side.sources is None for side in sides):
+        return pending("Looking at the sources …")
+    ours, theirs = (side.sources or {} for side in sides)
     columns = [text("source")]
     for what in ("read", "kept", "removed", "tokens"):
         columns += [Column(f"{what}, {shown.this.name}"), Column(shown.other.name), Column("change")]
@@ -206,12 +243,17 @@ def _sources(shown: Shown) -> Markup:
         for get in (
             lambda one: one.read,
             lambda one: one.kept,
-            lambda one: sum(one.removed.values()),
+            lambda one: one.removed,
             lambda one: one.tokens,
         ):
             cells += _pair(get(ours[name]) if name in ours else None, get(theirs[name]) if name in theirs else None)
         rows.append(cells)
-    return table(columns, rows) if rows else empty("No documents yet.")
+    notes = [
+        f"Figures of {one.name} are estimates of a plan, unless its recipe states them." for one in sides if one.planned
+    ]
+    notes += [f"{one.name} cannot be planned here: {one.wrong}" for one in sides if one.wrong is not None]
+    drawn = table(columns, rows) if rows else empty("No documents yet.")
+    return join([[element("p", note, class_="note") for note in notes], drawn])
 
 
 def _pair(mine: int | None, other: int | None) -> list[object]:
@@ -224,6 +266,8 @@ def _pair(mine: int | None, other: int | None) -> list[object]:
 
 
 def _documents_of(query: CompareQuery, shown: Shown) -> Markup:
+    if shown.this.planned or shown.other.planned:
+        return element("p", "Which documents it keeps, only a run of a recipe tells.", class_="note")
     if shown.kept is None:
         return pending("Comparing documents …")
     same, ours, theirs = shown.kept
@@ -261,7 +305,7 @@ def _documents_of(query: CompareQuery, shown: Shown) -> Markup:
 
 def _tokens(shown: Shown) -> Markup:
     told = [
-        {(stage.name, s.name): s.tokens for stage in side.stages for s in stage.sources}
+        {(stage, source): n for stage, sources in side.tokens.items() for source, n in sources.items()}
         for side in (shown.this, shown.other)
     ]
     columns = [text("stage"), text("source"), Column(shown.this.name), Column(shown.other.name), Column("change")]
@@ -293,11 +337,11 @@ def _drawing(panel: Panel, band: Band) -> Callable[[float, str], Chart]:
 PAGE = Page(
     name="compare",
     title="Compare",
-    about="What differs between two runs: recipes, documents kept, tokens by stage and source, losses.",
+    about="What differs between two runs or recipes: recipes, documents kept, tokens by stage and source, losses.",
     query=CompareQuery,
     load=load,
     draw=draw,
-    heading=lambda query, shown: "Two runs",
+    heading=lambda query, shown: f"{shown.this.name} and {shown.other.name}",
     serves=lambda target: target.other is not None,
     menu=True,
 )

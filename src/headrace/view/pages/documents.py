@@ -13,7 +13,9 @@ from headrace.report.gather import declared
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, size, whole
 from headrace.report.tables import details
+from headrace.select.why.locate import is_name
 from headrace.view.address import address
+from headrace.view.finding import plain
 from headrace.view.layout import empty, pending
 from headrace.view.page import Page, Query
 from headrace.view.search.scan import scan
@@ -132,7 +134,16 @@ def _counts(
 
 def draw(query: DocumentsQuery, shown: Shown) -> Markup:
     """The form, the facets, and what was found."""
-    return element("div", element("div", _form(query), _results(query, shown)), _facets(query, shown), class_="columns")
+    found = element("div", _form(query), _named(query), _results(query, shown))
+    return element("div", found, _facets(query, shown), class_="columns")
+
+
+def _named(query: DocumentsQuery) -> Markup | None:
+    """What was typed may name one document, as commands write it."""
+    name = plain(query.q)
+    if not is_name(name):
+        return None
+    return element("p", element("a", "Open the document of this name", href=address("find", name=name)), class_="note")
 
 
 def _form(query: DocumentsQuery) -> Markup:

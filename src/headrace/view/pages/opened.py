@@ -171,7 +171,7 @@ PAGE = Page(
     load=load,
     draw=draw,
     heading=lambda query, shown: shown.name,
-    serves=lambda target: not target.is_run,
+    serves=lambda target: not target.is_run and not target.is_recipe,
     menu=True,
     styles=("sequence.css",),
 )
