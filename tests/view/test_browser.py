@@ -18,6 +18,7 @@ import pytest
 from hostile_run import make, write_corpus
 
 from headrace.export import Wanted, export
+from headrace.flow.lock import lock
 from headrace.pipeline import run as make_run
 from headrace.recipe.load import load_recipe
 from headrace.sequence.provenance import beside
@@ -275,6 +276,46 @@ def test_charts_filter_each_other(visitor):
     assert page.locator(".lead").inner_text() != before
     visitor.follow("a.chip")
     assert page.locator(".lead").inner_text() == before
+
+
+def test_a_stretch_is_dragged_over(visitor):
+    """Also on a page that was counted while it was seen."""
+    page = visitor.open("/corpus?between=words:3:")
+    bars = page.locator("figure").first.locator("g[data-start]")
+    boxes = [bars.nth(k).bounding_box() for k in (3, 6)]
+    page.mouse.move(*_middle(boxes[0]))
+    page.mouse.down()
+    page.mouse.move(*_middle(boxes[1]), steps=5)
+    page.mouse.up()
+    page.wait_for_url("**between=bytes**")
+    start, end = bars.nth(3).get_attribute("data-start"), bars.nth(6).get_attribute("data-end")
+    assert f"bytes {start} {end}" in page.locator("a.chip").last.inner_text()
+
+
+def _middle(box: dict[str, float]) -> tuple[float, float]:
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_a_run_that_begins_later_is_followed(browser, viewed, tmp_path):
+    """A page that was open before: its progress, then its figures, and that it has stopped, without a reload."""
+    run = Path(shutil.copytree(viewed, tmp_path / "run"))
+    (run / "artifacts").rename(run / "aside")
+    (run / "artifacts").mkdir()
+    for site in served(run):
+        visitor = Visitor(browser, site)
+        page = visitor.open("/")
+        assert page.locator(".state").inner_text() == "stopped"
+        page.evaluate("window.kept = true")
+        with lock(run):
+            api.expect(page.locator(".state")).to_have_text("running")
+            documents = next(path for path in (run / "aside").iterdir() if path.name.startswith("documents-"))
+            shutil.move(documents, run / "artifacts" / documents.name)
+            api.expect(page.locator("dl.tiles dt").first).to_have_text("records read")
+            api.expect(page.locator(".live .lead")).to_contain_text("1 of")
+        api.expect(page.locator(".state")).to_have_text("stopped")
+        assert page.evaluate("window.kept")
+        visitor.context.close()
+        assert visitor.wrong == []
 
 
 def test_it_works_without_scripts(browser, site):

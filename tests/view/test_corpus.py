@@ -151,3 +151,15 @@ def test_a_query_without_end_is_stopped(client, monkeypatch):
 def test_long_cells_are_cut(client):
     found = sql(client, "SELECT repeat('x', 100000) AS a").json()["answer"]
     assert len(found["rows"][0][0]) < 5000
+
+
+def test_long_answers_are_cut(client):
+    """Whatever is long: rows, columns or cells. The page stays a page."""
+    for text in (
+        "SELECT repeat('x', 3000) AS a FROM range(1000)",
+        "SELECT COLUMNS(*) FROM corpus a, corpus b, corpus c",
+    ):
+        found = client.get("/corpus/query", params={"sql": text})
+        assert found.status_code == 200
+        assert len(found.text) < 6_000_000
+        assert "The first" in found.text

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from pages import Page
 
 from headrace.errors import UserError
 from headrace.flow.events import EventLog
-from headrace.view.publish import SAMPLES, publish, rewritten
+from headrace.view import publish as module
+from headrace.view.publish import REMOVED, SAMPLES, publish, rewritten
 from headrace.view.target import Target
 
 HEADRACE = str(Path(sys.executable).with_name("headrace"))
@@ -38,7 +40,24 @@ def read(file: Path) -> Page:
     return page
 
 
+def removed_for(target: Target) -> Counter[str]:
+    """Reason -> documents removed for it."""
+    counts = target.artifact("verdicts").manifest.counts.values()
+    return sum((Counter(one["removed"]) for one in counts), Counter())
+
+
+def seen(out: Path) -> Counter[str]:
+    """Reason -> pages with a document."""
+    pages = [read(file) for file in out.glob("removed-*.html")]
+    return Counter(page.text("h1").removeprefix("Removed: ") for page in pages)
+
+
 def test_links_lead_to_files(published):
+    follow(published)
+
+
+def follow(published):
+    """Follow all links from the first page: they lead to files that are there, and reach all of them."""
     reached, queue = set(), ["index.html"]
     while queue:
         name = queue.pop()
@@ -85,6 +104,7 @@ def test_pages_are_those_of_the_viewer(published, target, client):
     reasons = {reason for one in target.artifact("verdicts").manifest.counts.values() for reason in one["removed"]}
     removed = " ".join(read(file).text("main") for file in published.glob("removed-*.html"))
     assert all(reason in removed for reason in reasons)
+    assert all(seen(published)[reason] == min(n, REMOVED) for reason, n in removed_for(target).items())
     assert (published / "compare.html").is_file()
 
 
@@ -98,7 +118,7 @@ def test_paths_of_this_machine_are_not_told(published, viewed, viewed_corpus):
 
 
 def test_other_links_become_text():
-    page = '<p><a href="/a">A</a> <a href="/b?x=1&amp;y=2#z" class="k" data-key="j">B</a></p>'
+    page = '<p><a href="/a">A</a> <a href="/b?x=1&amp;y=2#z" class="k">B</a><a href="/d" data-key="j">next</a></p>'
     page += '<svg><a href="/c"><rect/></a></svg>'
     page += '<form action="/a"><input name="q"/><p>gone <a href="/a">gone</a><svg></svg></p></form>'
     page += "<p>&lt;b&gt; &#39; at /home/me/run/x</p>"
@@ -106,6 +126,7 @@ def test_other_links_become_text():
     assert '<a href="a.html">A</a> <span class="k">B</span>' in told
     assert "<svg><g><rect/></g></svg>" in told
     assert "gone" not in told
+    assert "next" not in told
     assert "<p>&lt;b&gt; &#39; at demo/x</p>" in told
     assert rewritten(page + '<a href="/a">A</a>', {"/a": "a.html"}, {}).endswith('<a href="a.html">A</a>')
     told = rewritten(page, {"/b?x=1&y=2": "b.html"}, {})
@@ -121,6 +142,14 @@ def test_a_failure_is_told_without_paths(viewed, tmp_path):
     publish(Target(run), tmp_path / "out")
     said = read(tmp_path / "out" / "index.html").text("p", class_="error")
     assert said == "Cannot read small/x and ~/data."
+
+
+def test_removed_documents_are_fewer_where_they_are_long(target, tmp_path, monkeypatch):
+    """Each reason has a page all the same, and all links lead somewhere."""
+    monkeypatch.setattr(module, "LARGEST", 1)
+    publish(target, tmp_path / "out")
+    assert all(seen(tmp_path / "out")[reason] == 1 for reason in removed_for(target))
+    follow(tmp_path / "out")
 
 
 def test_what_is_there_stays(viewed, tmp_path):

@@ -173,6 +173,16 @@ def test_only_pages_of_this_server_change_anything(client, headers):
             assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_sites_may_lead_here_but_embed_nothing(client, site):
+    """An image or a frame of another page would make this machine search or count, though nobody reads the answer."""
+    for wanted in ("image", "iframe", "empty", "script", ""):
+        headers = {"sec-fetch-site": site, "sec-fetch-dest": wanted}
+        assert client.get("/corpus/query?sql=SELECT+1", headers=headers).status_code == 403
+    led = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert client.get("/", headers=led).status_code == 200
+
+
 def digests(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in run.rglob("*") if path.is_file()}  # fmt: skip

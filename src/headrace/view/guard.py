@@ -81,6 +81,8 @@ class Guard:
             return answer
         if scope["method"] == "POST" and not _same_origin(headers):
             return PlainTextResponse("Only pages of this server may change anything.\n", 403)
+        if _embedded_elsewhere(headers):
+            return PlainTextResponse("Pages of other sites may lead here, not embed what is here.\n", 403)
         return None
 
     def _without_token(self, scope: Scope, headers: Headers, token: str) -> Response | None:
@@ -115,6 +117,12 @@ def _same_origin(headers: Headers) -> bool:
         return urlsplit(headers.get("origin", "")).netloc == headers.get("host", "") != ""
     except ValueError:
         return False
+
+
+def _embedded_elsewhere(headers: Headers) -> bool:
+    """Whether another site's page asks without being left: it could not read the answer, but make this machine work."""
+    site, wanted = headers.get("sec-fetch-site"), headers.get("sec-fetch-dest")
+    return site in ("cross-site", "same-site") and wanted != "document"
 
 
 def _cookie(headers: Headers) -> str:

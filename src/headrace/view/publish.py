@@ -24,14 +24,17 @@ from headrace.view import layout
 from headrace.view.address import address
 from headrace.view.app import static_files
 from headrace.view.page import Page
+from headrace.view.pages.removed.quarantine import QUARANTINED
 from headrace.view.registry import PAGES
 from headrace.view.target import Target
 
 Exported = tuple[Page[Any, Any], dict[str, Any]]  # a page with the fields of its query
-SAMPLES = 3  # rows and steps of each stage, documents of each reason
+SAMPLES = 3  # rows and steps of each stage
+REMOVED = 25  # documents of each reason: enough to judge a filter by
+LARGEST = 16 << 20  # bytes of their pages in all; every reason has one, whatever its size
 POLICY = "script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'"
 WITH_TEXTS = frozenset({"sequence", "step", "removed"})  # where every character is a document's
-LEFT_OUT = frozenset({"form", "button", "input", "select", "textarea", "script"})
+LEFT_OUT = frozenset({"form", "button", "input", "select", "textarea", "script", "kbd"})
 WITHOUT_END = frozenset({"input", "link", "meta", "br", "hr", "img", "col", "wbr"})
 
 
@@ -71,29 +74,46 @@ def publish(target: Target, out: Path | str) -> int:
 
 
 def _write(target: Target, folder: Path) -> int:
-    wanted = {address(page.name, **fields): (page, fields) for page, fields in _pages(target)}
+    pages = {page.name: page for page in PAGES if page.serves(target)}
+    wanted = {address(page.name, **fields): (page, fields) for page, fields in _pages(target, pages)}
+    names = {page.name for page, fields in wanted.values() if not fields}
+    menu = [(page.name, page.title) for page in PAGES if page.menu and page.name in names]
+    samples = _samples([one for one in wanted.values() if one[0].name in ("sequence", "step")])
+    drawn: dict[str, str] = {}
+    room = LARGEST
+    for fields in _removed(target, pages):
+        at = address("removed", **fields)
+        if room > 0 or "at" not in fields:
+            drawn[at] = _drawn(target, pages["removed"], fields, menu, samples)
+            wanted[at] = pages["removed"], fields
+            room -= len(drawn[at].encode())
     files: dict[str, str] = {}
     numbers: Counter[str] = Counter()
     for at, (page, fields) in wanted.items():
         numbers[page.name] += bool(fields)
         name = f"{page.name}-{numbers[page.name]}" if fields else page.name
         files[at] = "index.html" if at == "/" else f"{name}.html"
-    names = {page.name for page, fields in wanted.values() if not fields}
-    menu = [(page.name, page.title) for page in PAGES if page.menu and page.name in names]
     private = _private(target)
     for at, (page, fields) in wanted.items():
-        query = page.query.model_validate(fields)
-        shown = page.load(target, query)
-        heading, body = page.heading(query, shown), page.draw(query, shown)
-        if page.name == "overview":
-            body = join([body, _samples([one for one in wanted.values() if one[0].name in ("sequence", "step")])])
-        drawn = layout.frame(target.name, heading, body, menu, page.name, page.styles)
-        hidden = {} if page.name in WITH_TEXTS else private
-        (folder / files[at]).write_text(rewritten(drawn, files, hidden), encoding="utf-8")
+        text = drawn.pop(at, None) or _drawn(target, page, fields, menu, samples)
+        hidden = {} if page.name in WITH_TEXTS and fields.get("reason") != QUARANTINED else private
+        (folder / files[at]).write_text(rewritten(text, files, hidden), encoding="utf-8")
     for name, (data, _) in static_files().items():
         if name.endswith(".css"):
             (folder / "static" / name).write_bytes(data)
     return len(wanted)
+
+
+def _drawn(
+    target: Target, page: Page[Any, Any], fields: dict[str, Any], menu: list[tuple[str, str]], samples: Markup
+) -> str:
+    """A page as the viewer draws it; the first leads to the samples too."""
+    query = page.query.model_validate(fields)
+    shown = page.load(target, query)
+    heading, body = page.heading(query, shown), page.draw(query, shown)
+    if page.name == "overview":
+        body = join([body, samples])
+    return layout.frame(target.name, heading, body, menu, page.name, page.styles)
 
 
 def _samples(pages: list[Exported]) -> Markup:
@@ -116,9 +136,8 @@ def _private(target: Target) -> dict[str, str]:
     return {**found, f"{escape(str(Path.home()))}/": "~/"}
 
 
-def _pages(target: Target) -> Iterator[Exported]:
-    """Which pages are written: their fields."""
-    pages = {page.name: page for page in PAGES if page.serves(target)}
+def _pages(target: Target, pages: dict[str, Page[Any, Any]]) -> Iterator[Exported]:
+    """Which pages are written, but for those of removed documents: their fields."""
     for name in ("overview", "stages", "removed", "compare"):
         if name in pages:
             yield pages[name], {}
@@ -126,10 +145,20 @@ def _pages(target: Target) -> Iterator[Exported]:
         yield pages["stage"], {"stage": stage.name}
     for name in target.sequences:
         yield from _rows(target, pages, name)
-    if "removed" in pages:
-        for reason, n in pages["removed"].load(target, pages["removed"].query()).reasons.items():
-            for at in range(min(SAMPLES, n)):
-                yield pages["removed"], {"reason": reason, **({"at": at} if at else {})}
+
+
+def _removed(target: Target, pages: dict[str, Page[Any, Any]]) -> Iterator[dict[str, Any]]:
+    """The fields of pages of removed documents: the first of each reason, then the second of each, and so on; before
+    them, one of rows that could not be read."""
+    if "removed" not in pages:
+        return
+    shown = pages["removed"].load(target, pages["removed"].query())
+    if any(one.quarantined for one in shown.sources):
+        yield {"reason": QUARANTINED}
+    for at in range(REMOVED):
+        for reason, n in shown.reasons.items():
+            if at < n:
+                yield {"reason": reason, **({"at": at} if at else {})}
 
 
 def _rows(target: Target, pages: dict[str, Page[Any, Any]], name: str) -> Iterator[Exported]:
@@ -202,6 +231,9 @@ class _Writer(HTMLParser):
     def _link(self, attributes: dict[str, str | None]) -> None:
         href, hash_, fragment = (attributes.get("href") or "").partition("#")
         file = self._files.get(href)
+        if file is None and href and "data-key" in attributes:  # a step to a page that is not there
+            self._hidden.append("a")
+            return
         # In drawings a link may hold shapes, and a group stands for it there.
         self._links.append("a" if file is not None or not href else "g" if self._drawings else "span")
         kept = {k: v for k, v in attributes.items() if k in ("class", "id", "aria-current", "aria-label")}

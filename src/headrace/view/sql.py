@@ -16,6 +16,9 @@ MEMORY = "256MB"  # the whole viewer stays below 500 MB
 SECONDS = 20.0  # that a query may take
 MOST_ROWS = 1000  # of an answer
 MOST_CHARACTERS = 4000  # of a cell
+MOST_ANSWER = 1 << 20  # characters of an answer, with some for each cell: it is one page
+CELL = 24  # of them
+PIECE = 16  # rows that are taken from DuckDB at a time, whatever is in them
 FOLLOWING = ("measures", "duplicates", "contamination", "verdicts", "licences")
 """Sidecars whose rows follow those of documents. Columns that two of them have keep the sidecar's name in front."""
 
@@ -92,13 +95,16 @@ class Database:
                     self.measures[shown] = type_
         return f"SELECT {', '.join(columns)} FROM {' POSITIONAL JOIN '.join(tables)}"
 
-    def run(self, sql: str, parameters: Sequence[Any] = (), most: int = MOST_ROWS) -> Answer:
+    def run(
+        self, sql: str, parameters: Sequence[Any] = (), most: int = MOST_ROWS, characters: int = MOST_ANSWER
+    ) -> Answer:
         """Answer a query.
 
         Args:
             sql: one SELECT.
             parameters: of its placeholders.
             most: rows that are wanted.
+            characters: about how many are.
 
         Raises:
             Wrong: it is none, or takes too long or too much memory; says what DuckDB says.
@@ -111,7 +117,7 @@ class Database:
                 raise Wrong("Only a single SELECT is answered.", sql[:200], "Begin with SELECT, FROM or WITH.")
             timer.start()
             found = cursor.execute(statements[0], list(parameters))
-            rows = found.fetchmany(most + 1)
+            rows, cut = _fetched(found, most, characters)
             described = found.description or []
         except duckdb.InterruptException:
             raise Wrong(f"The query took more than {SECONDS:g} s.", sql[:200], "Ask for less, or use DuckDB.") from None
@@ -120,8 +126,20 @@ class Database:
         finally:
             timer.cancel()
             cursor.close()
-        shown = [[_cell(value) for value in row] for row in rows[:most]]
-        return Answer([one[0] for one in described], [str(one[1]) for one in described], shown, len(rows) > most)
+        return Answer([one[0] for one in described], [str(one[1]) for one in described], rows, cut)
+
+
+def _fetched(found: duckdb.DuckDBPyConnection, most: int, characters: int) -> tuple[list[list[Any]], bool]:
+    """The first rows of an answer, and whether there are more."""
+    rows: list[list[Any]] = []
+    while some := found.fetchmany(PIECE):
+        for row in some:
+            shown = [_cell(value) for value in row]
+            characters -= sum(CELL + (len(cell) if isinstance(cell, str) else 0) for cell in shown)
+            if len(rows) == most or (rows and characters < 0):
+                return rows, True
+            rows.append(shown)
+    return rows, False
 
 
 NOT_MEASURED = frozenset({"component", "exact_of", "start", "end"})  # rows and places

@@ -15,6 +15,7 @@ from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
+from headrace.select.licences.columns import licences_of
 from headrace.sequence.provenance import rows_with
 from headrace.sequence.store import ArrowSequence
 from headrace.view.address import address
@@ -99,8 +100,10 @@ def load(target: Target, query: CopiedQuery) -> Shown:
     covered = sum(len(part) for part in _union(found))
     found = found[:MOST]
     rows = sorted({match.row for one in found for match in one.matches})
-    columns = ["id", "source", "path", "origin_file", "origin_row", "license"]
+    columns = ["id", "source", "path", "origin_file", "origin_row"]
     told = dict(zip(rows, fetch(documents, rows, columns).to_pylist(), strict=True)) if rows else {}
+    found_licenses = licences_of(documents, np.array(rows), target.artifact("licences")) if rows else []
+    licenses = dict(zip(rows, found_licenses, strict=True))
     seen = target.later(("seen", tuple(rows)), lambda: _seen(target, rows)) if searched == job.rows else None
     holders = [
         [
@@ -109,7 +112,7 @@ def load(target: Target, query: CopiedQuery) -> Shown:
                 told[match.row]["id"],
                 told[match.row]["source"],
                 told[match.row]["path"] or f"{told[match.row]['origin_file']}:{told[match.row]['origin_row']}",
-                told[match.row]["license"],
+                licenses[match.row],
                 match.at,
                 None if seen is None else seen.get(match.row, []),
             )

@@ -17,6 +17,7 @@ from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.report.charts.histogram import Bin, histogram_chart
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import percent, round_number, size, whole
+from headrace.report.palette import hue
 from headrace.report.tables import details
 from headrace.view.address import address
 from headrace.view.layout import empty, pending
@@ -241,7 +242,7 @@ def _distribution(
         f"SELECT source, least({last}, greatest(0, {bin_})), count(*) FROM corpus WHERE {where} AND {value} IS NOT NULL"
     )
     counts = [[0] * len(names) for _ in range(last + 1)]
-    for source, at, n in made.run(f"{sql} GROUP BY ALL", parameters, 1 << 20).rows:
+    for source, at, n in made.run(f"{sql} GROUP BY ALL", parameters, 1 << 20, 1 << 26).rows:
         if source in names:
             counts[at][names.index(source)] += n
     missing = made.run(f"SELECT count(*) FROM corpus WHERE {where} AND {value} IS NULL", parameters).rows[0][0]
@@ -269,7 +270,7 @@ async def ids(target: Target, request: Request, body: bytes) -> Response:
         chosen = Chosen.of(CorpusQuery.model_validate(told), made)
         columns = [row[0] for row in made.run("SELECT * FROM (DESCRIBE corpus)").rows]
         where, parameters = chosen.where(columns)
-        found = made.run(f"SELECT id FROM corpus WHERE {where}", parameters, MOST_IDS)
+        found = made.run(f"SELECT id FROM corpus WHERE {where}", parameters, MOST_IDS, MOST_IDS * 64)
         return "".join(f"{row[0]}\n" for row in found.rows)
 
     text = await run_in_threadpool(make)
@@ -297,7 +298,7 @@ def draw(query: CorpusQuery, shown: Shown | None) -> Markup:
             element(
                 "div",
                 element("div", charts, class_="grid"),
-                element("aside", [_words(query, name, values) for name, values in shown.words.items()]),
+                element("aside", [_words(query, shown, name, values) for name, values in shown.words.items()]),
                 class_="columns",
             ),
             element("h2", "Documents"),
@@ -367,7 +368,8 @@ def _share(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _words(query: CorpusQuery, name: str, values: list[Value]) -> Markup:
+def _words(query: CorpusQuery, shown: Shown, name: str, values: list[Value]) -> Markup:
+    hues = {one: hue(i) for i, one in enumerate(shown.names)} if name == "source" else {}
     field = FIELDS.get(name, name)
     chosen: tuple[str, ...] = getattr(query, field)
     rows = []
@@ -381,7 +383,11 @@ def _words(query: CorpusQuery, name: str, values: list[Value]) -> Markup:
             element(
                 "li",
                 element(
-                    "a", said, element("span", whole(one.documents)), href=href, aria_current="true" if on else None
+                    "a",
+                    element("b", element("i", class_=f"key {hues[value]}"), said) if value in hues else said,
+                    element("span", whole(one.documents)),
+                    href=href,
+                    aria_current="true" if on else None,
                 ),
             )
         )

@@ -21,9 +21,8 @@ from headrace.view.address import address
 from headrace.view.layout import empty, pending
 from headrace.view.page import Page, Query
 from headrace.view.pages.progress import Progress, draw_progress, load_progress
+from headrace.view.pages.removed.quarantine import QUARANTINED
 from headrace.view.target import Target
-
-UNREAD = ("quarantined", "empty")
 
 
 @dataclass(frozen=True)
@@ -146,11 +145,12 @@ def _documents(shown: Overview) -> Markup:
         else:
             flows.append(Flow(s.name, "kept", s.kept, address("documents", source=s.name, kept="yes")))
         flows += [Flow(s.name, r, n, address("removed", reason=r, source=s.name)) for r, n in s.removed.items()]
-        flows += [Flow(s.name, "quarantined", s.quarantined), Flow(s.name, "empty", s.skipped)]
+        unread = address("removed", reason=QUARANTINED, source=s.name)
+        flows += [Flow(s.name, QUARANTINED, s.quarantined, unread), Flow(s.name, "empty", s.skipped)]
     left = [Node(s.name, f"fill {_hue(shown, s.name)}", address("corpus", source=s.name)) for s in shown.sources]
     right = [Node("kept", "kept", address("documents", kept="yes")), Node("read", "kept", address("documents"))]
     right += [Node(r, f"fill {texture(i)}", address("removed", reason=r)) for i, r in enumerate(reasons)]
-    right += [Node("quarantined", "quarantined"), Node("empty", "quarantined")]
+    right += [Node(QUARANTINED, "quarantined", address("removed", reason=QUARANTINED)), Node("empty", "quarantined")]
     drawn = both(
         lambda width, _: sankey_chart(
             "Records by source and what became of them", left, right, flows, lambda n: whole(n), width

@@ -60,7 +60,7 @@ def _trained(target: Target, stage: str) -> dict[str, Any]:
 
 def draw_progress(shown: Progress) -> Markup:
     """What is underway, and the artifacts."""
-    done = sum(one["state"] == "done" for one in shown.artifacts)
+    done = _done(shown)
     said = f"{done} of {counted(len(shown.artifacts), 'artifact')} done"
     underway = [_underway(one) for one in shown.artifacts if one["state"] == "partial"]
     word = "running" if shown.running else "finished" if done == len(shown.artifacts) else "stopped"
@@ -74,6 +74,10 @@ def draw_progress(shown: Progress) -> Markup:
             details("Artifacts", _table(shown)),
         ]
     )
+
+
+def _done(shown: Progress) -> int:
+    return sum(one["state"] == "done" for one in shown.artifacts)
 
 
 def _underway(one: dict[str, Any]) -> Markup:
@@ -121,7 +125,8 @@ async def stream(target: Target, request: Request, body: bytes) -> Response:
             now = draw_progress(shown)
             if now != before:
                 before = now
-                yield f"data: {orjson.dumps({'html': now, 'running': shown.running}).decode()}\n\n"
+                told = {"html": now, "running": shown.running, "done": _done(shown)}
+                yield f"data: {orjson.dumps(told).decode()}\n\n"
             if not shown.running:
                 return
             await asyncio.sleep(EVERY)

@@ -68,7 +68,7 @@ def draw(query: SqlQuery, shown: Shown) -> Markup:
         class_="stacked",
     )
     about = "DuckDB's SQL over the documents and what was found about each, read only. "
-    about += f"An answer has at most {whole(MOST_ROWS)} rows; its address can be shared."
+    about += f"An answer has at most {whole(MOST_ROWS)} rows, fewer if they are long; its address can be shared."
     examples = [element("li", element("a", sql, href=address("query", sql=sql), class_="mono")) for sql in EXAMPLES]
     tables = [
         details(name, element("p", [[", " if i else "", column, element("span", f" {type_.lower()}", class_="note")]

@@ -8,31 +8,64 @@ document.addEventListener("keydown", (event) => {
   link.click();
 });
 
-// A part of the page that the server sends again while a run is underway: data-live is the stream's address.
-for (const part of document.querySelectorAll("[data-live]")) {
-  const stream = new EventSource(part.dataset.live);
-  let ran = false;
-  stream.onmessage = (event) => {
-    const told = JSON.parse(event.data);
-    const open = [...part.querySelectorAll("details")].map((one) => one.open);
-    part.innerHTML = told.html;
-    part.querySelectorAll("details").forEach((one, i) => (one.open = open[i] ?? false));
-    if (!told.running) {
-      stream.close();
-      if (ran) location.reload();
-    }
-    ran = told.running;
-  };
-}
-
-// Figures that are still being counted: the page asks again, ever less often.
-let wait = 500;
-const again = async () => {
-  if (document.querySelector(".pending") === null) return;
+// The page as it is now.
+const asked = async () => {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
-  if (fresh.querySelector(".pending") === null) document.querySelector("main").replaceWith(fresh);
-  else setTimeout(again, (wait = Math.min(wait * 1.5, 10000)));
+  if (!answer.ok) return null;
+  return new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
 };
-setTimeout(again, wait);
+
+// It takes the place of what is shown, but for the parts that a stream keeps up to date.
+const show = (fresh) => {
+  const kept = [...document.querySelectorAll("[data-live]")];
+  fresh.querySelectorAll("[data-live]").forEach((one, i) => kept[i] && one.replaceWith(kept[i]));
+  document.querySelector("main").replaceWith(fresh);
+};
+
+// Figures that are still being counted: the page is asked for again, ever less often.
+const FIRST = 500;
+let timer;
+const wait = (time) => {
+  clearTimeout(timer);
+  timer = setTimeout(async () => {
+    if (document.querySelector(".pending") === null) return;
+    const fresh = await asked();
+    if (fresh === null) return;
+    if (fresh.querySelector(".pending") === null) show(fresh);
+    else wait(Math.min(time * 1.5, 10000));
+  }, time);
+};
+wait(FIRST);
+
+// A part of the page that the server sends again while a run is underway: data-live is the stream's address. When
+// another artifact is there, all of the page follows. While no process works on the run, it is asked from time to time
+// whether one has begun.
+const IDLE = 4000;
+for (const part of document.querySelectorAll("[data-live]")) {
+  let html, done;
+  const listen = () => {
+    const stream = new EventSource(part.dataset.live);
+    let ran = false;
+    stream.onmessage = async (event) => {
+      const told = JSON.parse(event.data);
+      if (told.html !== html) {
+        const open = [...part.querySelectorAll("details")].map((one) => one.open);
+        part.innerHTML = html = told.html;
+        part.querySelectorAll("details").forEach((one, i) => (one.open = open[i] ?? false));
+      }
+      const more = (done !== undefined && told.done !== done) || (ran && !told.running);
+      ran = told.running;
+      done = told.done;
+      if (!ran) {
+        stream.close();
+        setTimeout(listen, IDLE);
+      }
+      const fresh = more ? await asked() : null;
+      if (fresh !== null) {
+        show(fresh);
+        wait(FIRST);
+      }
+    };
+  };
+  listen();
+}

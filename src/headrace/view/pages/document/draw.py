@@ -318,7 +318,7 @@ def _place(stage: str, one: Place) -> tuple[object, ...]:
         step = element("a", whole(one.step), href=address("step", stage=stage, step=one.step))
     return (
         element("a", whole(at.row), href=address("sequence", stage=stage, row=at.row)),
-        f"{whole(at.start)} to {whole(at.start + at.length)}",
+        f"{whole(at.start)} to {whole(at.start + at.length - 1)}",
         whole(at.length),
         whole(at.offset),
         whole(at.epoch + 1),

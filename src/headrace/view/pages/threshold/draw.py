@@ -222,7 +222,7 @@ def _signed(n: int, sign: str) -> str:
 
 def _limits(shown: Shown) -> Markup:
     if not shown.limits:
-        return empty("The recipe's filters have no numeric limits.")
+        return empty("The recipe has no numeric limits.")
     rows: list[tuple[object, ...]] = [
         (
             element("a", one.path, href=address("threshold", limit=one.path)),
@@ -232,6 +232,5 @@ def _limits(shown: Shown) -> Markup:
         )
         for one in shown.limits
     ]
-    rows.append((element("a", NEAR, href=address("threshold", limit=NEAR)), None, "Similarity of near copies", None))
     columns = [text("limit"), Column("value"), text("what it limits"), text("removed as")]
     return element("section", element("h2", "All limits"), table(columns, rows))

@@ -84,12 +84,14 @@ def load(target: Target, query: Threshold) -> Shown:
     limits = limits_of(target.recipe)
     told = [_about(one) for one in limits.values()]
     near = target.recipe.deduplicate.near if target.recipe.deduplicate is not None else None
+    if near is not None:
+        told.append(_about_near(near.threshold, list(target.recipe.sources)))
     if query.limit == NEAR and near is not None:
-        return _near(target, told, near.threshold, near.threshold if query.value is None else query.value)
+        return _near(target, told, near.threshold if query.value is None else query.value)
     if not query.limit:
         return Shown(told, None, 0, None, [], [], False, None)
     if query.limit not in limits:
-        fix = f"The limits are {', '.join(limits) or 'none'}."
+        fix = f"The limits are {', '.join(one.path for one in told) or 'none'}."
         raise Missing(f"The recipe's filters have no limit {query.limit!r}.", str(target.path), fix)
     limit = limits[query.limit]
     value = limit.value if query.value is None else limit.permitted(query.value)
@@ -116,18 +118,15 @@ WHY_NOT = (
 )
 
 
-def _near(target: Target, told: list[About], threshold: float, value: float) -> Shown:
+def _about_near(threshold: float, sources: list[str]) -> About:
+    measured = "similarity to the copy that was kept"
+    return About(NEAR, "duplicate", threshold, "Similarity of near copies", measured, False, False, sources)
+
+
+def _near(target: Target, told: list[About], value: float) -> Shown:
     """What the sidecars know of the threshold of near copies: how similar those are that were removed."""
-    about = About(
-        NEAR,
-        "duplicate",
-        threshold,
-        "Similarity of near copies",
-        "similarity to the copy that was kept",
-        False,
-        False,
-        list(target.recipe.sources),
-    )
+    about = told[-1]
+    threshold = about.value
     value = min(max(value, 0.0), 1.0)
     found = target.later("similarities", lambda: duplicates_at(target))
     if found is None or not len(found):
