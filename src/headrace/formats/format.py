@@ -108,7 +108,6 @@ class Exported:
             UserError: it is gone, damaged or another.
         """
         return None if self.license_sidecar is None else opened_artifact(*self.license_sidecar)
-        return [self.name, self.identity, *(self.tokenizer or ())[1:], *([self.folders] if self.folders else [])]
 
     def spelled_by(self, tokenizer: Path) -> Exported:
         """The same, with a tokenizer.

@@ -8,12 +8,16 @@ import json
 import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from headrace.flow.task import TaskContext
-from headrace.formats.format import Exported, Part, SequenceFormat
+from headrace.formats.files import Facts, RowFile
+from headrace.formats.format import Exported, Part, ReadableFormat, Shape, files_below
+from headrace.formats.placed import unreadable
+from headrace.formats.sample_file import IndexedFile, StoredRow, index_beside
 from headrace.formats.samples import by_sequence, rows_in, sample_blocks, token_blocks, write_index, write_indexed
 from headrace.sequence.reader import SequenceReader
 
@@ -21,7 +25,7 @@ from headrace.sequence.reader import SequenceReader
 TYPES = {np.dtype(f"uint{8 << i}"): 4 + i for i in range(4)} | {np.dtype(bool): 13}
 
 
-class Chunks(SequenceFormat):
+class Chunks(ReadableFormat):
     """A folder a stage: ``chunk-0-0.bin`` and so on, and ``index.json``."""
 
     rows_per_file = None
@@ -78,6 +82,61 @@ class Chunks(SequenceFormat):
             }
             # Readers keep what they downloaded under this name: a time in litdata's own files, but of any form.
             write_index(ctx, one.name, {"chunks": chunks, "config": config, "updated_at": one.identity})
+
+    def find(self, path: Path) -> list[Path]:
+        """Files named .bin beside an index of litdata's."""
+        return [file for file in files_below(path, ".bin") if file.name.startswith("chunk-") and _index(file).is_file()]
+
+    def beside(self, file: Path) -> tuple[Path, ...]:
+        """The index."""
+        return (_index(file),)
+
+    def shape(self, file: Path, seq_len: int | None) -> Shape:
+        """As its first row and the index say."""
+        chunk = Chunk(file, Facts(0, np.dtype(np.uint32)))
+        try:
+            return chunk.shape()
+        finally:
+            chunk.close()
+
+    def open_file(self, file: Path, facts: Facts) -> RowFile:
+        """Open a chunk."""
+        return Chunk(file, facts)
+
+
+class Chunk(IndexedFile):
+    """A chunk of rows as :class:`LitData` or :class:`LitDataTokens` writes them; the index tells which."""
+
+    def __init__(self, path: Path, facts: Facts) -> None:
+        super().__init__(path, facts)
+        try:
+            self._dtype, self._whole = _types(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def stored(self, row: int) -> StoredRow:
+        """A row."""
+        if not self._whole:
+            return StoredRow(self.values(row, self.item(row), self._dtype))
+        tokens, loss, segments = self.fields(row, [None, None, None])
+        mask = self.values(row, loss, np.dtype(np.uint8))
+        return StoredRow(self.values(row, tokens, self._dtype), mask, bytes(segments))
+
+
+def _index(file: Path) -> Path:
+    return file.with_name("index.json")
+
+
+def _types(file: Path) -> tuple[np.dtype, bool]:
+    """The type of tokens, and whether rows are more than these."""
+    config = index_beside(file).get("config")
+    told = config.get("data_format") if isinstance(config, dict) else None
+    types = {f"no_header_numpy:{number}": dtype for dtype, number in TYPES.items() if dtype.kind == "u"}
+    more = [_array(np.dtype(bool)), "str"]
+    if not isinstance(told, list) or told[:1] == [] or told[0] not in types or told[1:] not in ([], more):
+        raise unreadable(_index(file), "rows of this shape are not known")
+    return types[told[0]], told[1:] == more
 
 
 class LitData(Chunks):

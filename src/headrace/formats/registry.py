@@ -29,12 +29,12 @@ SEQUENCES: dict[str, SequenceFormat] = {
         Megatron(),
         OLMoCore(),
         Nanotron(),
+        PackedJsonLines(),
         MDS(),
         LitData(),
         LitDataTokens(),
         WebDataset(),
         ArrayRecord(),
-        PackedJsonLines(),
     )
 }
 

@@ -6,14 +6,21 @@ ustar, owned by nobody and of no time. (webdataset 1.0.2, ``writer.py``; POSIX.1
 
 from __future__ import annotations
 
+import io
+import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headrace.flow.task import TaskContext
-from headrace.formats.format import Part, SequenceFormat
+from headrace.formats.files import Facts, RowFile
+from headrace.formats.format import Part, ReadableFormat, Shape, files_below
+from headrace.formats.placed import size_of
+from headrace.formats.sample_file import MOST_ROW, SampleFile, StoredRow
 from headrace.formats.samples import npy_header, rows_in, sample_blocks, stored
 from headrace.sequence.reader import SequenceReader
 
@@ -27,7 +34,7 @@ REST = (b" 0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 155, b"\0")
 DIGITS = 9  # of a row's number
 
 
-class WebDataset(SequenceFormat):
+class WebDataset(ReadableFormat):
     """A folder a stage: ``shard-000000.tar`` and so on."""
 
     name = "webdataset"
@@ -60,6 +67,109 @@ class WebDataset(SequenceFormat):
             file.write(bytes(2 * BLOCK))
             file.write(bytes(-file.tell() % RECORD))
         return {}
+
+    def find(self, path: Path) -> list[Path]:
+        """Files named .tar."""
+        return files_below(path, ".tar")
+
+    def shape(self, file: Path, seq_len: int | None) -> Shape:
+        """Samples, and the length of the first."""
+        shard = Shard(file, Facts(0, np.dtype(np.uint32)))
+        try:
+            return shard.shape()
+        finally:
+            shard.close()
+
+    def open_file(self, file: Path, facts: Facts) -> RowFile:
+        """Open a shard."""
+        return Shard(file, facts)
+
+
+FIELDS = ("input_ids.npy", "loss_mask.npy", "segments.json")
+
+
+class Shard(SampleFile):
+    """A tar file of samples that have ``input_ids.npy``, and perhaps the others of :data:`FIELDS`."""
+
+    def __init__(self, path: Path, facts: Facts) -> None:
+        super().__init__(path, facts)
+        self._samples: list[dict[str, tuple[int, int]]] = []
+        try:
+            self._file = open(path, "rb")  # noqa: SIM115 - closed by close
+        except OSError as error:
+            raise self.wrong(str(error.strerror)) from None
+        try:
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self) -> None:
+        """Where each field of each sample begins, and its bytes. Members of a sample follow one another."""
+        size, at, before = size_of(self.path), 0, None
+        while at < size:
+            header = os.pread(self._file.fileno(), BLOCK, at)
+            if header == bytes(BLOCK):  # the end
+                break
+            length = self._length(header, at, size)
+            folder, _, name = os.fsdecode(header[:100].split(b"\0")[0]).rpartition("/")
+            name, _, field = name.partition(".")
+            if header[156:157] in (b"0", b"\0") and field in FIELDS:
+                if (folder, name) != before:
+                    self._samples.append({})
+                before = folder, name
+                self._samples[-1][field] = at + BLOCK, length
+            at += BLOCK + length + -length % BLOCK
+        if not all(FIELDS[0] in sample for sample in self._samples):
+            raise self.wrong(f"a sample has no {FIELDS[0]}")
+
+    def _length(self, header: bytes, at: int, size: int) -> int:
+        """The bytes of a member."""
+        told = [field.strip(b" \0") for field in (header[124:136], header[148:156])]
+        if len(header) == BLOCK and all(re.fullmatch(rb"[0-7]+", one) for one in told):
+            length, checksum = (int(one, 8) for one in told)
+            if checksum == sum(header) - sum(header[148:156]) + 8 * ord(" ") and at + BLOCK + length <= size:
+                return length
+        raise self.wrong(f"it is no tar file, or damaged at byte {at:,}")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def stored(self, row: int) -> StoredRow:
+        """A row."""
+        ids, mask, segments = (self._field(row, name) for name in FIELDS)
+        tokens = self._array(row, ids or b"")
+        if tokens.dtype.kind not in "iu":
+            raise self.wrong(f"the tokens of row {row:,} are no whole numbers")
+        loss = None if mask is None else self._array(row, mask)
+        if loss is not None and loss.dtype.itemsize != 1:
+            raise self.wrong(f"the loss mask of row {row:,} has no bytes")
+        return StoredRow(tokens, loss, b"null" if segments is None else segments)
+
+    def _field(self, row: int, name: str) -> bytes | None:
+        if name not in self._samples[row]:
+            return None
+        at, size = self._samples[row][name]
+        if size > MOST_ROW:
+            raise self.wrong(f"row {row:,} has more than {MOST_ROW >> 20:,} MB")
+        self._file.seek(at)
+        data = self._file.read(size)
+        if len(data) != size:
+            raise self.wrong(f"it ends within row {row:,}")
+        return data
+
+    def _array(self, row: int, data: bytes) -> np.ndarray:
+        try:
+            found: np.ndarray = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        except Exception:  # whatever NumPy makes of damaged bytes
+            found = np.empty((0, 0))
+        if found.ndim != 1 or not found.size:
+            raise self.wrong(f"row {row:,} is no array of tokens")
+        return found
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from headrace.view.guard import LOOPBACK
 from headrace.view.target import Target
 
 PORT = 8765  # the first that is tried
+EVERYWHERE = ("0.0.0.0", "::", "")  # all addresses of this machine: none that others can ask for
 TRIED = 50  # ports, if none was asked for
 
 
@@ -34,11 +35,15 @@ def serve(target: Target, host: str, port: int | None, browser: bool, say: Calla
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
     listening = _listen(host, port)
     number = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{number}/" + (f"?token={token}" if token else "")
-    say(f"Viewing {target.path} at {address} (Ctrl-C stops)")
+
+    def address(name: str) -> str:
+        shown = f"[{name}]" if ":" in name else name
+        return f"http://{shown}:{number}/" + (f"?token={token}" if token else "")
+
+    everywhere = host in EVERYWHERE
+    say(f"Viewing {target.path} at {address(socket.gethostname() if everywhere else host)} (Ctrl-C stops)")
     if browser:
-        webbrowser.open(address)
+        webbrowser.open(address("localhost" if everywhere else host))
     config = uvicorn.Config(
         application(target, token),
         log_level="warning",

@@ -88,6 +88,7 @@ class Target:
 
     def _open_files(self) -> None:
         """Open files that are no run: a sequence, or else documents."""
+        from headrace.formats.opening import sequence_names
         from headrace.view.records import RecordFiles, holds_documents
 
         if holds_documents(self.path):
@@ -103,6 +104,8 @@ class Target:
                 failed = failed or error
         if opened or failed is None:
             return
+        if sequence_names(self.path):  # an export: what lies beside its rows is not what was asked for
+            raise failed
         try:
             records = RecordFiles(self.path)
         except UserError as error:
