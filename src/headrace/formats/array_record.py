@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,8 @@ class Records(SampleFile):
         try:
             self._reader = library().ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
             self._count = int(self._reader.num_records())
+            if not self._reader.ok():
+                self._reader.close()  # says what is wrong
         except (RuntimeError, ValueError) as error:
             raise self.wrong(f"it is no ArrayRecord, or damaged ({str(error).splitlines()[0][:200]})") from None
 
@@ -125,4 +128,5 @@ class Records(SampleFile):
 
     def close(self) -> None:
         """Let go of the file."""
-        self._reader.close()
+        with suppress(RuntimeError):  # a damaged row was told when it was read
+            self._reader.close()

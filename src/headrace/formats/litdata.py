@@ -5,6 +5,7 @@ LitGPT's pre-training takes them. (litdata 0.2.76, ``streaming/writer.py``, ``st
 from __future__ import annotations
 
 import json
+import re
 import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ from headrace.sequence.reader import SequenceReader
 
 # Where types stand in litdata's list of them, which is never reordered (litdata/constants.py, _NUMPY_SCTYPES).
 TYPES = {np.dtype(f"uint{8 << i}"): 4 + i for i in range(4)} | {np.dtype(bool): 13}
+
+
+_CHUNK = re.compile(r"chunk-([0-9]+)-([0-9]+)\.bin")
 
 
 class Chunks(ReadableFormat):
@@ -84,8 +88,10 @@ class Chunks(ReadableFormat):
             write_index(ctx, one.name, {"chunks": chunks, "config": config, "updated_at": one.identity})
 
     def find(self, path: Path) -> list[Path]:
-        """Files named .bin beside an index of litdata's."""
-        return [file for file in files_below(path, ".bin") if file.name.startswith("chunk-") and _index(file).is_file()]
+        """Files named as litdata's chunks, by their numbers, beside an index."""
+        found = [(file, _CHUNK.fullmatch(file.name)) for file in files_below(path, ".bin")]
+        chunks = [(file.parent, int(name[1]), int(name[2]), file) for file, name in found if name]
+        return [file for *_, file in sorted(chunks) if _index(file).is_file()]
 
     def beside(self, file: Path) -> tuple[Path, ...]:
         """The index."""

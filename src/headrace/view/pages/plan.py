@@ -43,7 +43,7 @@ def draw(query: Query, shown: Planned) -> Markup:
     if shown.plan is None:
         return join([pending("Looking at the sources …"), recipe])
     lead = element("p", "What a run of this recipe is expected to do. Estimates start with ~.", class_="lead")
-    return join([lead, element("pre", shown.text, class_="scroll", tabindex=0), recipe])
+    return join([lead, element("pre", shown.text, class_="plan", tabindex=0), recipe])
 
 
 PAGE = Page(
