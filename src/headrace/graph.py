@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import UserError
 from headrace.flow.step import Step, topological
+from headrace.recipe.columns import MEASURES
+from headrace.recipe.expressions import columns
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import HELD_OUT, Recipe
 
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
     from headrace.formats.imported import Taken
     from headrace.named_files import NamedFiles
     from headrace.select.duplicates.reference import EarlierRun
+    from headrace.select.quality.training import Annotator
     from headrace.select.verdicts.quality import Selection
     from headrace.train.outside import Outside
     from headrace.train.step import Model
 
 # Tokens per source: gives a standard error of 0.001 nats if the loss of single tokens varies by 1 nat.
 HELD_OUT_TOKENS = 1_000_000
+SEEDS = "seeds"  # the stage of artifacts about the documents that inspire synthetic ones
 
 
 @dataclass
@@ -94,10 +98,59 @@ def build_graph(
     from headrace.named_files import NamedFiles
 
     files = files or NamedFiles.of(recipe)
-    graph = Graph(corpus_steps(recipe, sources, against, files, positives) if recipe.sources else {})
+    graph = Graph(all_corpus_steps(recipe, sources, against, files, positives) if recipe.sources else {})
     if recipe.stages:
         add_stages(graph, recipe, sequences, files, starts, edits)
     return graph
+
+
+def all_corpus_steps(
+    recipe: Recipe,
+    sources: tuple[SourceFiles, ...],
+    against: tuple[EarlierRun | SourceFiles, ...],
+    files: NamedFiles,
+    positives: Mapping[str, tuple[SourceFiles, ...]],
+) -> dict[str, Step]:
+    """The steps from raw files to verdicts, by kind; those of the documents that inspire synthetic ones come first.
+
+    Synthetic documents then go the way of all others, together with them. What was done for the first is reused.
+    """
+    if not recipe.synthetic:
+        return corpus_steps(recipe, sources, against, files, positives)
+    from headrace.select.measures.step import Measures
+    from headrace.select.quality.training import Annotator
+    from headrace.select.verdicts.step import Verdicts
+    from headrace.synthetic.step import SyntheticDocuments
+
+    read = tuple(source for source in sources if source.source.synthetic is None)
+    first = corpus_steps(recipe.without_synthetic(), read, against, files, positives)
+    documents, verdicts = first["documents"], first["verdicts"]
+    assert isinstance(verdicts, Verdicts)
+    made: dict[str, Step] = {}
+    for source, section in recipe.synthetic.items():
+        where = recipe.condition(section)
+        names = columns(where) if where is not None else []
+        beside = {f"measure-{name}": step for name, step in verdicts.own.items() if name in names}
+        if not set(MEASURES).isdisjoint(names):
+            beside["measures"] = first.setdefault("measures", Measures(documents))
+        chosen = section.seeds.sources or tuple(recipe.read_from_files)
+        recorded = files.answers.get(source, ())
+        made[source] = SyntheticDocuments(
+            section, recipe.seed, documents, verdicts, chosen, source, where, beside, recorded
+        )
+    # An annotator that has learned from the documents in files judges all documents.
+    taught = {str(step.stage): step for step in first.values() if isinstance(step, Annotator)}
+    own = {
+        id(step) for step in topological(list(first.values())) if any(one is documents for one in topological([step]))
+    }
+    own -= {id(step) for step in taught.values()}
+    steps = {f"{SEEDS}-{kind}" if id(step) in own else kind: step for kind, step in first.items()}
+    for step in topological(list(first.values())):
+        if id(step) in own:
+            # Named apart from the artifacts about all documents, which have the same kinds.
+            object.__setattr__(step, "stage", "-".join(filter(None, (SEEDS, step.stage))))
+    steps |= {f"synthetic-{name}": step for name, step in made.items()}
+    return steps | corpus_steps(recipe, sources, against, files, positives, made, taught)
 
 
 def corpus_steps(
@@ -106,8 +159,10 @@ def corpus_steps(
     against: tuple[EarlierRun | SourceFiles, ...],
     files: NamedFiles,
     positives: Mapping[str, tuple[SourceFiles, ...]],
+    made: Mapping[str, Step] = MappingProxyType({}),
+    taught: Mapping[str, Annotator] = MappingProxyType({}),
 ) -> dict[str, Step]:
-    """The steps from raw files to verdicts, by kind."""
+    """The steps from raw files, and what is made of synthetic sources, to verdicts, by kind."""
     from headrace.documents.step import Documents
     from headrace.select.contamination.step import Contamination
     from headrace.select.duplicates.reference import Reference
@@ -117,7 +172,7 @@ def corpus_steps(
     from headrace.select.measures.user import UserMeasure
     from headrace.select.verdicts.step import Verdicts
 
-    documents = Documents(sources, recipe.documents)
+    documents = Documents(sources, recipe.documents, made=made)
     steps: dict[str, Step] = {"documents": documents}
     if recipe.uses_measures:
         steps["measures"] = Measures(documents)
@@ -134,7 +189,7 @@ def corpus_steps(
         steps["contamination"] = Contamination.of(recipe, documents, files.benchmarks)
     if licences := Licences.of(recipe, documents):
         steps["licences"] = licences
-    steps |= quality_steps(recipe, documents, duplicates, files, positives)
+    steps |= quality_steps(recipe, documents, duplicates, files, positives, taught)
     found = (steps.get("measures"), duplicates, steps.get("contamination"), own, licences, files.opt_out)
     chosen = selection(recipe, documents, steps, files)
     steps["verdicts"] = Verdicts.of(recipe, documents, *found, chosen)
@@ -147,6 +202,7 @@ def quality_steps(
     duplicates: Step | None,
     files: NamedFiles,
     positives: Mapping[str, tuple[SourceFiles, ...]],
+    taught: Mapping[str, Annotator],
 ) -> dict[str, Step]:
     """The steps of annotators, by kind and the annotator's name."""
     if not recipe.quality.annotators:
@@ -158,8 +214,8 @@ def quality_steps(
     steps: list[Step] = []
     for name, config in recipe.quality.annotators.items():
         found = files.annotators.get(name, {})
-        trained = None
-        if isinstance(config, Trained):
+        trained = taught.get(name)
+        if isinstance(config, Trained) and trained is None:
             read = tuple(
                 PositiveDocuments((entry,), recipe.documents, f"{name}-{k}")
                 for k, entry in enumerate(positives.get(name, ()))
@@ -169,6 +225,8 @@ def quality_steps(
             about = (config, tuple(recipe.sources), recipe.seed, found, name)
             trained = Annotator(documents, read, copies, *about)
             steps += [*read, trained]
+        elif trained is not None:
+            steps.append(trained)
         steps.append(Quality(documents, trained, config, found, name))
     return {f"{step.kind}-{step.stage}": step for step in steps}
 

@@ -6,16 +6,17 @@ Every worker then sees what the coordinator saw, and a finished run needs none o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headrace.documents.sources import InputFile
+from headrace.documents.sources import InputFile, list_files
+from headrace.errors import UserError
 from headrace.flow.storage import digest_file
 from headrace.model.presets import read
 from headrace.recipe.model import ModelSection
 from headrace.recipe.quality import Quality
-from headrace.recipe.schema import Recipe
+from headrace.recipe.schema import Recipe, Source
 from headrace.recipe.stages import BUILT_IN
 from headrace.select.contamination.benchmarks import BenchmarkFile, list_benchmarks
 from headrace.select.quality.scorer import scorer_of
@@ -36,6 +37,7 @@ class NamedFiles:
         opt_out: the files of ``opt_out``, with fingerprints.
         model: of ``model.weights`` or ``model.huggingface``: ``{"folder", "config", "files"}``, with digests.
         annotators: annotator -> what its scorer found of the files that its section names.
+        answers: the files of ``synthetic.*.answers``, with fingerprints.
     """
 
     tokenizer: dict[str, Any] | None = None
@@ -44,6 +46,7 @@ class NamedFiles:
     opt_out: tuple[ListFile, ...] = ()
     model: dict[str, Any] | None = None
     annotators: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: dict[str, tuple[InputFile, ...]] = field(default_factory=dict)
 
     @staticmethod
     def of(recipe: Recipe, digests: Digests | None = None) -> NamedFiles:
@@ -71,6 +74,7 @@ class NamedFiles:
             list_lists(recipe.opt_out),
             None if recipe.model is None else _model(recipe.model, digests or _read),
             _annotators(recipe.quality, digests or _read),
+            {name: _answers(name, one.answers, digests or _read) for name, one in recipe.synthetic.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +86,7 @@ class NamedFiles:
             "opt_out": [asdict(one) for one in self.opt_out],
             "model": self.model,
             "annotators": self.annotators,
+            "answers": {name: [asdict(file) for file in files] for name, files in self.answers.items()},
         }
 
     @staticmethod
@@ -108,8 +113,26 @@ class NamedFiles:
             for one in told["benchmarks"]
         )
         lists = (ListFile(one["kind"], InputFile(**one["file"])) for one in told["opt_out"])
-        about = told["model"], told.get("annotators", {})
+        answers = {name: tuple(InputFile(**file) for file in files) for name, files in told.get("answers", {}).items()}
+        about = told["model"], told.get("annotators", {}), answers
         return NamedFiles(told["tokenizer"], templates, tuple(benchmarks), tuple(lists), *about)
+
+
+def _answers(name: str, files: Sequence[str], digests: Digests) -> tuple[InputFile, ...]:
+    """The files of recorded answers."""
+    if not files:
+        return ()
+    where = f"synthetic.{name}.answers"
+    source = Source.model_validate({"files": list(files), "format": "text"})
+    try:
+        listed = list_files(where, source, 0, Path.cwd())
+    except UserError as error:
+        raise UserError(error.what, error.where.replace(f"{where}.files", where, 1), error.fix) from None
+    for file in listed:
+        if file.remote or file.compression:
+            raise UserError("The answers are compressed or remote.", f"{where}: {file.url}", "Use plain local files.")
+    found = digests([Path(file.url) for file in listed])
+    return tuple(replace(file, digest=digest) for file, digest in zip(listed, found, strict=True))
 
 
 def _read(paths: Sequence[Path]) -> list[str]:

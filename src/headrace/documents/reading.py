@@ -12,11 +12,13 @@ from headrace.documents.inventory import SourceFiles
 from headrace.documents.maps import Maps
 from headrace.documents.normalise import normaliser
 from headrace.documents.readers import reader_of
-from headrace.documents.readers.base import Bad, Lost, Part, Skipped, Tally
+from headrace.documents.readers.base import Bad, Item, Lost, Part, Skipped, Tally
 from headrace.documents.rows import RowMaker
 from headrace.documents.sink import Quarantine, Row, Sink
 from headrace.documents.sources import InputFile
+from headrace.documents.synthetic import made_records
 from headrace.errors import MemoryShareError
+from headrace.flow.artifact import Artifact
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import DocumentsConfig
 
@@ -61,18 +63,26 @@ class Reading:
         self._ctx.at(f"{self._source.name}:{file.name}")
         # For a file split into byte ranges, the limit is in the ranges.
         left = file.take if file.take is not None and part.end is None else None
-        before, consumed = self._tally.read, 0
         reading = reader_of(file, self._source.name, self._source.source, self._ctx.run, self._note)
-        for item in reading.read(file, part, self._source.source, self._tally):
+        self._take(file.name, reading.read(file, part, self._source.source, self._tally), left)
+
+    def made(self, artifact: Artifact, shard: int) -> None:
+        """Take a shard of a synthetic source."""
+        self._take(self._source.name, made_records(artifact, shard, self._tally), None)
+
+    def _take(self, name: str, items: Iterable[Item], left: int | None) -> None:
+        """Take the items of a file, as long as their texts have no more bytes than are left."""
+        before, consumed = self._tally.read, 0
+        for item in items:
             if self._ctx.careful:
-                self._ctx.at(f"{self._source.name}:{file.name}:{item.row}")
+                self._ctx.at(f"{self._source.name}:{name}:{item.row}")
             if isinstance(item, Skipped):
                 self._skipped += item.rows
                 consumed += item.rows
                 continue
-            made = item if isinstance(item, Bad | Lost) else self._maker.make(file.name, item)
+            made = item if isinstance(item, Bad | Lost) else self._maker.make(name, item)
             if isinstance(made, Bad | Lost):
-                self._quarantine.add(file.name, made)
+                self._quarantine.add(name, made)
                 consumed += made.rows if isinstance(made, Bad) else 0
                 continue
             row, characters = made

@@ -71,11 +71,14 @@ def list_files(name: str, source: Source, seed: int, base: Path) -> list[InputFi
 
     Returns:
         Files in the order of the recipe's globs, then by name. With a limit: the first files, by keyed hash of their
-        names, whose sizes on disk stay within it, and the file that crosses it with ``take`` set.
+        names, whose sizes on disk stay within it, and the file that crosses it with ``take`` set. A
+        synthetic source has none.
 
     Raises:
         UserError: a file is missing, a glob matches nothing, or no file is left.
     """
+    if source.synthetic is not None:
+        return []
     where = f"{recipe_key(name)}.files"
     excluded = globs.excluder(
         tuple(globs.expand(p, base, f"{recipe_key(name)}.exclude", within=True) for p in source.exclude)

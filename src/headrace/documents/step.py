@@ -3,14 +3,14 @@
 There are three phases. ``look`` reads the first rows of each source and splits each large file into parts; only workers
 look into files, because files can crash the process. ``lines`` counts the lines in each byte range of large plain JSON
 Lines files, to know the row number at which each range starts. ``read`` does the rest: a task is a run of small files,
-a compressed file, a byte range, or a run of row groups.
+a compressed file, a byte range, a run of row groups, or a shard of a synthetic source.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from headrace.documents.boundaries import runs
@@ -25,6 +25,7 @@ from headrace.documents.readers.streams import count_lines
 from headrace.documents.reading import Reading
 from headrace.documents.sources import WHOLE, InputFile
 from headrace.documents.store import SCHEMA
+from headrace.documents.synthetic import about_made
 from headrace.flow.artifact import ConservationError
 from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
@@ -45,6 +46,7 @@ class Documents(Step):
     Attributes:
         sources: every source with its files and fingerprints, in the recipe's order.
         config: the recipe's ``documents`` section.
+        made: the steps that make synthetic sources, by source.
     """
 
     kind: ClassVar[str] = "documents"
@@ -52,6 +54,7 @@ class Documents(Step):
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig
+    made: Mapping[str, Step] = field(default_factory=dict, kw_only=True)
 
     def params(self) -> dict[str, Any]:
         """Normalization with its tables' versions, and for each source how it is read and what its files contain."""
@@ -69,8 +72,8 @@ class Documents(Step):
         return {"normalise": normalise, "max_document": self.config.max_document}
 
     def inputs(self) -> dict[str, Step]:
-        """None: documents start the flow."""
-        return {}
+        """What makes synthetic sources; without them documents start the flow."""
+        return {f"synthetic-{name}": step for name, step in self.made.items()}
 
     def phases(self) -> list[Phase]:
         """Look, count lines if needed, then read."""
@@ -88,6 +91,8 @@ class Documents(Step):
     def _plan_look(self, ctx: TaskContext) -> list[dict[str, Any]]:
         specs: list[dict[str, Any]] = []
         for source in self.sources:
+            if source.name in self.made:
+                continue
             first = [[file.name, file.format, file.digest] for file in source.files[:PROBED_FILES]]
             key = task_key(self, "look", _source_params(source, self.config.map), first)
             specs.append({"source": source.name, "file": None, "key": key})
@@ -142,10 +147,24 @@ class Documents(Step):
         lines = (result["lines"] for result in ctx.results("lines"))
         parts = self._parts(ctx)
         return [
-            {**spec, "key": self._read_key(source, spec["parts"])}
+            spec
             for source in self.sources
-            for spec in _tasks(source, lines, parts, self.config.max_document)
+            for spec in (self._shards(ctx, source) if source.name in self.made else self._files(source, lines, parts))
         ]
+
+    def _files(
+        self, source: SourceFiles, lines: Iterator[int], parts: dict[tuple[str, int], list[Part]]
+    ) -> Iterator[dict[str, Any]]:
+        for spec in _tasks(source, lines, parts, self.config.max_document):
+            yield {**spec, "key": self._read_key(source, spec["parts"])}
+
+    def _shards(self, ctx: TaskContext, source: SourceFiles) -> Iterator[dict[str, Any]]:
+        """A task for each shard of a synthetic source."""
+        made = ctx.input(f"synthetic-{source.name}")
+        for shard, entry in enumerate(made.shards):
+            about = [_source_params(source, self.config.map), about_made(made)]
+            key = task_key(self, "read", self._shared(), about, "synthetic", entry["digest"])
+            yield {"source": source.name, "shard": shard, "memory": TASK_MEMORY, "size": entry["bytes"], "key": key}
 
     def _read_key(self, source: SourceFiles, parts: list[dict[str, Any]]) -> str:
         """What determines the documents of some parts of files."""
@@ -157,7 +176,9 @@ class Documents(Step):
     def _read(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         source = self._named(spec["source"])
         with Reading(ctx, source, self.config) as reading:
-            parts = [(source.files[entry["file"]], Part(**entry["part"])) for entry in spec["parts"]]
+            if "shard" in spec:
+                reading.made(ctx.input(f"synthetic-{source.name}"), spec["shard"])
+            parts = [(source.files[entry["file"]], Part(**entry["part"])) for entry in spec.get("parts", ())]
             avoided = crashing_parts(source.source, parts) if ctx.careful else {}
             for number, (file, part) in enumerate(parts):
                 if number in avoided:

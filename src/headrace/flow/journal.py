@@ -37,6 +37,10 @@ class Journal:
             line = json_line({**entry, "sum": _sum(json_line(entry))})
             self._file.write(escaped_json(line.decode()).encode())
 
+    def sync(self) -> None:
+        """Have what was added outlive a loss of power."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -48,15 +52,30 @@ def _sum(line: bytes) -> str:
 
 def read_journal(path: Path) -> Iterator[Entry]:
     """The entries of a journal, oldest first, without damaged lines; none if there is no such file."""
+    for _, entry in placed_entries(path):
+        yield entry
+
+
+def placed_entries(path: Path) -> Iterator[tuple[int, Entry]]:
+    """:func:`read_journal` with the place of each line, in bytes from the beginning."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:
         return
     with file:
+        at = 0
         for line in file:
-            try:
-                entry = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(entry, dict) and entry.pop("sum", None) == _sum(orjson.dumps(entry)):
-                yield entry
+            entry = read_entry(line)
+            if entry is not None:
+                yield at, entry
+            at += len(line)
+
+
+def read_entry(line: bytes) -> Entry | None:
+    """The entry of a line; None if it is damaged."""
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    intact = isinstance(entry, dict) and entry.pop("sum", None) == _sum(orjson.dumps(entry))
+    return entry if intact else None

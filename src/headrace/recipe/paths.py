@@ -66,8 +66,8 @@ def published(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
     """A copy of a recipe's data with what names files changed: ``sources.*.files`` and ``exclude``,
     ``deduplicate.against``, ``decontaminate.benchmarks.*.files``, ``quality``, ``opt_out.*``, ``tokenizer.file``,
-    ``model.weights``, ``model.huggingface``, ``stages.*.sequence``, ``held_out``, the files of ``stages.*.chat``, and
-    the code and parameters of functions.
+    ``model.weights``, ``model.huggingface``, ``stages.*.sequence``, ``held_out``, the files of ``stages.*.chat`` and of
+    ``synthetic.*``, and the code and parameters of functions.
     """
     data = dict(data)
     if isinstance(sources := data.get("sources"), dict):
@@ -88,6 +88,8 @@ def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
     documents = data.get("documents")
     if isinstance(documents, dict) and isinstance(documents.get("map"), list):
         data["documents"] = {**documents, "map": [_function(one, change) for one in documents["map"]]}
+    if isinstance(synthetic := data.get("synthetic"), dict):
+        data["synthetic"] = {name: _synthetic(one, change) for name, one in synthetic.items()}
     if "held_out" in data:
         data["held_out"] = _sequence(data["held_out"], change)
     tokenizer = data.get("tokenizer")
@@ -101,6 +103,22 @@ def _changed(data: dict[str, Any], change: Change) -> dict[str, Any]:
     if "defaults" in data:
         data["defaults"] = _stage(data["defaults"], change)
     return data
+
+
+def _synthetic(section: Any, change: Change) -> Any:
+    """A synthetic source, with the paths of its answers, of its templates' files and of its parser."""
+    if not isinstance(section, dict):
+        return section
+    section = dict(section)
+    if "answers" in section:
+        section["answers"] = _each(section["answers"], "glob", change)
+    for key in ("prompt", "system"):
+        text = section.get(key)
+        if isinstance(text, str) and text.endswith(".jinja") and "\n" not in text:
+            section[key] = change(text, "path")
+    if "parser" in section:
+        section["parser"] = _function(section["parser"], change)
+    return section
 
 
 def _template(name: Any, change: Change) -> Any:

@@ -335,6 +335,18 @@ class Quality(Section):
             raise ValueError(annotator)
         return annotator
 
+    def without(self, sources: frozenset[str]) -> Quality:
+        """The section without the annotators that are trained on some sources, and without what those keep."""
+        left = {
+            name: one
+            for name, one in self.annotators.items()
+            if not isinstance(one, Trained) or sources.isdisjoint((*one.positives.sources, *(one.negatives or ())))
+        }
+        keep = self.keep if self.keep is not None and self.named(self.keep.annotator) in left else None
+        if keep is not None:
+            keep = keep.model_copy(update={"annotator": self.named(keep.annotator)})
+        return self.model_copy(update={"annotators": left, "keep": keep})
+
     @property
     def positives(self) -> dict[str, tuple[Any, ...]]:
         """The documents in other files that annotators are trained on, by annotator."""

@@ -43,6 +43,7 @@ from headrace.recipe.stages import (
     TokenizerTrain,
     check_weights,
 )
+from headrace.recipe.synthetic import FINDINGS, Synthetic
 from headrace.recipe.training import TrainSection
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "Split",
     "Stage",
     "StageSource",
+    "Synthetic",
     "TokenizerConfig",
     "TokenizerTrain",
     "TrainSection",
@@ -113,6 +115,9 @@ class Recipe(Section):
     )
     sources: dict[Name, Source] = Field(
         default={}, description="The corpora, by name; none if all stages train on sequences that are there already."
+    )
+    synthetic: dict[Name, Synthetic] = Field(
+        default={}, description="Sources whose documents a language model writes, by name; used like any other source."
     )
     documents: DocumentsConfig = Field(default=DocumentsConfig(), description="How raw text becomes documents.")
     measures: dict[MeasureName, Measure] = Field(
@@ -174,8 +179,24 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _prepare(cls, data: Any) -> Any:
-        data = cls._give_defaults(data)
+        data = cls._name_synthetic(cls._give_defaults(data))
         return scaled(data) if isinstance(data, dict) and "scale" in data else data
+
+    @classmethod
+    def _name_synthetic(cls, data: Any) -> Any:
+        """Make each synthetic source a source, which may have been given keys of its own."""
+        if not isinstance(data, dict) or not isinstance(data.get("synthetic"), dict):
+            return data
+        sources = data.get("sources", {})
+        if not isinstance(sources, dict):
+            return data
+        made = {}
+        for name, section in data["synthetic"].items():
+            chat = section.get("chat") if isinstance(section, dict) else getattr(section, "chat", False)
+            own = sources.get(name, {})
+            if isinstance(own, dict):
+                made[name] = {**own, "synthetic": "chat" if chat is True else "text"}
+        return {**data, "sources": {**sources, **made}}
 
     @classmethod
     def _give_defaults(cls, data: Any) -> Any:
@@ -211,6 +232,29 @@ class Recipe(Section):
         if self.held_out and not self.stages:
             raise wrong("there is no stage whose loss to measure", "remove it, or add stages", "held_out")
         check_weights(self.held_out, "held_out")
+        return self
+
+    @model_validator(mode="after")
+    def _synthetic_agrees(self) -> Recipe:
+        read = self.read_from_files
+        for name, source in self.sources.items():
+            if source.synthetic is not None and name not in self.synthetic:
+                raise wrong("nothing makes this source", "remove it, or add a section `synthetic`", f"sources.{name}")
+        for name, section in self.synthetic.items():
+            place = f"synthetic.{name}.seeds"
+            if not read:
+                raise wrong("there are no documents to be inspired by", "add a source with files", "sources")
+            for i, source in enumerate(section.seeds.sources or ()):
+                if source not in read:
+                    raise wrong(
+                        f"no source {source!r} is read from files",
+                        suggest(source, read) or f"they are {', '.join(read)}",
+                        f"{place}.sources.{i}",
+                    )
+            try:
+                self.condition(section)
+            except Mistake as mistake:
+                raise wrong(mistake.what, mistake.fix, f"{place}.where") from None
         return self
 
     @model_validator(mode="after")
@@ -280,6 +324,7 @@ class Recipe(Section):
             "withdrawn",
             "opt_out",
             "license",
+            *(f"synthetic:{finding}" for finding in FINDINGS if self.synthetic),
             "empty",
             "short",
             *(f"filter:{name}" for name in rules),
@@ -369,8 +414,31 @@ class Recipe(Section):
         Raises:
             Mistake: it is not a valid expression, or uses an unknown name.
         """
+        return self._parsed(rule.keep)
+
+    def condition(self, section: Synthetic) -> Node | None:
+        """The condition on a synthetic source's seeds, as a tree; None if there is none.
+
+        Raises:
+            Mistake: as for :meth:`expression`.
+        """
+        return None if section.seeds.where is None else self._parsed(section.seeds.where)
+
+    def _parsed(self, text: str) -> Node:
         own = {name: str(measure.type) for name, measure in self.measures.items()}
-        return parse(rule.keep, {**own, **MEASURES, **DOCUMENT})
+        return parse(text, {**own, **MEASURES, **DOCUMENT})
+
+    @property
+    def read_from_files(self) -> dict[str, Source]:
+        """The sources that are not synthetic."""
+        return {name: source for name, source in self.sources.items() if source.synthetic is None}
+
+    def without_synthetic(self) -> Recipe:
+        """The recipe for the documents that synthetic sources are inspired by: without annotators that learn from
+        synthetic documents, which do not exist yet.
+        """
+        quality = self.quality.without(frozenset(self.synthetic))
+        return self.model_copy(update={"sources": self.read_from_files, "synthetic": {}, "quality": quality})
 
     def rule_columns(self) -> list[str]:
         """The measures and columns that the rules use, sorted."""
@@ -405,6 +473,7 @@ class Recipe(Section):
             found += [(f"sources.{name}.format", reader) for reader in source.readers.values()]
         for i, reference in enumerate(self.against):
             found += [(f"deduplicate.against.{i}.format", reader) for reader in reference.readers.values()]
+        found += [(f"synthetic.{n}.parser", s.parser) for n, s in self.synthetic.items() if s.parser is not None]
         found += [(f"documents.map.{i}", change) for i, change in enumerate(self.documents.map)]
         return found + [(f"measures.{name}", measure) for name, measure in self.measures.items()]
 

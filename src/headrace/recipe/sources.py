@@ -52,7 +52,12 @@ class Source(Section):
     """A named corpus: its files, their format, and metadata that applies to all its documents."""
 
     files: Annotated[tuple[FileSet, ...], BeforeValidator(_filesets), BeforeValidator(listed)] = Field(
-        min_length=1, description="One path, glob or URL, or a list of them; each may be `{glob: ..., format: ...}`."
+        default=(),
+        description="One path, glob or URL, or a list of them; each may be `{glob: ..., format: ...}`. Required, "
+        "unless a section `synthetic` of the same name makes the documents.",
+    )
+    synthetic: Literal["text", "chat"] | None = Field(
+        default=None, description="What the section `synthetic` of the same name makes; filled in automatically."
     )
     exclude: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(), description="Globs of files to exclude."
@@ -106,7 +111,7 @@ class Source(Section):
     @property
     def is_chat(self) -> bool:
         """Whether the documents are conversations."""
-        return any(self.format_of(files) in CHAT_FORMATS for files in self.files)
+        return self.synthetic == "chat" or any(self.format_of(files) in CHAT_FORMATS for files in self.files)
 
     def format_of(self, files: FileSet) -> str:
         """The name of the reader for some files: a format, or the key of a user-defined reader."""
@@ -121,6 +126,11 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
+        if self.synthetic is None and not self.files:
+            raise wrong("the source has no files", "name one path, glob or URL, or several", "files")
+        if self.synthetic is not None and (self.files or self.limit is not None):
+            key = "files" if self.files else "limit"
+            raise wrong("a synthetic source is not read from files", "remove it, or rename one of the two", key)
         kinds = {self.format_of(files) in CHAT_FORMATS for files in self.files}
         if len(kinds) > 1:
             raise wrong(

@@ -42,6 +42,7 @@ class Template:
         source: the Jinja source.
         where: where it comes from, for messages.
         date: the date that ``strftime_now`` formats, ISO 8601; without one it is undefined.
+        what: what the template makes, for messages.
 
     Attributes:
         source: the source.
@@ -52,10 +53,10 @@ class Template:
         UserError: it is too large or not a template.
     """
 
-    def __init__(self, source: str, where: str, date: str | None = None) -> None:
+    def __init__(self, source: str, where: str, date: str | None = None, what: str = "chat template") -> None:
         if len(source) > MOST_SOURCE:
             raise UserError(
-                f"The chat template has {len(source):,} characters; the most is {MOST_SOURCE:,}.", where, "Shorten it."
+                f"The {what} has {len(source):,} characters; the most is {MOST_SOURCE:,}.", where, "Shorten it."
             )
         self.source = source
         self._sandbox = Sandbox(date)
@@ -67,10 +68,10 @@ class Template:
             self.literals += [str(node.value) for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
             self._compiled = self._sandbox.from_string(source)
         except TemplateSyntaxError as error:
-            raise UserError(f"The chat template is not Jinja: {error.message}.", f"{where}, line {error.lineno}",
+            raise UserError(f"The {what} is not Jinja: {error.message}.", f"{where}, line {error.lineno}",
                             "Fix the template.") from None  # fmt: skip
         except (TemplateError, RecursionError, ArithmeticError, ValueError, TypeError, SyntaxError) as error:
-            raise UserError(f"The chat template cannot be compiled: {error}.", where, "Fix the template.") from None
+            raise UserError(f"The {what} cannot be compiled: {error}.", where, "Fix the template.") from None
 
     def render(self, messages: list[dict[str, Any]], variables: Mapping[str, Any]) -> Rendering:
         """Render a conversation, as ``apply_chat_template`` does.

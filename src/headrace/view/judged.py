@@ -14,6 +14,7 @@ from headrace.documents.store import read_columns
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.columns import DOCUMENT, MEASURES
+from headrace.recipe.synthetic import FINDINGS
 from headrace.view.target import Target
 
 KEPT = -1
@@ -55,7 +56,8 @@ def precedence(target: Target) -> list[str]:
 
     recipe = target.recipe
     own = [*(f"failed:{name}" for name in recipe.measures), *(f"filter:{rule.name}" for rule in recipe.filters.rules)]
-    return ["withdrawn", "opt_out", "license", "empty", *reasons(), *own, "contaminated", *COPIES]
+    made = [f"synthetic:{finding}" for finding in FINDINGS]
+    return ["withdrawn", "opt_out", "license", *made, "empty", *reasons(), *own, "contaminated", *COPIES]
 
 
 def check_filters(target: Target) -> None:

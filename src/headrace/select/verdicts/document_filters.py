@@ -28,6 +28,7 @@ from headrace.select.verdicts.licences import Rules, unlicensed
 from headrace.select.verdicts.opt_out import Lists, opted_out
 from headrace.select.verdicts.rules import apply_rules, failures
 from headrace.select.verdicts.splits import draw
+from headrace.select.verdicts.synthetic import ill_made
 from headrace.select.verdicts.withdrawn import withdraw
 
 FILTERED = pa.schema(
@@ -51,6 +52,7 @@ class DocumentFilters:
         withdrawn: the recipe's section.
         licences: which licenses the sources may have, by source.
         lists: those who opted out, if there are lists.
+        synthetic: the synthetic sources.
     """
 
     filters: Filters
@@ -64,6 +66,7 @@ class DocumentFilters:
     withdrawn: Withdrawn
     licences: Rules
     lists: Lists | None
+    synthetic: tuple[str, ...] = ()
 
     def apply(self, batch: pa.RecordBatch, ids: npt.NDArray[np.uint64], beside: dict[str, pa.Table]) -> pa.RecordBatch:
         """Filter documents, and draw the split of each.
@@ -96,6 +99,8 @@ class DocumentFilters:
             yield opted_out(batch, self.lists)
         if "licences" in beside:
             yield unlicensed(beside["licences"], batch.column("source"), self.licences)
+        if self.synthetic:
+            yield ill_made(batch, self.synthetic)
         yield empty(ids)
         if "measures" in beside:
             yield apply_filters(beside["measures"].combine_chunks(), batch.column("source"), self.filters, self.code_in)

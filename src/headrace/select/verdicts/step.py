@@ -28,6 +28,7 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.columns import DOCUMENT
 from headrace.recipe.expressions import columns as names_in
+from headrace.recipe.synthetic import FINDINGS
 from headrace.select import sidecar
 from headrace.select.duplicates.step import files_of
 from headrace.select.verdicts.partitions import MEMBER_BYTES, destinations_of, partition_sizes, partitions_for, spread
@@ -78,6 +79,7 @@ class Verdicts(Step):
         licence_rules: which licenses each source may have; only sources with rules.
         opt_out: the lists of those who opted out.
         selection: which documents are kept by quality, if not all.
+        synthetic: the synthetic sources.
     """
 
     documents: Step
@@ -101,6 +103,7 @@ class Verdicts(Step):
     licence_rules: tuple[tuple[str, Licenses], ...] = ()
     opt_out: tuple[ListFile, ...] = ()
     selection: Selection | None = None
+    synthetic: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "verdicts"
     VERSION: ClassVar[int] = 5
@@ -154,6 +157,7 @@ class Verdicts(Step):
             restricted,
             list_lists(recipe.opt_out) if opt_out is None else opt_out,
             selection,
+            tuple(recipe.synthetic),
         )
 
     def params(self) -> dict[str, Any]:
@@ -186,6 +190,7 @@ class Verdicts(Step):
                 else {}
             ),
             **({"quality": self.selection.params()} if self.selection else {}),
+            **({"synthetic": sorted(self.synthetic)} if self.synthetic else {}),
         }
 
     def inputs(self) -> dict[str, Step]:
@@ -237,6 +242,7 @@ class Verdicts(Step):
             "withdrawn",
             "opt_out",
             "license",
+            *(f"synthetic:{finding}" for finding in FINDINGS),
             "empty",
             *reasons(),
             *own,
@@ -301,6 +307,7 @@ class Verdicts(Step):
             self.withdrawn,
             dict(self.licence_rules),
             self.lists,
+            self.synthetic,
         )
         partitions = self._partitions(ctx)
         others = {"documents", *(self.selection.inputs() if self.selection else ())}
@@ -329,6 +336,7 @@ class Verdicts(Step):
         spoken_of = {name for _, node in self.expressions for name in names_in(node)} & set(DOCUMENT)
         spoken_of |= {"repo", "license"} if self.withdrawn else set()
         spoken_of |= {"repo", "path", "meta"} if self.opt_out else set()
+        spoken_of |= {"meta"} if self.synthetic else set()
         return columns + sorted(spoken_of - set(columns))
 
     def _send(
