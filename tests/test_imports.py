@@ -26,6 +26,7 @@ LAYERS = [
     "model",
     "evaluate",
     "annotate",
+    "synthetic",
     "train",
     "environment",
     "report",
