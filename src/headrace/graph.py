@@ -140,17 +140,23 @@ def all_corpus_steps(
         )
     # An annotator that has learned from the documents in files judges all documents.
     taught = {str(step.stage): step for step in first.values() if isinstance(step, Annotator)}
-    own = {
-        id(step) for step in topological(list(first.values())) if any(one is documents for one in topological([step]))
-    }
-    own -= {id(step) for step in taught.values()}
-    steps = {f"{SEEDS}-{kind}" if id(step) in own else kind: step for kind, step in first.items()}
-    for step in topological(list(first.values())):
-        if id(step) in own:
-            # Named apart from the artifacts about all documents, which have the same kinds.
-            object.__setattr__(step, "stage", "-".join(filter(None, (SEEDS, step.stage))))
+    steps = {f"{SEEDS}-{kind}" if mark_as_seeds(step, documents) else kind: step for kind, step in first.items()}
     steps |= {f"synthetic-{name}": step for name, step in made.items()}
     return steps | corpus_steps(recipe, sources, against, files, positives, made, taught)
+
+
+def mark_as_seeds(step: Step, documents: Step) -> bool:
+    """Name a step and its inputs, as far as they are about some documents, apart from those about all documents, which
+    have the same kinds; returns whether it is one of them. Annotators are shared.
+    """
+    from headrace.select.quality.training import Annotator
+
+    about = [mark_as_seeds(need, documents) for need in step.inputs().values()]
+    if isinstance(step, Annotator) or not (any(about) or step is documents):
+        return False
+    if step.stage != SEEDS and not (step.stage or "").startswith(f"{SEEDS}-"):
+        object.__setattr__(step, "stage", f"{SEEDS}-{step.stage}" if step.stage else SEEDS)
+    return True
 
 
 def corpus_steps(

@@ -49,6 +49,32 @@ class Training:
 
 
 @dataclass
+class Within:
+    """How far a single task has come that counts its own steps, such as documents that a language model writes.
+
+    Attributes:
+        step: steps done, of ``steps``.
+        note: what else there is to say.
+        first: steps already done at the first event, at time ``began``.
+    """
+
+    step: int
+    steps: int
+    note: str
+    first: int
+    began: float = field(default_factory=time.monotonic)
+
+    def pace(self) -> str:
+        """Steps a second, the note, and the time left."""
+        seconds, done = time.monotonic() - self.began, self.step - self.first
+        parts = [f"{done / seconds:.3g}/s"] if done and seconds > 0 else []
+        parts += [self.note] if self.note else []
+        if done and self.step < self.steps:
+            parts.append(f"{duration(seconds / done * (self.steps - self.step))} left")
+        return ", ".join(parts)
+
+
+@dataclass
 class Phase:
     """How far the current phase has come."""
 
@@ -60,16 +86,18 @@ class Phase:
     bytes: int = 0
     began: float = field(default_factory=time.monotonic)
     training: Training | None = None
+    within: Within | None = None
 
     @property
     def far(self) -> tuple[int, int]:
-        """Done and total: steps of training, otherwise tasks."""
-        return (self.done, self.tasks) if self.training is None else (self.training.step, self.training.steps)
+        """Done and total: steps of training or of another single task, otherwise tasks."""
+        inner = self.training or self.within
+        return (self.done, self.tasks) if inner is None else (inner.step, inner.steps)
 
     def pace(self) -> str:
         """Rows or bytes per second since the phase started, and the time left at the current rate of tasks."""
-        if self.training is not None:
-            return self.training.pace()
+        if inner := self.training or self.within:
+            return inner.pace()
         seconds = time.monotonic() - self.began
         if seconds < 1:
             return ""
@@ -258,7 +286,12 @@ def follow(phases: Phases, event: dict[str, Any]) -> None:
         if kind == "progress":
             phase.rows += event["rows"]
             phase.bytes += event["bytes"]
-        if kind == "progress" and "step" in event:
+        if kind == "progress" and "note" in event:
+            first, began = event["step"], time.monotonic()
+            if phase.within is not None:
+                first, began = phase.within.first, phase.within.began
+            phase.within = Within(event["step"], event["steps"], event["note"], first, began)
+        elif kind == "progress" and "step" in event:
             first, began = event["step"], time.monotonic()
             curve = Curve(max(1, event["steps"]))
             if phase.training is not None:

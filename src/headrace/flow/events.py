@@ -9,7 +9,8 @@ run        recipe, workers, memory (the budget in bytes), version (of headrace),
 worker     pid, base (resident bytes once everything is imported)
 artifact   artifact, state: started | published | present | stored (in the --store); seconds, rows, bytes when published
 phase      artifact, phase, tasks, done (already done before), taken (how many of these came from another artifact)
-progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training
+progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training;
+           step, steps, note (requests at once, cost) where a language model writes
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
 task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
            of it spent compiling kernels)

@@ -223,12 +223,12 @@ class TaskContext:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
-    def progress(self, rows: int = 0, bytes: int = 0, **within: float) -> None:
+    def progress(self, rows: int = 0, bytes: int = 0, **within: float | str) -> None:
         """Report work done since the last report, for progress displays.
 
         Args:
             rows, bytes: the amount done.
-            within: for a phase with a single task: ``step`` of ``steps``, and ``loss``.
+            within: for a phase with a single task: ``step`` of ``steps``; in training ``loss``, otherwise a ``note``.
         """
         if self.report is not None:
             self.report({"rows": rows, "bytes": bytes, **within})

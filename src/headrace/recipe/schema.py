@@ -244,11 +244,11 @@ class Recipe(Section):
             place = f"synthetic.{name}.seeds"
             if not read:
                 raise wrong("there are no documents to be inspired by", "add a source with files", "sources")
-            for i, source in enumerate(section.seeds.sources or ()):
-                if source not in read:
+            for i, seeds in enumerate(section.seeds.sources or ()):
+                if seeds not in read:
                     raise wrong(
-                        f"no source {source!r} is read from files",
-                        suggest(source, read) or f"they are {', '.join(read)}",
+                        f"no source {seeds!r} is read from files",
+                        suggest(seeds, read) or f"they are {', '.join(read)}",
                         f"{place}.sources.{i}",
                     )
             try:

@@ -166,7 +166,8 @@ class Generation:
 
     async def _work(self, item: Item) -> tuple[list[Made], int, int]:
         """What an item makes, and the tokens read and written for it."""
-        chain, keys = self._method.chain(item), []
+        chain = self._method.chain(item)
+        keys: list[str] = []
         read = written = 0
         try:
             ask = next(chain)

@@ -8,6 +8,7 @@ Prompts are Jinja templates. They are part of what a source is made from, so a c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from headrace.recipe.synthetic import Synthetic
@@ -17,8 +18,13 @@ from headrace.synthetic.items import Chain, Item
 class Method(Protocol):
     """See this package."""
 
-    seeds: int
-    prompts: tuple[str, ...]
+    @property
+    def seeds(self) -> int:
+        """How many seeds an item has."""
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The texts that decide what is asked."""
 
     def chain(self, item: Item) -> Chain:
         """The work on an item."""
@@ -33,7 +39,7 @@ def method_of(config: Synthetic) -> Method:
     from headrace.synthetic.methods.rephrase import Rephrase
     from headrace.synthetic.methods.self_instruct import SelfInstruct
 
-    kinds = {
+    kinds: dict[str, Callable[[Synthetic], Method]] = {
         "oss-instruct": OssInstruct,
         "files": Files,
         "self-instruct": SelfInstruct,
