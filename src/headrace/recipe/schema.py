@@ -25,6 +25,7 @@ from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.recipe.expected import Expect, Expected, Rates
 from headrace.recipe.expressions import Mistake, Node, columns, parse
 from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName, Reader, Rule
+from headrace.recipe.grouping import Group
 from headrace.recipe.licences import Licenses, OptOut
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
@@ -62,6 +63,7 @@ __all__ = [
     "Filters",
     "Fim",
     "FunctionSection",
+    "Group",
     "Licenses",
     "Map",
     "Measure",
@@ -406,6 +408,39 @@ class Recipe(Section):
                 self.expression(rule)
             except Mistake as mistake:
                 raise wrong(mistake.what, mistake.fix, f"filters.rules.{i}.keep") from None
+        return self
+
+    def groups(self, stage: Stage) -> dict[str, Group]:
+        """The sources of a stage whose files are grouped, and how."""
+        found = {name: stage.group or self.sources[name].group for name in stage.sources}
+        return {name: group for name, group in found.items() if group is not None and not self.sources[name].is_chat}
+
+    @model_validator(mode="after")
+    def _groups_agree(self) -> Recipe:
+        added = self.tokenizer.special.add if self.tokenizer is not None and self.tokenizer.train is not None else None
+        for i, stage in enumerate(self.stages):
+            groups = self.groups(stage)
+            for name, group in groups.items():
+                where = f"stages.{i}.group" if stage.group is not None else f"sources.{name}.group"
+                if stage.fim_level == "context" and any(take.fim is not None for take in stage.sources.values()):
+                    raise wrong(
+                        f"stage {stage.name!r} has `fim_level: context`, which would cut across the files of a group",
+                        "use `fim_level: document`, which rearranges the files of a group each by itself",
+                        f"stages.{i}.fim_level",
+                    )
+                missing = [text for text in group.tokens if added is not None and text not in added]
+                if missing:
+                    raise wrong(
+                        f"the tokenizer that is trained has no {' and '.join(missing)}",
+                        f"add `special: {{add: [{', '.join(map(repr, missing))}]}}` to `tokenizer`",
+                        f"{where}.format",
+                    )
+            if stage.group is not None and not groups:
+                raise wrong(
+                    f"stage {stage.name!r} has only conversations, which are not grouped",
+                    "remove it",
+                    f"stages.{i}.group",
+                )
         return self
 
     def expression(self, rule: Rule) -> Node:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from headrace.recipe.base import Section, Size, listed, wrong
 from headrace.recipe.expected import Expect
 from headrace.recipe.functions import Map, Reader
+from headrace.recipe.grouping import Group
 from headrace.recipe.licences import Licenses
 
 Format = Literal[
@@ -92,6 +93,11 @@ class Source(Section):
         "licenses as the records and `license` state them, and removes none.",
     )
     repo: str | None = Field(default=None, description="Repository for documents whose data give none.")
+    group: Group | None = Field(
+        default=None,
+        description="Join the files of a repository into one training document, in every stage; `{}` takes the "
+        "defaults.",
+    )
     language: str | None = Field(default=None, description="Language for documents whose data give none.")
     limit: Size | None = Field(
         default=None,
@@ -138,6 +144,8 @@ class Source(Section):
                 "split it into two sources",
                 "files",
             )
+        if self.group is not None and self.is_chat:
+            raise wrong("conversations are not grouped", "remove it", "group")
         if self.limit == 0:
             raise wrong("a limit of 0 bytes reads nothing", "remove the source, or raise the limit", "limit")
         return self

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from headrace.recipe.base import Count, Name, Section, Size, listed, suggest, wrong
+from headrace.recipe.grouping import Group
 from headrace.recipe.quality import Best
 from headrace.recipe.training import TrainSection
 
@@ -320,6 +321,11 @@ class Stage(Section):
         default="document",
         description="Rearrange whole documents before packing or, as CrystalCoder did, the pieces of packed windows.",
     )
+    group: Group | None = Field(
+        default=None,
+        description="Join the files of a repository into one training document, for all sources of the stage but "
+        "conversations; null groups the sources that have a `group` of their own.",
+    )
     pack: Pack = Field(default=Pack(), description="How to pack documents into rows.")
     first_row: NonNegativeInt = Field(
         default=0, description="The row of the stage's sequence to begin training with; those before are passed over."
@@ -351,6 +357,8 @@ class Stage(Section):
                 "sources",
             )
         check_weights(self.sequence, "sequence")
+        if self.sequence and self.group is not None:
+            raise wrong("the rows of `sequence` are there already", "remove `group`", "group")
         if self.epochs > 1 and not self.sequence:
             raise wrong("`epochs` of a stage are those of its `sequence`", "give them by source", "epochs")
         if self.sequence_length < 2:

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headrace.documents.store import read_columns
 from headrace.flow.artifact import Artifact
 from headrace.flow.keys import parse_ids
 from headrace.flow.task import TaskContext
 from headrace.sequence.best import taken
+from headrace.sequence.grouping.step import groups_of
 from headrace.sequence.parameters import SequenceParameters
 from headrace.tokens.store import TokenShard, open_shard
 
@@ -23,6 +25,9 @@ class ShardDocuments(NamedTuple):
         sources: the token store's sources.
         split: index of the split that the stage uses.
         good: bool[n], the documents that are good enough for the stage.
+        units: uint64[n, 2], the ids of what is sampled: of groups, or of documents that stand alone.
+        grouped: bool[n], whether it is in a group.
+        ranks: uint32[n], its place there, 0 if it has none.
     """
 
     shard: TokenShard
@@ -30,6 +35,9 @@ class ShardDocuments(NamedTuple):
     sources: list[str]
     split: int
     good: np.ndarray
+    units: np.ndarray
+    grouped: np.ndarray
+    ranks: np.ndarray
 
 
 def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarray:
@@ -54,7 +62,15 @@ def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> ShardDo
     """A shard of the token store, memory-mapped, with the ids of its documents."""
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, number)
-    ids = document_ids(ctx.input("documents"), number, shard.rows)
+    documents = ctx.input("documents")
+    ids = document_ids(documents, number, shard.rows)
+    units, grouped, ranks = ids, np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=np.uint32)
+    if sequence.groups:
+        groups = groups_of(read_columns(ctx.input("groups").shard_path(number)))
+        inside = shard.rows.astype(np.int64) - int(documents.row_offsets[number])
+        grouped, ranks = groups.grouped[inside], groups.ranks[inside]
+        units = np.where(grouped[:, None], groups.groups[inside], ids)
     extra = tokens.manifest.extra
+    split = extra["splits"].index(sequence.split)
     good = taken(sequence, ctx, number, shard)
-    return ShardDocuments(shard, ids, extra["sources"], extra["splits"].index(sequence.split), good)
+    return ShardDocuments(shard, ids, extra["sources"], split, good, units, grouped, ranks)

@@ -1,4 +1,4 @@
-"""Encode: documents that a stage changes (fill-in-the-middle, conversations), from their text.
+"""Encode: documents that a stage changes (fill-in-the-middle, conversations, files with headers), from their text.
 
 One task per shard of the token store. The tokens are stored separately until they are placed.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from headrace.documents.readers.base import EXCERPT
 from headrace.documents.store import read_batches
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
+from headrace.flow.slices import gather
 from headrace.flow.task import TaskContext
 from headrace.recipe.stages import BUILT_IN
 from headrace.sequence import weigh
@@ -26,10 +27,14 @@ from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.encoded import EncodedWriter, writing_encoded
 from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.fim import PLAIN, rearrange
+from headrace.sequence.grouping.joiner import Joiner
+from headrace.sequence.grouping.step import group_name
+from headrace.sequence.layout import BASE, REWRITTEN
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.sampling import End, changes, in_slice, kinds, sampled
+from headrace.sequence.sampling import End, changes, in_slice, kinds, named, sampled
 from headrace.tokens.engine import Engine, Texts
 
+_COLUMNS = ("text", "turns", "origin_file", "origin_row", "repo", "path", "language")
 _TEXT_BYTES = 8 << 20  # text decoded at a time: one row group of documents
 _MEMORY_PER_BYTE = 12  # per byte of a documents shard on disk; measured for the token store, which does the same work
 
@@ -98,11 +103,12 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     takes = [take for take in sequence.resolved(ctx).sources if changes(sequence, take.name)]
     parts = [part for take in takes for part in _parts(sequence, held, take, bounds)]
     refusals: list[dict[str, Any]] = []
+    joiners = sequence.joiners(ctx)
     if any((part.kind != PLAIN).any() for part in parts):
         with writing_encoded(ctx, np.dtype(ctx.input("tokens").manifest.extra["dtype"])) as writer:
             for batch, first in text_batches(ctx, spec["shard"]):
                 for part in parts:
-                    refusals += encode(sequence, ctx, batch, first, held, part, writer)
+                    refusals += encode(sequence, ctx, batch, first, held, part, writer, joiners)
     for part in parts:
         part.at, part.lengths = part.at[part.lengths >= 0], part.lengths[part.lengths >= 0]
     if refusals:
@@ -140,12 +146,12 @@ def _parts(
 
 
 def text_batches(ctx: TaskContext, shard: int) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Batches of text and turns of a documents shard, each with the global row number of its first document."""
+    """Batches of a documents shard, each with the global row number of its first document."""
     documents = ctx.input("documents")
     first = int(documents.row_offsets[shard])
     # The retry of a shard that killed its worker processes one document at a time, to find the one responsible.
     limit = 1 if ctx.careful else _TEXT_BYTES
-    for batch in read_batches(documents.shard_path(shard), ["text", "turns", "origin_file", "origin_row"], limit):
+    for batch in read_batches(documents.shard_path(shard), _COLUMNS, limit):
         ctx.at(f"documents row {first} and the {batch.num_rows - 1} after it")
         yield batch, first
         first += batch.num_rows
@@ -159,6 +165,7 @@ def encode(
     held: ShardDocuments,
     part: Part,
     writer: EncodedWriter,
+    joiners: Mapping[str, Joiner],
 ) -> list[dict[str, Any]]:
     """Encode the documents of a batch of text that a copy changes, and record their lengths, -1 for conversations that
     the template refuses; returns the quarantine entries of those."""
@@ -173,12 +180,56 @@ def encode(
     if part.take.name in sequence.chat_sources:
         part.lengths[mine], refused = encode_chats(sequence, ctx, batch, inside, first, engine, writer)
         return [{"source": part.take.name, **entry} for entry in refused]
-    assert part.cuts is not None
     texts = Texts.of(batch.column("text").take(pa.array(inside.astype(np.int64))))
-    out = rearrange(texts, part.kind[mine], part.cuts[mine], engine, first=True)
-    writer.add(rows[part.at[mine]], part.copy, out.tokens, out.offsets)
-    part.lengths[mine] = np.diff(out.offsets)
+    cuts = np.zeros((len(mine), 2)) if part.cuts is None else part.cuts[mine]
+    headed = (part.kind[mine] & REWRITTEN) != 0
+    for some in (np.flatnonzero(~headed), np.flatnonzero(headed)):
+        if not len(some):
+            continue
+        chosen = mine[some]
+        wanted = Texts.of(texts.bytes_of(int(i)) for i in some) if headed.any() else texts
+        before: list[np.ndarray] = []
+        leads = None
+        if headed[some[0]]:
+            told = batch.take(pa.array(inside[some].astype(np.int64)))
+            names = named(sequence, held, part.take, part.at[chosen], part.copy)
+            wanted, before, leads = head(sequence, part.take.name, joiners[part.take.name], wanted, told, names, engine)
+        out = rearrange(wanted, part.kind[chosen] & BASE, cuts[some], engine, first=True)
+        tokens, offsets = preceded(out.tokens, out.offsets, before)
+        writer.add(rows[part.at[chosen]], part.copy, tokens, offsets, leads=leads)
+        part.lengths[chosen] = np.diff(offsets)
     return []
+
+
+def head(
+    sequence: SequenceParameters,
+    source: str,
+    joiner: Joiner,
+    texts: Texts,
+    told: pa.RecordBatch,
+    names: np.ndarray,
+    engine: Engine,
+) -> tuple[Texts, list[np.ndarray], np.ndarray]:
+    """Files with their headers; see :meth:`~headrace.sequence.grouping.joiner.Joiner.headed`."""
+    by = sequence.groups[source].by
+    columns = (told.column(name).to_pylist() for name in ("repo", "path", "language"))
+    fields = [
+        {"repo": group_name(by, repo, path), "path": path, "language": language}
+        for repo, path, language in zip(*columns, strict=True)
+    ]
+    return joiner.headed([texts.bytes_of(i) for i in range(texts.count)], fields, names, engine)
+
+
+def preceded(tokens: np.ndarray, offsets: np.ndarray, before: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Token lists with others before them, if there are any."""
+    if not before:
+        return tokens, offsets
+    sizes = np.array([len(one) for one in before], dtype=np.int64)
+    heads = np.cumsum(sizes) - sizes
+    starts = np.stack([heads, sizes.sum() + offsets[:-1]], axis=1)
+    lengths = np.stack([sizes, np.diff(offsets)], axis=1)
+    joined = gather(np.concatenate([*before, tokens]), starts.ravel(), lengths.ravel())
+    return joined, np.concatenate([[0], np.cumsum(lengths.sum(axis=1))])
 
 
 def encode_chats(

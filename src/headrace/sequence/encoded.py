@@ -1,4 +1,5 @@
-"""Documents that a stage changes (fill-in-the-middle, conversations), encoded once and stored until they are placed."""
+"""Documents that a stage changes (fill-in-the-middle, conversations, headers), encoded once and stored until they are
+placed."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from headrace.flow.task import TaskContext
 
-_ENTRY = np.dtype([("code", "<u8"), ("start", "<i8"), ("length", "<i8"), ("loss", "<i8")])
+_ENTRY = np.dtype([("code", "<u8"), ("start", "<i8"), ("length", "<i8"), ("loss", "<i8"), ("lead", "<i8")])
 
 
 def _code(rows: np.ndarray, epochs: np.ndarray | int) -> np.ndarray:
@@ -35,6 +36,7 @@ class EncodedWriter:
         offsets: np.ndarray,
         loss: np.ndarray | None = None,
         end_loss: np.ndarray | None = None,
+        leads: np.ndarray | None = None,
     ) -> None:
         """Add documents.
 
@@ -45,12 +47,14 @@ class EncodedWriter:
             offsets: int64[n + 1] into ``tokens``.
             loss: bool, aligned with ``tokens``; None if every token carries loss.
             end_loss: bool[n], for the end-of-document tokens; given along with ``loss``.
+            leads: int64[n], how many of the tokens only the first file of a training document has; None for 0.
         """
         entries = np.empty(len(rows), dtype=_ENTRY)
         entries["code"], entries["start"] = _code(rows, epoch), self._at + offsets[:-1]
         entries["length"] = np.diff(offsets)
         # The loss of a document's end comes after that of its tokens.
         entries["loss"] = -1 if loss is None else self._loss_at + offsets[:-1] + np.arange(len(rows))
+        entries["lead"] = 0 if leads is None else leads
         self.entries.append(entries)
         tokens.astype(self._dtype).tofile(self._tokens)
         self._at += len(tokens)
@@ -96,8 +100,15 @@ class EncodedReader:
 
     def find(self, rows: np.ndarray, epochs: np.ndarray | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find documents: int64 starts in ``tokens``, lengths, and starts in ``loss`` (-1 without a mask)."""
-        found = self._entries[np.searchsorted(self._entries["code"], _code(rows, epochs))]
+        found = self._found(rows, epochs)
         return found["start"], found["length"], found["loss"]
+
+    def leads(self, rows: np.ndarray, epochs: np.ndarray | int) -> np.ndarray:
+        """int64[n]: how many of their tokens only the first file of a training document has."""
+        return np.ascontiguousarray(self._found(rows, epochs)["lead"])
+
+    def _found(self, rows: np.ndarray, epochs: np.ndarray | int) -> np.ndarray:
+        return np.asarray(self._entries[np.searchsorted(self._entries["code"], _code(rows, epochs))])
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:

@@ -16,6 +16,27 @@ SAMPLED = np.dtype(
 )
 """A copy of a document, from sample to pack: its position in the document order, its document row, its tokens."""
 
+GROUPED = np.dtype(
+    [
+        ("key", "<u8"),
+        ("group", "<u8"),
+        ("rank", "<u8"),
+        ("row", "<u8"),
+        ("length", "<u4"),
+        ("lead", "<u4"),
+        ("kind", "<u4"),
+        ("epoch", "<u2"),
+        ("source", "<u2"),
+    ]
+)
+"""The same from sample to join, for stages that group files: also half of the group's key (the row of a document that
+stands alone; ``key`` depends on the other half), the place in the group, and the tokens that only a first file has."""
+
+# What is added to the kind of a file within the build: it is in the encoded documents; it is not the first of its
+# training document; it is not the last. Sequences keep only JOINED of :mod:`headrace.sequence.windows`.
+REWRITTEN, INNER, MORE = 16, 32, 64
+BASE = 3  # the bits of the kind itself
+
 CUT = np.dtype(
     [
         ("to", "<u8"),

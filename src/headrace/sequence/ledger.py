@@ -9,18 +9,19 @@ import numpy as np
 
 from headrace.flow.artifact import ConservationError
 from headrace.flow.task import TaskContext
+from headrace.sequence.grouping import join
 from headrace.sequence.parameters import SequenceParameters
-from headrace.sequence.windows import KINDS
+from headrace.sequence.windows import JOINED, KINDS, PADDING
 
 
 def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, Any], dict[str, Any]]:
     """Add up the counts of the phases.
 
-    For each source: ``tokens_in`` (in the store) + ``added`` (by fill-in-the-middle of documents and by templates) +
-    ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (added by fill-in-the-middle of rows, minus
-    what it cut off) - ``overlap`` (tokens shared by two rows) + ``tail`` (less than a row, at the end) +
-    ``beyond_limit``. ``refused``, if any, counts the conversations that
-    the template does not render.
+    For each source: ``tokens_in`` (in the store) + ``added`` (by fill-in-the-middle of documents, by templates, and to
+    join files) + ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (added by fill-in-the-middle of
+    rows, minus what it cut off) - ``overlap`` (tokens shared by two rows) + ``tail`` (less than a row, at the end) +
+    ``beyond_limit``. ``refused``, if any, counts the conversations that the template does not render, ``groups`` what
+    became of files in groups.
 
     Returns:
         The manifest's counts and its ledger.
@@ -38,6 +39,7 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     shuffled = ctx.results("shuffle")
     by_document = sequence.section.fim_level == "document"
     encoded = ctx.results("encode") if sequence.chat_sources else []
+    joined = dict(zip(names, join.totals(ctx.results("join")), strict=False)) if sequence.groups else {}
     refused = sum((Counter(result.get("refused", {})) for result in encoded), Counter[str]())
     sources: dict[str, Any] = {}
     for take in sequence.resolved(ctx).sources:
@@ -52,7 +54,7 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
             "wanted": take.wanted,
             "reached": held["laid"] + sum(held["documents"]),
             "tokens_in": held["tokens"],
-            "added": held["laid"] - held["tokens"],
+            "added": held["laid"] - held["tokens"] + joined.get(take.name, {}).get("added", 0),
             "ends": int(packed["ends"][i]),
             "rearranged": int(written["placed"][i] - written["before"][i]),
             "overlap": int(packed["overlap"][i]),
@@ -67,6 +69,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
         }
         if take.name in refused:
             entry["refused"] = refused[take.name]
+        if take.name in sequence.groups and take.name in joined:
+            entry["groups"] = {field: value for field, value in joined[take.name].items() if field != "added"}
         came = entry["tokens_in"] + entry["added"] + entry["ends"]
         went = int(written["before"][i]) - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
         if came != went or int(written["before"][i]) != int(packed["placed"][i]):
@@ -79,7 +83,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     placed = int(written["placed"].sum())
     if rows * (sequence.seq_len + 1) != placed + padding:
         raise ConservationError(f"sequence {sequence.stage}: {rows} rows hold {placed} tokens and {padding} of padding")
-    kinds = {name: sum(sum(result["segments"][name]) for result in shuffled) for name in KINDS.values()}
+    known = [name for kind, name in KINDS.items() if sequence.groups or kind < JOINED or kind == PADDING]
+    kinds = {name: sum(sum(result["segments"][name]) for result in shuffled) for name in known}
     ledger = {"sources": sources, "rows": rows, "tokens_placed": placed, "padding": padding, "segments": kinds}
     counts = {
         name: {field: entry[field] for field in ("documents", "copies", "tokens_in", "tokens_placed")}

@@ -13,9 +13,11 @@ import numpy as np
 from headrace.errors import UserError
 from headrace.flow.exchange import Spill, partition_counts, sorted_partition
 from headrace.flow.task import TaskContext
-from headrace.sequence.layout import CUT, SAMPLED
-from headrace.sequence.packing import Segments, best_fit, concatenate, rows_of, with_ends
+from headrace.sequence.grouping import join
+from headrace.sequence.layout import CUT, INNER, MORE, SAMPLED
+from headrace.sequence.packing import Segments, best_fit, concatenate, divided, rows_of, with_ends
 from headrace.sequence.parameters import SequenceParameters
+from headrace.sequence.windows import JOINED
 
 # Documents that best-fit packing considers together: with this many, rows are over 99.9 % full for ordinary lengths
 # (tests/sequence/test_pack.py), and the pieces take a few megabytes.
@@ -29,6 +31,8 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
     tokens = np.zeros(blocks.count, dtype=np.int64)
     for task in range(ctx.tasks("sample")):
         tokens += np.load(ctx.scratch("sample", f"stream-{task:05d}.npy"))
+    for joined in ctx.results("join") if sequence.groups else ():
+        tokens[joined["block"]] = joined["tokens"]
     if sequence.section.pack.method == "best_fit":
         return [{"block": int(block), "rows": 0, "row": 0, "whole": True} for block in np.flatnonzero(records)]
     specs = []
@@ -59,7 +63,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     totals = {name: np.zeros(sources, dtype=np.int64) for name in ("placed", "overlap", "left", "ends")}
     used = 0
     with Spill(ctx, "segments", CUT, len(first_rows) - 1) as spill:
-        for records, segments, overlap, left, ends, more in packed(sequence, ctx, spec):
+        for records, segments, overlap, left, ends, more, joined in packed(sequence, ctx, spec):
             source = records["source"]
             np.add.at(totals["placed"], source[segments.document], segments.length.astype(np.int64))
             for name, values in (("overlap", overlap), ("left", left), ("ends", ends)):
@@ -68,6 +72,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
             out = np.empty(len(segments.row), dtype=CUT)
             for name in ("row", "source", "epoch", "kind"):
                 out[name] = records[name][segments.document]
+            out["kind"] |= np.where(joined, JOINED, 0).astype(np.uint8)
             out["to"], out["start"], out["tokens"] = segments.row, segments.start, segments.length
             out["offset"], out["block"] = segments.offset, spec["block"]
             spill.add(np.searchsorted(first_rows, out["row"].astype(np.int64), side="right") - 1, out)
@@ -77,7 +82,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     return {"block": spec["block"], "used": used, "stop": stop, "whole": spec["whole"], **counts}
 
 
-Packed = tuple[np.ndarray, Segments, np.ndarray, np.ndarray, np.ndarray, int]
+Packed = tuple[np.ndarray, Segments, np.ndarray, np.ndarray, np.ndarray, int, np.ndarray]
 
 
 def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[Packed]:
@@ -85,22 +90,32 @@ def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any])
 
     Yields:
         records, their segments, and for each record int64[n] tokens in two rows, tokens in none, and tokens that end it
-        (1 or 0); and the number of rows used by this piece alone (best fit only).
+        (1 or 0); the number of rows used by this piece alone (best fit only); and bool[m], whether each segment goes on
+        with the training document of the one before it in its row.
     """
     if sequence.section.pack.method == "best_fit":
         rows = 0
-        for records in in_pieces(ctx, spec, FIT_BLOCK):
+        pieces = whole_documents(ctx, spec) if sequence.groups else in_pieces(ctx, spec, FIT_BLOCK)
+        for records in pieces:
             lengths = records["length"].astype(np.int64)
-            totals = with_ends(lengths, sequence.seq_len)
-            segments, used = best_fit(totals, sequence.seq_len)
+            last = (records["kind"] & MORE) == 0
+            first = np.flatnonzero(np.append(True, last[:-1]))
+            documents = np.add.reduceat(lengths, first)
+            totals = with_ends(documents, sequence.seq_len)
+            fitted, used = best_fit(totals, sequence.seq_len)
+            ends = np.zeros_like(lengths)
+            ends[last] = totals - documents
+            segments, joined = divided(fitted, first, lengths + ends) if len(first) < len(records) else (fitted, False)
             overlap = np.bincount(segments.document, weights=segments.length, minlength=len(records)).astype(np.int64)
             segments.row[:] += rows
-            yield records, segments, overlap - totals, np.zeros_like(totals), totals - lengths, used
+            joined = np.broadcast_to(joined, segments.row.shape)
+            yield records, segments, overlap - lengths - ends, np.zeros_like(lengths), ends, used, joined
             rows += used
         return
     at = spec["first"]
-    for records in in_pieces(ctx, spec, None):
-        lengths = records["length"].astype(np.int64) + 1
+    for records in joined_records(ctx, spec) if sequence.groups else in_pieces(ctx, spec, None):
+        last = ((records["kind"] & MORE) == 0).astype(np.int64)
+        lengths = records["length"].astype(np.int64) + last
         # Short rows cut documents into many segments; a piece makes at most about this many.
         most = max(1, ctx.memory // 16 // CUT.itemsize)
         bounds = np.cumsum(lengths // sequence.seq_len + 2)
@@ -111,9 +126,35 @@ def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any])
             piece = lengths[start:stop]
             segments, overlap, left = concatenate(piece, at, sequence.seq_len, spec["rows"])
             segments.row[:] += spec["row"]
-            yield records[start:stop], segments, overlap, left, np.ones_like(piece), 0
+            inner = (records["kind"][start:stop] & INNER) != 0
+            joined = inner[segments.document] & (segments.start > 0)
+            yield records[start:stop], segments, overlap, left, last[start:stop], 0, joined
             at += int(piece.sum())
             start = stop
+
+
+def joined_records(ctx: TaskContext, spec: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The records of a block with the files of groups joined, in document order, in pieces that fit the budget."""
+    most = max(1 << 12, ctx.memory // 16 // SAMPLED.itemsize)
+    with open(ctx.scratch("join", join.file_name(spec["block"])), "rb") as file:
+        while len(records := np.fromfile(file, dtype=SAMPLED, count=most)):
+            yield records
+
+
+def whole_documents(ctx: TaskContext, spec: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The same in pieces of :data:`FIT_BLOCK` records, and as many more as a piece's last training document has."""
+    held = np.empty(0, dtype=SAMPLED)
+    for records in joined_records(ctx, spec):
+        held = np.concatenate([held, records])
+        while True:
+            ends = np.flatnonzero((held["kind"][FIT_BLOCK - 1 :] & MORE) == 0)
+            if not len(ends):
+                break
+            stop = FIT_BLOCK + int(ends[0])
+            yield held[:stop]
+            held = held[stop:]
+    if len(held):
+        yield held
 
 
 def in_pieces(ctx: TaskContext, spec: dict[str, Any], size: int | None) -> Iterator[np.ndarray]:

@@ -232,3 +232,30 @@ def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
     size = 1 << capacity.bit_length()  # greater than capacity
     rows = _best_fit(order, segments.length, capacity, size, segments.row, segments.start)
     return segments, int(rows)
+
+
+def divided(segments: Segments, first: np.ndarray, lengths: np.ndarray) -> tuple[Segments, np.ndarray]:
+    """Segments of training documents as segments of the files that they are made of.
+
+    Args:
+        segments: by training document.
+        first: int64[documents], the first file of each; the files of a document follow one another.
+        lengths: int64[files], their tokens, which are all of the documents' tokens.
+
+    Returns:
+        The segments by file, and bool[m], whether each goes on with the training document of the one before it.
+    """
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    begin = starts[first][segments.document] + segments.offset
+    stop = begin + segments.length
+    low, high = (np.searchsorted(ends, at, side="right") for at in (begin, stop - 1))
+    counts = high - low + 1
+    of = np.repeat(np.arange(len(counts)), counts)
+    file = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    left, right = np.maximum(begin[of], starts[file]), np.minimum(stop[of], ends[file])
+    real = right > left  # a file may have no tokens
+    of, file, left, right = of[real], file[real], left[real], right[real]
+    start = (segments.start[of] + left - begin[of]).astype(np.int32)
+    about = (right - left).astype(np.int32), (left - starts[file]).astype(np.int32)
+    return Segments(file.astype(np.int64), segments.row[of], start, *about), left > begin[of]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from headrace.flow.task import TaskContext
+from headrace.recipe.grouping import Group
 from headrace.recipe.quality import Best
 from headrace.recipe.stages import Stage
 from headrace.sequence.chat_template import ChatTemplate, chat_template
 from headrace.sequence.epochs import ResolvedStage, counts_of, resolve
+from headrace.sequence.grouping.joiner import Joiner, deciding
 from headrace.sequence.layout import Blocks, Shards, total_rows
 from headrace.tokens.control import ControlTokens
 from headrace.tokens.engine import Engine
@@ -34,6 +37,7 @@ class SequenceParameters:
         split: the documents to use: ``train``, ``validation`` or ``test``.
         limit: tokens after which a stream's rows end (each source's, if sources do not share rows).
         found: the chat template as the run found it; read from its file without it.
+        groups: the sources whose files are grouped, and how.
     """
 
     stage: str
@@ -43,6 +47,7 @@ class SequenceParameters:
     split: str = "train"
     limit: int | None = None
     found: ChatTemplate | None = None
+    groups: Mapping[str, Group] = field(default_factory=dict)
 
     @property
     def seq_len(self) -> int:
@@ -59,6 +64,7 @@ class SequenceParameters:
             "chat_sources": list(self.chat_sources),
             **self._section(),
             "chat": self.template.identity() if self.template else None,
+            **({"groups": {name: deciding(group) for name, group in self.groups.items()}} if self.groups else {}),
         }
 
     def _section(self) -> dict[str, Any]:
@@ -72,6 +78,11 @@ class SequenceParameters:
     def selected(self) -> dict[str, Best]:
         """The sources of which only the best documents are taken."""
         return {name: take.quality for name, take in self.section.sources.items() if take.quality is not None}
+
+    def heads(self, source: str) -> bool:
+        """Whether the files of a source's groups get a header."""
+        joined = self.groups[source].joined if source in self.groups else None
+        return joined is not None and bool(joined.start or joined.header)
 
     @cached_property
     def template(self) -> ChatTemplate | None:
@@ -117,5 +128,13 @@ class SequenceParameters:
         return open_engine(ctx.input("tokenizer"), ctx.threads)
 
     def control(self, ctx: TaskContext) -> ControlTokens | None:
-        """The tokenizer's control tokens, if a Jinja template needs them."""
-        return open_control(ctx.input("tokenizer")) if self.template and self.template.source is not None else None
+        """The tokenizer's control tokens, if a Jinja template or groups need them."""
+        needed = bool(self.groups) or (self.template is not None and self.template.source is not None)
+        return open_control(ctx.input("tokenizer")) if needed else None
+
+    def joiners(self, ctx: TaskContext) -> dict[str, Joiner]:
+        """What joins the files of each source's groups."""
+        control = self.control(ctx)
+        return {
+            name: Joiner.of(group, control, self.special(ctx)["eod"]) for name, group in self.groups.items() if control
+        }

@@ -6,7 +6,7 @@ One task per shard of the token store: it reads one shard and writes a slice for
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from headrace.flow.keys import keyed, salt
 from headrace.flow.slices import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.encoded import EncodedReader
-from headrace.sequence.fim import PLAIN, PSM, SPM
-from headrace.sequence.layout import CUT, MOVED
+from headrace.sequence.fim import PLAIN
+from headrace.sequence.layout import BASE, CUT, INNER, MORE, MOVED, REWRITTEN
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.place import collect
 from headrace.sequence.sampling import CHAT
@@ -50,7 +50,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     encoded = EncodedReader(ctx, "encode", spec["shard"], shard.tokens.dtype)
     base = first_rows(ctx, sequence.blocks(ctx).count)
     layout = sequence.shards(ctx)
-    end = sequence.special(ctx)["eod"]
+    joints = Joints.of(sequence, ctx)
     with Spill(ctx, "moved", MOVED, layout.partitions, payload=True) as spill:
         for cuts in segments_of(ctx, spec["shard"], shard.tokens.itemsize):
             to = cuts["to"] + base[cuts["block"]].astype(np.uint64)
@@ -59,9 +59,10 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
             order = np.argsort(partition, kind="stable")
             cuts, to, partition = cuts[order], to[order], partition[order]
             kind = cuts["kind"]
-            for mine in (kind == PLAIN, (kind == PSM) | (kind == SPM), kind == CHAT):
+            stored = ((kind & BASE) == PLAIN) & ((kind & REWRITTEN) == 0)
+            for mine in (stored, ~stored & (kind != CHAT), kind == CHAT):
                 if mine.any():
-                    records, payload = tokens_of(cuts[mine], shard, encoded, end)
+                    records, payload = tokens_of(cuts[mine], shard, encoded, joints)
                     records["to"] = to[mine]
                     spill.add(partition[mine], records, payload)
             ctx.progress(rows=len(cuts), bytes=int(cuts["tokens"].sum()) * shard.tokens.itemsize)
@@ -90,14 +91,46 @@ def segments_of(ctx: TaskContext, shard: int, itemsize: int) -> Iterator[np.ndar
         yield np.concatenate(held)
 
 
-def tokens_of(cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of segments that are all plain, all rearranged, or all conversations.
+class Joints(NamedTuple):
+    """What follows documents.
+
+    Attributes:
+        tokens: the end-of-document token, then of each source what stands between its files.
+        starts: int64[2, sources], where that begins for a file as it was, and for a rearranged one.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+
+    @staticmethod
+    def of(sequence: SequenceParameters, ctx: TaskContext) -> Joints:
+        """Those of a stage."""
+        extra = ctx.input("tokens").manifest.extra
+        names, joiners = extra["sources"], sequence.joiners(ctx)
+        tokens = [np.array([sequence.special(ctx)["eod"]])]
+        starts = np.zeros((2, len(names)), dtype=np.int64)
+        for name, joiner in joiners.items():
+            for i, between in enumerate(joiner.between(sequence.engine(ctx))):
+                starts[i, names.index(name)] = sum(map(len, tokens))
+                tokens.append(between)
+        return Joints(np.concatenate(tokens).astype(extra["dtype"]), starts)
+
+    def after(self, cuts: np.ndarray) -> np.ndarray:
+        """int64[n]: where the tokens begin that follow the documents of segments."""
+        rearranged = ((cuts["kind"] & BASE) != PLAIN).astype(np.int64)
+        return np.where(cuts["kind"] & MORE, self.starts[rearranged, cuts["source"]], 0)
+
+
+def tokens_of(
+    cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, joints: Joints
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of segments that are all as they are stored, all encoded again, or all conversations.
 
     Args:
         cuts: CUT[n].
         shard: the token store shard that holds their documents.
         encoded: the documents of that shard that were encoded again.
-        end: the end-of-document token.
+        joints: what follows documents.
 
     Returns:
         MOVED[n] without ``to``, and their payload.
@@ -106,18 +139,22 @@ def tokens_of(cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, end: 
     for name in ("row", "start", "tokens", "offset", "source", "epoch", "kind"):
         records[name] = cuts[name]
     kind = int(cuts["kind"][0])
-    if kind == PLAIN:
+    if kind & BASE == PLAIN and not kind & REWRITTEN:
         at = np.searchsorted(shard.rows, cuts["row"])
         starts = shard.offsets[at]
-        flat = collected(cuts, shard.tokens, starts, shard.offsets[at + 1] - starts, end)
+        flat = collected(cuts, shard.tokens, starts, shard.offsets[at + 1] - starts, joints)
         records["length"] = cuts["tokens"] * flat.itemsize
         return records, flat.view(np.uint8)
-    starts, lengths, loss_starts = encoded.find(cuts["row"], 0 if kind == CHAT else cuts["epoch"])
-    flat = collected(cuts, encoded.tokens, starts, lengths, end)
+    which = cuts["row"], 0 if kind == CHAT else cuts["epoch"]
+    starts, lengths, loss_starts = encoded.find(*which)
+    if kind != CHAT:
+        lead = np.where(cuts["kind"] & INNER, encoded.leads(*which), 0)
+        starts, lengths = starts + lead, lengths - lead
+    flat = collected(cuts, encoded.tokens, starts, lengths, joints)
     records["length"] = cuts["tokens"] * flat.itemsize
     if kind != CHAT:
         return records, flat.view(np.uint8)
-    loss = collected(cuts, encoded.loss, loss_starts, lengths + 1, 0)
+    loss = collected(cuts, encoded.loss, loss_starts, lengths + 1, joints)
     records["masked"] = 1
     counts = cuts["tokens"].astype(np.int64)
     ends = np.cumsum(counts)
@@ -129,9 +166,12 @@ def tokens_of(cuts: np.ndarray, shard: TokenShard, encoded: EncodedReader, end: 
     return records, payload
 
 
-def collected(cuts: np.ndarray, tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, end: int) -> np.ndarray:
+def collected(
+    cuts: np.ndarray, tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, joints: Joints
+) -> np.ndarray:
     """The tokens of segments, concatenated, in the dtype of ``tokens``."""
     ends = np.cumsum(cuts["tokens"], dtype=np.int64)
     out = np.empty(int(ends[-1]), dtype=tokens.dtype)
-    collect(tokens, starts, lengths, cuts["offset"], cuts["tokens"], end, out, ends - cuts["tokens"])
+    place = cuts["offset"], cuts["tokens"]
+    collect(tokens, starts, lengths, *place, joints.tokens, joints.after(cuts), out, ends - cuts["tokens"])
     return out

@@ -22,7 +22,7 @@ from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.epochs import ResolvedSource, repeated
 from headrace.sequence.fim import PLAIN, PSM, SPM
-from headrace.sequence.layout import SAMPLED
+from headrace.sequence.layout import BASE, GROUPED, SAMPLED
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.sampling import CHAT, End, changes, in_slice, kinds, sampled
 
@@ -103,7 +103,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     blocks = sequence.blocks(ctx)
     sums = np.zeros(blocks.count, dtype=np.int64)
     tallies: dict[str, Tally] = {}
-    with Spill(ctx, "sampled", SAMPLED, blocks.count) as spill:
+    with Spill(ctx, "sampled", GROUPED if sequence.groups else SAMPLED, blocks.count) as spill:
         for take in sequence.resolved(ctx).sources:
             chat = take.name in sequence.chat_sources
             inside = in_slice(sequence, held, take)
@@ -114,7 +114,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
             tally = tallies[take.name] = Tally(slice=len(inside))
             for copy, at in copies:
                 records = one_copy(sequence, held, encoded, take, at, copy)
-                kind = records["kind"]
+                kind = records["kind"] & BASE
                 tally.documents.append(len(records))
                 tally.tokens += int(np.diff(held.shard.offsets)[at].sum())
                 tally.laid += int(records["length"].sum())
@@ -138,15 +138,26 @@ def one_copy(
     at: np.ndarray,
     copy: int,
 ) -> np.ndarray:
-    """The records of a copy: SAMPLED[n], with the order key and kind drawn for this copy."""
+    """The records of a copy: SAMPLED[n] or GROUPED[n], with the order key and kind drawn for this copy."""
     shard = held.shard
-    records = np.zeros(len(at), dtype=SAMPLED)
-    records["key"] = keyed(salt(sequence.seed, "order", sequence.stage, copy), held.ids[at])
+    records = np.zeros(len(at), dtype=GROUPED if sequence.groups else SAMPLED)
+    records["key"] = keyed(salt(sequence.seed, "order", sequence.stage, copy), held.units[at])
     records["row"], records["source"], records["epoch"] = shard.rows[at], held.sources.index(take.name), copy
     records["length"] = shard.offsets[at + 1] - shard.offsets[at]
     records["kind"], _ = kinds(sequence, held, take, at, copy)
     changed = np.flatnonzero(records["kind"] != PLAIN)
     if len(changed):
-        _, lengths, _ = encoded.find(records["row"][changed], 0 if take.name in sequence.chat_sources else copy)
-        records["length"][changed] = lengths
+        which = records["row"][changed], 0 if take.name in sequence.chat_sources else copy
+        _, records["length"][changed], _ = encoded.find(*which)
+        if sequence.groups:
+            records["lead"][changed] = encoded.leads(*which)
+    if sequence.groups:
+        records["group"] = np.where(held.grouped[at], held.units[at, 1], shard.rows[at])
+        group = sequence.groups.get(take.name)
+        if group is not None:
+            shuffled = group.order == "shuffled"
+            ranks = (
+                keyed(salt(sequence.seed, "files", sequence.stage, copy), held.ids[at]) if shuffled else held.ranks[at]
+            )
+            records["rank"] = np.where(held.grouped[at], ranks, 0)
     return records

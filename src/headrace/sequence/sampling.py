@@ -1,13 +1,14 @@
 """Which copies of which documents of a source a stage takes: slices, whole passes, and where the last pass ends.
 
 Each source has one sampling order per stage, by keyed hash. A fraction of an epoch is an interval of the unit line on
-which the keys lie; a weight ends at a document (:mod:`headrace.sequence.weigh`).
+which the keys lie; a weight ends at a document (:mod:`headrace.sequence.weigh`). A group of files is taken or left as a
+whole, like a document.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from headrace.flow.keys import keyed, salt, unit
 from headrace.sequence.corpus import ShardDocuments
 from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.fim import PLAIN, draw
+from headrace.sequence.layout import REWRITTEN
 from headrace.sequence.parameters import SequenceParameters
 
 CHAT = 3
@@ -41,14 +43,14 @@ def in_slice(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedS
     inside = np.flatnonzero(mine & held.good)
     if (low, high) != (0.0, 1.0):
         # The stage is not part of this salt: what one stage slices away is what another may take.
-        place = unit(keyed(salt(sequence.seed, "slice"), held.ids[inside]))
+        place = unit(keyed(salt(sequence.seed, "slice"), held.units[inside]))
         inside = inside[(low <= place) & (place < high)]
     return inside
 
 
 def sampling_keys(sequence: SequenceParameters, held: ShardDocuments, at: np.ndarray) -> np.ndarray:
     """The order in which a fractional pass takes documents: uint64[n]."""
-    return keyed(salt(sequence.seed, "epoch", sequence.stage), held.ids[at])
+    return keyed(salt(sequence.seed, "epoch", sequence.stage), held.units[at])
 
 
 def sampled(
@@ -69,19 +71,30 @@ def sampled(
 def kinds(
     sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource, at: np.ndarray, copy: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The kind of each document in a copy: uint8[n], and float64[n, 2] where fill-in-the-middle cuts it."""
+    """The kind of each document in a copy: uint8[n], and float64[n, 2] where fill-in-the-middle cuts it.
+
+    Files that get a header are :data:`~headrace.sequence.layout.REWRITTEN`.
+    """
     fim = sequence.section.sources[take.name].fim
     if take.name in sequence.chat_sources:
         return np.full(len(at), CHAT, dtype=np.uint8), None
-    if fim is None or sequence.section.fim_level != "document":
-        return np.full(len(at), PLAIN, dtype=np.uint8), None
-    kind, cuts = draw(held.ids[at], salt(sequence.seed, "fim", sequence.stage, copy), fim.rate, fim.spm)
-    offsets = held.shard.offsets
-    return np.where(offsets[at + 1] > offsets[at], kind, PLAIN).astype(np.uint8), cuts
+    kind, cuts = np.full(len(at), PLAIN, dtype=np.uint8), None
+    if fim is not None and sequence.section.fim_level == "document":
+        kind, cuts = draw(held.ids[at], salt(sequence.seed, "fim", sequence.stage, copy), fim.rate, fim.spm)
+        offsets = held.shard.offsets
+        kind = np.where(offsets[at + 1] > offsets[at], kind, PLAIN).astype(np.uint8)
+    if sequence.heads(take.name):
+        kind[held.grouped[at]] += REWRITTEN
+    return kind, cuts
+
+
+def named(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource, at: np.ndarray, copy: int) -> Any:
+    """bool[n]: which files are in groups that get the names of repository and files in a copy."""
+    keys = keyed(salt(sequence.seed, "metadata", sequence.stage, copy), held.units[at])
+    return unit(keys) < sequence.groups[take.name].metadata
 
 
 def changes(sequence: SequenceParameters, name: str) -> bool:
     """Whether a stage re-encodes documents of a source."""
-    return name in sequence.chat_sources or (
-        sequence.section.sources[name].fim is not None and sequence.section.fim_level == "document"
-    )
+    fim = sequence.section.sources[name].fim is not None and sequence.section.fim_level == "document"
+    return name in sequence.chat_sources or fim or sequence.heads(name)

@@ -17,11 +17,11 @@ from headrace.flow.exchange import partition_bytes, partition_counts, read_parti
 from headrace.flow.slices import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.context import PlacedRows, rearrange
-from headrace.sequence.layout import MOVED
+from headrace.sequence.layout import BASE, INNER, MOVED
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.repartition import row_keys
 from headrace.sequence.store import SEGMENT, schema
-from headrace.sequence.windows import KINDS, PADDING
+from headrace.sequence.windows import JOINED, KINDS, PADDING
 
 # Tokens as read and as placed, with their loss and segments: 3.9 measured with two sources and FIM.
 _MEMORY_PER_BYTE = 4
@@ -163,10 +163,12 @@ def laid(sequence: SequenceParameters, ctx: TaskContext, chunks: list[Chunk]) ->
     segments, rows_of = with_padding(records, rows, n, width)
     # Padding is no target; nor is the token that a cut document repeats, which the previous piece predicted.
     pad = np.flatnonzero(segments["kind"] == PADDING)
-    again = np.flatnonzero((segments["kind"] != PADDING) & (segments["start"] > 0) & (segments["offset"] > 0))
+    within = (segments["offset"] > 0) | ((segments["kind"] & (INNER | JOINED)) == INNER)
+    again = np.flatnonzero((segments["kind"] != PADDING) & (segments["start"] > 0) & within)
     masked = np.zeros(n, dtype=bool)
     masked[rows[records["masked"] > 0]] = masked[rows_of[pad]] = masked[rows_of[again]] = True
     loss = np.ones((n, width), dtype=bool) if masked.any() else None
+    segments["kind"][segments["kind"] != PADDING] &= BASE | JOINED
     flat, size = tokens.reshape(-1).view(np.uint8), tokens.itemsize
     at = 0
     while chunks:

@@ -14,6 +14,8 @@ from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import Stage
 from headrace.sequence import best, encode, pack, repartition, sample, shuffle, weigh
 from headrace.sequence.chat_template import ChatTemplate
+from headrace.sequence.grouping import join
+from headrace.sequence.grouping.step import Groups
 from headrace.sequence.ledger import balance
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.sampling import changes
@@ -31,6 +33,7 @@ class Sequence(Step):
         documents: the Documents step.
         tokenizer: the Tokenizer step.
         quality: the scores of documents, by source, for sources of which only the best are taken.
+        groups: the Groups step, if the stage groups files.
     """
 
     parameters: SequenceParameters
@@ -38,6 +41,7 @@ class Sequence(Step):
     documents: Step
     tokenizer: Step
     quality: Mapping[str, Step] = field(default_factory=dict)
+    groups: Step | None = None
 
     kind: ClassVar[str] = "sequence"
     VERSION: ClassVar[int] = 3
@@ -54,16 +58,17 @@ class Sequence(Step):
     ) -> Sequence:
         """The sequence that a stage trains on; ``scores`` are those of each annotator."""
         chat = tuple(name for name in stage.sources if recipe.sources[name].is_chat)
-        found = templates.get(stage.name)
-        parameters = SequenceParameters(stage.name, stage, recipe.seed, chat, found=found)
+        found, groups = templates.get(stage.name), recipe.groups(stage)
+        parameters = SequenceParameters(stage.name, stage, recipe.seed, chat, found=found, groups=groups)
         of = {name: scores[recipe.quality.named(one.annotator)] for name, one in parameters.selected.items()}
-        return Sequence(parameters, tokens, documents, tokenizer, of)
+        step = Groups(documents, {name: group.rule for name, group in groups.items()}) if groups else None
+        return Sequence(parameters, tokens, documents, tokenizer, of, step)
 
     @staticmethod
     def held_out(
         recipe: Recipe, name: str, limit: int, templates: Templates, documents: Step, tokenizer: Step, tokens: Step
     ) -> Sequence:
-        """The sequence for measuring held-out loss: the validation split without FIM, one source per row.
+        """The sequence for measuring held-out loss: the validation split without FIM and groups, one source per row.
 
         Conversations use the first template of any stage, with loss on the answers. Rows are as long as the shortest
         stage's, so that every stage's model can read them, and shuffled, so that the first ones are a fair sample.
@@ -103,12 +108,14 @@ class Sequence(Step):
         return self.parameters.to_json()
 
     def inputs(self) -> dict[str, Step]:
-        """Tokens, documents, tokenizer, scores."""
-        scores = {best.role(source): step for source, step in self.quality.items()}
-        return {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer, **scores}
+        """Tokens, documents, tokenizer, scores, and groups if there are any."""
+        needs = {"tokens": self.tokens, "documents": self.documents, "tokenizer": self.tokenizer}
+        needs |= {best.role(source): step for source, step in self.quality.items()}
+        return needs if self.groups is None else {**needs, "groups": self.groups}
 
     def phases(self) -> list[Phase]:
-        """One task per shard of the token store, except pack (per block) and shuffle (per partition of rows)."""
+        """One task per shard of the token store, except join and pack (per block) and shuffle (per partition of
+        rows)."""
         of, first = self.parameters, []
         if of.selected:
             first += [
@@ -122,6 +129,7 @@ class Sequence(Step):
         return [
             *first,
             Phase("sample", partial(sample.plan, of), partial(sample.work, of)),
+            *([Phase("join", partial(join.plan, of), partial(join.work, of))] if of.groups else []),
             Phase("pack", partial(pack.plan, of), partial(pack.work, of)),
             Phase("repartition", partial(repartition.plan, of), partial(repartition.work, of)),
             Phase("shuffle", partial(shuffle.plan, of), partial(shuffle.work, of), shuffle.memory),

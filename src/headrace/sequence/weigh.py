@@ -110,4 +110,5 @@ def end_of(
             f"Source {take.name!r} would be repeated {whole + 1} times.", where, "Lower its weight, or widen its slice."
         )
     paths = (ctx.scratch(phase, _name(take.name, copy, task)) for task, t in enumerate(by_task) if t[copy])
-    return End(whole + 1, *reached([np.load(path, mmap_mode="r") for path in paths], left))
+    key, row = reached([np.load(path, mmap_mode="r") for path in paths], left)
+    return End(whole + 1, key, LAST if take.name in sequence.groups else row)  # groups are taken whole

@@ -7,7 +7,11 @@ import numpy as np
 from headrace.flow.kernels import kernel
 
 PADDING = 255  # kind of segments that hold padding
-KINDS = {0: "plain", 1: "fim-psm", 2: "fim-spm", 3: "chat", PADDING: "padding"}
+JOINED = 8  # added to the kind of a segment that goes on with the training document of the one before it in the row
+KINDS = {
+    0: "plain", 1: "fim-psm", 2: "fim-spm", 3: "chat", PADDING: "padding",
+    JOINED: "joined", JOINED + 1: "joined-fim-psm", JOINED + 2: "joined-fim-spm",
+}  # fmt: skip
 
 
 @kernel
@@ -23,8 +27,9 @@ def describe(
 ) -> None:
     """Spread the segments of B rows over their L input positions.
 
-    Segment ids count from 1 in each row and are 0 on padding, as in T5X and grain. The loss at position i is that of
-    its target, token i + 1: this sets it to False where the target is padding and leaves it unchanged elsewhere.
+    Segment ids count from 1 in each row and are 0 on padding, as in T5X and grain; files that are joined into one
+    training document share theirs, and positions go on from one to the next. The loss at position i is that of its
+    target, token i + 1: this sets it to False where the target is padding and leaves it unchanged elsewhere.
 
     Args:
         bounds: int32[B + 1]; row b has segments ``bounds[b]`` to ``bounds[b + 1]``.
@@ -39,6 +44,7 @@ def describe(
     B, L = segment_ids.shape
     for b in range(B):
         number = 0
+        origin = 0
         for s in range(bounds[b], bounds[b + 1]):
             first = start[s]
             stop = min(first + length[s], L)
@@ -47,9 +53,10 @@ def describe(
                     loss[b, i - 1] = False
                 name = 0
             else:
-                number += 1
+                if number == 0 or kind[s] & JOINED == 0:
+                    number += 1
+                    origin = first if restart else 0
                 name = number
-            origin = first if restart else 0
             for i in range(first, stop):
                 segment_ids[b, i] = name
                 positions[b, i] = i - origin

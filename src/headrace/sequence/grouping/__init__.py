@@ -1,0 +1,1 @@
+"""Grouping: which files belong together, in which order, and what joins them."""
