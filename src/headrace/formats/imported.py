@@ -241,14 +241,14 @@ class ImportedSequence(Step):
                 "beyond_limit": 0,
                 "tokens_placed": placed[i],
                 "loss_tokens": carried[i],
-                "fim_psm": kinds["fim-psm"][i],
-                "fim_spm": kinds["fim-spm"][i],
+                "fim_psm": kinds["fim-psm"][i] + kinds["joined-fim-psm"][i],
+                "fim_spm": kinds["fim-spm"][i] + kinds["joined-fim-spm"][i],
                 "chat": kinds["chat"][i],
             }
             for i, name in enumerate(names)
         }
         counts = {name: {"documents": 0, "copies": 0, "tokens_placed": placed[i]} for i, name in enumerate(names)}
-        segments = {kind: sum(of) for kind, of in kinds.items()}
+        segments = {kind: sum(of) for kind, of in kinds.items() if sum(of) or not kind.startswith("joined")}
         ledger = {
             "sources": sources,
             "rows": rows,

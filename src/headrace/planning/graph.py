@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.planning.counts import SourceCounts
 from headrace.planning.machine import START, Machine
 from headrace.planning.rates import value
 from headrace.planning.references import ReferenceCounts
 from headrace.planning.stages import Share, StagePlan
-from headrace.planning.work import Work, compared, documents_of, near_of, row_bytes, selection, sequence, tokenising
+from headrace.planning.work import (
+    Work,
+    compared,
+    documents_of,
+    grouping,
+    near_of,
+    row_bytes,
+    selection,
+    sequence,
+    tokenising,
+)
 from headrace.recipe.schema import Recipe, Stage
 
 # Zstandard at Parquet's default level, on SlimPajama as published: about 895 GB for 2,567 GB of text.
@@ -24,6 +34,8 @@ HELD_OUT_TOKENS = 1_000_000
 CHECKPOINT = 12
 # A value of a user-defined measure, as a 64-bit number.
 OWN_BYTES = 8
+# The key of a group and a place in it; the paths and imports of a file, as a share of its text (installed packages).
+GROUP_BYTES, IMPORTS = 20, 0.03
 _SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
 
 
@@ -82,7 +94,8 @@ def graph_of(
     if stages:
         works += tokenising(recipe, sources)
     for stage, section in zip(stages, recipe.stages, strict=True):
-        works += sequence(stage, section)
+        works += sequence(stage, section, recipe.groups(section))
+    works += grouping(recipe, sources)
     nodes = _selected(recipe, sources, references, works, machine) if sources else []
     if not stages:
         return Graph(tuple(nodes), tuple(works))
@@ -94,8 +107,15 @@ def graph_of(
     if sources:
         needs = ("documents", "verdicts", "tokenizer")
         nodes.append(Node("tokens", needs, tokens * width, _seconds("tokens", works, machine)))
+    grouped = [section.name for section in recipe.stages if recipe.groups(section)]
+    if grouped:
+        documents = documents_of(sources)
+        scratch = round(sum(work.amount for work in works if work.artifact == "groups") * IMPORTS)
+        seconds = _seconds("groups", works, machine)
+        nodes.append(Node("groups", ("documents",), documents * GROUP_BYTES, seconds, scratch=scratch))
     for stage, section in zip(stages, recipe.stages, strict=True):
-        nodes.append(_sequence(stage, section, width, works, machine))
+        node = _sequence(stage, section, width, works, machine, section.name in grouped)
+        nodes.append(replace(node, inputs=(*node.inputs, "groups")) if section.name in grouped else node)
     if parameters is not None:
         held_out = _held_out(recipe, tokens, stored_held_out, width)
         nodes += [*held_out, *_models(recipe, stages, parameters, tuple(node.name for node in held_out), machine)]
@@ -171,9 +191,9 @@ def _duplicates_scratch(recipe: Recipe, documents: int) -> int:
     return documents * (_bands(recipe) * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents))
 
 
-def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], machine: Machine) -> Node:
+def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], machine: Machine, grouped: bool) -> Node:
     """A stage's sequence: rows with their segments; as scratch, every token once more and the records that move it."""
-    from headrace.sequence.layout import CUT, MOVED, SAMPLED
+    from headrace.sequence.layout import CUT, GROUPED, MOVED, SAMPLED
 
     name = f"sequence-{stage.name}"
     masked = 1 / 8 if section.chat or section.sequence else 0
@@ -186,7 +206,7 @@ def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], m
     again = sum(work.amount for work in works if work.artifact == name and work.figure == "rearranged")
     # A document is cut where rows end.
     segments = copies + stage.rows
-    scratch = stage.tokens * width + again * width + copies * SAMPLED.itemsize
+    scratch = stage.tokens * width + again * width + copies * (SAMPLED.itemsize + grouped * GROUPED.itemsize)
     scratch += segments * (CUT.itemsize + MOVED.itemsize)
     seconds = _seconds(name, works, machine)
     return Node(name, _SEQUENCE_NEEDS, round(stage.rows * row), seconds, scratch=round(scratch))

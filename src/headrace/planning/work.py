@@ -10,7 +10,7 @@ from headrace.planning.machine import EFFICIENCY
 from headrace.planning.rates import figures
 from headrace.planning.references import DOCUMENT_BYTES, ReferenceCounts
 from headrace.planning.stages import StagePlan
-from headrace.recipe.schema import Recipe, Stage
+from headrace.recipe.schema import Group, Recipe, Stage
 
 # Formats whose files are parsed as Python.
 PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
@@ -137,8 +137,18 @@ def tokenising(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
     return [*out, work("tokens", "encode", "tokens", kept)] if sources else out
 
 
-def sequence(stage: StagePlan, section: Stage) -> list[Work]:
-    """The work of a stage's sequence: tokens are moved; what is rearranged or put in a template is encoded again."""
+def grouping(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
+    """The work of putting the files of groups in order; of what groups alone take, nobody notices anything."""
+    ordered = {
+        name for stage in recipe.stages for name, group in recipe.groups(stage).items() if group.order == "dependencies"
+    }
+    text = sum(source.bytes for source in sources if source.name in ordered)
+    return [work("groups", "imports and order", "groups", text)] if text else []
+
+
+def sequence(stage: StagePlan, section: Stage, groups: dict[str, Group]) -> list[Work]:
+    """The work of a stage's sequence: tokens are moved; what is rearranged, put in a template or given a header is
+    encoded again."""
     name = f"sequence-{stage.name}"
     if section.sequence:
         # Upper bound: rows that are there already are only copied.
@@ -146,6 +156,8 @@ def sequence(stage: StagePlan, section: Stage) -> list[Work]:
     again = 0.0
     for share in stage.sources:
         fim = section.sources[share.source].fim
-        again += share.tokens * (1 if section.chat else fim.rate if fim else 0)
+        headed = share.source in groups and any(groups[share.source].joined[:2])
+        again += share.tokens * (1 if section.chat or headed else fim.rate if fim else 0)
     out = [work(name, "sample, pack, shuffle", "sequence", stage.tokens)]
-    return [*out, work(name, "chat" if section.chat else "FIM", "rearranged", again)] if again else out
+    what = "chat" if section.chat else "headers, FIM" if groups else "FIM"
+    return [*out, work(name, what, "rearranged", again)] if again else out

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 # How many rows from the start of the sequence to search for sample rows, how many to take, and how much to show.
 LOOK_AT, SAMPLES, SHOW_PIECES, SHOW_CHARACTERS = 64, 2, 12, 4000
-FIM_KINDS = (1, 2)
 
 
 def ledger_facts(sequence: Artifact, batch: int | None) -> StageFacts:
@@ -77,15 +76,16 @@ def stage_facts(
 def fim_shares(sequence: Artifact) -> dict[str, float]:
     """The share of each source's positions that lie in rearranged segments, counted from the rows."""
     from headrace.sequence.store import open_sequence
-    from headrace.sequence.windows import PADDING
+    from headrace.sequence.windows import KINDS, PADDING
 
+    rearranged = [kind for kind, name in KINDS.items() if "fim" in name]
     reader = open_sequence(sequence.path)
     n = len(reader.sources)
     total, fim = np.zeros(n), np.zeros(n)
     for index in range(len(sequence.shards)):
         segments = reader.shard(index).segments
         source, length, kind = segments["source"], segments["length"], segments["kind"]
-        for counts, mine in ((total, kind != PADDING), (fim, np.isin(kind, FIM_KINDS))):
+        for counts, mine in ((total, kind != PADDING), (fim, np.isin(kind, rearranged))):
             counts += np.bincount(source[mine], weights=length[mine], minlength=n)
     return {name: float(fim[i] / total[i]) for i, name in enumerate(reader.sources) if fim[i]}
 

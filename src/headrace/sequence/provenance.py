@@ -27,7 +27,8 @@ class Segment:
     Attributes:
         start: first position in the row.
         length: tokens.
-        kind: ``plain``, ``fim-psm``, ``fim-spm``, ``chat`` or ``padding``; ``unknown`` for a row whose documents nobody
+        kind: ``plain``, ``fim-psm``, ``fim-spm``, ``chat`` or ``padding``; ``joined`` and ``joined-fim-psm`` or so for
+            a file that goes on with the training document before it; ``unknown`` for a row whose documents nobody
             knows.
         source: its name, None for padding and where the files do not tell, as are all fields below.
         epoch: the copy's number, from 0.

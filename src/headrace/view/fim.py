@@ -37,6 +37,7 @@ def fim_parts(ids: np.ndarray, roles: Mapping[str, int], kind: str, begins: bool
     """
     out: list[str | None] = [None] * len(ids)
     sentinels = {roles[role]: part for role, part in SENTINELS.items() if role in roles}
+    kind = kind.removeprefix("joined-")
     if kind not in ("fim-psm", "fim-spm", "unknown") or not len(ids):
         return out
     places = np.flatnonzero(np.isin(ids, list(sentinels))) if sentinels else np.empty(0, np.int64)
@@ -107,4 +108,4 @@ def part_at(found: list[tuple[int, str]], offset: int, kind: str) -> str:
         kind: of its segment.
     """
     part = next((part for place, part in reversed(found) if place < offset), UNMARKED)
-    return BOTH if part == "middle" and kind == "fim-spm" else part
+    return BOTH if part == "middle" and kind.removeprefix("joined-") == "fim-spm" else part

@@ -85,7 +85,7 @@ def of_stage(config: Stage, groups: dict[str, Any], seed: int = 1, per_shard: in
     given = {name: Group.model_validate(group) for name, group in groups.items()}
     parameters = SequenceParameters(config.name, config, seed, chat, groups=given)
     step = Groups(documents, {name: group.rule for name, group in given.items()})
-    return Sequence(parameters, SmallTokens(documents, tokenizer), documents, tokenizer, step)
+    return Sequence(parameters, SmallTokens(documents, tokenizer), documents, tokenizer, groups=step)
 
 
 def targets(run: Path) -> list[Step]:
@@ -103,6 +103,8 @@ class Expected:
 
     Attributes:
         documents: the training documents in their order, each a list of files, each a list of tokens.
+        rows: the documents of the corpus.
+        train: which of them may be trained on.
     """
 
     def __init__(self, sequence: ArrowSequence, step: Sequence) -> None:
@@ -114,10 +116,11 @@ class Expected:
         columns = ["id", "text", "source", "repo", "path", "language"]
         self.rows = fetch(documents, np.arange(documents.rows), columns).to_pylist()
         shards = [open_shard(tokens, k) for k in range(len(tokens.shards))]
-        train = [int(row) for shard in shards for row, split in zip(shard.rows, shard.split, strict=True) if split == 0]
+        about = [(shard.rows.tolist(), shard.split.tolist()) for shard in shards]
+        self.train = [row for rows, splits in about for row, split in zip(rows, splits, strict=True) if split == 0]
         units: list[tuple[int, Any, list[list[Token]]]] = []
         for name in self.stage.sources:
-            mine = [row for row in train if self.rows[row]["source"] == name]
+            mine = [row for row in self.train if self.rows[row]["source"] == name]
             units += self.units_of(name, mine)
         self.documents = [files for _, _, files in sorted(units, key=lambda unit: unit[:2])]
 

@@ -42,7 +42,7 @@ def imports_of(text: str, language: str) -> list[str]:
         text: the file.
         language: from :func:`language_of`.
     """
-    scan = _SCANS.get(language)
+    scan = SCANS.get(language)
     if scan is None:
         return []
     found: dict[str, None] = {}
@@ -132,7 +132,7 @@ def _sharp(text: str) -> Iterator[str]:
 
 
 _QUOTED = r"""["']([^"'\n]{1,200})["']"""
-_SCANS: dict[str, Callable[[str], Iterator[str]]] = {
+SCANS: dict[str, Callable[[str], Iterator[str]]] = {
     "python": _python,
     **dict.fromkeys(
         ("javascript", "typescript"), _pattern(rf"\b(?:from|import|require[ \t]*\(|import[ \t]*\()[ \t]*{_QUOTED}")

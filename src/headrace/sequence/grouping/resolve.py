@@ -62,6 +62,8 @@ class Repository:
             file: index of the importing file.
             name: from :func:`headrace.sequence.grouping.imports.imports_of`.
         """
+        if self._left <= 0:
+            return []
         path, language = self._paths[file], self._languages[file]
         folder = path.rpartition("/")[0]
         if language == "go":
@@ -106,6 +108,8 @@ class Repository:
             if name.startswith(prefix):
                 rest = name.removeprefix(prefix)
                 name = rest.partition("/")[2] if prefix == "package:" else rest
+        if language == "php":  # mostly `__DIR__ . '/name'`
+            name = f"./{name.lstrip('/')}"
         relative = name.startswith(("./", "../"))
         plain = posixpath.normpath(name.lstrip("/"))
         beside = posixpath.normpath(posixpath.join(folder, name)) if not name.startswith("/") else plain
