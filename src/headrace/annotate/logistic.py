@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# The penalty on half the squared weights, for columns of unit variance, beside the sum of losses. With 384 columns, 40 to
-# 120 examples of a class, and 10 to 50 % of the negatives like positives, as in a sample of a corpus, 10 gave the best
-# AUC of 0.1 to 1000 (0.806 against 0.791 for 1, scikit-learn's default); with clean ones 0.848 against 0.861.
+# The penalty on half the squared weights, for columns of unit variance, beside the sum of losses. With 384 columns, 40
+# to 120 examples of a class, and 10 to 50 % of the negatives like positives, as in a sample of a corpus, 10 gave the
+# best AUC of 0.1 to 1000 (0.806 against 0.791 for 1, scikit-learn's default); with clean ones 0.848 against 0.861.
 PENALTY = 10.0
 _CONSTANT = 1e-3  # of the usual deviation of a column: all-MiniLM-L6-v2 has two columns that vary by 1e-9
 _PASSES = 50  # Newton's method needs 5 to 10
