@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headrace.model.machine import keep_memory, set_environment
 
-TORCH = 500 << 20  # bytes that torch and transformers take with 8,192 tokens of a small encoder
+TORCH = 800 << 20  # bytes that torch, transformers and 8,192 tokens of an encoder of 6 layers take, weights aside: 0.8 GB
 
 
 def weights(folder: str) -> int:
