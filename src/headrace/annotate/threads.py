@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headrace.model.machine import keep_memory, set_environment
 
-TORCH = 800 << 20  # bytes that torch, transformers and 8,192 tokens of an encoder of 6 layers take, weights aside: 0.8 GB
+TORCH = 800 << 20  # bytes of torch, transformers, and 8,192 tokens in 6 layers of 384, weights aside
 
 
 def weights(folder: str) -> int:
