@@ -170,6 +170,7 @@ def corpus_steps(
 ) -> dict[str, Step]:
     """The steps from raw files, and what is made of synthetic sources, to verdicts, by kind."""
     from headrace.documents.step import Documents
+    from headrace.select.contamination.hits import Hits
     from headrace.select.contamination.step import Contamination
     from headrace.select.duplicates.reference import Reference
     from headrace.select.duplicates.step import Duplicates
@@ -192,7 +193,8 @@ def corpus_steps(
         sets = tuple(step for step in references.values() if isinstance(step, Reference))
         steps["duplicates"] = duplicates = Duplicates.of(recipe, documents, sets)
     if recipe.decontaminate:
-        steps["contamination"] = Contamination.of(recipe, documents, files.benchmarks)
+        steps["contamination"] = contamination = Contamination.of(recipe, documents, files.benchmarks)
+        steps["hits"] = Hits(contamination, recipe.decontaminate)
     if licences := Licences.of(recipe, documents):
         steps["licences"] = licences
     steps |= quality_steps(recipe, documents, duplicates, files, positives, taught)

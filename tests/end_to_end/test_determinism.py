@@ -161,7 +161,7 @@ def test_a_second_run_does_nothing_and_a_threshold_redoes_only_what_depends_on_i
     headrace("run", corpus / "recipe.yaml", "--out", run, "--set", "filters.short.min_characters=250")
     states = {e["artifact"].split("-")[0]: e["state"] for e in events_since(run, seen) if e["event"] == "artifact"}
     kept = {kind for kind, state in states.items() if state == "present"}
-    assert kept == {"documents", "measures", "signatures", "duplicates", "contamination"}
+    assert kept == {"documents", "measures", "signatures", "duplicates", "contamination", "hits"}
     assert states["verdicts"] == "published"
 
 

@@ -21,6 +21,7 @@ from headrace.report.facts import Environment
 from headrace.report.gather import gather
 from headrace.report.latest import latest_artifacts
 from headrace.report.length_facts import with_lengths
+from headrace.report.sections.removed import removed
 from headrace.report.summary import summary_lines
 from headrace.sequence.store import open_sequence
 
@@ -102,6 +103,20 @@ def test_duplicates_within_and_between_sources(facts):
     assert facts.duplicates["prose", "code"] == 1
     assert sum(facts.duplicates.values()) == facts.removed["duplicate"]
     assert facts.contamination == {("exam", "prose"): 1}
+
+
+def test_items_stand_beside_the_documents(facts, table):
+    assert facts.hits.total == {"exam": 1}
+    [hit] = facts.hits.shown
+    assert hit.item == "exam:exam/<1>"
+    assert hit.text.startswith("how many roads")
+    assert table[hit.row]["id"] == hit.document.id
+    both = "".join(hit.document.text[start:end] for start, end in hit.document.marks)
+    assert both.split() == table[hit.row]["text"][hit.start : hit.end].split()
+    drawn = str(removed(facts))
+    assert "exam: 1 of 1" in drawn
+    assert "exam:exam/&lt;1&gt;" in drawn
+    assert facts.hits.folder in drawn
 
 
 def test_examples_show_the_documents_and_their_evidence(facts, table):

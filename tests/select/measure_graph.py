@@ -19,6 +19,7 @@ from headrace.flow.lock import lock
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
 from headrace.recipe.schema import Recipe
+from headrace.select.contamination.hits import Hits
 from headrace.select.contamination.step import Contamination
 from headrace.select.duplicates.step import Duplicates
 from headrace.select.measures.step import Measures
@@ -69,12 +70,14 @@ def targets(run: Path) -> list[Step]:
     recipe = Recipe.model_validate_json((run / "recipe.json").read_text())
     documents = Written(len(json.loads((run / "documents.json").read_text())))
     sidecars: dict[str, Step] = {"measures": Measures(documents)}
+    extra: list[Step] = []
     if recipe.decontaminate is not None:
-        sidecars["contamination"] = Contamination.of(recipe, documents)
+        sidecars["contamination"] = contamination = Contamination.of(recipe, documents)
+        extra = [Hits(contamination, recipe.decontaminate)]
     if recipe.deduplicate is not None:
         sidecars["duplicates"] = Duplicates.of(recipe, documents)
-        return [Verdicts.of(recipe, documents, **sidecars)]
-    return list(sidecars.values())
+        return [Verdicts.of(recipe, documents, **sidecars), *extra]
+    return [*sidecars.values(), *extra]
 
 
 def recipe_of(**sections: Any) -> Recipe:

@@ -207,3 +207,18 @@ def test_documents_are_found_by_name(target, client):
     assert "cut sho" in client.get(place).text
     for name in ("", "x", "zz" * 16, "prose:nothing:1", "row:999999", "\x00", "a" * 5000):
         assert leads(name) == "404", name
+
+
+def test_benchmark_items_stand_beside_the_document(target, client):
+    rows = [row for row, item in enumerate(column(target, "contamination", "overlap")) if item and item >= 0.5]
+    shown = loaded(target, row=rows[0])
+    assert [hit.item.partition(":")[0] for hit in shown.hits] == ["exam"]
+    (hit,) = shown.hits
+    assert hit.text == QUESTION
+    assert (
+        "".join(hit.document.text[a:b] for a, b in hit.document.marks).split()
+        == shown.text.text[hit.start : hit.end].split()
+    )
+    assert "Benchmark items" in client.get(f"/documents/{rows[0]}").text
+    parsed(client.get(f"/documents/{rows[0]}"))
+    assert loaded(target, row=column(target, "contamination", "overlap").index(None)).hits == []

@@ -156,6 +156,8 @@ def _selected(
             nodes += [*read, *signed]
         disk, seconds = round(documents * value(f"disk-{kind}")), _seconds(kind, works, machine)
         nodes.append(Node(kind, needs.get(kind, ("documents",)), disk, seconds, scratch=scratch.get(kind, 0)))
+        if kind == "contamination":
+            nodes.append(Node("hits", ("documents", kind), 0, START))
     return nodes
 
 

@@ -57,6 +57,18 @@ def compared(one: str, other: str, length: int = LENGTH, before: int = BEFORE) -
     return excerpts[0], excerpts[1]
 
 
+def alike(one: str, other: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The spans of words and symbols that two texts have in common, in order, in each."""
+    parts = [_pieces(text) for text in (one, other)]
+    matcher = difflib.SequenceMatcher(str.isspace, parts[0], parts[1], autojunk=False)
+    starts = [_starts(pieces) for pieces in parts]
+    blocks = [block for block in matcher.get_matching_blocks() if block.size]
+    return (
+        [(starts[0][block.a], starts[0][block.a + block.size]) for block in blocks],
+        [(starts[1][block.b], starts[1][block.b + block.size]) for block in blocks],
+    )
+
+
 def _common_prefix(one: str, other: str) -> int:
     most = min(len(one), len(other))
     low, high = 0, most

@@ -144,6 +144,54 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Hit:
+    """A benchmark item in a document that was removed for it, side by side.
+
+    Attributes:
+        item: its name.
+        method: ``substring``, ``ngram`` or ``shape``.
+        field: the text found whole; None otherwise.
+        overlap: the share of the item's n-grams, or of its program's shape.
+        start, end: the evidence, in characters of the document.
+        row: the document's row.
+        document: the document, with what the item has too marked.
+        text: the item's text.
+        marks: what of it the document has too.
+    """
+
+    item: str
+    method: str
+    field: str | None
+    overlap: float
+    start: int
+    end: int
+    row: int
+    document: Place
+    text: str
+    marks: list[tuple[int, int]]
+
+    @property
+    def benchmark(self) -> str:
+        """The item's benchmark."""
+        return self.item.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What decontamination found in the documents that it removes.
+
+    Attributes:
+        total: benchmark -> how many items were found, counting each document.
+        shown: the first of each benchmark.
+        folder: the artifact that has them all, below the run.
+    """
+
+    total: dict[str, int]
+    shown: list[Hit]
+    folder: str
+
+
+@dataclass(frozen=True)
 class StageSourceFacts:
     """What a stage took from a source, from its sequence's ledger.
 
@@ -349,6 +397,7 @@ class RunFacts:
         references: (source of the removed, entry of ``deduplicate.against`` it is a copy of) -> documents removed; None
             without references.
         contamination: (benchmark, source) -> documents removed; None without decontamination.
+        hits: the items in contaminated documents; None without decontamination.
         examples: a few removed documents for each reason.
         vocabulary: size of the tokenizer's vocabulary.
         stages: in training order.
@@ -380,6 +429,7 @@ class RunFacts:
     seconds: float | None = None
     report: str | None = None
     departures: list[str] = field(default_factory=list)
+    hits: Hits | None = None
     counts: list[FoundCount] = field(default_factory=list)
 
     @property

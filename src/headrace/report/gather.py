@@ -12,6 +12,7 @@ from headrace.report.corpus_facts import corpus_facts, sources_read
 from headrace.report.departures import departures
 from headrace.report.facts import Pairs, RunFacts, SourceFacts, StageFacts
 from headrace.report.found_counts import found_counts, needs_lengths
+from headrace.report.hits import hits_of
 from headrace.report.latest import Key, latest_artifacts
 from headrace.report.length_facts import SIDECARS, with_lengths
 from headrace.report.licence_facts import licence_facts
@@ -58,6 +59,7 @@ def gather(run: Path | str) -> RunFacts:
         seconds=told.seconds,
         report=str(page) if page.exists() else None,
         departures=departures(recipe, sources),
+        hits=hits_of(hits) if (hits := artifacts.get(("hits", None))) is not None else None,
         counts=found_counts(recipe, sources),
     )
 
@@ -109,6 +111,8 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
         if kind == "evaluation" and stage in names
         for identity in artifact.manifest.inputs.values()
     }
+    documents = artifacts.get(("documents", None))
+    apart = set() if documents is None else {documents.manifest.identity}
     wanted = {}
     for (kind, stage), artifact in artifacts.items():
         identity = artifact.manifest.identity
@@ -123,6 +127,8 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
             and judged is not None
             and identity not in judged
         ):
+            continue
+        if kind == "hits" and judged is not None and judged.isdisjoint(set(artifact.manifest.inputs.values()) - apart):
             continue
         if kind == "licences" and all(source.licenses is None for source in recipe.sources.values()):
             continue

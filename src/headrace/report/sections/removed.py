@@ -6,6 +6,7 @@ from headrace.report.charts.lengths import Lengths, lengths_chart
 from headrace.report.charts.matrix import heat_table
 from headrace.report.charts.removal import RemovalBar, removal_chart
 from headrace.report.facts import Example, Place, RunFacts
+from headrace.report.hits import draw_hits
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, short, whole
 from headrace.report.tables import Column, both, details, figure, key, table, text
@@ -158,7 +159,8 @@ def _contamination(facts: RunFacts) -> Markup | None:
         return join([heading, element("p", "No document contained a benchmark item.")])
     caption = "Documents removed because they contain a benchmark item, by benchmark and source."
     matrix = heat_table(benchmarks, names, facts.contamination, "benchmark ↓  source →", caption)
-    return join([heading, element("div", matrix, class_="scroll", tabindex=0)])
+    found = draw_hits(facts.hits) if facts.hits is not None else []
+    return join([heading, element("div", matrix, class_="scroll", tabindex=0), *found])
 
 
 def _examples(facts: RunFacts) -> Markup | None:

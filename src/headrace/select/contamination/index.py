@@ -32,6 +32,7 @@ class Index:
         patterns: the texts to find whole; None if substrings are off.
         pattern_items: int64[patterns]: the item of each.
         pattern_fields: the field name of each.
+        pattern_texts: the texts themselves.
         pattern_lengths: int64[patterns]: characters of each.
         shapes: the shapes of programs; None if they are off.
         program_items: int64[programs]: the item of each program.
@@ -45,6 +46,7 @@ class Index:
     patterns: PatternTable | VerbatimTable | None
     pattern_items: Ints
     pattern_fields: list[str]
+    pattern_texts: list[str]
     pattern_lengths: Ints
     shapes: ShapeTable | None
     program_items: Ints
@@ -79,6 +81,7 @@ def build(items: Sequence[Item], n: int, code: bool, substring: Substring, shape
         verbatim_table(patterns) if substring == "bigcode" else pattern_table(patterns) if substring else None,
         np.array([item for item, _, _ in whole], dtype=np.int64),
         [name for _, name, _ in whole],
+        patterns,
         np.array([len(text) for text in patterns], dtype=np.int64),
         shape_table([text for _, text in programs], shapes.ngram, shapes.least) if shapes else None,
         np.array([item for item, _ in programs], dtype=np.int64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -74,9 +75,90 @@ def match(data: Bytes, offsets: Ints, index: Index) -> Matches:
     if index.patterns is not None:
         _whole(found_whole(data, offsets, index), (documents, items, counts), index, best)
     edges = np.searchsorted(hits.document, np.arange(n + 1))
-    spans = (hits.gram, hits.start, hits.stop, edges)
-    _tightest(*spans, index.holders, index.holder_offsets, *best, np.zeros(len(index.grams.hashes), dtype=np.int64))
+    _tighten(hits, edges[:-1], edges[1:], index, best)
     return best
+
+
+class Every(NamedTuple):
+    """Each document with each item that it contains enough of, by document, then by item; int64[m] each.
+
+    Attributes:
+        document: the document's index.
+        item: the item's number.
+        pattern: the number of the text found whole, -1 if none was.
+        shape: the program's number in ``index.program_items`` if only its shape was found, else -1.
+        matched: how many distinct n-grams the document contains, of the item or the shape.
+        size: out of how many.
+        start: the byte in the document where the evidence starts.
+        stop: the byte after it.
+    """
+
+    document: Ints
+    item: Ints
+    pattern: Ints
+    shape: Ints
+    matched: Ints
+    size: Ints
+    start: Ints
+    stop: Ints
+
+
+def match_every(data: Bytes, offsets: Ints, index: Index, overlap: float, shape_overlap: float) -> Every:
+    """Search documents for all items, not only the one that a document contains most of.
+
+    Of an item, its longest text found whole counts; without one its n-grams; without enough of these the shape of its
+    program.
+
+    Args:
+        data: uint8[n_bytes], valid UTF-8.
+        offsets: int64[n_docs + 1] of bytes into ``data``.
+        index: the benchmarks.
+        overlap: share of an item's n-grams from which on it is told.
+        shape_overlap: share of a program's shape.
+    """
+    found: dict[tuple[int, int], tuple[int, ...]] = {}
+    whole = found_whole(data, offsets, index)
+    for k in np.lexsort((whole.start, whole.pattern, -index.pattern_lengths[whole.pattern])).tolist():
+        pattern = int(whole.pattern[k])
+        key = int(whole.document[k]), int(index.pattern_items[pattern])
+        found.setdefault(key, (pattern, -1, 0, int(index.sizes[key[1]]), int(whole.start[k]), int(whole.stop[k])))
+    hits = find_ngrams(data, offsets, index.grams)
+    documents, items, counts = _overlaps(hits, index)
+    much = counts >= overlap * index.sizes[items]
+    documents, items, counts = documents[much], items[much], counts[much]
+    edges = np.searchsorted(hits.document, np.arange(len(offsets)))
+    best = Matches(items, np.full(len(items), -1), counts, np.zeros_like(items), np.zeros_like(items))
+    _tighten(hits, edges[documents], edges[documents + 1], index, best)
+    for row in zip(*(column.tolist() for column in (documents, items, counts, best.start, best.stop)), strict=True):
+        document, item, count, start, stop = row
+        held = found.get((document, item), (-1, -1, 0, int(index.sizes[item]), start, stop))
+        found[document, item] = (*held[:2], count, *held[3:])
+    if index.shapes is not None:
+        for key, told in _every_shape(data, offsets, index, index.shapes, shape_overlap):
+            found.setdefault(key, told)
+    columns = np.array([(*key, *found[key]) for key in sorted(found)], dtype=np.int64).reshape(-1, 8).T
+    return Every(*columns)
+
+
+def _every_shape(
+    data: Bytes, offsets: Ints, index: Index, table: ShapeTable, overlap: float
+) -> Iterator[tuple[tuple[int, int], tuple[int, ...]]]:
+    """(document, item) and what :func:`match_every` tells, the largest shares first."""
+    hits = find_shapes(data, offsets, table)
+    shares = hits.matched / table.sizes[hits.shape]
+    for k in np.lexsort((hits.shape, -shares)).tolist():
+        shape = int(hits.shape[k])
+        if shares[k] < overlap:
+            return
+        numbers = int(hits.matched[k]), int(table.sizes[shape]), int(hits.start[k]), int(hits.stop[k])
+        for program in table.owners[table.owner_offsets[shape] : table.owner_offsets[shape + 1]].tolist():
+            yield (int(hits.document[k]), int(index.program_items[program])), (-1, program, *numbers)
+
+
+def _tighten(hits: Hits, firsts: Ints, lasts: Ints, index: Index, best: Matches) -> None:
+    """Fill in the spans of matches by n-grams, given where the hits of each one's document begin and end."""
+    spans, inside = (hits.gram, hits.start, hits.stop), np.zeros(len(index.grams.hashes), dtype=np.int64)
+    _tightest(*spans, firsts, lasts, index.holders, index.holder_offsets, *best, inside)
 
 
 def match_shapes(data: Bytes, offsets: Ints, index: Index, table: ShapeTable) -> ShapeMatches:
@@ -145,7 +227,8 @@ def _tightest(
     gram: Ints,
     start: Ints,
     stop: Ints,
-    edges: Ints,
+    firsts: Ints,
+    lasts: Ints,
     holders: Ints,
     holder_offsets: Ints,
     item: Ints,
@@ -159,8 +242,8 @@ def _tightest(
     for d in range(len(item)):
         if item[d] < 0 or pattern[d] >= 0:
             continue
-        first, distinct, shortest = edges[d], 0, np.int64(-1)
-        for last in range(edges[d], edges[d + 1]):
+        first, distinct, shortest = firsts[d], 0, np.int64(-1)
+        for last in range(firsts[d], lasts[d]):
             if not _holds(holders, holder_offsets, gram[last], item[d]):
                 continue
             inside[gram[last]] += 1
@@ -174,7 +257,7 @@ def _tightest(
                     inside[gram[first]] -= 1
                     distinct -= inside[gram[first]] == 0
                 first += 1
-        for h in range(edges[d], edges[d + 1]):
+        for h in range(firsts[d], lasts[d]):
             inside[gram[h]] = 0
 
 

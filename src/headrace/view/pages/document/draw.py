@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.report.hits import draw_hit
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, size, whole
 from headrace.report.tables import Column, details, table, text
@@ -44,6 +45,7 @@ def draw(query: Document, shown: Shown) -> Markup:
             _pages(query, shown),
             draw_facts(shown),
             _text(query, shown),
+            _benchmarks(query, shown),
             _decisions(shown),
             _copies(query, shown),
             _training(query, shown),
@@ -119,6 +121,7 @@ def draw_facts(shown: Shown) -> Markup:
 def _text(query: Document, shown: Shown) -> Markup:
     piece, found = shown.text, shown.benchmark
     marks = [] if found is None else [(found.start, found.end)]
+    marks = sorted({*marks, *((hit.start, hit.end) for hit in shown.hits)})
     told = []
     if found is not None:
         start = max(0, found.start - CONTEXT)
@@ -143,6 +146,19 @@ def _text(query: Document, shown: Shown) -> Markup:
     else:
         told.append(element("pre", marked(piece.text, piece.start, marks), class_="text whole", tabindex=0))
     return element("section", element("h2", "Text"), _pieces(query, shown), told, id="text")
+
+
+def _benchmarks(query: Document, shown: Shown) -> Markup | None:
+    """The benchmark items in it, each beside its text."""
+    if not shown.hits:
+        return None
+    drawn = []
+    for hit in shown.hits:
+        href = f"{_here(query, at=max(0, hit.start - CONTEXT))}#text"
+        drawn.append(draw_hit(hit, element("a", "this document", href=href)))
+    head = element("h2", "Benchmark items")
+    note = element("p", "Each beside the document; marked: what both have.", class_="note")
+    return element("section", head, note, drawn, id="benchmarks")
 
 
 def _turn(role: str, said: str) -> Markup:

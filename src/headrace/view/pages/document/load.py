@@ -12,6 +12,8 @@ from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Near, Recipe
+from headrace.report.facts import Hit
+from headrace.report.hits import hits_in
 from headrace.run_folder import reference_documents
 from headrace.sequence.chat import turns_of
 from headrace.view.page import Query
@@ -22,6 +24,7 @@ from headrace.view.target import Missing, Target
 from headrace.view.texts import Piece, piece_of
 
 MOST_TURNS = 8 << 20  # bytes of a conversation's turns that are read
+MOST_HITS = 50  # a copy of a whole benchmark has more
 MOST_META = 20_000  # characters of the record's other fields
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 
@@ -75,6 +78,7 @@ class Shown:
         comparison: both side by side.
         trained: by stage, where it is in the sequence; None while it is looked for.
         tokens: how many tokens it has; None if it was not tokenized.
+        hits: the benchmark items in it, if it is removed for any.
     """
 
     row: int
@@ -93,6 +97,7 @@ class Shown:
     comparison: Comparison | None
     trained: dict[str, Trained] | None
     tokens: int | None
+    hits: list[Hit]
 
 
 def load(target: Target, query: Document) -> Shown:
@@ -128,6 +133,7 @@ def load(target: Target, query: Document) -> Shown:
         comparison,
         training_of(target, query.row, query.places),
         _tokens(target, query.row) if verdict is None or verdict["keep"] else None,
+        _hits(target, documents, query.row),
     )
 
 
@@ -215,6 +221,11 @@ def _benchmark(decisions: list[dict[str, Any]]) -> Benchmark | None:
     if found is None or found["start"] is None:
         return None
     return Benchmark(found["item"], found["start"], found["end"], found["overlap"])
+
+
+def _hits(target: Target, documents: Artifact, row: int) -> list[Hit]:
+    artifact = target.artifact("hits")
+    return [] if artifact is None else hits_in(artifact, documents.locate(row)[0], row)[:MOST_HITS]
 
 
 def _tokens(target: Target, row: int) -> int | None:
