@@ -235,7 +235,8 @@ def quality_steps(
             steps += [*read, trained]
         elif trained is not None:
             steps.append(trained)
-        steps.append(Quality(documents, trained, config, found, name))
+        looked_at = (files.solutions, recipe.documents.normalise, recipe.seed)
+        steps.append(Quality(documents, trained, config, found, *looked_at, name))
     return {f"{step.kind}-{step.stage}": step for step in steps}
 
 

@@ -38,6 +38,7 @@ class NamedFiles:
         model: of ``model.weights`` or ``model.huggingface``: ``{"folder", "config", "files"}``, with digests.
         annotators: annotator -> what its scorer found of the files that its section names.
         answers: the files of ``synthetic.*.answers``, with fingerprints.
+        solutions: the files of ``quality.benchmarks``, with fingerprints.
     """
 
     tokenizer: dict[str, Any] | None = None
@@ -47,6 +48,7 @@ class NamedFiles:
     model: dict[str, Any] | None = None
     annotators: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: dict[str, tuple[InputFile, ...]] = field(default_factory=dict)
+    solutions: tuple[BenchmarkFile, ...] = ()
 
     @staticmethod
     def of(recipe: Recipe, digests: Digests | None = None) -> NamedFiles:
@@ -75,6 +77,7 @@ class NamedFiles:
             None if recipe.model is None else _model(recipe.model, digests or _read),
             _annotators(recipe.quality, digests or _read),
             {name: _answers(name, one.answers, digests or _read) for name, one in recipe.synthetic.items()},
+            list_benchmarks(recipe.quality.solutions, "quality.benchmarks") if recipe.quality.benchmarks else (),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,6 +90,7 @@ class NamedFiles:
             "model": self.model,
             "annotators": self.annotators,
             "answers": {name: [asdict(file) for file in files] for name, files in self.answers.items()},
+            "solutions": [asdict(one) for one in self.solutions],
         }
 
     @staticmethod
@@ -102,20 +106,23 @@ class NamedFiles:
             name: ChatTemplate(chats[name], source, tuple((key, value) for key, value in tokens))
             for name, (source, tokens) in told["templates"].items()
         }
-        benchmarks = (
-            BenchmarkFile(
-                one["benchmark"],
-                tuple(one["fields"]),
-                InputFile(**one["file"]),
-                one.get("kind"),
-                tuple(one.get("code", ())),
+        benchmarks, solutions = (
+            tuple(
+                BenchmarkFile(
+                    one["benchmark"],
+                    tuple(one["fields"]),
+                    InputFile(**one["file"]),
+                    one.get("kind"),
+                    tuple(one.get("code", ())),
+                )
+                for one in told.get(key, ())
             )
-            for one in told["benchmarks"]
+            for key in ("benchmarks", "solutions")
         )
         lists = (ListFile(one["kind"], InputFile(**one["file"])) for one in told["opt_out"])
         answers = {name: tuple(InputFile(**file) for file in files) for name, files in told.get("answers", {}).items()}
-        about = told["model"], told.get("annotators", {}), answers
-        return NamedFiles(told["tokenizer"], templates, tuple(benchmarks), tuple(lists), *about)
+        about = told["model"], told.get("annotators", {}), answers, solutions
+        return NamedFiles(told["tokenizer"], templates, benchmarks, tuple(lists), *about)
 
 
 def _answers(name: str, files: Sequence[str], digests: Digests) -> tuple[InputFile, ...]:

@@ -14,6 +14,8 @@ from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.pipeline import run
 from headrace.recipe.load import load_recipe
+from headrace.report.card.write import write_card
+from headrace.report.gather import gather
 from headrace.run_folder import artifact
 from headrace.tokens.store import open_shard
 
@@ -231,3 +233,28 @@ def test_a_stage_for_which_nothing_is_good_enough_is_told(tmp_path):
     data = recipe(tmp_path, tokenizer={"train": {"vocab_size": 400}}, stages=stages)
     with pytest.raises(UserError, match="No document of 'web' has a score of 2 or more"):
         run(load_recipe(data), tmp_path / "run", workers=0, memory=256 << 20, until="sequence-best")
+
+
+def test_the_report_shows_annotators(tmp_path, shared):
+    corpus(tmp_path)
+    data = recipe(tmp_path, split={"validation": 0.0})
+    data["quality"]["keep"] = {"share": 0.3}
+    benchmarks = shared / "fixtures" / "benchmarks"
+    data["quality"]["benchmarks"] = {
+        "humaneval": {"files": str(benchmarks / "HumanEval.jsonl.gz")},
+        "own": {"files": str(benchmarks / "mbpp.jsonl"), "fields": "code"},
+    }
+    run(load_recipe(data), tmp_path / "run", workers=0, memory=256 << 20)
+    [told] = gather(tmp_path / "run").quality
+    assert (told.name, told.kind, told.examples["positives"]) == ("good", "linear", 100)
+    assert {name: one["items"] for name, one in told.spread["benchmarks"].items()} == {"humaneval": 164, "own": 974}
+    assert told.spread["by_language"]["de"]["documents"] == 134
+    assert len(told.tenths) == 10
+    assert all(len(tenth.examples) == 2 for tenth in told.tenths)
+    assert [tenth.low for tenth in told.tenths] == sorted(tenth.low for tenth in told.tenths)
+    assert {cut["group"] for cut in told.cuts} == {"de", "en"}
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    words = ("Quality", "ROC AUC", "Reliability", "Learning curve", "Tenth 10", "humaneval", "only where documents")
+    assert [word for word in words if word not in page] == []
+    card = write_card(tmp_path / "run", None)
+    assert "not among the best 30.0 % of the text within each language by the annotator `good`" in card

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headrace.recipe.base import Count, Name, Section, listed, suggest, wrong
-from headrace.recipe.cleaning import Benchmark
+from headrace.recipe.benchmarks import PARTS, known_as
+from headrace.recipe.cleaning import Benchmark, Decontaminate
 from headrace.recipe.sources import Elsewhere
 
 # Arctic-SnowCoder (2409.02326) trained its annotator on 300 thousand documents of each class.
@@ -322,6 +323,27 @@ class Quality(Section):
         "documents (as ROC AUC), which Arctic-SnowCoder found to go along with pass@1.",
     )
     keep: Keep | None = Field(default=None, description="Which documents to keep; null keeps all.")
+
+    @model_validator(mode="after")
+    def _solutions_known(self) -> Quality:
+        for name, benchmark in self.benchmarks.items():
+            if not benchmark.fields and (benchmark.kind or known_as(name)) is None:
+                what, fix = "nothing says where the solutions are", f"give `fields`, or a `kind`: {', '.join(PARTS)}"
+                raise wrong(what, fix, f"benchmarks.{name}")
+        return self
+
+    @property
+    def solutions(self) -> Decontaminate:
+        """The benchmarks with the fields that hold solutions; of a published one, its solutions or answers."""
+        found = {}
+        for name, benchmark in self.benchmarks.items():
+            kind = benchmark.kind or known_as(name)
+            if not benchmark.fields and kind is not None:
+                every = PARTS[kind].every
+                part = next(part for part in ("solution", "answer", "solutions") if part in every)
+                benchmark = benchmark.model_copy(update={"kind": kind, "fields": (part,)})
+            found[name] = benchmark
+        return Decontaminate(benchmarks=found)
 
     def named(self, annotator: str | None) -> str:
         """The annotator that a section names, or means if there is only one.

@@ -382,6 +382,38 @@ class LicenceFacts:
 
 
 @dataclass(frozen=True)
+class Tenth:
+    """A tenth of the documents by score, from ``low`` to ``high``, with some of them to read."""
+
+    low: float
+    high: float
+    examples: list[Place]
+
+
+@dataclass(frozen=True)
+class AnnotatorFacts:
+    """An annotator and its scores.
+
+    Attributes:
+        name: its name.
+        kind: the kind of annotator.
+        examples: examples of each class that it was trained on or tested with; empty if it was not trained here.
+        figures: of held-out examples (:func:`headrace.select.quality.figures.held_out_figures`); None likewise.
+        spread: over the corpus (:func:`headrace.select.quality.spread.spread`); None before documents are scored.
+        tenths: of the documents by score, from the lowest.
+        cuts: what is kept by its scores (``quality`` of the verdicts' manifest); empty if nothing is selected by it.
+    """
+
+    name: str
+    kind: str
+    examples: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] | None = None
+    spread: dict[str, Any] | None = None
+    tenths: list[Tenth] = field(default_factory=list)
+    cuts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """All facts about a run.
 
@@ -409,6 +441,7 @@ class RunFacts:
         report: the page's path, once it is written.
         departures: departures from what the recipe expects, in sentences.
         counts: the counts that the recipe expects, beside those found.
+        quality: annotators, in recipe order.
     """
 
     run: str
@@ -431,6 +464,7 @@ class RunFacts:
     departures: list[str] = field(default_factory=list)
     hits: Hits | None = None
     counts: list[FoundCount] = field(default_factory=list)
+    quality: list[AnnotatorFacts] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:

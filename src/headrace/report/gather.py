@@ -16,6 +16,7 @@ from headrace.report.hits import hits_of
 from headrace.report.latest import Key, latest_artifacts
 from headrace.report.length_facts import SIDECARS, with_lengths
 from headrace.report.licence_facts import licence_facts
+from headrace.report.quality_facts import OF_ANNOTATORS, quality_facts
 from headrace.report.stage_facts import stage_facts
 from headrace.report.timing import environments, timing, work
 from headrace.report.training_facts import training_facts
@@ -61,6 +62,9 @@ def gather(run: Path | str) -> RunFacts:
         departures=departures(recipe, sources),
         hits=hits_of(hits) if (hits := artifacts.get(("hits", None))) is not None else None,
         counts=found_counts(recipe, sources),
+        quality=quality_facts(
+            artifacts, {name: one.kind for name, one in recipe.quality.annotators.items()}, documents, verdicts
+        ),
     )
 
 
@@ -118,6 +122,10 @@ def _wanted(artifacts: dict[Key, Artifact], recipe: Recipe) -> dict[Key, Artifac
         identity = artifact.manifest.identity
         if kind.startswith("reference-"):
             if identity in compared:
+                wanted[kind, stage] = artifact
+            continue
+        if kind in OF_ANNOTATORS:
+            if stage in recipe.quality.annotators:
                 wanted[kind, stage] = artifact
             continue
         if stage is not None and kind != "measure" and stage not in names and identity not in held_out:

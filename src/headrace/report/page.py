@@ -10,6 +10,7 @@ from headrace.report.found_counts import cells
 from headrace.report.markup import Markup, element
 from headrace.report.numbers import counted, duration, percent, short, whole
 from headrace.report.sections.corpus import splits, went_in
+from headrace.report.sections.quality import quality
 from headrace.report.sections.removed import lengths, removed
 from headrace.report.sections.stages import stages
 from headrace.report.sections.training import samples, training
@@ -27,6 +28,7 @@ def page(facts: RunFacts) -> str:
         ("departures", "Departures from expectations", _departures(facts)),
         ("counts", "Expected counts", _counts(facts)),
         ("removed", "What was removed, and why", removed(facts)),
+        ("quality", "Quality", quality(facts)),
         ("lengths", "Lengths before and after cleaning", lengths(facts)),
         ("splits", "Splits", splits(facts)),
         ("stages", "Stages", stages(facts)),

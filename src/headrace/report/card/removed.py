@@ -86,8 +86,22 @@ def _meaning(reason: str, recipe: Recipe) -> str:
         )
         + (f", exact or with {alike} of {near.threshold:g} or more." if near else "."),
         "holdout": "a copy of a held-out document.",
+        "quality": _chosen(recipe),
     }
     return meanings.get(reason, "see the recipe.")
+
+
+def _chosen(recipe: Recipe) -> str:
+    """What is kept by quality."""
+    keep = recipe.quality.keep
+    if keep is None:
+        return "not among the best."
+    name = code(recipe.quality.named(keep.annotator))
+    if keep.above is not None:
+        return f"the annotator {name} gives it a score below {keep.above:g}."
+    much = percent(keep.share, 1) + " of the text" if keep.share is not None else f"{whole(keep.tokens or 0)} tokens"
+    within = f" within each {keep.by}" if keep.by else ""
+    return f"not among the best {much}{within} by the annotator {name}."
 
 
 def _cleaned(run: RunFacts) -> list[str]:

@@ -71,7 +71,7 @@ class Item:
     unread: str = ""
 
 
-def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
+def list_benchmarks(config: Decontaminate, place: str = "decontaminate.benchmarks") -> tuple[BenchmarkFile, ...]:
     """The files of all benchmarks with their fingerprints, benchmarks by name.
 
     Args:
@@ -82,7 +82,7 @@ def list_benchmarks(config: Decontaminate) -> tuple[BenchmarkFile, ...]:
     """
     found = []
     for name, benchmark in sorted(config.benchmarks.items()):
-        where = f"decontaminate.benchmarks.{name}"
+        where = f"{place}.{name}"
         kind = config.kind_of(name)
         fields = config.parts_of(name)
         source = Source.model_validate({"files": list(benchmark.files)})

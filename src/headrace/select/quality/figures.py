@@ -26,10 +26,7 @@ def auc(scores: Floats, labels: Labels) -> float | None:
     others = len(labels) - good
     if not good or not others:
         return None
-    _, place, count = np.unique(_finite(scores), return_inverse=True, return_counts=True)
-    ends = np.cumsum(count)
-    ranks = (ends - count + ends + 1) / 2
-    return float((ranks[place][labels == 1].sum() - good * (good + 1) / 2) / (good * others))
+    return float((_ranks(scores)[labels == 1].sum() - good * (good + 1) / 2) / (good * others))
 
 
 def _finite(scores: Floats) -> npt.NDArray[np.float64]:
@@ -69,6 +66,33 @@ def by_source_alone(
     return np.asarray(share[tested], dtype=np.float64)
 
 
+def correlation_within(scores: Floats, labels: Labels, places: npt.NDArray[np.integer[Any]]) -> float | None:
+    """Spearman's rank correlation of scores and labels within sources, weighted by their examples; None if no source
+    has both classes."""
+    total, weight = 0.0, 0
+    for k in np.unique(places).tolist():
+        mine = places == k
+        if not 0 < labels[mine].sum() < mine.sum():
+            continue
+        found = _correlation(_ranks(scores[mine]), labels[mine].astype(np.float64))
+        total, weight = total + found * int(mine.sum()), weight + int(mine.sum())
+    return total / weight if weight else None
+
+
+def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Pearson's; 0 if all values of one are equal."""
+    a, b = one - one.mean(), other - other.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm else 0.0
+
+
+def _ranks(values: Floats) -> npt.NDArray[np.float64]:
+    """Ranks from 1, the mean of those that ties share."""
+    _, place, count = np.unique(_finite(values), return_inverse=True, return_counts=True)
+    ends = np.cumsum(count)
+    return np.asarray(((ends - count + ends + 1) / 2)[place], dtype=np.float64)
+
+
 def held_out_figures(
     tested: Sequence[tuple[Floats, Labels, npt.NDArray[np.integer[Any]]]],
     trained: Sequence[int],
@@ -102,5 +126,6 @@ def held_out_figures(
             key=lambda point: point["examples"],
         ),
         "source_alone": auc(alone, truth),
+        "rank_correlation_within": correlation_within(scores, truth, places),
         "within": within,
     }

@@ -6,9 +6,8 @@ for two classes an embedding of averaged n-grams and a linear layer on it are on
 one access to memory. A text's score is ``sigmoid(bias + sum of weights / sqrt(number of features))``, where a feature
 counts once per window; windows of a longer text are averaged by length, so that long texts do not run full.
 
-Weights are learned by AdaGrad (Duchi, Hazan and Singer 2011), one example after the other in keyed order, so that the
-same examples give the same bytes; then two numbers that make its odds right are fitted to the training examples'
-held-back part (Platt 1999).
+Weights are learned by AdaGrad (Duchi, Hazan and Singer 2011), one window after the other in keyed order, so that the
+same examples give the same bytes.
 """
 
 from __future__ import annotations

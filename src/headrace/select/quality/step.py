@@ -1,7 +1,8 @@
 """The sidecar of an annotator's scores.
 
-score    map   the score of each document, aligned with Documents
-figures  fold  how the scores are spread, for the report: by source and language, with examples to read
+score  map   the score of each document, aligned with Documents
+solve  map   the scores of benchmarks' solutions
+look   fold  how the scores are spread (:mod:`headrace.select.quality.spread`), for the report
 """
 
 from __future__ import annotations
@@ -12,16 +13,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from headrace.documents.store import GIVEN, documents_of, read_columns
 from headrace.flow.artifact import Artifact
+from headrace.flow.keys import keyed, parse_ids, salt, unit
 from headrace.flow.reuse import task_key
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.select import sidecar
+from headrace.select.contamination.benchmarks import BenchmarkFile, read_items
 from headrace.select.quality.scorer import Found, Scorer, check_files, scorer_of
+from headrace.select.quality.spread import SAMPLE, SAMPLED, spread
 
 if TYPE_CHECKING:
     from headrace.recipe.quality import AnyAnnotator
     from headrace.select.quality.training import Annotator
+
+SPREAD = "spread.json"
+_LOOKING = (64 << 20) + 4 * SAMPLED * SAMPLE.itemsize
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,9 @@ class Quality(Step):
         annotator: the step that trains it; None for kinds that are not trained here.
         config: its section of the recipe.
         found: the files that the section names.
+        benchmarks: files of benchmarks' solutions.
+        normalise: how to normalize these: as the documents are.
+        seed: the recipe's.
         stage: the annotator's name.
     """
 
@@ -40,13 +55,21 @@ class Quality(Step):
     annotator: Annotator | None
     config: AnyAnnotator
     found: Found
+    benchmarks: tuple[BenchmarkFile, ...]
+    normalise: str
+    seed: int
     stage: str = ""
 
     kind: ClassVar[str] = "quality"
     VERSION: ClassVar[int] = 1
 
     def params(self) -> dict[str, Any]:
-        """What scores, besides what was trained."""
+        """What scores, besides what was trained; and what else is scored."""
+        about = {"benchmarks": [one.params() for one in self.benchmarks]}
+        return {**self.scoring(), "seed": self.seed, **(about if self.benchmarks else {})}
+
+    def scoring(self) -> dict[str, Any]:
+        """What decides the scores of documents, besides what was trained."""
         scorer = scorer_of(self.config)
         of = {} if self.annotator is not None else scorer.identity(self.config, self.found)
         return {"kind": self.config.kind, "scorer": scorer.VERSION, **of}
@@ -56,16 +79,20 @@ class Quality(Step):
         return {"documents": self.documents, **({"annotator": self.annotator} if self.annotator else {})}
 
     def phases(self) -> list[Phase]:
-        """Score."""
+        """Score, solve, look."""
         more = scorer_of(self.config).memory(self.config)
-        return [Phase("score", self._plan, self._score, lambda spec: more + sidecar.memory(spec))]
+        return [
+            Phase("score", self._plan, self._score, lambda spec: more + sidecar.memory(spec)),
+            Phase("solve", self._plan_solutions, self._solve, lambda spec: more + sidecar.memory({"bytes": 0})),
+            Phase("look", lambda ctx: [{}], self._look, lambda spec: _LOOKING),
+        ]
 
     def _plan(self, ctx: TaskContext) -> list[dict[str, Any]]:
         """Scores depend on a document and the annotator only, so those of unchanged shards are reused."""
         shards = ctx.input("documents").shards
         trained = self.annotator.identity if self.annotator is not None else None
         return [
-            {**spec, "key": task_key(self, self.params(), trained, shards[spec["shard"]]["digest"])}
+            {**spec, "key": task_key(self, self.scoring(), trained, shards[spec["shard"]]["digest"])}
             for spec in sidecar.plan(ctx)
         ]
 
@@ -73,6 +100,44 @@ class Quality(Step):
         scorer = self.opened(ctx)
         about = scorer.COLUMNS, scorer.SCHEMA, scorer.annotate, scorer.TOGETHER
         return {"documents": sidecar.write(ctx, spec, *about)}
+
+    def _plan_solutions(self, ctx: TaskContext) -> list[dict[str, Any]]:
+        return [{"benchmark": name} for name in dict.fromkeys(one.benchmark for one in self.benchmarks)]
+
+    def _solve(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        """Score a benchmark's items: the text of their fields, one after the other."""
+        mine = tuple(one for one in self.benchmarks if one.benchmark == spec["benchmark"])
+        texts = ["\n".join(item.fields.values()) for item in read_items(mine, self.normalise, ctx.at)]
+        empty = {field.name: None if field.nullable else "" for field in GIVEN}
+        rows = [{**empty, "text": text, "origin_row": i} for i, text in enumerate(texts)]
+        [batch] = documents_of(pa.Table.from_pylist(rows, schema=GIVEN)).combine_chunks().to_batches()
+        scorer = self.opened(ctx)
+        scores = scorer.annotate(batch.select(list(scorer.COLUMNS))).column("score")
+        with ctx.intermediate(f"{spec['benchmark']}.npy") as out, open(out.path, "wb") as f:
+            np.save(f, scores.to_numpy())
+        return {"items": len(texts)}
+
+    def _look(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        documents = ctx.input("documents")
+        share = SAMPLED / max(1, documents.rows)
+        parts, sources, languages = [np.empty(0, dtype=SAMPLE)], dict[str, int](), dict[str, int]()
+        for shard, marker in enumerate(ctx.markers("score")):
+            about = read_columns(documents.shard_path(shard), ["id", "source", "language"])
+            scores = read_columns(ctx.folder / marker["files"][0]["name"], ["score"]).column("score")
+            keys = keyed(salt(self.seed, "quality"), parse_ids(about.column("id")))
+            chosen = np.flatnonzero(unit(keys) < share)
+            some = np.empty(len(chosen), dtype=SAMPLE)
+            some["score"] = scores.fill_null(float("nan")).to_numpy()[chosen]
+            some["key"], some["row"] = keys[chosen], chosen + int(documents.row_offsets[shard])
+            for name, known in (("source", sources), ("language", languages)):
+                names = about.column(name).take(pa.array(chosen)).fill_null("").to_pylist()
+                some[name] = [known.setdefault(one, len(known)) for one in names]
+            parts.append(some)
+        scored = {s["benchmark"]: np.load(ctx.scratch("solve", f"{s['benchmark']}.npy")) for s in ctx.specs("solve")}
+        figures = spread(np.concatenate(parts), list(sources), list(languages), scored)
+        with ctx.file(SPREAD) as out:
+            out.path.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
+        return {}
 
     def opened(self, ctx: TaskContext) -> Scorer:
         """The scorer, opened once per process."""
