@@ -133,6 +133,8 @@ def all_corpus_steps(
         beside = {f"measure-{name}": step for name, step in verdicts.own.items() if name in names}
         if not set(MEASURES).isdisjoint(names):
             beside["measures"] = first.setdefault("measures", Measures(documents))
+        if (best := section.seeds.quality) is not None:
+            beside["quality"] = first[f"quality-{recipe.without_synthetic().quality.named(best.annotator)}"]
         chosen = section.seeds.sources or tuple(recipe.read_from_files)
         recorded = files.answers.get(source, ())
         made[source] = SyntheticDocuments(

@@ -31,8 +31,8 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
         For a row that could not be read, ``{"quarantined": its entry}``. Otherwise as
         :func:`headrace.select.why.explain.explain_row`, plus ``"copies"``: the other rows with this id; ``"pair"``: the
         document that this one is a copy of, side by side, or None; ``"stages"``: stage -> its positions in the
-        sequence. For a copy of a reference document also ``"reference"``, its place in the recipe; ``"pair"`` is None
-        if its text is gone.
+        sequence; ``"inspired_by"``: of a synthetic document, see :func:`inspiration`. For a copy of a reference
+        document also ``"reference"``, its place in the recipe; ``"pair"`` is None if its text is gone.
 
     Raises:
         UserError: the folder is not a run, has no documents yet, or no such document.
@@ -51,6 +51,7 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
         return {"quarantined": unread}
     row, *copies = _find(documents, document)
     told = explain_row(recipe, artifacts, row) | {"copies": copies, "pair": None, "stages": {}}
+    told["inspired_by"] = inspiration(documents, told["document"]["meta"])
     verdict = told["verdict"]
     if verdict is not None and verdict["reason"] in PAIRED and verdict["evidence"].get("kept_row") is not None:
         near = (recipe.deduplicate.near if recipe.deduplicate else None) or Near()
@@ -60,6 +61,25 @@ def ask(run: Path, document: str, context: int | None = 3) -> dict[str, Any]:
     for stage, artifact in sequences.items():
         told["stages"][stage] = _placements(artifact, row)
     return told
+
+
+def inspiration(documents: Artifact, meta: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The documents that inspired a synthetic one; none for others.
+
+    Args:
+        documents: the documents artifact.
+        meta: the document's other fields.
+
+    Returns:
+        For each ``row``, ``id``, ``source``, ``origin_file``, ``origin_row`` and ``license``, where it is in the run.
+    """
+    about = (meta or {}).get("synthetic")
+    columns = ["id", "source", "origin_file", "origin_row", "license"]
+    found = []
+    for seed in about.get("seeds", []) if isinstance(about, dict) else []:
+        rows = _find(documents, seed)
+        found.append({"row": rows[0], **fetch(documents, rows[:1], columns).to_pylist()[0]})
+    return found
 
 
 def _reference(

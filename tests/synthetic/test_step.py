@@ -19,6 +19,9 @@ from headrace import run_folder
 from headrace.documents.store import read_columns
 from headrace.errors import UserError
 from headrace.flow.journal import read_journal
+from headrace.inquiry import ask
+from headrace.planning.forecast import plan
+from headrace.report.gather import gather
 
 LANGUAGES = ("python", "java", "c")
 
@@ -357,3 +360,84 @@ def test_a_parser_of_ones_own_and_conversations(corpus, tmp_path):
     assert len(kept) == 20
     assert [turn["role"] for turn in json.loads(kept[0]["turns"])] == ["user", "assistant"]
     assert any("nothing here" in json.loads(row["evidence"])["error"] for row in rows if not row["keep"])
+
+
+def test_only_the_best_inspire(corpus, tmp_path):
+    rng = random.Random(9)
+
+    def text(good):
+        return " ".join(rng.choice(["fine", "clear", "sound"] if good else ["dull", "vague", "wrong"]) + f" {i}"
+                        for i in range(40)) + f" {rng.random()}"  # fmt: skip
+
+    lines = [json.dumps({"text": text(i % 5 == 0), "language": LANGUAGES[i % 3]}) for i in range(300)]
+    (tmp_path / "mixed.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "good.jsonl").write_text("\n".join(json.dumps({"text": text(True)}) for _ in range(150)) + "\n")
+    with ModelServer(lambda prompt, body: code_answer(prompt, body).replace("```python", "```")) as server:
+        seeds = {"quality": {"annotator": "good", "top": 0.15}}
+        data = recipe(tmp_path, server.url, count=30, seeds=seeds) | {
+            "sources": {"a": {"files": str(tmp_path / "mixed.jsonl")}},
+            "quality": {"annotators": {"good": {"kind": "linear", "positives": str(tmp_path / "good.jsonl")}}},
+        }
+        run(data, tmp_path / "run", workers=0)
+        assert len(server.bodies) >= 30
+        assert all("fine" in str(body) or "clear" in str(body) or "sound" in str(body) for body in server.bodies)
+        assert not any("dull" in str(body) or "vague" in str(body) for body in server.bodies)
+    rows = {row["id"]: row for row in documents(tmp_path / "run", "a")}
+    inspiring = {json.loads(row["meta"])["synthetic"]["seeds"][0] for row in documents(tmp_path / "run")}
+    assert {rows[one]["language"] for one in inspiring} == set(LANGUAGES)
+    steps = [step.name for step in run_folder.read_graph(tmp_path / "run").all() if step.kind == "annotator"]
+    assert len(steps) == 1  # what has learned once judges all
+
+
+def test_a_synthetic_token_leads_to_the_documents_that_inspired_it(corpus, tmp_path):
+    with ModelServer(answer) as server:
+        sources = {"hq": {"epochs": 2}, "a": {"slice": [0, 0.1]}}
+        data = recipe(corpus, server.url, count=12) | {
+            "tokenizer": {"train": {"vocab_size": 400}},
+            "stages": [
+                {"name": "last", "sequence_length": 64, "sources": {"hq": {"epochs": 2}, "a": {"slice": [0, 0.1]}}}
+            ],
+        }
+        report = headrace.run(headrace.load_recipe(data), tmp_path / "run", workers=1)
+    assert report.is_file()
+    kept = next(row for row in documents(tmp_path / "run") if row["keep"])
+    told = ask(tmp_path / "run", kept["id"])
+    assert told["stages"]["last"]
+    [seed] = told["inspired_by"]
+    assert seed["source"] == "a"
+    assert seed["license"] == kept["license"]
+    command = [str(Path(sys.executable).with_name("headrace")), "why", "run", kept["id"]]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "written by m (files, prompt " in said
+    assert f"{seed['id']}  a:a.jsonl:{seed['origin_row']}, license {seed['license']}" in said
+    facts = gather(tmp_path / "run")
+    [made] = [source for source in facts.sources if source.name == "hq"]
+    assert made.kept == 12
+    assert sum(made.removed.values()) == made.documents - 12
+    assert made.tokens
+
+
+def test_a_plan_tells_requests_tokens_and_dollars(corpus):
+    data = recipe(corpus, "http://nowhere/v1", count=1000)
+    told = plan(headrace.load_recipe(data))
+    [note] = [note for note in told.notes if "Synthetic" in note]
+    assert "asks http://nowhere/v1 for 1,000 to 2,000 answers of m" in note
+    assert "dollars" in note
+    assert {source.name: source.documents for source in told.sources}["hq"] == 1000
+    names = [node.name for node in told.graph]
+    built = run_folder_names(data)
+    assert sorted(names) == sorted(built)
+
+
+def run_folder_names(data):
+    """The names of a recipe's artifacts without their identities."""
+    from headrace.documents.inventory import SourceFiles
+    from headrace.documents.sources import list_files
+    from headrace.graph import build_graph
+
+    recipe = headrace.load_recipe(data)
+    sources = tuple(
+        SourceFiles(name, source, tuple(list_files(name, source, 1, Path.cwd())))
+        for name, source in recipe.sources.items()
+    )
+    return [f"{step.kind}-{step.stage}" if step.stage else step.kind for step in build_graph(recipe, sources).all()]

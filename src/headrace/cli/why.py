@@ -71,6 +71,7 @@ def render(told: dict[str, Any], width: int) -> str:
         lines.append(f"  from {about['source']}:{one_line(about['origin_file'])}:{about['origin_row']}")
         facts = [f"{key} {one_line(about[key])}" for key in ("license", "repo", "path", "language") if about.get(key)]
         lines += [f"  {', '.join(facts)}"] if facts else []
+    lines += _made(about, told.get("inspired_by") or [])
     if told.get("copies"):
         lines.append(f"  {len(told['copies'])} more rows have the same text: {_some(told['copies'])}")
     lines += ["", *_decisions(told["decisions"])]
@@ -96,6 +97,19 @@ def render(told: dict[str, Any], width: int) -> str:
     for stage, places in told.get("stages", {}).items():
         lines.append(f"{stage:<8} {_places(places)}")
     return "\n".join(lines)
+
+
+def _made(about: dict[str, Any], seeds: list[dict[str, Any]]) -> list[str]:
+    """Who wrote a synthetic document, and the documents that inspired it."""
+    if not seeds:
+        return []
+    made = about["meta"]["synthetic"]
+    lines = [f"  written by {one_line(made['generator'])} ({made['method']}, prompt {made['prompt'][:8]}), inspired by"]
+    for seed in seeds:
+        license = f", license {one_line(seed['license'])}" if seed["license"] else ""
+        place = f"{seed['source']}:{one_line(seed['origin_file'])}:{seed['origin_row']}"
+        lines.append(f"    {seed['id']}  {place}{license}")
+    return lines
 
 
 def _unread(bad: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.errors import UserError
-from headrace.planning.counts import count_source
+from headrace.planning import synthetic
+from headrace.planning.counts import SourceCounts, count_source
 from headrace.planning.graph import Node, graph_of
 from headrace.planning.machine import Machine
 from headrace.planning.measured import Measured, measured
@@ -34,9 +35,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         UserError: the files of a source without ``expect``, or of a sequence, cannot be found or read.
     """
     known = Measured() if run is None else measured(recipe, run)
-    sources = tuple(
-        known.source(name, recipe) or count_source(name, recipe, base or Path.cwd()) for name in recipe.sources
-    )
+    sources = tuple(known.source(name, recipe) or _counted(name, recipe, base or Path.cwd()) for name in recipe.sources)
     references = count_references(recipe, run, base or Path.cwd())
     machine = Machine.here(workers)
     vocabulary, notes = _vocabulary(recipe)
@@ -53,6 +52,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     notes += [note for stage, section in zip(stages, recipe.stages, strict=True) for note in doubts(stage, section)]
     notes += [source.doubt for source in sources if source.doubt]
     notes += _benchmarks(recipe)
+    notes += synthetic.notes(recipe)
     if recipe.model is not None:
         from headrace.train.installed import check_installed
 
@@ -74,6 +74,17 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         notes = [*notes, *_as_before(recipe, run, base or Path.cwd())]
     code = tuple((place, function.label, function.origin) for place, function in recipe.functions())
     return Plan(recipe.name, sources, stages, nodes, work, memory, parameters, machine, tuple(notes), code, references)
+
+
+def _counted(name: str, recipe: Recipe, base: Path) -> SourceCounts:
+    """The size of a source before any work.
+
+    Raises:
+        UserError: as for :func:`headrace.planning.counts.count_source`.
+    """
+    if name in recipe.synthetic and not recipe.sources[name].is_counted:
+        return synthetic.count_synthetic(name, recipe)
+    return count_source(name, recipe, base)
 
 
 def _as_before(recipe: Recipe, run: Path, base: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from headrace.graph import SEEDS
 from headrace.planning.counts import SourceCounts
 from headrace.planning.machine import START, Machine
 from headrace.planning.rates import value
@@ -97,6 +98,8 @@ def graph_of(
         works += sequence(stage, section, recipe.groups(section))
     works += grouping(recipe, sources)
     nodes = _selected(recipe, sources, references, works, machine) if sources else []
+    if recipe.synthetic:
+        nodes = [*_synthetic(recipe, sources, nodes), *nodes]
     if not stages:
         return Graph(tuple(nodes), tuple(works))
     assert recipe.tokenizer is not None  # the schema requires it if there are stages
@@ -137,7 +140,8 @@ def _selected(
     """The nodes from the documents to the verdicts."""
     text, documents = sum(source.bytes for source in sources), documents_of(sources)
     verify = any(work.figure == "verify" for work in works)
-    nodes = [Node("documents", (), round(text * COMPRESSED), _seconds("documents", works, machine))]
+    made = tuple(f"synthetic-{name}" for name in recipe.synthetic)
+    nodes = [Node("documents", made, round(text * COMPRESSED), _seconds("documents", works, machine))]
     sidecars = [kind for kind in ("measures", "duplicates", "contamination") if any(w.artifact == kind for w in works)]
     scratch = {
         "duplicates": _duplicates_scratch(recipe, compared(sources, references)),
@@ -159,6 +163,22 @@ def _selected(
         if kind == "contamination":
             nodes.append(Node("hits", ("documents", kind), 0, START))
     return nodes
+
+
+def _synthetic(recipe: Recipe, sources: tuple[SourceCounts, ...], nodes: list[Node]) -> list[Node]:
+    """The nodes of synthetic sources, and of the documents that inspire them, whose work is done once: what comes after
+    takes it over."""
+    apart = {node.name for node in nodes if not node.name.startswith(("reference-", "annotator-", "positives-"))}
+    names = {name: f"{name}-{SEEDS}" for name in apart}
+    made = [f"synthetic-{name}" for name in recipe.synthetic]
+    first = [
+        Node(f"{node.name}-{SEEDS}", tuple(names.get(n, n) for n in node.inputs if n not in made), 0, START)
+        for node in nodes
+        if node.name in apart
+    ]
+    sizes = {source.name: source.bytes for source in sources}
+    needs = (f"documents-{SEEDS}", f"verdicts-{SEEDS}")
+    return first + [Node(f"synthetic-{name}", needs, round(sizes[name] * COMPRESSED), 0.0) for name in recipe.synthetic]
 
 
 def _references(

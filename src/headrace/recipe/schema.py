@@ -253,6 +253,19 @@ class Recipe(Section):
                         suggest(seeds, read) or f"they are {', '.join(read)}",
                         f"{place}.sources.{i}",
                     )
+            if section.seeds.quality is not None:
+                known = self.without_synthetic().quality
+                try:
+                    known.named(section.seeds.quality.annotator)
+                except ValueError:
+                    names = ", ".join(known.annotators)
+                    raise wrong(
+                        "no such annotator can choose the seeds",
+                        f"those that learn from no synthetic documents are {names}"
+                        if names
+                        else "add one to quality.annotators that learns from no synthetic documents",
+                        f"{place}.quality.annotator",
+                    ) from None
             try:
                 self.condition(section)
             except Mistake as mistake:

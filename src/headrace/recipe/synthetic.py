@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.recipe.base import Count, Section, listed, wrong
 from headrace.recipe.functions import FunctionSection
+from headrace.recipe.quality import Best
 
 # Why what was made is not kept, in order of precedence: see :mod:`headrace.synthetic.judge`.
 FINDINGS = ("truncated", "parse", "unsuitable", "tests", "repeats", "copied", "duplicate", "similar")
@@ -110,6 +111,11 @@ class Seeds(Section):
         description="Take only documents for which this is true: an expression over columns and measures, as in "
         "`filters.rules`.",
     )
+    quality: Best | None = Field(
+        default=None,
+        description="Take only the best by an annotator's scores: the `top` share of the text of each language, or "
+        "what scores `above`.",
+    )
     count: Count | None = Field(default=None, ge=1, description="Take at most so many; they are used in turn.")
     share: float | None = Field(default=None, gt=0, le=1, description="Take this share of those that there are.")
     characters: Count = Field(
@@ -123,6 +129,8 @@ class Seeds(Section):
 
     @model_validator(mode="after")
     def _shares(self) -> Seeds:
+        if self.quality is not None and self.quality.tokens is not None:
+            raise wrong("the tokens of seeds are not counted", "set `top` or `above`", "quality.tokens")
         if self.count is not None and self.share is not None:
             raise wrong("`count` and `share` both say how many", "remove one", "share")
         if any(not 0 <= share <= 1 for share in self.languages.values()) or sum(self.languages.values()) > 1:
@@ -265,5 +273,7 @@ class Synthetic(Section):
         )
         server = {"model": self.server.model, "api": self.server.api, "options": self.server.options}
         seeds = self.seeds.model_dump(mode="json")
+        if self.seeds.quality is not None:
+            seeds["quality"].pop("annotator")  # an input of the step, which may be named otherwise
         parser = {} if self.parser is None else {"parser": self.parser.identity()}
         return {**own, "server": server, "seeds": seeds, **parser}

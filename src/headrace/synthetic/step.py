@@ -1,5 +1,7 @@
 """The step that makes a synthetic source: ranks the documents that may inspire, then asks and judges.
 
+    score     map     the candidates of each shard, best first, if only the best may inspire
+    cut       single  where the best end
     rank      map     the first candidates of each shard, by key
     generate  single  asks for what has no answer yet, judges all of it, and writes it
 
@@ -11,12 +13,14 @@ also what is not kept, with its finding; requests that got no answer are listed 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,10 +32,12 @@ from headrace.flow.artifact import ConservationError
 from headrace.flow.notices import Notice
 from headrace.flow.step import Phase, Step
 from headrace.flow.task import Out, TaskContext
+from headrace.recipe.columns import DOCUMENT
 from headrace.recipe.expressions import Node
 from headrace.recipe.expressions import columns as names_in
 from headrace.recipe.synthetic import Synthetic
 from headrace.select import sidecar
+from headrace.select.quality.ranking import Budget, Cut, best_first, cuts, open_tables, write
 from headrace.synthetic.answers import FOLDER, Answers
 from headrace.synthetic.client import Client
 from headrace.synthetic.generate import Generation, Totals
@@ -57,6 +63,22 @@ SCHEMA = pa.schema(
 """One row for each document made. ``turns`` is ``[[role, content], ...]``, ``evidence`` and ``about`` are JSON."""
 
 SHARD_BYTES, GROUP_BYTES = 32 << 20, 4 << 20
+
+
+class Candidates(NamedTuple):
+    """A batch of documents that may inspire.
+
+    Attributes:
+        batch: the documents.
+        row: the first one's number.
+        wanted: bool[n], which of them may, whatever their quality.
+        scores: float32[n], if their quality matters.
+    """
+
+    batch: pa.RecordBatch
+    row: int
+    wanted: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -102,44 +124,98 @@ class SyntheticDocuments(Step):
         return {"documents": self.documents, "verdicts": self.verdicts, **self.beside}
 
     def phases(self) -> list[Phase]:
-        """Rank, then generate."""
+        """Find the best, if that is asked; rank; generate."""
+        best = [
+            Phase("score", sidecar.plan, self._score, sidecar.memory),
+            Phase("cut", lambda ctx: [{}], self._cut),
+        ]
         return [
+            *(best if self.config.seeds.quality is not None else []),
             Phase("rank", sidecar.plan, self._rank, sidecar.memory),
             Phase("generate", lambda ctx: [{}], self._generate),
         ]
 
-    # Phase "rank".
+    # Phases "score" and "cut": which candidates are good enough, if that is asked.
 
-    def _rank(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+    def _wanted(self, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[Candidates]:
+        """The documents of a shard, and which of them may inspire, whatever their quality."""
         from headrace.select.verdicts.document_filters import column
         from headrace.select.verdicts.rules import kept
 
-        import pyarrow.parquet as pq  # isort: skip
-
-        roles = ["verdicts", *self.beside]
         names = names_in(self.where) if self.where is not None else []
-        columns = list(dict.fromkeys(["id", "source", "language", *self._columns(names)]))
-        row, found, candidates = int(ctx.input("documents").row_offsets[spec["shard"]]), 0, [RANKED.empty_table()]
-        chosen = pa.array(self.sources, pa.string())
+        needed = ["id", "source", "language", "bytes", *(name for name in names if name in DOCUMENT)]
+        row, chosen = int(ctx.input("documents").row_offsets[spec["shard"]]), pa.array(self.sources, pa.string())
+        roles, columns = ["verdicts", *self.beside], list(dict.fromkeys(needed))
         for batch, beside in sidecar.aligned_rows(ctx, roles, spec["shard"], columns, sidecar.BATCH_BYTES):
             wanted = np.asarray(beside["verdicts"].column("keep"), dtype=bool)
             wanted &= np.asarray(pc.is_in(batch.column("source").cast(pa.string()), chosen))
             if self.where is not None:
                 table = {name: column(name, batch, beside) for name in names}
                 wanted &= kept(self.where, table, batch.num_rows)
-            found += int(wanted.sum())
-            candidates.append(rank(batch, row, wanted, self.seed))
+            scores = beside["quality"].column("score").to_numpy() if "quality" in beside else None
+            yield Candidates(batch, row, wanted, scores)
             row += batch.num_rows
             ctx.progress(batch.num_rows)
+
+    def _score(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        keys, rows, sizes, groups = [], [], [], []
+        for batch, row, wanted, scores in self._wanted(ctx, spec):
+            assert scores is not None
+            at = np.flatnonzero(wanted)
+            keys.append(best_first(scores[at]))
+            rows.append((at + row).astype(np.uint64))
+            sizes.append(batch.column("bytes").to_numpy()[at])
+            groups.append(self._groups(batch).take(pa.array(at)))
+        with ctx.intermediate(f"{ctx.task:05d}.npy") as out, open(out.path, "wb") as file:
+            told = write(
+                file,
+                np.concatenate([np.empty(0, np.uint64), *keys]),
+                np.concatenate([np.empty(0, np.uint64), *rows]),
+                np.concatenate([np.empty(0, np.int64), *sizes]),
+                pa.concat_arrays([pa.array([], pa.string()), *groups]),
+            )
+        return {"groups": told}
+
+    def _groups(self, batch: pa.RecordBatch) -> pa.Array:
+        """What each document is ranked within."""
+        best = self.config.seeds.quality
+        ranked = best is not None and best.by is not None
+        return batch.column("language").cast(pa.string()) if ranked else pa.nulls(batch.num_rows, pa.string())
+
+    def _cut(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        best = self.config.seeds.quality
+        assert best is not None
+        told = [result["groups"] for result in ctx.results("score")]
+        tables = open_tables([ctx.scratch("score", f"{task:05d}.npy") for task in range(len(told))], told)
+        ended = cuts(tables, Budget(best.top, None, best.above))
+        return {"cuts": [{"group": group, "score": one.score, **asdict(one)} for group, one in ended.items()]}
+
+    def _good(self, ctx: TaskContext, some: Candidates) -> npt.NDArray[np.bool_]:
+        """Which documents are good enough, as far as that is asked."""
+        if some.scores is None:
+            return some.wanted
+        keys, rows = best_first(some.scores), (some.row + np.arange(len(some.wanted))).astype(np.uint64)
+        groups, good = self._groups(some.batch), np.zeros(len(some.wanted), dtype=bool)
+        for one in ctx.results("cut")[0]["cuts"]:
+            mine = groups.is_null() if one["group"] is None else pc.equal(groups, one["group"]).fill_null(False)
+            end = Cut(**{part.name: one[part.name] for part in fields(Cut)})
+            good |= np.asarray(mine) & end.takes(keys, rows)
+        return some.wanted & good
+
+    # Phase "rank".
+
+    def _rank(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
+        import pyarrow.parquet as pq
+
+        found, candidates = 0, [RANKED.empty_table()]
+        for some in self._wanted(ctx, spec):
+            good = self._good(ctx, some)
+            found += int(good.sum())
+            candidates.append(rank(some.batch, some.row, good, self.seed))
         best = self._smallest(pa.concat_tables(candidates))
         with ctx.intermediate(f"{ctx.task:05d}.parquet") as out:
             pq.write_table(best, out.path)
         return {"candidates": found}
-
-    def _columns(self, names: list[str]) -> list[str]:
-        from headrace.recipe.columns import DOCUMENT
-
-        return [name for name in names if name in DOCUMENT]
 
     def _smallest(self, table: pa.Table) -> pa.Table:
         each = method_of(self.config).seeds

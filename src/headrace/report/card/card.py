@@ -86,6 +86,8 @@ def _went_in(facts: CardFacts) -> list[str]:
         section = facts.recipe.sources[s.name]
         files = ", ".join(code(one.glob) for one in section.files[:5])
         files += f" and {len(section.files) - 5} more" if len(section.files) > 5 else ""
+        if (made := facts.recipe.synthetic.get(s.name)) is not None:
+            files = f"written by {code(made.server.model)} ({code(made.method)})"
         rows.append(
             (
                 text(s.name),

@@ -56,6 +56,18 @@ def _reasons(facts: CardFacts) -> list[str]:
     return [*told, ""] if told else ["Nothing was removed.", ""]
 
 
+_MADE = {
+    "truncated": "the model's answer was cut off",
+    "parse": "the model's answer does not have the form asked for",
+    "unsuitable": "the task is too short, too long, or of a kind that the recipe rules out",
+    "tests": "the program that the model wrote fails its tests, or has none that can be run",
+    "repeats": "the model's answer ends in a loop",
+    "copied": "it repeats too much of the document that inspired it",
+    "duplicate": "it equals an earlier answer of the model",
+    "similar": "it is too similar to an earlier answer of the model",
+}
+
+
 def _meaning(reason: str, recipe: Recipe) -> str:
     """A reason in words, with the limit that the recipe set."""
     kind, _, name = reason.partition(":")
@@ -65,6 +77,8 @@ def _meaning(reason: str, recipe: Recipe) -> str:
         if name in rules:
             return f"the rule {code(name)} keeps only documents where {code(rules[name])}."
         return f"the filter {code(name)} for source code, with the limit {code(limit)}."
+    if kind == "synthetic":
+        return f"{_MADE[name]}."
     if kind == "failed":
         return f"the measure {code(name)} failed on it."
     near = recipe.deduplicate.near if recipe.deduplicate is not None else None
