@@ -394,9 +394,7 @@ def test_a_synthetic_token_leads_to_the_documents_that_inspired_it(corpus, tmp_p
         sources = {"hq": {"epochs": 2}, "a": {"slice": [0, 0.1]}}
         data = recipe(corpus, server.url, count=12) | {
             "tokenizer": {"train": {"vocab_size": 400}},
-            "stages": [
-                {"name": "last", "sequence_length": 64, "sources": {"hq": {"epochs": 2}, "a": {"slice": [0, 0.1]}}}
-            ],
+            "stages": [{"name": "last", "sequence_length": 64, "sources": sources}],
         }
         report = headrace.run(headrace.load_recipe(data), tmp_path / "run", workers=1)
     assert report.is_file()
