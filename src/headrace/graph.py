@@ -256,7 +256,8 @@ def selection(recipe: Recipe, documents: Step, steps: dict[str, Step], files: Na
         assert recipe.tokenizer is not None  # the schema requires a file
         tokenizer = Tokenizer(recipe.tokenizer, needed_roles(recipe), recipe.seed, None, None, files.tokenizer)
         steps["lengths"] = lengths = Lengths(documents, tokenizer)
-    return Selection(keep, name, steps[f"quality-{name}"], lengths)
+    identified = steps[f"quality-{keep.by}"] if keep.by in recipe.quality.annotators else None
+    return Selection(keep, name, steps[f"quality-{name}"], lengths, identified)
 
 
 def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...]) -> dict[str, Step]:

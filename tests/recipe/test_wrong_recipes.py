@@ -95,6 +95,8 @@ def test_the_good_recipe_is_good():
         ("quality.annotators.code", {"kind": "perplexity", "model": "m", "window": 1}, ["code.window", "at least 2"]),
         ("quality.annotators.code", 3, ["quality.annotators.code", "not a section"]),
         ("quality.keep", {"share": 0.1, "above": 3}, ["quality.keep", "one of share, tokens and above"]),
+        ("quality.keep", {"share": 0.1, "by": "code"}, ["quality.keep.by", "Use one of language, source", "no 'code'"]),
+        ("quality.keep", {"share": 0.1, "by": None, "only": "en"}, ["quality.keep.by", "ranked together"]),
         ("quality.keep", {}, ["quality.keep", "one of share, tokens and above"]),
         ("quality.keep", {"annotator": "prose", "share": 0.1}, ["quality.keep.annotator", "he annotators are code"]),
         ("quality.keep", {"tokens": "1M"}, ["quality.keep.tokens", "`tokenizer.file`"]),

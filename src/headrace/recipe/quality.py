@@ -274,16 +274,21 @@ class Keep(Section):
         description="Tokens to keep, such as `12.5B`, counting the ends of documents; needs a `tokenizer.file`.",
     )
     above: float | None = Field(default=None, description="Keep documents with at least this score.")
-    by: Literal["language", "source"] | None = Field(
+    by: Name | None = Field(
         default="language",
-        description="What to rank within. Each language, or source, keeps its share of the corpus; null ranks all "
-        "documents together.",
+        description="What to rank within: `language`, `source`, or an annotator of kind `language`, for the languages "
+        "that it identifies. Each keeps its share of the corpus; null ranks all documents together.",
+    )
+    only: Annotated[tuple[str, ...] | None, BeforeValidator(listed)] = Field(
+        default=None, description="The languages, or sources, to keep documents of; null keeps those of all."
     )
 
     @model_validator(mode="after")
     def _one_budget(self) -> Keep:
         if sum(one is not None for one in (self.share, self.tokens, self.above)) != 1:
             raise wrong("nothing, or too much, says how many documents to keep", "set one of share, tokens and above")
+        if self.only is not None and self.by is None:
+            raise wrong("all documents are ranked together", "say what `only` names: `by: language`", "by")
         return self
 
 

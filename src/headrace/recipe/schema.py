@@ -29,7 +29,7 @@ from headrace.recipe.grouping import Group
 from headrace.recipe.licences import Licenses, OptOut
 from headrace.recipe.model import ModelConfig, ModelSection
 from headrace.recipe.overlay import merge
-from headrace.recipe.quality import Best, Keep, Quality, Trained
+from headrace.recipe.quality import Best, Keep, Language, Quality, Trained
 from headrace.recipe.scale import scaled
 from headrace.recipe.sources import CHAT_FORMATS, MAX_DOCUMENT, DocumentsConfig, Fields, FileSet, Source
 from headrace.recipe.stages import (
@@ -317,6 +317,10 @@ class Recipe(Section):
                 what = "no annotator is named" if section.annotator is None else "there is no such annotator"
                 fix = f"the annotators are {names}" if names else "add one to quality.annotators"
                 raise wrong(what, fix, f"{place}.annotator") from None
+        identify = [name for name, one in self.quality.annotators.items() if isinstance(one, Language)]
+        if keep is not None and keep.by not in (None, "language", "source", *identify):
+            known = ", ".join(["language", "source", *identify])
+            raise wrong(f"documents have no {keep.by!r} to rank within", f"use one of {known}", "quality.keep.by")
         if keep is not None and keep.tokens is not None and (self.tokenizer is None or self.tokenizer.file is None):
             raise wrong(
                 "tokens of documents are only known before their selection with a tokenizer from a file",

@@ -62,6 +62,33 @@ def test_documents_have_a_language_in_a_run(tmp_path):
     assert min(found.column("score").to_pylist()) > 0.5
 
 
+@needed
+def test_documents_are_kept_by_their_identified_language(tmp_path):
+    more = [f"{text} {k}" for text in list(TEXTS.values())[:3] for k in range(4)]
+    lines = [{"text": text, "language": "told wrong"} for text in [*TEXTS.values(), *more]]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = {
+        "name": "q",
+        "sources": {"web": {"files": str(tmp_path / "corpus.jsonl"), "fields": {"language": "language"}}},
+        "deduplicate": None,
+        "split": {"validation": 0},
+        "quality": {
+            "annotators": {"spoken": {"kind": "language"}},
+            "keep": {"annotator": "spoken", "share": 0.5, "by": "spoken", "only": ["de", "fr"]},
+        },
+    }
+    run(load_recipe(recipe), tmp_path / "run", workers=0, until="verdicts")
+    rows = np.arange(len(lines))
+    labels = fetch(artifact(tmp_path / "run", "quality", "spoken"), rows, ["label"]).column("label").to_pylist()
+    found = fetch(artifact(tmp_path / "run", "verdicts"), rows, ["keep", "reason", "evidence"]).to_pylist()
+    kept = [label for label, one in zip(labels, found, strict=True) if one["keep"]]
+    assert (kept.count("de"), kept.count("fr"), len(kept)) == (3, 3, 6)
+    for label, one in zip(labels, found, strict=True):
+        if not one["keep"]:
+            assert one["reason"] == "quality"
+            assert json.loads(one["evidence"])["language"] == label
+
+
 def test_without_a_model_it_is_told_how_to_get_one(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"headrace\[languages\]"):

@@ -161,6 +161,12 @@ def cuts(tables: Mapping[Group, Sequence[Table]], budget: Budget) -> dict[Group,
     return {name: _cut(some, totals[name], whole, budget) for name, some in tables.items()}
 
 
+def nothing(tables: Sequence[Table]) -> Cut:
+    """Where a group ends of which nothing is taken."""
+    total = sum(int(table[2, -1]) for table in tables if table.shape[1])
+    return Cut(-1, 0, sum(table.shape[1] for table in tables), 0, total, 0)
+
+
 def _cut(tables: Sequence[Table], total: int, whole: int, budget: Budget) -> Cut:
     if not total:
         key, row = int(NO_SCORE), LAST

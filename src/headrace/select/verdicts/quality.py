@@ -22,7 +22,18 @@ from headrace.flow.notices import Notice
 from headrace.flow.step import Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.quality import Keep
-from headrace.select.quality.ranking import Budget, Cut, Group, best_first, cuts, open_tables, ranks, scores_of, write
+from headrace.select.quality.ranking import (
+    Budget,
+    Cut,
+    Group,
+    best_first,
+    cuts,
+    nothing,
+    open_tables,
+    ranks,
+    scores_of,
+    write,
+)
 
 REASON = "quality"
 
@@ -36,20 +47,28 @@ class Selection:
         annotator: the annotator's name.
         scores: its step :class:`headrace.select.quality.step.Quality`.
         lengths: the tokens of each document, for a budget of tokens.
+        identified: the step of the annotator that identifies languages, if documents are ranked within these.
     """
 
     keep: Keep
     annotator: str
     scores: Step
     lengths: Step | None
+    identified: Step | None = None
 
     def params(self) -> dict[str, Any]:
         """What decides which documents are kept, besides their scores."""
-        return self.keep.model_dump(mode="json", exclude={"annotator"})
+        return self.keep.model_dump(mode="json", exclude={"annotator"}) | {"by": self.within}
+
+    @property
+    def within(self) -> str | None:
+        """What documents are ranked within."""
+        return "identified" if self.identified is not None else self.keep.by
 
     def inputs(self) -> dict[str, Step]:
-        """The scores, and tokens."""
-        return {"quality": self.scores, **({"lengths": self.lengths} if self.lengths is not None else {})}
+        """The scores, tokens, and identified languages."""
+        more = {"lengths": self.lengths, "identified": self.identified}
+        return {"quality": self.scores, **{role: step for role, step in more.items() if step is not None}}
 
     @property
     def budget(self) -> Budget:
@@ -65,7 +84,7 @@ class Selection:
             left: bool[n], the documents that nothing else removes.
         """
         documents = ctx.input("documents")
-        by = [self.keep.by] if self.keep.by else []
+        by = [self.keep.by] if self.keep.by and self.identified is None else []
         table = read_columns(documents.shard_path(shard), ["bytes", *by])
         scores = read_columns(ctx.input("quality").shard_path(shard), ["score"]).column("score").to_numpy()
         rows = np.flatnonzero(left)
@@ -73,6 +92,9 @@ class Selection:
         if self.lengths is not None:
             weights = read_columns(ctx.input("lengths").shard_path(shard), ["tokens"]).column("tokens").to_numpy() + 1
         groups = table.column(by[0]).combine_chunks() if by else pa.nulls(len(left), pa.string())
+        if self.identified is not None:
+            told = read_columns(ctx.input("identified").shard_path(shard), ["label"])
+            groups = told.column("label").combine_chunks()
         with ctx.intermediate(_name(shard)) as out, open(out.path, "wb") as f:
             first = np.uint64(documents.row_offsets[shard])
             chosen = groups.take(pa.array(rows))
@@ -81,8 +103,11 @@ class Selection:
 
     def cut(self, ctx: TaskContext) -> dict[str, Any]:
         """Where each group ends."""
-        found = cuts(self._tables(ctx), self.budget)
+        tables = self._tables(ctx)
+        chosen = {name: some for name, some in tables.items() if self.keep.only is None or name in self.keep.only}
+        found = cuts(chosen, self.budget)
         total = sum(cut.total for cut in found.values())
+        found |= {name: nothing(some) for name, some in tables.items() if name not in chosen}
         if self.keep.tokens is not None and total < self.keep.tokens:
             warnings.warn(
                 f"quality.keep asks for {self.keep.tokens:,} tokens, but only {total:,} are left to choose from: all "
@@ -112,7 +137,7 @@ class Selection:
                 continue
             rows.append(mine[1][gone].astype(np.int64) - first)
             shared: dict[str, Any] = {"of": cut.documents, "cut": cut.score, "kept": cut.taken}
-            shared |= {self.keep.by: name} if self.keep.by else {}
+            shared |= {"source" if self.keep.by == "source" else "language": name} if self.keep.by else {}
             scores, places = scores_of(mine[0][gone]), ranks(tables[name], shard)[gone].tolist()
             for score, place in zip(scores, places, strict=True):
                 about = {"annotator": self.annotator, "score": score, "rank": place, **shared}
