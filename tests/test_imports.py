@@ -47,6 +47,7 @@ LAYERS = [
     "export",
     "evaluation",
     "perplexity",
+    "ablations",
     "mup",
     "inquiry",
     "ledger",

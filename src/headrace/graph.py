@@ -303,9 +303,8 @@ def add_stages(
     for stage in recipe.stages:
         if stage.sequence:
             taken = sequences[stage.name]
-            rows = ImportedSequence(
-                stage.name, taken, stage.sequence_length, recipe.seed, tokenizer, epochs=stage.epochs
-            )
+            seed = recipe.seed if stage.seed is None else stage.seed
+            rows = ImportedSequence(stage.name, taken, stage.sequence_length, seed, tokenizer, epochs=stage.epochs)
             graph.sequences[stage.name] = rows
         else:
             scores = {name: steps[f"quality-{name}"] for name in recipe.quality.annotators}

@@ -16,6 +16,7 @@ from headrace import __version__
 from headrace.cli import (
     card,
     clean,
+    compare,
     digest,
     doctor,
     evaluate,
@@ -71,7 +72,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             say(str(error), err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            resumes = command in (run.run, train.train, evaluate.eval)
+            resumes = command in (run.run, train.train, evaluate.eval, compare.compare)
             more = " Finished work is kept: run the same command again to resume." if resumes else ""
             say(f"Stopped.{more}", err=True)
             raise typer.Exit(130) from None
@@ -142,6 +143,7 @@ COMMANDS = (
     spikes.spikes,
     ledger.ledger,
     mup.mup,
+    compare.compare,
     export.export,
     evaluate.eval,
     card.card,

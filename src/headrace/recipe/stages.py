@@ -340,6 +340,13 @@ class Stage(Section):
         description="Go on from the checkpoint that `start` names: from its step, with its optimizer, and the rows "
         "after those that it consumed.",
     )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,
+        description="Seed of this stage's fractional epochs, FIM and order; null means the recipe's, which "
+        "also decides slices. With another, the same documents come in another order.",
+    )
     train: TrainSection = Field(default=TrainSection(), description="Batch, optimizer and schedule of the stage.")
 
     @property

@@ -39,10 +39,8 @@ def page(facts: RunFacts) -> str:
     ]
     present = [(name, title, body) for name, title, body in sections if body is not None]
     nav = element("nav", [element("a", title, href=f"#{name}") for name, title, _ in present], aria_label="Sections")
-    fills = element("svg", palette.textures(), class_="unseen", width=0, height=0, aria_hidden="true")
-    body = element(
-        "body",
-        fills,
+    return document(
+        f"{facts.name}: report",
         element("header", element("h1", facts.name), element("p", _lead(facts), class_="lead"), _tiles(facts), nav),
         element("main", [element("section", element("h2", title), part, id=name) for name, title, part in present]),
         element(
@@ -50,15 +48,25 @@ def page(facts: RunFacts) -> str:
             f"Built by headrace from {facts.run}. Every figure was measured in this run or is labeled an estimate.",
         ),
     )
+
+
+def document(title: str, *parts: Markup) -> str:
+    """A page in the report's design that needs no other file, as HTML.
+
+    Args:
+        title: the window's title.
+        parts: header, main and footer.
+    """
+    fills = element("svg", palette.textures(), class_="unseen", width=0, height=0, aria_hidden="true")
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{facts.name}: report"),
+        element("title", title),
         element("style", style()),
     )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return f"<!doctype html>\n{element('html', head, element('body', fills, parts), lang='en')}\n"
 
 
 def _departures(facts: RunFacts) -> Markup | None:

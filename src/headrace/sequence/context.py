@@ -79,7 +79,7 @@ def _rearrange_some(
     # Segments cover their rows without gaps, so their rates extend to positions by repetition.
     share = np.where(old["kind"] == PADDING, 0.0, rates[old["source"]])
     spread = [np.repeat(values, old["length"]).reshape(-1, width) for values in (share, orders[old["source"]])]
-    salt_key = salt(sequence.seed, "fim", sequence.stage)
+    salt_key = salt(sequence.draws, "fim", sequence.stage)
     out = transform_windows(laid.tokens[some], laid.numbers[some], sequence.engine(ctx), salt_key, *spread)
 
     # A piece lies within one segment, but a segment of padding may consist of several pieces.

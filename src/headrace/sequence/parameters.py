@@ -54,11 +54,22 @@ class SequenceParameters:
         """Targets per row."""
         return self.section.sequence_length
 
+    @property
+    def draws(self) -> int:
+        """The seed of all choices but slices, which must be those of the stages that take the other slices."""
+        return self.seed if self.section.seed is None else self.section.seed
+
+    @property
+    def own_seed(self) -> dict[str, int]:
+        """The stage's own seed by its name in manifests, if it has one."""
+        return {} if self.section.seed is None else {"stage_seed": self.section.seed}
+
     def to_json(self) -> dict[str, Any]:
         """The parameters of the step."""
         return {
             "stage": self.stage,
             "seed": self.seed,
+            **self.own_seed,
             "split": self.split,
             "limit": self.limit,
             "chat_sources": list(self.chat_sources),

@@ -40,7 +40,7 @@ def first_rows(ctx: TaskContext, blocks: int) -> np.ndarray:
 
 def row_keys(sequence: SequenceParameters, rows: np.ndarray) -> np.ndarray:
     """Keys that define the training order: sorting by them is a uniform shuffle. uint64[n]."""
-    return keyed(salt(sequence.seed, "rows", sequence.stage), rows)
+    return keyed(salt(sequence.draws, "rows", sequence.stage), rows)
 
 
 def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:

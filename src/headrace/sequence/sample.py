@@ -141,7 +141,7 @@ def one_copy(
     """The records of a copy: SAMPLED[n] or GROUPED[n], with the order key and kind drawn for this copy."""
     shard = held.shard
     records = np.zeros(len(at), dtype=GROUPED if sequence.groups else SAMPLED)
-    records["key"] = keyed(salt(sequence.seed, "order", sequence.stage, copy), held.units[at])
+    records["key"] = keyed(salt(sequence.draws, "order", sequence.stage, copy), held.units[at])
     records["row"], records["source"], records["epoch"] = shard.rows[at], held.sources.index(take.name), copy
     records["length"] = shard.offsets[at + 1] - shard.offsets[at]
     records["kind"], _ = kinds(sequence, held, take, at, copy)

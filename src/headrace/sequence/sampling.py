@@ -50,7 +50,7 @@ def in_slice(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedS
 
 def sampling_keys(sequence: SequenceParameters, held: ShardDocuments, at: np.ndarray) -> np.ndarray:
     """The order in which a fractional pass takes documents: uint64[n]."""
-    return keyed(salt(sequence.seed, "epoch", sequence.stage), held.units[at])
+    return keyed(salt(sequence.draws, "epoch", sequence.stage), held.units[at])
 
 
 def sampled(
@@ -80,7 +80,7 @@ def kinds(
         return np.full(len(at), CHAT, dtype=np.uint8), None
     kind, cuts = np.full(len(at), PLAIN, dtype=np.uint8), None
     if fim is not None and sequence.section.fim_level == "document":
-        kind, cuts = draw(held.ids[at], salt(sequence.seed, "fim", sequence.stage, copy), fim.rate, fim.spm)
+        kind, cuts = draw(held.ids[at], salt(sequence.draws, "fim", sequence.stage, copy), fim.rate, fim.spm)
         offsets = held.shard.offsets
         kind = np.where(offsets[at + 1] > offsets[at], kind, PLAIN).astype(np.uint8)
     if sequence.heads(take.name):
@@ -90,7 +90,7 @@ def kinds(
 
 def named(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource, at: np.ndarray, copy: int) -> Any:
     """bool[n]: which files are in groups that get the names of repository and files in a copy."""
-    keys = keyed(salt(sequence.seed, "metadata", sequence.stage, copy), held.units[at])
+    keys = keyed(salt(sequence.draws, "metadata", sequence.stage, copy), held.units[at])
     return unit(keys) < sequence.groups[take.name].metadata
 
 

@@ -149,7 +149,7 @@ class Sequence(Step):
             "pad": special["pad"],
             "tokenizer": tokenizer["fingerprint"],
             "sources": tokens["sources"],
-            "seeds": {"recipe": self.parameters.seed},
+            "seeds": {"recipe": self.parameters.seed, **self.parameters.own_seed},
             **({"quality": ctx.results("best")[0]["sources"]} if self.parameters.selected else {}),
             "ledger": ledger,
         }
