@@ -157,7 +157,7 @@ def one_copy(
         if group is not None:
             shuffled = group.order == "shuffled"
             ranks = (
-                keyed(salt(sequence.seed, "files", sequence.stage, copy), held.ids[at]) if shuffled else held.ranks[at]
+                keyed(salt(sequence.draws, "files", sequence.stage, copy), held.ids[at]) if shuffled else held.ranks[at]
             )
             records["rank"] = np.where(held.grouped[at], ranks, 0)
     return records
