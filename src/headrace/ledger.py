@@ -23,8 +23,9 @@ def ledger(run: Path) -> dict[str, Any]:
     Returns:
         ``{"stages": [...], "sources": {name: {fate: targets, "repeated"}}, "total": {fate: targets}}``. A stage has
         ``stage``, ``state`` (``missing``: its sequence is not built; ``waiting``, ``underway``, ``done``), ``step``,
-        ``steps``, ``trajectories``, ``rows`` by fate, ``sources`` as above with ``epochs``, and ``checked``: whether
-        the training's own count was compared, source by source; ``wrong`` says where it departs. ``replaced`` is of
+        ``steps``, ``trajectories``, ``rows`` by fate, ``sources`` as above with ``epochs``, ``recorded``: how many rows
+        have a record of their loss, whose targets were compared; and ``checked``: whether the training's own count was
+        compared, source by source; ``wrong`` says where either departs. ``replaced`` is of
         the sequences that an edit replaced, if it is known: targets ``trained`` on in them, those that the new one has
         ``again`` by fate (``elsewhere``: in the rows passed over), ``gone`` ones, and ``more``, trained on more than
         once. Fates are those of
@@ -98,6 +99,7 @@ def _stage(name: str, sequence: SequenceReader, found: Consumption, seen: dict[s
         "rows": {fate: sum(stop - first for first, stop in found.rows[fate]) for fate in FATES},
         "sources": sources,
         "replaced": None if found.replaced is None else _replaced(found.replaced),
+        "recorded": None if found.recorded is None else found.recorded.rows,
         "checked": found.exact and found.counted is not None,
         "wrong": wrong,
     }

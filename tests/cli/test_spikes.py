@@ -16,8 +16,9 @@ def unseen(text: str) -> set[str]:
 
 
 def test_hostile_text_stays_within_its_line_and_long_text_is_shortened():
-    segment = {"source": HOSTILE, "origin": HOSTILE, "text": HOSTILE + "x" * 500}
-    seen = [{"row": row, "sources": [HOSTILE], "segments": [segment]} for row in range(40, 40 + ROWS + 3)]
+    segment = {"source": HOSTILE, "origin": HOSTILE, "text": HOSTILE + "x" * 500, "loss": None}
+    about = {"loss": None, "targets": None, "sources": [HOSTILE], "segments": [segment]}
+    seen = [{"row": row, **about} for row in range(40, 40 + ROWS + 3)]
     spike = {"step": 9, "rows": [40, 50], "reason": "loss", "action": "skip", "loss": 9.5, "grad_norm": None}
     said = render(
         {"stage": "one", "spikes": [{**spike, "sources": {HOSTILE: 9.5}, "seen": seen}], "leave_out": [[40, 50]]}
@@ -49,6 +50,7 @@ def test_a_ledger_shows_only_fates_that_there_are():
         "trajectories": ["a"],
         "rows": dict.fromkeys(FATES, 0),
         "replaced": None,
+        "recorded": 2,
         "sources": {HOSTILE: entry},
     }
     told = {

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_training import TinySequence, coordinate_steps, tiny_job
 
 from headrace.sequence.store import open_sequence
+from headrace.train import losses
 from headrace.train.checkpoint import complete
 from headrace.train.loop import Trainer
 from headrace.train.metrics import read
@@ -25,6 +27,7 @@ HERE = Path(__file__).parent
 STEPS = 6
 # Rows differ in how many targets they have, 5 is a multiple of no number of processes, and so shares are uneven.
 SECTION = {"batch": 5, "checkpoint_every": 2, "keep": 9, "optimizer": {"learning_rate": 0.01}}
+SECTION["record"] = {"tokens": 1}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,15 @@ def same(run: Path, alone) -> None:
         torch.testing.assert_close(
             tensor, weights[name], rtol=1e-3, atol=5e-4
         )  # a key bias has no gradient but rounding
+    told = latest(run, "one"), latest(reference, "one")
+    for step in range(1, STEPS + 1):
+        rows, expected = (losses.rows_of(folder, 5, step) for folder in told)
+        np.testing.assert_array_equal(rows.targets, expected.targets)
+        np.testing.assert_allclose(rows.loss, expected.loss, rtol=1e-4)
+        tokens, expected = (losses.tokens_of(folder, 16, step) for folder in told)
+        assert list(tokens) == list(expected) == list(range(5 * step - 5, 5 * step))
+        for row, found in tokens.items():
+            np.testing.assert_allclose(found, expected[row], rtol=5e-3, atol=1e-3)
     ours, theirs = read(latest(run, "one") / "metrics.jsonl"), read(latest(reference, "one") / "metrics.jsonl")
     assert len(ours) == len(theirs) == STEPS
     for a, b in zip(ours, theirs, strict=True):

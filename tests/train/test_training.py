@@ -114,7 +114,7 @@ def test_tokens_by_source_are_those_of_the_rows(finished):
 
 def test_checkpoints_kept_are_the_newest(tmp_path, finished, sequence):
     names = sorted(p.name for p in latest(finished, "one").iterdir())
-    assert names == ["metrics.jsonl", "step-00000024", "step-00000025", "trajectory.json"]
+    assert names == ["metrics.jsonl", "row_losses.bin", "step-00000024", "step-00000025", "trajectory.json"]
     kept = trained(tiny_job(tmp_path, sequence, 9, checkpoint_every=1, keep=1, keep_every=4))
     assert [done.step for done in complete(kept.job.folder)] == [4, 8, 9]
 

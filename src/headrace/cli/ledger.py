@@ -8,6 +8,7 @@ import typer
 
 from headrace.cli.options import Json, RunFolder
 from headrace.cli.terminal import say, say_json
+from headrace.report.numbers import counted
 from headrace.visible import one_line
 
 COLUMNS = {
@@ -82,6 +83,8 @@ def _notes(stage: dict[str, Any]) -> list[str]:
         lines[0] += "; sequence = trained + left + left out + skipped + unused"
         lines[0] += " + trained before + passed over" if stage["replaced"] else ""
         lines[0] += ", as the training itself counted"
+    if stage["recorded"]:
+        lines[0] += f"; the losses of {counted(stage['recorded'], 'row')} are recorded, with as many targets each"
     return lines
 
 

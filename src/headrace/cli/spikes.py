@@ -19,7 +19,8 @@ def spikes(
     stage: Annotated[str | None, typer.Option("--stage", help="Only this stage.")] = None,
     json: Json = False,
 ) -> None:
-    """Show the outlying steps of a training, their rows, and the recipe's lines that leave these out."""
+    """Show the outlying steps of a training, their rows, those with the highest loss first, and the recipe's lines that
+    leave these out."""
     from headrace import spikes as module
 
     found = module.spikes(run, stage)
@@ -57,17 +58,26 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4g}"
 
 
+def _loss(loss: float | None, targets: int | None) -> str:
+    return f", loss {_number(loss)}" if targets else ""
+
+
+def _unlike(part: dict[str, Any]) -> float:
+    """Documents with the highest loss come first."""
+    return -(part["loss"] or 0.0)
+
+
 def _rows(seen: list[dict[str, Any]] | None) -> list[str]:
     if seen is None:
         return ["  its sequence has been replaced since, so its text is not shown"]
     lines = []
     for row in seen[:ROWS]:
-        lines.append(
-            f"  row {row['row']}" + (f" ({', '.join(map(one_line, row['sources']))})" if row["sources"] else "")
-        )
-        for part in row["segments"][:SEGMENTS]:
+        sources = f" ({', '.join(map(one_line, row['sources']))})" if row["sources"] else ""
+        lines.append(f"  row {row['row']}{sources}{_loss(row['loss'], row['targets'])}")
+        for part in sorted(row["segments"], key=_unlike)[:SEGMENTS]:
             text = part["text"] if len(part["text"]) <= SHOWN else f"{part['text'][:SHOWN]} [...]"
-            lines.append(f"    | {one_line(part['origin'] or part['source'] or 'text')}: {one_line(text)}")
+            name = one_line(part["origin"] or part["source"] or "text")
+            lines.append(f"    | {name}{'' if part['loss'] is None else _loss(part['loss'], 1)}: {one_line(text)}")
         left = len(row["segments"]) - SEGMENTS
         lines += [f"    | and {left} more"] if left > 0 else []
     more = len(seen) - ROWS

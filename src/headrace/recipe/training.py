@@ -179,6 +179,25 @@ class GuardSection(Section):
     in_a_row: PositiveInt = Field(default=5, description="such steps in a row at which the run stops")
 
 
+class RecordSection(Section):
+    """Losses of rows and tokens to keep, which `headrace view` and `headrace spikes` show; formats.md has the files.
+
+    They are those of the training itself; what is kept changes nothing else.
+    """
+
+    rows: PositiveInt | None = Field(
+        default=1, description="steps between records of each row's loss, 8 bytes a row; null: none"
+    )
+    tokens: PositiveInt | None = Field(
+        default=None, description="steps between records of each token's loss, 2 bytes a token; null: none"
+    )
+    outlying: NonNegativeInt = Field(
+        default=16,
+        description="rows of each outlying step, those with the highest loss, whose tokens' losses are kept as well; "
+        "0: nothing more is kept of outlying steps",
+    )
+
+
 class InfillPrompt(Section):
     """A text with a hole to fill."""
 
@@ -219,6 +238,7 @@ EXECUTION = frozenset(
         "log_every",
         "log_norms_every",
         "log",
+        "record",
         "peak_flops",
         "held_out",
         "samples",
@@ -278,6 +298,7 @@ class TrainSection(Section):
         description="who else is told of what metrics.jsonl says; wandb writes to the run folder, to be sent by `wandb "
         "sync`, wandb-online sends it while the stage trains",
     )
+    record: RecordSection = Field(default=RecordSection(), description="losses of rows and tokens to keep")
     peak_flops: PositiveFloat | None = Field(
         default=None,
         description="operations per second that each device could do at most, to tell utilization (MFU) by; null: the "

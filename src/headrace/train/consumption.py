@@ -1,9 +1,9 @@
 """What became of each row of a stage's sequence: trained on, left, left out, skipped, or in no step; and its tokens by
-source, checked against what the training itself counted."""
+source, checked against what the training itself counted and recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from headrace.sequence.overlap import covered, documents, placed, stretches
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
 from headrace.sequence.target_sources import target_sources
-from headrace.train import guard, metrics
+from headrace.train import guard, losses, metrics
 from headrace.train.steps import chain
 from headrace.train.trajectory import STATE, Trajectory
 
@@ -50,6 +50,7 @@ class Consumption:
         exact: whether all tokens were counted from the rows, so that the training's own count is a check.
         replaced: what became of what was trained on in sequences that this one replaced; None if there were none, or
             they are not known.
+        recorded: the rows whose losses were recorded; None where rows were not counted.
     """
 
     step: int
@@ -60,17 +61,57 @@ class Consumption:
     counted: np.ndarray | None = None
     exact: bool = True
     replaced: Replaced | None = None
+    recorded: Recorded | None = None
 
     def differences(self, sources: list[str]) -> list[str]:
-        """Where the training's count departs from the rows', in words."""
+        """Where the training's counts depart from the rows', in words."""
+        other = [] if self.recorded is None else [_other(row) for row in self.recorded.other]
         if self.counted is None or not self.exact:
-            return []
+            return other
         trained = self.tokens["trained"] + (0 if self.replaced is None else self.replaced.trained)
-        return [
+        told = zip([*sources, "no source"], trained, self.counted, strict=True)
+        counts = [
             f"{name}: the rows have {rows:,} targets, the training counted {own:,}"
-            for name, rows, own in zip([*sources, "no source"], trained, self.counted, strict=True)
+            for name, rows, own in told
             if rows != own
         ]
+        return [*counts, *other]
+
+
+def _other(row: int) -> str:
+    return f"row {row:,}: its record of losses has another number of targets"
+
+
+@dataclass
+class Recorded:
+    """The rows whose losses were recorded, compared with the sequence's.
+
+    Attributes:
+        stretches: trajectories on these rows, their folders, and the last step of each.
+        rows: how many were recorded.
+        other: the first of those with another number of targets than the sequence has.
+    """
+
+    stretches: list[tuple[Trajectory, Path, int]]
+    rows: int = 0
+    other: list[int] = field(default_factory=list)
+
+    def look(self, first: int, targets: np.ndarray) -> None:
+        """Compare the rows from ``first`` on with their targets that carry loss, int64[n]."""
+        stop = first + len(targets)
+        for link, folder, until in self.stretches:
+            batch = int(link.train["batch"])
+            begin, end = (link.first_step + (row - link.first_row) // batch + 1 for row in (first, stop - 1))
+            for block in losses.blocks(folder, batch, max(begin, link.first_step + 1), min(end, until)):
+                at = (link.first_row + (block["step"].astype(np.int64) - 1 - link.first_step) * batch)[:, None]
+                rows = at + np.arange(batch)
+                mine = (rows >= first) & (rows < stop)
+                rows, told = rows[mine], block["targets"][mine]
+                self.rows += len(rows)
+                self.other += rows[targets[rows - first] != told].tolist()[: MOST_OTHER - len(self.other)]
+
+
+MOST_OTHER = 8  # rows told
 
 
 @dataclass
@@ -101,11 +142,12 @@ def consumption(run: Path, stage: str, sequence: SequenceReader, trajectory: Tra
         sequence: its sequence.
         trajectory: its training; None if it trains no model.
     """
-    found, replaced = _rows(run, stage, sequence, trajectory)
+    found, replaced, recorded = _rows(run, stage, sequence, trajectory)
     counted = found.tokens
     if len(sequence) * sequence.seq_len <= COUNTED:
+        found.recorded = recorded
         for fate, ranges in found.rows.items():
-            counted[fate] = tally(sequence, ranges)
+            counted[fate] = tally(sequence, ranges, recorded.look if fate in ("trained", "skipped") else None)
         if replaced:
             _compare(found, sequence, replaced)
         return found
@@ -155,14 +197,15 @@ def _compare(found: Consumption, sequence: SequenceReader, replaced: dict[Path |
 
 def _rows(
     run: Path, stage: str, sequence: SequenceReader, trajectory: Trajectory | None
-) -> tuple[Consumption, dict[Path | None, Rows]]:
-    """What became of each row; and of the sequences that this one replaced, the rows trained on, by the sequence's
-    folder, or None for those that are gone."""
+) -> tuple[Consumption, dict[Path | None, Rows], Recorded]:
+    """What became of each row; of the sequences that this one replaced, the rows trained on, by the sequence's folder,
+    or None for those that are gone; and where losses were recorded."""
     rows: dict[str, Rows] = {fate: [] for fate in FATES}
     replaced: dict[Path | None, Rows] = {}
+    recorded = Recorded([])
     if trajectory is None:
         rows["left"] = [(0, len(sequence))]
-        return Consumption(0, 0, [], rows), replaced
+        return Consumption(0, 0, [], rows), replaced, recorded
     links = chain(run, stage, trajectory)
     step, counted = _reached(links[-1][1], trajectory, sequence)
     rows["unused"].append((0, links[0][0].first_row))
@@ -176,12 +219,13 @@ def _rows(
             replaced.setdefault(_made_from(run, stage, link), []).extend(_joined(old)["trained"])
             continue
         _sort(rows, link, folder, until)
+        recorded.stretches.append((link, folder, until))
     out = trajectory.passed()
     for one in range(step, trajectory.steps):
         rows["left_out" if one in out else "left"].append((trajectory.row(one), trajectory.row(one + 1)))
     rows["unused"].append((trajectory.row(trajectory.steps), len(sequence)))
     names = [link.identity for link, _ in links]
-    return Consumption(step, trajectory.steps, names, _joined(rows), counted=counted), replaced
+    return Consumption(step, trajectory.steps, names, _joined(rows), counted=counted), replaced, recorded
 
 
 def _made_from(run: Path, stage: str, link: Trajectory) -> Path | None:
@@ -248,14 +292,20 @@ def _told(sequence: SequenceReader) -> np.ndarray:
     return np.array([*(int(ledger.get(name, {}).get("loss_tokens", 0)) for name in sequence.sources), 0])
 
 
-def tally(sequence: SequenceReader, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
-    """int64[S + 1]: the targets of rows that carry loss, by source."""
+def tally(
+    sequence: SequenceReader,
+    ranges: Iterable[tuple[int, int]],
+    look: Callable[[int, np.ndarray], None] | None = None,
+) -> np.ndarray:
+    """int64[S + 1]: the targets of rows that carry loss, by source; ``look`` is told of those of each row."""
     count = len(sequence.sources) + 1
     out, most = np.zeros(count, dtype=np.int64), max(1, BLOCK // sequence.seq_len)
     for first, stop in ranges:
         for row in range(first, stop, most):
             end = min(row + most, stop)
             loss = read_batch(sequence, row, end, sequence.dtype, False).loss
+            if look is not None:
+                look(row, loss.sum(axis=1))
             out += np.bincount(target_sources(sequence, row, end)[loss], minlength=count)
     return out
 

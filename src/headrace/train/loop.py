@@ -17,12 +17,14 @@ from headrace.model.build import DTYPES, build
 from headrace.model.micro import micros, passes
 from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
-from headrace.train import checkpoint, guard
+from headrace.train import checkpoint, guard, losses
 from headrace.train.accelerators import peak_memory
+from headrace.train.batch_losses import BatchLosses
 from headrace.train.checkpoint import Checkpoint, Saver
 from headrace.train.guard import Guard
 from headrace.train.interruption import Interrupted, Interruption
 from headrace.train.job import Job
+from headrace.train.losses import RowLosses
 from headrace.train.optimizer import Optimizer
 from headrace.train.outcome import Outcome, finite
 from headrace.train.parallel import Placed, norm
@@ -118,6 +120,8 @@ class Trainer:
         with self.world.first() as first:
             if first:
                 guard.forget(job.folder, self.step)
+                kept = {spike["step"] + 1 for spike in guard.spikes(job.folder)}
+                losses.forget(job.folder, self.section.batch, job.sequence.seq_len, kept)
         self.rolled_back = {spike["step"] for spike in guard.spikes(job.folder) if spike["action"] == "rollback"}
 
     def _load(self, model: Path, optimizer: Path | None) -> None:
@@ -209,11 +213,13 @@ class Trainer:
         targets = self.world.sum(torch.tensor(float(batch.loss.sum()), dtype=torch.float64, device=device))
         weight = section.loss.of_each(section.batch, targets.clamp(min=1)).float()
         sums = torch.zeros(3, self.sources, dtype=torch.float64, device=device)
+        by_row = BatchLosses(batch.loss, first - rows, section.batch, self.world)
         self.optimizer.zero_grad()
         for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, section.attention, device)):
             with placed.accumulating(last=i == count - 1):
                 loss, each = micro.forward(placed, weight, section.loss.z_loss)
                 loss.backward()
+            by_row.add(micro, each)
             assert micro.sources is not None
             sums[0].index_add_(0, micro.sources, each.double())
             sums[1].index_add_(0, micro.sources, torch.ones_like(each, dtype=torch.float64))
@@ -226,23 +232,27 @@ class Trainer:
         own[place : place + 2] = [self.waited, memory]
         mine = torch.tensor([*own, float(self.world.shared(heard.asked))], dtype=torch.float64, device=device)
         gradient = placed.gradient_norm().double().reshape(1)
-        told = torch.cat([self.world.sum(torch.cat([sums.flatten(), mine])), gradient]).tolist()
-        losses, tokens, sizes = (told[i * self.sources : (i + 1) * self.sources] for i in range(3))
+        exchanged = torch.cat([self.world.sum(torch.cat([sums.flatten(), by_row.sums(), mine])), gradient]).cpu()
+        parts = exchanged.split([3 * self.sources, 2 * section.batch, len(own), 1, 1])
+        (summed, tokens, sizes), (row_sums, row_targets) = parts[0].view(3, -1), parts[1].view(2, -1).numpy()
+        gradient_norm = float(parts[4])
         outcome = Outcome(
-            losses,
-            [int(n) for n in tokens],
-            [int(n) for n in sizes],
-            told[-1],
-            asked=told[-2] > 0,
-            waited=max(told[3 * self.sources : -2 : 2]),
-            memory=int(max(told[3 * self.sources + 1 : -2 : 2])),
+            summed.tolist(),
+            [int(n) for n in tokens.tolist()],
+            [int(n) for n in sizes.tolist()],
+            gradient_norm,
+            asked=float(parts[3]) > 0,
+            waited=float(parts[2][::2].max()),
+            memory=int(parts[2][1::2].max()),
+            rows=RowLosses.of(row_sums, row_targets),
+            each=by_row,
         )
         if not sum(outcome.tokens):
             outcome.reason = "no targets"
         else:
-            outcome.reason = self.guard.reason(outcome.loss, told[-1])
+            outcome.reason = self.guard.reason(outcome.loss, gradient_norm)
         if outcome.reason is None:
-            outcome.norms = self._step(told[-1], rate)
+            outcome.norms = self._step(gradient_norm, rate)
         return outcome
 
     def _step(self, gradient: float, rate: float) -> dict[str, float]:
@@ -291,6 +301,7 @@ class Trainer:
             "grad_norm": finite(outcome.norm),
             "sources": losses,
         }
+        self.record.spike(self.step, outcome)
         if self.world.chief:
             guard.record(self.job.folder, spike)
         self.world.wait()

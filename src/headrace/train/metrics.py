@@ -1,10 +1,8 @@
-"""`metrics.jsonl`, one line per step, and `evaluations.jsonl`, what was measured in between. A checkpoint says how long
-each was, so that a resumed run continues them there."""
+"""`metrics.jsonl`, one line per step, and `evaluations.jsonl`, what was measured in between."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from headrace.flow.notices import Notice
+from headrace.train.appended import LINES, Appended
 from headrace.train.observers import Observer
 
 FILE = "metrics.jsonl"
@@ -28,56 +26,25 @@ class Metrics(Observer):
 
     Args:
         folder: the folder.
-        lengths: bytes of each file to continue after, by name, from :meth:`lengths`; what follows is cut off, because
+        lengths: bytes of each file to continue after, by name, from :attr:`lengths`; what follows is cut off, because
             those steps run again.
     """
 
     def __init__(self, folder: Path, lengths: dict[str, int]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._files: dict[str, BinaryIO] = {}
-        for name in (FILE, EVALUATIONS):
-            if (folder / name).exists() or lengths.get(name):
-                file = self._open(name)
-                size, expected = _size(file), lengths.get(name, 0)
-                file.truncate(min(expected, size))
-                if size < expected:
-                    file.write(b"\n")  # the last line may be cut off
-                    warnings.warn(
-                        f"{folder / name} has {size:,} bytes, and had {expected:,} when the checkpoint was written: "
-                        "lines are missing. Training is not affected.",
-                        Notice,
-                        stacklevel=2,
-                    )
+        self._files = Appended(folder, {FILE: LINES, EVALUATIONS: LINES}, lengths)
+        self.lengths = self._files.lengths
 
     def add(self, values: dict[str, Any], times: dict[str, float]) -> None:
         """Append a step and make it visible to readers at once."""
-        self._append(FILE, {**values, **times})
+        self._files.add(FILE, _line({**values, **times}))
 
     def evaluated(self, values: dict[str, Any]) -> None:
         """Append what was measured after a step."""
-        self._append(EVALUATIONS, values)
-
-    def lengths(self) -> dict[str, int]:
-        """The bytes of each file so far, flushed to disk."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
-        return {name: _size(file) for name, file in self._files.items()}
+        self._files.add(EVALUATIONS, _line(values))
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
-            file.close()
-
-    def _append(self, name: str, values: dict[str, Any]) -> None:
-        file = self._open(name)
-        file.write(_line(values))
-        file.flush()
-
-    def _open(self, name: str) -> BinaryIO:
-        if name not in self._files:
-            self._files[name] = open(self._folder / name, "ab")  # noqa: SIM115 - until closed
-        return self._files[name]
+        self._files.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -151,10 +118,6 @@ def publish(source: Path, target: Path) -> list[dict[str, Any]]:
     lines = [{key: value for key, value in line.items() if key not in TIMES} for line in read(source)]
     target.write_bytes(b"".join(_line(line) for line in lines))
     return lines
-
-
-def _size(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size  # not its position, which stays behind the end when it is cut
 
 
 def _line(values: dict[str, Any]) -> bytes:

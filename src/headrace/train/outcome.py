@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from headrace.train.losses import RowLosses
+
+if TYPE_CHECKING:
+    from headrace.train.batch_losses import BatchLosses
 
 
 @dataclass
@@ -21,6 +26,8 @@ class Outcome:
         waited: seconds that the slowest process waited for its rows.
         memory: the most bytes that a process has had at once; 0 if nobody asked.
         norms: ``weight_norm`` and ``update_norm`` of all weights, at the steps that measure them.
+        rows: the losses of its rows; None of one that was passed over.
+        each: those of this process's tokens; None likewise.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -32,6 +39,8 @@ class Outcome:
     waited: float = 0.0
     memory: int = 0
     norms: dict[str, float] = field(default_factory=dict)
+    rows: RowLosses | None = None
+    each: BatchLosses | None = None
 
     @staticmethod
     def passed_over(sources: int) -> Outcome:

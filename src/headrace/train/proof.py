@@ -1,8 +1,8 @@
 """Prove that training resumes exactly: stop and go on at every step, each time with other processes and micro-batches.
 
 As in grain's test helper, a whole run is compared with one that is stopped after each step. What is compared are the
-batches, bit by bit: which rows each step read, and their tokens, loss, segments and positions. Losses are compared
-within rounding, since sums are split differently.
+batches, bit by bit: which rows each step read, and their tokens, loss, segments and positions. Losses of steps and
+rows are compared within rounding, since sums are split differently; and each row's is recorded once.
 
 Run as a program, ``python -m headrace.train.proof PLAN.json``, it does one stretch on the processes that torchrun
 started.
@@ -27,9 +27,11 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.flow.storage import read_json, write_json
 from headrace.recipe.model import ModelConfig
-from headrace.recipe.training import TrainSection
+from headrace.recipe.training import RecordSection, TrainSection
 from headrace.sequence.batch import Batch
 from headrace.sequence.store import ArrowSequence
+from headrace.train import losses
+from headrace.train.trajectory import latest
 
 if TYPE_CHECKING:
     from headrace.train.job import Job
@@ -65,6 +67,7 @@ class Proved:
         digest: of the step's rows, in order.
         equal: whether these are the whole run's rows, bit by bit.
         loss, whole_loss: the step's loss in both.
+        recorded: whether each row's loss was recorded, once, and is the whole run's within rounding.
     """
 
     step: int
@@ -74,11 +77,12 @@ class Proved:
     equal: bool
     loss: float
     whole_loss: float
+    recorded: bool
 
     @property
     def close(self) -> bool:
-        """Whether the losses agree within rounding."""
-        return abs(self.loss - self.whole_loss) <= TOLERANCE * abs(self.whole_loss)
+        """Whether the losses agree within rounding, those of each row too."""
+        return self.recorded and abs(self.loss - self.whole_loss) <= TOLERANCE * abs(self.whole_loss)
 
 
 def ways(processes: list[int], batch: int) -> list[Way]:
@@ -113,11 +117,10 @@ def prove(
         raise UserError(
             f"The sequence has only {batches} batches.", str(sequence), f"Ask for at most {batches} with --steps."
         )
+    told = {"precision": "fp32", "checkpoint_every": steps, "record": RecordSection()}
     plan = {
         "sequence": str(sequence),
-        "train": train.model_copy(update={"precision": "fp32", "checkpoint_every": steps}).model_dump(
-            mode="json", exclude_unset=True
-        ),
+        "train": train.model_copy(update=told).model_dump(mode="json", exclude_unset=True),
         "seed": seed,
         "steps": steps,
     }
@@ -129,7 +132,20 @@ def prove(
         rows = (int(part["rows"][0][0]), int(part["rows"][-1][0]))
         digest = xxhash.xxh3_64_hexdigest(orjson.dumps(part["rows"]))
         equal = part["rows"] == expected["rows"] and part["step"] == expected["step"]
-        yield Proved(step, way, rows, digest, equal, part["loss"], expected["loss"])
+        recorded = _same(*(_recorded(folder / name, train.batch, step) for name in ("whole", "parts")))
+        yield Proved(step, way, rows, digest, equal, part["loss"], expected["loss"], recorded)
+
+
+def _recorded(run: Path, batch: int, step: int) -> np.ndarray:
+    """The record of the rows of a run's first steps, as :func:`headrace.train.losses.row_entry` has it."""
+    folder = latest(run, "proof")
+    assert folder is not None
+    return np.concatenate([np.empty(0, losses.row_entry(batch)), *losses.blocks(folder, batch, 1, step)])
+
+
+def _same(whole: np.ndarray, parts: np.ndarray) -> bool:
+    same = [np.array_equal(whole[name], parts[name]) for name in ("step", "targets")]
+    return all(same) and np.allclose(whole["loss"], parts["loss"], rtol=TOLERANCE, atol=0, equal_nan=True)
 
 
 def stretch(run: Path, plan: dict[str, Any], way: Way) -> list[dict[str, Any]]:

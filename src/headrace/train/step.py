@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from headrace.recipe.schema import Recipe, Stage
 from headrace.recipe.training import TrainSection
 from headrace.sequence.store import ArrowSequence
 from headrace.tokens.load import has_text, open_engine
-from headrace.train import metrics
+from headrace.train import losses, metrics
 from headrace.train.outside import Outside
 from headrace.train.trajectory import (
     MODEL,
@@ -46,7 +47,8 @@ class Model(Step):
 
     Files: ``model.safetensors`` (float32 weights), ``optimizer.safetensors`` (its state, float32), ``config.json``
     (architecture), ``metrics.jsonl`` (one line per step), ``evaluations.jsonl`` (what was measured in between, if
-    anything was), ``training.json`` (the trajectory, and the spans in which it was carried out).
+    anything was), ``row_losses.bin`` and ``token_losses.bin`` (if they were recorded), ``training.json`` (the
+    trajectory, and the spans in which it was carried out).
 
     Attributes:
         stage: the stage's name.
@@ -305,6 +307,10 @@ class Model(Step):
         if metrics.read(job.folder / metrics.EVALUATIONS):
             with ctx.file(metrics.EVALUATIONS) as out:
                 metrics.publish(job.folder / metrics.EVALUATIONS, out.path)
+        for name in (losses.ROWS, losses.TOKENS):
+            if (job.folder / name).exists():
+                with ctx.file(name) as out:
+                    shutil.copyfile(job.folder / name, out.path)
         with ctx.file("training.json") as out:
             write_json(out.path, {"trajectory": job.trajectory.values(), "spans": done.state["spans"]})
         rows = job.trajectory.row(job.trajectory.steps)

@@ -10,6 +10,7 @@ touches the checkpoints of another::
         trajectory.json     what the trajectory is
         metrics.jsonl       one line a step
         spikes.jsonl        steps that were skipped or rolled back
+        *_losses.bin        losses of rows and tokens (:mod:`headrace.train.losses`)
         step-00000100/      a checkpoint
 
 ``RUN/checkpoints/<stage>/order.json`` lists a stage's trajectories, the one trained last at the end: the times of files
