@@ -9,6 +9,7 @@ from headrace import run_folder
 from headrace.errors import UserError
 from headrace.recipe.mistakes import suggest
 from headrace.sequence.provenance import beside, replay_rows
+from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import PADDING
 from headrace.tokens.load import has_text, open_decoder
@@ -93,19 +94,19 @@ def _rows(sequence: ArrowSequence, first: int, last: int) -> list[tuple[dict[str
     tokenizer, inputs = beside(sequence, "tokenizer"), sequence.artifact.manifest.inputs
     if not has_text(tokenizer):
         return [
-            ({"row": row, "sources": _sources(sequence, row), "segments": []}, []) for row in range(first, last + 1)
+            ({"row": row, "sources": sources_of(sequence, row), "segments": []}, []) for row in range(first, last + 1)
         ]
     documents = beside(sequence, "documents") if "documents" in inputs else None
     found = []
     for row in replay_rows(sequence, documents, open_decoder(tokenizer), first, last + 1):
         real = [part for part in row.segments if part.kind != "padding"]
         told = [{"source": part.source, "origin": part.origin, "text": part.text} for part in real]
-        about = {"row": row.row, "sources": _sources(sequence, row.row), "segments": told}
+        about = {"row": row.row, "sources": sources_of(sequence, row.row), "segments": told}
         found.append((about, [(part.start, part.length) for part in real]))
     return found
 
 
-def _sources(sequence: ArrowSequence, row: int) -> list[str]:
+def sources_of(sequence: SequenceReader, row: int) -> list[str]:
     """The sources of a row, in order."""
     found = sequence.segments(row)
     known = found is not None and "source" in (found.dtype.names or ())

@@ -134,7 +134,8 @@ def test_resumed_from_every_step_it_ends_the_same(tmp_path, sequence):
         part = tiny_job(tmp_path / f"from-{step}", sequence, 9, checkpoint_every=100)
         name = f"step-{step:08d}"
         shutil.copytree(whole.job.folder / name, part.folder / name)
-        shutil.copyfile(whole.job.folder / "metrics.jsonl", part.folder / "metrics.jsonl")
+        for name in ("metrics.jsonl", "row_losses.bin"):
+            shutil.copyfile(whole.job.folder / name, part.folder / name)
         trainer, seen = Trainer(part, World()), []
         done = trainer.train(lambda step, loss, seen=seen: seen.append(step))
         assert seen == list(range(step + 1, 10))
@@ -269,6 +270,7 @@ HARMLESS = {
     "micro_batch": 1,
     "log_every": 3,
     "log_norms_every": 2,
+    "record": {"rows": 3, "tokens": 2},
     "log": ["tensorboard"],
     "peak_flops": 1e12,
     "compile": True,

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 sys.path.append(str(Path(__file__).parents[1] / "end_to_end"))
 
 from small_run import build_corpus, headrace
+from spiked_run import build_spiked
 
 from headrace.view.app import application
 from headrace.view.target import Target
@@ -36,6 +37,14 @@ def viewed(viewed_corpus, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("viewed-run") / "run"
     headrace("run", viewed_corpus / "trained.yaml", "--out", run, "--workers", 2)
     return run
+
+
+@pytest.fixture(scope="session")
+def spiked(tmp_path_factory) -> Path:
+    """A finished run whose training met a corrupted document. Tests that write into it copy it first."""
+    root = tmp_path_factory.mktemp("spiked")
+    headrace("run", build_spiked(root), "--out", root / "run", "--workers", 0)
+    return root / "run"
 
 
 @pytest.fixture(scope="session")

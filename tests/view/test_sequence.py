@@ -231,7 +231,7 @@ def test_no_token_is_missing(spans):
 
 
 def test_untrained_steps():
-    steps = Steps.untrained(10, 4)
+    steps = Steps.untrained(10, 4, 16)
     assert (steps.first, steps.last) == (1, 2)
     assert steps.at(3) is None
     assert [one.step for one in steps.of_rows(range(10))] == [1] * 4 + [2] * 4 + [None] * 2

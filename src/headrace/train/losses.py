@@ -165,13 +165,20 @@ def rows_of(folder: Path, batch: int, step: int) -> RowLosses | None:
     return None if not len(found) else RowLosses(found[-1]["loss"], found[-1]["targets"].astype(np.int64))
 
 
-def tokens_of(folder: Path, seq_len: int, step: int) -> dict[int, np.ndarray]:
-    """float16[L] of each row of a step whose tokens were recorded, by the row's number in the sequence."""
+def tokens_of(folder: Path, seq_len: int, step: int, rows: Collection[int] | None = None) -> dict[int, np.ndarray]:
+    """float16[L] of each row of a step whose tokens were recorded, by the row's number in the sequence.
+
+    Args:
+        folder: a trajectory's, or that of its model.
+        seq_len: targets of a row.
+        step: the step.
+        rows: those wanted, which follow one another; None for all of the step.
+    """
     kind = token_entry(seq_len)
-    found = _logged(folder / TOKENS, kind, step, step)
+    found = _logged(folder / TOKENS, kind, step, step, rows)
     if not len(found):
         found = _at(folder / SPIKE_TOKENS, kind, step)
-    return {int(one["row"]): one["loss"] for one in found}
+    return {int(one["row"]): one["loss"] for one in found if rows is None or int(one["row"]) in rows}
 
 
 def mean_of(tokens: np.ndarray, start: int, length: int) -> tuple[float, int]:
@@ -203,12 +210,16 @@ def blocks(folder: Path, batch: int, first: int, last: int) -> Iterator[np.ndarr
         return
 
 
-def _logged(path: Path, kind: np.dtype, first: int, last: int) -> np.ndarray:
-    """The entries about steps ``first`` to ``last`` of a file in order of steps."""
+def _logged(path: Path, kind: np.dtype, first: int, last: int, rows: Collection[int] | None = None) -> np.ndarray:
+    """The entries about steps ``first`` to ``last`` of a file in order of steps; of a step whose rows are all there,
+    those of some rows."""
     try:
         with open(path, "rb") as file:
-            at = _place(file, kind, first)
-            return _read(file, kind, at, _place(file, kind, last + 1) - at)
+            at, end = _place(file, kind, first), _place(file, kind, last + 1)
+            if rows and at < end:
+                before = _word(file, at * kind.itemsize + 8)
+                at, end = max(at, at + min(rows) - before), min(end, at + max(rows) + 1 - before)
+            return _read(file, kind, at, max(0, end - at))
     except FileNotFoundError:
         return np.empty(0, dtype=kind)
 
@@ -234,8 +245,12 @@ def _place(file: BinaryIO, kind: np.dtype, step: int) -> int:
 
 
 def _step(file: BinaryIO, kind: np.dtype, i: int) -> int:
+    return _word(file, i * kind.itemsize)
+
+
+def _word(file: BinaryIO, place: int) -> int:
     # Not mapped: a resumed training cuts the file, and reading beyond its end would kill the reader.
-    return int.from_bytes(os.pread(file.fileno(), 8, i * kind.itemsize), "little")
+    return int.from_bytes(os.pread(file.fileno(), 8, place), "little")
 
 
 def _read(file: BinaryIO, kind: np.dtype, i: int, count: int) -> np.ndarray:

@@ -5,16 +5,20 @@ Steps are numbered as the training's log numbers them, from 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from headrace.flow.artifact import Artifact
 from headrace.flow.storage import SealError, read_sealed
-from headrace.train import guard, metrics
+from headrace.train import guard, losses, metrics
+from headrace.train.losses import RowLosses
+from headrace.train.outcome import finite
 from headrace.train.trajectory import STATE, Trajectory, read_trajectory, stage_folder
 
 Fate = Literal["trained", "skipped", "left_out", "left", "unused"]
@@ -33,6 +37,7 @@ class Stretch:
         last: its last step, done or to come.
         row: the first row of its first step.
         batch: rows of a step.
+        seq_len: targets of a row.
         current: whether these are rows of the sequence as it is now; after an edit, the steps before it may have taken
             rows of a sequence that is no more.
         left_out: the steps with a row that the recipe leaves out.
@@ -44,6 +49,7 @@ class Stretch:
     last: int
     row: int
     batch: int
+    seq_len: int
     current: bool = True
     left_out: frozenset[int] = frozenset()
 
@@ -56,6 +62,15 @@ class Stretch:
     def spikes(self) -> dict[int, dict[str, Any]]:
         """The outlying steps, each with its record (:func:`headrace.train.guard.told`)."""
         return {} if self.folder is None else {one["step"]: one for one in guard.told(self.folder)}
+
+    def row_losses(self, step: int) -> RowLosses | None:
+        """The losses of a step's rows; None where they were not recorded."""
+        return None if self.folder is None else losses.rows_of(self.folder, self.batch, step)
+
+    def token_losses(self, step: int, rows: Collection[int] | None = None) -> dict[int, np.ndarray]:
+        """The losses of the tokens of a step's rows, of some that follow one another or of all, by row
+        (:func:`headrace.train.losses.tokens_of`); those that were not recorded are left out."""
+        return {} if self.folder is None else losses.tokens_of(self.folder, self.seq_len, step, rows)
 
     def ranks(self, step: int) -> int | None:
         """Among how many ranks a step's rows were shared, as the newest checkpoint tells; None if it is not known."""
@@ -115,14 +130,14 @@ class Steps:
             out = frozenset(step + 1 for step in link.passed())
             if not folder.is_dir() and model is not None and model.manifest.extra["trajectory"] == link.identity:
                 folder = model.path
-            about = link.identity, folder, link.first_step + 1, last, link.first_row, int(link.train["batch"])
-            stretches.append(Stretch(*about, current, out))
+            about = link.identity, folder, link.first_step + 1, last, link.first_row
+            stretches.append(Stretch(*about, int(link.train["batch"]), int(link.sequence["seq_len"]), current, out))
         return Steps(tuple(stretches), max(_done(one) for one in stretches))
 
     @staticmethod
-    def untrained(rows: int, batch: int) -> Steps:
+    def untrained(rows: int, batch: int, seq_len: int) -> Steps:
         """The steps of whoever reads a sequence in batches of so many rows."""
-        return Steps((Stretch(None, None, 1, rows // batch, 0, batch),), 0)
+        return Steps((Stretch(None, None, 1, rows // batch, 0, batch, seq_len),), 0)
 
     @property
     def last(self) -> int:
@@ -160,6 +175,20 @@ class Steps:
             if one.current and row >= one.row and step <= one.last:
                 return Taken(row, step, self.fate(step))
         return Taken(row, None, "unused")
+
+    def row_loss(self, taken: Taken) -> float | None:
+        """The mean loss of a row in nats, as its step recorded it; None where it did not, or it is not finite."""
+        stretch = None if taken.step is None else self.at(taken.step)
+        if stretch is None or taken.step is None:
+            return None
+        found = stretch.row_losses(taken.step)
+        return None if found is None else finite(float(found.loss[taken.row - stretch.rows(taken.step)[0]]))
+
+    def token_losses(self, taken: Taken) -> dict[int, np.ndarray]:
+        """The losses of a row's tokens (:func:`headrace.train.losses.tokens_of`), by row; nothing where they were not
+        recorded."""
+        stretch = None if taken.step is None else self.at(taken.step)
+        return {} if stretch is None or taken.step is None else stretch.token_losses(taken.step, [taken.row])
 
     def log(self, first: int, last: int) -> list[dict[str, Any]]:
         """The lines of the log about steps ``first`` to ``last``, as far as they were logged."""

@@ -14,6 +14,8 @@ of        the source that the sample was drawn from; null for all
 seed      the sample's
 ========= =============================================================================================
 
+(Lines with a ``name`` are labels of whole choices: :mod:`headrace.view.named_labels`.)
+
 Only documents of a random sample tell about the filter as a whole. A sample's documents are labelled in its order, so
 the first n of them are a sample as well.
 """
@@ -35,7 +37,7 @@ FILE = "labels.jsonl"
 Verdict = Literal["right", "wrong"]
 Key = tuple[str, str, str]
 Z = 1.959964  # the normal distribution's 97.5 % quantile
-_LOCK = threading.Lock()
+WRITING = threading.Lock()  # one line at a time
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def add_label(run: Path, label: Label) -> None:
     Raises:
         OSError: the run folder cannot be written.
     """
-    with _LOCK:
+    with WRITING:
         journal = Journal(run / FILE)
         try:
             journal.add({"time": round(time.time(), 3), **label.__dict__})

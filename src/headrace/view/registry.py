@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.view import choice
 from headrace.view.address import SITE
 from headrace.view.finding import find
 from headrace.view.page import Page
@@ -71,7 +72,8 @@ PAGES: tuple[Page[Any, Any], ...] = (
 ACTIONS: tuple[Action, ...] = (
     Action("/progress", ("GET",), progress.stream),
     Action("/copied", ("POST",), copied.send),
-    Action("/corpus/ids", ("GET",), corpus.ids),
+    Action("/corpus/ids", ("GET",), choice.ids),
+    Action("/corpus/label", ("POST",), choice.give_label),
     Action(SITE["find"], ("GET",), find),
     Action("/removed/label", ("POST",), label),
 )

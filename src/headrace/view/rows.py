@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,8 @@ from headrace.sequence import provenance
 from headrace.sequence.reader import SequenceReader, require_known
 from headrace.tokens.engine import Encoded
 from headrace.tokens.table_engine import Decoder
+from headrace.train.losses import NO_TARGET, mean_of
+from headrace.train.outcome import finite
 from headrace.view.fim import UNMARKED, fim_parts, part_at, sentinels
 from headrace.view.spelling import hexadecimal, spelled
 from headrace.view.target import Target
@@ -35,6 +38,8 @@ class Run:
         part: as :func:`headrace.view.fim.fim_parts`: ``prefix``, ``suffix``, ``middle``, prefix and middle as one,
             ``sentinel``; ``unmarked`` of a rearranged document whose sentinels are too far to look for; or None.
         loss: whether they carry loss as targets.
+        losses: the loss of each in nats as it was recorded: NaN where it carries none, infinite where it was not
+            finite; empty where it was not recorded.
         special: whether they are special tokens.
     """
 
@@ -46,6 +51,7 @@ class Run:
     part: str | None
     loss: bool
     special: bool
+    losses: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,11 @@ class Segment(provenance.Segment):
 
     Attributes:
         runs: of its tokens, those that are shown.
+        loss: mean loss of its tokens, in nats; None where it was not recorded, is not finite, or none carries loss.
     """
 
     runs: list[Run] = field(default_factory=list)
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,47 +88,62 @@ class Row:
     documents: int
 
 
+Losses = Mapping[int, np.ndarray]
+"""Row -> float16[L], as :func:`headrace.train.losses.tokens_of` has them."""
+
+
 def read_rows(
-    target: Target, name: str, first: int, stop: int, place: int, tokens: int, decoder: Decoder | None, each: bool
+    target: Target,
+    name: str,
+    rows: Sequence[int],
+    place: int,
+    tokens: int,
+    decoder: Decoder | None,
+    each: bool,
+    losses: Losses,
 ) -> list[Row]:
     """Read a stretch of each of some rows.
 
     Args:
         target: the target.
         name: the sequence's name.
-        first: the first row.
-        stop: the row after the last.
+        rows: their numbers.
         place: the first position of each.
         tokens: how many tokens of each.
         decoder: what turns ids into text; None shows ids only.
         each: whether the text of each token is wanted, not only that of runs.
+        losses: of those rows whose tokens' losses were recorded.
 
     Raises:
         UserError: the rows cannot be read, or the tokenizer does not know an id.
     """
     sequence = target.sequence(name)
-    reading = _Reading(target, sequence, first, stop, decoder, each)
+    reading = _Reading(target, sequence, rows, decoder, each, losses)
     until = min(place + tokens, sequence.seq_len + 1)
-    most = max(LEAST_SEGMENTS, MOST_SEGMENTS // (stop - first))
+    most = max(LEAST_SEGMENTS, MOST_SEGMENTS // len(rows))
     shown, stops = [], []
     for row in reading.segments:
         some = [one for one in row if one.start < until and one.start + one.length > place]
         shown.append([(one, place, until) for one in some[:most]])
         stops.append(until if len(some) <= most else some[most].start)
     drawn = reading.drawn(shown)
-    return [reading.row(i, place, stops[i], drawn[i]) for i in range(stop - first)]
+    return [reading.row(i, place, stops[i], drawn[i]) for i in range(len(rows))]
 
 
 def outlines(
-    target: Target, name: str, first: int, stop: int, most: int, tokens: int, decoder: Decoder | None
+    target: Target, name: str, rows: Sequence[int], most: int, tokens: int, decoder: Decoder | None, losses: Losses
 ) -> list[Row]:
-    """Rows by the beginnings of their segments: the first ``most`` of each row, and of each the first ``tokens`` tokens
-    as text. Otherwise as :func:`read_rows`."""
+    """Rows by the beginnings of their segments: of each row the first ``most``, or those with the highest loss where it
+    was recorded, and of each the first ``tokens`` tokens as text. Otherwise as :func:`read_rows`."""
     sequence = target.sequence(name)
-    reading = _Reading(target, sequence, first, stop, decoder, False)
-    real = [[one for one in row if one.kind != "padding"][:most] for row in reading.segments]
+    reading = _Reading(target, sequence, rows, decoder, False, losses)
+    real = [[one for one in row if one.kind != "padding"] for row in reading.segments]
+    for row, number in zip(real, rows, strict=True):
+        if number in losses:
+            row.sort(key=lambda one: math.inf if one.loss is None else -one.loss)
+    real = [row[:most] for row in real]
     drawn = reading.drawn([[(one, one.start, one.start + tokens) for one in row] for row in real])
-    return [reading.row(i, 0, sequence.seq_len + 1, drawn[i]) for i in range(stop - first)]
+    return [reading.row(i, 0, sequence.seq_len + 1, drawn[i]) for i in range(len(rows))]
 
 
 Window = tuple[Segment, int, int]
@@ -131,19 +154,45 @@ class _Reading:
     """Some rows, and what is needed to tell about them; arguments as for :func:`read_rows`."""
 
     def __init__(
-        self, target: Target, sequence: SequenceReader, first: int, stop: int, decoder: Decoder | None, each: bool
+        self,
+        target: Target,
+        sequence: SequenceReader,
+        rows: Sequence[int],
+        decoder: Decoder | None,
+        each: bool,
+        losses: Losses,
     ) -> None:
-        self._target, self._sequence, self._first, self._decoder, self._each = target, sequence, first, decoder, each
-        self._ids, self._loss = sequence.rows(first, stop), sequence.loss(first, stop)
+        self._target, self._sequence, self._rows, self._decoder, self._each = target, sequence, rows, decoder, each
+        parts = list(_stretches(rows))
+        self._ids = np.concatenate([sequence.rows(first, stop) for first, stop in parts])
+        self._loss = np.concatenate([sequence.loss(first, stop) for first, stop in parts])
         if decoder is not None:
-            require_known(self._ids, decoder.vocab_size, sequence.path, first)
-        self._roles = _roles(sequence, decoder)
-        self.segments = [_segments(sequence, first + i, ids, self._roles) for i, ids in enumerate(self._ids)]
+            for ids, row in zip(self._ids, rows, strict=True):
+                require_known(ids[None], decoder.vocab_size, sequence.path, row)
+        self._roles, self._losses = _roles(sequence, decoder), losses
+        self.segments = [
+            [self._with_loss(row, one) for one in _segments(sequence, row, ids, self._roles)]
+            for row, ids in zip(rows, self._ids, strict=True)
+        ]
+
+    def _with_loss(self, row: int, one: Segment) -> Segment:
+        if row not in self._losses:
+            return one
+        return replace(one, loss=finite(mean_of(self._losses[row], one.start, one.length)[0]))
+
+    def _recorded(self, i: int, first: int, last: int) -> list[float]:
+        """The losses of the tokens at positions ``first`` to ``last`` of the ``i``-th row, as :class:`Run` has them."""
+        told = self._losses.get(self._rows[i])
+        if told is None:
+            return []
+        some = np.concatenate([[NO_TARGET], told])[first:last]
+        shown = np.where(np.isfinite(some), np.round(some, 4), np.inf)
+        return [float(one) for one in np.where(some == NO_TARGET, np.nan, shown)]
 
     def row(self, i: int, place: int, until: int, drawn: list[Segment]) -> Row:
         """The ``i``-th row with what is shown of it."""
         count = sum(one.kind != "padding" for one in self.segments[i])
-        return Row(self._first + i, self._sequence.seq_len + 1, place, until, drawn, count)
+        return Row(self._rows[i], self._sequence.seq_len + 1, place, until, drawn, count)
 
     def drawn(self, windows: list[list[Window]]) -> list[list[Segment]]:
         """Segments of each row with their documents' facts, and with the runs of their tokens."""
@@ -188,8 +237,15 @@ class _Reading:
             text = None if data is None else spelled(data.data.tobytes())
             pieces = [] if data is None or not self._each else [data.bytes_of(k) for k in range(len(some))]
             about = some.tolist(), text, [spelled(piece) for piece in pieces], [hexadecimal(piece) for piece in pieces]
-            runs.append(Run(first + a, *about, parts[a], bool(loss[a]), bool(special[a])))
+            recorded = self._recorded(i, first + a, first + b)
+            runs.append(Run(first + a, *about, parts[a], bool(loss[a]), bool(special[a]), recorded))
         return runs
+
+
+def _stretches(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Rows in their order as ranges ``[first, stop)``."""
+    edges = [0, *(i for i in range(1, len(rows)) if rows[i] != rows[i - 1] + 1), len(rows)]
+    return ((rows[a], rows[b - 1] + 1) for a, b in pairwise(edges))
 
 
 def _roles(sequence: SequenceReader, decoder: Decoder | None) -> Mapping[str, int]:

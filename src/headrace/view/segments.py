@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +24,8 @@ PARTS = {
     UNMARKED: UNMARKED,
 }
 """Part -> its class."""
+LOSSES = (0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 9.0)
+"""Nats at which a token gets the next color: a token as likely as not has 0.7, one of 50,000 drawn blindly 10.8."""
 TOLD = {UNMARKED: "part not known", "sentinel": "sentinel"}
 
 
@@ -34,12 +38,14 @@ class Look:
         sources: the names of all sources, in the order of their colors.
         documents: whether there are pages of documents to link to.
         token: the position of a token to mark.
+        loss: whether tokens are colored by their loss rather than their source.
     """
 
     view: View
     sources: list[str]
     documents: bool
     token: int | None = None
+    loss: bool = False
 
 
 def legend(look: Look, rows: list[Row]) -> Markup:
@@ -51,6 +57,8 @@ def legend(look: Look, rows: list[Row]) -> Markup:
         element("li", element("span", class_=f"key {hue(look.sources.index(name))}"), name, class_="entry")
         for name in names
     ]
+    if look.loss and any(run.losses for run in runs):
+        entries.append(element("li", "loss, nats:", [_step_of(k) for k in range(len(LOSSES) + 1)], class_="entry"))
     parts = [part for part in PARTS if any(run.part == part for run in runs)]
     entries += [
         element("li", element("span", TOLD.get(part, part), class_=f"run {PARTS[part]}"), class_="entry")
@@ -63,6 +71,17 @@ def legend(look: Look, rows: list[Row]) -> Markup:
     if any(one.kind == "padding" for one in segments):
         entries.append(element("li", element("span", "padding", class_="run pad"), class_="entry"))
     return element("ul", entries, class_="legend", aria_label="Legend")
+
+
+def _step_of(k: int) -> Markup:
+    """A color of losses in the legend."""
+    said = f"< {LOSSES[0]:g}" if k == 0 else f"{LOSSES[k - 1]:g}" if k < len(LOSSES) else f"≥ {LOSSES[-1]:g}"
+    return element("span", said, class_=f"t l{k}")
+
+
+def heat(loss: float) -> str:
+    """The class for the color of a loss; none where a token carries no loss."""
+    return "" if math.isnan(loss) else f"l{bisect_right(LOSSES, loss)}"
 
 
 def document(look: Look, one: Segment) -> Markup:
@@ -85,6 +104,7 @@ def segment(look: Look, one: Segment) -> Markup:
         f" · from token {whole(one.offset)}" if one.offset else None,
         f" · {kind}" if kind else None,
         f" · {one.license}" if one.license else None,
+        f" · loss {one.loss:.4g}" if one.loss is not None else None,
     ]
     drawn: list[object] = []
     part: str | None = None
@@ -133,9 +153,13 @@ def _token(look: Look, one: Segment, run: Run, k: int) -> Markup:
     as_text = look.view == "tokens" and run.texts
     said = run.texts[k].replace("\n", "↵\n") or "∅" if as_text else str(run.ids[k])
     here = look.token == place
-    return element(
-        "span", said, class_="t here" if here else "t", title=told(one, run, k), id=f"token-{place}" if here else None
-    )
+    color = heat(run.losses[k]) if look.loss and run.losses else ""
+    classes = " ".join(filter(None, ("t", color, "here" if here else "")))
+    return element("span", said, class_=classes, title=told(one, run, k), id=f"token-{place}" if here else None)
+
+
+def _nats(loss: float) -> str:
+    return f"{loss:.3g}" if math.isfinite(loss) else "not finite"
 
 
 def told(one: Segment, run: Run, k: int) -> str:
@@ -152,5 +176,6 @@ def told(one: Segment, run: Run, k: int) -> str:
         parts.append(TOLD.get(run.part, run.part))
     if run.special:
         parts.append("special")
-    parts.append("loss" if run.loss else "no loss")
+    recorded = run.losses[k] if run.losses else math.nan
+    parts.append("no loss" if not run.loss else "loss" if math.isnan(recorded) else f"loss {_nats(recorded)}")
     return " · ".join(parts)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from headrace.flow.artifact import Artifact
+from headrace.view.named_labels import NamedLabels, named_labels
 from headrace.view.target import Target, Wrong
 
 MEMORY = "256MB"  # the whole viewer stays below 500 MB
@@ -41,7 +43,8 @@ class Answer:
 
 
 class Database:
-    """The tables of a run: ``corpus`` (a row a document, without its text), ``documents`` and each sidecar by its name.
+    """The tables of a run: ``corpus`` (a row a document, without its text), ``documents`` and each sidecar by its name;
+    ``labels`` that a person gave, by id.
 
     Args:
         artifacts: the documents and sidecars, by the name of their table.
@@ -49,6 +52,8 @@ class Database:
 
     def __init__(self, artifacts: dict[str, Artifact]) -> None:
         self._connection = duckdb.connect(":memory:")
+        self._labels: NamedLabels | None = None
+        self._labelling = threading.Lock()
         run = self._connection.execute
         files = {name: [str(a.shard_path(i)) for i in range(len(a.shards))] for name, a in artifacts.items()}
         self.tables = [name for name, paths in files.items() if paths]
@@ -58,6 +63,8 @@ class Database:
         if "documents" in self.tables:
             run(f"CREATE VIEW corpus AS {self._corpus(files)}")
             self.tables.insert(0, "corpus")
+            run("CREATE TABLE labels (id VARCHAR, label VARCHAR)")
+            self.tables.append("labels")
         allowed = [path for paths in files.values() for path in paths]
         run(f"SET allowed_paths = {_list(allowed)}")
         for setting in (
@@ -94,6 +101,25 @@ class Database:
                 if name != "documents" and type_ in NUMBERS and column not in NOT_MEASURED:
                     self.measures[shown] = type_
         return f"SELECT {', '.join(columns)} FROM {' POSITIONAL JOIN '.join(tables)}"
+
+    def label(self, labels: NamedLabels) -> None:
+        """Fill the table ``labels`` anew, if they are others than before."""
+        with self._labelling:
+            if labels is self._labels or "labels" not in self.tables:
+                return
+            cursor = self._connection.cursor()
+            try:
+                cursor.execute("BEGIN")
+                cursor.execute("DELETE FROM labels")
+                for name, ids in labels.ids.items():
+                    told = pa.table({"id": pa.array(ids.astype("U32")), "label": pa.array([name] * len(ids))})
+                    cursor.register("given", told)
+                    cursor.execute("INSERT INTO labels SELECT id, label FROM given")
+                    cursor.unregister("given")
+                cursor.execute("COMMIT")
+            finally:
+                cursor.close()
+            self._labels = labels
 
     def run(
         self, sql: str, parameters: Sequence[Any] = (), most: int = MOST_ROWS, characters: int = MOST_ANSWER
@@ -158,7 +184,9 @@ def database(target: Target) -> Database:
                 found[f"measure_{stage}"] = made
         return Database({"documents": found.pop("documents"), **found} if "documents" in found else {})
 
-    return target.kept("database", make)
+    made = target.kept("database", make)
+    made.label(named_labels(target))
+    return made
 
 
 def quoted(name: str) -> str:

@@ -124,13 +124,14 @@ class Target:
         """What changes whenever the target does: a run underway publishes artifacts, its recipe may be edited; other
         files may be replaced."""
         if not self.is_run:
-            return tuple(map(_stat, [self.path, *self._files[:WATCHED]]))
-        found = [_stat(self.path / name) for name in (run_folder.RECIPE, "artifacts", LOG)]
+            return tuple(map(file_stamp, [self.path, *self._files[:WATCHED]]))
+        found = [file_stamp(self.path / name) for name in (run_folder.RECIPE, "artifacts", LOG)]
         return tuple(found)
 
-    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What ``make`` gives, made again only when the target has changed. For small values that are not cheap."""
-        stamp = self.stamp
+    def kept(self, key: Hashable, make: Callable[[], T], stamp: Hashable = None) -> T:
+        """What ``make`` gives, made again only when the target, or else the stamp that is given, has changed. For small
+        values that are not cheap."""
+        stamp = self.stamp if stamp is None else stamp
         with self._lock:
             old = self._held(key)
             if old is None or old[0] != stamp:
@@ -146,10 +147,10 @@ class Target:
             del self._kept[next(iter(self._kept))]
         return old
 
-    def later(self, key: Hashable, make: Callable[[], T]) -> T | None:
+    def later(self, key: Hashable, make: Callable[[], T], also: Hashable = None) -> T | None:
         """As :meth:`kept`, for what may take long: None until it is there. A page that shows it says so, and asks
-        again (:func:`headrace.view.layout.pending`)."""
-        stamp = self.stamp
+        again (:func:`headrace.view.layout.pending`). ``also`` is what it depends on besides the target."""
+        stamp = self.stamp, also
         with self._lock:
             old = self._held(("later", key))
             if old is None or old[0] != stamp:
@@ -267,7 +268,7 @@ class Target:
     @property
     def file_sizes(self) -> list[int]:
         """The sizes of the files of sequences that are no run's; those that are gone are left out."""
-        return [found[1] for found in map(_stat, self._files) if found is not None]
+        return [found[1] for found in map(file_stamp, self._files) if found is not None]
 
     def curves(self, stage: str) -> Curves | None:
         """What a stage's training has logged; None where it has not begun."""
@@ -299,7 +300,7 @@ class Target:
         sequence = self.sequence(name)
         trajectory = self.kept(("trajectory", name), lambda: self._trajectory(name)) if batch is None else None
         if trajectory is None:
-            return Steps.untrained(len(sequence), batch or self.batch(name) or 1)
+            return Steps.untrained(len(sequence), batch or self.batch(name) or 1, sequence.seq_len)
         digest = None if sequence.fingerprint is None else sequence.fingerprint["digest"]
         return Steps.of(self.path, name, digest, trajectory, self.artifact("model", name))
 
@@ -319,7 +320,8 @@ def _files_of(sequence: SequenceReader) -> list[Path]:
     return [path for file in sequence.files for path in (file.path, *file.beside)]
 
 
-def _stat(path: Path) -> tuple[int, int] | None:
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file does; None if there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -4,48 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from pydantic import Field
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
-from headrace.recipe.columns import DOCUMENT, MEASURES
 from headrace.report.charts.histogram import Bin, histogram_chart
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import percent, round_number, size, whole
 from headrace.report.palette import hue
 from headrace.report.tables import details
 from headrace.view.address import address
+from headrace.view.choice import FIELDS, WORDS, Chosen, CorpusQuery
+from headrace.view.labels import can_label
 from headrace.view.layout import empty, pending
-from headrace.view.page import Page, Query
+from headrace.view.named_labels import labels_stamp
+from headrace.view.page import Page
 from headrace.view.sql import Database, database, quoted
-from headrace.view.target import Target, Wrong
+from headrace.view.target import Target
 
 BINS = 32
 FEW = 12  # documents listed
 VALUES = 12  # of a column of words that are listed
-WORDS = ("source", "language", "license", "reason", "split", "format")
-"""Columns of words that are charted where they have several values."""
-FIELDS = {"format": "kind"}  # of the query: in an address, ``format`` asks for JSON
 LEAST_SPAN = 1e-12
-
-
-class CorpusQuery(Query):
-    """What is chosen: ``between`` has stretches of measures (``bytes:1000:5000``, either end may be left out), the
-    others values."""
-
-    between: Annotated[tuple[str, ...], Field(max_length=40)] = ()
-    source: tuple[str, ...] = ()
-    language: tuple[str, ...] = ()
-    license: tuple[str, ...] = ()
-    reason: tuple[str, ...] = ()
-    split: tuple[str, ...] = ()
-    kind: tuple[str, ...] = ()
-    kept: Annotated[str | None, Field(pattern="^(yes|no)$")] = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +70,7 @@ class Shown:
         measures: distributions.
         words: column -> its values, most documents first.
         rows: some of the chosen: row, name, source, bytes, reason.
+        labels: whether the choice can be given a label.
         rule: the choice as a rule of a recipe keeps it; None without one that a rule can say.
     """
 
@@ -99,6 +81,7 @@ class Shown:
     measures: list[Distribution]
     words: dict[str, list[Value]]
     rows: list[dict[str, Any]]
+    labels: bool
     rule: str | None
 
 
@@ -106,74 +89,9 @@ def load(target: Target, query: CorpusQuery) -> Shown | None:
     """Ask DuckDB; None while it counts."""
     made = database(target)
     if "corpus" not in made.tables:
-        return Shown([], 0, 0, 0, [], {}, [], None)
+        return Shown([], 0, 0, 0, [], {}, [], False, None)
     chosen = Chosen.of(query, made)
-    return target.later(("corpus", query.model_dump_json()), lambda: _load(target, made, chosen))
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The choices: stretches of measures, and values of columns of words."""
-
-    between: dict[str, tuple[float, float]]
-    values: dict[str, tuple[str, ...]]
-
-    @staticmethod
-    def of(query: CorpusQuery, made: Database) -> Chosen:
-        """Read the query.
-
-        Raises:
-            Wrong: it names no measure, or no stretch.
-        """
-        between = {}
-        for told in query.between:
-            found = re.fullmatch(r"(.+):([^:]*):([^:]*)", told)
-            try:
-                if found is None or found[1] not in made.measures:
-                    raise ValueError
-                low, high = float(found[2] or "-inf"), float(found[3] or "inf")
-                if math.isnan(low) or math.isnan(high):
-                    raise ValueError
-            except ValueError:
-                fix = f"Write NAME:FROM:TO, of {', '.join(made.measures)}."
-                raise Wrong(f"{told!r} is no stretch of a measure.", "between", fix) from None
-            between[found[1]] = low, high
-        values: dict[str, tuple[str, ...]] = {name: getattr(query, FIELDS.get(name, name)) for name in WORDS}
-        values["keep"] = {"yes": ("true",), "no": ("false",)}.get(query.kept or "", ())
-        return Chosen(between, {name: told for name, told in values.items() if told})
-
-    def where(self, columns: Sequence[str], without: str | None = None) -> tuple[str, list[Any]]:
-        """As a condition with its parameters, without what is chosen of one column."""
-        parts: list[str] = ["true"]
-        parameters: list[Any] = []
-        for name, (low, high) in self.between.items():
-            if name != without:
-                parts.append(f"({quoted(name)} >= ? AND {quoted(name)} < ?)")
-                parameters += [low, high]
-        for name, values in self.values.items():
-            if name != without and name in columns:
-                some = [value for value in values if value]
-                null = f"{quoted(name)} IS NULL" if "" in values else "false"
-                parts.append(f"(list_contains(?::VARCHAR[], {quoted(name)}::VARCHAR) OR {null})")
-                parameters.append(some)
-        return " AND ".join(parts), parameters
-
-    def rule(self) -> str | None:
-        """As the condition of a rule of a recipe (``filters.rules``), which removes what does not meet it."""
-        parts: list[str] = []
-        if any(name not in MEASURES for name in self.between) or set(self.values) - {*DOCUMENT, "format"}:
-            return None  # what a rule cannot see
-        for name, (low, high) in self.between.items():
-            if low > -math.inf:
-                parts.append(f"{name} >= {low:g}")
-            if high < math.inf:
-                parts.append(f"{name} < {high:g}")
-        for name, values in self.values.items():
-            some = [value for value in values if value]
-            told = f"{name} in {some!r}" if some else ""
-            none = f"{name} is None" if "" in values else ""
-            parts.append(f"({told} or {none})" if told and none else told or none)
-        return " and ".join(parts) or None
+    return target.later(("corpus", query.model_dump_json()), lambda: _load(target, made, chosen), labels_stamp(target))
 
 
 def _load(target: Target, made: Database, chosen: Chosen) -> Shown:
@@ -189,6 +107,7 @@ def _load(target: Target, made: Database, chosen: Chosen) -> Shown:
         _distribution(made, name, spans[name], names, chosen, columns) for name in made.measures if name in spans
     ]
     words = {name: _values(made, name, chosen, columns) for name in WORDS if name in columns}
+    labels = _labels(made, chosen, columns)
     shown = ["row", "coalesce(path, origin_file || ':' || origin_row)", "source", "bytes"]
     shown += ["reason"] if "reason" in columns else []
     some = made.run(f"SELECT {', '.join(shown)} FROM corpus WHERE {where} LIMIT {FEW}", parameters).rows
@@ -199,8 +118,10 @@ def _load(target: Target, made: Database, chosen: Chosen) -> Shown:
         n,
         text,
         measures,
-        {name: values for name, values in words.items() if len(values) > 1 or name in chosen.values},
+        {name: values for name, values in words.items() if len(values) > 1 or name in chosen.values}
+        | ({"label": labels} if labels else {}),
         rows,
+        bool(chosen.between or chosen.values) and can_label(target.path),
         chosen.rule(),
     )
 
@@ -255,29 +176,12 @@ def _values(made: Database, name: str, chosen: Chosen, columns: list[str]) -> li
     return [Value(row[0], row[1]) for row in made.run(sql, parameters).rows]
 
 
-async def ids(target: Target, request: Request, body: bytes) -> Response:
-    """The ids of the chosen documents, one a line: what `headrace withdraw --from` reads."""
-    from starlette.concurrency import run_in_threadpool
-
-    def make() -> str:
-        told: dict[str, Any] = {}
-        for name, value in request.query_params.multi_items():
-            if name == "kept":
-                told[name] = value
-            else:
-                told.setdefault(name, []).append(value)
-        made = database(target)
-        chosen = Chosen.of(CorpusQuery.model_validate(told), made)
-        columns = [row[0] for row in made.run("SELECT * FROM (DESCRIBE corpus)").rows]
-        where, parameters = chosen.where(columns)
-        found = made.run(f"SELECT id FROM corpus WHERE {where}", parameters, MOST_IDS, MOST_IDS * 64)
-        return "".join(f"{row[0]}\n" for row in found.rows)
-
-    text = await run_in_threadpool(make)
-    return PlainTextResponse(text, headers={"content-disposition": 'attachment; filename="documents.txt"'})
-
-
-MOST_IDS = 1_000_000  # 33 MB
+def _labels(made: Database, chosen: Chosen, columns: list[str]) -> list[Value]:
+    where, parameters = chosen.where(columns, "label")
+    sql = (
+        f"SELECT label, count(*) AS n FROM corpus JOIN labels USING (id) WHERE {where} GROUP BY ALL ORDER BY n DESC, 1"
+    )
+    return [Value(row[0], row[1]) for row in made.run(sql, parameters).rows]
 
 
 def draw(query: CorpusQuery, shown: Shown | None) -> Markup:
@@ -316,7 +220,7 @@ def _selection(query: CorpusQuery, shown: Shown) -> Markup | None:
                 "a", told.replace(":", " "), " ✕", href=address("corpus", **query.changed(between=left)), class_="chip"
             )
         )
-    for name in (*WORDS, "kept"):
+    for name in (*WORDS, "label", "kept"):
         field = FIELDS.get(name, name)
         if value := getattr(query, field):
             none: object = None if name == "kept" else ()
@@ -334,7 +238,24 @@ def _selection(query: CorpusQuery, shown: Shown) -> Markup | None:
             "As a rule that keeps only these: ",
             element("code", f"filters: {{rules: [{{name: chosen, keep: {orjson.dumps(shown.rule).decode()}}}]}}"),
         )
-    return element("div", element("p", chips), about, rule, class_="selection")
+    label = _label_form(query) if shown.labels else None
+    return element("div", element("p", chips), about, label, rule, class_="selection")
+
+
+def _label_form(query: CorpusQuery) -> Markup:
+    """Gives the choice a label, or takes it back."""
+    fields = query.changed().items()
+    pairs = [(name, one) for name, value in fields for one in (value if isinstance(value, tuple) else (value,))]
+    return element(
+        "form",
+        [element("input", type="hidden", name=name, value=one) for name, one in pairs],
+        element("label", "As a label: ", element("input", name="name", required=True, maxlength=40)),
+        element("button", "Give", name="on", value="1"),
+        element("button", "Take back", name="on", value="0"),
+        method="post",
+        action="/corpus/label",
+        class_="inline",
+    )
 
 
 def _figure(query: CorpusQuery, shown: Shown, one: Distribution) -> Markup:

@@ -17,6 +17,7 @@ from headrace.select.why.locate import is_name
 from headrace.view.address import address
 from headrace.view.finding import plain
 from headrace.view.layout import empty, pending
+from headrace.view.named_labels import SEPARATOR, labels_stamp, named_labels
 from headrace.view.page import Page, Query
 from headrace.view.search.scan import scan
 from headrace.view.search.wanted import FACETS, NONE, Corpus, Hit, How, Wanted, search
@@ -37,6 +38,7 @@ class DocumentsQuery(Query):
     language: tuple[str, ...] = ()
     license: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
     kept: Literal["yes", "no"] | None = None
     after: Annotated[int, Field(ge=0)] = 0
     n: Annotated[int, Field(ge=1, le=200)] = 20
@@ -71,7 +73,8 @@ def corpus_of(target: Target) -> Corpus:
     """The documents of a run, with what was found about them."""
     documents = target.documents
     assert documents is not None
-    return Corpus(documents, target.artifact("verdicts"), target.artifact("licences"), declared(target.recipe))
+    about = target.artifact("verdicts"), target.artifact("licences"), declared(target.recipe)
+    return Corpus(documents, *about, named_labels(target))
 
 
 def load(target: Target, query: DocumentsQuery) -> Shown:
@@ -79,7 +82,7 @@ def load(target: Target, query: DocumentsQuery) -> Shown:
     if target.documents is None:
         return Shown([], 0, None, {})
     corpus = corpus_of(target)
-    combined = target.later("facets", lambda: _combined(corpus))
+    combined = target.later("facets", lambda: _combined(corpus), labels_stamp(target))
     reasons = list(query.reason) or None
     if query.kept == "yes":
         reasons = [NONE]
@@ -88,6 +91,7 @@ def load(target: Target, query: DocumentsQuery) -> Shown:
     elif query.kept == "no" and reasons is None:
         reasons = sorted(_reasons(corpus))
     chosen = {"source": query.source, "language": query.language, "license": query.license, "reason": reasons}
+    chosen["label"] = query.label
     facets = {name: values for name, values in chosen.items() if values is not None and (values or name == "reason")}
     wanted = Wanted(query.q, query.how, query.case, facets)
     expressions = wanted.expressions()
@@ -126,10 +130,16 @@ def _counts(
         others = [(FACETS.index(other), set(values)) for other, values in chosen.items() if other != name]
         total: Counter[str] = Counter()
         for key, n in combined.items():
-            if all(key[k] in values for k, values in others):
-                total[key[i]] += n
+            if all(_values(k, key[k]) & values for k, values in others):
+                for value in _values(i, key[i]):
+                    total[value] += n
         out[name] = [Facet(value, n) for value, n in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
     return out
+
+
+def _values(facet: int, value: str) -> set[str]:
+    """The values of a facet that a combination has."""
+    return set(value.split(SEPARATOR)) if FACETS[facet] == "label" else {value}
 
 
 def draw(query: DocumentsQuery, shown: Shown) -> Markup:
@@ -149,7 +159,7 @@ def _named(query: DocumentsQuery) -> Markup | None:
 def _form(query: DocumentsQuery) -> Markup:
     hows = {"text": "all words", "phrase": "phrase", "regex": "regular expression", "name": "id, path or repository"}
     options = [element("option", said, value=how, selected=how == query.how) for how, said in hows.items()]
-    kept = [(n, getattr(query, n)) for n in ("source", "language", "license", "reason")]
+    kept = [(n, getattr(query, n)) for n in FACETS]
     hidden = [element("input", type="hidden", name=n, value=one) for n, values in kept for one in values]
     if query.kept is not None:
         hidden.append(element("input", type="hidden", name="kept", value=query.kept))
@@ -208,8 +218,14 @@ def _near(hit: Hit) -> tuple[object, ...]:
 def _facets(query: DocumentsQuery, shown: Shown) -> Markup:
     if shown.facets is None:
         return element("aside", pending("Counting …"))
-    words = {"source": "sources", "language": "languages", "license": "licenses", "reason": "removed as"}
-    unknown = {"source": "", "language": "not known", "license": "not known", "reason": "kept"}
+    words = {
+        "source": "sources",
+        "language": "languages",
+        "license": "licenses",
+        "reason": "removed as",
+        "label": "labels",
+    }
+    unknown = {"source": "", "language": "not known", "license": "not known", "reason": "kept", "label": "none"}
     blocks = []
     for name, facets in shown.facets.items():
         if len(facets) < 2 and not getattr(query, name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,7 @@ class Rows(Query):
     row: Annotated[int, Field(ge=0)] = 0
     rows: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 1
     view: View = "tokens"
+    color: Literal["document", "loss"] = "document"
     from_: Annotated[int, Field(ge=0, alias="from")] = 0
     token: Annotated[int, Field(ge=0)] | None = None
     step: Annotated[int, Field(ge=1)] | None = None
@@ -59,6 +60,7 @@ class Shown:
         sources: the names of all sources, in the order of their colors.
         rows: the rows, or a stretch of each.
         taken: which step took or will take each.
+        losses: the mean loss of each in nats as its step recorded it; None where it was not, or is not finite.
         left: rows of the step that are not shown.
         trained: whether a training is known that takes these rows.
         last_step: the last step.
@@ -74,6 +76,7 @@ class Shown:
     sources: list[str]
     rows: list[Row]
     taken: list[Taken]
+    losses: list[float | None]
     left: int
     trained: bool
     last_step: int
@@ -91,7 +94,8 @@ def load(target: Target, query: Rows) -> Shown:
         raise Missing(f"There is no row {first:,}.", query.stage, f"The sequence has {len(sequence):,} rows.")
     until = min(stop, first + MOST_ROWS, len(sequence))
     decoder = target.decoder(query.stage)
-    count = max(LEAST, SHOWN[query.view] // (until - first))
+    view = _view(query)
+    count = max(LEAST, SHOWN[view] // (until - first))
     place = query.from_
     if query.token is not None and not place <= query.token < place + count:
         place = query.token - query.token % count
@@ -101,14 +105,16 @@ def load(target: Target, query: Rows) -> Shown:
             query.stage,
             f"Its rows have {sequence.seq_len + 1:,} tokens, counted from 0.",
         )
-    each = query.view != "text"
-    about = target, query.stage, first, until, place, count
+    each = view != "text"
+    taken = steps.of_rows(range(first, until))
+    tokens = {row: each for one in taken for row, each in steps.token_losses(one).items()}
+    about = target, query.stage, range(first, until), place, count
     try:
-        rows = read_rows(*about, decoder, each)
+        rows = read_rows(*about, decoder, each, tokens)
     except UserError:
         if query.view != "ids" or decoder is None:
             raise
-        rows = read_rows(*about, None, each)  # of another tokenizer
+        rows = read_rows(*about, None, each, tokens)  # of another tokenizer
     return Shown(
         query.stage,
         target.sequences,
@@ -116,7 +122,8 @@ def load(target: Target, query: Rows) -> Shown:
         sequence.seq_len + 1,
         target.sources,
         rows,
-        steps.of_rows(range(first, until)),
+        taken,
+        [steps.row_loss(one) for one in taken],
         min(stop, len(sequence)) - until,
         steps.stretches[-1].trajectory is not None,
         steps.last,
@@ -124,6 +131,11 @@ def load(target: Target, query: Rows) -> Shown:
         target.documents is not None,
         decoder is not None,
     )
+
+
+def _view(query: Rows) -> View:
+    """As what rows are shown: losses are those of tokens."""
+    return "tokens" if query.color == "loss" and query.view == "text" else query.view
 
 
 def _wanted(query: Rows, rows: int, stretch: Stretch | None, last: int) -> tuple[int, int]:
@@ -156,7 +168,7 @@ def share(first: int, stop: int, rank: int, ranks: int) -> tuple[int, int]:
 
 def draw(query: Rows, shown: Shown) -> Markup:
     """The page."""
-    look = Look(query.view, shown.sources, shown.documents, query.token)
+    look = Look(_view(query), shown.sources, shown.documents, query.token, query.color == "loss")
     return join(
         [
             _bar(query, shown),
@@ -165,7 +177,7 @@ def draw(query: Rows, shown: Shown) -> Markup:
                 "No tokenizer is at hand, so these are ids. Give the one they were made with: ",
                 element("code", "headrace view TARGET --tokenizer FILE"),
             ),
-            [_row(query, shown, look, row, taken) for row, taken in zip(shown.rows, shown.taken, strict=True)],
+            [_row(query, shown, look, i) for i in range(len(shown.rows))],
             _rest(query, shown),
             element("p", HINT, id="token", class_="token", hidden=True),
         ]
@@ -205,6 +217,7 @@ def _bar(query: Rows, shown: Shown) -> Markup:
         "div",
         element("nav", move, class_="move", aria_label="Rows"),
         element("nav", element("span", "as", class_="muted"), views, class_="views", aria_label="Shown as"),
+        _colors(query, shown),
         element("form", _jump_to_row(query, shown), method="get", class_="jump"),
         element("form", _jump_to_step(query, shown), method="get", class_="jump"),
         element("nav", element("span", "Other sequences:", class_="muted"), others, aria_label="Sequences")
@@ -214,8 +227,26 @@ def _bar(query: Rows, shown: Shown) -> Markup:
     )
 
 
+def _colors(query: Rows, shown: Shown) -> Markup | None:
+    """By what tokens are colored: where losses were recorded, or asked for."""
+    recorded = any(run.losses for row in shown.rows for one in row.segments for run in one.runs)
+    if not recorded and query.color == "document":
+        return None
+    links = [
+        element("a", one, href=_to(query, color=one), aria_current="true" if one == query.color else None)
+        for one in ("document", "loss")
+    ]
+    none = None if recorded else element("span", "The losses of these tokens were not recorded.", class_="muted")
+    name = element("span", "colored by", class_="muted")
+    return element("nav", name, links, none, class_="views", aria_label="Colored by")
+
+
 def _but_default(query: Rows) -> str | None:
     return None if query.view == "tokens" else query.view
+
+
+def _colored(query: Rows) -> str | None:
+    return None if query.color == "document" else query.color
 
 
 def step_link(word: str, unit: str, href: str | None, key: str) -> Markup:
@@ -241,7 +272,7 @@ def kept(**values: object) -> list[Markup]:
 
 def _jump_to_row(query: Rows, shown: Shown) -> list[Markup]:
     return [
-        *kept(view=_but_default(query), batch=query.batch),
+        *kept(view=_but_default(query), color=_colored(query), batch=query.batch),
         number("row", "row", shown.rows[0].row, 0, shown.of - 1),
         number("rows", "rows", query.rows, 1, MOST_ROWS),
         element("button", "Go"),
@@ -255,7 +286,7 @@ def _jump_to_step(query: Rows, shown: Shown) -> list[Markup]:
         fields.append(number("of", "batch", shown.batch, 1))
         fields.append(element("span", "rows", class_="muted"))
     return [
-        *kept(view=_but_default(query)),
+        *kept(view=_but_default(query), color=_colored(query)),
         *fields,
         number("rank", "rank", query.rank, 0),
         number("of", "ranks", query.ranks, 1),
@@ -263,7 +294,8 @@ def _jump_to_step(query: Rows, shown: Shown) -> list[Markup]:
     ]
 
 
-def _row(query: Rows, shown: Shown, look: Look, row: Row, taken: Taken) -> Markup:
+def _row(query: Rows, shown: Shown, look: Look, i: int) -> Markup:
+    row, taken, loss = shown.rows[i], shown.taken[i], shown.losses[i]
     step: list[object] | None = None
     if taken.step is not None and (shown.trained or query.batch is not None or query.step is not None):
         href = address("step", stage=shown.stage, step=taken.step, batch=query.batch)
@@ -278,6 +310,7 @@ def _row(query: Rows, shown: Shown, look: Look, row: Row, taken: Taken) -> Marku
         step,
         counted(row.documents, "document"),
         f", tokens {whole(row.start)} to {whole(row.stop - 1)} of {whole(row.length)}",
+        None if loss is None else f", loss {loss:.4g}",
         class_="lead",
     )
     heading = None if len(shown.rows) == 1 else element(
@@ -296,10 +329,10 @@ def _row(query: Rows, shown: Shown, look: Look, row: Row, taken: Taken) -> Marku
     tokens = element(
         "div",
         body,
-        class_=f"tokens as-{query.view}",
+        class_=f"tokens as-{look.view}{' by-loss' if look.loss else ''}",
         tabindex=0,
         role="group",
-        aria_label=f"Row {whole(row.row)} as {query.view}",
+        aria_label=f"Row {whole(row.row)} as {look.view}",
     )
     return element("section", heading, head, _list(query, look, row), before, tokens, after, class_="shown-row")
 
@@ -307,7 +340,7 @@ def _row(query: Rows, shown: Shown, look: Look, row: Row, taken: Taken) -> Marku
 def _list(query: Rows, look: Look, row: Row) -> Markup:
     """The segments of a row as a table."""
     columns = [Column("tokens"), text("source"), text("document"), Column("from its token"), Column("copy"),
-               text("kind"), text("license"), text("origin")]  # fmt: skip
+               text("kind"), text("license"), text("origin"), Column("loss")]  # fmt: skip
     cells = [
         (
             element("a", f"{whole(one.start)} to {whole(one.start + one.length - 1)}", href=_to(
@@ -320,6 +353,7 @@ def _list(query: Rows, look: Look, row: Row) -> Markup:
             one.kind,
             one.license,
             one.origin if one.path is None else f"{one.repo or ''} {one.path}".strip(),
+            None if one.loss is None else f"{one.loss:.4g}",
         )
         for one in row.segments
     ]  # fmt: skip
@@ -347,7 +381,8 @@ def _heading(query: Rows, shown: Shown) -> str:
 PAGE = Page(
     name="sequence",
     title="Sequence",
-    about="Rows of a sequence in training order as text, tokens or ids, with the document behind each token.",
+    about="Rows of a sequence in training order as text, tokens or ids, with the document behind each token, and its "
+    "loss where that was recorded.",
     query=Rows,
     load=load,
     draw=draw,

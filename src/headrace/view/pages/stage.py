@@ -1,4 +1,5 @@
-"""A stage: what it takes from each source, its schedule, its loss by source; a click on a step opens its batch."""
+"""A stage: what it takes from each source, its schedule, its loss by source, its rows with the highest loss; a click on
+a step opens its batch."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from headrace.errors import UserError
 from headrace.report.charts.series import Link, Panel, Series, series_chart
 from headrace.report.charts.series import Stage as Band
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
@@ -16,17 +18,20 @@ from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, whole
 from headrace.report.palette import hue
 from headrace.report.sections.stages import ledger_table
-from headrace.report.tables import Column, both, figure, table, text
+from headrace.report.tables import Column, both, details, figure, table, text
+from headrace.spikes import sources_of
 from headrace.view.address import address
 from headrace.view.curves import Curves
 from headrace.view.layout import empty, pending
 from headrace.view.page import Page, Query
 from headrace.view.pages.stages import facts_of
 from headrace.view.target import Missing, Target
+from headrace.view.worst import DEVIATIONS, Worst, worst
 
 STRETCHES = 240  # parts of a chart's axis that can be clicked: of 3.5 pixels on a wide page
 POINTS = 800  # of a line in the answer to a program
 SPIKES = 50  # listed
+ROWS, LISTED = 50, 12  # rows with the highest loss: looked for, listed at first
 
 
 class StageQuery(Query):
@@ -53,6 +58,8 @@ class Shown:
         values: name -> float64[n].
         by_source: source -> float64[n], losses.
         skipped: step -> why it changed no weights.
+        worst: the rows with the highest loss; None while they are looked for, without any where none were recorded.
+        of_sources: row -> the sources of those.
     """
 
     stage: str
@@ -66,6 +73,8 @@ class Shown:
     values: dict[str, np.ndarray]
     by_source: dict[str, np.ndarray]
     skipped: dict[int, str]
+    worst: Worst | None
+    of_sources: dict[int, list[str]]
 
 
 def load(target: Target, query: StageQuery) -> Shown:
@@ -79,9 +88,22 @@ def load(target: Target, query: StageQuery) -> Shown:
     first = min(query.first, max(last, 1))
     about = query.stage, target.sources, found and found[0], found is not None and not found[1]
     if curves is None or not steps:
-        return Shown(*about, 1, 0, 0, np.empty(0, dtype=np.int64), {}, {}, {})
+        return Shown(*about, 1, 0, 0, np.empty(0, dtype=np.int64), {}, {}, {}, Worst([], 0, 0), {})
+    rows = target.later(("worst", query.stage, first, last), lambda: _worst(target, query.stage, first, last))
     part = thinned(curves.between(first, last))
-    return Shown(*about, first, last, steps, part.step, part.values, part.by_source, part.skipped)
+    return Shown(
+        *about, first, last, steps, part.step, part.values, part.by_source, part.skipped, *(rows or (None, {}))
+    )
+
+
+def _worst(target: Target, stage: str, first: int, last: int) -> tuple[Worst, dict[int, list[str]]]:
+    """The rows with the highest loss, and their sources."""
+    try:
+        found, sequence = worst(target.steps(stage), first, last, ROWS), target.sequence(stage)
+    except UserError:  # the sequence is gone
+        return Worst([], 0, 0), {}
+    rows = [one.row for one in found.rows if one.current and one.row < len(sequence)]
+    return found, {row: sources_of(sequence, row) for row in rows}
 
 
 def thinned(curves: Curves) -> Curves:
@@ -134,7 +156,7 @@ def _training(query: StageQuery, shown: Shown) -> Markup:
     if not shown.steps:
         return join([heading, empty("No step is logged yet.")])
     charts = [_figure(query, shown, panel, f"panel{i}") for i, panel in enumerate(_panels(query, shown))]
-    return join([heading, _controls(query, shown), charts, _skipped(shown)])
+    return join([heading, _controls(query, shown), charts, _skipped(shown), _highest(shown)])
 
 
 def _panels(query: StageQuery, shown: Shown) -> list[Panel]:
@@ -167,12 +189,18 @@ def _panels(query: StageQuery, shown: Shown) -> list[Panel]:
     return panels
 
 
-MARKED = "step that changed no weights"
+MARKED = "step that changed no weights, or a row far above the others"
 
 
 def _marks(shown: Shown) -> list[tuple[float, float, str]]:
-    return [
+    steps = [
         (float(step), float("nan"), f"step {whole(step)}: {why}") for step, why in list(shown.skipped.items())[:SPIKES]
+    ]
+    rows = [] if shown.worst is None else [one for one in shown.worst.rows if one.outlying]
+    return steps + [
+        (float(one.step), one.loss, f"row {whole(one.row)} of step {whole(one.step)}: loss {one.loss:.4g}")
+        for one in rows[:SPIKES]
+        if one.loss is not None
     ]
 
 
@@ -247,10 +275,52 @@ def _skipped(shown: Shown) -> Markup | None:
     return table([Column("step"), text("why")], rows, caption)
 
 
+def _highest(shown: Shown) -> Markup | None:
+    """The rows with the highest loss, each with its step and sources."""
+    heading = element("h2", "Rows with the highest loss", id="rows")
+    if shown.worst is None:
+        return join([heading, pending("Looking through the rows …")])
+    if not shown.worst.rows:
+        return None
+    rows = [
+        (
+            element("a", whole(one.row), href=address("sequence", stage=shown.stage, row=one.row))
+            if one.current
+            else whole(one.row),
+            element("a", whole(one.step), href=address("step", stage=shown.stage, step=one.step)),
+            "not finite" if one.loss is None else f"{one.loss:.4g}",
+            None if one.above is None else f"{one.above:+.3g}",
+            element("span", "outlying", class_="tag") if one.outlying else "",
+            ", ".join(shown.of_sources.get(one.row, ())),
+        )
+        for one in shown.worst.rows
+    ]
+    columns = [
+        Column("row"),
+        Column("step"),
+        Column("loss"),
+        Column("above the step's median"),
+        text(""),
+        text("sources"),
+    ]
+    some, more = table(columns, rows[:LISTED]), rows[LISTED:]
+    outlying = f"at least {whole(ROWS)}" if shown.worst.outlying == ROWS else whole(shown.worst.outlying)
+    of = counted(shown.worst.recorded, "row")
+    said = f"Of {of}, {outlying} lie {DEVIATIONS:g} standard deviations above the others."
+    return element(
+        "section",
+        heading,
+        element("p", said, class_="note"),
+        some,
+        details(f"{whole(len(more))} more", table(columns, more)) if more else None,
+    )
+
+
 PAGE = Page(
     name="stage",
     title="Stage",
-    about="What a stage takes from each source, and its loss by source, learning rate and gradient norm over steps.",
+    about="What a stage takes from each source; its loss by source, learning rate and gradient norm over steps; and "
+    "the rows with the highest loss.",
     query=StageQuery,
     load=load,
     draw=draw,

@@ -1,9 +1,10 @@
-"""A step of a training: its batch, its loss, and the steps around it."""
+"""A step of a training: its batch, its rows by their loss, and the steps around it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,9 +12,11 @@ from pydantic import Field
 from headrace.report.charts.series import Link, Panel, Series, Stage, series_chart
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, percent, whole
-from headrace.report.tables import Column, both, figure, key, table, text
+from headrace.report.tables import Column, bar, both, figure, key, table, text
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.windows import PADDING
+from headrace.train.losses import RowLosses
+from headrace.train.outcome import finite
 from headrace.train.steps import Fate, Steps
 from headrace.view.address import address
 from headrace.view.layout import empty
@@ -38,6 +41,7 @@ class StepQuery(Query):
     ranks: Annotated[int, Field(ge=1)] | None = None
     batch: Annotated[int, Field(ge=1)] | None = None
     from_: Annotated[int, Field(ge=0, alias="from")] = 0
+    sort: Literal["loss", "row"] = "loss"
     around: Annotated[int, Field(ge=5, le=MOST_AROUND)] = AROUND
 
 
@@ -56,6 +60,23 @@ class OfSource:
     tokens: int | None
     loss: float | None
     targets: int | None
+
+
+@dataclass(frozen=True)
+class OfRow:
+    """What was recorded of a row of a batch.
+
+    Attributes:
+        row: its number.
+        loss: mean loss of its targets, in nats; None if it is not finite, or there are none.
+        targets: how many carried loss.
+        tokens: whether the loss of each is recorded too.
+    """
+
+    row: int
+    loss: float | None
+    targets: int
+    tokens: bool
 
 
 @dataclass(frozen=True)
@@ -79,7 +100,9 @@ class Shown:
         spike: the record of an outlying step.
         sources: what each source has of it.
         names: the names of all sources, in the order of their colors.
-        batch: rows of the batch, from ``from`` on; empty where they are no more.
+        recorded_rows: all rows of the batch with their losses, highest first, what is not finite before them; None
+            where they were not recorded.
+        batch: rows of the batch, from ``from`` on, in the order of ``sort``; empty where they are no more.
         documents: whether there are pages of documents.
         steps, losses: of the time line.
         outlying: step -> (loss, what became of it) of the spikes there.
@@ -101,6 +124,7 @@ class Shown:
     spike: dict[str, Any] | None
     sources: list[OfSource]
     names: list[str]
+    recorded_rows: list[OfRow] | None
     batch: list[Row]
     documents: bool
     steps: list[int]
@@ -118,11 +142,12 @@ def load(target: Target, query: StepQuery) -> Shown:
         )
     first, stop = stretch.rows(query.step)
     current = stretch.current and stop <= len(sequence)
-    batch = []
-    if current and query.from_ < stop - first:
-        begin = first + query.from_
-        until = min(stop, begin + MOST_ROWS)
-        batch = outlines(target, query.stage, begin, until, DOCUMENTS, TOKENS, target.decoder(query.stage))
+    losses, tokens = stretch.row_losses(query.step), stretch.token_losses(query.step)
+    rows = None if losses is None else _by_loss(losses, first, tokens)
+    order = [one.row for one in rows] if rows is not None and query.sort == "loss" else list(range(first, stop))
+    batch, some = [], order[query.from_ : query.from_ + MOST_ROWS]
+    if current and some:
+        batch = outlines(target, query.stage, some, DOCUMENTS, TOKENS, target.decoder(query.stage), tokens)
     around = steps.log(query.step - query.around, query.step + query.around)
     line = next((one for one in around if one["step"] == query.step), None)
     spike = stretch.spikes.get(query.step)
@@ -144,12 +169,18 @@ def load(target: Target, query: StepQuery) -> Shown:
         spike,
         _sources(line, spike, _tokens(sequence, first, stop) if current else {}),
         target.sources,
+        rows,
         batch,
         target.documents is not None,
         [int(one["step"]) for one in around],
         [one["loss"] for one in around],
         _outlying(steps, query.step - query.around, query.step + query.around),
     )
+
+
+def _by_loss(losses: RowLosses, first: int, tokens: Collection[int]) -> list[OfRow]:
+    told = [finite(loss) for loss in losses.loss.tolist()]
+    return [OfRow(first + i, told[i], int(losses.targets[i]), first + i in tokens) for i in losses.order.tolist()]
 
 
 def _tokens(sequence: SequenceReader, first: int, stop: int) -> dict[str, int]:
@@ -354,19 +385,53 @@ def _batch(query: StepQuery, shown: Shown) -> Markup:
         class_="jump",
     )
     look = Look("text", shown.names, shown.documents)
-    columns = [Column("row"), Column("rank"), Column("documents"), text("begins with")]
-    rows = [(_row_link(shown, row), _rank(shown, row), whole(row.documents), _begin(look, row)) for row in shown.batch]
+    told = {one.row: one for one in shown.recorded_rows or ()}
+    highest = max((one.loss or 0.0 for one in told.values()), default=0.0)
+    columns = [Column("row"), Column("loss"), Column("targets"), Column("rank"), Column("documents"), text(BEGINS)]
+    rows = [
+        (
+            _row_link(shown, row, told.get(row.row)),
+            _loss(told.get(row.row), highest),
+            whole(told[row.row].targets) if row.row in told else None,
+            _rank(shown, row),
+            whole(row.documents),
+            _begin(look, row),
+        )
+        for row in shown.batch
+    ]
     size = stop - first
     more = None
     if query.from_ + len(shown.batch) < size:
         left = size - query.from_ - len(shown.batch)
         href = _to(query, from_=query.from_ + len(shown.batch))
         more = element("p", element("a", f"more: {counted(left, 'row')}", href=href))
-    return element("section", element("h2", "Batch"), form, table(columns, rows), more)
+    return element("section", element("h2", "Batch"), form, _sorting(query, shown), table(columns, rows), more)
 
 
-def _row_link(shown: Shown, row: Row) -> Markup:
-    return element("a", whole(row.row), href=address("sequence", stage=shown.stage, row=row.row))
+BEGINS = "begins with"
+
+
+def _sorting(query: StepQuery, shown: Shown) -> Markup | None:
+    """In which order rows are, and in which else they can be."""
+    if shown.recorded_rows is None:
+        return element("p", "The losses of its rows were not recorded.", class_="note") if shown.log else None
+    known = [one.loss for one in shown.recorded_rows if one.loss is not None]
+    spread = f" From {min(known):.4g} to {max(known):.4g} nats, median {np.median(known):.4g}." if known else ""
+    other = "row" if query.sort == "loss" else "loss"
+    said = "Highest loss first" if query.sort == "loss" else "In the order of the sequence"
+    link = element("a", f"by {other}", href=_to(query, sort=other, from_=0))
+    return element("p", f"{said}; ", link, f".{spread}", class_="note")
+
+
+def _loss(one: OfRow | None, highest: float) -> Markup | str | None:
+    if one is None or not one.targets:
+        return None
+    return "not finite" if one.loss is None else join([f"{one.loss:.4g}", bar(one.loss, highest)])
+
+
+def _row_link(shown: Shown, row: Row, told: OfRow | None) -> Markup:
+    color = "loss" if told is not None and told.tokens else None
+    return element("a", whole(row.row), href=address("sequence", stage=shown.stage, row=row.row, color=color))
 
 
 def _rank(shown: Shown, row: Row) -> str:
@@ -377,7 +442,7 @@ def _rank(shown: Shown, row: Row) -> str:
 
 
 def _begin(look: Look, row: Row) -> Markup:
-    """The beginnings of a row's first documents."""
+    """The beginnings of a row's first documents, or of those with the highest loss."""
     lines = [
         element(
             "p",
@@ -385,6 +450,7 @@ def _begin(look: Look, row: Row) -> Markup:
             element("strong", one.source or "text"),
             [" ", document(look, one)] if one.document is not None else None,
             f" {one.license}" if one.license else None,
+            f" loss {one.loss:.4g}" if one.loss is not None else None,
             element("code", _excerpt(one)),
             class_="begins",
         )
@@ -403,7 +469,8 @@ def _excerpt(one: Segment) -> str:
 PAGE = Page(
     name="step",
     title="Step",
-    about="The batch of a training step: its rows, their documents and licenses, loss by source, the steps around it.",
+    about="The batch of a training step: its rows, those with the highest loss first where it was recorded, their "
+    "documents and licenses, loss by source, and the steps around it.",
     query=StepQuery,
     load=load,
     draw=draw,

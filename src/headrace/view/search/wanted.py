@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from headrace.documents.store import read_columns
 from headrace.flow.artifact import Artifact
 from headrace.select.licences.columns import Declared, licence_columns
+from headrace.view.named_labels import SEPARATOR, NamedLabels
 from headrace.view.search.scan import Group
 from headrace.view.target import Wrong
 
@@ -22,7 +23,7 @@ How = Literal["text", "phrase", "regex", "name"]
 AROUND = 160  # bytes of text shown on either side of a match
 BEGINS = 320  # characters of a document shown without a match
 NONE = ""  # the facet of documents without a language, or without a license
-FACETS = ("source", "language", "license", "reason")
+FACETS = ("source", "language", "license", "reason", "label")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Wanted:
         how: ``text``: each word somewhere; ``phrase``: as it stands; ``regex``: RE2; ``name``: in the id, path,
             repository or file.
         case: whether case matters.
-        facets: facet -> values, one of which a document must have; for ``reason``, '' is kept.
+        facets: facet -> values, one of which a document must have; for ``reason``, '' is kept, for ``label``, one of
+            several.
     """
 
     q: str = ""
@@ -110,22 +112,28 @@ class Corpus:
         verdicts: what was decided; None if nothing is yet.
         licences: the sidecar of licenses, if the run has one.
         declared: the license that the recipe declares for each source.
+        labels: those that a person gave to documents.
     """
 
     documents: Artifact
     verdicts: Artifact | None
     licences: Artifact | None
     declared: Declared
+    labels: NamedLabels
 
     def facets(self, shard: int) -> pa.Table:
-        """:data:`FACETS` of a shard's documents, strings; no text is read. Columns without values are ''."""
+        """:data:`FACETS` of a shard's documents, strings; no text is read. Columns without values are ''; several
+        labels are one value (:meth:`headrace.view.named_labels.NamedLabels.of`)."""
         table = read_columns(self.documents.shard_path(shard), ["source", "language"])
         license = licence_columns(self.documents, shard, self.licences, self.declared).column("license")
         if self.verdicts is None:
             reason: Any = pa.nulls(len(table), pa.string())
         else:
             reason = read_columns(self.verdicts.shard_path(shard), ["reason"]).column("reason")
-        columns = [*table.columns, license, reason]
+        label: Any = pa.nulls(len(table), pa.string())
+        if self.labels.ids:
+            label = self.labels.of(read_columns(self.documents.shard_path(shard), ["id"]).column("id"))
+        columns = [*table.columns, license, reason, label]
         return pa.table([pc.fill_null(one.cast(pa.string()), NONE) for one in columns], names=list(FACETS))
 
 
@@ -135,7 +143,10 @@ def search(corpus: Corpus, wanted: Wanted, group: Group, expressions: Sequence[s
     facets = corpus.facets(group.shard).slice(group.start, group.stop - group.start)
     mask = np.ones(len(facets), dtype=bool)
     for name, values in wanted.facets.items():
-        mask &= pc.is_in(facets.column(name), pa.array(list(values), pa.string())).to_numpy()
+        column, some = facets.column(name), list(values)
+        if name == "label":
+            some = [one for one in pc.unique(column).to_pylist() if set(one.split(SEPARATOR)) & set(values)]
+        mask &= pc.is_in(column, pa.array(some, pa.string())).to_numpy()
     if not mask.any():
         return []
     with pq.ParquetFile(path, pre_buffer=False) as file:

@@ -323,22 +323,23 @@ def _stage(query: Document, name: str, found: Trained) -> Markup:
     head += f", {found.epochs} times" if found.epochs > 1 else ""
     rows = [_place(name, one) for one in found.shown]
     names = ("row", "positions", "tokens", "from its token", "epoch", "step")
-    drawn = table([*map(Column, names), text("then"), text("kind")], rows)
+    losses = (Column("loss"), Column("loss of the row"))
+    drawn = table([*map(Column, names), text("then"), *losses, text("kind")], rows)
     return join([element("p", link, head, "."), drawn, _more(query, "places", found.first, PLACES, found.places)])
 
 
 def _place(stage: str, one: Place) -> tuple[object, ...]:
-    at = one.placement
-    step = None
+    at, color, step = one.placement, None if one.loss is None else "loss", None
     if one.step is not None:
         step = element("a", whole(one.step), href=address("step", stage=stage, step=one.step))
     return (
-        element("a", whole(at.row), href=address("sequence", stage=stage, row=at.row)),
+        element("a", whole(at.row), href=address("sequence", stage=stage, row=at.row, color=color)),
         f"{whole(at.start)} to {whole(at.start + at.length - 1)}",
         whole(at.length),
         whole(at.offset),
         whole(at.epoch + 1),
         step,
         None if one.fate is None else FATES[one.fate],
+        *(None if loss is None else f"{loss:.4g}" for loss in (one.loss, one.row_loss)),
         at.kind,
     )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from headrace.errors import UserError
 from headrace.sequence.provenance import Placement, find_rows
 from headrace.sequence.store import ArrowSequence
-from headrace.train.steps import Fate
+from headrace.train.losses import mean_of
+from headrace.train.outcome import finite
+from headrace.train.steps import Fate, Steps, Taken
 from headrace.view.target import Target
 
 PAGE = 50  # places on one page
@@ -21,11 +23,15 @@ class Place:
         placement: the slice.
         step: the step's number.
         fate: what became of the row (:data:`headrace.train.steps.Fate`).
+        loss: the mean loss of the slice in nats, where its tokens' losses were recorded; None where they were not.
+        row_loss: that of the row, likewise.
     """
 
     placement: Placement
     step: int | None
     fate: Fate | None
+    loss: float | None = None
+    row_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,17 @@ def _trained(target: Target, name: str, places: list[Placement], first: int) -> 
     shown = places[first : first + PAGE]
     if target.batch(name) is None:
         return Trained(len(places), tokens, epochs, first, [Place(one, None, None) for one in shown])
-    taken = target.steps(name).of_rows(one.row for one in shown)
-    drawn = [Place(one, row.step, row.fate) for one, row in zip(shown, taken, strict=True)]
+    steps = target.steps(name)
+    taken = steps.of_rows(one.row for one in shown)
+    drawn = [Place(one, row.step, row.fate, *_losses(steps, row, one)) for one, row in zip(shown, taken, strict=True)]
     return Trained(len(places), tokens, epochs, first, drawn)
+
+
+def _losses(steps: Steps, taken: Taken, one: Placement) -> tuple[float | None, float | None]:
+    """The recorded losses of a slice and of its row."""
+    tokens = steps.token_losses(taken).get(taken.row)
+    loss = None if tokens is None else finite(mean_of(tokens, one.start, one.length)[0])
+    return loss, steps.row_loss(taken)
 
 
 def _places(target: Target, row: int) -> dict[str, list[Placement]]:
