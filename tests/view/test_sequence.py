@@ -245,12 +245,16 @@ def test_rows_beyond(target):
 EVIL = '<script>alert(1)</script>\u202e\x1b[31m\x00</span><img src=x onerror=alert(1)>" onmouseover="x'
 
 
+@pytest.mark.parametrize("color", ["document", "loss"])
 @pytest.mark.parametrize("view", ["text", "tokens", "ids"])
-def test_hostile_rows(view):
+def test_hostile_rows(view, color):
     """Whatever tokens, sources and fields hold, it is text on the page."""
+    losses = [0.0, 0.2, 7.0, np.inf, np.nan, 99.0]
     data = [b"<script>", b"\xff\xfe", b"\r\n", EVIL.encode(), b"\xe2\x82", b""]
     runs = [
-        Run(0, [7] * 6, spelled(b"".join(data)), [spelled(one) for one in data], ["3C"] * 6, part, loss, special)
+        Run(
+            0, [7] * 6, spelled(b"".join(data)), [spelled(one) for one in data], ["3C"] * 6, part, loss, special, losses
+        )
         for part in (None, "prefix", "sentinel", "unmarked")
         for loss in (True, False)
         for special in (True, False)
@@ -259,15 +263,17 @@ def test_hostile_rows(view):
     segments = [Segment(0, 6, kind, epoch=1, offset=3, document=4, runs=runs, **fields)
                 for kind in ("plain", "fim-psm", "chat", "padding", "unknown")]  # fmt: skip
     rows, taken = [Row(3, 9, 0, 6, segments, 5)], [Taken(3, 1, "left")]
-    shown = page.Shown("s", ["s", "t"], 9, 6, [EVIL], rows, taken, 0, True, 2, 4, True, True)
+    shown = page.Shown("s", ["s", "t"], 9, 6, [EVIL], rows, taken, [1.5], 0, True, 2, 4, True, True)
     parsed_page = Page()
-    parsed_page.feed(page.draw(page.Rows.model_validate({"stage": "s", "view": view, "token": 2}), shown))
+    parsed_page.feed(
+        page.draw(page.Rows.model_validate({"stage": "s", "view": view, "color": color, "token": 2}), shown)
+    )
     parsed_page.close()
     assert not parsed_page.all("script")
     assert not parsed_page.all("img")
     assert not any(c in text for text in parsed_page.all("div") for c in "\u202e\x1b\x00\r")
     titles = [own["title"] for _, own, _ in parsed_page.elements if own.get("title")]
     assert not any(c in title for title in titles for c in "\u202e\x1b\x00")
-    if view != "text":
+    if view != "text" or color == "loss":
         assert any(title.startswith("token 2 · id 7 · bytes 3C") for title in titles)
         assert "<FF FE>" in parsed_page.text("div", class_="said") or view == "ids"

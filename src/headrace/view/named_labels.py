@@ -63,7 +63,7 @@ class NamedLabels:
 
 def named_labels(target: Target) -> NamedLabels:
     """The labels of a run's documents, read again when the file has changed."""
-    return target.kept("named labels", lambda: NamedLabels(_read(target.path)), labels_stamp(target))
+    return target.kept("named labels", lambda: NamedLabels(read_named(target.path)), labels_stamp(target))
 
 
 def labels_stamp(target: Target) -> tuple[int, int]:
@@ -71,7 +71,8 @@ def labels_stamp(target: Target) -> tuple[int, int]:
     return file_stamp(target.path / FILE) or (0, 0)
 
 
-def _read(run: Path) -> dict[str, Ids]:
+def read_named(run: Path) -> dict[str, Ids]:
+    """The labels of a run folder that hold: name -> bytes32[n], the ids of its documents, ascending."""
     found: dict[str, Ids] = {}
     for (name, on), entries in groupby(_entries(run), key=lambda entry: (entry["name"], bool(entry.get("on")))):
         ids = np.concatenate([_ids(entry["ids"]) for entry in entries])
@@ -103,7 +104,7 @@ def give(run: Path, name: str, on: bool, ids: list[str], chosen: Mapping[str, An
     if name in (RIGHT, WRONG):
         raise UserError(f"{name!r} is what the page of removed documents says.", "name", "Choose another name.")
     with WRITING:
-        known = _read(run)
+        known = read_named(run)
         if on and name not in known and len(known) >= MOST:
             raise UserError(f"There are {len(known)} labels already.", str(run / FILE), "Take one back.")
         journal = Journal(run / FILE)
