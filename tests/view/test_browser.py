@@ -48,6 +48,7 @@ PAGES = (
     "/copied?q=What+is+the+airspeed+velocity+of+an+unladen+swallow",
     "/corpus",
     "/corpus?between=bytes:1000:4000",
+    "/corpus?source=code",
     "/corpus/query",
     "/corpus/query?sql=SELECT+row,+path,+bytes+FROM+corpus+LIMIT+5",
     "/compare",
@@ -168,6 +169,46 @@ def test_from_a_loss_to_its_rows_a_document_and_its_license(visitor, target):
     assert "PSF-2.0" in facts or "CC0-1.0" in facts
     place = page.locator("#training table a").first.get_attribute("href")
     assert place.startswith("/sequences/")
+
+
+def test_from_a_recorded_spike_to_the_document_that_made_it(browser, spiked):
+    """From the mark on the chart to the row with the highest loss, its tokens, the document, and its license."""
+    for site in served(spiked):
+        visitor = Visitor(browser, site)
+        page = visitor.open("/stages/only")
+        visitor.follow('#rows ~ .scroll tr:has(.tag) a[href^="/stages/only/steps/"]')
+        assert "Outlying" in page.locator(".error").inner_text()
+        step = int(re.search(r"steps/(\d+)", page.url)[1])
+        first = page.locator("section:has(.begins) tbody tr").first
+        assert "GPL-2.0-only" in first.locator(".begins").first.inner_text()
+        visitor.follow('section:has(.begins) tbody a[href*="color=loss"]')
+        assert page.locator(".tokens.by-loss .t.l7").count() > 20
+        assert page.locator(".legend").inner_text().count("loss, nats") == 1
+        page.locator(".tokens .t.l7").first.hover()
+        assert re.search(r"· loss \d", page.locator("#token").inner_text())
+        visitor.follow('.views a:text-is("document")')
+        assert page.locator(".tokens.by-loss").count() == 0
+        page.go_back()
+        visitor.follow(".segment:has(.l7) .of a")
+        assert "GPL-2.0-only" in page.locator("dl.facts").inner_text()
+        assert page.locator(f'#training a[href="/stages/only/steps/{step}"]').count()
+        visitor.context.close()
+        assert visitor.wrong == []
+
+
+def test_a_choice_is_given_a_label(visitor, run):
+    """On the corpus page; the documents with it are found, and their ids."""
+    page = visitor.open("/corpus?source=code")
+    page.get_by_label("As a label").fill("look again")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Give").click()
+    visitor.ready()
+    assert "look again" in page.locator("aside").inner_text()
+    page = visitor.open("/documents")
+    visitor.follow('aside a[href*="label=look"]')
+    assert "label=look+again" in page.url
+    assert page.locator("#hits li").count() > 5
+    assert len(page.request.get("/corpus/ids?label=look+again").text().split()) > 5
 
 
 def test_labels_by_keyboard(visitor, run):

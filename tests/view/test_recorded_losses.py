@@ -30,7 +30,9 @@ BATCH, LENGTH, SPIKE = 4, 128, 42
 
 @pytest.fixture(scope="module")
 def spike(spiked):
-    with TestClient(application(Target(spiked)), base_url="http://localhost") as client:
+    target = Target(spiked)
+    target.patience = None  # all figures are waited for
+    with TestClient(application(target), base_url="http://localhost") as client:
         yield client
 
 
@@ -163,7 +165,9 @@ def test_where_nothing_was_recorded_nothing_is_claimed(spiked, tmp_path):
     run = shutil.copytree(spiked, tmp_path / "run")
     for path in run.rglob("*_losses.bin"):
         path.unlink()
-    with TestClient(application(Target(run)), base_url="http://localhost") as client:
+    target = Target(run)
+    target.patience = None
+    with TestClient(application(target), base_url="http://localhost") as client:
         told = client.get(f"/stages/only/steps/{SPIKE}?format=json").json()
         assert told["recorded_rows"] is None
         assert [row["row"] for row in told["batch"]] == list(range(*told["rows"]))

@@ -147,7 +147,7 @@ def ids_of(target: Target, query: CorpusQuery) -> list[str]:
     chosen = Chosen.of(query, made)
     columns = [row[0] for row in made.run("SELECT * FROM (DESCRIBE corpus)").rows]
     where, parameters = chosen.where(columns)
-    found = made.run(f"SELECT id FROM corpus WHERE {where}", parameters, MOST_IDS, MOST_IDS * 64)
+    found = made.run(f"SELECT id FROM corpus WHERE {where} ORDER BY row", parameters, MOST_IDS, MOST_IDS * 64)
     if found.cut:
         raise UserError(f"More than {MOST_IDS:,} documents are chosen.", str(target.path), "Choose fewer at a time.")
     return [row[0] for row in found.rows]
