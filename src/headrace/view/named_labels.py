@@ -10,9 +10,9 @@ ids       ids of documents, at most 1,000: a larger choice takes several lines
 chosen    the choice: field of the corpus page's address -> values
 ========= =============================================================================================
 
-An id is that of a text: documents that are copies of each other to the byte share their labels. Of each id and label the
-last line counts. What was said of single documents on the page of removed ones
-(:mod:`headrace.view.labels`) is a label as well: :data:`RIGHT` or :data:`WRONG`.
+An id is that of a text: documents that are copies of each other to the byte share their labels. Of each id and label
+the last line counts. What was said of single documents on the page of removed ones (:mod:`headrace.view.labels`) is a
+label as well: :data:`RIGHT` or :data:`WRONG`.
 """
 
 from __future__ import annotations
