@@ -101,7 +101,7 @@ def _rows(
         # The held-out sequence is not a stage: it is read row by row.
         stages = run_folder.read_recipe(path).stages if is_run else ()
         of_recipe = next((one.train.batch for one in stages if one.name == name), 1)
-        steps = Steps.untrained(len(sequence), batch or of_recipe)
+        steps = Steps.untrained(len(sequence), batch or of_recipe, sequence.seq_len)
     else:
         digest = None if sequence.fingerprint is None else sequence.fingerprint["digest"]
         steps = Steps.of(path, name, digest, trajectory)
