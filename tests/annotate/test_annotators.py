@@ -42,15 +42,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-def section(folder: Path, kind: str, **more: Any) -> dict[str, Any]:
-    examples = {"positives": str(folder / "good.jsonl"), "curve": [0.5], "held_out": 0.3}
+def section(at: Path, kind: str, **more: Any) -> dict[str, Any]:
+    examples = {"positives": str(at / "good.jsonl"), "curve": [0.5], "held_out": 0.3}
     return {
-        "frozen": {"kind": "encoder", "folder": str(folder / "bert"), **examples},
-        "fine-tuned": {"kind": "encoder", "folder": str(folder / "bert"), "fine_tune": {"passes": 1}, **examples},
+        "frozen": {"kind": "encoder", "folder": str(at / "bert"), **examples},
+        "fine-tuned": {"kind": "encoder", "folder": str(at / "bert"), "fine_tune": {"passes": 1}, **examples},
         "pooled": {"kind": "pooled", "width": 8, "window": 32, "passes": 30, "rate": 0.01, **examples},
         "classifier": {
             "kind": "classifier",
-            "folder": str(folder / "classifier"),
+            "folder": str(at / "classifier"),
             "label": "good",
             "windows": "bottom",
         },
@@ -87,7 +87,7 @@ def scores(out: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("kind", "workers", "least"),
-    [("frozen", [2], 0.7), ("fine-tuned", [], 0.7), ("pooled", [], 0.95), ("classifier", [], None)],
+    [("frozen", [2], 0.8), ("fine-tuned", [], 0.8), ("pooled", [], 0.95), ("classifier", [], None)],
 )
 def test_nothing_but_the_content_decides_the_bytes(folder, tmp_path, monkeypatch, kind, workers, least):
     first = built(folder, tmp_path / "run", section(folder, kind))
@@ -97,11 +97,11 @@ def test_nothing_but_the_content_decides_the_bytes(folder, tmp_path, monkeypatch
     assert all(digests(other) == digests(first) for other in others)
     found, good = scores(first)
     assert np.isnan(found).sum() == 2
-    if least is not None:
+    if least is not None:  # a third of the negatives are good in truth, so that their figures cannot tell
         known = ~np.isnan(found)
+        assert (found[known & good][:, None] > found[known & ~good]).mean() > least
         told = json.loads(artifact(first, "annotator", "good").file_path("figures.json").read_bytes())
-        assert told["auc"] > least
-        assert found[known & good].mean() > found[known & ~good].mean() + 0.1
+        assert told["auc"] > 0.65
 
 
 def test_what_changes_scores_changes_what_they_are(folder, tmp_path):
