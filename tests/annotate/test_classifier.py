@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,23 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     save_file(held, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="not finite"):
         scorer(tmp_path)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("torch", "train"), ("transformers", "annotators")])
+def test_a_package_that_is_missing_is_told(tmp_path, monkeypatch, package, extra):
+    bert(tmp_path, classifier=True, num_labels=1)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"headrace\[{extra}\]"):
+        scorer(tmp_path)
+
+
+def test_a_model_of_more_than_text_is_refused(tmp_path):
+    from transformers import T5Config, T5Model
+
+    from headrace.annotate.encoder import EncoderScorer
+    from headrace.recipe.quality import Encoder
+
+    bert(tmp_path)
+    T5Model(T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="cannot be given a text alone"):
+        EncoderScorer.open(Encoder(folder=str(tmp_path), positives="none"), Path, 1 << 30)

@@ -54,7 +54,7 @@ class ClassifierModel:
 
     def _output(self, config: Any) -> int:
         """Which output is asked for."""
-        labels = [str(config.id2label[k]) for k in range(config.num_labels)]
+        labels = [str(config.id2label.get(k, f"LABEL_{k}")) for k in range(config.num_labels)]
         asked = self.config.label
         if asked is None and len(labels) > 1:
             raise UserError(

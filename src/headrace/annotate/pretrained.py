@@ -74,6 +74,15 @@ class Pretrained:
         self.length = (min(most, WINDOW) if window is None else window) - len(self._before) - len(self._after)
         if self.length < 1:
             raise UserError("The window has no room for text.", where, "Set a longer one.")
+        try:
+            with torch.inference_mode():
+                self.forward([np.zeros(1, dtype=np.int32)])
+        except Exception as error:  # a model of images, or with a decoder, asks for more than ids
+            raise UserError(
+                f"{type(self.model).__name__} cannot be given a text alone: {_first_line(error)}",
+                str(folder),
+                "Name the folder of an encoder of text, such as BERT.",
+            ) from None
 
     def encode(self, texts: list[str]) -> list[Ids]:
         """The ids of each text without special tokens, int32[tokens]."""
