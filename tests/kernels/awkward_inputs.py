@@ -208,6 +208,33 @@ def copied() -> Made:
             yield f"copied {len(wanted)}", find_stretches(data, offsets, table)
 
 
+class Examples:
+    """Awkward texts as examples, every second one a positive."""
+
+    def __init__(self) -> None:
+        import pyarrow as pa
+
+        documents = [*texts(), "ab, \u6f22 " * 7000]  # the last of several windows
+        labels = pa.array([i % 2 for i in range(len(documents))], pa.uint8())
+        self.batch = pa.record_batch([pa.array(documents, pa.large_string()), labels], names=["text", "label"])
+
+    def training(self, share: float) -> list[Any]:
+        return [self.batch]
+
+
+def annotators() -> Made:
+    """The linear annotator: what it learns from awkward texts, and their scores."""
+    from headrace.recipe.quality import Linear
+    from headrace.select.quality.linear import LinearScorer
+
+    examples: Any = Examples()
+    config = Linear.model_validate({"positives": "none", "passes": 1})
+    scorer = LinearScorer.train(config, examples, 1.0)
+    yield "weights", scorer.save()
+    yield "scores", scorer.score(examples.batch)
+    yield "none", scorer.score(examples.batch.slice(0, 0))
+
+
 def byte_level(whole: bool, *patterns: str) -> dict[str, Any]:
     """A tokenizer of bytes with a few merges, two tokens that no merges reach, and split patterns."""
     from headrace.tokens.definition import byte_level_definition
@@ -346,5 +373,16 @@ def sequence() -> Made:
 
 ROOMS: dict[str, Callable[[], Made]] = {
     room.__name__: room
-    for room in (flow, documents, measures, signatures, components, contamination, copied, tokens, sequence)
+    for room in (
+        flow,
+        documents,
+        measures,
+        signatures,
+        components,
+        contamination,
+        copied,
+        annotators,
+        tokens,
+        sequence,
+    )
 }

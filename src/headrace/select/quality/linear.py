@@ -157,15 +157,16 @@ def _learn(
                     seen[f] = mark
                     found[count] = f
                     count += 1
-                    total += weights[f]
+                    total += np.float64(weights[f])
             norm = 1 / math.sqrt(count)
             error = 1 / (1 + math.exp(-(state[0] + total * norm))) - labels[i]
             error *= (end - start) / (stop - offsets[i])
             step = error * norm
             for k in range(count):
                 f = found[k]
-                squares[f] += step * step
-                weights[f] -= rate * step / math.sqrt(squares[f] + 1e-12)
+                square = np.float64(squares[f]) + step * step
+                squares[f] = square
+                weights[f] = np.float64(weights[f]) - rate * step / math.sqrt(square + 1e-12)
             state[1] += error * error
             state[0] -= rate * error / math.sqrt(state[1] + 1e-12)
             start = end
