@@ -35,6 +35,7 @@ BENCHMARKS = {
     "equality": Benchmark("bench.equality", False, 215),  # comes to 203 MB of text
     "offsets": Benchmark("bench.offsets", False),
     "pathological": Benchmark("bench.pathological", False, 16),
+    "quality": Benchmark("bench.quality", False, 24),
     "verdicts": Benchmark("bench.verdicts", True, 300),
     "raw-to-sequence": Benchmark("bench.raw_to_sequence", True, 300),
     "sequence": Benchmark("bench.sequence", True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,6 +51,20 @@ class SourceCounts:
     def to_json(self) -> dict[str, Any]:
         """The attributes as a dict."""
         return asdict(self)
+
+
+def kept_by_quality(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> tuple[SourceCounts, ...]:
+    """Sources with the tokens that ``quality.keep`` leaves, as far as these were estimated; a limit of the score leaves
+    nobody knows how many."""
+    keep = recipe.quality.keep
+    if keep is None:
+        return sources
+    total = sum(source.tokens for source in sources)
+    share = keep.share or (1.0 if keep.tokens is None else min(1.0, keep.tokens / max(1, total)))
+    return tuple(
+        replace(source, tokens=round(source.tokens * share)) if source.basis == "estimated" else source
+        for source in sources
+    )
 
 
 def count_source(name: str, recipe: Recipe, base: Path) -> SourceCounts:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headrace.errors import UserError
 from headrace.planning import synthetic
-from headrace.planning.counts import SourceCounts, count_source
+from headrace.planning.counts import SourceCounts, count_source, kept_by_quality
 from headrace.planning.graph import Node, graph_of
 from headrace.planning.machine import Machine
 from headrace.planning.measured import Measured, measured
@@ -36,6 +36,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     """
     known = Measured() if run is None else measured(recipe, run)
     sources = tuple(known.source(name, recipe) or _counted(name, recipe, base or Path.cwd()) for name in recipe.sources)
+    sources = kept_by_quality(recipe, sources)
     references = count_references(recipe, run, base or Path.cwd())
     machine = Machine.here(workers)
     vocabulary, notes = _vocabulary(recipe)

@@ -21,6 +21,7 @@ from headrace.planning.work import (
     sequence,
     tokenising,
 )
+from headrace.recipe.quality import Trained
 from headrace.recipe.schema import Recipe, Stage
 
 # Zstandard at Parquet's default level, on SlimPajama as published: about 895 GB for 2,567 GB of text.
@@ -35,6 +36,8 @@ HELD_OUT_TOKENS = 1_000_000
 CHECKPOINT = 12
 # A value of a user-defined measure, as a 64-bit number.
 OWN_BYTES = 8
+# A score; and the weights of a linear annotator.
+SCORE_BYTES, ANNOTATOR_BYTES = 4, 4 << 20
 # The key of a group and a place in it; the paths and imports of a file, as a share of its text (installed packages).
 GROUP_BYTES, IMPORTS = 20, 0.03
 _SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
@@ -152,7 +155,10 @@ def _selected(
     signed, read = _references(recipe, references, works, machine)
     names = tuple(node.name for node in (*signed, *read))
     needs = {"duplicates": ("documents", "signatures", *names)}
-    needs["verdicts"] = ("documents", *sidecars, *own, *(node.name for node in read))
+    keep = recipe.quality.keep
+    chosen = () if keep is None else (f"quality-{recipe.quality.named(keep.annotator)}",)
+    needs["verdicts"] = ("documents", *sidecars, *own, *chosen, *(node.name for node in read))
+    nodes += _annotators(recipe, documents, works, machine)
     for kind in [*sidecars, "verdicts"]:
         if kind == "duplicates":
             disk = documents * (_SIGNED + 8 * _bands(recipe))
@@ -179,6 +185,19 @@ def _synthetic(recipe: Recipe, sources: tuple[SourceCounts, ...], nodes: list[No
     sizes = {source.name: source.bytes for source in sources}
     needs = (f"documents-{SEEDS}", f"verdicts-{SEEDS}")
     return first + [Node(f"synthetic-{name}", needs, round(sizes[name] * COMPRESSED), 0.0) for name in recipe.synthetic]
+
+
+def _annotators(recipe: Recipe, documents: int, works: list[Work], machine: Machine) -> list[Node]:
+    """The nodes of annotators, and of the scores they give."""
+    nodes = []
+    for name, annotator in recipe.quality.annotators.items():
+        trained, scored = f"annotator-{name}", f"quality-{name}"
+        needs: tuple[str, ...] = ("documents",)
+        if isinstance(annotator, Trained):
+            nodes.append(Node(trained, needs, ANNOTATOR_BYTES, _seconds(trained, works, machine)))
+            needs = (*needs, trained)
+        nodes.append(Node(scored, needs, documents * SCORE_BYTES, _seconds(scored, works, machine)))
+    return nodes
 
 
 def _references(

@@ -10,6 +10,7 @@ from headrace.planning.machine import EFFICIENCY
 from headrace.planning.rates import figures
 from headrace.planning.references import DOCUMENT_BYTES, ReferenceCounts
 from headrace.planning.stages import StagePlan
+from headrace.recipe.quality import Linear
 from headrace.recipe.schema import Group, Recipe, Stage
 
 # Formats whose files are parsed as Python.
@@ -113,6 +114,13 @@ def selection(
         out.append(work("duplicates", "components", "components", looked_at, serial=True))
     if recipe.decontaminate is not None:
         out.append(work("contamination", "search", "contamination", text))
+    for name, annotator in recipe.quality.annotators.items():
+        if isinstance(annotator, Linear):
+            # As many negatives as positives, each as long as the corpus' documents; once more for the learning curve.
+            learned = 2 * min(annotator.examples, documents) * text / max(1, documents)
+            times = annotator.passes * (1 + sum(annotator.curve))
+            out.append(work(f"annotator-{name}", "train", "annotator", learned * times))
+            out.append(work(f"quality-{name}", "score", "quality", text))
     out.append(work("verdicts", "filter", "verdicts", documents))
     if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
         # Upper bound: as if every document had a candidate.
