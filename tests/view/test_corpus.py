@@ -163,3 +163,12 @@ def test_long_answers_are_cut(client):
         assert found.status_code == 200
         assert len(found.text) < 6_000_000
         assert "The first" in found.text
+
+
+def test_a_list_of_ids_is_whole_or_refused(client, rows, monkeypatch):
+    """A part of them, for `headrace withdraw`, would be worse than none."""
+    monkeypatch.setattr("headrace.view.choice.MOST_IDS", len(rows))
+    assert client.get("/corpus/ids").text.split() == [one["id"] for one in rows]
+    monkeypatch.setattr("headrace.view.choice.MOST_IDS", len(rows) - 1)
+    answer = client.get("/corpus/ids", headers={"accept": "application/json"})
+    assert (answer.status_code, "More than" in answer.json()["error"]) == (409, True)

@@ -21,6 +21,7 @@ from headrace.errors import UserError
 from headrace.flow.storage import cannot_read
 from headrace.view import layout
 from headrace.view.address import SITE
+from headrace.view.damaged import telling_damage
 from headrace.view.guard import Guard
 from headrace.view.page import Page, Query
 from headrace.view.registry import ACTIONS, PAGES, Action
@@ -40,7 +41,7 @@ def application(target: Target, token: str | None = None) -> Guard:
     """
     routes: list[BaseRoute] = [Route("/static/{name}", static)]
     # Where two pages have one address, such as the first, that of this target comes first.
-    pages = sorted(PAGES, key=lambda page: not page.serves(target))
+    pages = sorted(PAGES, key=lambda page: not _serves(page, target))
     routes += [Route(SITE[page.name], _page(target, page), methods=["GET"]) for page in pages]
     routes += [Route(action.path, _action(target, action), methods=list(action.methods)) for action in ACTIONS]
 
@@ -80,7 +81,8 @@ def loaded(target: Target, page: Page[Any, Any], query: Query) -> Any:
     """
     if not page.serves(target):
         raise Missing(f"There is no page {page.title!r} here.", str(target.path), _served(target))
-    return page.load(target, query)
+    with telling_damage(target):
+        return page.load(target, query)
 
 
 def _action(target: Target, action: Action) -> Answerer:
@@ -90,7 +92,8 @@ def _action(target: Target, action: Action) -> Answerer:
             body += piece
             if len(body) > LARGEST_FORM:
                 raise HTTPException(413, f"A request may have {LARGEST_FORM:,} bytes.")
-        return await action.do(target, request, body)
+        with telling_damage(target):
+            return await action.do(target, request, body)
 
     return answer
 
@@ -115,7 +118,14 @@ def _repeats(annotation: Any) -> bool:
 
 def menu(target: Target) -> list[tuple[str, str]]:
     """The pages that the menu of a target leads to."""
-    return [(page.name, page.title) for page in PAGES if page.menu and page.serves(target)]
+    return [(page.name, page.title) for page in PAGES if page.menu and _serves(page, target)]
+
+
+def _serves(page: Page[Any, Any], target: Target) -> bool:
+    try:
+        return page.serves(target)
+    except UserError:  # damaged: the page itself says how
+        return True
 
 
 def _served(target: Target) -> str:

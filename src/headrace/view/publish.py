@@ -22,7 +22,7 @@ from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import whole
 from headrace.view import layout
 from headrace.view.address import address
-from headrace.view.app import static_files
+from headrace.view.app import loaded, static_files
 from headrace.view.page import Page
 from headrace.view.pages.removed.quarantine import QUARANTINED
 from headrace.view.registry import PAGES
@@ -109,7 +109,7 @@ def _drawn(
 ) -> str:
     """A page as the viewer draws it; the first leads to the samples too."""
     query = page.query.model_validate(fields)
-    shown = page.load(target, query)
+    shown = loaded(target, page, query)
     heading, body = page.heading(query, shown), page.draw(query, shown)
     if page.name == "overview":
         body = join([body, samples])
@@ -152,7 +152,7 @@ def _removed(target: Target, pages: dict[str, Page[Any, Any]]) -> Iterator[dict[
     them, one of rows that could not be read."""
     if "removed" not in pages:
         return
-    shown = pages["removed"].load(target, pages["removed"].query())
+    shown = loaded(target, pages["removed"], pages["removed"].query())
     if any(one.quarantined for one in shown.sources):
         yield {"reason": QUARANTINED}
     for at in range(REMOVED):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,7 +118,10 @@ class Target:
     @property
     def name(self) -> str:
         """What the pages call it."""
-        return self.recipe.name if self.is_run or self.is_recipe else self.path.resolve().name
+        with suppress(UserError):  # a damaged recipe: the pages say so
+            if self.is_run or self.is_recipe:
+                return self.recipe.name
+        return self.path.resolve().name
 
     @property
     def stamp(self) -> Hashable:

@@ -11,6 +11,7 @@ from headrace.report.numbers import counted, short
 from headrace.report.palette import hue
 
 PLOT, EDGE = 96, 8
+TOP = 20.0  # above the bars: their maximum
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def histogram_chart(
     """
     most = max((sum(one.counts) for one in bins), default=0) or 1
     wide = (width - 2 * EDGE) / max(1, len(bins))
-    base = 8.0 + PLOT
+    base = TOP + PLOT
     parts: list[Markup] = []
     for i, one in enumerate(bins):
         x, y = EDGE + i * wide, base
@@ -56,7 +57,7 @@ def histogram_chart(
                 stack.append(box(x, y, max(0.5, wide - 1), max(tall, 0.5), f"fill {hue(hues[source])}"))
         within = chosen is None or (one.start < chosen[1] and one.end > chosen[0])
         # The whole column can be clicked, however low it is.
-        area = box(x, 8, wide, PLOT, "stretch")
+        area = box(x, TOP, wide, PLOT, "stretch")
         tip = element("title", f"{one.said}: {counted(sum(one.counts), 'document')}")
         drawn = element(
             "g", tip, stack, area, class_=None if within else "faint", data_start=one.start, data_end=one.end
@@ -68,6 +69,6 @@ def histogram_chart(
         value = bins[i].start if i < len(bins) else bins[-1].end if bins else 0.0
         place = "muted" if not i else "end muted" if i == len(bins) else "middle muted"
         parts.append(label(shown(value), EDGE + i * wide, base + 16, place))
-    peak = label(f"max {short(most)}", width - EDGE, 16, "end muted")
+    peak = label(f"max {short(most)}", width - EDGE, TOP - 6, "end muted")
     said = "; ".join(f"{one.said}: {sum(one.counts)}" for one in bins if sum(one.counts))
     return Chart(title, f"{said}.", width, base + 22, join([*parts, peak]))

@@ -72,9 +72,10 @@ class Jobs:
         job = Job(text, documents.rows)
         key = documents.path.name, job.name
         with self._lock:
-            if key in self._jobs:
+            known = self._jobs.get(key)
+            if known is not None and known.failed is None:
                 self._jobs.move_to_end(key)
-                return self._jobs[key]
+                return known
             self._jobs[key] = job
             while len(self._jobs) > HELD:
                 self._jobs.popitem(last=False)

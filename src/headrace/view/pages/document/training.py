@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from headrace.errors import UserError
@@ -89,10 +90,8 @@ def _losses(steps: Steps, taken: Taken, one: Placement) -> tuple[float | None, f
 def _places(target: Target, row: int) -> dict[str, list[Placement]]:
     found = {}
     for name in target.sequences:
-        try:
+        with suppress(UserError):  # not finished, or damaged: the page of the sequence says so
             sequence = target.sequence(name)
-        except UserError:  # not finished: the page of the sequence says so
-            continue
-        if isinstance(sequence, ArrowSequence):
-            found[name] = find_rows(sequence, row)
+            if isinstance(sequence, ArrowSequence):
+                found[name] = find_rows(sequence, row)
     return found
