@@ -109,6 +109,8 @@ def test_what_everything_depends_on(name: str, viewed: Path, tmp_path: Path) -> 
         file.write_text(file.read_text().replace("0", "1"))
         folder.parent.touch()
         for page in PAGES:
+            if page == "/progress" and name == "documents":  # it tells what state each artifact is in
+                continue
             answer = client.get(page)
             assert answer.status_code in (404, 409), (page, answer.text)
             assert "changed since it was written" in answer.text or name == "documents", page

@@ -108,13 +108,15 @@ def _parsed(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     for data in lines:
         with suppress(orjson.JSONDecodeError):
             line = orjson.loads(data)
-            if isinstance(line, dict) and _is_step(line):
+            if is_step(line):
                 found.append(line)
     return found
 
 
-def _is_step(line: dict[str, Any]) -> bool:
+def is_step(line: Any) -> bool:
     """Whether a line says what a step's does: others may stand in a log that was damaged."""
+    if not isinstance(line, dict):
+        return False
     sources = line.get("sources", {})
     told = isinstance(sources, dict) and all(isinstance(one, dict) for one in sources.values())
     loss = "loss" in line and isinstance(line["loss"], int | float | None)

@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 import orjson
 
+from headrace.train.metrics import is_step
+
 FIELDS = ("tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "seconds", "data_wait", "memory")
 PIECE = 4 << 20  # bytes of the log read at a time
 TAIL = 200  # bytes of its last line that are compared: they hold its step and loss
@@ -104,9 +106,11 @@ def _at(file: BinaryIO, start: int, length: int) -> bytes:
 def _add(log: _Log, line: bytes) -> None:
     try:
         told = orjson.loads(line)
-        step = int(told["step"])
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+    except orjson.JSONDecodeError:
         return  # truncated or damaged
+    if not is_step(told):
+        return
+    step = int(told["step"])
     if log.step and step <= log.step[-1]:  # rolled back: the later one counts
         _cut(log, step)
     log.step.append(step)
