@@ -87,6 +87,8 @@ def test_a_choice_as_a_rule_keeps_the_same(client):
     told = corpus(client, "between=bytes:2000:9000&source=code&language=")["rule"]
     assert told == "bytes >= 2000 and bytes < 9000 and source in ['code'] and language is None"
     parse(told, {**DOCUMENT, **MEASURES})
+    told = corpus(client, "between=bytes:1048577:&between=alphabetic_share:0.1234567890123:")["rule"]
+    assert told == "bytes >= 1048577 and alphabetic_share >= 0.1234567890123"
     assert corpus(client, "reason=short")["rule"] is None
 
 

@@ -103,15 +103,20 @@ class Chosen:
             return None  # what a rule cannot see
         for name, (low, high) in self.between.items():
             if low > -math.inf:
-                parts.append(f"{name} >= {low:g}")
+                parts.append(f"{name} >= {_exactly(low)}")
             if high < math.inf:
-                parts.append(f"{name} < {high:g}")
+                parts.append(f"{name} < {_exactly(high)}")
         for name, values in self.values.items():
             some = [value for value in values if value]
             told = f"{name} in {some!r}" if some else ""
             none = f"{name} is None" if "" in values else ""
             parts.append(f"({told} or {none})" if told and none else told or none)
         return " and ".join(parts) or None
+
+
+def _exactly(value: float) -> str:
+    """A number as a recipe has it, whatever its size: a rule shall keep what was chosen."""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 async def ids(target: Target, request: Request, body: bytes) -> Response:
