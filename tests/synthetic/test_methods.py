@@ -170,6 +170,7 @@ WRONG = {
     "each with its own prompt": {"method": "evol", "prompt": "x"},
     "neither a server": {"server": {"model": "m"}},
     "holds a password": {"server": {"url": "http://a:b@c/v1", "model": "m"}},
+    "holds a key": {"server": {"url": "http://c/v1?api_key=1234", "model": "m"}},
     "not the address": {"server": {"url": "ftp://c", "model": "m"}},
     "is not an option": {"server": {"url": "http://c", "model": "m", "options": {"n": 3}}},
     "add up to more": {"seeds": {"languages": {"a": 0.7, "b": 0.6}}},

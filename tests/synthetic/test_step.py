@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import xxhash
 from model_server import ModelServer, Plain, code_answer, completion, number_of
 
 import headrace
@@ -22,6 +23,9 @@ from headrace.flow.journal import read_journal
 from headrace.inquiry import ask
 from headrace.planning.forecast import plan
 from headrace.report.gather import gather
+from headrace.view.pages.document.draw import draw_facts
+from headrace.view.pages.document.load import Document, load
+from headrace.view.target import Target
 
 LANGUAGES = ("python", "java", "c")
 
@@ -439,3 +443,25 @@ def run_folder_names(data):
         for name, source in recipe.sources.items()
     )
     return [f"{step.kind}-{step.stage}" if step.stage else step.kind for step in build_graph(recipe, sources).all()]
+
+
+def test_the_same_documents_as_ever(made):
+    """Raise ``SyntheticDocuments.VERSION`` if this fails: other documents are made of the same answers."""
+    artifact = run_folder.artifact(made[0], "synthetic", "hq")
+    shards = [read_columns(artifact.shard_path(shard)).to_pylist() for shard in range(len(artifact.shards))]
+    assert xxhash.xxh3_64_hexdigest(json.dumps(shards).encode()) == "38cf936a998c9893"
+
+
+def test_the_page_of_a_document_leads_to_its_seeds(made):
+    out = made[0]
+    row = next(i for i, one in enumerate(all_rows(out)) if one["source"] == "hq")
+    told = all_rows(out)[row]
+    shown = load(Target(out), Document(row=row))
+    drawn = str(draw_facts(shown))
+    assert "m (files, prompt " in drawn
+    assert json.loads(told["meta"])["synthetic"]["seeds"][0] in drawn
+
+
+def all_rows(out):
+    docs = run_folder.artifact(out, "documents")
+    return [row for shard in range(len(docs.shards)) for row in read_columns(docs.shard_path(shard)).to_pylist()]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 _RECIPE = "${recipe}"
 # User and password; and values of a query that sign or authorize.
 _SECRET = re.compile(r"(?<=://)[^/@\s]+@")
-_SIGNED = re.compile(r"([?&][^=&]*(?:token|sig|key|auth|secret|credential|password)[^=&]*=)[^&\s]+", re.IGNORECASE)
+SIGNED = re.compile(r"([?&][^=&]*(?:token|sig|key|auth|secret|credential|password)[^=&]*=)[^&\s]+", re.IGNORECASE)
 
 Kind = Literal["path", "glob", "pattern", "value"]
 """A path; a pattern of paths; one that may match anywhere; a value of the user's own."""
@@ -50,7 +50,7 @@ def published(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     def relative(text: str, kind: Kind) -> str:
         if "://" in text and not text.startswith("file://"):
-            return _SIGNED.sub(r"\1...", _SECRET.sub("", text))
+            return SIGNED.sub(r"\1...", _SECRET.sub("", text))
         path = text.removeprefix("file://")
         if not os.path.isabs(path) or (kind == "value" and path.count("/") < 2):
             return text

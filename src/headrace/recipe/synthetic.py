@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.recipe.base import Count, Section, listed, wrong
 from headrace.recipe.functions import FunctionSection
+from headrace.recipe.paths import SIGNED
 from headrace.recipe.quality import Best
 
 # Why what was made is not kept, in order of precedence: see :mod:`headrace.synthetic.judge`.
@@ -94,6 +95,8 @@ class Server(Section):
                 raise wrong(f"{self.url!r} is not the address of a server", "write `http://localhost:8000/v1`", "url")
             if parts.username or parts.password:
                 raise wrong("the address holds a password", "put it in an environment variable named by `key`", "url")
+            if SIGNED.search(self.url):
+                raise wrong("the address holds a key", "put it in an environment variable named by `key`", "url")
         for name in ("messages", "prompt", "model", "stream", "n"):
             if name in self.options:
                 raise wrong(f"{name!r} is not an option", "remove it", f"options.{name}")

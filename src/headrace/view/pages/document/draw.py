@@ -112,10 +112,23 @@ def draw_facts(shown: Shown) -> Markup:
         ("license", "not stated" if said is None else [short(said), element("small", f" {how}")]),
         ("size", f"{size(about['bytes'])}, {counted(shown.text.characters, 'character')}"),
         ("id", element("code", about["id"])),
+        *_making(shown.made),
     ]
     drawn = [element("div", element("dt", name), element("dd", value)) for name, value in facts if value]
     more = None if shown.meta is None else details("Other fields of its record", element("pre", shown.meta))
     return join([element("dl", drawn, class_="facts"), more])
+
+
+def _making(made: dict[str, Any] | None) -> list[tuple[str, object]]:
+    """Who wrote a synthetic document, and links to the documents that inspired it."""
+    if made is None:
+        return []
+    seeds = [element("a", element("code", one[:12]), href=address("find", name=one)) for one in made["seeds"]]
+    licenses = f" under {', '.join(made['licenses'])}" if made["licenses"] else ""
+    return [
+        ("written by", short(f"{made['generator']} ({made['method']}, prompt {made['prompt'][:8]})")),
+        ("inspired by", [*(part for seed in seeds for part in (seed, " ")), short(licenses)]),
+    ]
 
 
 def _text(query: Document, shown: Shown) -> Markup:

@@ -9,6 +9,7 @@ import orjson
 from pydantic import Field
 
 from headrace.documents.store import fetch
+from headrace.documents.synthetic import ABOUT
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.recipe.schema import Near, Recipe
@@ -79,6 +80,7 @@ class Shown:
         trained: by stage, where it is in the sequence; None while it is looked for.
         tokens: how many tokens it has; None if it was not tokenized.
         hits: the benchmark items in it, if it is removed for any.
+        made: how a synthetic document was made (:data:`headrace.documents.synthetic.ABOUT`); None for others.
     """
 
     row: int
@@ -98,6 +100,7 @@ class Shown:
     trained: dict[str, Trained] | None
     tokens: int | None
     hits: list[Hit]
+    made: dict[str, Any] | None
 
 
 def load(target: Target, query: Document) -> Shown:
@@ -134,6 +137,7 @@ def load(target: Target, query: Document) -> Shown:
         training_of(target, query.row, query.places),
         _tokens(target, query.row) if verdict is None or verdict["keep"] else None,
         _hits(target, documents, query.row),
+        _made(target, documents, query.row, about["source"]),
     )
 
 
@@ -194,6 +198,14 @@ def _meta(documents: Artifact, row: int) -> str | None:
     if text is None or len(text) > MOST_META:
         return None if text is None else text[:MOST_META] + "…"
     return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+
+
+def _made(target: Target, documents: Artifact, row: int, source: str) -> dict[str, Any] | None:
+    if source not in target.recipe.synthetic:
+        return None
+    text: str | None = fetch(documents, [row], ["meta"]).column(0)[0].as_py()
+    found: dict[str, Any] | None = None if text is None else orjson.loads(text).get(ABOUT)
+    return found
 
 
 def _turns(documents: Artifact, row: int, piece: Piece) -> list[Turn] | None:
