@@ -77,12 +77,12 @@ def of(out: Path, kind: str) -> list[Path]:
     return list((out / "artifacts").glob(f"{kind}-good-*"))
 
 
-def scores(out: Path) -> tuple[np.ndarray, np.ndarray]:
+def scores(out: Path, told: str | None = "good") -> tuple[np.ndarray, np.ndarray]:
     """Score of each document, and whether it is good."""
     rows = np.arange(artifact(out, "documents").rows)
     meta = fetch(artifact(out, "documents"), rows, ["meta"]).column("meta").to_pylist()
     found = fetch(artifact(out, "quality", "good"), rows, ["score"]).column("score")
-    return found.to_numpy(zero_copy_only=False), np.array([json.loads(one)["good"] for one in meta])
+    return found.to_numpy(zero_copy_only=False), np.array([told and json.loads(one)[told] for one in meta])
 
 
 @pytest.mark.parametrize(
@@ -132,3 +132,15 @@ def test_a_section_that_cannot_be_is_told(folder, tmp_path, more, told):
     with pytest.raises(UserError) as error:
         built(folder, tmp_path / "run", section(folder, "frozen", **more))
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["frozen", "pooled"])
+def test_examples_without_text_teach_nothing(folder, tmp_path, kind):
+    (tmp_path / "blank.jsonl").write_text("".join(json.dumps({"text": " " * k}) + "\n" for k in range(1, 40)))
+    (tmp_path / "corpus-0.jsonl").write_text("".join(json.dumps({"text": "\t" * k}) + "\n" for k in range(1, 40)))
+    blank = section(folder, kind, positives=str(tmp_path / "blank.jsonl"))
+    if kind == "frozen":
+        with pytest.raises(UserError, match="No example has any text"):
+            built(tmp_path, tmp_path / "run", blank)
+    else:
+        assert np.isnan(scores(built(tmp_path, tmp_path / "run", blank), None)[0]).all()

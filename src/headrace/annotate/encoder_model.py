@@ -6,6 +6,7 @@ as BERT is (1810.04805, A.3).
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from headrace.annotate.logistic import fit
 from headrace.annotate.pretrained import Pretrained
+from headrace.errors import UserError
 from headrace.model.huggingface.reading import read_json
 from headrace.recipe.quality import Encoder
 from headrace.select.quality.examples import Examples
@@ -104,13 +106,15 @@ class EncoderModel:
         """Fit the head to the states of all windows, which may be more than memory holds."""
         labels, shares = [], []
         width = len(self.weights)
-        with examples.ctx.intermediate(f"states-{examples.ctx.task:05d}.f32") as out:
-            with open(out.path, "wb") as f:
-                for found, label, part in self._windows(examples, share):
-                    f.write(self.body.compute(found, self._pooled, width).tobytes())
-                    labels.append(label)
-                    shares.append(part)
-            states = np.memmap(out.path, np.float32, "r").reshape(-1, width)
+        with tempfile.TemporaryFile(dir=examples.ctx.folder) as file:
+            for found, label, part in self._windows(examples, share):
+                file.write(self.body.compute(found, self._pooled, width).tobytes())
+                labels.append(label)
+                shares.append(part)
+            if not sum(map(len, labels)):
+                raise UserError("No example has any text.", WHERE, "Name other positives, or look at their `fields`.")
+            file.flush()
+            states = np.memmap(file, np.float32, "r").reshape(-1, width)
             weights, bias = fit(states, np.concatenate(labels), np.concatenate(shares))
         self.weights, self.bias = torch.from_numpy(weights), torch.tensor(bias, dtype=torch.float32)
 
