@@ -196,6 +196,24 @@ def test_from_a_recorded_spike_to_the_document_that_made_it(browser, spiked):
         assert visitor.wrong == []
 
 
+def test_losses_are_readable(browser, spiked):
+    """In their colors, in both schemes; on a phone nothing is wider than it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    pages = ("/sequences/only?row=164&color=loss", "/stages/only/steps/42", "/stages/only")
+    for site in served(spiked):
+        for scheme in ("light", "dark"):
+            visitor = Visitor(browser, site, color_scheme=scheme)
+            for address in pages:
+                page = visitor.open(address)
+                broken = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+                assert [(one["id"], [node["html"][:200] for node in one["nodes"]][:3]) for one in broken] == []
+                page.set_viewport_size(PHONE)
+                assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
+                page.set_viewport_size(WIDE)
+            visitor.context.close()
+            assert visitor.wrong == []
+
+
 def test_a_choice_is_given_a_label(visitor, run):
     """On the corpus page; the documents with it are found, and their ids."""
     page = visitor.open("/corpus?source=code")

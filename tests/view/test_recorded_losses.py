@@ -22,6 +22,7 @@ from headrace.train.losses import LossLog, RowLosses
 from headrace.train.steps import Steps, Stretch
 from headrace.train.trajectory import latest
 from headrace.view.app import application
+from headrace.view.publish import publish
 from headrace.view.target import Target
 from headrace.view.worst import DEVIATIONS, worst
 
@@ -159,6 +160,13 @@ def test_a_record_that_does_not_fit_the_rows_is_found(spiked, tmp_path):
     assert done.returncode == 1
     [stage] = json.loads(done.stdout)["stages"]
     assert stage["wrong"] == ["row 26: its record of losses has another number of targets"]
+
+
+def test_published_pages_lead_from_a_spike_to_its_row(spiked, tmp_path):
+    publish(Target(spiked), tmp_path / "out")
+    [step] = [page for page in (tmp_path / "out").glob("step-*.html") if "Outlying" in page.read_text()]
+    link = re.search(r'href="(sequence-\d+\.html)"[^>]*>164<', step.read_text())
+    assert "by-loss" in (tmp_path / "out" / link[1]).read_text()
 
 
 def test_where_nothing_was_recorded_nothing_is_claimed(spiked, tmp_path):

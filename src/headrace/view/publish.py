@@ -20,6 +20,7 @@ from headrace.flow.lock import lock
 from headrace.flow.storage import explaining_os_errors, fsync_folder, local
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import whole
+from headrace.train.steps import Steps
 from headrace.view import layout
 from headrace.view.address import address
 from headrace.view.app import loaded, static_files
@@ -175,6 +176,18 @@ def _rows(target: Target, pages: dict[str, Page[Any, Any]], name: str) -> Iterat
         spikes = [step for part in steps.stretches for step in part.spikes][:SAMPLES]
         for step in sorted({steps.first, (steps.first + last) // 2, last, *spikes} if last else ()):
             yield pages["step"], {"stage": name, "step": step}
+        for step in spikes:
+            yield from _worst_row(steps, pages, name, step)
+
+
+def _worst_row(steps: Steps, pages: dict[str, Page[Any, Any]], name: str, step: int) -> Iterator[Exported]:
+    """The row of an outlying step whose loss was highest, if its tokens' losses were recorded."""
+    stretch = steps.at(step)
+    found = None if stretch is None or not stretch.current else stretch.row_losses(step)
+    if stretch is not None and found is not None and len(worst := found.highest(1)):
+        row = stretch.rows(step)[0] + int(worst[0])
+        if row in stretch.token_losses(step, [row]):
+            yield pages["sequence"], {"stage": name, "row": row, "color": "loss"}
 
 
 def rewritten(page: str, files: dict[str, str], private: dict[str, str]) -> str:
