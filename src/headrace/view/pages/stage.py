@@ -290,7 +290,7 @@ def _highest(shown: Shown) -> Markup | None:
             element("a", whole(one.step), href=address("step", stage=shown.stage, step=one.step)),
             "not finite" if one.loss is None else f"{one.loss:.4g}",
             None if one.above is None else f"{one.above:+.3g}",
-            element("span", "outlying", class_="tag") if one.outlying else "",
+            element("span", "outlying", class_="tag") if one.outlying else None,
             ", ".join(shown.of_sources.get(one.row, ())),
         )
         for one in shown.worst.rows
@@ -300,7 +300,7 @@ def _highest(shown: Shown) -> Markup | None:
         Column("step"),
         Column("loss"),
         Column("above the step's median"),
-        text(""),
+        text("note"),
         text("sources"),
     ]
     some, more = table(columns, rows[:LISTED]), rows[LISTED:]
