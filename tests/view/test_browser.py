@@ -22,6 +22,7 @@ from headrace.flow.lock import lock
 from headrace.pipeline import run as make_run
 from headrace.recipe.load import load_recipe
 from headrace.sequence.provenance import beside
+from headrace.view.labels import read_labels
 from headrace.view.publish import publish
 from headrace.view.target import Target
 
@@ -237,7 +238,7 @@ def test_labels_by_keyboard(visitor, run):
     visitor.press("y")
     visitor.press("n")
     assert "50 % rightly removed" in page.locator("main").inner_text()
-    assert len((run / "labels.jsonl").read_text().splitlines()) == 2
+    assert len(read_labels(run)) == 2
     visitor.press("k")
     assert "at=" in page.url
 
