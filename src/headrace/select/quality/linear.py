@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 BITS = 20
 WINDOW = 1 << 15  # bytes
-RATE = 0.5
+# Of 0.1, 0.2, 0.5 and 1: the best AUC for the least separable of five pairs of corpora (0.837 for 0.810 at 0.5), and
+# within 0.0004 of the best for the others.
+RATE = 0.1
 FILE = "weights.npy"
 
 _SHIFT = np.uint64(64 - BITS)
@@ -181,7 +183,7 @@ class LinearScorer(TrainedScorer):
         bias: added to every sum.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def __init__(self, weights: npt.NDArray[np.float32], bias: float) -> None:
         self.weights, self.bias = weights, bias
