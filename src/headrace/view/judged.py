@@ -57,7 +57,7 @@ def precedence(target: Target) -> list[str]:
     recipe = target.recipe
     own = [*(f"failed:{name}" for name in recipe.measures), *(f"filter:{rule.name}" for rule in recipe.filters.rules)]
     made = [f"synthetic:{finding}" for finding in FINDINGS]
-    return ["withdrawn", "opt_out", "license", *made, "empty", *reasons(), *own, "contaminated", *COPIES]
+    return ["withdrawn", "opt_out", "license", *made, "empty", *reasons(), *own, "contaminated", *COPIES, "quality"]
 
 
 def check_filters(target: Target) -> None:
@@ -79,10 +79,11 @@ def check_filters(target: Target) -> None:
         "sources": list(recipe.sources),
     }
     if rules != params.get("rules", []) or any(params.get(name) != value for name, value in wanted.items()):
-        raise _changed(target)
+        raise changed(target)
 
 
-def _changed(target: Target) -> UserError:
+def changed(target: Target) -> UserError:
+    """What is said if the recipe is not the one that verdicts were given by."""
     fix = "Run it to the end; until then this cannot be told."
     return UserError("The recipe has changed since the verdicts were given.", str(target.path), fix)
 
@@ -102,7 +103,7 @@ def judged(target: Target, columns: Sequence[str] = ()) -> Iterator[Judged]:
         return
     same = verdicts.manifest.params["sources"] == list(target.recipe.sources)
     if not same or not set(reasons_of(target)) <= set(precedence(target)):
-        raise _changed(target)
+        raise changed(target)
     names, reasons = list(target.recipe.sources), reasons_of(target)
     for shard in range(len(documents.shards)):
         told = read_columns(verdicts.shard_path(shard), ["reason"]).column(0)

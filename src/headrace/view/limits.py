@@ -114,8 +114,40 @@ def _on_grid(keys: Values, digits: int, up: bool) -> Values:
 
 def limits_of(recipe: Recipe) -> dict[str, Limit]:
     """All numeric limits of a recipe's filters, by their place in it, in order of precedence."""
-    found = [*_short(recipe), *_code(recipe), *_rules(recipe), *_contaminated(recipe)]
+    found = [*_short(recipe), *_code(recipe), *_rules(recipe), *_contaminated(recipe), *_quality(recipe)]
     return {limit.path: limit for limit in found}
+
+
+def _quality(recipe: Recipe) -> list[Limit]:
+    """The budget of quality. Its documents are compared by :mod:`headrace.view.ranked`, which knows their ranks."""
+    keep = recipe.quality.keep
+    if keep is None:
+        return []
+    kinds = {"share": "share of better text", "tokens": "tokens of better text", "above": "score"}
+    key = next(key for key in kinds if getattr(keep, key) is not None)
+    value = float(getattr(keep, key))
+    probability = key == "share" or (key == "above" and 0 <= value <= 1)
+    within = f", within each {keep.by}" if keep.by and key != "above" else ""
+    return [
+        Limit(
+            f"quality.keep.{key}",
+            "quality",
+            value,
+            f"Quality by {recipe.quality.named(keep.annotator)}{within}",
+            kinds[key],
+            key == "above",
+            key != "above",
+            key == "tokens",
+            (0, 1) if probability else (0, 1e18) if key == "tokens" else (-1e6, 1e6),
+            frozenset(recipe.sources),
+            (),
+            _by_rank,
+        )
+    ]
+
+
+def _by_rank(table: Mapping[str, pa.Array], source: npt.NDArray[np.integer]) -> Values:
+    raise AssertionError("documents are ranked with all others")
 
 
 def limits_for(recipe: Recipe, reason: str) -> list[Limit]:

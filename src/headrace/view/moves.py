@@ -33,6 +33,7 @@ from headrace.view.judged import (
 )
 from headrace.view.limits import Limit
 from headrace.view.otherwise import otherwise_kept
+from headrace.view.ranked import ranked, scores_in_force, scores_of
 from headrace.view.reach import Floats, Steps, Tally
 from headrace.view.target import Target
 
@@ -152,6 +153,15 @@ def plan(target: Target, limit: Limit) -> list[Plan]:
         UserError: the recipe has changed since, or the verdicts in force do not follow from the sidecars.
     """
     check_filters(target)
+    if limit.reason == "quality":
+        return _ranked(target, limit)
+    keep = target.recipe.quality.keep
+    if keep is not None and keep.above is None:
+        raise UserError(
+            "What another limit would keep is ranked by quality with all others, which only a run can tell.",
+            str(target.path),
+            f"Run the recipe with `--set {limit.path}=...`; documents are neither read nor scored again.",
+        )
     rates = token_rates(target)
     duplicates, sources = target.artifact("duplicates"), [_Source() for _ in target.recipe.sources]
     room = np.empty(0 if duplicates is None else duplicates.manifest.counts["members"], dtype=COPY)
@@ -201,6 +211,15 @@ def plan(target: Target, limit: Limit) -> list[Plan]:
     return plans
 
 
+def _ranked(target: Target, limit: Limit) -> list[Plan]:
+    """The plan of a budget of quality: nothing else depends on it."""
+    rates, none = token_rates(target), Steps.of(np.empty(0), np.empty(0))
+    return [
+        Plan(every, none, now, none, every, none, none, none, bool(not np.isnan(rate)))
+        for every, now, rate in zip(*ranked(target, limit), rates, strict=True)
+    ]
+
+
 class _Source:
     """The documents of a source, by key: see :class:`Plan`."""
 
@@ -231,6 +250,8 @@ def _judge(target: Target, limit: Limit, one: Judged, rates: Floats, sources: li
     mine = reasons.index(limit.reason) if limit.reason in reasons else KEPT - 1
     freed = np.flatnonzero((one.reason == mine) & np.isfinite(keys))
     alive[freed] = otherwise_kept(target, limit, one, freed)
+    if (keep := target.recipe.quality.keep) is not None and keep.above is not None:
+        alive &= scores_of(scores_in_force(target)[1], one.shard) >= np.float32(keep.above)
     size, counted = one.table["bytes"].to_numpy(), token_counts(target, one.shard, len(one.source))
     tokens = np.where(counted >= 0, counted, np.nan_to_num(size * rates[one.source]))
     component = np.full(len(keys), -1, dtype=np.int64)
