@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import UserError
-from headrace.recipe.bounded_yaml import DEEPEST, MOST_BYTES, MOST_NODES, parse
+from headrace.recipe.bounded_yaml import DEEPEST, MOST_BYTES, MOST_NODES, lines, parse
 from headrace.recipe.load import load_recipe
 from quick import quick
 
@@ -81,6 +82,20 @@ def test_anchors_and_merges_within_the_bounds_are_read():
     deep = "[" * (DEEPEST - 2) + "]" * (DEEPEST - 2)
     assert parse(deep, "x")[1] is not None
     assert parse("", "x") == (None, None)
+
+
+def test_a_key_may_replace_a_merged_one_but_not_itself():
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: [*b, *a], y: 4}\nd: {x: 5, <<: *a}\n"
+    node, value = parse(text, "x")
+    assert value == {
+        "a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 3, "y": 4}, "d": {"x": 5, "y": 2}
+    }  # fmt: skip
+    assert value == yaml.safe_load(text)
+    assert dict(lines(node, (), "x"))["b", "x"] == 2
+    for twice in ("{<<: *a, x: 1, x: 2}", "{x: 1, x: 2}"):
+        node, _ = parse(f"a: &a {{y: 2}}\nb: {twice}\n", "x")
+        with pytest.raises(UserError, match="appears twice"):
+            list(lines(node, (), "x"))
 
 
 @given(st.text(alphabet="ab:-[]{},&*<>|!?#%@`'\"\\ \n\t0.~", max_size=60))

@@ -105,6 +105,18 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """As in PyYAML, but a key that replaces a merged one stands alone, so that a key twice is a mistake."""
+        own = len([key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"])
+        super().flatten_mapping(node)
+        split = len(node.value) - own
+        merged, stated = node.value[:split], node.value[split:]
+        last = {key.value: pair for pair in merged if isinstance(key := pair[0], yaml.ScalarNode)}
+        for key, _ in stated:
+            last.pop(key.value if isinstance(key, yaml.ScalarNode) else None, None)
+        odd = [pair for pair in merged if not isinstance(pair[0], yaml.ScalarNode)]
+        node.value = [*odd, *last.values(), *stated]
+
 
 class _Size:
     """Counts nodes as often as aliases repeat them."""
