@@ -57,6 +57,19 @@ def test_crystalcoder_epochs_follow_from_its_weights(crystalcoder):
     assert epochs["stage3", "wikipedia"] == pytest.approx(2.97, abs=1e-2)
 
 
+def test_arctic_snowcoder_is_planned_as_published():
+    """119.2 thousand steps, then 12.5 B tokens four times, then 5 B of what is written (arXiv 2409.02326)."""
+    found = plan(load_recipe(ROOT / "recipes" / "snowcoder.yaml"))
+    stages = [(stage.tokens, stage.steps, stage.sources[0].epochs) for stage in found.stages]
+    assert stages == [
+        (500_000_000_000, 119_209, pytest.approx(1.25, abs=0.01)),
+        (50_000_000_000, 11_920, 4),
+        (5_000_000_000, 1192, pytest.approx(2.5, abs=0.01)),
+    ]
+    assert {(stage.batch, stage.sequence_length) for stage in found.stages} == {(512, 8192)}
+    assert found.parameters == 1_364_297_728
+
+
 def test_crystalcoder_prints_the_published_numbers(crystalcoder):
     text = str(crystalcoder)
     for part in ("344.8 B tokens, 79,721 steps of 2,112 x 2,048", "927.3 B tokens, 214,387 steps of 2,112 x 2,048",

@@ -159,7 +159,7 @@ def test_the_good_recipe_is_good():
         ("sources.code.limit", -8, ["below 0"]),
         ("sources.code.limit", 0, ["nothing"]),
         ("sources.code.files", [], ["sources.code.files"]),
-        ("sources.code.files", ..., ["'files' is missing"]),
+        ("sources.code.files", ..., ["The source has no files", "Name one path"]),
         ("sources.code.files", ["a.jsonl", {"glob": "b.json", "format": "chat"}], ["both"]),
         ("sources.code.format", "jsonll", ["Did you mean 'jsonl'?"]),
         ("sources.a b", {"files": "x"}, ["'a b'", "letters"]),

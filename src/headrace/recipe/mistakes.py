@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from headrace.errors import UserError
 from headrace.recipe.base import suggest
 from headrace.recipe.schema import Recipe
-from headrace.recipe.structure import section_at
+from headrace.recipe.structure import item_of, section_at
 
 Place = tuple[str | int, ...]
 
@@ -189,10 +189,7 @@ def _place(loc: Place, data: Any) -> Place:
             if section is None or part not in section.model_fields:
                 break
         place = (*place, part)
-        if isinstance(part, int) and isinstance(data, list | tuple):
-            data = data[part] if part < len(data) else None
-        else:
-            data = data[part] if stated else None
+        data = item_of(data, part)
     return place
 
 

@@ -62,7 +62,7 @@ def section_at(root: type[BaseModel], place: tuple[str | int, ...], data: Any = 
     found: list[type[BaseModel]] = [root]
     inside = False  # whether the next part selects an item of a list or mapping
     for part in place:
-        data = data.get(part) if isinstance(data, dict) else data[part] if _has(data, part) else None
+        data = item_of(data, part)
         if inside:
             inside = False
         else:
@@ -77,5 +77,10 @@ def section_at(root: type[BaseModel], place: tuple[str | int, ...], data: Any = 
     return found[0] if found and not inside else None
 
 
-def _has(data: Any, part: str | int) -> bool:
-    return isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+def item_of(data: Any, part: str | int) -> Any:
+    """What raw settings have at a key or number; None if nothing. One section may stand for a list of one."""
+    if isinstance(data, dict):
+        return data if isinstance(part, int) and part == 0 and part not in data else data.get(part)
+    if isinstance(data, list | tuple) and isinstance(part, int):
+        return data[part] if part < len(data) else None
+    return None
