@@ -29,6 +29,7 @@ BENCHMARKS = {
     "signature": Benchmark("bench.signature", True),
     "signature-datasketch": Benchmark("bench.signature_datasketch", True),
     "exact-dedup": Benchmark("bench.exact_dedup", False, 300),
+    "decontamination": Benchmark("bench.decontamination", True),
     "sort": Benchmark("bench.sort", True, 400),
     "tokenise": Benchmark("bench.tokenise", True),
     "decode": Benchmark("bench.decode", False),

@@ -124,6 +124,7 @@ def all_corpus_steps(
 
     read = tuple(source for source in sources if source.source.synthetic is None)
     first = corpus_steps(recipe.without_synthetic(), read, against, files, positives)
+    first.pop("hits", None)  # those of all documents have them
     documents, verdicts = first["documents"], first["verdicts"]
     assert isinstance(verdicts, Verdicts)
     made: dict[str, Step] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -65,19 +66,20 @@ def build(items: Sequence[Item], n: int, code: bool, substring: Substring, shape
     owners = [(i, name, text) for i, item in enumerate(items) for name, text in item.fields.items()]
     texts = [text for _, _, text in owners]
     grams, held_by = gram_table(texts, n, code)
-    holders = [sorted({owners[text][0] for text in texts_of}) for texts_of in held_by]
-    sizes = np.zeros(len(items), dtype=np.int64)
-    for holding in holders:
-        sizes[holding] += 1
+    owner = np.array([item for item, _, _ in owners], dtype=np.int64)
+    many = np.fromiter(map(len, held_by), dtype=np.int64, count=len(held_by))
+    held = np.fromiter(chain.from_iterable(held_by), dtype=np.int64, count=int(many.sum()))
+    pairs = np.unique(np.repeat(np.arange(len(many)), many) * max(1, len(items)) + owner[held])
+    holding, holders = pairs // max(1, len(items)), pairs % max(1, len(items))
     whole = _whole(items, substring)
     patterns = [text for _, _, text in whole]
     programs = [(i, text) for i, item in enumerate(items) for text in item.programs.values()] if shapes else []
     return Index(
         list(items),
         grams,
-        np.array([item for holding in holders for item in holding], dtype=np.int64),
-        np.cumsum([0, *map(len, holders)], dtype=np.int64),
-        sizes,
+        holders,
+        np.searchsorted(holding, np.arange(len(many) + 1)).astype(np.int64),
+        np.bincount(holders, minlength=len(items)).astype(np.int64),
         verbatim_table(patterns) if substring == "bigcode" else pattern_table(patterns) if substring else None,
         np.array([item for item, _, _ in whole], dtype=np.int64),
         [name for _, name, _ in whole],

@@ -130,9 +130,10 @@ def shape_table(programs: Sequence[str], n: int, least: int) -> ShapeTable:
             owners.setdefault(shape.tobytes(), []).append(p)
             spans[shape.tobytes()] = max(spans.get(shape.tobytes(), 0), STRETCH * int(tokens[p]) + n)
     shapes = [np.frombuffer(shape, dtype=np.uint64) for shape in owners]
-    rare, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *shapes]), return_counts=True)
-    rare = rare[counts <= COMMON]
-    shapes = [shape[np.isin(shape, rare, assume_unique=True)] for shape in shapes]
+    every = np.concatenate([np.empty(0, np.uint64), *shapes])
+    _, which, counts = np.unique(every, return_inverse=True, return_counts=True)
+    rare = np.split(counts[which] <= COMMON, np.cumsum([len(shape) for shape in shapes])[:-1])
+    shapes = [shape[kept_ones] for shape, kept_ones in zip(shapes, rare, strict=False)]
     taken = [(shape, key) for shape, key in zip(shapes, owners, strict=True) if len(shape) >= least]
     found = np.concatenate([np.empty(0, np.uint64), *(shape for shape, _ in taken)])
     holder = np.repeat(np.arange(len(taken)), [len(shape) for shape, _ in taken])
