@@ -132,8 +132,9 @@ def _finished(run: Path) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
             continue
         if step.kind == "sequence" and step.stage is not None:
             sequences[step.stage] = Artifact.open(folder, verify=True)
-        elif step.kind == "measure" or step.stage is None:
-            single[f"measure-{step.stage}" if step.stage else step.kind] = Artifact.open(folder, verify=True)
+        elif step.kind in ("measure", "quality") or step.stage is None:
+            name = f"{step.kind}-{step.stage}" if step.stage else step.kind
+            single[name] = Artifact.open(folder, verify=True)
     return single, sequences
 
 

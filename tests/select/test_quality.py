@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from headrace.documents.store import fetch
 from headrace.errors import UserError
+from headrace.inquiry import ask
 from headrace.pipeline import run
 from headrace.recipe.load import load_recipe
 from headrace.report.card.write import write_card
@@ -258,3 +260,37 @@ def test_the_report_shows_annotators(tmp_path, shared):
     assert [word for word in words if word not in page] == []
     card = write_card(tmp_path / "run", None)
     assert "not among the best 30.0 % of the text within each language by the annotator `good`" in card
+
+
+def test_why_tells_the_score_and_the_rank(small):
+    folder, _ = small
+    out = keeping(folder, "share", share=0.2)
+    documents = kept(out)
+    for row in (next(d["row"] for d in documents if d["keep"]), next(d["row"] for d in documents if not d["keep"])):
+        told = ask(out, fetch(artifact(out, "documents"), [row], ["id"]).column("id")[0].as_py())
+        [decision] = [one for one in told["decisions"] if one["reason"] == "quality"]
+        assert decision["measured"]["annotator"] == "good"
+        assert decision["measured"]["score"] == pytest.approx(documents[row]["score"])
+        assert decision["limit"] == {"share": 0.2, "by": "language"}
+        assert decision["removes"] is not documents[row]["keep"]
+        assert "good" in json.dumps(told["verdict"]["evidence"]) or documents[row]["keep"]
+
+
+def test_a_corpus_of_positives_alone_is_told(tmp_path):
+    corpus(tmp_path)
+    shutil.copy(tmp_path / "corpus.jsonl", tmp_path / "good.jsonl")
+    with pytest.raises(UserError, match="other documents are copies of positives"):
+        built(tmp_path, recipe(tmp_path))
+
+
+def test_awkward_texts_are_examples_and_have_scores(tmp_path):
+    rng = random.Random(1)
+    awkward = ["", "\0", " ", "x" * (1 << 20), "é" * 300_000, "\n" * 1000, "\u202e", "(" * 5000]
+    for name, words in (("corpus", BAD), ("good", GOOD)):
+        texts = [*awkward, *(text(rng, words) for _ in range(40))]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": t + name[:1]}) + "\n" for t in texts))
+    out = built(tmp_path, recipe(tmp_path) | {"sources": {"web": {"files": str(tmp_path / "corpus.jsonl")}}})
+    scores = fetch(artifact(out, "quality", "good"), np.arange(48), ["score"]).column("score").to_numpy()
+    assert np.isfinite(scores).all()
+    figures = json.loads(artifact(out, "quality", "good").file_path("spread.json").read_bytes())
+    assert sum(tenth["documents"] for tenth in figures["tenths"]) == 48

@@ -217,6 +217,7 @@ class Annotator(Step):
         with Spill(ctx, "examples", EXAMPLE, spec["partitions"], payload=True) as spill:
             for some in read_rows(path, chosen, ["text"]):
                 rows = chosen[at : at + some.num_rows]
+                ctx.at(f"{role}, rows {rows[0]} to {rows[-1]} of shard {shard}")
                 data, offsets = text_buffers(some.column("text").combine_chunks())
                 lengths = cut(data, offsets)
                 records = np.zeros(len(rows), dtype=EXAMPLE)

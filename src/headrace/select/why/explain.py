@@ -44,7 +44,7 @@ def explain_row(recipe: Recipe, artifacts: Mapping[str, Artifact], row: int) -> 
     Args:
         recipe: the run's recipe.
         artifacts: the finished ones by kind: ``documents`` and, if they exist, ``measures``, ``measure-<name>``
-            (user-defined), ``contamination``, ``duplicates`` and ``verdicts``.
+            (user-defined), ``quality-<name>``, ``contamination``, ``duplicates`` and ``verdicts``.
         row: the document's global row number.
 
     Returns:
@@ -94,6 +94,7 @@ def decide_row(
         columns = ["keep", "reason", "evidence", "split"]
         verdict = fetch(artifacts["verdicts"], [row], columns).to_pylist()[0]
         verdict["evidence"] = None if verdict["evidence"] is None else orjson.loads(verdict["evidence"])
+    decisions += _scores(recipe, artifacts, row, verdict)
     if "duplicates" in artifacts:
         group = fetch(artifacts["duplicates"], [row]).to_pylist()[0]
         removes = verdict["reason"] in ("duplicate", "reference") if verdict else None
@@ -218,6 +219,24 @@ def _own(recipe: Recipe, document: pa.Table | pa.RecordBatch, beside: dict[str, 
         return told
     table = {name: column(name, document, beside) for name in names}
     return told + [finding._asdict() for finding in findings_of(rules, table)]
+
+
+def _scores(
+    recipe: Recipe, artifacts: Mapping[str, Artifact], row: int, verdict: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """What each annotator says about a document; the one by which documents are kept decides."""
+    keep, told = recipe.quality.keep, []
+    decides = None if keep is None else recipe.quality.named(keep.annotator)
+    for name in recipe.quality.annotators:
+        if (made := artifacts.get(f"quality-{name}")) is None:
+            continue
+        measured = {"annotator": name, **fetch(made, [row]).to_pylist()[0]}
+        limit, removes = None, None
+        if keep is not None and name == decides:
+            limit = keep.model_dump(mode="json", exclude={"annotator"}, exclude_none=True)
+            removes = verdict["reason"] == "quality" if verdict and verdict["reason"] in (None, "quality") else None
+        told.append({"reason": "quality", "measured": measured, "limit": limit, "removes": removes})
+    return told
 
 
 def _licence(recipe: Recipe, found: dict[str, Any], source: str) -> list[dict[str, Any]]:

@@ -157,7 +157,8 @@ def opened(target: Target, row: int) -> Artifact:
 def sidecars(target: Target) -> dict[str, Artifact]:
     """The artifacts that :mod:`headrace.select.why.explain` takes, by kind."""
     found = {kind: made for (kind, stage), made in target.artifacts.items() if stage is None}
-    return found | {f"measure-{name}": made for (kind, name), made in target.artifacts.items() if kind == "measure"}
+    beside = ("measure", "quality")
+    return found | {f"{kind}-{name}": made for (kind, name), made in target.artifacts.items() if kind in beside}
 
 
 def near_of(recipe: Recipe) -> Near:
