@@ -147,7 +147,13 @@ def test_outlying_steps_are_shown_with_their_text_and_kept_apart(folder, action)
     assert told["rows"]["skipped"] == 4 * len(steps)
     spike = one["spikes"][0]
     assert spike["rows"] == [4 * spike["step"] - 4, 4 * spike["step"] - 1]
-    assert [row["row"] for row in spike["seen"]] == list(range(spike["rows"][0], spike["rows"][1] + 1))
+    assert sorted(row["row"] for row in spike["seen"]) == list(range(spike["rows"][0], spike["rows"][1] + 1))
+    losses = [row["loss"] for row in spike["seen"]]
+    assert losses == sorted(losses, reverse=True)
+    targets = sum(row["targets"] for row in spike["seen"])
+    assert sum(row["loss"] * row["targets"] for row in spike["seen"]) / targets == pytest.approx(
+        spike["loss"], rel=1e-5
+    )
     assert spike["seen"][0]["sources"] == ["prose"]
     assert "prose.jsonl" in spike["seen"][0]["segments"][0]["origin"]
     assert one["leave_out"] == ranges([[4 * step - 4, 4 * step - 1] for step in steps])

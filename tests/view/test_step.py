@@ -135,6 +135,7 @@ def test_an_edited_training(viewed, tmp_path):
             replayed = CliRunner().invoke(app, ["replay", str(run), "--stage", "stage2", "--step", str(step), "--json"])
             assert [row["row"] for row in json.loads(replayed.stdout)["rows"]] == list(range(*told["rows"]))
             assert told["fate"] == ("trained" if mine is before else "left")
+            assert (told["recorded_rows"] is not None) == (mine is before)
             page = client.get(f"/stages/stage2/steps/{step}").text
             assert "The recipe was edited while this stage was trained" in page
             assert f"{mine.identity}</code>, which this step belongs to" in page
