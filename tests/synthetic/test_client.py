@@ -217,6 +217,7 @@ def test_completions_of_a_base_model(tmp_path):
         config = section(server.url, api="completions", options={"temperature": 1, "seed": None})
         request = request_of(config, "be brief", "once", 7)
         assert request.body == {"model": "m", "max_tokens": 2048, "temperature": 1, "prompt": "be brief\n\nonce"}
+        assert request.key != request_of(config, "be brief", "once", 8).key  # another answer to the same question
         replies, _ = ask(server, tmp_path, ["once"], api="completions")
         assert server.paths == ["/v1/completions"]
     assert (replies[0].text, replies[0].finish) == ("on once", "length")

@@ -148,6 +148,13 @@ def test_a_prompt_in_a_file(tmp_path):
     assert config.prompt == "About {{ text }} in {{ language }}: go."
 
 
+def test_the_scale_of_a_recipe_multiplies_the_documents_to_make(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    hq = {"method": "files", "count": "3k", "server": {"url": "http://x/v1", "model": "m"}}
+    data = {"name": "x", "scale": 0.01, "sources": {"a": {"files": str(tmp_path / "a.txt")}}, "synthetic": {"hq": hq}}
+    assert load_recipe(data).synthetic["hq"].count == 30
+
+
 def test_headings_in_any_dress_but_in_order():
     for dress in ("[{}]", "## {}", "**{}**", "{}:", "### [{}]", "[{}]:"):
         answer = f"intro\n{dress.format('Problem')}\none\n{dress.format('solution')}\ntwo\n"

@@ -107,7 +107,7 @@ def test_a_small_model_rephrases_and_the_documents_are_made_again_without_it(ser
     asked = [entry for entry in read_journal(tmp_path / "run" / "answers" / "hq.jsonl") if "body" in entry]
     assert len(asked) >= len(rows) >= 1
     assert all(json.loads(row["meta"])["synthetic"]["licenses"] == ["CC0-1.0"] for row in rows)
-    assert {row["reason"] for row in rows} <= {None, "synthetic:truncated", "synthetic:copied", "synthetic:repeats"}
+    assert all(row["keep"] or row["reason"].startswith("synthetic:") for row in rows)  # a small model errs often
     (tmp_path / "again" / "answers").mkdir(parents=True)
     journal = (tmp_path / "run" / "answers" / "hq.jsonl").read_bytes()
     (tmp_path / "again" / "answers" / "hq.jsonl").write_bytes(journal)

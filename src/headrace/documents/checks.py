@@ -103,6 +103,9 @@ def check_source(
     rows = counts["documents"] + counts["quarantined"] + counts["lost_rows"]
     if not counts["documents"] and seen:
         raise no_text(taken, seen)
+    if not counts["documents"] and taken.source.synthetic is not None:
+        fix = "See failed.jsonl in its artifact, and `headrace status`."
+        raise UserError(f"Nothing was made for the source {taken.name!r}.", f"synthetic.{taken.name}", fix)
     if not counts["documents"]:
         why = "its file is empty" if counts["files"] == 1 else f"its {counts['files']:,} files are empty"
         if losses:

@@ -15,8 +15,8 @@ Change = Callable[[Any], Any]
 def scaled(data: dict[str, Any]) -> dict[str, Any]:
     """A recipe's raw data without ``scale``, with the amounts multiplied by it.
 
-    These are the ``limit`` of sources, and the ``tokens``, steps and schedules in steps of stages. Values that are not
-    amounts are left for validation to report.
+    These are the ``limit`` of sources, the ``count`` of synthetic ones, and the ``tokens``, steps and schedules in
+    steps of stages. Values that are not amounts are left for validation to report.
 
     Args:
         data: as given, with defaults merged into the stages.
@@ -27,6 +27,8 @@ def scaled(data: dict[str, Any]) -> dict[str, Any]:
         raise wrong(f"the scale {factor!r} is not a number above 0", "write a number such as 0.1", "scale")
     if isinstance(sources := data.get("sources"), dict):
         data["sources"] = {name: _put(source, "limit", _times(factor, parse_size)) for name, source in sources.items()}
+    if isinstance(synthetic := data.get("synthetic"), dict):
+        data["synthetic"] = {name: _put(one, "count", _times(factor, parse_count)) for name, one in synthetic.items()}
     if isinstance(stages := data.get("stages"), list | tuple):
         data["stages"] = [_stage(stage, factor) for stage in stages]
     return data

@@ -66,9 +66,6 @@ class Client:
         trouble: attempts that got no answer, by kind.
         given_up: requests that never will.
         concurrency: how many requests there are at once.
-
-    Raises:
-        UserError: httpx is not installed, or the key is not in the environment.
     """
 
     def __init__(self, server: Server, answers: Answers, where: str) -> None:
@@ -79,9 +76,23 @@ class Client:
         self._allowance = Allowance(server.rate)
         self._answered = -1.0  # when the server last answered
         self._probing = asyncio.Lock()
-        self._key = _secret(server, where)
+        self._key: str | None = None
+        self._http: Any = None
 
     async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+
+    def _open(self) -> None:
+        """Get ready, when there is something to ask.
+
+        Raises:
+            UserError: httpx is not installed, or the key is not in the environment.
+        """
+        self._key = _secret(self._server, self._where)
         try:
             import httpx
         except ImportError:
@@ -99,10 +110,6 @@ class Client:
             follow_redirects=False,  # the key is for this server
             trust_env=host not in LOOPBACK,
         )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
 
     @property
     def cost(self) -> float:
@@ -116,8 +123,10 @@ class Client:
             The answer, or why there will be none.
 
         Raises:
-            UserError: the server refuses us, or does not answer at all.
+            UserError: the server refuses us, or does not answer at all; or as for :meth:`_open`.
         """
+        if self._http is None:
+            self._open()
         began = time.monotonic()
         for attempt in range(self._server.retries + 1):
             try:

@@ -26,15 +26,18 @@ class Request:
     Attributes:
         path: the endpoint below the server's address.
         body: the fields that are sent.
+        sample: tells requests for several answers to the same body apart, which has no ``seed`` then.
     """
 
     path: str
     body: dict[str, Any]
+    sample: int | None = None
 
     @cached_property
     def key(self) -> str:
         """32 hexadecimal digits: the hash of what is asked, whoever is asked."""
-        return xxhash.xxh3_128_hexdigest(orjson.dumps([self.path, self.body], option=orjson.OPT_SORT_KEYS))
+        what = [self.path, self.body, *([] if self.sample is None else [self.sample])]
+        return xxhash.xxh3_128_hexdigest(orjson.dumps(what, option=orjson.OPT_SORT_KEYS))
 
     @property
     def characters(self) -> int:
@@ -54,11 +57,12 @@ def request_of(server: Server, system: str, prompt: str, seed: int) -> Request:
     """
     options = {"max_tokens": 2048, "seed": seed, **server.options}
     sent = {"model": server.model, **{name: value for name, value in options.items() if value is not None}}
+    sample = seed if "seed" not in sent else None
     if server.api == "completions":
         text = f"{system}\n\n{prompt}" if system else prompt
-        return Request("/completions", {**sent, "prompt": text})
+        return Request("/completions", {**sent, "prompt": text}, sample)
     said = [{"role": "system", "content": system}] if system else []
-    return Request("/chat/completions", {**sent, "messages": [*said, {"role": "user", "content": prompt}]})
+    return Request("/chat/completions", {**sent, "messages": [*said, {"role": "user", "content": prompt}]}, sample)
 
 
 @dataclass(frozen=True)
