@@ -110,8 +110,8 @@ class Recipe(Section):
         default=1,
         gt=0,
         description="Multiplies the amounts stated in the recipe: the `limit` of sources, the `count` of "
-        "synthetic ones, the `tokens` and `train.steps` of stages, and schedules in steps. What is stated as a share or "
-        "in epochs follows by itself.",
+        "synthetic ones, the `tokens` and `train.steps` of stages, and schedules in steps. What is stated as a "
+        "share or in epochs follows by itself.",
     )
     seed: int = Field(
         default=1, ge=0, lt=2**63, description="Seed of every keyed choice: splits, slices, FIM, order, weights."
