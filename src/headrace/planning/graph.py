@@ -113,15 +113,12 @@ def graph_of(
     if sources:
         needs = ("documents", "verdicts", "tokenizer")
         nodes.append(Node("tokens", needs, tokens * width, _seconds("tokens", works, machine)))
-    grouped = [section.name for section in recipe.stages if recipe.groups(section)]
-    if grouped:
-        documents = documents_of(sources)
-        scratch = round(sum(work.amount for work in works if work.artifact == "groups") * IMPORTS)
-        seconds = _seconds("groups", works, machine)
-        nodes.append(Node("groups", ("documents",), documents * GROUP_BYTES, seconds, scratch=scratch))
     for stage, section in zip(stages, recipe.stages, strict=True):
-        node = _sequence(stage, section, width, works, machine, section.name in grouped)
-        nodes.append(replace(node, inputs=(*node.inputs, "groups")) if section.name in grouped else node)
+        first = recipe.first_grouped(section)
+        node = _sequence(stage, section, width, works, machine, first is not None)
+        if first == section.name:
+            nodes.append(_groups(f"groups-{first}", documents_of(sources), works, machine))
+        nodes.append(node if first is None else replace(node, inputs=(*node.inputs, f"groups-{first}")))
     if parameters is not None:
         held_out = _held_out(recipe, tokens, stored_held_out, width)
         nodes += [*held_out, *_models(recipe, stages, parameters, tuple(node.name for node in held_out), machine)]
@@ -230,6 +227,12 @@ def _duplicates_scratch(recipe: Recipe, documents: int) -> int:
     from headrace.select.duplicates.step import BAND, ID
 
     return documents * (_bands(recipe) * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents))
+
+
+def _groups(name: str, documents: int, works: list[Work], machine: Machine) -> Node:
+    """Which files make a training document; as scratch, what they import."""
+    scratch = round(sum(work.amount for work in works if work.artifact == name) * IMPORTS)
+    return Node(name, ("documents",), documents * GROUP_BYTES, _seconds(name, works, machine), scratch=scratch)
 
 
 def _sequence(stage: StagePlan, section: Stage, width: int, works: list[Work], machine: Machine, grouped: bool) -> Node:

@@ -147,11 +147,13 @@ def tokenising(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
 
 def grouping(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
     """The work of putting the files of groups in order; of what groups alone take, nobody notices anything."""
-    ordered = {
-        name for stage in recipe.stages for name, group in recipe.groups(stage).items() if group.order == "dependencies"
-    }
-    text = sum(source.bytes for source in sources if source.name in ordered)
-    return [work("groups", "imports and order", "groups", text)] if text else []
+    out = []
+    for stage in recipe.stages:
+        ordered = {name for name, group in recipe.groups(stage).items() if group.order == "dependencies"}
+        text = sum(source.bytes for source in sources if source.name in ordered)
+        if text and recipe.first_grouped(stage) == stage.name:
+            out.append(work(f"groups-{stage.name}", "imports and order", "groups", text))
+    return out
 
 
 def sequence(stage: StagePlan, section: Stage, groups: dict[str, Group]) -> list[Work]:

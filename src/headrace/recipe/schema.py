@@ -433,6 +433,12 @@ class Recipe(Section):
         found = {name: stage.group or self.sources[name].group for name in stage.sources}
         return {name: group for name, group in found.items() if group is not None and not self.sources[name].is_chat}
 
+    def first_grouped(self, stage: Stage) -> str | None:
+        """The name of the first stage that makes the same groups as a stage; None if that makes none."""
+        rules = [{name: group.rule for name, group in self.groups(one).items()} for one in self.stages]
+        mine = {name: group.rule for name, group in self.groups(stage).items()}
+        return self.stages[rules.index(mine)].name if mine else None
+
     @model_validator(mode="after")
     def _groups_agree(self) -> Recipe:
         added = self.tokenizer.special.add if self.tokenizer is not None and self.tokenizer.train is not None else None

@@ -206,6 +206,7 @@ class StageSourceFacts:
         fim: share of the source's positions in documents rearranged for infilling.
         fim_psm: copies (or, with FIM on rows, pieces) in prefix-suffix-middle order.
         fim_spm: the same in suffix-prefix-middle order.
+        groups: what became of the files of repositories, as the ledger counts them; None if they are not joined.
     """
 
     name: str
@@ -218,6 +219,7 @@ class StageSourceFacts:
     fim: float = 0.0
     fim_psm: int = 0
     fim_spm: int = 0
+    groups: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def ledger_facts(sequence: Artifact, batch: int | None) -> StageFacts:
             loss_tokens=entry["loss_tokens"],
             fim_psm=entry["fim_psm"],
             fim_spm=entry["fim_spm"],
+            groups=entry.get("groups"),
         )
         for name, entry in ledger["sources"].items()
     ]

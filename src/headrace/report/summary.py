@@ -196,7 +196,8 @@ def _stages(facts: RunFacts, width: int) -> list[str]:
         said: list[str] = []
         for s in stage.sources:
             fim = f", FIM {percent(s.fim, 1)}" if s.fim else ""
-            said.append(f"{s.name} {short(s.tokens)} ({passes(s.epochs, s.slice)}{fim})")
+            joined = f", {s.groups['files']:,} files in {s.groups['documents']:,} groups" if s.groups else ""
+            said.append(f"{s.name} {short(s.tokens)} ({passes(s.epochs, s.slice)}{fim}{joined})")
         rows.append((stage.name, short(stage.tokens), said))
     widths = [max(len(name) for name, _, _ in rows), max(len(tokens) for _, tokens, _ in rows)]
     lines = [f"Tokens: {short(sum(stage.tokens for stage in facts.stages))} in {counted(len(rows), 'stage')}"]

@@ -61,7 +61,8 @@ class Sequence(Step):
         found, groups = templates.get(stage.name), recipe.groups(stage)
         parameters = SequenceParameters(stage.name, stage, recipe.seed, chat, found=found, groups=groups)
         of = {name: scores[recipe.quality.named(one.annotator)] for name, one in parameters.selected.items()}
-        step = Groups(documents, {name: group.rule for name, group in groups.items()}) if groups else None
+        first, rules = recipe.first_grouped(stage), {name: group.rule for name, group in groups.items()}
+        step = Groups(documents, rules, first) if first is not None else None
         return Sequence(parameters, tokens, documents, tokenizer, of, step)
 
     @staticmethod

@@ -111,7 +111,7 @@ def test_imports_lead_to_files(name: str) -> None:
 def test_files_come_after_what_they_import(name: str) -> None:
     files = REPOSITORIES[name]
     paths = sorted(files, reverse=True)
-    told = ["\n".join([language_of(p, None), *imports_of(files[p][0], language_of(p, None))]) for p in paths]
+    told = ["\n".join([language_of(p, None), *imports_of(files[p][0], language_of(p, None))]).encode() for p in paths]
     order = [paths[k] for k in in_order(paths, told)]
     assert sorted(order) == sorted(paths)
     needs = {path: need for path, (_, need) in files.items()}

@@ -12,6 +12,8 @@ from headrace.report.palette import hue
 from headrace.report.samples import Piece, SampleRow
 from headrace.report.tables import Column, both, details, figure, key, table, text
 
+_GROUPS = ("files", "documents", "cut", "most_files", "most_tokens", "alone")
+
 
 def token_split(facts: RunFacts) -> list[SplitStage]:
     """The stages in the form the chart takes."""
@@ -34,6 +36,7 @@ def stages(facts: RunFacts) -> Markup | None:
         figure("Tokens by stage and source", drawn),
         overview_table(facts.stages),
         ledger_table(facts.stages, names),
+        groups_table(facts.stages, names),
     ]
     rows = [_rows(stage, names) for stage in facts.stages if stage.samples]
     if rows:
@@ -117,6 +120,19 @@ def ledger_table(stages: Sequence[StageFacts], names: list[str]) -> Markup:
     caption += "is the share of tokens that the model is trained to predict. PSM and SPM count what was rearranged as "
     caption += "prefix, suffix, middle and as suffix, prefix, middle."
     return table(columns, rows, caption, groups=groups)
+
+
+def groups_table(stages: Sequence[StageFacts], names: list[str]) -> Markup | None:
+    """What became of the files of repositories by stage and source; None if no stage joins them."""
+    heads = ("files", "documents", "cut by a limit", "most files", "most tokens", "files that stand alone")
+    rows = [
+        (stage.name, key(s.name, names.index(s.name)), *(whole(s.groups[field]) for field in _GROUPS))
+        for stage in stages
+        for s in stage.sources
+        if s.groups is not None
+    ]
+    caption = "Files of repositories that were joined into training documents, counting every copy."
+    return table([text("stage"), text("source"), *map(Column, heads)], rows, caption) if rows else None
 
 
 def _rows(stage: StageFacts, names: list[str]) -> Markup:

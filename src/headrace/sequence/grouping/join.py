@@ -5,6 +5,7 @@ One task per block of the document order. A file of a group gets its final lengt
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from headrace.flow.exchange import partition_counts, sorted_partition
 from headrace.flow.kernels import kernel
+from headrace.flow.notices import Notice
 from headrace.flow.task import TaskContext
 from headrace.sequence.fim import PLAIN
 from headrace.sequence.layout import BASE, GROUPED, INNER, MORE, SAMPLED
@@ -56,8 +58,25 @@ class Sizes(NamedTuple):
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task per nonempty block; a tokenizer without the format's control tokens is reported before."""
     sequence.joiners(ctx)
+    _tell(sequence, ctx)
     counts = partition_counts(ctx, "sample", "sampled")
     return [{"block": int(block), "size": int(counts[block])} for block in np.flatnonzero(counts)]
+
+
+def _tell(sequence: SequenceParameters, ctx: TaskContext) -> None:
+    """Say of which sources nothing is grouped, and which groups could not be put in order."""
+    groups = ctx.input("groups").manifest
+    for name, group in sequence.groups.items():
+        if not groups.counts[name]["grouped"] and groups.counts[name]["alone"]:
+            what = "repository: name its field in `fields.repo`" if group.by == "repo" else "folder in its path"
+            warnings.warn(f"No document of source {name!r} has a {what}. None is grouped.", Notice, stacklevel=2)
+    if groups.extra["groups_as_read"]:
+        warnings.warn(
+            f"{groups.extra['as_read']:,} files keep the order in which they were read: their "
+            f"{groups.extra['groups_as_read']:,} groups are too large to be put in another.",
+            Notice,
+            stacklevel=2,
+        )
 
 
 def file_name(block: int) -> str:

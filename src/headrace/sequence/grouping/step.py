@@ -10,8 +10,9 @@ Without an order by path or dependencies there is only `publish`.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,11 +42,11 @@ _RANK = np.dtype([("row", "<u8"), ("rank", "<u4"), ("unused", "<u4")])
 
 # A group with more paths and imports, or more files, than any repository that people wrote (Linux: 5 MB of paths, 40 MB
 # with its includes) keeps the order in which it was read: this bounds the memory of a task.
-MOST_BYTES, MOST_FILES = 64 << 20, 1 << 19
-# Text per partition: a fortieth of it, or less, is paths and imports.
-_PARTITION_TEXT, _MOST_PARTITIONS = 1 << 30, 1024
-# Paths and names as Python strings in lists and dicts, per byte of payload and per file: measured with site-packages.
-_MEMORY_PER_BYTE, _MEMORY_PER_FILE = 8, 600
+MOST_BYTES, MOST_FILES = 64 << 20, 1 << 18
+# Compressed text, and documents, per partition: a fortieth of text, or less, is paths and imports.
+_PARTITION_TEXT, _PARTITION_FILES, _MOST_PARTITIONS = 1 << 30, 1 << 20, 1024
+# What putting files in order takes per byte of paths and imports, and per file: measured with 200,000 files, 54 MB.
+_MEMORY_PER_BYTE, _MEMORY_PER_FILE = 3, 600
 
 Rules = dict[str, dict[str, Any]]
 
@@ -57,10 +58,12 @@ class Groups(Step):
     Attributes:
         documents: the Documents step.
         rules: source -> :attr:`headrace.recipe.grouping.Group.rule`.
+        stage: the first stage that groups files by these rules.
     """
 
     documents: Step
     rules: Rules
+    stage: str = ""
 
     kind: ClassVar[str] = "groups"
     VERSION: ClassVar[int] = 1
@@ -161,33 +164,16 @@ class Groups(Step):
     def _order(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         """Put the files of a partition's groups in order."""
         first_rows = ctx.input("documents").row_offsets
-        sizes = self._sizes(ctx, spec["partition"])
-        large = {group for group, (files, size) in sizes.items() if size > MOST_BYTES or files > MOST_FILES}
-        left = sum(files for group, (files, _) in sizes.items() if group in large)
+        groups, files, sizes = _sizes(ctx, spec["partition"])
+        large = (sizes > MOST_BYTES) | (files > MOST_FILES)
+        need = _MEMORY_PER_BYTE * sizes[~large] + _MEMORY_PER_FILE * files[~large]
         with Spill(ctx, "ranks", _RANK, len(first_rows) - 1) as spill:
-            for some in _passes(sizes, large, ctx.memory):
+            for some in _passes(groups[~large], need, ctx.memory):
                 records, payload = _taken(ctx, spec["partition"], some)
                 ranks = _ranked(records, payload)
                 spill.add(np.searchsorted(first_rows, ranks["row"].astype(np.int64), side="right") - 1, ranks)
                 ctx.progress(len(ranks), len(payload))
-        return {"files": spec["files"], "as_read": left, "groups_as_read": len(large)}
-
-    @staticmethod
-    def _sizes(ctx: TaskContext, partition: int) -> dict[int, tuple[int, int]]:
-        """Files and bytes of each group of a partition, by the low half of its key."""
-        sizes: Counter[int] = Counter()
-        files: Counter[int] = Counter()
-        for records, _ in read_partition(ctx, "read", "files", partition, _FILE, payload=True):
-            groups, which = np.unique(records["low"], return_inverse=True)
-            for group, n, size in zip(
-                groups.tolist(),
-                np.bincount(which).tolist(),
-                np.bincount(which, weights=records["length"]).astype(np.int64).tolist(),
-                strict=True,
-            ):
-                files[group] += n
-                sizes[group] += size
-        return {group: (files[group], sizes[group]) for group in sorted(files)}
+        return {"as_read": int(files[large].sum()), "groups_as_read": int(large.sum())}
 
     # Publish.
 
@@ -268,24 +254,30 @@ def groups_of(table: pa.Table) -> GroupRows:
 def _partitions(documents: Any) -> int:
     """The partitions of groups: by the size of the documents, so never by workers or memory."""
     size = sum(int(entry["bytes"]) for entry in documents.shards)
-    return min(_MOST_PARTITIONS, max(1, math.ceil(size / _PARTITION_TEXT)))
+    parts = math.ceil(max(size / _PARTITION_TEXT, documents.rows / _PARTITION_FILES))
+    return min(_MOST_PARTITIONS, max(1, parts))
 
 
-def _passes(sizes: dict[int, tuple[int, int]], large: set[int], memory: int) -> Iterator[np.ndarray]:
-    """The groups to put in order, in portions that fit in memory or hold one group."""
-    held: list[int] = []
-    room = memory // 2
-    for group, (files, size) in sizes.items():
-        if group in large:
-            continue
-        need = _MEMORY_PER_BYTE * size + _MEMORY_PER_FILE * files
-        if held and need > room:
-            yield np.array(held, dtype=np.uint64)
-            held, room = [], memory // 2
-        held.append(group)
-        room -= need
-    if held:
-        yield np.array(held, dtype=np.uint64)
+def _sizes(ctx: TaskContext, partition: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The groups of a partition by the low half of their keys, uint64[n] ascending; and files and bytes of each."""
+    lows, lengths = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint32)]
+    for records, _ in read_partition(ctx, "read", "files", partition, _FILE, payload=True):
+        lows.append(records["low"].copy())
+        lengths.append(records["length"].copy())
+    groups, which, files = np.unique(np.concatenate(lows), return_inverse=True, return_counts=True)
+    sizes = np.bincount(which.reshape(-1), weights=np.concatenate(lengths), minlength=len(groups))
+    return groups, files.astype(np.int64), sizes.astype(np.int64)
+
+
+def _passes(groups: np.ndarray, need: np.ndarray, memory: int) -> Iterator[np.ndarray]:
+    """Groups (uint64[n], ascending) in portions that fit in half of the memory, or hold one group; ``need`` is what
+    each takes."""
+    ends, start = np.cumsum(need), 0
+    while start < len(groups):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + memory // 2, side="right")))
+        yield groups[start:stop]
+        start = stop
 
 
 def _taken(ctx: TaskContext, partition: int, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -307,26 +299,24 @@ def _ranked(records: np.ndarray, payload: np.ndarray) -> np.ndarray:
     order = np.lexsort((records["row"], records["low"], records["high"]))
     keys = np.stack([records["high"][order], records["low"][order]], axis=1)
     bounds = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1), [True]]))
-    data = payload.tobytes()
+    data = memoryview(payload)
     out = np.zeros(len(records), dtype=_RANK)
     for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         files = order[a:b].tolist()
-        paths, told = [], []
-        for i in files:
-            start, path, end = int(starts[i]), int(records["path"][i]), int(starts[i] + lengths[i])
-            paths.append(data[start : start + path].decode("utf-8", "surrogatepass"))
-            told.append(data[start + path : end].decode("utf-8", "surrogatepass"))
+        ends = (starts[files] + records["path"][files]).tolist()
+        paths = [str(data[start:end], "utf-8", "surrogatepass") for start, end in zip(starts[files], ends, strict=True)]
+        told = [data[start:end] for start, end in zip(ends, starts[files] + lengths[files], strict=True)]
         ranked = [files[k] for k in in_order(paths, told)]
         out["row"][a:b], out["rank"][a:b] = records["row"][ranked], np.arange(b - a)
     return out
 
 
-def in_order(paths: list[str], told: list[str]) -> list[int]:
+def in_order(paths: list[str], told: Sequence[bytes | memoryview]) -> list[int]:
     """The order of a group's files: by path, and where they import each other, after those that they import.
 
     Args:
         paths: of each file.
-        told: of each file, its language and imports, one a line; '' for an order by path alone.
+        told: of each file, its language and imports, one a line, UTF-8; empty for an order by path alone.
 
     Returns:
         The indices of the files. Equal paths keep their order.
@@ -334,11 +324,16 @@ def in_order(paths: list[str], told: list[str]) -> list[int]:
     by_path = sorted(range(len(paths)), key=lambda i: paths[i].split("/"))
     if not any(told):
         return by_path
-    lines = [told[i].split("\n") for i in by_path]
-    declared = [[name[1:] for name in line[1:] if name.startswith("=")] for line in lines]
-    files = Repository([paths[i] for i in by_path], [line[0] for line in lines], declared)
+
+    # Names are only looked at file by file: as strings, those of a large repository would take several times the bytes.
+    def names(i: int) -> list[str]:
+        return str(told[i], "utf-8", "surrogatepass").split("\n")
+
+    languages = [sys.intern(names(i)[0]) for i in by_path]
+    declared = [[name[1:] for name in names(i) if name.startswith("=")] for i in by_path]
+    files = Repository([paths[i] for i in by_path], languages, declared)
     needs = [
-        [need for name in line[1:] if not name.startswith("=") for need in files.meant(k, name)]
-        for k, line in enumerate(lines)
+        [need for name in names(i)[1:] if not name.startswith("=") for need in files.meant(k, name)]
+        for k, i in enumerate(by_path)
     ]
     return [by_path[k] for k in dependencies_first(needs)]

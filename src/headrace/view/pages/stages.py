@@ -10,7 +10,7 @@ from headrace.report.charts.loss import LossStage, loss_chart
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
 from headrace.report.facts import StageFacts
 from headrace.report.markup import Markup, element, join
-from headrace.report.sections.stages import ledger_table, overview_table
+from headrace.report.sections.stages import groups_table, ledger_table, overview_table
 from headrace.report.stage_facts import fim_shares, ledger_facts
 from headrace.report.tables import both, figure
 from headrace.view.address import address
@@ -104,6 +104,7 @@ def draw(query: Query, shown: Stages) -> Markup:
             overview_table(shown.stages, lambda name: element("a", name, href=address("stage", stage=name))),
             element("h2", "The ledger"),
             ledger_table(shown.stages, shown.names),
+            groups_table(shown.stages, shown.names),
         ]
     )
 
