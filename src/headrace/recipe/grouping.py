@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from headrace.errors import UserError
 from headrace.recipe.base import Count, Section, wrong
 
 
@@ -96,6 +97,14 @@ class Group(Section):
         """The control tokens that the format needs, and that no key has replaced."""
         start, header, separator, tokens = self.joined
         return [text for text in tokens if text in start + header + separator]
+
+    def lacking(self, missing: list[str]) -> UserError:
+        """The error that a tokenizer lacks some of :attr:`tokens`."""
+        return UserError(
+            f"The tokenizer has no control tokens for files of repositories: {', '.join(missing)}.",
+            f"group.format: {self.format}",
+            f"Add them: `tokenizer: {{special: {{add: [{', '.join(map(repr, missing))}]}}}}`.",
+        )
 
     @property
     def rule(self) -> dict[str, Any]:

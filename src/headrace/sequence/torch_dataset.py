@@ -18,6 +18,7 @@ from headrace.sequence.batch import read
 from headrace.sequence.loader import Loader
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.store import open_sequence
+from headrace.sequence.windows import JOINED, PADDING
 
 NO_LOSS = -100  # `ignore_index` of torch's cross_entropy and of transformers
 
@@ -105,7 +106,9 @@ class TorchDataset(Dataset[Tensors]):
         if segments is not None:
             low, high = segments.bounds[0], segments.bounds[-1]
             row = np.repeat(np.arange(stop - start), np.diff(segments.bounds))
-            positions[row[segments.columns["start"][low:high] == self.sequence.seq_len], -1] = 0
+            first, kind = (segments.columns[name][low:high] for name in ("start", "kind"))
+            begins = (first == self.sequence.seq_len) & ((kind == PADDING) | (kind & JOINED == 0))
+            positions[row[begins], -1] = 0
         arrays = {"input_ids": batch.tokens, "labels": aligned, "position_ids": positions}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

@@ -25,6 +25,7 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import TokenizerConfig, TokenizerTrain
+from headrace.tokens.control import ControlTokens
 from headrace.tokens.definition import byte_level_definition, fingerprint, read_definition
 from headrace.tokens.dummy_prefix import dummy_prefix_rule
 from headrace.tokens.fidelity import losses, require_valid
@@ -68,6 +69,7 @@ def look_at_file(recipe: Recipe, run: Path | None = None) -> tuple[int, list[str
     assert recipe.tokenizer is not None
     needed = needed_roles(recipe)
     definition, roles = file_tokenizer(recipe.tokenizer, needed)
+    _require_joining(recipe, definition, roles)
     made = None if run is None else _made_before(run, _params(definition, roles))
     if made is None:
         require_valid(definition)
@@ -82,6 +84,19 @@ def look_at_file(recipe: Recipe, run: Path | None = None) -> tuple[int, list[str
     if size > before:
         notes.append(f"Tokens were added to the tokenizer: it had {before:,} and now has {size:,}.")
     return size, notes
+
+
+def _require_joining(recipe: Recipe, definition: dict[str, Any], roles: Roles) -> None:
+    """See that a tokenizer has the control tokens that formats of repositories write.
+
+    Raises:
+        UserError: it does not.
+    """
+    control = ControlTokens(definition, special_ids(definition, roles.spelled))
+    for stage in recipe.stages:
+        for group in recipe.groups(stage).values():
+            if missing := [text for text in group.tokens if text not in control.ids]:
+                raise group.lacking(missing)
 
 
 def file_params(config: TokenizerConfig, needed: Collection[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from headrace.sequence import pack
 from headrace.sequence.batch import read
 from headrace.sequence.grouping import join
 from headrace.sequence.store import ArrowSequence
+from headrace.sequence.torch_dataset import TorchDataset
 from headrace.sequence.windows import JOINED, PADDING
 
 FIM = {"fim": {"rate": 0.6, "spm": 0.5}}
@@ -67,6 +68,7 @@ def test_files_of_a_training_document_share_a_segment_id(built: Any, name: str) 
     sequence, _, told = built(name)
     number = {(row, epoch): k for k, files in enumerate(told.documents) for file in files for _, row, epoch, _ in file}
     batch = read(sequence, 0, len(sequence), sequence.dtype, True)
+    whole = TorchDataset(sequence, positions="document").tensors(0, len(sequence))["position_ids"].numpy()
     for row in range(len(sequence)):
         of = np.zeros(sequence.seq_len + 1, dtype=np.int64)
         for s in sequence.segments(row):
@@ -74,6 +76,7 @@ def test_files_of_a_training_document_share_a_segment_id(built: Any, name: str) 
         same = of[1:-1] == of[:-2]
         assert (np.diff(batch.segment_ids[row]) == np.where(same, 0, 1)).all()
         assert (batch.positions[row][1:] == np.where(same, batch.positions[row][:-1] + 1, 0)).all()
+        assert (whole[row][1:] == np.where(of[1:] == of[:-1], whole[row][:-1] + 1, 0)).all()
 
 
 def fitted(sequence: ArrowSequence, documents: list[list[list[Any]]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 
 from headrace.errors import UserError
 from headrace.recipe.grouping import Group
+from headrace.recipe.load import load_recipe
 from headrace.recipe.stages import SpecialTokens, TokenizerTrain
 from headrace.sequence.grouping.joiner import Joiner
 from headrace.tokens.control import ControlTokens
 from headrace.tokens.engine import Engine
 from headrace.tokens.load import engine_from
 from headrace.tokens.special import own_ids, trained_roles, with_special
-from headrace.tokens.training import train
+from headrace.tokens.training import look_at_file, train
 
 MARKS = ["<repo_name>", "<file_sep>", "<|repo_name|>", "<|file_sep|>"]
 
@@ -108,6 +110,24 @@ def test_a_rearranged_file_ends_with_a_control_token(tokenizer: Any) -> None:
         (Group(separator="<file_sep>"), [control.ids["<file_sep>"]]),
     ):
         assert Joiner.of(group, control, eod).between(engine)[1].tolist() == expected
+
+
+def test_a_tokenizer_in_a_file_is_looked_at_before_any_work(tokenizer: Any, tmp_path: Path) -> None:
+    bare = {
+        **tokenizer[0],
+        "added_tokens": [t for t in tokenizer[0]["added_tokens"] if t["content"] not in MARKS],
+    }
+    (tmp_path / "tokenizer.json").write_bytes(orjson.dumps(bare))
+    recipe: dict[str, Any] = {
+        "name": "x",
+        "sources": {"code": {"files": "code.jsonl", "group": {"format": "starcoder2"}}},
+        "tokenizer": {"file": str(tmp_path / "tokenizer.json")},
+        "stages": [{"name": "one", "sources": {"code": {}}}],
+    }
+    with pytest.raises(UserError, match="<repo_name>, <file_sep>"):
+        look_at_file(load_recipe(recipe))
+    recipe["tokenizer"]["special"] = {"add": MARKS}
+    assert look_at_file(load_recipe(recipe))[0] > 256
 
 
 def test_a_tokenizer_without_the_tokens_is_refused(tokenizer: Any) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import UserError
 from headrace.recipe.grouping import Group
 from headrace.tokens.control import ControlTokens
 from headrace.tokens.engine import Engine, Texts
@@ -51,11 +50,7 @@ class Joiner:
         """
         joined = group.joined
         if missing := [text for text in group.tokens if text not in control.ids]:
-            raise UserError(
-                f"The tokenizer has no control tokens for files of repositories: {', '.join(missing)}.",
-                f"group.format: {group.format}",
-                f"Add them: `tokenizer: {{special: {{add: [{', '.join(repr(text) for text in missing)}]}}}}`.",
-            )
+            raise group.lacking(missing)
         header = _parts(joined.header, control)
         text = header[-1] if header and isinstance(header[-1], str) else ""
         before = header[:-1] if text else header
