@@ -299,7 +299,7 @@ def _ranked(records: np.ndarray, payload: np.ndarray) -> np.ndarray:
     order = np.lexsort((records["row"], records["low"], records["high"]))
     keys = np.stack([records["high"][order], records["low"][order]], axis=1)
     bounds = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1), [True]]))
-    data = memoryview(payload)
+    data = payload.data
     out = np.zeros(len(records), dtype=_RANK)
     for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         files = order[a:b].tolist()
