@@ -12,8 +12,9 @@ from test_wrong_recipes import GOOD, changed
 
 from headrace.errors import UserError
 from headrace.recipe.load import load_recipe
+from headrace.recipe.quality import AnyAnnotator
 from headrace.recipe.schema import Recipe
-from headrace.recipe.structure import container_of, section_of
+from headrace.recipe.structure import container_of, kind_of, section_of, sections_of
 
 # Pydantic's words, and Python's.
 FOREIGN = re.compile(
@@ -96,6 +97,24 @@ def test_a_wrong_value_is_told_by_its_line(tmp_path, place):
     here = next(i for i, line in enumerate(lines, 1) if "zzz" in line)
     # The key itself, or the section that holds it.
     assert min(here - n for n in told if n <= here) <= 4
+
+
+GIVEN = {"positives": "good.jsonl", "folder": "model", "file": "model.bin", "label": "good", "model": "run"}
+ANNOTATORS = [(section, key) for section in sections_of(AnyAnnotator) for key in section.model_fields]
+
+
+@pytest.mark.parametrize(("section", "key"), ANNOTATORS, ids=[f"{kind_of(one)}-{key}" for one, key in ANNOTATORS])
+def test_wrong_values_of_every_kind_of_annotator(tmp_path, section, key):
+    needed = {name: GIVEN[name] for name, field in section.model_fields.items() if field.is_required()}
+    for value in [*WRONG, {"zzz": [1]}]:
+        data = changed("quality", {"annotators": {"one": {**needed, "kind": kind_of(section), key: value}}})
+        error = refusal(data)
+        if error is not None:
+            said = str(error).replace(repr(value), "VALUE")
+            assert not FOREIGN.search(re.sub(r"'[^']*'|`[^`]*`", "QUOTED", said)), said
+            assert f"quality.annotators.one.{key}" in said
+            assert error.found or (error.where and error.fix), said
+    assert refusal(changed("quality", {"annotators": {"one": {**needed, "kind": kind_of(section)}}})) is None
 
 
 @pytest.mark.parametrize("name", ["extends", "defaults", "sources", "stages"])

@@ -78,9 +78,10 @@ def section_at(root: type[BaseModel], place: tuple[str | int, ...], data: Any = 
 
 
 def item_of(data: Any, part: str | int) -> Any:
-    """What raw settings have at a key or number; None if nothing. One section may stand for a list of one."""
+    """What raw settings have at a key or number; None if nothing. One section may stand for a list of one, and a list
+    for a section that holds one."""
     if isinstance(data, dict):
         return data if isinstance(part, int) and part == 0 and part not in data else data.get(part)
     if isinstance(data, list | tuple) and isinstance(part, int):
         return data[part] if part < len(data) else None
-    return None
+    return data if isinstance(data, list | tuple) else None
