@@ -192,12 +192,12 @@ def test_humaneval_is_found_under_other_names_and_the_standard_library_is_not(sh
     index = build(items, config.ngram, False, False, limits)
     assert index.shapes is not None
     searched = set(index.program_items[index.shapes.owners].tolist())
-    assert len(searched) > 110  # the others are too short
+    assert len(searched) > 140  # the others are too short
     copies = [f"import sys\n\n{renamed(item.programs['program'])}\n\nprint(sys.argv)\n" for item in items]
     library = [path.read_text(errors="replace") for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))]
     found = search(documents_batch([{"text": text} for text in copies + library]), index)
     removed = contaminated(found, config).evidence.to_pylist()
     told = [json.loads(one) if one else None for one in removed]
     own = [i for i in searched if told[i] and told[i]["item"] == items[i].name and told[i]["method"] == "shape"]
-    assert len(own) > 0.85 * len(searched)
+    assert len(own) > 0.9 * len(searched)
     assert not any(told[len(copies) :])

@@ -251,13 +251,13 @@ class Shapes(Section):
 
     ngram: int = Field(default=8, ge=2, le=64, description="Tokens per n-gram.")
     overlap: float = Field(
-        default=0.8,
+        default=0.9,
         ge=LEAST_SHAPE,
         le=1,
         description="Share of a program's n-grams, within one stretch of the document, at which it is removed.",
     )
     least: int = Field(
-        default=20,
+        default=12,
         ge=1,
         description="Programs with fewer distinct n-grams are not searched for: others come to the same shape.",
     )
