@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.report.charts.axes import shown, smoothed
+from headrace.report.charts.axes import labeled, shown, smoothed
 from headrace.report.charts.canvas import NARROW, WIDTH, broken, fitted, log_ticks, text_width, ticks
 from headrace.report.charts.lengths import Lengths, lengths_chart
 from headrace.report.charts.loss import BINS, LossStage, loss_chart
@@ -15,6 +15,7 @@ from headrace.report.charts.removal import RemovalBar, removal_chart
 from headrace.report.charts.series import POINTS, Panel, Series, Stage, series_chart, thinned
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
 from headrace.report.markup import element
+from headrace.report.numbers import round_number
 
 SVG = "{http://www.w3.org/2000/svg}"
 EVIL = "<script>&\"'\x00]]>"
@@ -187,6 +188,18 @@ def test_ticks_lie_within_and_are_few(low, span):
     assert len(made) <= 12
     slack = 1e-6 * max(abs(low), abs(high), span)
     assert all(low - slack <= tick <= high + slack for tick in made)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(6.92, 6.955), (10_001, 10_009), (0, 3), (1_000_000, 1_000_040), (0.1, 0.1002)]
+)
+def test_ticks_are_told_apart(low, high):
+    """Also where they are near each other, and far from 0."""
+    for say in (shown, round_number):
+        told = labeled(ticks(low, high), say)
+        assert [tick for tick, _ in told] == ticks(low, high)
+        assert len({said for _, said in told}) == len(told) > 2
+    assert labeled([0, 250_000, 500_000], round_number) == [(0, "0"), (250_000, "250 k"), (500_000, "500 k")]
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1.001, 1e6))

@@ -90,14 +90,14 @@ def axes(
 ) -> list[Markup]:
     """Grid, ticks and labels; ``said`` is the label of y."""
     parts = []
-    for tick in log_ticks(*span_y) if log else ticks(*span_y):
+    for tick, said_there in labeled(log_ticks(*span_y) if log else ticks(*span_y), shown):
         y = at_y(tick)
-        parts += [line(LEFT, y, width - RIGHT, y, "grid"), label(shown(tick), LEFT - 8, y + 4, "end muted")]
-    for tick in ticks(*span_x, round(width / 110)):
+        parts += [line(LEFT, y, width - RIGHT, y, "grid"), label(said_there, LEFT - 8, y + 4, "end muted")]
+    for tick, said_there in labeled(ticks(*span_x, round(width / 110)), round_number):
         x = at_x(tick)
         parts += [
             line(x, top + plot, x, top + plot + 5, "axis"),
-            label(round_number(tick), x, top + plot + 18, "middle muted"),
+            label(said_there, x, top + plot + 18, "middle muted"),
         ]
     what = "tokens trained on" if axis == "tokens" else "optimizer steps"
     return [
@@ -113,6 +113,16 @@ def axes(
             transform=f"translate(14 {top + plot / 2:.0f}) rotate(-90)",
         ),
     ]
+
+
+def labeled(places: Sequence[float], say: Callable[[float], str]) -> list[tuple[float, str]]:
+    """Ticks with their labels: short ones, unless these are alike, as between step 10,001 and 10,009."""
+    said = list(map(say, places))
+    for digits in range(9):
+        if len(set(said)) == len(said):
+            break
+        said = [f"{tick:,.{digits}f}" for tick in places]
+    return list(zip(places, said, strict=True))
 
 
 def shown(tick: float) -> str:
