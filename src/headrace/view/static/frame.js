@@ -15,12 +15,21 @@ const asked = async () => {
   return new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
 };
 
-// It takes the place of what is shown, but for the parts that a stream keeps up to date.
-const show = (fresh) => {
-  const kept = [...document.querySelectorAll("[data-live]")];
-  fresh.querySelectorAll("[data-live]").forEach((one, i) => kept[i] && one.replaceWith(kept[i]));
-  document.querySelector("main").replaceWith(fresh);
+// A keyboard stays where it is while a part of the page is replaced.
+const replacing = (change) => {
+  const all = () => [...document.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")];
+  const at = all().indexOf(document.activeElement);
+  change();
+  if (at >= 0 && document.activeElement === document.body) all()[at]?.focus({ preventScroll: true });
 };
+
+// It takes the place of what is shown, but for the parts that a stream keeps up to date.
+const show = (fresh) =>
+  replacing(() => {
+    const kept = [...document.querySelectorAll("[data-live]")];
+    fresh.querySelectorAll("[data-live]").forEach((one, i) => kept[i] && one.replaceWith(kept[i]));
+    document.querySelector("main").replaceWith(fresh);
+  });
 
 // Figures that are still being counted: the page is asked for again, ever less often.
 const FIRST = 500;
@@ -42,16 +51,20 @@ wait(FIRST);
 // whether one has begun.
 const IDLE = 4000;
 for (const part of document.querySelectorAll("[data-live]")) {
-  let html, done;
+  let html = part.innerHTML;
+  let done;
   const listen = () => {
     const stream = new EventSource(part.dataset.live);
     let ran = false;
     stream.onmessage = async (event) => {
       const told = JSON.parse(event.data);
-      if (told.html !== html) {
+      const fresh = document.createElement("div");
+      fresh.innerHTML = told.html;
+      if (fresh.innerHTML !== html) {
+        html = fresh.innerHTML;
         const open = [...part.querySelectorAll("details")].map((one) => one.open);
-        part.innerHTML = html = told.html;
-        part.querySelectorAll("details").forEach((one, i) => (one.open = open[i] ?? false));
+        fresh.querySelectorAll("details").forEach((one, i) => (one.open = open[i] ?? false));
+        replacing(() => part.replaceChildren(...fresh.childNodes));
       }
       const more = (done !== undefined && told.done !== done) || (ran && !told.running);
       ran = told.running;
@@ -60,9 +73,9 @@ for (const part of document.querySelectorAll("[data-live]")) {
         stream.close();
         setTimeout(listen, IDLE);
       }
-      const fresh = more ? await asked() : null;
-      if (fresh !== null) {
-        show(fresh);
+      const page = more ? await asked() : null;
+      if (page !== null) {
+        show(page);
         wait(FIRST);
       }
     };
