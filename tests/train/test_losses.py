@@ -260,6 +260,10 @@ def test_entries_are_found(tmp_path_factory, steps, batch, length, first, last, 
             np.testing.assert_array_equal(found.loss, rows[step].loss)
             np.testing.assert_array_equal(found.targets, rows[step].targets)
         each = losses.tokens_of(folder, length, step)
+        assert losses.with_tokens(folder, length, step) == set(each)
+        for row in [*each, 7]:
+            [*one] = losses.tokens_of(folder, length, step, [row])
+            assert one == ([row] if row in each else [])
         assert list(each) == ([100 * step + i for i in range(batch)] if step in steps else [])
         for i, told in enumerate(each.values()):
             np.testing.assert_array_equal(told, tokens[step][i])

@@ -181,6 +181,19 @@ def tokens_of(folder: Path, seq_len: int, step: int, rows: Collection[int] | Non
     return {int(one["row"]): one["loss"] for one in found if rows is None or int(one["row"]) in rows}
 
 
+def with_tokens(folder: Path, seq_len: int, step: int) -> set[int]:
+    """The rows of a step whose tokens' losses were recorded; arguments as for :func:`tokens_of`. Reads no losses."""
+    kind = token_entry(seq_len)
+    try:
+        with open(folder / TOKENS, "rb") as file:
+            at, end = _place(file, kind, step), _place(file, kind, step + 1)
+            if at < end:
+                return {_word(file, i * kind.itemsize + 8) for i in range(at, end)}
+    except FileNotFoundError:
+        pass
+    return {int(row) for row in _at(folder / SPIKE_TOKENS, kind, step)["row"]}
+
+
 def mean_of(tokens: np.ndarray, start: int, length: int) -> tuple[float, int]:
     """The mean loss of the tokens at some positions of a row, NaN without targets, and how many carried loss.
 

@@ -72,6 +72,10 @@ class Stretch:
         (:func:`headrace.train.losses.tokens_of`); those that were not recorded are left out."""
         return {} if self.folder is None else losses.tokens_of(self.folder, self.seq_len, step, rows)
 
+    def with_tokens(self, step: int) -> set[int]:
+        """The rows of a step whose tokens' losses were recorded."""
+        return set() if self.folder is None else losses.with_tokens(self.folder, self.seq_len, step)
+
     def ranks(self, step: int) -> int | None:
         """Among how many ranks a step's rows were shared, as the newest checkpoint tells; None if it is not known."""
         found = [] if self.folder is None else sorted(self.folder.glob("step-*"))

@@ -133,11 +133,13 @@ def load(target: Target, query: StepQuery) -> Shown:
         )
     first, stop = stretch.rows(query.step)
     current = stretch.current and stop <= len(sequence)
-    losses, tokens = stretch.row_losses(query.step), stretch.token_losses(query.step)
-    rows = None if losses is None else _by_loss(losses, first, tokens)
+    losses, with_tokens = stretch.row_losses(query.step), stretch.with_tokens(query.step)
+    rows = None if losses is None else _by_loss(losses, first, with_tokens)
     order = [one.row for one in rows] if rows is not None and query.sort == "loss" else list(range(first, stop))
     batch, some = [], order[query.from_ : query.from_ + MOST_ROWS]
     if current and some:
+        each = (stretch.token_losses(query.step, [row]) for row in some if row in with_tokens)
+        tokens = {row: own for found in each for row, own in found.items()}
         batch = outlines(target, query.stage, some, DOCUMENTS, TOKENS, target.decoder(query.stage), tokens)
     around = steps.log(query.step - query.around, query.step + query.around)
     line = next((one for one in around if one["step"] == query.step), None)
