@@ -75,8 +75,8 @@ def main() -> int:
         benchmark = BENCHMARKS[name]
         mb = asked.mb or benchmark.mb
         corpus = prepare(asked.work, mb, asked.corpus)
-        wanted = [asked.cores] if asked.cores else [1, every] if benchmark.all_cores and every > 1 else [1]
-        for cores in wanted:
+        wanted = [asked.cores] if asked.cores else [*[1] * benchmark.one_core, *[every] * benchmark.all_cores]
+        for cores in dict.fromkeys(wanted):
             print(f"{name}, {cores} core{'s' * (cores > 1)} ...", file=sys.stderr, flush=True)
             made, ended = run_one(name, cores, asked, mb, corpus)
             rows += made

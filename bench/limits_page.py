@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import random
 import resource
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +14,8 @@ import orjson
 from starlette.testclient import TestClient
 
 from bench.harness import Result, Setting, result
-from headrace.flow.artifact import MANIFEST, Artifact
-from headrace.flow.storage import write_sealed
+from bench.repeated import repeat
+from headrace.flow.artifact import Artifact
 from headrace.pipeline import run as run_recipe
 from headrace.recipe.load import load_recipe
 from headrace.view.app import application
@@ -75,21 +72,5 @@ def _many(folder: Path, documents: int, shards: int) -> Path:
     }
     run_recipe(load_recipe(recipe), folder / "run", until="verdicts")
     for path in sorted((folder / "run" / "artifacts").iterdir()):
-        _repeat(Artifact.open(path), shards)
+        repeat(Artifact.open(path), shards)
     return folder / "run"
-
-
-def _repeat(artifact: Artifact, times: int) -> None:
-    """Let an artifact have its shards many times over."""
-    manifest, repeated = artifact.manifest, []
-    for _, entry in itertools.product(range(times), manifest.shards):
-        repeated.append({**entry, "name": f"{len(repeated):05d}-of-many.parquet"})
-        os.link(artifact.path / str(entry["name"]), artifact.path / repeated[-1]["name"])
-    counts = {source: _multiplied(told, times) for source, told in manifest.counts.items()}
-    write_sealed(artifact.path / MANIFEST, replace(manifest, shards=repeated, counts=counts).to_json())
-
-
-def _multiplied(value: object, times: int) -> object:
-    if isinstance(value, dict):
-        return {key: _multiplied(one, times) for key, one in value.items()}
-    return value * times if isinstance(value, int) else value

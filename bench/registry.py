@@ -16,6 +16,7 @@ class Benchmark:
     Attributes:
         module: has ``run(setting)``, which yields results.
         all_cores: whether more than one core makes sense for it.
+        one_core: whether one does.
         mb: millions of bytes of text that it takes by default. Whole runs take more, because each worker loads its
             kernels at each step, a second in all, which is not what their rates are to tell.
     """
@@ -23,6 +24,7 @@ class Benchmark:
     module: str
     all_cores: bool
     mb: float = 64
+    one_core: bool = True
 
 
 BENCHMARKS = {
@@ -45,6 +47,9 @@ BENCHMARKS = {
     "seek": Benchmark("bench.seek", False),
     "rows-page": Benchmark("bench.rows_page", False),
     "limits-page": Benchmark("bench.limits_page", False),
+    "view-pages": Benchmark("bench.view_pages", True, one_core=False),
+    "view-memory": Benchmark("bench.view_memory", True, one_core=False),
+    "view-search": Benchmark("bench.view_search", True, 100, one_core=False),
     "token-files": Benchmark("bench.token_files", False),
     "first-use": Benchmark("bench.first_use", False),
     "two-processes": Benchmark("bench.two_processes", False),

@@ -71,7 +71,7 @@ def preload(run: Path) -> None:
             code_points.lower_case()
 
 
-def without_pandas(recipe: Recipe) -> None:
+def without_pandas(recipe: Recipe | None) -> None:
     """Keep Arrow from importing pandas, unless the recipe has functions of the user's own, which may use both.
 
     Arrow asks of whatever it is given whether it is of pandas, and imports it for that where it is installed: 0.4 s and
@@ -85,7 +85,7 @@ def without_pandas(recipe: Recipe) -> None:
             if name == "pandas":
                 raise ModuleNotFoundError(name)
 
-    if not recipe.functions():
+    if recipe is None or not recipe.functions():
         sys.meta_path.insert(0, Absent)
         pa.array([0])
         sys.meta_path.remove(Absent)
@@ -309,14 +309,21 @@ def with_withdrawn(recipe: Recipe, run: Path) -> Recipe:
     return recipe.model_copy(update={"withdrawn": recipe.withdrawn.combined_with(more)}) if more else recipe
 
 
-def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
+def artifact(run: Path | str, kind: str, stage: str | None = None, graph: Graph | None = None) -> Artifact:
     """The finished artifact of a kind in a run, for its current recipe.
+
+    Args:
+        run: the run folder.
+        kind: of the artifact.
+        stage: its stage, if it has one.
+        graph: the run's, if it is read already.
 
     Raises:
         UserError: the recipe builds none, or it is not finished.
     """
     run = Path(run)
-    for step in read_graph(run).all():
+    graph = graph or read_graph(run)
+    for step in graph.all():
         if step.kind == kind and step.stage == stage:
             folder = run / "artifacts" / step.name
             if folder.is_dir():
@@ -325,7 +332,7 @@ def artifact(run: Path | str, kind: str, stage: str | None = None) -> Artifact:
                 f"The run has not built {step.name} yet.", str(run), "Run the recipe up to that artifact first."
             )
     name = f"{kind}-{stage}" if stage else kind
-    others = [other.stage for other in read_graph(run).all() if other.kind == kind and other.stage is not None]
+    others = [other.stage for other in graph.all() if other.kind == kind and other.stage is not None]
     fix = f"Its stages are {', '.join(others)}." if others else ""
     raise UserError(f"This run's recipe builds no {name}.", str(run / RECIPE), suggest(stage or "", others) or fix)
 
@@ -339,20 +346,21 @@ def licences(run: Path | str) -> Artifact | None:
     return artifact(run, "licences") if "licences" in read_graph(Path(run)).steps else None
 
 
-def stage_sequence(run: Path | str, stage: str, verify: bool = False) -> ArrowSequence:
+def stage_sequence(run: Path | str, stage: str, verify: bool = False, graph: Graph | None = None) -> ArrowSequence:
     """A stage's sequence, opened for reading.
 
     Args:
         run: the run folder.
         stage: the stage's name.
         verify: compare each shard with its digest when it is first mapped.
+        graph: the run's, if it is read already.
 
     Raises:
         UserError: there is no such stage, or its sequence is not finished.
     """
     from headrace.sequence.store import open_sequence as open_folder
 
-    return open_folder(artifact(Path(run), "sequence", stage).path, verify)
+    return open_folder(artifact(Path(run), "sequence", stage, graph).path, verify)
 
 
 def open_sequence(
@@ -382,8 +390,12 @@ def open_sequence(
     return reader.verified() if verify else reader
 
 
-def status(run: Path) -> dict[str, Any]:
+def status(run: Path, graph: Graph | None = None) -> dict[str, Any]:
     """What is done, running and missing in a run folder.
+
+    Args:
+        run: the run folder.
+        graph: its graph, if it is read already.
 
     Returns:
         ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows",
@@ -395,7 +407,7 @@ def status(run: Path) -> dict[str, Any]:
     """
     from headrace.flow.lock import locked
 
-    steps = read_graph(run).all()
+    steps = (graph or read_graph(run)).all()
     seconds: dict[str, float] = {}
     last: dict[str, Any] | None = None
     for event in read_events(run):

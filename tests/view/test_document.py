@@ -23,7 +23,7 @@ from headrace.view.app import application
 from headrace.view.pages.document.load import Document, load
 from headrace.view.side_by_side import compare_beginnings, draw_comparison
 from headrace.view.target import Target
-from headrace.view.texts import characters, marked, piece
+from headrace.view.texts import marked, piece_in
 
 
 @pytest.fixture(scope="module")
@@ -129,18 +129,23 @@ def test_a_text_of_100_mb_is_cut(tmp_path: Path):
     text = ("é<b>" * 40 + "x" * 7) * 500_000
     data = np.frombuffer(text.encode(), dtype=np.uint8)
     assert len(data) > 100_000_000
-    found = piece(data, start=50_000_000)
+    found = piece_in(np.array_split(data, 100), start=50_000_000)
     assert (found.text, found.characters) == (text[50_000_000:50_020_000], len(text))
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=50), st.integers(0, 60), st.integers(1, 60))
-def test_pieces_are_slices(text, start, most):
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=50),
+    st.integers(0, 60),
+    st.integers(1, 60),
+    st.lists(st.integers(0, 200), max_size=9),
+)
+def test_pieces_are_slices(text, start, most, cuts):
+    """However the text is cut into blocks, also within characters."""
     data = np.frombuffer(text.encode(), dtype=np.uint8)
-    found = piece(data, start, most)
-    assert characters(data) == found.characters == len(text)
-    assert found.text == text[found.start : found.end]
-    if start < len(text):
-        assert (found.start, found.text) == (start, text[start : start + most])
+    found = piece_in(np.split(data, sorted(min(cut, len(data)) for cut in cuts)), start, most)
+    assert (found.characters, found.bytes) == (len(text), len(data))
+    assert found.text == text[start : start + most]
+    assert (found.start, found.end) == (min(start, len(text)), min(start + most, len(text)))
 
 
 @given(st.text("ab<&\n", max_size=20), st.integers(0, 9), st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30))))

@@ -141,28 +141,6 @@ def fetch(artifact: Artifact, rows: np.ndarray | Sequence[int], columns: Sequenc
     return pa.concat_tables(pieces).take(pa.array(back.reshape(-1))).combine_chunks()
 
 
-def read_text(documents: Artifact, row: int) -> np.ndarray:
-    """The text of one document as UTF-8, uint8[bytes], without a copy: it may be as large as documents get.
-
-    Raises:
-        IndexError: there is no such row.
-    """
-    import pyarrow.parquet as pq
-
-    shard, at = documents.locate(row)
-    with pq.ParquetFile(documents.shard_path(shard), pre_buffer=False) as file:
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if at < rows:
-                column = file.read_row_group(group, columns=["text"], use_threads=False).column("text")
-                for chunk in column.chunks:
-                    if at < len(chunk):
-                        return text_buffers(chunk.slice(at, 1))[0]
-                    at -= len(chunk)
-            at -= rows
-    raise IndexError(f"row {row} of an artifact of {documents.rows} rows")
-
-
 def read_rows(path: Path, rows: np.ndarray, columns: Sequence[str] | None) -> Iterator[pa.Table]:
     """Some rows of a shard, one row group at a time; other row groups are not read.
 

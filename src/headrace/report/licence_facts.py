@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from headrace.documents.store import read_columns
 from headrace.flow.artifact import Artifact
 from headrace.report.facts import LicenceFacts
 from headrace.select.licences.columns import Declared, licence_columns
@@ -30,14 +31,12 @@ def licence_facts(
         licences: their licenses, if the run built that sidecar.
         declared: the license that the recipe declares for each source.
     """
-    import pyarrow.parquet as pq
-
     count: Counter[Key] = Counter()
     token_count: Counter[Key] = Counter()
     for shard in range(len(documents.shards)):
         table = licence_columns(documents, shard, licences, declared)
-        source = pq.read_table(documents.shard_path(shard), columns=["source"]).column("source")
-        keep = pq.read_table(verdicts.shard_path(shard), columns=["keep"]).column("keep").to_numpy()
+        source = read_columns(documents.shard_path(shard), ["source"]).column("source")
+        keep = read_columns(verdicts.shard_path(shard), ["keep"]).column("keep").to_numpy()
         encoded = [
             column.combine_chunks().fill_null("").dictionary_encode()
             for column in (source, table.column("license"), table.column("found"))

@@ -83,8 +83,8 @@ def fim_shares(sequence: Artifact) -> dict[str, float]:
     reader = open_sequence(sequence.path)
     n = len(reader.sources)
     total, fim = np.zeros(n), np.zeros(n)
-    for index in range(len(sequence.shards)):
-        segments = reader.shard(index).segments
+    for shard in reader.all_shards():
+        segments = shard.segments
         source, length, kind = segments["source"], segments["length"], segments["kind"]
         for counts, mine in ((total, kind != PADDING), (fim, np.isin(kind, rearranged))):
             counts += np.bincount(source[mine], weights=length[mine], minlength=n)

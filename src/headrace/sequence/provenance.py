@@ -223,8 +223,7 @@ def find_rows(sequence: ArrowSequence, document: int) -> list[Placement]:
         document: global document row.
     """
     found: list[Placement] = []
-    for index in range(len(sequence.artifact.shards)):
-        shard = sequence.shard(index)
+    for index, shard in enumerate(sequence.all_shards()):
         base = int(sequence.artifact.row_offsets[index])
         kind, columns = shard.segments["kind"], shard.segments
         mine = np.flatnonzero((columns["row"] == np.uint64(document)) & (kind != PADDING))
@@ -245,8 +244,7 @@ def rows_with(sequence: ArrowSequence, documents: np.ndarray) -> tuple[np.ndarra
         ``(rows, documents)``: int64[n] each, one pair per slice of these documents, in training order.
     """
     rows, which = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    for index in range(len(sequence.artifact.shards)):
-        shard = sequence.shard(index)
+    for index, shard in enumerate(sequence.all_shards()):
         document, kind = shard.segments["row"], shard.segments["kind"]
         found = np.flatnonzero((kind != PADDING) & np.isin(document, documents))
         rows.append(np.searchsorted(shard.bounds, found, side="right") - 1 + int(sequence.artifact.row_offsets[index]))

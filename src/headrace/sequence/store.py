@@ -50,6 +50,7 @@ class Shard(NamedTuple):
         segments: the columns of :data:`SEGMENT` by name.
         path: the file's name.
         file: the file, open for :meth:`copy`.
+        mapped: its bytes.
         first: the byte of the file where the tokens start.
         batch: the same as Arrow has it.
     """
@@ -62,6 +63,7 @@ class Shard(NamedTuple):
     segments: dict[str, np.ndarray]
     path: Path
     file: pa.OSFile
+    mapped: mmap.mmap
     first: int
     batch: pa.RecordBatch
 
@@ -93,8 +95,9 @@ def open_shard(path: Path, seq_len: int) -> Shard:
     try:
         file = pa.OSFile(str(path))
         # Arrow's own memory map reads the whole batch ahead, which takes 50 ms even for a few rows.
-        mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        batch = pa.ipc.open_file(pa.BufferReader(mapped)).get_batch(0)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        buffer = pa.py_buffer(mapped)
+        batch = pa.ipc.open_file(pa.BufferReader(buffer)).get_batch(0)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         raise UserError(
             f"A shard of the sequence cannot be read: {error}", str(path), "Rebuild the sequence, or copy it again."
@@ -113,7 +116,8 @@ def open_shard(path: Path, seq_len: int) -> Shard:
         {name: values.field(name).to_numpy() for name in SEGMENT.names or ()},
         path,
         file,
-        flat.ctypes.data - mapped.address,
+        mapped,
+        flat.ctypes.data - buffer.address,
         batch,
     )
 
@@ -191,6 +195,18 @@ class ArrowSequence(SequenceReader):
                 self._shards.popitem(last=False)
         self._shards[index] = shard
         return shard
+
+    def let_go(self) -> None:
+        """Count no page of the mapped files as memory of this process until it is read again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for shard in list(self._shards.values()):
+                shard.mapped.madvise(mmap.MADV_DONTNEED)
+
+    def all_shards(self) -> Iterator[Shard]:
+        """The columns of all shards in turn. None stays mapped, so that the memory of whoever reads through all of them
+        is that of one."""
+        for index in range(len(self.artifact.shards)):
+            yield open_shard(self.artifact.shard_path(index), self.seq_len)
 
     def spans(self, start: int, stop: int) -> list[tuple[Shard, int, int]]:
         """The shards that hold rows ``start`` to ``stop``, with the range of rows in each.

@@ -9,9 +9,10 @@ from importlib import resources
 from typing import Any
 
 import orjson
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -27,6 +28,7 @@ from headrace.view.page import Page, Query
 from headrace.view.registry import ACTIONS, PAGES, Action
 from headrace.view.target import Missing, Target, Wrong
 
+AT_ONCE = 8  # pages that are made at the same time, of a few MB each; further ones wait
 LARGEST_FORM = 4 << 20  # bytes of a request's body: a pasted text, or labels of some thousand documents
 CONTENT_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 Answerer = Callable[[Request], Awaitable[Response]]
@@ -42,7 +44,8 @@ def application(target: Target, token: str | None = None) -> Guard:
     routes: list[BaseRoute] = [Route("/static/{name}", static)]
     # Where two pages have one address, such as the first, that of this target comes first.
     pages = sorted(PAGES, key=lambda page: not _serves(page, target))
-    routes += [Route(SITE[page.name], _page(target, page), methods=["GET"]) for page in pages]
+    limiter = CapacityLimiter(AT_ONCE)
+    routes += [Route(SITE[page.name], _page(target, page, limiter), methods=["GET"]) for page in pages]
     routes += [Route(action.path, _action(target, action), methods=list(action.methods)) for action in ACTIONS]
 
     async def refused(request: Request, error: Exception) -> Response:
@@ -54,7 +57,7 @@ def application(target: Target, token: str | None = None) -> Guard:
     return Guard(made, token)
 
 
-def _page(target: Target, page: Page[Any, Any]) -> Answerer:
+def _page(target: Target, page: Page[Any, Any], limiter: CapacityLimiter) -> Answerer:
     async def answer(request: Request) -> Response:
         def make() -> Response:
             query = page.query.model_validate(_fields(request, page.query))
@@ -68,7 +71,10 @@ def _page(target: Target, page: Page[Any, Any]) -> Answerer:
                 )
             )
 
-        return await run_in_threadpool(make)
+        try:
+            return await run_sync(make, limiter=limiter)
+        finally:
+            target.let_go()
 
     return answer
 

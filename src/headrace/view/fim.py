@@ -82,8 +82,7 @@ def sentinels(
     documents = np.array(sorted({document for document, _ in wanted}), dtype=np.uint64)
     found: dict[tuple[int, int], dict[int, str]] = {}
     left = SLICES
-    for index in range(len(sequence.artifact.shards)):
-        shard = sequence.shard(index)
+    for index, shard in enumerate(sequence.all_shards()):
         columns = shard.segments
         mine = np.flatnonzero(np.isin(columns["row"], documents) & (columns["kind"] != PADDING))
         rows = np.searchsorted(shard.bounds, mine, side="right") - 1 + int(sequence.artifact.row_offsets[index])

@@ -10,8 +10,10 @@ from collections.abc import Callable
 import uvicorn
 
 from headrace.errors import UserError
+from headrace.run_folder import without_pandas
 from headrace.view.app import application
 from headrace.view.guard import LOOPBACK
+from headrace.view.memory import return_memory
 from headrace.view.target import Target
 
 PORT = 8765  # the first that is tried
@@ -32,6 +34,8 @@ def serve(target: Target, host: str, port: int | None, browser: bool, say: Calla
     Raises:
         UserError: the address cannot be listened on.
     """
+    return_memory()
+    without_pandas(target.recipe if target.is_run else None)
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
     listening = _listen(host, port)
     number = listening.getsockname()[1]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakSet
 
 from headrace import run_folder
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.flow.events import LOG
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.sequence.reader import SequenceReader
 from headrace.view.curves import CurveReader, Curves
+from headrace.view.memory import trim
 
 if TYPE_CHECKING:
+    from headrace.graph import Graph
     from headrace.planning.plan import Plan
+    from headrace.sequence.store import ArrowSequence
     from headrace.tokens.table_engine import Decoder
     from headrace.train.steps import Steps
     from headrace.train.trajectory import Trajectory
@@ -40,6 +44,21 @@ class Missing(UserError):  # noqa: N818 - it answers, it does not fail
 
 class Wrong(UserError):  # noqa: N818 - it answers, it does not fail
     """What was asked makes no sense: answered with 400."""
+
+
+class _Made(Generic[T]):
+    """A value that is made once, by the first who wants it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._made: list[T] = []
+
+    def value(self, make: Callable[[], T]) -> T:
+        """The value, made if it is not there."""
+        with self._lock:
+            if not self._made:
+                self._made.append(make())
+            return self._made[0]
 
 
 class Target:
@@ -77,6 +96,7 @@ class Target:
                 raise UserError("Only runs and recipes are compared.", str(one.path), fix)
         self._lock = threading.RLock()
         self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
+        self._mapped: WeakSet[ArrowSequence] = WeakSet()
         self._curves = CurveReader()
         if tokenizer is not None:
             self._given  # noqa: B018 - a wrong file is said now
@@ -126,43 +146,43 @@ class Target:
     @property
     def stamp(self) -> Hashable:
         """What changes whenever the target does: a run underway publishes artifacts, its recipe may be edited; other
-        files may be replaced."""
+        files may be replaced. What a run only begins, or logs, changes nothing that is finished."""
         if not self.is_run:
             return tuple(map(file_stamp, [self.path, *self._files[:WATCHED]]))
-        found = [file_stamp(self.path / name) for name in (run_folder.RECIPE, "artifacts", LOG)]
-        return tuple(found)
+        return file_stamp(self.path / run_folder.RECIPE), _published(self.path / "artifacts")
 
-    def kept(self, key: Hashable, make: Callable[[], T], stamp: Hashable = None) -> T:
-        """What ``make`` gives, made again only when the target, or else the stamp that is given, has changed. For small
-        values that are not cheap."""
-        stamp = self.stamp if stamp is None else stamp
-        with self._lock:
-            old = self._held(key)
-            if old is None or old[0] != stamp:
-                old = self._kept[key] = stamp, make()
-            return old[1]
+    def kept(self, key: Hashable, make: Callable[[], T], also: Hashable = None) -> T:
+        """What ``make`` gives, made again only when the target has changed. For small values that are not cheap.
 
-    def _held(self, key: Hashable) -> tuple[Hashable, Any] | None:
-        """What is kept under a key, which now is the last to be forgotten."""
-        old = self._kept.pop(key, None)
-        if old is not None:
-            self._kept[key] = old
-        elif len(self._kept) >= MOST_KEPT:
-            del self._kept[next(iter(self._kept))]
-        return old
+        Args:
+            key: its name.
+            make: makes it; meanwhile others that want it wait, and nobody else.
+            also: what else it depends on.
+        """
+        made: _Made[T] = self._held(key, also, _Made)
+        return made.value(make)
 
     def later(self, key: Hashable, make: Callable[[], T], also: Hashable = None) -> T | None:
         """As :meth:`kept`, for what may take long: None until it is there. A page that shows it says so, and asks
         again (:func:`headrace.view.layout.pending`). ``also`` is what it depends on besides the target."""
+        future: Future[T] = self._held(("later", key), also, lambda: _POOL.submit(_counted, make))
+        try:
+            return future.result(timeout=self.patience)
+        except (TimeoutError, CancelledError):
+            return None
+
+    def _held(self, key: Hashable, also: Hashable, make: Callable[[], Any]) -> Any:
+        """What is kept under a key, which now is the last to be forgotten; made if it is not of the target as it is."""
         stamp = self.stamp, also
         with self._lock:
-            old = self._held(("later", key))
+            old = self._kept.pop(key, None)
             if old is None or old[0] != stamp:
-                old = self._kept["later", key] = stamp, _POOL.submit(make)
-        try:
-            return old[1].result(timeout=self.patience)
-        except TimeoutError:
-            return None
+                _forget(old)
+                if len(self._kept) >= MOST_KEPT:
+                    _forget(self._kept.pop(next(iter(self._kept))))
+                old = stamp, make()
+            self._kept[key] = old
+            return old[1]
 
     @property
     def recipe(self) -> Recipe:
@@ -189,6 +209,16 @@ class Target:
         return self.later("plan", lambda: plan(load_recipe(self.path)))
 
     @property
+    def graph(self) -> Graph:
+        """The run's graph of steps.
+
+        Raises:
+            UserError: this is not a run, or a record of its input is damaged.
+        """
+        # Records of the input are replaced by files of the same name.
+        return self.kept("graph", lambda: run_folder.read_graph(self.path), file_stamp(self.path))
+
+    @property
     def artifacts(self) -> dict[Key, Artifact]:
         """The run's finished artifacts that belong together, by kind and stage; empty if this is not a run."""
         from headrace.report.gather import present
@@ -208,9 +238,9 @@ class Target:
     def sources(self) -> list[str]:
         """The names of sources in the order of their colors."""
         if self.is_run:
-            return list(
-                dict.fromkeys([*self.recipe.sources, *(s for n in self.sequences for s in self._sources_of(n))])
-            )
+            made = [self.artifact("sequence", name) for name in self.sequences]
+            told = [name for one in made if one is not None for name in one.manifest.extra["sources"]]
+            return list(dict.fromkeys([*self.recipe.sources, *told]))
         return list(dict.fromkeys(s for name in self.sequences for s in self._sources_of(name)))
 
     def _sources_of(self, name: str) -> list[str]:
@@ -240,6 +270,11 @@ class Target:
         """
         return self.kept(("sequence", name), lambda: self._open(name))
 
+    def let_go(self) -> None:
+        """Give back the memory of what was read of sequences."""
+        for sequence in list(self._mapped):
+            sequence.let_go()
+
     def _open(self, name: str) -> SequenceReader:
         from headrace.recipe.mistakes import suggest
 
@@ -247,7 +282,9 @@ class Target:
             fix = suggest(name, self.sequences) or f"Choose one of {', '.join(self.sequences)}."
             raise Missing(f"There is no sequence {name!r}.", str(self.path), fix)
         if self.is_run:
-            return run_folder.stage_sequence(self.path, name)
+            opened = run_folder.stage_sequence(self.path, name, graph=self.graph)
+            self._mapped.add(opened)
+            return opened
         return run_folder.open_sequence(self.path, None if name == "rows" else name, seq_len=self._seq_len)
 
     @cached_property
@@ -302,7 +339,10 @@ class Target:
         from headrace.train.steps import Steps
 
         sequence = self.sequence(name)
-        trajectory = self.kept(("trajectory", name), lambda: self._trajectory(name)) if batch is None else None
+        trajectory = None
+        if batch is None:
+            begun = file_stamp(self.path / "checkpoints" / name)
+            trajectory = self.kept(("trajectory", name), lambda: self._trajectory(name), begun)
         if trajectory is None:
             return Steps.untrained(len(sequence), batch or self.batch(name) or 1, sequence.seq_len)
         digest = None if sequence.fingerprint is None else sequence.fingerprint["digest"]
@@ -324,8 +364,29 @@ def _files_of(sequence: SequenceReader) -> list[Path]:
     return [path for file in sequence.files for path in (file.path, *file.beside)]
 
 
+def _counted(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    finally:
+        trim()
+
+
+def _forget(old: tuple[Hashable, Any] | None) -> None:
+    """What nobody wants any more is not begun."""
+    if old is not None and isinstance(old[1], Future):
+        old[1].cancel()
+
+
+def _published(folder: Path) -> tuple[str, ...]:
+    """The names of finished artifacts."""
+    try:
+        return tuple(sorted(name for name in os.listdir(folder) if not name.endswith(".partial")))
+    except OSError:
+        return ()
+
+
 def file_stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file does; None if there is none."""
+    """What changes with a file: its time and size; None if it is not there."""
     try:
         found = path.stat()
     except OSError:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from headrace.documents.store import read_text
+from headrace.documents.store import text_buffers
 from headrace.flow.artifact import Artifact
 from headrace.report.markup import Markup, element, join
+from headrace.view.large import blocks, texts_of
 
-T = TypeVar("T")
 PIECE = 20_000  # characters of a text on one page
-LARGE = 16 << 20  # bytes of a text whose memory is given back to the system
-BLOCK = 1 << 20  # bytes whose characters are counted at a time
+BLOCK = 1 << 18  # bytes whose characters are counted at a time
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Piece:
 
 
 def piece_of(documents: Artifact, row: int, start: int = 0, most: int = PIECE) -> Piece:
-    """A part of a document's text.
+    """A part of a document's text; of a large one, no more is in memory.
 
     Args:
         documents: the documents.
@@ -49,7 +48,10 @@ def piece_of(documents: Artifact, row: int, start: int = 0, most: int = PIECE) -
     Raises:
         IndexError: there is no such row.
     """
-    return _read(documents, row, lambda data: piece(data, start, most))
+    found = piece_in(_blocks(documents, row), start, most)
+    if found.text or start == 0:
+        return found
+    return piece_in(_blocks(documents, row), max(0, found.characters - most), most)
 
 
 def beginning_of(documents: Artifact, row: int, most: int) -> tuple[str, bool]:
@@ -58,51 +60,54 @@ def beginning_of(documents: Artifact, row: int, most: int) -> tuple[str, bool]:
     Raises:
         IndexError: there is no such row.
     """
-    return _read(documents, row, lambda data: (data[:most].tobytes().decode("utf-8", "ignore"), len(data) > most))
+    begun = bytearray()
+    for block in _blocks(documents, row):
+        begun += block[: most + 1 - len(begun)].tobytes()
+        if len(begun) > most:
+            break
+    return begun[:most].decode("utf-8", "ignore"), len(begun) > most
 
 
-def _read(documents: Artifact, row: int, look: Callable[[np.ndarray], T]) -> T:
-    """Look at the text of a document; then the memory of a large one is given back to the system."""
-    import pyarrow as pa
+def _blocks(documents: Artifact, row: int) -> Iterator[np.ndarray]:
+    """The text of a document as UTF-8, uint8[n] at a time.
 
-    data = read_text(documents, row)
-    found, large = look(data), len(data) > LARGE
-    del data
-    if large:
-        pa.default_memory_pool().release_unused()
-    return found
-
-
-def piece(data: np.ndarray, start: int = 0, most: int = PIECE) -> Piece:
-    """A part of a text given as UTF-8, uint8[bytes]."""
-    total = characters(data)
-    start = start if start < total else max(0, total - most)
-    first = _place(data, 0, start)
-    stop = _place(data, first, most)
-    text = data[first:stop].tobytes().decode("utf-8", "replace")
-    return Piece(text, start, start + len(text), total, len(data))
-
-
-def characters(data: np.ndarray) -> int:
-    """The number of characters of a text given as UTF-8, uint8[bytes]."""
-    return sum(_begins(data, at) for at in range(0, len(data), BLOCK))
+    Raises:
+        IndexError: there is no such row.
+    """
+    shard, at = documents.locate(row)
+    path = documents.shard_path(shard)
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if at < rows:
+                large = blocks(file, path, group)
+                if large is not None:
+                    yield from large
+                    return
+                with texts_of(file, path, group) as texts:
+                    data = text_buffers(texts.slice(at, 1).combine_chunks())[0]
+                    for first in range(0, len(data), BLOCK):
+                        yield data[first : first + BLOCK]
+                return
+            at -= rows
 
 
-def _begins(data: np.ndarray, at: int) -> int:
-    """Characters that begin in a block: bytes that continue none."""
-    return int(np.count_nonzero((data[at : at + BLOCK] & 0xC0) != 0x80))
-
-
-def _place(data: np.ndarray, first: int, count: int) -> int:
-    """The byte at which the character begins that stands ``count`` behind the one that begins at byte ``first``."""
-    at = first
-    while at < len(data):
-        found = _begins(data, at)
-        if count < found:
-            return at + int(np.flatnonzero((data[at : at + BLOCK] & 0xC0) != 0x80)[count])
-        count -= found
-        at += BLOCK
-    return len(data)
+def piece_in(text: Iterable[np.ndarray], start: int = 0, most: int = PIECE) -> Piece:
+    """A part of a text given as UTF-8, uint8[n] at a time; nothing beyond its end."""
+    part, total, size = bytearray(), 0, 0
+    for block in text:
+        begins = (block & 0xC0) != 0x80  # bytes that continue no character
+        count = int(np.count_nonzero(begins))
+        if total + count > start and total <= start + most:
+            places = np.flatnonzero(begins)
+            low = int(places[start - total]) if start >= total else 0
+            high = int(places[start + most - total]) if start + most < total + count else len(block)
+            part += block[low:high].tobytes()
+        total += count
+        size += len(block)
+    said = part.decode("utf-8", "replace")
+    start = min(start, total)
+    return Piece(said, start, start + len(said), total, size)
 
 
 def marked(text: str, start: int, marks: Iterable[tuple[int, int]]) -> Markup:

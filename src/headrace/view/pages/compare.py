@@ -13,6 +13,7 @@ from pydantic import Field
 from headrace.documents.store import fetch, read_columns
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.flow.keys import parse_ids
 from headrace.recipe.load import dump
 from headrace.report.charts.canvas import Chart
 from headrace.report.charts.series import Panel, Series, series_chart
@@ -179,8 +180,7 @@ def _kept(target: Target) -> tuple[np.ndarray, np.ndarray]:
     if documents is None:
         return ids[0], rows[0]
     for shard in range(len(documents.shards)):
-        column = read_columns(documents.shard_path(shard), ["id"]).column("id")
-        digits = np.array([int(one[:16], 16) for one in column.to_pylist()], dtype=np.uint64)
+        digits = parse_ids(read_columns(documents.shard_path(shard), ["id"]).column("id"))[:, 0]
         keep = np.ones(len(digits), dtype=bool)
         if verdicts is not None:
             keep = read_columns(verdicts.shard_path(shard), ["keep"]).column("keep").to_numpy()

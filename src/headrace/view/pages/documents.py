@@ -97,7 +97,7 @@ def load(target: Target, query: DocumentsQuery) -> Shown:
     expressions = wanted.expressions()
     found = scan(
         corpus.documents,
-        lambda group: search(corpus, wanted, group, expressions),
+        lambda group: search(corpus, wanted, group, expressions, query.after, query.n + 1),
         query.after,
         query.n,
         PATIENCE,

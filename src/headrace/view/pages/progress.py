@@ -42,7 +42,7 @@ class Progress:
 
 def load_progress(target: Target) -> Progress:
     """Read the state of a run. What is finished is looked at once."""
-    told = run_folder.status(target.path)
+    told = run_folder.status(target.path, target.graph)
     artifacts = [
         one | _trained(target, one["stage"]) if one["kind"] == "model" and one["state"] == "partial" else one
         for one in told["artifacts"]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from headrace.documents.store import text_buffers
 from headrace.flow.artifact import Artifact
+from headrace.view.large import texts_of
 from headrace.view.search.scan import Group, each
 from headrace.view.search.stretches import Table, find_stretches, table_of
 
@@ -103,10 +104,9 @@ class Jobs:
 
 def _search(documents: Artifact, table: Table, group: Group) -> list[tuple[int, list[Match]]]:
     """The matches of each document of a row group that has any: the longest of each document."""
-    with pq.ParquetFile(documents.shard_path(group.shard), pre_buffer=False) as file:
-        text = file.read_row_group(group.number, ["text"], use_threads=False).column("text").combine_chunks()
-    data, offsets = text_buffers(text)
-    found = find_stretches(data, offsets, table)
+    path = documents.shard_path(group.shard)
+    with pq.ParquetFile(path, pre_buffer=False) as file, texts_of(file, path, group.number) as texts:
+        found = find_stretches(*text_buffers(texts.combine_chunks()), table)
     base = group.base + group.start
     out: dict[int, list[Match]] = {}
     for i in np.argsort(-found.length, kind="stable")[: 4 * MOST].tolist():

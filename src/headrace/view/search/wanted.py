@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from headrace.documents.store import read_columns
 from headrace.flow.artifact import Artifact
 from headrace.select.licences.columns import Declared, licence_columns
+from headrace.view.large import texts_of
 from headrace.view.named_labels import SEPARATOR, NamedLabels
 from headrace.view.search.scan import Group
 from headrace.view.target import Wrong
@@ -22,6 +23,7 @@ from headrace.view.target import Wrong
 How = Literal["text", "phrase", "regex", "name"]
 AROUND = 160  # bytes of text shown on either side of a match
 BEGINS = 320  # characters of a document shown without a match
+WINDOW = 1 << 14  # bytes from a match's beginning in which its end is looked for
 NONE = ""  # the facet of documents without a language, or without a license
 FACETS = ("source", "language", "license", "reason", "label")
 
@@ -137,37 +139,40 @@ class Corpus:
         return pa.table([pc.fill_null(one.cast(pa.string()), NONE) for one in columns], names=list(FACETS))
 
 
-def search(corpus: Corpus, wanted: Wanted, group: Group, expressions: Sequence[str]) -> list[tuple[int, Hit]]:
-    """The documents of a row group that are wanted, in order."""
-    path = corpus.documents.shard_path(group.shard)
-    facets = corpus.facets(group.shard).slice(group.start, group.stop - group.start)
-    mask = np.ones(len(facets), dtype=bool)
-    for name, values in wanted.facets.items():
-        column, some = facets.column(name), list(values)
-        if name == "label":
-            some = [one for one in pc.unique(column).to_pylist() if set(one.split(SEPARATOR)) & set(values)]
-        mask &= pc.is_in(column, pa.array(some, pa.string())).to_numpy()
-    if not mask.any():
-        return []
+def search(
+    corpus: Corpus, wanted: Wanted, group: Group, expressions: Sequence[str], first: int, most: int
+) -> list[tuple[int, Hit]]:
+    """The first ``most`` documents of a row group, from row ``first`` on, that are wanted, in order."""
+    path, count = corpus.documents.shard_path(group.shard), group.stop - group.start
+    base = group.base + group.start
+    mask = np.arange(base, base + count) >= first
+    if wanted.facets:
+        facets = corpus.facets(group.shard).slice(group.start, count)
+        for name, values in wanted.facets.items():
+            column, some = facets.column(name), list(values)
+            if name == "label":
+                some = [one for one in pc.unique(column).to_pylist() if set(one.split(SEPARATOR)) & set(values)]
+            mask &= pc.is_in(column, pa.array(some, pa.string())).to_numpy()
+        if not mask.any():
+            return []
     with pq.ParquetFile(path, pre_buffer=False) as file:
         if wanted.q and wanted.how == "name":
             names = file.read_row_group(group.number, ["id", "path", "repo", "origin_file"], use_threads=False)
             mask &= _named(names, wanted)
-        text: pa.ChunkedArray | None = None
-        if mask.any() and expressions:
-            text = file.read_row_group(group.number, ["text"], use_threads=False).column("text")
+        if not mask.any():
+            return []
+        with texts_of(file, path, group.number) as text:
             for expression in expressions:
                 mask &= pc.match_substring_regex(text, expression).to_numpy()
-        rows = np.flatnonzero(mask)
-        if not len(rows):
-            return []
+                if not mask.any():
+                    return []
+            rows = np.flatnonzero(mask)[:most]
+            found = text if len(text) == 1 else text.take(pa.array(rows))
+            shown = _excerpts(found, expressions[0] if expressions else None)
+            del found
         columns = ["id", "bytes", "source", "origin_file", "origin_row", "repo", "path", "language"]
         told = file.read_row_group(group.number, columns, use_threads=False).take(rows).to_pylist()
-        if text is None:
-            text = file.read_row_group(group.number, ["text"], use_threads=False).column("text")
-    about = facets.take(rows).to_pylist()
-    shown = _excerpts(text.take(pa.array(rows)), expressions[0] if expressions else None)
-    base = group.base + group.start
+    about = corpus.facets(group.shard).slice(group.start, count).take(rows).to_pylist()
     return [
         (
             base + row,
@@ -204,17 +209,31 @@ def _excerpts(text: pa.ChunkedArray, expression: str | None) -> list[tuple[int, 
     # As text: of bytes, expressions would see Latin-1.
     at = pc.find_substring_regex(text, expression).to_pylist()
     counts = pc.count_substring_regex(text, expression).to_pylist()
-    # Arrow says where a match begins, not how long it is: without it, the text is so much shorter.
-    without = pc.binary_length(pc.replace_substring_regex(text, expression, "", max_replacements=1)).to_pylist()
-    data, out = text.cast(pa.large_binary()), []
-    for i, (start, left) in enumerate(zip(at, without, strict=True)):
-        whole = data[i].as_buffer()
-        stop = start + whole.size - left
+    texts = [one.as_buffer() for one in text]
+    stops = _ends(texts, at, expression)
+    out = []
+    for i, (start, stop) in enumerate(zip(at, stops, strict=True)):
+        whole = texts[i]
         before = whole.slice(max(0, start - AROUND), min(start, AROUND)).to_pybytes()
         after = whole.slice(stop, min(AROUND, whole.size - stop)).to_pybytes()
         shown = whole.slice(start, min(stop - start, 4 * AROUND)).to_pybytes()
         out.append((counts[i], *(_text(part) for part in (before, shown, after))))
     return out
+
+
+def _ends(texts: list[pa.Buffer], at: list[int], expression: str) -> list[int]:
+    """Where matches end. Arrow says where they begin, not how long they are: without one, a text is so much shorter. So
+    as not to copy large texts, only what follows is looked at, as if the text began there."""
+    follow = [one.slice(start, min(WINDOW, one.size - start)) for one, start in zip(texts, at, strict=True)]
+    windows = [_text(one.to_pybytes()) for one in follow]
+    told = pa.array(windows, pa.large_string())
+    begins = pc.find_substring_regex(told, expression).to_pylist()
+    without = pc.binary_length(pc.replace_substring_regex(told, expression, "", max_replacements=1)).to_pylist()
+    lengths = pc.binary_length(told).to_pylist()
+    return [
+        start + (size - left if begin == 0 else 0)
+        for start, size, left, begin in zip(at, lengths, without, begins, strict=True)
+    ]
 
 
 def _text(data: bytes) -> str:
