@@ -19,6 +19,7 @@ import orjson
 import psutil
 
 PATIENCE = 120  # seconds that an answer may take before the benchmark gives up
+IDLE = 3  # seconds after which a connection is not used again: the server closes it after five
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,16 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self._used = time.monotonic()
 
     def get(self, address: str, accept: str = "text/html") -> Answer:
         """Ask for a page."""
+        if time.monotonic() - self._used > IDLE:
+            self._connection.close()  # the next request opens it again
         start = time.perf_counter()
         self._connection.request("GET", address, headers={"accept": accept})
         answer = self._connection.getresponse()
+        self._used = time.monotonic()
         body = answer.read()
         return Answer(answer.status, body, time.perf_counter() - start)
 
