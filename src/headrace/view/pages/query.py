@@ -53,7 +53,7 @@ def load(target: Target, query: SqlQuery) -> Shown:
         }
 
     tables = target.kept("tables", described)
-    return Shown(tables, made.run(query.sql) if query.sql.strip() else None)
+    return Shown(tables, made.ask(query.sql) if query.sql.strip() else None)
 
 
 def draw(query: SqlQuery, shown: Shown) -> Markup:
