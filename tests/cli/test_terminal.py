@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli import progress
+
 SOURCES = Path(__file__).parents[2] / "src" / "headrace"
 HOSTILE = (
     "\x1b]0;OWNED\x07\x1b[31mred\x1b[2J \x9b31m \u202egnp.exe\u2066\u200b\ufeff\x7f [red]markup[/red]\r\n  fix:   x"
@@ -171,3 +173,20 @@ def test_commands_print_through_one_door():
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called not in ("typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"), path
             assert called != "print" or "visible(" in ast.unparse(node), path
+
+
+def test_a_task_that_counts_its_own_steps_tells_rate_note_and_the_time_left(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    phases: progress.Phases = {}
+    progress.follow(
+        phases, {"event": "phase", "artifact": "synthetic-hq-1", "phase": "generate", "tasks": 1, "done": 0}
+    )
+    about = {"event": "progress", "artifact": "synthetic-hq-1", "rows": 1, "bytes": 0, "steps": 100}
+    progress.follow(phases, {**about, "step": 20, "note": "3 at once"})  # resumed: these were there already
+    clock[0] += 10
+    progress.follow(phases, {**about, "step": 40, "note": "8 at once, 0.21 dollars"})
+    said = phases["synthetic-hq-1"].reached()
+    assert "40/100" in said
+    assert "2/s, 8 at once, 0.21 dollars" in said
+    assert "30 s left" in said
