@@ -65,8 +65,8 @@ def update(state: xxhash.xxh3_128, value: Any) -> None:
         state.update(f"[{len(value)}]".encode())
         for item in value:
             update(state, item)
-    elif isinstance(value, str):
-        state.update(value.encode())
+    elif isinstance(value, str | bytes):
+        state.update(value.encode() if isinstance(value, str) else value)
     else:
         state.update(repr(float(value) if isinstance(value, float | np.floating) else int(value)).encode())
 

@@ -44,7 +44,7 @@ def describe(
     B, L = segment_ids.shape
     for b in range(B):
         number = 0
-        origin = 0
+        joint = 0
         for s in range(bounds[b], bounds[b + 1]):
             first = start[s]
             stop = min(first + length[s], L)
@@ -52,11 +52,15 @@ def describe(
                 for i in range(max(first, 1), min(first + length[s], L + 1)):
                     loss[b, i - 1] = False
                 name = 0
+                origin = first
             else:
                 if number == 0 or kind[s] & JOINED == 0:
                     number += 1
-                    origin = first if restart else 0
+                    joint = first
                 name = number
+                origin = joint
+            if not restart:
+                origin = 0
             for i in range(first, stop):
                 segment_ids[b, i] = name
                 positions[b, i] = i - origin
