@@ -7,7 +7,10 @@ are exactly as large as what they hold: a read past a text is a read past the ar
 from __future__ import annotations
 
 import random
+import struct
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -196,6 +199,43 @@ def contamination() -> Made:
             yield f"contamination {n}", match(data, offsets, index)
 
 
+PROGRAM = """\
+def total(items: list, limit=0x1F) -> float:
+    '''Sums; it's "here".'''
+    result = [x.value * 2.5e-3 for x in items if x is not None and x.kind != "a\\\\"]
+    return sum(result) / (len(result) or 1), rb"\\x00", f'{limit!r:>4}' # \u6f22
+"""
+
+
+def programs() -> Made:
+    """Whole texts of any length and the shapes of programs: renamed, reflowed, cut off, within and around texts."""
+    from headrace.select.contamination.shapes import find_shapes, shape_of, shape_table
+    from headrace.select.contamination.verbatim import find_verbatim, verbatim_table
+
+    renamed = PROGRAM.replace("items", "\u6f22s").replace("result", "r").replace("    ", "\t")
+    documents = [
+        *texts(),
+        PROGRAM,
+        renamed,
+        PROGRAM[:-30] + "x",
+        f"{PROGRAM}\n{renamed}",
+        "'''",
+        '"a',
+        "r'",
+        "1e",
+        "0x",
+    ]
+    for n, least in ((1, 1), (4, 3), (8, 12)):
+        table = shape_table([PROGRAM, renamed, "", "x", "a = b\n"], n, least)
+        for data, offsets in [buffer(documents), *buffers(), *(buffer([text]) for text in documents[-9:])]:
+            yield f"shapes {n}", find_shapes(data, offsets, table)
+    yield "shape", shape_of(PROGRAM)
+    for whole in ([], ["", "a"], [PROGRAM, PROGRAM[3:], "\u0130\u03a3 x", "x" * 65, "ab"]):
+        found = verbatim_table(whole)
+        for data, offsets in [buffer([*documents, PROGRAM.upper()]), *buffers(), buffer(["x" * 66]), buffer([PROGRAM])]:
+            yield f"verbatim {len(whole)}", find_verbatim(data, offsets, found)
+
+
 def copied() -> Made:
     """Stretches of a text in documents: at either end, of the least length, repeated, and none."""
     from headrace.view.search.stretches import LEAST, find_stretches, table_of
@@ -233,6 +273,65 @@ def annotators() -> Made:
     yield "weights", scorer.save()
     yield "scores", scorer.score(examples.batch)
     yield "none", scorer.score(examples.batch.slice(0, 0))
+
+
+def fasttext_file(pruned: bool) -> bytes:
+    """A classifier of fastText with n-grams of words and characters; pruned ones are quantized."""
+    words, labels, dim, bucket = ["</s>", "a", "x" * 40, "wheel", "\u6f22"], ["__label__a", "__label__b"], 4, 50
+    rng = np.random.default_rng(7)
+
+    def matrix(rows: int) -> bytes:
+        return struct.pack("<2q", rows, dim) + rng.normal(size=(rows, dim)).astype("<f4").tobytes()
+
+    kept = np.array([[3, 0], [17, 1], [49, 2]], dtype="<i4") if pruned else np.empty((0, 2), dtype="<i4")
+    out = struct.pack("<2i12id", 793712314, 12, dim, 5, 1, 1, 5, 3, 3, 3, bucket, 1, 4, 100, 1e-4)
+    out += struct.pack("<3i2q", len(words) + len(labels), len(words), len(labels), 9, len(kept) if pruned else -1)
+    for name in (*words, *labels):
+        out += name.encode() + struct.pack("<xqb", 3, name in labels)
+    out += kept.tobytes() + bytes([pruned])
+    if pruned:
+        rows = len(words) + len(kept)
+        out += struct.pack("<?2qi", False, rows, dim, 2 * rows) + rng.integers(0, 256, 2 * rows, np.uint8).tobytes()
+        out += struct.pack("<4i", dim, 2, 2, 2) + rng.normal(size=256 * dim).astype("<f4").tobytes()
+    else:
+        out += matrix(len(words) + bucket)
+    return out + bytes([False]) + matrix(len(labels))
+
+
+def scorers() -> Made:
+    """Published classifiers of fastText, and the units of pooled encoders."""
+    from headrace.select.quality.fasttext import Classifier
+    from headrace.select.quality.units import units
+
+    for text in texts():
+        yield "units", units(text)
+    for pruned in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.bin"
+            path.write_bytes(fasttext_file(pruned))
+            model = Classifier(path)
+            for data, offsets in [buffer(["</s> a wheel", *texts(), "__label__a a"]), *buffers()]:
+                yield f"fastText {pruned}", model.probabilities(data, offsets)
+
+
+def groups() -> Made:
+    """Files joined into training documents: alone, in groups, beyond a limit, in pieces of any size."""
+    from headrace.sequence.grouping.join import COUNTED, Sizes, joined_chunks
+    from headrace.sequence.layout import GROUPED
+
+    rng = np.random.default_rng(8)
+    for count, limit in ((0, 8), (1, 8), (40, 1), (40, 30), (40, 1 << 30)):
+        records = np.zeros(count, dtype=GROUPED)
+        records["key"], records["row"] = np.arange(count) // 3, np.arange(count)
+        records["group"] = records["key"]
+        records["length"], records["lead"] = rng.integers(2, 12, count), rng.integers(0, 3, count)
+        records["kind"], records["source"] = rng.integers(0, 2, count), records["key"] % 2
+        sizes = Sizes(*(np.array([value, value]) for value in (limit, 1, 2)))
+        for piece in (1, 7, 64):
+            tally = np.zeros((2, len(COUNTED)), dtype=np.int64)
+            chunks = (records[i : i + piece] for i in range(0, count, piece))
+            made = [joined.tobytes() for _, joined in joined_chunks(chunks, sizes, tally)]
+            yield f"groups {piece}", [b"".join(made), tally]
 
 
 def byte_level(whole: bool, *patterns: str) -> dict[str, Any]:
@@ -352,7 +451,8 @@ def sequence() -> Made:
     stored, ends = np.arange(7, dtype=np.uint16), np.zeros(8, dtype=np.uint16)
     starts, sizes = np.array([0, 3, 7, 3], np.int64), np.array([3, 4, 0, 4], np.int64)
     offsets, counts = np.array([1, 0, 0, 4], np.int32), np.array([2, 4, 1, 1], np.int32)
-    collect(stored, starts, sizes, offsets, counts, 99, ends, np.array([6, 2, 1, 0], np.int64))
+    tails, tail = np.array([99, 98], np.uint16), np.array([0, 1, 1, 0], np.int64)
+    collect(stored, starts, sizes, offsets, counts, tails, tail, ends, np.array([6, 2, 1, 0], np.int64))
     moved = np.zeros(4, dtype=np.uint8)
     copy(np.arange(4, dtype=np.uint8), np.array([3, 4, 0]), np.array([1, 0, 3]), moved, np.array([0, 4, 1]))
     yield "moved", [ends, moved]
@@ -382,6 +482,9 @@ ROOMS: dict[str, Callable[[], Made]] = {
         contamination,
         copied,
         annotators,
+        programs,
+        scorers,
+        groups,
         tokens,
         sequence,
     )
