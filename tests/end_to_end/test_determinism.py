@@ -70,7 +70,7 @@ def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finis
     """SIGKILL of the coordinator at some event of each artifact, each time followed by a new run."""
     rng, run = random.Random(0), tmp_path / "run"
     names = [e["artifact"] for e in read_events(finished) if e["event"] == "artifact" and e["state"] == "published"]
-    assert len(names) == 12
+    assert len(names) == 13
     for name in names:
         for _ in range(times):
             left = rng.choice([1, 2, 3, 5, 8])

@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from test_step import documents, run
+from test_seeds import documents, run
 
 from headrace.flow.journal import read_journal
 

@@ -250,3 +250,5 @@ def test_a_long_text_of_one_that_loses_text_is_not_cut(shared):
     engine = LibraryEngine(definition, {}, chunk_bytes=10)
     text = "the mill wheel turns the stone"
     assert engine.decode(engine.encode([text]).tokens) == b"x" + text.encode()
+    again = read_definition(shared / "fixtures/tokenizers/crystalcoder.json")
+    assert again["normalizer"]["normalizers"][0]["prepend"] != "x", "a definition is its reader's own"

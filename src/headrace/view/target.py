@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from headrace import run_folder
 from headrace.errors import UserError
-from headrace.flow.artifact import Artifact
+from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.sequence.reader import SequenceReader
 from headrace.view.curves import CurveReader, Curves
@@ -377,12 +377,13 @@ def _forget(old: tuple[Hashable, Any] | None) -> None:
         old[1].cancel()
 
 
-def _published(folder: Path) -> tuple[str, ...]:
-    """The names of finished artifacts."""
+def _published(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """The finished artifacts, each with the stamp of its manifest: it is written last, and one may be made again."""
     try:
-        return tuple(sorted(name for name in os.listdir(folder) if not name.endswith(".partial")))
+        names = [name for name in os.listdir(folder) if not name.endswith(".partial")]
     except OSError:
-        return ()
+        return {}
+    return {name: file_stamp(folder / name / MANIFEST) for name in names}
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:

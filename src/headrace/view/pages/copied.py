@@ -94,6 +94,7 @@ def load(target: Target, query: CopiedQuery) -> Shown:
             raise Missing("This text is not at hand any more.", query.text, "Paste it again.")
     else:
         job = JOBS.start(_checked(query.q), documents)
+    job.ended.wait(target.patience)
     if job.failed is not None:
         raise job.failed
     searched, found = job.searched, stretches(job.matches)

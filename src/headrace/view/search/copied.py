@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -42,6 +43,7 @@ class Job:
         matches: the longest matches so far, longest first.
         holders: how many documents each stretch (start, length) was found in.
         failed: what went wrong, if anything did.
+        ended: set when it has ended, well or not.
     """
 
     text: bytes
@@ -49,6 +51,7 @@ class Job:
     searched: int = 0
     matches: list[Match] = field(default_factory=list)
     failed: Exception | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def done(self) -> bool:
@@ -65,13 +68,13 @@ class Jobs:
     """The texts that were looked for last."""
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[tuple[str, str], Job] = OrderedDict()
+        self._jobs: OrderedDict[tuple[Path, str], Job] = OrderedDict()
         self._lock = threading.Lock()
 
     def start(self, text: bytes, documents: Artifact) -> Job:
         """Look for a text, unless that was done already."""
         job = Job(text, documents.rows)
-        key = documents.path.name, job.name
+        key = documents.path, job.name
         with self._lock:
             known = self._jobs.get(key)
             if known is not None and known.failed is None:
@@ -88,7 +91,7 @@ class Jobs:
         with self._lock:
             return next((job for (_, other), job in self._jobs.items() if other == name), None)
 
-    def _run(self, key: tuple[str, str], job: Job, documents: Artifact) -> None:
+    def _run(self, key: tuple[Path, str], job: Job, documents: Artifact) -> None:
         try:
             table = table_of(job.text)
             for group, found in each(documents, lambda group: _search(documents, table, group)):
@@ -100,6 +103,8 @@ class Jobs:
             job.searched = job.rows
         except Exception as error:  # shown on the page
             job.failed = error
+        finally:
+            job.ended.set()
 
 
 def _search(documents: Artifact, table: Table, group: Group) -> list[tuple[int, list[Match]]]:
