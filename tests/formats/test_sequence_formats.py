@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +37,18 @@ def test_bytes_do_not_depend_on_workers_or_kills(format, sequences, tmp_path):
     assert renames > 3
     assert contents(out) == alone
     assert not (tmp_path / "killed.partial").exists()
+
+
+# Of Arrow and Parquet, the groups that were decoded last are kept, with their file.
+@pytest.mark.parametrize("format", [name for name in READABLE if name not in ("arrow", "hub")])
+def test_a_reader_that_is_forgotten_lets_go_of_its_files(format, sequences, tmp_path):
+    out = write(SequenceExport(format, sequences[:1], SMALL), tmp_path / "out", workers=0)
+    reader = open_files(out, sequences[0].name)
+    reader.rows(0, len(reader))
+    reader.itself = reader  # as in a cycle, which the collector ends
+    del reader
+    gc.collect()
+    assert not [path for path in Path("/proc/self/fd").iterdir() if str(out) in str(path.resolve())]
 
 
 @pytest.mark.parametrize("format", READABLE)

@@ -13,6 +13,7 @@ from headrace.flow.notices import Notice
 from headrace.formats.files import Facts, RowFile, joined, put_ids
 from headrace.formats.hdf5_array import StoredArray
 from headrace.formats.hdf5_layout import Layout, refuse
+from headrace.formats.placed import open_for
 from headrace.sequence.reader import SEGMENT, Segments
 from headrace.sequence.windows import PADDING
 
@@ -32,7 +33,7 @@ class SampleFile(RowFile):
 
     def __init__(self, path: Path, facts: Facts, arrays: Mapping[str, Layout], rows: int) -> None:
         self.path, self.facts, self._rows = path, facts, rows
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
+        self._file = open_for(self, path, buffering=0)
         arrays_ = {name: StoredArray(path, self._file, name, layout) for name, layout in arrays.items()}
         self._data = arrays_.pop("data")
         self._ours = {name.rpartition("/")[2]: array for name, array in arrays_.items()}
@@ -167,7 +168,7 @@ class CorpusFile(RowFile):
 
     def __init__(self, path: Path, facts: Facts, arrays: Mapping[str, Layout], rows: int) -> None:
         self.path, self.facts, self._rows = path, facts, rows
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
+        self._file = open_for(self, path, buffering=0)
         self._data = StoredArray(path, self._file, "data", arrays["data"])
 
     def __len__(self) -> int:

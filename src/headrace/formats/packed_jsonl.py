@@ -17,6 +17,7 @@ from headrace.errors import UserError
 from headrace.flow.task import TaskContext
 from headrace.formats.files import Facts, RowFile, put_ids
 from headrace.formats.format import Part, ReadableFormat, Shape, blocks, files_below, loss_mask
+from headrace.formats.placed import open_for
 from headrace.sequence.reader import SequenceReader
 
 IDS, MASK, LABELS = "token_ids", "loss_mask", "label_ids"
@@ -73,7 +74,7 @@ class PackedFile(RowFile):
 
     def __init__(self, path: Path, facts: Facts) -> None:
         self.path, self.facts = path, facts
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by close
+        self._file = open_for(self, path)
         self._spans = self._lines()
         self._held: tuple[int, dict[str, np.ndarray]] | None = None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import weakref
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,6 +33,14 @@ def unreadable(path: Path, why: str) -> UserError:
     return UserError(f"This file of a sequence is not read: {why}.", str(path), "Export or download it again.")
 
 
+def open_for(owner: object, path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file to be read that is closed when its owner goes, at the latest: readers are passed around, and kept,
+    and forgotten, and not all who use one know when it is the last time."""
+    file = open(path, "rb", buffering=buffering)  # noqa: SIM115 - closed with its owner
+    weakref.finalize(owner, file.close)
+    return file
+
+
 class Bytes:
     """A file that is read at any place.
 
@@ -44,7 +54,7 @@ class Bytes:
     def __init__(self, path: Path) -> None:
         size_of(path)
         self.path = path
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - stays open
+        self._file = open_for(self, path, buffering=0)
 
     def read(self, out: np.ndarray, at: int) -> None:
         """Fill a contiguous array from a byte on.

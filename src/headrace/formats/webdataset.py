@@ -19,7 +19,7 @@ import numpy as np
 from headrace.flow.task import TaskContext
 from headrace.formats.files import Facts, RowFile
 from headrace.formats.format import Part, ReadableFormat, Shape, files_below
-from headrace.formats.placed import size_of
+from headrace.formats.placed import open_for, size_of
 from headrace.formats.sample_file import MOST_ROW, SampleFile, StoredRow
 from headrace.formats.samples import npy_header, rows_in, sample_blocks, stored
 from headrace.sequence.reader import SequenceReader
@@ -95,7 +95,7 @@ class Shard(SampleFile):
         super().__init__(path, facts)
         self._samples: list[dict[str, tuple[int, int]]] = []
         try:
-            self._file = open(path, "rb")  # noqa: SIM115 - closed by close
+            self._file = open_for(self, path)
         except OSError as error:
             raise self.wrong(str(error.strerror)) from None
         try:

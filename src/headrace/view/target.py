@@ -377,13 +377,13 @@ def _forget(old: tuple[Hashable, Any] | None) -> None:
         old[1].cancel()
 
 
-def _published(folder: Path) -> dict[str, tuple[int, int] | None]:
+def _published(folder: Path) -> Hashable:
     """The finished artifacts, each with the stamp of its manifest: it is written last, and one may be made again."""
     try:
         names = [name for name in os.listdir(folder) if not name.endswith(".partial")]
     except OSError:
-        return {}
-    return {name: file_stamp(folder / name / MANIFEST) for name in names}
+        return ()
+    return frozenset((name, file_stamp(folder / name / MANIFEST)) for name in names)
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
