@@ -83,7 +83,8 @@ def test_the_bytes_are_those_of_a_first_run(grown, tmp_path, change):
         assert taken[kind, phase] > 0
 
 
-@pytest.mark.parametrize("events", [(2,), pytest.param((1, 2, 3), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow  # tests/flow/test_reuse.py kills at every file that is taken over
+@pytest.mark.parametrize("events", [(2,), (1, 2, 3)], ids=str)
 def test_killed_while_it_grows_the_bytes_are_the_same(grown, tmp_path, events):
     """SIGKILL of the coordinator after so many events of each artifact."""
     corpus, run = grown
