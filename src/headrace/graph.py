@@ -287,7 +287,6 @@ def add_stages(
     edits: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Add the tokenizer, the tokens, and each stage's sequence and model."""
-    from headrace.formats.imported import ImportedSequence
     from headrace.sequence.step import Sequence as StageSequence
     from headrace.tokens.step import Tokens
     from headrace.tokens.training import Tokenizer, needed_roles
@@ -303,6 +302,8 @@ def add_stages(
         inputs = {"documents": documents, "tokenizer": tokenizer, "tokens": steps["tokens"]}
     for stage in recipe.stages:
         if stage.sequence:
+            from headrace.formats.imported import ImportedSequence
+
             taken = sequences[stage.name]
             seed = recipe.seed if stage.seed is None else stage.seed
             rows = ImportedSequence(stage.name, taken, stage.sequence_length, seed, tokenizer, epochs=stage.epochs)
@@ -320,6 +321,8 @@ def add_stages(
     imported = ImportedModel(found["folder"], found["files"], found["config"]) if found and found["files"] else None
 
     if recipe.held_out:
+        from headrace.formats.imported import ImportedSequence
+
         length = recipe.sequences[HELD_OUT][1]
         graph.sequences[HELD_OUT] = ImportedSequence(HELD_OUT, sequences[HELD_OUT], length, recipe.seed, tokenizer)
     elif recipe.split.validation and recipe.sources:

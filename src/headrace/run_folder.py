@@ -182,12 +182,12 @@ def read_sequences(recipe: Recipe, run: Path) -> dict[str, tuple[Taken, ...]]:
     Raises:
         UserError: it found nothing, or other stages, or its record has changed since it was written.
     """
-    from headrace.formats.format import Exported
-    from headrace.formats.imported import Taken
-
     names = list(recipe.sequences)
     if not names:
         return {}
+    from headrace.formats.format import Exported
+    from headrace.formats.imported import Taken
+
     try:
         told = read_sealed(run / SEQUENCES)["stages"]
         return {

@@ -19,8 +19,7 @@ from pages import Page
 from headrace.view.address import SITE
 from headrace.view.app import application
 from headrace.view.guard import HEADERS
-from headrace.view.page import Page as Shown
-from headrace.view.registry import ACTIONS, PAGES
+from headrace.view.registry import ACTIONS, PAGES, Listed
 from headrace.view.target import Target
 
 SAME = {"sec-fetch-site": "same-origin"}
@@ -109,8 +108,8 @@ class Fuzzer:
         )
         return quote_from_bytes(made.encode("utf-8", "surrogatepass")).encode()
 
-    def _pairs(self, page: Shown, *more: str) -> bytes:
-        rng, fields = self.rng, page.query.model_fields
+    def _pairs(self, page: Listed, *more: str) -> bytes:
+        rng, fields = self.rng, page.page.query.model_fields
         names = [(info.alias or name, info.annotation) for name, info in fields.items()]
         names += [(name, str) for name in more]
         if not names:
@@ -128,10 +127,10 @@ class Fuzzer:
 
     def _page(self) -> Asked:
         rng = self.rng
-        page: Shown = rng.choice(PAGES)
+        page: Listed = rng.choice(PAGES)
         path = SITE[page.name].encode()
         for name in re.findall(r"{(\w+)}", SITE[page.name]):
-            value = self.value(page.query.model_fields[name].annotation, name)
+            value = self.value(page.page.query.model_fields[name].annotation, name)
             path = path.replace(b"{%s}" % name.encode(), value.replace(b"?", b"%3f"))
         if rng.random() < 0.08:
             path += rng.choice(

@@ -30,7 +30,7 @@ def test_a_program_asks_a_process(viewed, target, client):
             served = {page.name: page for page in PAGES if page.serves(target)}
             assert tools.keys() == served.keys()
             for name, tool in tools.items():
-                assert tool.description == served[name].about
+                assert tool.description == served[name].page.about
                 assert tool.annotations.read_only_hint
                 assert tool.input_schema["type"] == "object"
                 assert tool.input_schema["additionalProperties"] is False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 from headrace.report import palette
 from headrace.report.facts import RunFacts
 from headrace.report.found_counts import cells
@@ -15,6 +13,7 @@ from headrace.report.sections.removed import lengths, removed
 from headrace.report.sections.stages import stages
 from headrace.report.sections.training import samples, training
 from headrace.report.sections.work import work
+from headrace.report.style import style
 from headrace.report.tables import Column, details, table, text
 
 # Nothing may be loaded and nothing may run, whatever a corpus contains.
@@ -78,13 +77,6 @@ def _counts(facts: RunFacts) -> Markup | None:
         return None
     (source, what, *numbers), *rows = cells(facts.counts)
     return table([text(source), text(what), *map(Column, numbers)], rows)
-
-
-def style() -> Markup:
-    """The page's style sheet."""
-    sheet = (resources.files("headrace.report") / "page.css").read_text(encoding="utf-8")
-    fonts = f":root{{--sans:{palette.FONT};--mono:{palette.MONO}}}"
-    return Markup(palette.variables() + fonts + palette.chart_style() + "\n" + sheet)
 
 
 def _lead(facts: RunFacts) -> str:

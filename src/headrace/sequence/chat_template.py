@@ -8,13 +8,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from headrace.errors import UserError
 from headrace.recipe.stages import BUILT_IN, Chat
-from headrace.sequence.jinja import MOST_SOURCE, Template
+
+if TYPE_CHECKING:
+    from headrace.sequence.jinja import Template
 
 # As Meta's tokenizers publish it (Llama 3, meta-llama/Meta-Llama-3-8B-Instruct), with generation marks.
 LLAMA3 = (
@@ -118,6 +120,8 @@ def chat_template(chat: Chat | str) -> ChatTemplate:
 
 @lru_cache(maxsize=8)
 def _compiled(source: str, where: str, date: str | None) -> Template:
+    from headrace.sequence.jinja import Template  # imports Jinja, which graphs without templates do not need
+
     template = Template(source, where, date)
     if not template.marked and "add_generation_prompt" not in source:
         raise UserError(
@@ -154,6 +158,8 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
+    from headrace.sequence.jinja import MOST_SOURCE
+
     try:
         return _bytes(path, 4 * MOST_SOURCE).decode("utf-8")
     except UnicodeDecodeError as error:

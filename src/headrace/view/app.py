@@ -24,8 +24,8 @@ from headrace.view import layout
 from headrace.view.address import SITE
 from headrace.view.damaged import telling_damage
 from headrace.view.guard import Guard
-from headrace.view.page import Page, Query
-from headrace.view.registry import ACTIONS, PAGES, Action
+from headrace.view.page import Query
+from headrace.view.registry import ACTIONS, PAGES, Action, Listed
 from headrace.view.target import Missing, Target, Wrong
 
 AT_ONCE = 8  # pages that are made at the same time, of a few MB each; further ones wait
@@ -57,18 +57,17 @@ def application(target: Target, token: str | None = None) -> Guard:
     return Guard(made, token)
 
 
-def _page(target: Target, page: Page[Any, Any], limiter: CapacityLimiter) -> Answerer:
+def _page(target: Target, listed: Listed, limiter: CapacityLimiter) -> Answerer:
     async def answer(request: Request) -> Response:
         def make() -> Response:
+            page = listed.page
             query = page.query.model_validate(_fields(request, page.query))
-            shown = loaded(target, page, query)
+            shown = loaded(target, listed, query)
             if wants_json(request):
                 return json(shown)
-            body = page.draw(query, shown)
+            heading, body = page.heading(query, shown), page.draw(query, shown)
             return HTMLResponse(
-                layout.frame(
-                    target.name, page.heading(query, shown), body, menu(target), page.name, page.styles, page.scripts
-                )
+                layout.frame(target.name, heading, body, menu(target), listed.name, page.styles, page.scripts)
             )
 
         try:
@@ -79,16 +78,16 @@ def _page(target: Target, page: Page[Any, Any], limiter: CapacityLimiter) -> Ans
     return answer
 
 
-def loaded(target: Target, page: Page[Any, Any], query: Query) -> Any:
+def loaded(target: Target, listed: Listed, query: Query) -> Any:
     """What a page shows of a target.
 
     Raises:
         UserError: it has nothing to show.
     """
-    if not page.serves(target):
-        raise Missing(f"There is no page {page.title!r} here.", str(target.path), _served(target))
+    if not listed.serves(target):
+        raise Missing(f"There is no page {listed.title!r} here.", str(target.path), _served(target))
     with telling_damage(target):
-        return page.load(target, query)
+        return listed.page.load(target, query)
 
 
 def _action(target: Target, action: Action) -> Answerer:
@@ -127,7 +126,7 @@ def menu(target: Target) -> list[tuple[str, str]]:
     return [(page.name, page.title) for page in PAGES if page.menu and _serves(page, target)]
 
 
-def _serves(page: Page[Any, Any], target: Target) -> bool:
+def _serves(page: Listed, target: Target) -> bool:
     try:
         return page.serves(target)
     except UserError:  # damaged: the page itself says how

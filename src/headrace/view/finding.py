@@ -10,7 +10,7 @@ from headrace.errors import UserError
 from headrace.select.why.locate import locate
 from headrace.select.why.unread import find_unread
 from headrace.view.address import address
-from headrace.view.pages.removed.quarantine import QUARANTINED, place_of
+from headrace.view.quarantine import QUARANTINED, place_of
 from headrace.view.target import Missing, Target
 
 

@@ -7,7 +7,7 @@ from importlib import resources
 from headrace import __version__
 from headrace.report import palette
 from headrace.report.markup import Markup, element, join
-from headrace.report.page import style
+from headrace.report.style import style
 from headrace.view.address import address
 
 SCRIPTS = ("frame.js",)

@@ -33,29 +33,21 @@ F = TypeVar("F")
 
 @dataclass(frozen=True)
 class Page(Generic[Q, F]):
-    """A page of the viewer.
+    """A page of the viewer; :mod:`headrace.view.registry` has its name, and which targets have it.
 
     Attributes:
-        name: its name in :data:`headrace.view.address.SITE`.
-        title: in the menu.
         about: what it answers, in a sentence: for people, and for programs that use it as a tool.
         query: the model of its query.
         load: what it shows: a dataclass (or a dictionary) of JSON values. May raise :class:`UserError`.
         draw: the page's body, from the query and what was loaded.
         heading: the page's heading.
-        serves: whether it has anything to say about a target.
-        menu: whether the menu leads to it; else other pages do.
         styles, scripts: further files of ``static/`` that it needs.
     """
 
-    name: str
-    title: str
     about: str
     query: type[Q]
     load: Callable[[Target, Q], F]
     draw: Callable[[Q, F], Markup]
     heading: Callable[[Q, F], str]
-    serves: Callable[[Target], bool]
-    menu: bool = False
     styles: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()

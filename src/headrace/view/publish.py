@@ -24,12 +24,11 @@ from headrace.train.steps import Steps
 from headrace.view import layout
 from headrace.view.address import address
 from headrace.view.app import loaded, static_files
-from headrace.view.page import Page
-from headrace.view.pages.removed.quarantine import QUARANTINED
-from headrace.view.registry import PAGES
+from headrace.view.quarantine import QUARANTINED
+from headrace.view.registry import PAGES, Listed
 from headrace.view.target import Target
 
-Exported = tuple[Page[Any, Any], dict[str, Any]]  # a page with the fields of its query
+Exported = tuple[Listed, dict[str, Any]]  # a page with the fields of its query
 SAMPLES = 3  # rows and steps of each stage
 REMOVED = 25  # documents of each reason: enough to judge a filter by
 LARGEST = 16 << 20  # bytes of their pages in all; every reason has one, whatever its size
@@ -106,15 +105,16 @@ def _write(target: Target, folder: Path) -> int:
 
 
 def _drawn(
-    target: Target, page: Page[Any, Any], fields: dict[str, Any], menu: list[tuple[str, str]], samples: Markup
+    target: Target, listed: Listed, fields: dict[str, Any], menu: list[tuple[str, str]], samples: Markup
 ) -> str:
     """A page as the viewer draws it; the first leads to the samples too."""
+    page = listed.page
     query = page.query.model_validate(fields)
-    shown = loaded(target, page, query)
+    shown = loaded(target, listed, query)
     heading, body = page.heading(query, shown), page.draw(query, shown)
-    if page.name == "overview":
+    if listed.name == "overview":
         body = join([body, samples])
-    return layout.frame(target.name, heading, body, menu, page.name, page.styles)
+    return layout.frame(target.name, heading, body, menu, listed.name, page.styles)
 
 
 def _samples(pages: list[Exported]) -> Markup:
@@ -137,7 +137,7 @@ def _private(target: Target) -> dict[str, str]:
     return {**found, f"{escape(str(Path.home()))}/": "~/"}
 
 
-def _pages(target: Target, pages: dict[str, Page[Any, Any]]) -> Iterator[Exported]:
+def _pages(target: Target, pages: dict[str, Listed]) -> Iterator[Exported]:
     """Which pages are written, but for those of removed documents: their fields."""
     for name in ("overview", "stages", "removed", "compare"):
         if name in pages:
@@ -148,12 +148,12 @@ def _pages(target: Target, pages: dict[str, Page[Any, Any]]) -> Iterator[Exporte
         yield from _rows(target, pages, name)
 
 
-def _removed(target: Target, pages: dict[str, Page[Any, Any]]) -> Iterator[dict[str, Any]]:
+def _removed(target: Target, pages: dict[str, Listed]) -> Iterator[dict[str, Any]]:
     """The fields of pages of removed documents: the first of each reason, then the second of each, and so on; before
     them, one of rows that could not be read."""
     if "removed" not in pages:
         return
-    shown = loaded(target, pages["removed"], pages["removed"].query())
+    shown = loaded(target, pages["removed"], pages["removed"].page.query())
     if any(one.quarantined for one in shown.sources):
         yield {"reason": QUARANTINED}
     for at in range(REMOVED):
@@ -162,7 +162,7 @@ def _removed(target: Target, pages: dict[str, Page[Any, Any]]) -> Iterator[dict[
                 yield {"reason": reason, **({"at": at} if at else {})}
 
 
-def _rows(target: Target, pages: dict[str, Page[Any, Any]], name: str) -> Iterator[Exported]:
+def _rows(target: Target, pages: dict[str, Listed], name: str) -> Iterator[Exported]:
     """Samples of a sequence: its first row, others spread over it, and steps."""
     try:
         rows = len(target.sequence(name))
@@ -180,7 +180,7 @@ def _rows(target: Target, pages: dict[str, Page[Any, Any]], name: str) -> Iterat
             yield from _worst_row(steps, pages, name, step)
 
 
-def _worst_row(steps: Steps, pages: dict[str, Page[Any, Any]], name: str, step: int) -> Iterator[Exported]:
+def _worst_row(steps: Steps, pages: dict[str, Listed], name: str, step: int) -> Iterator[Exported]:
     """The row of an outlying step whose loss was highest, if its tokens' losses were recorded."""
     stretch = steps.at(step)
     found = None if stretch is None or not stretch.current else stretch.row_losses(step)

@@ -16,13 +16,13 @@ from headrace import run_folder
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.recipe.schema import HELD_OUT, Recipe
-from headrace.sequence.reader import SequenceReader
 from headrace.view.curves import CurveReader, Curves
 from headrace.view.memory import trim
 
 if TYPE_CHECKING:
     from headrace.graph import Graph
     from headrace.planning.plan import Plan
+    from headrace.sequence.reader import SequenceReader
     from headrace.sequence.store import ArrowSequence
     from headrace.tokens.table_engine import Decoder
     from headrace.train.steps import Steps
@@ -253,11 +253,11 @@ class Target:
     def sequences(self) -> list[str]:
         """The names of the sequences, finished or not: stages in training order, then held-out rows. A sequence in
         files of one is called ``rows``."""
-        from headrace.formats.opening import sequence_names
-
         if self.records is not None or self.is_recipe:
             return []
         if not self.is_run:
+            from headrace.formats.opening import sequence_names
+
             return self.kept("names", lambda: sequence_names(self.path) or ["rows"])
         held_out = [HELD_OUT] if self.artifact("sequence", HELD_OUT) is not None else []
         return [stage.name for stage in self.recipe.stages] + held_out

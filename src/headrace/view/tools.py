@@ -23,8 +23,7 @@ from pydantic import ValidationError
 from headrace import __version__
 from headrace.errors import UserError
 from headrace.view.app import encoded, explained, loaded
-from headrace.view.page import Page
-from headrace.view.registry import PAGES
+from headrace.view.registry import PAGES, Listed
 from headrace.view.target import Target
 
 MOST = 60_000  # bytes of an answer: some 20,000 tokens of a model that reads it
@@ -72,19 +71,19 @@ def tool_server(target: Target) -> Server[Any]:
     )
 
 
-def _tool(page: Page[Any, Any]) -> Tool:
+def _tool(listed: Listed) -> Tool:
     return Tool(
-        name=page.name,
-        title=page.title,
-        description=page.about,
-        input_schema=page.query.model_json_schema(),
+        name=listed.name,
+        title=listed.title,
+        description=listed.page.about,
+        input_schema=listed.page.query.model_json_schema(),
         annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
     )
 
 
-def _call(target: Target, page: Page[Any, Any], arguments: dict[str, Any]) -> CallToolResult:
+def _call(target: Target, listed: Listed, arguments: dict[str, Any]) -> CallToolResult:
     try:
-        shown = loaded(target, page, page.query.model_validate(arguments))
+        shown = loaded(target, listed, listed.page.query.model_validate(arguments))
     except (UserError, ValidationError) as error:
         return _answer(str(explained(error)[1]), wrong=True)
     return _answer(fitting(encoded(shown)))

@@ -335,13 +335,9 @@ def _drawing(panel: Panel, band: Band) -> Callable[[float, str], Chart]:
 
 
 PAGE = Page(
-    name="compare",
-    title="Compare",
     about="What differs between two runs or recipes: recipes, documents kept, tokens by stage and source, losses.",
     query=CompareQuery,
     load=load,
     draw=draw,
     heading=lambda query, shown: f"{shown.this.name} and {shown.other.name}",
-    serves=lambda target: target.other is not None,
-    menu=True,
 )

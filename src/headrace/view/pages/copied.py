@@ -256,12 +256,9 @@ def _told(seen: Seen) -> Markup:
 
 
 PAGE = Page(
-    name="copied",
-    title="Copied text",
     about="The longest stretches of a text that stand word for word in the documents, and in which.",
     query=CopiedQuery,
     load=load,
     draw=draw,
     heading=lambda query, shown: "What of a text is in the documents",
-    serves=lambda target: target.is_run and bool(target.recipe.sources),
 )

@@ -327,14 +327,10 @@ def _row(row: dict[str, Any]) -> Markup:
 
 
 PAGE = Page(
-    name="corpus",
-    title="Corpus",
     about="Distributions of every measure of documents by source; choices in one filter the others.",
     query=CorpusQuery,
     load=load,
     draw=draw,
     heading=lambda query, shown: "Corpus",
-    serves=lambda target: target.is_run and bool(target.recipe.sources),
-    menu=True,
     scripts=("corpus.js",),
 )

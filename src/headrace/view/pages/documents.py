@@ -252,15 +252,11 @@ def _value(query: DocumentsQuery, name: str, facet: Facet, unknown: str) -> Mark
 
 
 PAGE = Page(
-    name="documents",
-    title="Documents",
     about="Documents by id, path, repository, words, phrase or regular expression, with source, language, license and "
     "the reason for removal.",
     query=DocumentsQuery,
     load=load,
     draw=draw,
     heading=lambda query, shown: "Documents",
-    serves=lambda target: target.is_run and bool(target.recipe.sources),
-    menu=True,
     scripts=("documents.js",),
 )

@@ -164,14 +164,10 @@ def _wrong(one: OpenedSequence) -> Markup:
 
 
 PAGE = Page(
-    name="opened",
-    title="Start",
     about="What was opened: format, rows, length, sources; or the first documents.",
     query=Query,
     load=load,
     draw=draw,
     heading=lambda query, shown: shown.name,
-    serves=lambda target: not target.is_run and not target.is_recipe,
-    menu=True,
     styles=("sequence.css",),
 )

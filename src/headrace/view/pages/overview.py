@@ -21,7 +21,7 @@ from headrace.view.address import address
 from headrace.view.layout import empty, pending
 from headrace.view.page import Page, Query
 from headrace.view.pages.progress import Progress, draw_progress, load_progress
-from headrace.view.pages.removed.quarantine import QUARANTINED
+from headrace.view.quarantine import QUARANTINED
 from headrace.view.target import Target
 
 
@@ -181,13 +181,9 @@ def _hue(shown: Overview, name: str) -> str:
 
 
 PAGE = Page(
-    name="overview",
-    title="Run",
     about="The flow of documents and tokens through a run, its progress, and warnings.",
     query=Query,
     load=load,
     draw=draw,
     heading=lambda query, shown: str(shown.recipe),
-    serves=lambda target: target.is_run,
-    menu=True,
 )

@@ -47,13 +47,9 @@ def draw(query: Query, shown: Planned) -> Markup:
 
 
 PAGE = Page(
-    name="plan",
-    title="Plan",
     about="What a run of a recipe is expected to do: documents, tokens, stages, steps, disk, memory and time.",
     query=Query,
     load=load,
     draw=draw,
     heading=lambda query, shown: shown.name,
-    serves=lambda target: target.is_recipe,
-    menu=True,
 )

@@ -106,12 +106,9 @@ def _cell(name: str, value: object) -> object:
 
 
 PAGE = Page(
-    name="query",
-    title="SQL",
     about="The answer of a read-only SQL query over the documents and their sidecars (DuckDB).",
     query=SqlQuery,
     load=load,
     draw=draw,
     heading=lambda query, shown: "SQL",
-    serves=lambda target: target.is_run and bool(target.recipe.sources),
 )

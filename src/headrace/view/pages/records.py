@@ -246,14 +246,10 @@ def _heading(query: RecordQuery, shown: RecordsShown) -> str:
 
 
 PAGE = Page(
-    name="records",
-    title="Rows",
     about=f"Documents in files that no run has read, row by row. Of rows above {size(LARGEST)} the beginning is shown.",
     query=RecordQuery,
     load=load,
     draw=draw,
     heading=_heading,
-    serves=lambda target: target.records is not None,
-    menu=True,
     styles=("sequence.css",),
 )

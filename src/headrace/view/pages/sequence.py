@@ -379,15 +379,12 @@ def _heading(query: Rows, shown: Shown) -> str:
 
 
 PAGE = Page(
-    name="sequence",
-    title="Sequence",
     about="Rows of a sequence in training order as text, tokens or ids, with the document behind each token, and its "
     "loss where that was recorded.",
     query=Rows,
     load=load,
     draw=draw,
     heading=_heading,
-    serves=lambda target: bool(target.sequences),
     styles=("sequence.css",),
     scripts=("sequence.js",),
 )

@@ -318,13 +318,10 @@ def _highest(shown: Shown) -> Markup | None:
 
 
 PAGE = Page(
-    name="stage",
-    title="Stage",
     about="What a stage takes from each source; its loss by source, learning rate and gradient norm over steps; and "
     "the rows with the highest loss.",
     query=StageQuery,
     load=load,
     draw=draw,
     heading=lambda query, shown: shown.stage,
-    serves=lambda target: target.is_run,
 )

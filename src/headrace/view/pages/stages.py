@@ -127,13 +127,9 @@ def _loss(shown: Stages) -> Markup | None:
 
 
 PAGE = Page(
-    name="stages",
-    title="Stages",
     about="Tokens by stage and source, epochs, fill-in-the-middle as measured, and the loss through all stages.",
     query=Query,
     load=load,
     draw=draw,
     heading=lambda query, shown: "Stages",
-    serves=lambda target: target.is_run and bool(target.recipe.stages),
-    menu=True,
 )

@@ -7,14 +7,10 @@ from headrace.view.pages.removed.draw import draw, heading
 from headrace.view.pages.removed.load import Removed, load
 
 PAGE = Page(
-    name="removed",
-    title="Removed",
     about="Documents removed by reason and source; a random sample of each or those nearest a limit, with evidence.",
     query=Removed,
     load=load,
     draw=draw,
     heading=heading,
-    serves=lambda target: target.documents is not None,
-    menu=True,
     styles=("document.css", "removed.css"),
 )

@@ -16,7 +16,7 @@ from headrace.view.layout import empty, pending
 from headrace.view.pages.document.draw import draw_evidence, draw_value
 from headrace.view.pages.document.draw import short as on_one_line
 from headrace.view.pages.removed.load import Cases, Looked, Removed, Shown
-from headrace.view.pages.removed.quarantine import PAGE, QUARANTINED, Quarantined
+from headrace.view.quarantine import PAGE, QUARANTINED, Quarantined
 from headrace.view.side_by_side import draw_comparison
 from headrace.view.texts import marked
 

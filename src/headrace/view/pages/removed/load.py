@@ -16,7 +16,7 @@ from headrace.view.labels import Label, Precision, can_label, precision, read_la
 from headrace.view.limits import NEAR, in_force, limits_for
 from headrace.view.page import Query
 from headrace.view.pages.document.load import compared, near_of, sidecars
-from headrace.view.pages.removed.quarantine import QUARANTINED, Quarantined, quarantined
+from headrace.view.quarantine import QUARANTINED, Quarantined, quarantined
 from headrace.view.side_by_side import Comparison
 from headrace.view.target import Missing, Target
 from headrace.view.texts import Piece, piece_of

@@ -8,14 +8,11 @@ from headrace.view.pages.step.draw import draw
 from headrace.view.pages.step.load import StepQuery, load
 
 PAGE = Page(
-    name="step",
-    title="Step",
     about="The batch of a training step: its rows, those with the highest loss first where it was recorded, their "
     "documents and licenses, loss by source, and the steps around it.",
     query=StepQuery,
     load=load,
     draw=draw,
     heading=lambda query, shown: f"{shown.stage}, step {whole(shown.step)} of {whole(shown.last)}",
-    serves=lambda target: bool(target.sequences),
     styles=("sequence.css",),
 )

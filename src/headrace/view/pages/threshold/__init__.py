@@ -7,14 +7,11 @@ from headrace.view.pages.threshold.draw import draw, heading
 from headrace.view.pages.threshold.load import Threshold, load
 
 PAGE = Page(
-    name="threshold",
-    title="Limits",
     about="What another value of a filter's limit would keep or remove, by source, from the sidecars alone.",
     query=Threshold,
     load=load,
     draw=draw,
     heading=heading,
-    serves=lambda target: target.is_run and target.artifact("verdicts") is not None,
     styles=("document.css", "removed.css", "threshold.css"),
     scripts=("threshold.js",),
 )
