@@ -104,9 +104,7 @@ def _write(target: Target, folder: Path) -> int:
     return len(wanted)
 
 
-def _drawn(
-    target: Target, listed: Listed, fields: dict[str, Any], menu: list[tuple[str, str]], samples: Markup
-) -> str:
+def _drawn(target: Target, listed: Listed, fields: dict[str, Any], menu: list[tuple[str, str]], samples: Markup) -> str:
     """A page as the viewer draws it; the first leads to the samples too."""
     page = listed.page
     query = page.query.model_validate(fields)
