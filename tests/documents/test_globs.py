@@ -31,6 +31,15 @@ from headrace.errors import UserError
         ("**/*", "x/.hidden", False),
         (".config/*", ".config/a", True),
         ("a+b(1).txt", "a+b(1).txt", True),
+        ("{a,x/b}.py", "x/b.py", True),
+        ("{a,x/*}.py", "x/y/b.py", False),
+        ("{a,{b,x/**}}", "x/y/b", True),
+        ("{a,{b}.py", "{a,b.py", True),
+        ("{a[}].py", "{a}.py", True),
+        ("x[!a]b", "x/b", False),
+        ("x[b-a]", "xb", False),
+        ("[!].py", "!.py", True),
+        ("[^].py", "^.py", True),
     ],
 )
 def test_matcher(pattern, name, matches):
@@ -79,6 +88,38 @@ def test_translate_agrees_with_pathlib(tmp_path_factory, parts):
         return  # pathlib gives folders for these
     expected = {str(p.relative_to(root)) for p in root.glob(pattern) if p.is_file()}
     names = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
+    assert {name for name in names if globs.matcher(pattern)(name)} == expected
+
+
+@given(st.text(alphabet="{}[]!^,-*?/ab.", max_size=12))
+def test_whatever_is_written_is_a_glob(pattern):
+    assert globs.matcher(pattern)("a/b") in (True, False)
+    assert globs.excluder((pattern or "a",))("a/b", "/root/a/b") in (True, False)
+
+
+@st.composite
+def alternatives(draw, depth=2):
+    """A pattern with braces, and the patterns without any that it stands for."""
+    pattern, meant = "", [""]
+    for _ in range(draw(st.integers(1, 3))):
+        if depth and draw(st.booleans()):
+            several = draw(st.lists(alternatives(depth - 1), min_size=2, max_size=3))
+            text, chosen = "{" + ",".join(one for one, _ in several) + "}", [m for _, ms in several for m in ms]
+        else:
+            text = draw(st.sampled_from(["a", "b", "/", "*", "?", "[ab]", "y"]))
+            chosen = [text]
+        pattern, meant = pattern + text, [m + c for m in meant for c in chosen]
+    return pattern, meant
+
+
+@given(alternatives())
+def test_braces_stand_for_all_their_alternatives(tmp_path_factory, drawn):
+    pattern, meant = drawn
+    if any("**" in one for one in (pattern, *meant)):
+        return  # which of these cross folders depends on what stands beside them
+    root = _tree(tmp_path_factory)
+    names = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
+    expected = {name for name in names if any(globs.matcher(one)(name) for one in meant)}
     assert {name for name in names if globs.matcher(pattern)(name)} == expected
 
 

@@ -17,6 +17,7 @@ from headrace.recipe.paths import literal
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _MAGIC = re.compile(r"[*?\[{]")
+_SET = re.compile(r"\[([!^]?[^/][^/\]]*)\]")
 _ESCAPED = re.compile(r"\[([*?\[{])\]")
 
 
@@ -80,42 +81,60 @@ def plain(pattern: str) -> str:
 
 
 def translate(pattern: str) -> str:
-    """The regular expression for a glob over ``/``-separated relative names, without anchors."""
-    parts = pattern.split("/")
-    out = []
-    for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        if part == "**":
-            out.append(".+" if last else "(?:[^/]+/)*")
-        else:
-            out.append(_component(part) + ("" if last else "/"))
-    return "".join(out)
+    """The regular expression for a glob over ``/``-separated relative names, without anchors.
 
-
-def _component(part: str) -> str:
-    out, i, depth = [], 0, 0
-    while i < len(part):
-        char = part[i]
-        if char == "*":
+    Braces may hold slashes and other braces; one without its partner, and ``[`` without ``]``, match themselves.
+    """
+    braces, out, i, depth = _braces(pattern), [], 0, 0
+    while i < len(pattern):
+        char = pattern[i]
+        begins = i == 0 or pattern[i - 1] == "/" or (depth > 0 and pattern[i - 1] in "{,")
+        after = pattern[i + 2 : i + 3]
+        if begins and pattern.startswith("**", i) and (after in ("", "/") or (depth > 0 and after in ",}")):
+            out.append("(?:[^/]+/)*" if after == "/" else ".+")
+            i += 2 if after == "/" else 1
+        elif char == "*":
             out.append("[^/]*")
         elif char == "?":
             out.append("[^/]")
-        elif char == "[" and (close := part.find("]", i + 2)) > 0:
-            inside = re.sub(r"([\\\[&|~])", r"\\\1", part[i + 1 : close])  # special in sets of re
-            out.append("[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]")
-            i = close
-        elif char == "{" and "}" in part[i:]:
-            out.append("(?:")
-            depth += 1
-        elif char == "}" and depth:
-            out.append(")")
-            depth -= 1
+        elif char == "[" and (found := _SET.match(pattern, i)):
+            out.append(_set(found[1]))
+            i = found.end() - 1
+        elif i in braces:
+            out.append("(?:" if char == "{" else ")")
+            depth += 1 if char == "{" else -1
         elif char == "," and depth:
             out.append("|")
         else:
             out.append(re.escape(char))
         i += 1
     return "".join(out)
+
+
+def _braces(pattern: str) -> set[int]:
+    """Where braces stand that have a partner."""
+    opened, found, i = [], set[int](), 0
+    while i < len(pattern):
+        if inside := _SET.match(pattern, i):
+            i = inside.end() - 1
+        elif pattern[i] == "{":
+            opened.append(i)
+        elif pattern[i] == "}" and opened:
+            found |= {opened.pop(), i}
+        i += 1
+    return found
+
+
+def _set(inside: str) -> str:
+    """The regular expression of one character out of ``[...]``, none of which is a slash."""
+    negated = len(inside) > 1 and inside[0] in "!^"
+    escaped = re.sub(r"([\\\[\]&|~^])", r"\\\1", inside[1:] if negated else inside)  # special in sets of re
+    chosen = f"(?!/)[{'^' if negated else ''}{escaped}]"
+    try:
+        re.compile(chosen)
+    except re.error:  # a range that ends before it begins, which holds nothing
+        return "[^/]" if negated else "(?!)"
+    return chosen
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
