@@ -18,6 +18,7 @@ from headrace.planning.forecast import UNION_SHARE, plan  # noqa: E402
 from headrace.planning.machine import EFFICIENCY, START  # noqa: E402
 from headrace.planning.rates import figures  # noqa: E402
 from headrace.planning.work import row_bytes  # noqa: E402
+from headrace.recipe import quality  # noqa: E402
 from headrace.recipe.load import load_recipe  # noqa: E402
 from headrace.select.duplicates import components, labels  # noqa: E402
 
@@ -101,6 +102,72 @@ def test_disk_and_memory():
     assert made.memory.data == round(2 * DOCUMENTS * 4 / 0.75)
     assert slimpajama(workers=128).memory.data == 128 * (112 << 20)
     assert made.memory.total == 65 * made.memory.base + made.memory.data
+
+
+ANNOTATORS = {
+    "linear": ({"positives": "a.jsonl"}, 2 * 1000 * 4 * 5 * (1 + 0.875), 2000 * 4),
+    "pooled": ({"positives": "a.jsonl", "passes": 2}, 2 * 1000 * 4 * 2 * (1 + 0.875), 2000 * 4),
+    "encoder": ({"positives": "a.jsonl", "folder": "m"}, 2 * 1000, 2000),
+    "fasttext": ({"file": "m.bin", "label": "good"}, None, 2000 * 4),
+    "classifier": ({"folder": "m"}, None, 2000),
+    "language": ({}, None, 2000 * 4),
+    "perplexity": ({"model": "m"}, None, 2000),
+}
+
+
+@pytest.mark.parametrize("kind", quality._KINDS)
+def test_every_kind_of_annotator_has_an_estimate(tmp_path, kind):
+    section, trained, scored = ANNOTATORS[kind]
+    more = {"examples": 1000} if trained else {}
+    made = plan_of(tmp_path, {"quality": {"annotators": {"good": {"kind": kind, **section, **more}}}})
+    by_artifact = {work.artifact: work for work in made.work}
+    assert by_artifact["quality-good"].amount == pytest.approx(scored)
+    assert ("annotator-good" in by_artifact) == (trained is not None)
+    if trained:
+        assert by_artifact["annotator-good"].amount == pytest.approx(trained)
+
+
+def test_an_encoder_that_is_trained_too_takes_all_its_passes(tmp_path):
+    tuned = {"kind": "encoder", "positives": "a.jsonl", "folder": "m", "examples": 1000, "fine_tune": {"passes": 2}}
+    made = plan_of(tmp_path, {"quality": {"annotators": {"good": tuned}}})
+    [train] = [work for work in made.work if work.artifact == "annotator-good"]
+    assert train.amount == pytest.approx(2 * 1000 * (1 + 3 * 2 * 1.875))
+
+
+def test_servers_and_shapes_take_their_time(tmp_path):
+    def hq(**server):
+        config = {"method": "files", "count": 300, "server": {"model": "m", "options": {"max_tokens": 30}, **server}}
+        return {"synthetic": {"hq": config}}
+
+    url, rate = {"url": "http://localhost:1/v1"}, figures()["answers"].value
+    for at_once in (1, 8, 4096):
+        [write] = [w for w in plan_of(tmp_path, hq(**url, concurrency=at_once)).work if w.artifact == "synthetic-hq"]
+        assert write.amount == 300 * 10
+        assert write.serial
+        assert write.core_seconds == pytest.approx(3000 / (rate * min(at_once, 300)))
+    searched = plan_of(tmp_path, {"decontaminate": {"benchmarks": {"x": {"files": "b.jsonl", "fields": ["a"]}}}})
+    assert "contamination-shapes" not in figures_of(searched)
+    shapes = {"benchmarks": {"x": {"files": "b.jsonl", "fields": ["a"], "code": ["a"]}}, "shapes": {}}
+    assert "contamination-shapes" in figures_of(plan_of(tmp_path, {"decontaminate": shapes}))
+
+
+def test_snowcoder_lists_the_artifacts_that_a_run_builds():
+    made = plan(load_recipe(ROOT / "recipes" / "snowcoder.yaml"), workers=2)
+    nodes = {node.name: node for node in made.graph}
+    for name in ("annotator-hqins", "quality-hqins", "synthetic-written"):
+        assert nodes[name].seconds > 1000, name
+    assert {"quality-seeds-hqins", "positive-documents-hqins-2", "documents-seeds"} <= set(nodes)
+    assert all(need in nodes for node in made.graph for need in node.inputs)
+
+
+def plan_of(folder: Path, sections: dict):
+    """The plan of a recipe of 2,000 documents of four bytes, without its files."""
+    path = folder / "recipe.json"
+    path.write_text(json.dumps({"name": "x", "sources": {"a": {"expect": EXPECT, "files": "a.jsonl"}}, **sections}))
+    return plan(load_recipe(path, ()), workers=2)
+
+
+EXPECT = {"documents": 2000, "bytes": 8000}
 
 
 def test_constants_that_planning_may_not_import_are_those_of_the_kernels():

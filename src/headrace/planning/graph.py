@@ -20,6 +20,7 @@ from headrace.planning.work import (
     selection,
     sequence,
     tokenising,
+    writing,
 )
 from headrace.recipe.quality import Trained
 from headrace.recipe.schema import Recipe, Stage
@@ -94,7 +95,7 @@ def graph_of(
         references: the size of each set of reference documents.
         stored_held_out: rows in other files that loss is measured on.
     """
-    works = selection(recipe, sources, references) if sources else []
+    works = [*writing(recipe), *selection(recipe, sources, references)] if sources else []
     if stages:
         works += tokenising(recipe, sources)
     for stage, section in zip(stages, recipe.stages, strict=True):
@@ -102,7 +103,7 @@ def graph_of(
     works += grouping(recipe, sources)
     nodes = _selected(recipe, sources, references, works, machine) if sources else []
     if recipe.synthetic:
-        nodes = [*_synthetic(recipe, sources, nodes), *nodes]
+        nodes = [*_synthetic(recipe, sources, nodes, works, machine), *nodes]
     if not stages:
         return Graph(tuple(nodes), tuple(works))
     assert recipe.tokenizer is not None  # the schema requires it if there are stages
@@ -168,20 +169,26 @@ def _selected(
     return nodes
 
 
-def _synthetic(recipe: Recipe, sources: tuple[SourceCounts, ...], nodes: list[Node]) -> list[Node]:
+def _synthetic(
+    recipe: Recipe, sources: tuple[SourceCounts, ...], nodes: list[Node], works: list[Work], machine: Machine
+) -> list[Node]:
     """The nodes of synthetic sources, and of the documents that inspire them, whose work is done once: what comes after
     takes it over."""
-    apart = {node.name for node in nodes if not node.name.startswith(("reference-", "annotator-", "positives-"))}
-    names = {name: f"{name}-{SEEDS}" for name in apart}
+    shared = ("reference-", "annotator-", "positive-documents-")
+    apart = {node.name for node in nodes if not node.name.startswith(shared)}
+    names = {name: "-".join((kind, SEEDS, *stage)) for name in apart for kind, *stage in [name.split("-", 1)]}
     made = [f"synthetic-{name}" for name in recipe.synthetic]
     first = [
-        Node(f"{node.name}-{SEEDS}", tuple(names.get(n, n) for n in node.inputs if n not in made), 0, START)
+        Node(names[node.name], tuple(names.get(n, n) for n in node.inputs if n not in made), 0, START)
         for node in nodes
         if node.name in apart
     ]
     sizes = {source.name: source.bytes for source in sources}
     needs = (f"documents-{SEEDS}", f"verdicts-{SEEDS}")
-    return first + [Node(f"synthetic-{name}", needs, round(sizes[name] * COMPRESSED), 0.0) for name in recipe.synthetic]
+    return first + [
+        Node(made, needs, round(sizes[name] * COMPRESSED), _seconds(made, works, machine))
+        for name, made in zip(recipe.synthetic, made, strict=True)
+    ]
 
 
 def _annotators(recipe: Recipe, documents: int, works: list[Work], machine: Machine) -> list[Node]:
@@ -191,8 +198,11 @@ def _annotators(recipe: Recipe, documents: int, works: list[Work], machine: Mach
         trained, scored = f"annotator-{name}", f"quality-{name}"
         needs: tuple[str, ...] = ("documents",)
         if isinstance(annotator, Trained):
+            examples = [f"positive-documents-{name}-{k}" for k in range(len(annotator.positives.files))]
+            nodes += [Node(one, (), 0, START) for one in examples]
+            needs = (*needs, *examples)
             nodes.append(Node(trained, needs, ANNOTATOR_BYTES, _seconds(trained, works, machine)))
-            needs = (*needs, trained)
+            needs = ("documents", trained)
         nodes.append(Node(scored, needs, documents * SCORE_BYTES, _seconds(scored, works, machine)))
     return nodes
 

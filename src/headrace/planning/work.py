@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from headrace.planning.counts import BYTES_PER_TOKEN, SourceCounts
@@ -10,7 +10,8 @@ from headrace.planning.machine import EFFICIENCY
 from headrace.planning.rates import figures
 from headrace.planning.references import DOCUMENT_BYTES, ReferenceCounts
 from headrace.planning.stages import StagePlan
-from headrace.recipe.quality import Linear
+from headrace.planning.synthetic import asked
+from headrace.recipe.quality import AnyAnnotator, Encoder, Trained
 from headrace.recipe.schema import Group, Recipe, Stage
 
 # Formats whose files are parsed as Python.
@@ -112,19 +113,56 @@ def selection(
         looked_at = compared(sources, references)
         out.append(work("duplicates", "candidates", "candidates", looked_at))
         out.append(work("duplicates", "components", "components", looked_at, serial=True))
-    if recipe.decontaminate is not None:
-        out.append(work("contamination", "search", "contamination", text))
+    out += _decontamination(recipe, text)
     for name, annotator in recipe.quality.annotators.items():
-        if isinstance(annotator, Linear):
-            # As many negatives as positives, each as long as the corpus' documents; once more for the learning curve.
-            learned = 2 * min(annotator.examples, documents) * text / max(1, documents)
-            times = annotator.passes * (1 + sum(annotator.curve))
-            out.append(work(f"annotator-{name}", "train", "annotator", learned * times))
-            out.append(work(f"quality-{name}", "score", "quality", text))
+        out += _annotation(name, annotator, documents, text)
     out.append(work("verdicts", "filter", "verdicts", documents))
     if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
         # Upper bound: as if every document had a candidate.
         out.append(work("verdicts", "verify (upper bound)", "verify", text))
+    return out
+
+
+def _decontamination(recipe: Recipe, text: int) -> list[Work]:
+    """The work of the search for benchmarks; whole texts are found in one go with n-grams, whatever they are."""
+    if recipe.decontaminate is None:
+        return []
+    out = [work("contamination", "search", "contamination", text)]
+    return [*out, work("contamination", "shapes", "contamination-shapes", text)] if recipe.decontaminate.shapes else out
+
+
+def _annotation(name: str, annotator: AnyAnnotator, documents: int, text: int) -> list[Work]:
+    """The work of an annotator: training it, if it is trained here, and scores of all documents."""
+    kind, out = annotator.kind, []
+    if isinstance(annotator, Trained):
+        # As many negatives as positives, each as long as the corpus' documents. What is read once is read again in each
+        # pass, and for the learning curve; a frozen encoder keeps what it has read.
+        examples = 2 * min(annotator.examples, documents)
+        again = 1 + sum(annotator.curve)
+        passes = getattr(annotator, "passes", 1) * again
+        if isinstance(annotator, Encoder):
+            # Forward and backward take three times as long as forward alone.
+            passes = 1 + (3 * annotator.fine_tune.passes * again if annotator.fine_tune else 0)
+        out.append(_by_kind(f"annotator-{name}", "train", f"annotator-{kind}", examples * passes, documents, text))
+    return [*out, _by_kind(f"quality-{name}", "score", f"quality-{kind}", documents, documents, text)]
+
+
+def _by_kind(artifact: str, step: str, figure: str, amount: float, documents: int, text: int) -> Work:
+    """Work on so many documents, counted in documents or in their text, as the rate is."""
+    of_text = figures()[figure].unit == "bytes/s"
+    return work(artifact, step, figure, amount * text / max(1, documents) if of_text else amount)
+
+
+def writing(recipe: Recipe) -> list[Work]:
+    """The work of the servers that write synthetic sources: as many answers at once as the recipe allows."""
+    out = []
+    for name, config in recipe.synthetic.items():
+        one, server = asked(config), config.server
+        if server.url is None:
+            continue
+        at_once = min(server.concurrency, one.requests)
+        made = work(f"synthetic-{name}", f"write ({at_once} at once)", "answers", one.output, serial=True)
+        out.append(replace(made, rate=made.rate * at_once))
     return out
 
 
