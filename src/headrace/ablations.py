@@ -180,7 +180,7 @@ def compare(
     Args:
         runs: from :func:`planned`.
         out: the folder of all runs; the shared store is its ``store``.
-        stage: the stage to compare after; None: the last.
+        stage: the stage to compare after; None: the last. What only later stages need is not built.
         tasks: code tasks to solve as ``headrace eval`` does, greedily.
         unsafe: run the programs of these even where they cannot be isolated.
         workers: as in :func:`headrace.pipeline.run`.
@@ -196,9 +196,10 @@ def compare(
             known = ", ".join(one.name for one in run.recipe.stages)
             raise UserError(f"There is no stage {stage!r}.", "--stage", f"The stages are {known}.")
     values: list[dict[str, float]] = []
+    until = None if stage == runs[0].recipe.stages[-1].name else f"evaluation-{stage}"
     for number, run in enumerate(runs):
         with nullcontext() if listening is None else listening(run, number) as listener:
-            pipeline.run(run.recipe, run.folder, workers=workers, memory=memory, listener=listener, store=out / "store")
+            pipeline.run(run.recipe, run.folder, workers, memory, until, listener, store=out / "store")
         solved = solve(run.folder, stage, tasks, unsafe, workers) if tasks else {}
         values.append({**measured(run.folder, stage), **solved})
     compared = gathered(runs, values, stage)

@@ -105,6 +105,16 @@ def test_again_it_does_nothing_and_says_the_same(compared, recipe):
     assert before == {path: path.stat().st_mtime_ns for run in runs for path in (run.folder / "artifacts").glob("*/*")}
 
 
+def test_stages_after_the_one_that_is_compared_are_not_built(recipe, tmp_path):
+    broken = ["stages.one.train.steps=1,2", "stages.two.sources.docs.slice=[0.998, 0.999]"]  # holds no document
+    runs = planned(recipe, settings(broken[:1], []), 1, tmp_path, broken[1:])
+    found = ablations.compare(runs, tmp_path, "one", workers=0)
+    assert found.stage == "one"
+    assert [variant.name for variant in found.variants] == ["steps=1", "steps=2"]
+    for run in runs:
+        assert not [*(run.folder / "artifacts").glob("*-two-*")]
+
+
 def test_the_page_and_the_lines(compared):
     _, _, found = compared
     page = comparison_page(found)
