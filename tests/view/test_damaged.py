@@ -114,3 +114,21 @@ def test_what_everything_depends_on(name: str, viewed: Path, tmp_path: Path) -> 
             answer = client.get(page)
             assert answer.status_code in (404, 409), (page, answer.text)
             assert "changed since it was written" in answer.text or name == "documents", page
+
+
+def test_a_damaged_sequence_hides_no_other_stage(viewed: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(viewed, tmp_path / "run"))
+    folder = next((run / "artifacts").glob("sequence-stage2-*"))
+    victim = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    victim.unlink()
+    target = Target(run)
+    target.patience = None
+    with TestClient(application(target), base_url="http://localhost") as client:
+        told = client.get("/stages?format=json")
+        assert told.status_code == 200
+        assert {one["name"] for one in told.json()["stages"]} == {stage.name for stage in target.recipe.stages} - {
+            "stage2"
+        }
+        assert told.json()["damaged"].keys() == {"stage2"}
+        assert victim.name in told.json()["damaged"]["stage2"]
+        assert victim.name in client.get("/stages").text

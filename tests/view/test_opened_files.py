@@ -227,3 +227,11 @@ def test_megatron_rows_that_nobody_masked(exported, tmp_path, tokenizer):
         loss = np.array([run["loss"] for segment in row["segments"] for run in segment["runs"] for _ in run["ids"]])
         assert loss[1:].all()
         assert not loss[0]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize(("there", "lacks"), [("phase.bin", "phase.idx"), ("phase.idx", "phase.bin")])
+def test_half_of_a_pair_names_the_other(tmp_path, there, lacks, folder):
+    (tmp_path / there).write_bytes(bytes(range(200)))
+    with pytest.raises(UserError, match=f"{lacks} is missing"):
+        Target(tmp_path if folder else tmp_path / there)

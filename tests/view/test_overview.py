@@ -12,6 +12,7 @@ from headrace.report.facts import LicenceFacts, SourceFacts, StageFacts, StageSo
 from headrace.report.gather import gather
 from headrace.report.warnings import warnings
 from headrace.view.app import application
+from headrace.view.pages.progress import load_progress
 from headrace.view.target import Target
 
 
@@ -105,3 +106,21 @@ def test_a_source_that_is_not_read_yet(viewed, viewed_corpus, tmp_path):
     assert told.status_code == 409
     assert "headrace run" in told.json()["fix"]
     assert [source.name for source in gather(run).sources] == [source.name for source in gather(viewed).sources]
+
+
+def test_a_run_of_another_version(viewed, monkeypatch):
+    """It is finished, and the page says what this version would do again."""
+    from headrace.evaluate.step import Samples
+
+    monkeypatch.setattr(Samples, "VERSION", Samples.VERSION + 1)
+    target = Target(viewed)
+    with TestClient(application(target), base_url="http://localhost") as client:
+        told = client.get("/?format=json").json()["progress"]
+        made = sorted(path.name for path in (viewed / "artifacts").glob("samples-*"))
+        assert made
+        assert sorted(told["otherwise"]) == made
+        page = client.get("/").text
+        assert "stopped" not in page
+        assert "Another version of headrace made" in page
+    monkeypatch.undo()
+    assert load_progress(Target(viewed)).otherwise == []

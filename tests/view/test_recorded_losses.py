@@ -9,6 +9,7 @@ import re
 import shutil
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -215,3 +216,12 @@ def test_the_worst_rows_are_those_of_a_plain_look(tmp_path_factory, data, steps,
         limit = np.mean(finite) + DEVIATIONS * np.std(finite) if finite else 0.0
         if abs(above - limit) > 1e-6:
             assert one.outlying == (above > 0 and above >= limit)
+
+
+def test_steps_on_disk_count_from_0_and_elsewhere_from_1(spiked):
+    """As docs/formats.md says of ``spikes.jsonl``."""
+    [file] = (spiked / "checkpoints").rglob("spikes.jsonl")
+    on_disk = [orjson.loads(line)["step"] for line in file.read_bytes().splitlines()]
+    told = [spike["step"] for stage in spikes.spikes(spiked) for spike in stage["spikes"]]
+    assert on_disk
+    assert told == [step + 1 for step in on_disk]

@@ -165,6 +165,18 @@ def test_rows_beyond_what_fits(tmp_path, monkeypatch):
     assert len(shown[1].text) < 1000
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_text_beyond_what_fits(tmp_path, suffix):
+    """A file that is one document is shown by its beginning, and the page says so."""
+    path = tmp_path / f"large.txt{suffix}"
+    data = b"It begins here. " + b"x" * (30 << 20)
+    path.write_bytes(gzip.compress(data, 1) if suffix else data)
+    [shown] = loaded(Target(path)).rows
+    assert shown.wrong.startswith("too large: 31,457,")
+    assert "only the beginning" in shown.wrong
+    assert shown.text.startswith("It begins here. xxx")
+
+
 def test_a_file_that_changes(tmp_path):
     """What is shown is what it holds now; gone, it is said."""
     path = tmp_path / "a.jsonl"

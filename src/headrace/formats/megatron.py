@@ -31,6 +31,7 @@ from headrace.formats.placed import size_of, unreadable
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = np.dtype([("magic", "V9"), ("version", "<u8"), ("code", "u1"), ("sequences", "<u8"), ("documents", "<u8")])
 CODES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}  # 6 and 7 are floats, which are no ids
+HALVES = ((".bin", ".idx"), (".idx", ".bin"))
 PIECE_TOKENS = 1 << 26  # what a task writes: 128 MB of uint16
 COPIED = 64 << 20  # bytes between signs of life
 
@@ -103,6 +104,11 @@ class Megatron(FlatFormat):
         path = index if index.is_file() else path  # GPTDataset keeps a cache in a folder of the prefix's name
         found = (index.with_suffix(".bin") for index in files_below(path, ".idx"))
         return [file for file in found if file.is_file()]
+
+    def missing(self, path: Path) -> Path | None:
+        """What lacks beside a ``.bin`` or an ``.idx`` that lies alone: neither can be read without the other."""
+        others = (file.with_suffix(other) for one, other in HALVES for file in files_below(path, one))
+        return next((other for other in others if not other.is_file()), None)
 
     def beside(self, file: Path) -> tuple[Path, ...]:
         """The loss, the segments, the index."""

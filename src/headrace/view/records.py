@@ -18,8 +18,20 @@ from typing import Any
 
 from headrace.documents.checked_file import ChangedInput
 from headrace.documents.readers import reader
-from headrace.documents.readers.base import COPIES, TASK_MEMORY, Bad, Item, Lost, Part, Record, Skipped, Tally
-from headrace.documents.readers.streams import count_lines
+from headrace.documents.readers.base import (
+    COPIES,
+    TASK_MEMORY,
+    TOO_LARGE,
+    Bad,
+    Item,
+    Lost,
+    Part,
+    Record,
+    Skipped,
+    Tally,
+    excerpt,
+)
+from headrace.documents.readers.streams import blocks, count_lines
 from headrace.documents.sources import InputFile, list_files
 from headrace.errors import UserError
 from headrace.flow.storage import cannot_read
@@ -213,7 +225,7 @@ class RecordFiles:
             if stop <= row and not isinstance(item, Lost):
                 continue
             if not isinstance(item, Skipped):
-                items.append(_from(item, row))
+                items.append(_begun(_from(item, row), self.files[number]))
                 size += _size_of(item)
             if len(items) >= ROWS or size > PAGE_BYTES:
                 with self._lock:
@@ -338,6 +350,13 @@ def _from(item: Item, row: int) -> Item:
     if isinstance(item, Bad) and item.row < row:
         return replace(item, row=row, rows=item.row + item.rows - row)
     return item
+
+
+def _begun(item: Item, file: InputFile) -> Item:
+    """A document that is a whole file and too large for its reader, with its beginning."""
+    if not isinstance(item, Bad) or item.excerpt or item.row or not item.error.startswith(TOO_LARGE):
+        return item
+    return replace(item, excerpt=excerpt(next(blocks(file, _tally()), b"")))
 
 
 def _size_of(item: Item) -> int:

@@ -213,9 +213,12 @@ def lost(rows: int, bytes: int) -> str:
     return " and ".join(f"{n:,} {unit}" for n, unit in ((rows, "rows"), (bytes, "bytes")) if n) or "nothing"
 
 
+TOO_LARGE = "too large"
+
+
 def too_large(size: int, limit: int) -> str:
     """What is wrong with a document larger than the limit."""
-    return f"too large: {size:,} bytes, limit {limit:,} (documents.max_document)"
+    return f"{TOO_LARGE}: {size:,} bytes, limit {limit:,} (documents.max_document)"
 
 
 def unicode(text: str) -> str:

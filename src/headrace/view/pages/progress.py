@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,13 @@ class Progress:
         running: whether a process works on it.
         artifacts: as ``headrace status --json``, and of a model underway its last ``step`` and ``loss``.
         last: how the run ended, as its log says; None while it runs.
+        otherwise: finished artifacts that this version of headrace would make in another way, and so anew.
     """
 
     running: bool
     artifacts: list[dict[str, Any]]
     last: dict[str, Any] | None
+    otherwise: list[str]
 
 
 def load_progress(target: Target) -> Progress:
@@ -47,7 +50,18 @@ def load_progress(target: Target) -> Progress:
         one | _trained(target, one["stage"]) if one["kind"] == "model" and one["state"] == "partial" else one
         for one in told["artifacts"]
     ]
-    return Progress(told["running"], artifacts, told["last"])
+    return Progress(told["running"], artifacts, told["last"], _otherwise(target, artifacts))
+
+
+def _otherwise(target: Target, artifacts: list[dict[str, Any]]) -> list[str]:
+    missing = {(one["kind"], one["stage"]) for one in artifacts if one["state"] == "missing"}
+    if not missing:
+        return []
+    versions = {(step.kind, step.stage): step.VERSION for step in target.graph.all()}
+    with suppress(UserError):  # a damaged manifest: the artifact's state says so
+        made = {key: one for key, one in target.artifacts.items() if key in missing}
+        return [one.path.name for key, one in made.items() if one.manifest.version != versions[key]]
+    return []
 
 
 def _trained(target: Target, stage: str) -> dict[str, Any]:
@@ -63,17 +77,27 @@ def draw_progress(shown: Progress) -> Markup:
     done = _done(shown)
     said = f"{done} of {counted(len(shown.artifacts), 'artifact')} done"
     underway = [_underway(one) for one in shown.artifacts if one["state"] == "partial"]
-    word = "running" if shown.running else "finished" if done == len(shown.artifacts) else "stopped"
+    ended = done == len(shown.artifacts) or (shown.otherwise and (shown.last or {}).get("event") == "finished")
+    word = "running" if shown.running else "finished" if ended else "stopped"
     head = element("p", element("span", word, class_=f"state {word}"), " ", said, class_="lead")
     failed = shown.last if shown.last is not None and shown.last["event"] in ("failed", "died") else None
     return join(
         [
             head,
+            _version_note(shown),
             element("ul", underway, class_="underway") if underway else None,
             element("p", str(failed.get("message", "A worker died.")), class_="error") if failed else None,
             details("Artifacts", _table(shown)),
         ]
     )
+
+
+def _version_note(shown: Progress) -> Markup | None:
+    if not shown.otherwise or shown.running:
+        return None
+    made = ", ".join(shown.otherwise)
+    said = f"Another version of headrace made {made}, in another way than this one would. Pages show what it made; "
+    return element("p", f"{said}`headrace run` would make it, and what follows from it, anew.", class_="note")
 
 
 def _done(shown: Progress) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from headrace.documents.readers.base import Bad, Item, Lost, Record
+from headrace.documents.readers.base import TOO_LARGE, Bad, Item, Lost, Record
 from headrace.documents.readers.json_values import dump
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, size, whole
@@ -116,6 +116,8 @@ def _shown(item: Item, start: int, most: int) -> Shown:
     if isinstance(item, Bad):
         # The limit is the viewer's, not a recipe's.
         wrong = item.error.replace(" (documents.max_document)", "")
+        if item.error.startswith(TOO_LARGE):
+            wrong += f". The viewer shows only the beginning of rows above {size(LARGEST)}; a run reads them whole."
         return Shown(item.row, item.excerpt, wrong=wrong, rows=item.rows)
     assert isinstance(item, Lost)
     lost = " and ".join(f"{n:,} {unit}" for n, unit in ((item.rows, "rows"), (item.bytes, "bytes")) if n)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from headrace.errors import UserError
 from headrace.report.charts.loss import LossStage, loss_chart
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
 from headrace.report.facts import StageFacts
@@ -14,6 +15,7 @@ from headrace.report.sections.stages import groups_table, ledger_table, overview
 from headrace.report.stage_facts import fim_shares, ledger_facts
 from headrace.report.tables import both, figure
 from headrace.view.address import address
+from headrace.view.damaged import telling_damage
 from headrace.view.layout import empty, pending
 from headrace.view.page import Page, Query
 from headrace.view.target import Target
@@ -39,6 +41,7 @@ class Stages:
         counting: whether shares of fill-in-the-middle are still being counted.
         waiting: stages without a sequence yet.
         trained: stages that were or are being trained.
+        damaged: stages whose sequence cannot be read, and why.
     """
 
     names: list[str]
@@ -46,6 +49,7 @@ class Stages:
     counting: bool
     waiting: list[str]
     trained: list[Trained]
+    damaged: dict[str, str]
 
 
 def facts_of(target: Target, stage: str) -> tuple[StageFacts, bool] | None:
@@ -64,10 +68,17 @@ def facts_of(target: Target, stage: str) -> tuple[StageFacts, bool] | None:
 
 
 def load(target: Target, query: Query) -> Stages:
-    """Read manifests and logs."""
-    found = {stage.name: facts_of(target, stage.name) for stage in target.recipe.stages}
+    """Read manifests and logs. A sequence that is damaged hides only itself."""
+    found: dict[str, tuple[StageFacts, bool] | None] = {}
+    damaged: dict[str, str] = {}
+    for stage in target.recipe.stages:
+        try:
+            with telling_damage(target):
+                found[stage.name] = facts_of(target, stage.name)
+        except UserError as error:
+            damaged[stage.name] = f"{error.what} {error.where}"
     trained = []
-    for name in found:
+    for name in (stage.name for stage in target.recipe.stages):
         curves = target.curves(name)
         if curves is not None and len(curves.step):
             trained.append(Trained(name, int(curves.step[-1]), curves.values["tokens"], curves.values["loss"]))
@@ -77,13 +88,15 @@ def load(target: Target, query: Query) -> Stages:
         any(pair is not None and not pair[1] for pair in found.values()),
         [name for name, pair in found.items() if pair is None],
         trained,
+        damaged,
     )
 
 
 def draw(query: Query, shown: Stages) -> Markup:
     """The page."""
+    wrong = [element("p", element("strong", name), ": ", said, class_="error") for name, said in shown.damaged.items()]
     if not shown.stages:
-        return empty("No sequence is built yet.")
+        return join(wrong or empty("No sequence is built yet."))
     split = [
         SplitStage(
             stage.name,
@@ -96,6 +109,7 @@ def draw(query: Query, shown: Stages) -> Markup:
     waiting = f"Not built yet: {', '.join(shown.waiting)}." if shown.waiting else None
     return join(
         [
+            wrong,
             pending("Counting tokens in fill-in-the-middle order …") if shown.counting else None,
             figure("Tokens by stage and source", drawn),
             element("p", waiting, class_="note") if waiting else None,
