@@ -17,6 +17,7 @@ from test_determinism import SUICIDE
 from headrace.flow.events import read_events
 from headrace.run_folder import artifact
 from headrace.sequence.store import open_sequence
+from quick import quick
 
 RECIPE = """\
 name: grouped
@@ -112,7 +113,7 @@ def test_documents_without_a_repository_stay_alone(finished: Path) -> None:
     assert entry["documents"] < entry["files"]
 
 
-@pytest.mark.parametrize("name", ["hub", "hdf5", "mds", "webdataset", "litdata"])
+@pytest.mark.parametrize("name", quick(["hub", "hdf5", "mds", "webdataset", "litdata"], "hub", "hdf5"))
 def test_exports_keep_files_and_what_is_joined(finished: Path, tmp_path: Path, name: str) -> None:
     import headrace as package
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_text import RUNS
-from pipelines import QWEN2_PATTERN, with_pattern
+from pipelines import PIPELINES, QWEN2_PATTERN, with_pattern
 from tokenizers.normalizers import NFC
 
 from bench.published_patterns import CL100K_PATTERN
@@ -25,7 +25,9 @@ from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import engine_from
 from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet
+from quick import quick
 
+ALL = ["trained", "gpt2", "llama", "crystal", *PIPELINES, "gemma"]
 FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -43,6 +45,7 @@ def test_fuzzed_text_gives_the_ids_of_the_library(both, texts, first):
     assert same(*both, texts, first)
 
 
+@pytest.mark.parametrize("both", quick(ALL, "trained", "crystal", "gpt-oss"), indirect=True)
 def test_every_code_point(both):
     points = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
     text = "".join(points)
@@ -91,6 +94,7 @@ def test_pathological_text_with_other_patterns(trained_definition, pattern):
     assert same(FastEngine(definition, {}), LibraryEngine(definition, {}), [*PATHOLOGICAL.values()])
 
 
+@pytest.mark.parametrize("both", quick(ALL, "gpt2", "llama", "qwen"), indirect=True)
 def test_python_files_of_the_environment(both):
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in files[::6]]
