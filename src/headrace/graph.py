@@ -278,6 +278,13 @@ def reference_steps(recipe: Recipe, against: tuple[EarlierRun | SourceFiles, ...
     return {f"{step.kind}-{step.stage}": step for step in steps}
 
 
+def _imported(stage: str, taken: tuple[Taken, ...], length: int, seed: int, tokenizer: Step, epochs: int = 1) -> Step:
+    """A sequence from other files."""
+    from headrace.formats.imported import ImportedSequence  # brings the formats, which other recipes do without
+
+    return ImportedSequence(stage, taken, length, seed, tokenizer, epochs=epochs)
+
+
 def add_stages(
     graph: Graph,
     recipe: Recipe,
@@ -302,12 +309,10 @@ def add_stages(
         inputs = {"documents": documents, "tokenizer": tokenizer, "tokens": steps["tokens"]}
     for stage in recipe.stages:
         if stage.sequence:
-            from headrace.formats.imported import ImportedSequence
-
             taken = sequences[stage.name]
             seed = recipe.seed if stage.seed is None else stage.seed
-            rows = ImportedSequence(stage.name, taken, stage.sequence_length, seed, tokenizer, epochs=stage.epochs)
-            graph.sequences[stage.name] = rows
+            length = stage.sequence_length
+            graph.sequences[stage.name] = _imported(stage.name, taken, length, seed, tokenizer, stage.epochs)
         else:
             scores = {name: steps[f"quality-{name}"] for name in recipe.quality.annotators}
             graph.sequences[stage.name] = StageSequence.of(recipe, stage, files.templates, **inputs, scores=scores)
@@ -321,10 +326,8 @@ def add_stages(
     imported = ImportedModel(found["folder"], found["files"], found["config"]) if found and found["files"] else None
 
     if recipe.held_out:
-        from headrace.formats.imported import ImportedSequence
-
         length = recipe.sequences[HELD_OUT][1]
-        graph.sequences[HELD_OUT] = ImportedSequence(HELD_OUT, sequences[HELD_OUT], length, recipe.seed, tokenizer)
+        graph.sequences[HELD_OUT] = _imported(HELD_OUT, sequences[HELD_OUT], length, recipe.seed, tokenizer)
     elif recipe.split.validation and recipe.sources:
         graph.sequences[HELD_OUT] = StageSequence.held_out(recipe, HELD_OUT, HELD_OUT_TOKENS, files.templates, **inputs)
     held_out = graph.sequences.get(HELD_OUT)

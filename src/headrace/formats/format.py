@@ -271,8 +271,9 @@ class ReadableFormat(SequenceFormat):
     def find(self, path: Path) -> list[Path]:
         """The files of this format at a path, in order: itself, or those below a folder. Looks at names only."""
 
-    def missing(self, path: Path) -> Path | None:
-        """A file that would have to lie beside those at a path that are not read without it; None if none is known."""
+    def lacking(self, path: Path) -> str | None:
+        """In a sentence, which file is missing beside those at a path, which are not read without it; None if none is
+        known."""
         return None
 
     def beside(self, file: Path) -> tuple[Path, ...]:

@@ -105,10 +105,11 @@ class Megatron(FlatFormat):
         found = (index.with_suffix(".bin") for index in files_below(path, ".idx"))
         return [file for file in found if file.is_file()]
 
-    def missing(self, path: Path) -> Path | None:
-        """What lacks beside a ``.bin`` or an ``.idx`` that lies alone: neither can be read without the other."""
+    def lacking(self, path: Path) -> str | None:
+        """What is missing beside a ``.bin`` or an ``.idx`` that lies alone: neither can be read without the other."""
         others = (file.with_suffix(other) for one, other in HALVES for file in files_below(path, one))
-        return next((other for other in others if not other.is_file()), None)
+        missing = next((other for other in others if not other.is_file()), None)
+        return None if missing is None else f"{missing.name} is missing beside the other of Megatron's two files."
 
     def beside(self, file: Path) -> tuple[Path, ...]:
         """The loss, the segments, the index."""

@@ -45,15 +45,13 @@ def open_files(path: Path | str, name: str | None = None, *, seq_len: int | None
             return _found(path, format, files, seq_len)
     if not path.exists():
         raise UserError("There is no such file or folder.", str(path), "Give the file or folder of a sequence.")
-    readable = ", ".join(format.name for format in SEQUENCES.values() if isinstance(format, ReadableFormat))
     formats = [format for format in SEQUENCES.values() if isinstance(format, ReadableFormat)]
     readable = ", ".join(format.name for format in formats)
-    alone = next((missing for format in formats if (missing := format.missing(path)) is not None), None)
-    lacks = "" if alone is None else f" {alone.name} is missing beside the other of Megatron's two files."
+    lacking = [said for format in formats if (said := format.lacking(path)) is not None]
     raise UserError(
         "Nothing here can be read as a sequence.",
         str(path),
-        f"These formats are read: headrace's own, {readable}.{lacks}",
+        " ".join([f"These formats are read: headrace's own, {readable}.", *lacking]),
     )
 
 

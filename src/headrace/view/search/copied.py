@@ -41,7 +41,6 @@ class Job:
         rows: documents in all.
         searched: documents searched so far.
         matches: the longest matches so far, longest first.
-        holders: how many documents each stretch (start, length) was found in.
         failed: what went wrong, if anything did.
         ended: set when it has ended, well or not.
     """
@@ -52,11 +51,6 @@ class Job:
     matches: list[Match] = field(default_factory=list)
     failed: Exception | None = None
     ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def done(self) -> bool:
-        """Whether all documents were searched."""
-        return self.searched >= self.rows
 
     @property
     def name(self) -> str:
