@@ -44,7 +44,7 @@ def read_foreign(folder: Path) -> ForeignConfig:
                 "Use a model that this transformers has, or a newer transformers.",
             )
         told = {key: value for key, value in told.items() if key not in _NOT_THE_MODELS}
-        size = getattr(_configuration(told), "vocab_size", None)
+        size = getattr(configuration(told), "vocab_size", None)
         if not isinstance(size, int) or size < 1:
             raise UserError("The configuration has no vocab_size.", "config.json", "Copy the model again.")
         config = ForeignConfig(huggingface=told, vocab_size=size)
@@ -72,7 +72,7 @@ def _known(kind: Any) -> bool:
     return isinstance(kind, str) and kind in CONFIG_MAPPING
 
 
-def _configuration(huggingface: Mapping[str, Any]) -> Any:
+def configuration(huggingface: Mapping[str, Any]) -> Any:
     """A config.json as transformers has it.
 
     Raises:
@@ -110,7 +110,7 @@ def _configuration(huggingface: Mapping[str, Any]) -> Any:
 
 def _made(config: ForeignConfig) -> Any:
     """The model of transformers, on the CPU, with weights drawn by torch's own generator."""
-    found = _configuration(config.huggingface)
+    found = configuration(config.huggingface)
     from transformers import AutoModelForCausalLM
 
     try:
@@ -357,7 +357,7 @@ class Foreign(nn.Module):
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
-                config=_configuration(config.huggingface),
+                config=configuration(config.huggingface),
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from headrace.recipe.base import Section, wrong
 
@@ -129,6 +129,45 @@ class RotaryScaling(Section):
                 "change one of them",
                 "low_turns",
             )
+        return self
+
+
+class StageScaling(RotaryScaling):
+    """Rotary scaling whose lengths are the stages'."""
+
+    kind: Literal["linear", "ntk", "dynamic", "yarn", "llama3"] = Field(  # type: ignore[assignment]
+        description="as for the model; linear is position interpolation (Chen et al., 2023); ntk: a `rotary_base` so "
+        "much larger that the slowest pair turns `factor` times more slowly and the fastest as before"
+    )
+    factor: float | None = Field(  # type: ignore[assignment]
+        default=None, ge=1, description="how many times longer the rows are; null: as the lengths are"
+    )
+    original_length: PositiveInt | None = Field(  # type: ignore[assignment]
+        default=None, description="row length the model was trained on; null: that of the stage before"
+    )
+
+
+def _kind(value: Any) -> Any:
+    """A section that only names its kind, for the name alone."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Rotary(Section):
+    """Rotary frequencies from a stage on, for rows longer than those before."""
+
+    base: float | None = Field(
+        default=None,
+        gt=0,
+        description="another `rotary_base`, larger for longer rows (Xiong et al., 2023); null: as before",
+    )
+    scaling: Annotated[StageScaling | None, BeforeValidator(_kind)] = Field(
+        default=None, description="how to scale; a kind alone stands for a section with it; null: as before"
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Rotary:
+        if self.base is None and self.scaling is None:
+            raise wrong("nothing is changed", "give `base` or `scaling`")
         return self
 
 

@@ -27,7 +27,7 @@ from headrace.recipe.expressions import Mistake, Node, columns, parse
 from headrace.recipe.functions import FunctionSection, Map, Measure, MeasureName, Reader, Rule
 from headrace.recipe.grouping import Group
 from headrace.recipe.licences import Licenses, OptOut
-from headrace.recipe.model import ModelConfig, ModelSection
+from headrace.recipe.model import ModelConfig, ModelSection, Rotary
 from headrace.recipe.overlay import merge
 from headrace.recipe.quality import Best, Keep, Language, Quality, Trained
 from headrace.recipe.scale import scaled
@@ -390,6 +390,8 @@ class Recipe(Section):
                     f"stages.{i}.start",
                 )
             before = self.begins_from(stage)
+            if stage.rotary is not None:
+                self._check_rotary(stage, before, f"stages.{i}.rotary")
             if stage.train.carry_optimizer and before is not None:
                 kind = self.stage(before).train.optimizer.kind
                 if kind != stage.train.optimizer.kind:
@@ -519,6 +521,39 @@ class Recipe(Section):
             return None if stage.start == "scratch" or stage.start_path is not None else stage.start
         at = [other.name for other in self.stages].index(stage.name)
         return self.stages[at - 1].name if at else None
+
+    def rotary(self, stage: Stage) -> Rotary | None:
+        """The rotary frequencies of a stage's model where they are not the recipe's, with all lengths."""
+        before = self.begins_from(stage)
+        inherited = None if before is None else self.rotary(self.stage(before))
+        given = stage.rotary
+        if given is None:
+            return inherited
+        base, scaling = given.base, given.scaling
+        if inherited is not None:
+            base, scaling = base or inherited.base, scaling or inherited.scaling
+        if given.scaling is not None:
+            original = given.scaling.original_length
+            if original is None and inherited is not None and inherited.scaling is not None:
+                original = inherited.scaling.original_length
+            if original is None and before is not None:
+                original = self.stage(before).sequence_length
+            assert original is not None  # checked
+            factor = given.scaling.factor or max(1.0, stage.sequence_length / original)
+            scaling = given.scaling.model_copy(update={"original_length": original, "factor": factor})
+        return Rotary(base=base, scaling=scaling)
+
+    def _check_rotary(self, stage: Stage, before: str | None, place: str) -> None:
+        assert stage.rotary is not None
+        scaling = stage.rotary.scaling
+        if self.model is None:
+            raise wrong("there is no model to change", "add a `model:` section, or remove it", place)
+        if scaling is not None and scaling.original_length is None and before is None:
+            raise wrong(
+                "no stage before tells the row length that the model was trained on",
+                "write it, such as `{kind: yarn, original_length: 8192}`",
+                f"{place}.scaling.original_length",
+            )
 
     @property
     def starts(self) -> dict[str, str]:

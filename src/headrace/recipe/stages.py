@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from headrace.recipe.base import Count, Name, Section, Size, listed, suggest, wrong
 from headrace.recipe.grouping import Group
+from headrace.recipe.model import Rotary
 from headrace.recipe.quality import Best
 from headrace.recipe.training import TrainSection
 
@@ -339,6 +340,11 @@ class Stage(Section):
         default=False,
         description="Go on from the checkpoint that `start` names: from its step, with its optimizer, and the rows "
         "after those that it consumed.",
+    )
+    rotary: Rotary | None = Field(
+        default=None,
+        description="Other rotary frequencies for the model from this stage on, such as `{scaling: yarn}` where rows get "
+        "longer; null leaves those of the stage it starts from.",
     )
     seed: int | None = Field(
         default=None,

@@ -16,7 +16,8 @@ from headrace.flow.storage import read_sealed, write_json
 from headrace.flow.task import TaskContext
 from headrace.model.config import AnyConfig, parameter_count
 from headrace.model.presets import resolve
-from headrace.recipe.model import ModelSection
+from headrace.model.stretched import stretched
+from headrace.recipe.model import ModelSection, Rotary
 from headrace.recipe.schema import Recipe, Stage
 from headrace.recipe.training import TrainSection
 from headrace.sequence.store import ArrowSequence
@@ -63,6 +64,7 @@ class Model(Step):
         outside: the checkpoint to start from, if it is of another run.
         first_row: the row of the sequence to begin with.
         held_out: rows to measure the model on while it trains, if they exist by then; no part of its identity.
+        rotary: rotary frequencies other than the section's, if a stage up to this one changes them.
     """
 
     stage: str = field()  # the base class has None, which would make it optional
@@ -77,6 +79,7 @@ class Model(Step):
     outside: Outside | None = None
     first_row: int = 0
     held_out: Step | None = None
+    rotary: Rotary | None = None
 
     kind: ClassVar[str] = "model"
     VERSION: ClassVar[int] = 3
@@ -108,7 +111,7 @@ class Model(Step):
             raise ValueError("the recipe has no model section")
         after = None if outside is None else outside.after
         about = stage.name, recipe.model, stage.train, recipe.seed, sequence, tokenizer
-        return Model(*about, start, found, after, outside, stage.first_row, held_out)
+        return Model(*about, start, found, after, outside, stage.first_row, held_out, recipe.rotary(stage))
 
     @property
     def is_new(self) -> bool:
@@ -118,7 +121,7 @@ class Model(Step):
     def params(self) -> dict[str, Any]:
         """Architecture, training and seed."""
         return {
-            "model": resolve(self.section, None, self.found).model_dump(mode="json"),
+            "model": self._config(None).model_dump(mode="json"),
             "train": {**decisive(self.train), "steps": self.train.steps},
             "seed": self.seed,
             "stage": self.stage,
@@ -183,7 +186,10 @@ class Model(Step):
 
     def config(self, ctx: TaskContext) -> AnyConfig:
         """The model's complete configuration."""
-        return resolve(self.section, ctx.input("tokenizer").manifest.extra["vocab_size"], self.found)
+        return self._config(ctx.input("tokenizer").manifest.extra["vocab_size"])
+
+    def _config(self, tokenizer_size: int | None) -> AnyConfig:
+        return stretched(resolve(self.section, tokenizer_size, self.found), self.rotary, self.stage)
 
     def job(self, ctx: TaskContext) -> Job:
         """The stage, ready to be trained."""

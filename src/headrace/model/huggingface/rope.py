@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.errors import UserError
 from headrace.model.huggingface.family import MEND, Told, require
-from headrace.recipe.model import ModelConfig
+from headrace.recipe.model import ModelConfig, RotaryScaling
 
 
 def rope(config: ModelConfig, partial: bool = False) -> dict[str, Any]:
@@ -17,17 +17,22 @@ def rope(config: ModelConfig, partial: bool = False) -> dict[str, Any]:
         told["partial_rotary_factor"] = config.rotated / config.head_size
     if scaling is None:
         return told
-    values: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
     if scaling.kind == "dynamic":  # its original length is the configuration's
-        return {**told, "rope_scaling": values, "max_position_embeddings": scaling.original_length}
-    if scaling.kind != "linear":
+        told["max_position_embeddings"] = scaling.original_length
+    return {**told, "rope_scaling": scaled(scaling)}
+
+
+def scaled(scaling: RotaryScaling) -> dict[str, Any]:
+    """The scaling alone."""
+    values: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind not in ("linear", "dynamic"):
         values["original_max_position_embeddings"] = scaling.original_length
     if scaling.kind == "llama3":
         values |= {"low_freq_factor": scaling.low_turns, "high_freq_factor": scaling.most_turns}
     if scaling.kind == "yarn":
         values |= {"beta_slow": scaling.low_turns, "beta_fast": scaling.most_turns}
         values["attention_factor"] = scaling.temperature
-    return {**told, "rope_scaling": values}
+    return values
 
 
 def read_rope(told: Told) -> dict[str, Any]:
