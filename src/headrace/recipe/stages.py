@@ -343,8 +343,8 @@ class Stage(Section):
     )
     rotary: Rotary | None = Field(
         default=None,
-        description="Other rotary frequencies for the model from this stage on, such as `{scaling: yarn}` where rows get "
-        "longer; null leaves those of the stage it starts from.",
+        description="Other rotary frequencies for the model from this stage on, such as `{scaling: yarn}` where rows "
+        "get longer; null leaves those of the stage it starts from.",
     )
     seed: int | None = Field(
         default=None,
