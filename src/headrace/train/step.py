@@ -16,7 +16,7 @@ from headrace.flow.storage import read_sealed, write_json
 from headrace.flow.task import TaskContext
 from headrace.model.config import AnyConfig, parameter_count
 from headrace.model.presets import resolve
-from headrace.model.stretched import stretched
+from headrace.model.rescaled import rescaled
 from headrace.recipe.model import ModelSection, Rotary
 from headrace.recipe.schema import Recipe, Stage
 from headrace.recipe.training import TrainSection
@@ -189,7 +189,7 @@ class Model(Step):
         return self._config(ctx.input("tokenizer").manifest.extra["vocab_size"])
 
     def _config(self, tokenizer_size: int | None) -> AnyConfig:
-        return stretched(resolve(self.section, tokenizer_size, self.found), self.rotary, self.stage)
+        return rescaled(resolve(self.section, tokenizer_size, self.found), self.rotary, self.stage)
 
     def job(self, ctx: TaskContext) -> Job:
         """The stage, ready to be trained."""

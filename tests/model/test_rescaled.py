@@ -8,8 +8,8 @@ import torch
 from headrace.errors import UserError
 from headrace.model.config import ForeignConfig
 from headrace.model.foreign import Foreign
+from headrace.model.rescaled import rescaled
 from headrace.model.rotary import frequencies
-from headrace.model.stretched import stretched
 from headrace.recipe.model import ModelConfig, Rotary
 from headrace.recipe.schema import Recipe
 
@@ -51,7 +51,7 @@ def changes(*stages):
 @pytest.mark.parametrize("base", [None, 500_000.0])
 def test_our_model_and_that_of_transformers_turn_alike(kind, base):
     change = Rotary.model_validate({"base": base, "scaling": {"kind": kind, **SIZES}})
-    ours, theirs = stretched(OURS, change, "long"), stretched(LLAMA, change, "long")
+    ours, theirs = rescaled(OURS, change, "long"), rescaled(LLAMA, change, "long")
     embedding = Foreign(theirs).model.model.rotary_emb
     torch.testing.assert_close(embedding.inv_freq, frequencies(ours))
     scaling = ours.rotary_scaling
@@ -60,13 +60,13 @@ def test_our_model_and_that_of_transformers_turn_alike(kind, base):
 
 def test_only_the_base_may_change():
     change = Rotary(base=1e6)
-    assert stretched(OURS, change, "long") == OURS.model_copy(update={"rotary_base": 1e6})
-    assert stretched(LLAMA, change, "long").huggingface["rope_parameters"]["rope_theta"] == 1e6
+    assert rescaled(OURS, change, "long") == OURS.model_copy(update={"rotary_base": 1e6})
+    assert rescaled(LLAMA, change, "long").huggingface["rope_parameters"]["rope_theta"] == 1e6
 
 
 def test_ntk_slows_the_slowest_pair_and_leaves_the_fastest():
     change = Rotary.model_validate({"scaling": {"kind": "ntk", **SIZES}})
-    before, after = frequencies(OURS), frequencies(stretched(OURS, change, "long"))
+    before, after = frequencies(OURS), frequencies(rescaled(OURS, change, "long"))
     assert after[0] == before[0]
     torch.testing.assert_close(after[-1], before[-1] / 8)
 
@@ -81,7 +81,7 @@ def test_layers_with_a_window_turn_as_before():
         "head_dim": 16,
     }
     change = Rotary.model_validate({"scaling": {"kind": "linear", **SIZES}})
-    found = stretched(ForeignConfig(huggingface=told, vocab_size=64), change, "long").huggingface["rope_parameters"]
+    found = rescaled(ForeignConfig(huggingface=told, vocab_size=64), change, "long").huggingface["rope_parameters"]
     assert found["full_attention"] == {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0}
     assert found["sliding_attention"] == {"rope_type": "default", "rope_theta": 10_000.0}
 
@@ -139,4 +139,4 @@ def test_mistakes_are_named(rotary, message):
 )
 def test_a_model_without_rotary_embedding_is_refused(config):
     with pytest.raises(UserError, match="no rotary embedding"):
-        stretched(config, Rotary(base=1e6), "long")
+        rescaled(config, Rotary(base=1e6), "long")

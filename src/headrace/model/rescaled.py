@@ -12,7 +12,7 @@ from headrace.recipe.model import Rotary, RotaryScaling, StageScaling
 _OLDER = {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
 
 
-def stretched(config: AnyConfig, rotary: Rotary | None, stage: str) -> AnyConfig:
+def rescaled(config: AnyConfig, rotary: Rotary | None, stage: str) -> AnyConfig:
     """The configuration of a stage's model.
 
     Args:
