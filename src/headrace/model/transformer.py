@@ -25,6 +25,7 @@ from headrace.model.attention import Documents, KeyValues, attend
 from headrace.model.cross_entropy import linear_cross_entropy
 from headrace.model.rms_norm import rms_norm
 from headrace.model.rotary import Rotary
+from headrace.model.tiled import tile_module
 from headrace.recipe.model import Initialisation, ModelConfig
 
 
@@ -159,6 +160,11 @@ class Transformer(nn.Module):
         self.norm = Norm.of(config)
         self.head = None if config.tied else Linear(config.width, config.vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.empty(config.vocab_size)) if config.output_bias else None
+
+    def tile_mlp(self, size: int | None, dtype: torch.dtype | None, compiled: bool) -> None:
+        """Compute each feed-forward layer tile by tile: see :func:`~headrace.model.tiled.tile_module`."""
+        for block in self.blocks:
+            tile_module(block.ffn, size, dtype, compiled)
 
     @property
     def output_weight(self) -> Tensor:

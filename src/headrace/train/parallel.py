@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from headrace.errors import UserError
+from headrace.model import tiled
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import TrainSection
 from headrace.train.world import World
@@ -52,11 +53,16 @@ class Placed:
         self.model, self.world = model, world
         self._module: nn.Module = model
         sharded = shards(model, section, world)
-        if section.recompute != "none":
-            for block in model.blocks:
+        tile = None if section.long is None else section.long.tile_mlp
+        if tile is not None:
+            cast = None if section.precision == "fp8" else model.dtype
+            model.tile_mlp(None if tile == "auto" else tile, cast, section.compile)
+        for block in model.blocks:  # as one, they take a tenth longer to compile
+            if section.compile and tile is not None:  # a tiled layer cannot be compiled, nor what is around it as one
+                block.forward = torch.compile(block.forward)
+            if section.recompute != "none":
                 block.forward = recomputed(block.forward, section.recompute)
-        if section.compile:
-            for block in model.blocks:  # as one, they take a tenth longer
+            if section.compile and tile is None:
                 block.compile()
         if world.tensor_size > 1:
             split(model, world)
@@ -217,7 +223,7 @@ _COSTLY = {
 
 
 def _kept(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _COSTLY else CheckpointPolicy.PREFER_RECOMPUTE
+    return CheckpointPolicy.MUST_SAVE if operation in _COSTLY and not tiled.busy() else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def _summed(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:

@@ -1,0 +1,47 @@
+"""Counts what tensors exist: their bytes at once, and the shapes of all that were made."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Counted(TorchDispatchMode):
+    """While it is entered, every tensor that an operation makes is counted as long as its memory exists.
+
+    Attributes:
+        live, peak: bytes now, and at most.
+        shapes: of all tensors that were made.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.shapes: set[tuple[int, ...]] = set()
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for one in tree_leaves(out):
+            if isinstance(one, torch.Tensor):
+                self._count(one)
+        return out
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        self.shapes.add(tuple(tensor.shape))
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
