@@ -105,6 +105,10 @@ def test_losses_gradients_and_weights_are_those_of_one_process(tmp_path, sequenc
             ("full", 2, "full"),
         ]
     }
+    tiled = {"long": {"tile_mlp": 5}}
+    ways["none-tiled"] = {"shard": "none", "micro_batch": 2, "recompute": "full", **tiled}
+    ways["full-tiled"] = {"shard": "full", "micro_batch": None, "recompute": "none", **tiled}
+    ways["full-tiled-full"] = {"shard": "full", "micro_batch": 2, "recompute": "full", **tiled}
     launch(processes, [described(tmp_path / name, sequence, **way) for name, way in ways.items()], tmp_path)
     for name in ways:
         same(tmp_path / name, alone)
@@ -174,13 +178,17 @@ def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
 
 
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
-    launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2)], tmp_path, 2)
-    same(tmp_path / "split", alone)
+    ways = {"split": {}, "tiled": {"long": {"tile_mlp": 5}}}
+    both = [described(tmp_path / name, sequence, tensor_parallel=2, **way) for name, way in ways.items()]
+    launch(2, both, tmp_path, 2)
+    for name in ways:
+        same(tmp_path / name, alone)
 
 
 @pytest.mark.slow
 def test_shards_are_split_over_processes(tmp_path, sequence, alone):
-    both = [described(tmp_path / shard, sequence, tensor_parallel=2, shard=shard) for shard in ("none", "full")]
+    tiled = {"none": {}, "full": {"tile_mlp": 5}}
+    both = [described(tmp_path / shard, sequence, tensor_parallel=2, shard=shard, long=tiled[shard]) for shard in tiled]
     # The last process shares its rows with another, which must hear of the signal too.
     stopped = described(tmp_path / "stopped", sequence, tensor_parallel=2, stop_after=3)
     launch(4, [*both, stopped, described(tmp_path / "stopped", sequence, tensor_parallel=2)], tmp_path, 2)

@@ -1,4 +1,4 @@
-"""A map over tokens computed a tile at a time, forward and backward (Bekman et al., Arctic Long Sequence Training, 2025).
+"""A map over tokens computed a tile at a time, forward and backward (ALST: Bekman et al., 2025).
 
 Of a feed-forward layer at most one tile's activations exist. Its input alone is kept; in the backward pass each tile is
 computed again and differentiated. The weights are explicit inputs: autograd sees one gradient of each, the sum over all
@@ -146,7 +146,9 @@ class _Original(nn.Module):
         return out
 
 
-def tile_module(module: nn.Module, size: int | None = None, dtype: torch.dtype | None = None, compiled: bool = False) -> None:
+def tile_module(
+    module: nn.Module, size: int | None = None, dtype: torch.dtype | None = None, compiled: bool = False
+) -> None:
     """Let a module that maps each token by itself, [B, T, D] -> [B, T, D'], compute tile by tile. All its names stay.
 
     Args:

@@ -1,4 +1,4 @@
-"""The `train.long:` section: how long rows are trained in bounded memory."""
+"""The `train.long:` section: how long rows are trained on in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.recipe.base import Section
 
 
 class LongSection(Section):
-    """Long rows in bounded memory (Bekman et al., Arctic Long Sequence Training, 2025).
+    """Long rows in bounded memory (Arctic Long Sequence Training: Bekman et al., 2025).
 
     Weights, losses and gradients are those of a training without it, within rounding.
     """

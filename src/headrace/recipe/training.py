@@ -320,7 +320,7 @@ class TrainSection(Section):
     tensor_parallel: PositiveInt = Field(
         default=1, description="processes that share each matrix product; the others share the batch"
     )
-    long: LongSection | None = Field(default=None, description="how long rows are trained in bounded memory")
+    long: LongSection = Field(default=LongSection(), description="how long rows are trained on in bounded memory")
     held_out: HeldOutSection = Field(default=HeldOutSection(), description="how to measure held-out loss")
     samples: SamplesSection = Field(default=SamplesSection(), description="samples generated at the end of the stage")
 
@@ -341,7 +341,7 @@ class TrainSection(Section):
                 raise wrong(f"rows {first} to {last} are none", "write the first row first", "leave_out")
         if self.precision == "fp8" and self.tensor_parallel > 1:
             raise wrong("products in 8 bits are not split over processes", "set tensor_parallel: 1", "tensor_parallel")
-        if self.long is not None and self.long.tile_mlp is not None and self.compile and self.recompute == "selective":
+        if self.long.tile_mlp is not None and self.compile and self.recompute == "selective":
             raise wrong(
                 "what a compiled block with a tiled feed-forward computes is not kept selectively",
                 "set recompute: full, or none",

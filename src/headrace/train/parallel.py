@@ -53,8 +53,12 @@ class Placed:
         self.model, self.world = model, world
         self._module: nn.Module = model
         sharded = shards(model, section, world)
-        tile = None if section.long is None else section.long.tile_mlp
+        tile = section.long.tile_mlp
         if tile is not None:
+            if not isinstance(model, Transformer):
+                raise UserError(
+                    "A model of transformers is not computed tile by tile.", "train.long.tile_mlp", "Remove the key."
+                )
             cast = None if section.precision == "fp8" else model.dtype
             model.tile_mlp(None if tile == "auto" else tile, cast, section.compile)
         for block in model.blocks:  # as one, they take a tenth longer to compile
@@ -223,7 +227,9 @@ _COSTLY = {
 
 
 def _kept(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _COSTLY and not tiled.busy() else CheckpointPolicy.PREFER_RECOMPUTE
+    return (
+        CheckpointPolicy.MUST_SAVE if operation in _COSTLY and not tiled.busy() else CheckpointPolicy.PREFER_RECOMPUTE
+    )
 
 
 def _summed(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
