@@ -174,4 +174,4 @@ def tile_module(
         )
         return tiled(tile, x, [*given], x.shape[-1] if size is None else size)
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward

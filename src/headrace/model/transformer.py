@@ -163,8 +163,9 @@ class Transformer(nn.Module):
 
     def tile_mlp(self, size: int | None, dtype: torch.dtype | None, compiled: bool) -> None:
         """Compute each feed-forward layer tile by tile: see :func:`~headrace.model.tiled.tile_module`."""
-        for block in self.blocks:
-            tile_module(block.ffn, size, dtype, compiled)
+        for module in self.modules():
+            if isinstance(module, FeedForward):
+                tile_module(module, size, dtype, compiled)
 
     @property
     def output_weight(self) -> Tensor:
