@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,8 @@ settings.register_profile(
 settings.register_profile("headrace-new-examples", settings.get_profile("headrace"), derandomize=False)
 settings.load_profile("headrace")
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
 SHARED = Path(os.environ.get("HEADRACE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
@@ -37,3 +42,26 @@ def shared() -> Path:
     if not (SHARED / "fixtures").is_dir():
         pytest.skip(f"no shared data at {SHARED}; set HEADRACE_SHARED to the folder that holds fixtures/ and corpus/")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """``once(name, build)``: a folder that ``build`` made, one for all processes of the session.
+
+    Only reading tests may have it: others copy what they change.
+    """
+    base = tmp_path_factory.getbasetemp()
+    among = base.parent if hasattr(request.config, "workerinput") else base
+
+    def made(name: str, build: Callable[[Path], object]) -> Path:
+        folder, done = among / name, among / f"{name}.done"
+        with open(among / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what a build left that failed
+                folder.mkdir()
+                build(folder)
+                done.touch()
+        return folder
+
+    return made

@@ -25,8 +25,8 @@ import small_pipeline
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_pipeline.build(tmp_path_factory.mktemp("tables") / "corpus")
+def run(once, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_pipeline.copied(once, tmp_path_factory.mktemp("tables") / "corpus")
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,13 @@ from small_run import build_corpus, headrace
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Path:
+def corpus(once) -> Path:
     """The corpus with ``recipe.yaml``."""
-    return build_corpus(tmp_path_factory.mktemp("corpus"))
+    return once("small-corpus", build_corpus)
 
 
 @pytest.fixture(scope="session")
-def finished(corpus, tmp_path_factory) -> Path:
+def finished(corpus, once) -> Path:
     """A run of the recipe with two workers, to the last sequence."""
-    run = tmp_path_factory.mktemp("finished") / "run"
-    headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
-    return run
+    recipe = corpus / "recipe.yaml"
+    return once("small-run", lambda folder: headrace("run", recipe, "--out", folder / "run", "--workers", 2)) / "run"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_run import HEADRACE, headrace, published
+from small_run import HEADRACE, headrace, killed_at_event, published
 
 from headrace.flow.events import read_events
 
@@ -27,7 +27,7 @@ def test_the_corpus_may_stand_elsewhere(corpus, finished, tmp_path):
     import shutil
 
     shutil.copytree(corpus, tmp_path / "moved")
-    headrace("run", tmp_path / "moved" / "recipe.yaml", "--out", tmp_path / "run", "--workers", 2)
+    headrace("run", tmp_path / "moved" / "recipe.yaml", "--out", tmp_path / "run", "--workers", 0)
     assert published(tmp_path / "run") == published(finished)
 
 
@@ -46,25 +46,6 @@ def events_since(run: Path, seen: int) -> list[dict]:
     return list(read_events(run))[seen:]
 
 
-# A run that kills itself at an event: so many of an artifact, or that it is published.
-SUICIDE = """
-import os, signal, sys
-from headrace import pipeline
-from headrace.recipe.load import load_recipe
-
-recipe, run, name, left = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-
-def listen(event):
-    global left
-    if event.get("artifact") == name:
-        left -= 1
-        if left == 0 or event.get("state") in ("published", "present"):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-pipeline.run(load_recipe(recipe), run, workers=2, listener=listen)
-"""
-
-
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finished, tmp_path, times):
     """SIGKILL of the coordinator at some event of each artifact, each time followed by a new run."""
@@ -73,10 +54,8 @@ def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(corpus, finis
     assert len(names) == 13
     for name in names:
         for _ in range(times):
-            left = rng.choice([1, 2, 3, 5, 8])
-            command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(left)]
-            assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name
-    headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
+            killed_at_event(corpus / "recipe.yaml", run, name, rng.choice([1, 2, 3, 5, 8]))
+    headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 0)
     assert published(run) == published(finished)
     assert not list((run / "artifacts").glob("*.partial"))
 
@@ -144,7 +123,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(corpus, finished, tmp_path):
     assert b"again" in said
     workers = [e["pid"] for e in read_events(run) if e["event"] == "worker"]
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-    headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
+    headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 0)
     assert published(run) == published(finished)
 
 
@@ -154,11 +133,12 @@ def test_a_second_run_does_nothing_and_a_threshold_redoes_only_what_depends_on_i
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     seen = len(list(read_events(run)))
-    headrace("run", corpus / "recipe.yaml", "--out", run)
+    headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 0)
     states = {e["artifact"]: e["state"] for e in events_since(run, seen) if e["event"] == "artifact"}
     assert set(states.values()) == {"present"}
     seen = len(list(read_events(run)))
-    headrace("run", corpus / "recipe.yaml", "--out", run, "--set", "filters.short.min_characters=250")
+    more = ("--set", "filters.short.min_characters=250", "--workers", 0)
+    headrace("run", corpus / "recipe.yaml", "--out", run, *more)
     states = {e["artifact"].split("-")[0]: e["state"] for e in events_since(run, seen) if e["event"] == "artifact"}
     kept = {kind for kind, state in states.items() if state == "present"}
     assert kept == {"documents", "measures", "signatures", "duplicates", "contamination", "hits"}
@@ -167,6 +147,6 @@ def test_a_second_run_does_nothing_and_a_threshold_redoes_only_what_depends_on_i
 
 def test_until_stops_at_an_artifact(corpus, tmp_path):
     run = tmp_path / "run"
-    headrace("run", corpus / "recipe.yaml", "--out", run, "--until", "Verdicts")
+    headrace("run", corpus / "recipe.yaml", "--out", run, "--until", "Verdicts", "--workers", 0)
     kinds = {p.name.split("-")[0] for p in (run / "artifacts").iterdir()}
     assert kinds == {"documents", "measures", "signatures", "duplicates", "contamination", "verdicts"}

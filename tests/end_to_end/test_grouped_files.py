@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_run import headrace, published
-from test_determinism import SUICIDE
+from small_run import headrace, killed_at_event, published
 
 from headrace.flow.events import read_events
 from headrace.run_folder import artifact
@@ -75,9 +71,8 @@ def test_the_run_killed_at_every_artifact_ends_with_the_same_bytes(
     mine = [name for name in names if name.startswith(("groups-", "sequence-"))]
     assert len(mine) == 4
     for name in mine:
-        command = [sys.executable, "-c", SUICIDE, str(recipe), str(run), name, str(rng.choice([1, 2, 3, 5, 8]))]
-        assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name
-    headrace("run", recipe, "--out", run, "--workers", 1)
+        killed_at_event(recipe, run, name, rng.choice([1, 2, 3, 5, 8]))
+    headrace("run", recipe, "--out", run, "--workers", 0)
     assert published(run) == published(finished)
 
 
@@ -137,7 +132,7 @@ def test_a_file_that_is_withdrawn_leaves_its_group(recipe: Path, finished: Path,
     document = int(next(s for s in sequence.segments(5))["row"])
     told = headrace("withdraw", run, f"row:{document}", "--json").stdout
     assert "plain" in told
-    headrace("run", recipe, "--out", run, "--workers", 2)
+    headrace("run", recipe, "--out", run, "--workers", 0)
     after = open_sequence(artifact(run, "sequence", "plain").path)
     assert not any(document in after.segments(row)["row"] for row in range(len(after)))
     assert (

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from small_run import headrace, prose, published
-from test_determinism import SUICIDE
+from small_run import headrace, killed_at_event, prose, published
 
 from headrace.flow.events import read_events
 
@@ -71,7 +67,7 @@ def test_the_bytes_are_those_of_a_first_run(grown, tmp_path, change):
     change(corpus)
     seen = len(list(read_events(run)))
     headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 1 + CHANGES.index(change) % 3)
-    headrace("run", corpus / "recipe.yaml", "--out", tmp_path / "anew", "--workers", 2)
+    headrace("run", corpus / "recipe.yaml", "--out", tmp_path / "anew", "--workers", 0)
     assert latest(run) == published(tmp_path / "anew")
     taken = {
         (e["artifact"].split("-")[0], e["phase"]): e["taken"]
@@ -89,11 +85,10 @@ def test_killed_while_it_grows_the_bytes_are_the_same(grown, tmp_path, events):
     """SIGKILL of the coordinator after so many events of each artifact."""
     corpus, run = grown
     add_files(corpus)
-    headrace("run", corpus / "recipe.yaml", "--out", tmp_path / "anew", "--workers", 2)
+    headrace("run", corpus / "recipe.yaml", "--out", tmp_path / "anew", "--workers", 0)
     names = json.loads(headrace("digest", tmp_path / "anew", "--json").stdout)["artifacts"]
     for name in names:
         for left in events:
-            command = [sys.executable, "-c", SUICIDE, corpus / "recipe.yaml", run, name, str(left)]
-            assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL, name
+            killed_at_event(corpus / "recipe.yaml", run, name, left)
     headrace("run", corpus / "recipe.yaml", "--out", run, "--workers", 2)
     assert latest(run) == published(tmp_path / "anew")

@@ -15,7 +15,7 @@ from headrace.reference import document
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 
-from small_pipeline import build
+from small_pipeline import copied
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,12 +26,12 @@ def test_the_reference_is_that_of_the_docstrings() -> None:
     assert ":class:" not in page
 
 
-def test_every_how_to_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_how_to_works(once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (DOCS / "howto.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^## .*\?$", page, re.M)) == 18
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     assert len(blocks) == 15
-    run = build(tmp_path / "corpus")
+    run = copied(once, tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
     vocabulary = open_sequence(run, "second").vocab_size
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
-from small_run import headrace, prose
+from small_run import apart, prose
 
 # In place of pandas: says who imported it, and is not there.
 PANDAS = """
@@ -42,5 +42,5 @@ def test_arrow_imports_pandas_for_the_users_functions_only(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(packages))
     monkeypatch.setenv("IMPORTED", str(tmp_path / "imported"))
     arguments = ("--out", tmp_path / "run", "--workers", 1, "--until", "sequence-all")
-    headrace("run", tmp_path / "recipe.yaml", *arguments)
+    apart("run", tmp_path / "recipe.yaml", *arguments)
     assert (tmp_path / "imported").exists() == own

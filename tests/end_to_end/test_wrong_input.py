@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from small_run import headrace, prose, published
+from small_run import apart, headrace, prose, published
 
 
 def recipe(folder: Path, **changes) -> Path:
@@ -32,8 +32,8 @@ def write(folder: Path, texts: list[str]) -> None:
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
 
 
-def refused(*arguments, **options) -> str:
-    done = headrace(*arguments, check=False, **options)
+def refused(*arguments) -> str:
+    done = headrace(*arguments, check=False)
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 12, done.stderr
@@ -57,7 +57,7 @@ def test_missing_recipe(tmp_path):
 def test_empty_source(tmp_path):
     path = recipe(tmp_path)
     (tmp_path / "a.jsonl").write_text("")
-    said = refused("run", path, "--out", tmp_path / "run")
+    said = refused("run", path, "--out", tmp_path / "run", "--workers", 0)
     assert "a" in said
     assert "no document" in said.lower() or "empty" in said.lower()
 
@@ -95,7 +95,7 @@ def test_bad_lines_go_to_quarantine_and_are_counted(tmp_path):
     bad = [b'{"text": 1}', b"{", b'{"text": "\\ud800"}', b'{"text": "\xff"}', b'{"words": "x"}']
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:20], *bad, *lines[20:]]) + b"\n")
     run = tmp_path / "run"
-    headrace("run", path, "--out", run, "--until", "documents")
+    headrace("run", path, "--out", run, "--until", "documents", "--workers", 0)
     folder = next((run / "artifacts").glob("documents-*"))
     lines = [line for f in sorted((folder / "quarantine").iterdir()) for line in f.read_text().splitlines()]
     entries = [json.loads(line) for line in lines]
@@ -111,7 +111,7 @@ def test_bad_lines_go_to_quarantine_and_are_counted(tmp_path):
 def test_too_many_bad_lines_stop_the_run(tmp_path):
     path = recipe(tmp_path)
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "fine and long enough"}\n' * 50 + b"{\n" * 50)
-    said = refused("run", path, "--out", tmp_path / "run")
+    said = refused("run", path, "--out", tmp_path / "run", "--workers", 0)
     assert "50" in said
     assert "max_quarantined" in said
 
@@ -157,7 +157,7 @@ def test_a_full_disk_loses_nothing(tmp_path, small_disk):
     headrace("run", path, "--out", small_disk / "run", "--workers", "2")
     after = published(small_disk / "run")
     assert done.items() <= after.items()
-    headrace("run", path, "--out", tmp_path / "elsewhere", "--workers", "1")
+    headrace("run", path, "--out", tmp_path / "elsewhere", "--workers", "0")
     assert published(tmp_path / "elsewhere") == after
 
 
@@ -172,20 +172,15 @@ def test_environment_does_not_leak(tmp_path):
     path = recipe(tmp_path)
     write(tmp_path, good())
     for k, extra in enumerate(({"PYTHONHASHSEED": "1", "LC_ALL": "C"}, {"PYTHONHASHSEED": "2", "LC_ALL": "C.UTF-8"})):
-        done = subprocess.run(
-            [Path(os.sys.executable).with_name("headrace"), "run", path, "--out", tmp_path / f"run{k}"],
-            env={**os.environ, **extra},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+        apart("run", path, "--out", tmp_path / f"run{k}", "--workers", 0, env={**os.environ, **extra})
     assert published(tmp_path / "run0") == published(tmp_path / "run1")
 
 
-def test_a_url_is_no_output_folder(tmp_path):
+def test_a_url_is_no_output_folder(tmp_path, monkeypatch):
     path = recipe(tmp_path)
     write(tmp_path, good())
-    assert "local folders" in refused("run", path, "--out", "s3://bucket/run", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "local folders" in refused("run", path, "--out", "s3://bucket/run")
     assert not (tmp_path / "s3:").exists()
 
 
@@ -193,7 +188,7 @@ def test_documents_without_text_are_removed_as_empty(tmp_path):
     path = recipe(tmp_path, split={"validation": 0.0})
     write(tmp_path, [*good(), "", ""])
     run = tmp_path / "run"
-    headrace("run", path, "--out", run, "--until", "verdicts")
+    headrace("run", path, "--out", run, "--until", "verdicts", "--workers", 0)
     folder = next((run / "artifacts").glob("verdicts-*"))
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counts"]["a"]["removed"]["empty"] == 2

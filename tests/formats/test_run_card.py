@@ -13,7 +13,7 @@ from exporting import contents, killed_at
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 
-from small_pipeline import build
+from small_pipeline import copied
 
 from headrace.export import Wanted, _step, export, request, requested, write
 from headrace.flow.artifact import MANIFEST
@@ -26,8 +26,8 @@ from headrace.run_folder import open_sequence
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("card") / "tiny")
+def run(once, tmp_path_factory):
+    return copied(once, tmp_path_factory.mktemp("card") / "tiny")
 
 
 @pytest.fixture(scope="module")

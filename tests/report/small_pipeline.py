@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -67,6 +69,12 @@ def build(folder: Path) -> Path:
     (folder / "exam.jsonl").write_text(json.dumps({"task_id": "exam/<1>", "question": question}) + "\n")
     (folder / "recipe.yaml").write_text(RECIPE)
     run(load_recipe(folder / "recipe.yaml"), folder / "run", workers=1, memory=500_000_000)
+    return folder / "run"
+
+
+def copied(once: Callable[[str, Callable[[Path], object]], Path], folder: Path) -> Path:
+    """A copy of the corpus and the run, which are made once in a session; returns the run's folder."""
+    shutil.copytree(once("tiny", lambda made: build(made / "corpus")) / "corpus", folder)
     return folder / "run"
 
 

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from small_pipeline import EVIL, build
+from small_pipeline import EVIL, copied
 from typer.testing import CliRunner
 
 from headrace.cli.app import app
@@ -29,8 +29,8 @@ from headrace.sequence.windows import PADDING
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("card") / "tiny")
+def run(once, tmp_path_factory):
+    return copied(once, tmp_path_factory.mktemp("card") / "tiny")
 
 
 @pytest.fixture(scope="module")

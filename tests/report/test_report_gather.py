@@ -9,7 +9,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_pipeline import EVIL, add_model, build
+from small_pipeline import EVIL, add_model, copied
 
 import headrace
 from headrace.environment import versions
@@ -27,8 +27,8 @@ from headrace.sequence.store import open_sequence
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("report") / "tiny")
+def run(once, tmp_path_factory):
+    return copied(once, tmp_path_factory.mktemp("report") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from headrace import Loader, open_run, open_sequence
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 
-from small_pipeline import EVIL, build
+from small_pipeline import EVIL, copied
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("notebook") / "corpus")
+def run(once, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(once, tmp_path_factory.mktemp("notebook") / "corpus")
 
 
 def shown(page: str) -> str:

@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 
 sys.path.append(str(Path(__file__).parents[1] / "end_to_end"))
 
+import cleaned_run
+import hostile_run
 from small_run import build_corpus, headrace
 from spiked_run import build_spiked
 
@@ -22,29 +24,53 @@ STEPS = "{train: {steps: 6, batch: 4, log_every: 1}, sequence_length: 128}"
 
 
 @pytest.fixture(scope="session")
-def viewed_corpus(tmp_path_factory) -> Path:
+def viewed_corpus(once) -> Path:
     """The small corpus, with a recipe that trains two stages for a few steps."""
-    root = build_corpus(tmp_path_factory.mktemp("viewed"))
-    recipe = (root / "recipe.yaml").read_text().replace("defaults: {sequence_length: 128}", f"defaults: {STEPS}")
-    assert STEPS in recipe
-    (root / "trained.yaml").write_text(recipe + TRAINED)
-    return root
+
+    def build(root: Path) -> None:
+        recipe = build_corpus(root) / "recipe.yaml"
+        text = recipe.read_text().replace("defaults: {sequence_length: 128}", f"defaults: {STEPS}")
+        assert STEPS in text
+        (root / "trained.yaml").write_text(text + TRAINED)
+
+    return once("viewed-corpus", build)
 
 
 @pytest.fixture(scope="session")
-def viewed(viewed_corpus, tmp_path_factory) -> Path:
+def viewed(viewed_corpus, once) -> Path:
     """A finished run of it. Tests that write into a run copy it first."""
-    run = tmp_path_factory.mktemp("viewed-run") / "run"
-    headrace("run", viewed_corpus / "trained.yaml", "--out", run, "--workers", 2)
-    return run
+    recipe = viewed_corpus / "trained.yaml"
+    return once("viewed", lambda folder: headrace("run", recipe, "--out", folder / "run", "--workers", 2)) / "run"
 
 
 @pytest.fixture(scope="session")
-def spiked(tmp_path_factory) -> Path:
+def spiked(once) -> Path:
     """A finished run whose training met a corrupted document. Tests that write into it copy it first."""
-    root = tmp_path_factory.mktemp("spiked")
-    headrace("run", build_spiked(root), "--out", root / "run", "--workers", 0)
-    return root / "run"
+
+    def build(folder: Path) -> None:
+        headrace("run", build_spiked(folder), "--out", folder / "run", "--workers", 0)
+
+    return once("spiked", build) / "run"
+
+
+@pytest.fixture(scope="session")
+def cleaned(once) -> Path:
+    """A finished run whose documents are removed for many reasons. Tests that write into it copy it first."""
+
+    def build(folder: Path) -> None:
+        cleaned_run.make(cleaned_run.write_corpus(folder / "corpus"), folder / "run")
+
+    return once("cleaned", build) / "run"
+
+
+@pytest.fixture(scope="session")
+def hostile(once) -> Path:
+    """A finished run of hostile texts and names."""
+
+    def build(folder: Path) -> None:
+        hostile_run.make(hostile_run.write_corpus(folder / "corpus"), folder / "run")
+
+    return once("hostile", build) / "run"
 
 
 @pytest.fixture(scope="session")

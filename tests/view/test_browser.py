@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hostile_run import make, write_corpus
 
 from headrace.export import Wanted, export
 from headrace.flow.lock import lock
@@ -429,12 +428,6 @@ def test_errors_are_pages(browser, site):
         assert visitor.page.locator("header nav a").count() > 3
     visitor.context.close()
     assert not [said for said in visitor.wrong if "Failed to load resource" not in said]
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("hostile") / "corpus"
-    return make(write_corpus(folder), folder / "run")
 
 
 def test_hostile_documents_stay_text(browser, hostile):

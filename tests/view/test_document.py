@@ -27,9 +27,8 @@ from headrace.view.texts import marked, piece_in
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory) -> Target:
-    folder = tmp_path_factory.mktemp("document") / "corpus"
-    return Target(make(write_corpus(folder), folder / "run"))
+def target(cleaned) -> Target:
+    return Target(cleaned)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlencode
 
 import orjson
@@ -62,12 +61,6 @@ def strict(text: str) -> Strict:
     assert not page._open
     assert text == visible(text), "something is neither seen nor named"
     return page
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("hostile") / "corpus"
-    return make(write_corpus(folder), folder / "run")
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,8 @@ SAME = {"sec-fetch-site": "same-origin"}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("removed") / "corpus"
-    return make(write_corpus(folder), folder / "run", until="tokens")
+def run(cleaned) -> Path:
+    return cleaned
 
 
 @pytest.fixture

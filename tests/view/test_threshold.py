@@ -27,9 +27,8 @@ from headrace.view.target import Target
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory) -> Target:
-    folder = tmp_path_factory.mktemp("threshold") / "corpus"
-    return Target(make(write_corpus(folder), folder / "run", until="tokens"))
+def target(cleaned) -> Target:
+    return Target(cleaned)
 
 
 @pytest.fixture(scope="module")
