@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from quick import ALL
+
 # Tests start hundreds of processes, each of which would compile every module of ours, 0.5 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -20,15 +22,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The first example of a property pays for compiling the kernel, so there is no deadline. The same examples are tried
-# each time, so that a change fails for what it changed; `make test-all` tries new ones.
+# each time, so that a change fails for what it changed; `make test-all` tries new ones, and more of them.
 settings.register_profile(
     "headrace",
+    max_examples=40,
     deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.register_profile("headrace-new-examples", settings.get_profile("headrace"), derandomize=False)
+settings.register_profile(
+    "headrace-new-examples", settings.get_profile("headrace"), derandomize=False, max_examples=ALL
+)
 settings.load_profile("headrace")
 
 Once = Callable[[str, Callable[[Path], object]], Path]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.documents.boundaries import LEAST, MEAN, MOST, runs, text_bytes
 from headrace.documents.sources import InputFile
+from quick import examples
 
 
 def listing(sizes: list[int], compression: str | None = None) -> list[InputFile]:
@@ -30,7 +31,7 @@ def test_every_file_is_in_one_run_in_order(sizes):
         assert len(run) == 1 or max(text_bytes(files[at]) for at in run) < LEAST
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 1 << 32), st.sampled_from(["add", "remove", "change"]))
 def test_one_file_changes_few_runs(seed, what):
     rng = random.Random(seed)

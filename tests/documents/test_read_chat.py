@@ -17,6 +17,7 @@ from headrace.documents.readers.base import Bad, Message, Tally
 from headrace.documents.readers.conversations import conversation
 from headrace.documents.rows import RowMaker
 from headrace.recipe.schema import Source
+from quick import examples
 
 SHAREGPT = {
     "conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],
@@ -263,7 +264,7 @@ def leaves(value: Any) -> list[Any]:
     return [] if value is None or value is True or value == "" else [value]
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(record=records())
 @example(record={"messages": [{"from": "user", "role": "assistant", "content": "v1v", "value": "v2v"}]})
 @example(record={"messages": [ANSWER], "conversations": [{"from": "gpt", "value": "v3v"}]})

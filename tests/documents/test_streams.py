@@ -18,6 +18,7 @@ from headrace.documents.readers import reader, streams
 from headrace.documents.readers.base import Lost, Part, Record, Tally
 from headrace.documents.readers.streams import blocks, zstd
 from headrace.errors import MemoryShareError
+from quick import examples
 
 COMPRESS = {
     ".gz": gzip.compress,
@@ -47,7 +48,7 @@ def test_several_members_and_padding(tmp_path, suffix):
 
 
 @every_kind
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.data())
 def test_what_is_cut_short_is_told_wherever_it_is(tmp_path_factory, suffix, data):
     whole = COMPRESS[suffix](DATA)
@@ -62,7 +63,7 @@ def test_what_is_cut_short_is_told_wherever_it_is(tmp_path_factory, suffix, data
 
 
 @every_kind
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.data())
 def test_what_is_altered_is_never_taken_for_whole(tmp_path_factory, suffix, data):
     altered = bytearray(COMPRESS[suffix](DATA))

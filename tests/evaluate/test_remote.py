@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.evaluate.remote import Caller, Channel, Closed, Program, decode, encode
+from quick import examples
 
 PROGRAM = """
 import collections, decimal, enum, fractions, itertools
@@ -162,7 +163,7 @@ def never(*_):
     raise AssertionError
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(PLAIN)
 def test_values_arrive_as_they_left(value):
     there = decode(json.loads(json.dumps(encode(value, never))), never)
@@ -170,7 +171,7 @@ def test_values_arrive_as_they_left(value):
     assert repr(there) == repr(value)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x, max_size=3), max_leaves=8)
 )

@@ -12,6 +12,7 @@ from headrace.flow.exchange import Spill, partition_bytes, partition_counts, rea
 from headrace.flow.step import Step
 from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
+from quick import examples
 
 PLAIN = np.dtype([("a", "<u8"), ("b", "<i4")])
 LOADED = np.dtype([("a", "<u8"), ("length", "<i8")])
@@ -58,7 +59,7 @@ def write(tmp_path, tasks, partitions, memory, payloads=None):
                 spill.add(piece["a"] % partitions, piece, load)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(-5, 5)), max_size=400), min_size=1, max_size=3),
     st.integers(1, 5),
@@ -122,7 +123,7 @@ def test_a_task_without_records_leaves_an_empty_spill(tmp_path):
     assert list(sorted_partition(reduce, "map", "x", 1, PLAIN, ("a",))) == []
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(data=st.data())
 def test_what_is_in_order_is_written_as_what_is_not(data, tmp_path_factory):
     """The same bytes, whether a run is copied into order or written from where it lies."""

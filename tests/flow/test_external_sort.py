@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.flow.external_sort import ExternalSort
+from quick import examples
 
 RECORD = np.dtype([("a", "<u8"), ("b", "<u8"), ("place", "<u4")])
 
@@ -26,7 +27,7 @@ def through(folder, all_records: np.ndarray, by: tuple[str, ...], memory: int, p
     return list(sort.chunks())
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     st.integers(0, 60_000),
     st.sampled_from([1, 7, 5000, 1 << 60]),

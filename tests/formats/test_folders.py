@@ -27,6 +27,7 @@ from headrace.recipe.stages import Stage
 from headrace.sequence import layout
 from headrace.sequence.loader import Loader
 from headrace.sequence.windows import PADDING
+from quick import examples
 
 APART = {
     "name": "apart",
@@ -169,7 +170,7 @@ def test_a_damaged_order_is_told(apart, out, tmp_path, harm):
         open_files(folder).verified().rows(0, 10)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.lists(st.integers(0, 3), max_size=60), st.data())
 def test_order_finds_rows(tmp_path_factory, numbers, data):
     path = tmp_path_factory.mktemp("order") / "order"

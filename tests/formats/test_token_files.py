@@ -28,6 +28,7 @@ from headrace.formats.registry import SEQUENCES
 from headrace.formats.sequences import SequenceExport
 from headrace.sequence.reader import SequenceReader
 from headrace.sequence.windows import PADDING
+from quick import examples
 
 WHOLE, SMALL = Options(), Options(rows_per_file=40)
 
@@ -220,7 +221,7 @@ def write_index(path: Path, lengths, pointers, documents, *, code=4, version=1, 
     path.with_suffix(".idx").write_bytes(head + b"".join(array.tobytes() for array in arrays) + more)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(spans=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 10)), min_size=1), seq_len=st.integers(1, 12))
 def test_sequences_that_lie_anywhere_are_joined_in_the_order_of_the_index(tmp_path_factory, spans, seq_len):
     path = tmp_path_factory.mktemp("megatron") / "x.bin"

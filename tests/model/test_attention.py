@@ -12,6 +12,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from headrace.model import attention
 from headrace.model.attention import Documents, attend, flex_mask
+from quick import examples
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -61,7 +62,7 @@ def check(inputs, scale, segments, attended, window=None):
             close(mine, other, term)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.integers(0, 2**31), st.integers(1, 3), st.sampled_from([(1, 1), (4, 1), (4, 2), (6, 6)]), st.integers(1, 90),
     st.sampled_from([4, 6, 16]), st.sampled_from(list(CLOSE)), st.sampled_from([0.1, 0.25, 1.0]),

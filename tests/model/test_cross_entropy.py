@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from headrace.model import cross_entropy
 from headrace.model.cross_entropy import linear_cross_entropy
+from quick import examples
 
 # Elements of a chunk, its least rows, elements of a tile: every count of chunks and tiles, down to one row and column.
 SIZES = [(1, 1, 1), (60, 3, 40), (1, 7, 50), (1 << 20, 1, 200), (1 << 20, 512, 1 << 20)]
@@ -49,7 +50,7 @@ def close(mine, theirs, within, term=0.0):
     assert (mine.double() - theirs.double()).norm() <= within * (theirs.double().norm() + term) + 1e-12
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.integers(0, 2**31), st.integers(0, 9), st.integers(1, 40), st.integers(1, 9), st.sampled_from(list(CLOSE)),
     st.sampled_from(SIZES), st.sampled_from([0.0, 1e-2]), st.booleans(),

@@ -23,6 +23,7 @@ from headrace.model.huggingface.writing import Written
 from headrace.model.presets import PRESETS
 from headrace.model.transformer import Transformer
 from headrace.recipe.model import RotaryScaling
+from quick import examples
 
 transformers = pytest.importorskip("transformers")
 
@@ -348,7 +349,7 @@ def changed(config: ModelConfig, lacks: dict) -> ModelConfig:
     return ModelConfig.model_validate(values)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(configs())
 def test_every_model_has_a_home_or_is_told_the_switches_that_prevent_it(config):
     lacking = {family.name: family.lacks(config) for family in HOMES}
@@ -369,7 +370,7 @@ def test_every_model_has_a_home_or_is_told_the_switches_that_prevent_it(config):
 
 
 @torch.no_grad()
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(configs(), st.sampled_from(HOMES))
 def test_any_model_that_has_a_home_computes_the_same_there(tmp_path_factory, config, near):
     config = changed(config, near.lacks(config))
@@ -442,7 +443,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["llama llama3", "qwen3", "gpt_neox", "gpt2", "stablelm", "crystalcoder"])
 def test_any_damaged_configuration_is_refused_or_read(tmp_path, name, data):

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from headrace.model import rms_norm as module
 from headrace.model.rms_norm import rms_norm
+from quick import examples
 
 # Relative to float64.
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-2}
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.integers(0, 2**31), st.lists(st.integers(0, 5), max_size=3), st.integers(1, 17), st.sampled_from(list(CLOSE)),
     st.integers(1, 60), st.booleans(), st.sampled_from([1e-6, 1e3]),

@@ -24,6 +24,7 @@ from headrace.report.found_counts import found_counts
 from headrace.report.gather import gather
 from headrace.report.page import page
 from headrace.report.summary import summary
+from quick import examples
 
 
 def recipe_of(expect: dict[str, Any], **sources: dict[str, Any]) -> Recipe:
@@ -38,7 +39,7 @@ def facts(name: str, documents: int, quarantined: int = 0, **more: Any) -> Sourc
 RANGE = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     amounts=st.lists(st.tuples(*[st.integers(0, 20)] * 5), min_size=2, max_size=2),
     quarantined=RANGE,
@@ -102,7 +103,7 @@ def test_what_is_not_known_yet_departs_from_nothing() -> None:
 AMOUNT = st.none() | st.integers(0, 30)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     found=st.tuples(*[st.integers(0, 20)] * 3),
     expected=st.tuples(*[AMOUNT] * 9),

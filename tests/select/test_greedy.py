@@ -18,6 +18,7 @@ from headrace.select.verdicts import verification
 from headrace.select.verdicts.greedy import decide_greedily
 from headrace.select.verdicts.representatives import MEMBER
 from headrace.select.verdicts.verification import TEXT
+from quick import examples
 
 # Many bands of one value: nearly every document of a component is a candidate of every other.
 LOOSE = Near(unit="characters", ngram=3, values=12, bands=12, rows=1, threshold=0.6, verify=True)
@@ -107,7 +108,7 @@ def decided(records: np.ndarray, texts: list[str], near: Near, block_bytes: int,
 
 
 @pytest.mark.parametrize("near", [LOOSE, STRICT], ids=["loose", "strict"])
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 1 << 30), st.integers(1, 8), st.sampled_from([1, 100, 700, 3000, 1 << 20]))
 def test_equal_to_the_sequential_rule(near: Near, seed: int, components: int, block_bytes: int) -> None:
     records, texts = corpus(seed, components)

@@ -14,6 +14,7 @@ from headrace.sequence.chat import DEFAULT_SYSTEM, transform, turns_of
 from headrace.sequence.chat_template import chat_template
 from headrace.tokens.engine import Texts
 from headrace.tokens.load import open_file
+from quick import examples
 
 
 def conversation(*said):
@@ -162,7 +163,7 @@ TALKS = st.lists(st.tuples(ROLES, SAID, st.sampled_from([None, True, False])), m
 
 
 @pytest.mark.parametrize("template", ["crystalchat", "chatml"])
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(talks=st.lists(TALKS, min_size=1, max_size=3))
 def test_what_is_learned_is_what_the_turns_say(small, template, talks):
     """Loss lies on the texts of the turns that are learned, on their ends, and on nothing else."""

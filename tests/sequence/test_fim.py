@@ -13,9 +13,10 @@ from headrace.sequence.cuts import character_cuts
 from headrace.sequence.fim import PLAIN, PSM, SPM, draw, reassemble, transform
 from headrace.tokens.engine import Texts, special_id
 from headrace.tokens.load import open_file
+from quick import examples
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"), max_size=60)
-FUZZ = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 SENTINELS = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>")
 
 

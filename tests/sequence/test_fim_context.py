@@ -10,8 +10,9 @@ from test_fim import TEXT, within
 from headrace.sequence.fim import PLAIN, reassemble
 from headrace.sequence.fim_context import transform_windows
 from headrace.tokens.engine import special_id
+from quick import examples
 
-FUZZ = settings(max_examples=50, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(50), suppress_health_check=list(HealthCheck))
 
 
 def pack(engine, texts, width):

@@ -21,6 +21,7 @@ from headrace.tokens.definition import read_definition
 from headrace.tokens.engine import Engine, Texts
 from headrace.tokens.load import engine_from
 from headrace.tokens.special import own_ids, with_special
+from quick import examples
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}{% generation %}"
@@ -231,7 +232,7 @@ NESTED = (
 
 
 @pytest.mark.parametrize("template", ["chatml", "thinking", "nested", "unmarked"])
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     said=st.lists(SPELLINGS, min_size=2, max_size=4), more=SPELLINGS, name=st.sampled_from(["im_end", "im_start", "x"])
 )

@@ -21,9 +21,10 @@ from headrace.sequence.step import Sequence
 from headrace.sequence.store import ArrowSequence
 from headrace.sequence.windows import PADDING
 from headrace.tokens.store import open_shard
+from quick import examples
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     shards=st.lists(
         st.lists(st.tuples(st.integers(0, 3) | st.just(2**64 - 1), st.integers(1, 50)), max_size=6),

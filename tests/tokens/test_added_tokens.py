@@ -16,8 +16,9 @@ from headrace.tokens.fast import FastEngine
 from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import _say_once, engine_from
 from headrace.tokens.vocabulary import byte_alphabet
+from quick import examples
 
-FUZZ = settings(max_examples=100, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 LETTERS = "ab\xe9\u0301 "
 CONTENT = st.text(LETTERS, min_size=1, max_size=4)
 

@@ -25,10 +25,10 @@ from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import engine_from
 from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet
-from quick import quick
+from quick import examples, quick
 
 ALL = ["trained", "gpt2", "llama", "crystal", *PIPELINES, "gemma"]
-FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 

@@ -23,6 +23,7 @@ from headrace.tokens.library import LibraryEngine
 from headrace.tokens.load import open_file
 from headrace.tokens.split_patterns import LLAMA3_PATTERN
 from headrace.tokens.vocabulary import byte_alphabet
+from quick import examples
 
 # U+2581 is how SentencePiece writes a space: for its models the two are one (tested apart).
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"), max_size=80)
@@ -32,7 +33,7 @@ WORDS = st.lists(
     ),
     max_size=60,
 ).map("".join)
-FUZZ = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 
 
 @FUZZ
@@ -139,7 +140,7 @@ RUNS = st.lists(
 ).map(lambda runs: "".join(char * count for char, count in runs))
 
 
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=examples(200))
 @given(WORDS | TEXT | RUNS, st.integers(1, 12))
 def test_long_texts_encoded_in_chunks_give_the_ids_of_the_whole(chunked_engine, text, size):
     chunked = copy(chunked_engine)

@@ -12,6 +12,7 @@ from tokenizers.normalizers import NFC
 from headrace.tokens.engine import Texts
 from headrace.tokens.nfc import combining_classes, normalised
 from headrace.tokens.pieces import Pieces, whole
+from quick import examples
 
 CHARS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 CHANGEABLE = [char for char in CHARS[:0x40000] if combining_classes()[ord(char)]]
@@ -21,7 +22,7 @@ AWKWARD = [
     *"\xe9\xc5\u1e9b\u1ea5\u212b\u0958\u0915\u093c\u094d\u09c7\u09be\u09d7\u0344\u2adc\U0001d15f\U0001d160\U0001d165",
     *"\u1100\u1161\u11a8\uac00\uac01\uf900\U0002f800\u3099\u304b\u6f22\u0e38\u0e48\u064e\u0651\u0898\U0001133b\U00011070",
 ]  # fmt: skip
-FUZZ = settings(max_examples=500, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(500), suppress_health_check=list(HealthCheck))
 
 
 def texts_of(pieces: Pieces) -> list[str]:

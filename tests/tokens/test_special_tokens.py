@@ -20,6 +20,7 @@ from headrace.tokens.load import file_tokenizer, open_file
 from headrace.tokens.special import own_roles, trained_roles, with_special
 from headrace.tokens.training import look_at_file
 from headrace.tokens.vocabulary import byte_alphabet, token_bytes
+from quick import examples
 
 FIM = ("fim_prefix", "fim_middle", "fim_suffix")
 FAMILIES = {
@@ -55,7 +56,7 @@ def test_fill_in_the_middle_is_spelled_as_the_family_does(family):
             own_roles(definition("</s>", *texts), SpecialTokens(), {}, ("eod", *FIM, "fim_pad"))
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.sampled_from(sorted({text for texts in FAMILIES.values() for text in texts} | {
         "</s>", "<s>", "<|endoftext|>", "<eos>", "<bos>", "<|im_start|>", "<|im_end|>", "<x>"})), unique=True),

@@ -18,6 +18,7 @@ from headrace.tokens.split_patterns import GPT2_PATTERN
 from headrace.tokens.splitting import split_scanner
 from headrace.tokens.vocabulary import parts
 from headrace.tokens.words import Scanner
+from quick import examples
 
 CHARS = st.text(st.sampled_from([*"aAsrevl'  \n\r\t12(/", "\xe9", "\u6f22", "\u3000", "\u0663", "\u0301"]), max_size=60)
 PROSE = "It's 1850 o'clock:\n\n    we'll have x[i] += 3.14159 (or 'so'), said DON'T  -- \"Llama's\" <p>25,000</p>\n" * 9
@@ -59,7 +60,7 @@ def split(data: np.ndarray, low: int, high: int, automata: Automata, start: int)
         low = end
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(CHARS)
 def test_windows_say_what_the_automata_find(scanner, text):
     if not text:

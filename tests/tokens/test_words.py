@@ -20,9 +20,10 @@ from headrace.tokens.split_patterns import GPT2_PATTERN, LLAMA3_PATTERN
 from headrace.tokens.splitting import split_scanner
 from headrace.tokens.vocabulary import parts
 from headrace.tokens.words import Scanner, new_scratch, next_words
+from quick import examples
 
 STRETCHES = [1, 9, 64, 4096]
-FUZZ = settings(max_examples=300, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(300), suppress_health_check=list(HealthCheck))
 PATTERNS = {"GPT-2": GPT2_PATTERN, "Llama 3": LLAMA3_PATTERN, "GPT-4": CL100K_PATTERN}
 NAMES = [*PATTERNS, *PIPELINES]
 
@@ -118,7 +119,7 @@ REGEXES = st.recursive(
 FEW = st.lists(st.sampled_from([*"aaabbABssS  11'\n\r-", "\xe9", "\u6f22", "\u0301", "\u017f", *ODD[:8]]), max_size=24)
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(st.lists(REGEXES, min_size=1, max_size=3), st.lists(FEW.map("".join), min_size=1, max_size=4))
 def test_any_patterns_that_are_read_split_as_the_library_splits(patterns, texts):
     try:

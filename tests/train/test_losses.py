@@ -21,6 +21,7 @@ from headrace.train import guard, losses
 from headrace.train.loop import Trainer
 from headrace.train.trajectory import latest
 from headrace.train.world import World
+from quick import examples
 
 HERE = Path(__file__).parent
 BATCH, LENGTH = 4, 16
@@ -227,7 +228,7 @@ def test_a_loss_that_is_not_finite_is_recorded_as_such(tmp_path, sequence):
         assert (told[~mask] == losses.NO_TARGET).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.sets(st.integers(1, 40)),
     st.integers(1, 5),

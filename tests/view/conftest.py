@@ -20,7 +20,7 @@ from headrace.view.app import application
 from headrace.view.target import Target
 
 TRAINED = "model: {layers: 1, width: 32, heads: 2}\n"
-STEPS = "{train: {steps: 6, batch: 4, log_every: 1}, sequence_length: 128}"
+STEPS = "{train: {steps: 6, batch: 4, log_every: 1, held_out: {rows: 16}}, sequence_length: 128}"
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def viewed_corpus(once) -> Path:
 def viewed(viewed_corpus, once) -> Path:
     """A finished run of it. Tests that write into a run copy it first."""
     recipe = viewed_corpus / "trained.yaml"
-    return once("viewed", lambda folder: headrace("run", recipe, "--out", folder / "run", "--workers", 2)) / "run"
+    return once("viewed", lambda folder: headrace("run", recipe, "--out", folder / "run", "--workers", 0)) / "run"
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from headrace.flow.artifact import MANIFEST
 from headrace.view.app import application
 from headrace.view.target import Target
+from quick import quick
 
 PAGES = (
     "/",
@@ -59,8 +61,17 @@ def answers(run: Path) -> dict[str, tuple[int, str]]:
     return {page: (one.status_code, one.text) for page, one in found.items()}
 
 
-@pytest.mark.parametrize("harm", [halved, overwritten, Path.unlink])
-@pytest.mark.parametrize("kind", ["documents", "verdicts", "measures", "duplicates", "tokens", "sequence-stage2"])
+KINDS, HARMS = (
+    ["documents", "verdicts", "measures", "duplicates", "tokens", "sequence-stage2"],
+    [halved, overwritten, Path.unlink],
+)
+
+
+# Each kind in one way, and one kind in all.
+@pytest.mark.parametrize(
+    ("kind", "harm"),
+    quick(product(KINDS, HARMS), *zip(KINDS, 2 * HARMS, strict=True), *(("documents", harm) for harm in HARMS)),
+)
 def test_damaged_files_are_named(kind: str, harm: Callable[[Path], None], viewed: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(viewed, tmp_path / "run"))
     folder = next(path for path in (run / "artifacts").iterdir() if path.name.startswith(f"{kind}-"))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.documents.sink import COMPRESSION_LEVEL
 from headrace.view import large
 from headrace.view.texts import piece_in
+from quick import examples
 
 TEXT = st.one_of(
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=2000),
@@ -30,7 +31,7 @@ def written(path, texts):
     return pq.ParquetFile(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(60))
 @given(TEXT, st.integers(0, 300_000), st.integers(1, 50_000))
 def test_blocks_of_a_text_are_the_text(tmp_path, text, start, most):
     """Whatever it is, and any piece of it."""

@@ -18,6 +18,7 @@ from headrace.view.app import application
 from headrace.view.labels import FILE, Label, add_label
 from headrace.view.named_labels import MOST, SEPARATOR, NamedLabels, give, named_labels, read_named
 from headrace.view.target import Target
+from quick import examples
 
 SAME = {"sec-fetch-site": "same-origin"}
 NAME = "look <b>again</b> & \u202eagain"
@@ -161,7 +162,7 @@ def test_labels_are_few(tmp_path):
     assert len(told.split(SEPARATOR)) == MOST
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.lists(st.integers(0, 20), max_size=8)), max_size=9))
 def test_labels_are_those_of_plain_sets(tmp_path_factory, changes):
     folder = tmp_path_factory.mktemp("labels")

@@ -26,6 +26,7 @@ from headrace.view.app import application
 from headrace.view.publish import publish
 from headrace.view.target import Target
 from headrace.view.worst import DEVIATIONS, worst
+from quick import examples
 
 BATCH, LENGTH, SPIKE = 4, 128, 42
 
@@ -185,7 +186,7 @@ def test_where_nothing_was_recorded_nothing_is_claimed(spiked, tmp_path):
         assert client.get("/sequences/only?row=164&format=json").json()["losses"] == [None]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.data(), st.integers(1, 30), st.integers(1, 5), st.integers(1, 8))
 def test_the_worst_rows_are_those_of_a_plain_look(tmp_path_factory, data, steps, batch, most):
     """With rows without targets, losses that are not finite, and any number of rows in a step."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import MemoryShareError, UserError
 from headrace.select.quality.fasttext import Classifier, best
+from quick import examples
 
 fasttext = pytest.importorskip("fasttext", reason="the library to compare with: pip install fasttext-numpy2-wheel")
 if not hasattr(fasttext, "train_supervised"):
@@ -124,7 +125,7 @@ def test_labels_and_probabilities_are_those_of_the_library(models, name):
     check(model, Classifier(path), [*texts, *ODD, " ".join(texts) * 20], within)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=5), st.sampled_from(["single characters", "pruned"]))
 def test_any_text_is_read_as_the_library_reads_it(models, texts, name):
     model, path = models[name]
@@ -158,7 +159,7 @@ def test_a_file_that_ends_early_is_refused(models, tmp_path, name):
             Classifier(path)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(data=st.data(), name=st.sampled_from(["characters", "hierarchical", "pruned", "pruned, norms and outputs"]))
 def test_a_damaged_file_is_refused_or_read_and_never_takes_what_is_not_there(models, tmp_path_factory, data, name):
     raw = bytearray(models[name][1].read_bytes())
