@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := runs/demo
-# A worker a core up to four, each a whole file of tests, which share what their fixtures make.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# A worker a core up to four, each a whole file of tests, which share what their fixtures make; long files come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Readers of exports. Without their dependencies: both declare torchvision, whose newest build asks for another torch,
 # and streaming numpy<2.2. Nothing that they do here needs either; what they import is in the extra.
 LOADERS := litdata==0.2.76 mosaicml-streaming==0.13.0

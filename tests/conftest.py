@@ -36,6 +36,15 @@ settings.register_profile(
 )
 settings.load_profile("headrace")
 
+# Folders whose tests take longest, so that no worker is alone with one of their files at the end.
+LONG = ("end_to_end", "kernels", "train", "view")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 SHARED = Path(os.environ.get("HEADRACE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -6,11 +6,11 @@ import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from commands import headrace
 
 RECIPE = """\
 name: tiny
@@ -29,11 +29,6 @@ stages:
   - name: two
     sources: {prose: {slice: [0.5, 1]}}
 """
-
-
-def headrace(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from headrace.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +127,7 @@ def test_why_a_row_was_not_read(folder, command):
 
 def test_what_was_removed_is_said_after_a_part_of_a_run_and_by_status(folder, command):
     text = "Records: 65 read"
-    done = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--workers", 1, "--until", "verdicts")
+    done = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--workers", 0, "--until", "verdicts")
     assert text in done.stdout
     assert "kept (" in done.stdout
     assert text in command("status", folder / "run").stdout
@@ -165,8 +160,8 @@ def test_why_of_a_text_that_is_not_in_the_run(folder, tmp_path):
         (["replay", "--stage", "one", "--step", "1", "--row", "7"], "no row"),
     ],
 )
-def test_wrong_questions(folder, arguments, words):
-    done = headrace(arguments[0], folder / "run", *arguments[1:])
+def test_wrong_questions(folder, command, arguments, words):
+    done = command(arguments[0], folder / "run", *arguments[1:])
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -183,7 +178,7 @@ def test_replay_shows_rows_with_their_documents(folder):
 
 
 def test_a_second_run_does_nothing_and_says_so(folder):
-    again = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--until", "verdicts")
+    again = headrace("run", folder / "recipe.yaml", "--out", folder / "run", "--until", "verdicts", "--workers", 0)
     assert again.stdout.count("up to date") == 5
 
 
@@ -213,7 +208,7 @@ def test_what_the_recipe_does_not_need_is_removed_when_asked(folder, command, tm
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)
     changed = ["--set", "filters.short.min_characters=50", "--until", "verdicts"]
-    again = ("run", folder / "recipe.yaml", "--out", run, "--workers", 1)
+    again = ("run", folder / "recipe.yaml", "--out", run, "--workers", 0)
     assert headrace(*again, *changed).returncode == 0
     (run / "artifacts" / "tokens-00000000.partial").mkdir()
     (run / "artifacts" / "tokens-00000000.partial" / "x").write_bytes(b"12345")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_run import build_corpus, headrace
+from small_run import build_corpus
+
+from commands import headrace
 
 
 @pytest.fixture(scope="session")

@@ -1,31 +1,17 @@
-"""A small real corpus with known troubles in it, a recipe for it, and a way to run headrace as a user does."""
+"""A small real corpus with known troubles in it, a recipe for it, and runs that are killed."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import sysconfig
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import pyarrow as pa
-import pytest
-
 from headrace import pipeline
-from headrace.cli import main
-from headrace.cli.signals import ASKED
 from headrace.recipe.load import load_recipe
-
-# Arrow asks once in a process whether there is pandas, and the command would have it believe that there is none.
-pa.array([0])
-
-HEADRACE = str(Path(sys.executable).with_name("headrace"))
 
 RECIPE = """\
 name: small
@@ -114,32 +100,6 @@ def build_corpus(root: Path, modules: int = 120) -> Path:
     (root / "recipe.yaml").write_text(RECIPE)
     (root / "with-model.yaml").write_text(RECIPE + MODEL)
     return root
-
-
-def headrace(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command in this process, which has what each process of its own would import for 3 s."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    before = {number: signal.getsignal(number) for number in ASKED}
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["headrace", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    said, complained = (stream.buffer.getvalue().decode() for stream in (out, err))
-    return checked(subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), said, complained), check)
-
-
-def apart(*arguments: object, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as a user does."""
-    command = [HEADRACE, *map(str, arguments)]
-    return checked(subprocess.run(command, capture_output=True, text=True, timeout=500, **options), check)
-
-
-def checked(done: subprocess.CompletedProcess[str], check: bool) -> subprocess.CompletedProcess[str]:
-    if check and done.returncode:
-        raise AssertionError(f"{done.args} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done
 
 
 def killed_at_event(recipe: Path, run: Path, name: str, left: int) -> None:

@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_run import headrace, prose, published
+from small_run import prose, published
 
 import headrace as package
+from commands import headrace
 from headrace import inquiry
 from headrace.errors import UserError
 from headrace.flow.events import read_events

@@ -10,8 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from small_run import HEADRACE
 
+from commands import HEADRACE
 from headrace import open_sequence
 from headrace.run_folder import artifact, stage_sequence
 from headrace.sequence.loader import Loader

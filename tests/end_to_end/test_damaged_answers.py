@@ -7,9 +7,10 @@ import random
 from pathlib import Path
 
 import pytest
-from small_run import headrace, prose
+from small_run import prose
 
 import headrace as package
+from commands import headrace
 from headrace.recipe.load import load_recipe
 from headrace.run_folder import artifact
 

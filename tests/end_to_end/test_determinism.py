@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_run import HEADRACE, headrace, killed_at_event, published
+from small_run import killed_at_event, published
 
+from commands import HEADRACE, headrace
 from headrace.flow.events import read_events
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from small_run import HEADRACE
+from commands import HEADRACE
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_run import headrace, killed_at_event, published
+from small_run import killed_at_event, published
 
+from commands import headrace
 from headrace.flow.events import read_events
 from headrace.run_folder import artifact
 from headrace.sequence.store import open_sequence

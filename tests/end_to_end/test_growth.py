@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_run import headrace, killed_at_event, prose, published
+from small_run import killed_at_event, prose, published
 
+from commands import headrace
 from headrace.flow.events import read_events
 
 # Tasks of these kinds depend on their own documents only.

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_run import HEADRACE
+
+from commands import HEADRACE
 
 BUDGET = 500_000_000
 

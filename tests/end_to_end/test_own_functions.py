@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from small_run import headrace, published
+from small_run import published
 
+from commands import headrace
 from quick import quick
 
 MEASURES = """\

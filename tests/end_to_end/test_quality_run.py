@@ -7,8 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
-from small_run import headrace, killed_at_event, published
+from small_run import killed_at_event, published
 
+from commands import headrace
 from quick import quick
 
 RECIPE = """\

@@ -19,7 +19,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_run import headrace, prose
+from small_run import prose
+
+from commands import headrace
 
 THRESHOLD, WIDTH, BANDS, RANGE = 200, 13, 9, 13
 

@@ -8,7 +8,9 @@ import random
 from pathlib import Path
 
 import pytest
-from small_run import apart, prose
+from small_run import prose
+
+from commands import apart
 
 # In place of pandas: says who imported it, and is not there.
 PANDAS = """

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from small_run import apart, headrace, prose, published
+from small_run import prose, published
+
+from commands import apart, headrace
 
 
 def recipe(folder: Path, **changes) -> Path:

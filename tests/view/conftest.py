@@ -13,9 +13,10 @@ sys.path.append(str(Path(__file__).parents[1] / "end_to_end"))
 
 import cleaned_run
 import hostile_run
-from small_run import build_corpus, headrace
+from small_run import build_corpus
 from spiked_run import build_spiked
 
+from commands import headrace
 from headrace.view.app import application
 from headrace.view.target import Target
 

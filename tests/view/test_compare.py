@@ -6,9 +6,9 @@ import json
 import time
 
 import pytest
-from small_run import headrace
 from starlette.testclient import TestClient
 
+from commands import headrace
 from headrace.errors import UserError
 from headrace.planning.forecast import plan
 from headrace.recipe.load import load_recipe

@@ -13,10 +13,10 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_run import headrace
 from spiked_run import CORRUPTED
 from starlette.testclient import TestClient
 
+from commands import headrace
 from headrace import spikes
 from headrace.train import losses
 from headrace.train.losses import LossLog, RowLosses
