@@ -1,4 +1,4 @@
-"""Trains a tiny stage on the processes that torchrun started: ``launched.py RUN JOBS.json``.
+"""Trains a tiny stage on processes that were started together: ``launched.py RUN JOBS.json``.
 
 JOBS is a list of ``{"run", "sequence", "steps", "section", "stop_after"}``; each is trained in turn, and rank 0 leaves
 ``RUN/whole.safetensors`` with the model's whole weights. ``stop_after`` sends SIGTERM to the last rank at that step.

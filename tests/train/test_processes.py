@@ -48,16 +48,25 @@ def alone(tmp_path_factory, sequence):
     return trained_alone(tmp_path_factory.mktemp("alone"), sequence)
 
 
-def launch(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> None:
+def started(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> list[subprocess.Popen[str]]:
+    """The processes that torchrun would start, without its own, which imports torch for 3 s and ends all for one."""
     told = tmp_path / "jobs.json"
     told.write_text(json.dumps(jobs))
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        str(HERE / "launched.py"), str(told), str(tensor_parallel),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-6000:]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "launched.py"), str(told), str(tensor_parallel)]
+    ranks = ({"RANK": rank, "LOCAL_RANK": rank} for rank in map(str, range(processes)))
+    return [
+        subprocess.Popen(command, env=os.environ | common | rank, stderr=subprocess.PIPE, text=True) for rank in ranks
+    ]
+
+
+def launch(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> None:
+    ranks = started(processes, jobs, tmp_path, tensor_parallel)
+    said = [process.communicate(timeout=500)[1][-6000:] for process in ranks]
+    assert [process.returncode for process in ranks] == [0] * processes, said
 
 
 def described(run: Path, sequence: Path, steps: int = STEPS, stop_after: int | None = None, **changes) -> dict:
@@ -160,18 +169,7 @@ def test_a_checkpoint_that_one_process_cannot_write_is_an_error_of_all(tmp_path,
 
 
 def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
-    """Without torchrun, which would end them all."""
-    told = tmp_path / "jobs.json"
-    told.write_text(json.dumps([{**described(tmp_path / "run", sequence), "dies_at": 3}]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "launched.py"), str(told), "1"]
-    ranks = [
-        subprocess.Popen(command, env={**common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
-        for rank in "01"
-    ]
+    ranks = started(2, [{**described(tmp_path / "run", sequence), "dies_at": 3}], tmp_path)
     said = [process.communicate(timeout=300)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [1, 9], said
     assert "Another process of this training has ended" in said[0]
