@@ -51,7 +51,7 @@ def test_workers_and_kills_change_nothing(recipe, finished, tmp_path):
     """Killed when it is about to publish ever more files: through licenses, a Jinja template, an imported sequence."""
     run(load_recipe(recipe), tmp_path / "two", workers=2)
     killed = 0
-    for renames in range(10, 200, 12):
+    for renames in range(10, 200, 25):
         if not killed_at(renames, lambda: run(load_recipe(recipe), tmp_path / "killed", workers=0)):
             break
         killed += 1
