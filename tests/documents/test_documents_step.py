@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
 
 import orjson
@@ -138,7 +139,7 @@ def test_golden_rows(tmp_path, corpus):
     given = {name: source for name, source in sources(corpus).items() if name != "big"}
     found = rows(build(tmp_path / "run", given, max_quarantined=0.1))
     digest = xxhash.xxh3_128_hexdigest(orjson.dumps(found))
-    assert (Documents.VERSION, digest) == (8, "d1b314120e6f604ae1bef8b1274898ed")
+    assert (Documents.VERSION, digest) == (9, "d1b314120e6f604ae1bef8b1274898ed")
 
 
 def test_one_large_document_is_a_shard_of_its_own(tmp_path):
@@ -272,3 +273,24 @@ def test_a_named_field_that_no_row_has(tmp_path):
         given = {"files": f"{tmp_path}/a.{suffix}", "fields": {"language": "meta.language"}}
         (first, *_) = rows(build(tmp_path / f"good-{suffix}", {"s": given}))
         assert (first["language"], first["license"], first["meta"]) == ("en", "MIT", None)
+
+
+@pytest.mark.parametrize("rows_too", [False, True])
+def test_plain_files_need_no_named_fields(tmp_path, rows_too):
+    """One recipe for plain files and for rows with fields: a file's own path is its path."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.py").write_text("x = 1\n")
+    if rows_too:
+        line = orjson.dumps({"text": "y = 2", "meta": {"path": "y.py", "license": "MIT"}})
+        (tmp_path / "in" / "a.jsonl").write_bytes(line + b"\n")
+    fields = {"path": "meta.path", "license": "meta.license"}
+    given = {"s": {"files": f"{tmp_path}/in/*", "fields": fields, "license": "ISC"}}
+    with nullcontext() if rows_too else pytest.warns(Notice, match="plain files have no fields, so meta.license"):
+        made = rows(build(tmp_path / "run", given))
+    about = [(row["path"], row["language"], row["license"], row["meta"]) for row in made]
+    assert about == [("y.py", None, "MIT", None)] * rows_too + [("b.py", "python", "ISC", None)]
+    # A name that no row has stays a mistake.
+    if rows_too:
+        fields["license"] = "meta.licence"
+        with pytest.raises(UserError, match=r"has the field 'meta\.licence'"):
+            build(tmp_path / "wrong", given)

@@ -54,17 +54,22 @@ def no_text(taken: SourceFiles, seen: list[str]) -> UserError:
     )
 
 
-def require_named(taken: SourceFiles, named: dict[str, int], seen: list[str]) -> None:
+def require_named(taken: SourceFiles, named: dict[str, int], seen: list[str] | None) -> None:
     """Check that some row has each field that fills a column: a name that no row has is a mistake, not a null.
 
     Args:
         taken: the source.
         named: field named in the recipe -> number of rows that have it.
-        seen: the fields of a row that lacks one.
+        seen: the fields of a row that lacks one; None if no row does.
 
     Raises:
         UserError: no row has the field.
     """
+    if seen is None:
+        if any(named) and not any(named.values()):
+            said = f"source {taken.name}: plain files have no fields, so {', '.join(named)} of the recipe stay empty"
+            warnings.warn(said, Notice, stacklevel=2)
+        return
     for column, name in taken.source.fields.model_dump().items():
         if name is not None and not named[name]:
             near = difflib.get_close_matches(name, seen, 1)

@@ -26,7 +26,7 @@ class RowMaker:
 
     Attributes:
         named: field named in the recipe -> number of records that have it.
-        unnamed: the fields of the first record that lacks one of them.
+        unnamed: the fields of the first record that lacks one of them; None if none does. Plain files count as neither.
     """
 
     def __init__(self, name: str, source: Source, normalise: str, limit: int = MAX_DOCUMENT) -> None:
@@ -35,11 +35,11 @@ class RowMaker:
         self._normalise = normaliser(normalise)
         constants = {"license": source.license, "repo": source.repo, "path": None, "language": source.language}
         mapped = source.fields.model_dump()
-        self._columns = [(mapped[c] or c, mapped[c] is not None, constants[c]) for c in COLUMNS]
+        self._columns = [(c, mapped[c], constants[c]) for c in COLUMNS]
         self._names = frozenset(COLUMNS) if not any(mapped.values()) else None
         self._constants = [constants[c] for c in COLUMNS]
         self.named = {name: 0 for name in mapped.values() if name is not None}
-        self.unnamed: list[str] = []
+        self.unnamed: list[str] | None = None
 
     def make(self, file: str, record: Record) -> tuple[Row, int] | Bad:
         """The row and its length in characters (code points), or why there is none."""
@@ -60,7 +60,7 @@ class RowMaker:
             if self._names is not None and self._names.isdisjoint(fields):
                 columns = self._constants
             else:
-                columns = [self._column(fields, *about) for about in self._columns]
+                columns = [self._column(record, *about) for about in self._columns]
             meta = dump(fields, _plain) if fields else None
             turns = dump(spans, _plain) if spans else None
         except TypeError as error:
@@ -83,16 +83,19 @@ class RowMaker:
             at += len(content) + len(JOIN)
         return JOIN.join(pieces), spans
 
-    def _column(self, fields: dict[str, Any], key: str, mapped: bool, constant: str | None) -> str | None:
+    def _column(self, record: Record, name: str, named: str | None, constant: str | None) -> str | None:
         """A column's value: the data's own field if present, otherwise the source's constant.
 
         A field named in the recipe may hold a number or a list of names; one that merely has the column's name counts
-        only if it is text.
+        only if it is text. A plain file has but the latter, unless the recipe names one of these.
         """
+        fields, mapped, key = record.fields, named is not None, named or name
         value = find(fields, key) if mapped else fields.get(key)
         if mapped and value is not MISSING:
             self.named[key] += 1
-        elif mapped and not self.unnamed:
+        elif mapped and record.plain:
+            mapped, key, value = False, name, fields.get(name)
+        elif mapped and self.unnamed is None:
             self.unnamed = paths(fields)
         if isinstance(value, bytes):
             value = _plain(value)

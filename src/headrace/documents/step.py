@@ -50,7 +50,7 @@ class Documents(Step):
     """
 
     kind: ClassVar[str] = "documents"
-    VERSION: ClassVar[int] = 8
+    VERSION: ClassVar[int] = 9
 
     sources: tuple[SourceFiles, ...]
     config: DocumentsConfig
@@ -218,7 +218,7 @@ class Documents(Step):
             )
             if count["documents"]:
                 named = {name: sum(result["named"][name] for result in results) for name in results[0]["named"]}
-                require_named(source, named, next((r["unnamed"] for r in results if r["unnamed"]), []))
+                require_named(source, named, next((r["unnamed"] for r in results if r["unnamed"] is not None), None))
         schema = {field.name: str(field.type) for field in SCHEMA}
         return {"counts": counts, "schema": schema, "sources": [source.name for source in self.sources]}
 

@@ -73,6 +73,7 @@ class Record:
         fields: the other fields.
         turns: the messages of a conversation, or None.
         tools: the tools that a conversation may use, as OpenAI's ``tools``.
+        plain: whether it is a file without fields of its own: what it has says where it lies.
     """
 
     row: int
@@ -80,6 +81,7 @@ class Record:
     fields: dict[str, Any]
     turns: list[Message] | None = None
     tools: list[Any] | None = None
+    plain: bool = False
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ class Text(Reader):
             yield Bad(data.count(b"\n", 0, nul), told, excerpt(data[:800]))
             return
         del data  # a large document is in memory often enough already
-        yield Record(0, text, named(file))
+        yield Record(0, text, named(file), plain=True)
 
 
 def named(file: InputFile) -> dict[str, Any]:
