@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from model_server import ModelServer, Plain, completion, number_of
+from pydantic import ValidationError
 
 from headrace.errors import UserError
 from headrace.recipe.synthetic import Server
@@ -139,7 +140,51 @@ def test_what_no_repetition_mends_stops_the_run_at_once(status, mend, tmp_path):
         with pytest.raises(UserError) as error:
             ask(server, tmp_path, ["a"])
         assert mend in error.value.fix
-        assert len(server.bodies) == 1
+        assert len(server.bodies) == 2  # the request and a trivial question, neither of them repeated
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_firewall_that_dislikes_a_prompt_costs_that_request_alone(status, tmp_path):
+    def fault(body, before):
+        return Plain(status, b"blocked") if "poison" in str(body) else None
+
+    with ModelServer(echo, fault) as server:
+        replies, client = ask(server, tmp_path, ["poison", *map(str, range(8))])
+    assert [reply.failed for reply in replies] == [f"HTTP {status}: blocked", *[None] * 8]
+    assert client.given_up == 1
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_server_that_dies_takes_no_request_with_it(retries, tmp_path):
+    """Those under way when it last answered are asked again by the next run, not given up."""
+    arrived = []
+
+    def fault(body, before):
+        arrived.append(body)
+        return None if len(arrived) <= 3 else Plain(503, b"dead", wait=0.05)
+
+    prompts = [str(i) for i in range(8)]
+    with ModelServer(echo, fault) as server, pytest.raises(UserError, match="gives no answers: HTTP 503: dead"):
+        ask(server, tmp_path, prompts, retries=retries)
+    with ModelServer(echo) as server:
+        config = section(server.url)
+        with Answers(tmp_path / "answers" / "hq.jsonl") as answers:
+            kept = [answers.reply(request_of(config, "", prompt, 1).key) for prompt in prompts]
+        assert [reply.failed for reply in kept if reply is not None] == [None] * 3
+
+
+def test_a_trivial_question_is_asked_more_than_once(tmp_path):
+    seen = []
+
+    def fault(body, before):
+        if "poison" in str(body):
+            return Plain(400, b"no")
+        seen.append(body)
+        return Plain(503, b"busy") if len(seen) == 1 else None
+
+    with ModelServer(echo, fault) as server:
+        replies, _ = ask(server, tmp_path, ["poison"])
+    assert replies[0].failed == "HTTP 400: no"
 
 
 def test_no_server_at_all(tmp_path):
@@ -302,3 +347,19 @@ def test_a_rate_holds_over_any_minute():
     for begin in sent:
         within = [at for at in sent if begin <= at < begin + 60]
         assert len(within) <= 60 * 1.1 + 2
+
+
+def test_counts_that_are_none():
+    usage = {"prompt_tokens": True, "completion_tokens": 1e3}
+    reply = read_reply(json.dumps({"choices": [{"text": "x"}], "usage": usage}))
+    assert (reply.input, reply.output) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_tokens": "2k"}, {"max_tokens": 0}, {"max_completion_tokens": [1]}, {"max_tokens": True}]
+    + [{"temperature": float("nan")}, {"top_k": 10**30}, {"stop": {1: 2}}, {"stop": "\ud800"}],
+)
+def test_options_that_cannot_be_sent(options):
+    with pytest.raises(ValidationError, match="cannot be sent as JSON|is not a number of tokens"):
+        section("http://x/v1", options=options)

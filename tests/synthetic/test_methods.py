@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import UserError
+from headrace.functions.calling import Function
 from headrace.recipe.load import load_recipe
 from headrace.recipe.synthetic import Synthetic
 from headrace.sequence.jinja import Template
-from headrace.synthetic.items import Item, Seed
+from headrace.synthetic.items import Item, Seed, unusable
 from headrace.synthetic.methods import method_of
 from headrace.synthetic.methods.files import same_language
-from headrace.synthetic.parsing import Unparsed, only_code, sections
+from headrace.synthetic.parsing import Unparsed, code_blocks, only_code, sections
 from headrace.synthetic.requests import Reply
 
 SEED = Seed("0" * 32, 0, "\n".join(f"line {i}" for i in range(40)), "a", "python", "MIT")
@@ -209,3 +210,73 @@ def test_a_synthetic_source_needs_documents_and_is_not_read_from_files(tmp_path)
         load_recipe({"name": "x", "sources": {"a": {}}})
     with pytest.raises(UserError, match="Nothing makes this source"):
         load_recipe({"name": "x", "sources": {"a": files, "b": {"synthetic": "text"}}})
+
+
+LOST = {  # what models write that have lost their way
+    "fences": "```py\n" * 200_000,
+    "fences of all lengths": "\n".join("`" * n + "x" for n in range(2000, 2, -1)),
+    "a tag": "```" + "a" * 10**6 + "`",
+    "blanks": " " * 10**6 + "x",
+    "a heading and blanks": "[Problem]" + " " * 10**5 + "x",
+    "a task and blanks": "### Task" + " " * 10**5 + "x",
+    "digits": "### " + "1" * 10**5 + "x",
+    "stars": "* # " * 10**5 + "Problem",
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+@pytest.mark.parametrize("method", ["oss-instruct", "files", "self-instruct"])
+def test_answers_that_lost_their_way_are_read_in_linear_time(method, name):
+    """With backtracking, each of them takes one of the methods hours."""
+    seeds = (TASK, TASK, TASK) if method == "self-instruct" else (SEED,)
+    _, [made] = made_by(method, [LOST[name]], seeds=seeds)
+    assert made.finding == "parse"
+
+
+def test_fences_as_commonmark_has_them():
+    assert code_blocks("````md\n```\nx\n```\n````") == [("md", "```\nx\n```\n")]
+    assert code_blocks("~~~\na\n~~~~\nb") == [("", "a\n")]
+    assert code_blocks("```js\nnever closed\n~~~ Py\nx\n~~~\n``") == [("py", "x\n")]
+    assert code_blocks("```py\r\nx = 1\r\n```\r\n") == [("py", "x = 1\r\n")]
+    assert code_blocks("```\n```") == [("", "")]
+
+
+@pytest.mark.parametrize("finish", [None, "stop", "STOP", "eos_token", "stop_sequence", "end_turn"])
+def test_answers_that_the_model_ended(finish):
+    assert unusable(Reply("x", finish)) is None
+
+
+PARSED = {
+    "role": ({"messages": [{"content": "a"}]}, "returns NoneType for `role`"),
+    "content": ({"messages": [{"role": "user", "content": 3}]}, "returns int for `content`"),
+    "no messages": ({"messages": []}, "`messages` that are no list of messages"),
+    "messages of text": ({"messages": ["a"]}, "`messages` that are no list of messages"),
+    "language": ({"text": "a", "language": 3}, "returns int for `language`"),
+    "set": ({"text": "a", "more": {1}}, "fields that are not JSON"),
+    "number": ({"text": "a", "more": 10**30}, "fields that are not JSON"),
+    "surrogate": ("a\ud800", "a lone surrogate in a text"),
+    "blank": ({"text": " "}, "returns nothing for `text`"),
+    "other": (3, "returns int"),
+}
+
+
+@pytest.mark.parametrize("name", PARSED)
+def test_what_a_parser_must_not_return(name):
+    value, said = PARSED[name]
+    config = Synthetic.model_validate(
+        {"method": "prompt", "prompt": "p", "chat": True, "count": 1, "server": {"url": "http://x/v1", "model": "m"}}
+    )
+    for stop in (False, True):
+        method = method_of(config)
+        method.parser = Function(lambda answer: value, "parsers.py:f", {}, stop)
+        chain = method.chain(Item(0, (SEED,), 0, 7))
+        next(chain)
+        if stop:
+            with pytest.raises(UserError, match="parsers.py:f"):
+                chain.send(Reply("x", "stop"))
+            continue
+        with pytest.raises(StopIteration) as ended:
+            chain.send(Reply("x", "stop"))
+        [made] = ended.value.value
+        assert made.finding == "parse"
+        assert said in made.evidence["error"]

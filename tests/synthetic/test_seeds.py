@@ -467,3 +467,21 @@ def test_the_page_of_a_document_leads_to_its_seeds(made):
 def all_rows(out):
     docs = run_folder.artifact(out, "documents")
     return [row for shard in range(len(docs.shards)) for row in read_columns(docs.shard_path(shard)).to_pylist()]
+
+
+def test_the_same_question_is_asked_once_while_it_is_under_way(corpus, tmp_path):
+    """With a sampling seed of the recipe's own, seeds used again ask the same; the answer kept is the one that counts."""
+    section = {
+        "method": "rephrase",
+        "styles": ["simple"],
+        "count": 6,
+        "seeds": {"count": 2},
+    }
+    with ModelServer(lambda prompt, body: f"answer {len(server.bodies)}", delay=0.05) as server:
+        told = recipe(corpus, server.url, **section)
+        told["synthetic"]["hq"]["server"]["options"] = {"seed": 5}
+        run(told, tmp_path / "run", workers=0)
+        asked = [json.dumps(body) for body in server.bodies]
+    assert len(asked) == len(set(asked)) == 2
+    reasons = [row["reason"] for row in documents(tmp_path / "run")]
+    assert reasons == [None, None, *["synthetic:duplicate"] * 10]

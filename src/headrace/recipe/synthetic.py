@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.recipe.base import Count, Section, listed, wrong
@@ -31,6 +33,8 @@ _OF_METHOD: dict[str, tuple[MethodName, ...]] = {
     "tests": ("oss-instruct",),
     "parser": ("prompt",),
 }
+
+MOST = ("max_tokens", "max_completion_tokens")  # the options that limit an answer, by old and by new servers
 
 STYLES = ("encyclopedia", "questions", "tutorial", "table", "simple")
 
@@ -100,6 +104,16 @@ class Server(Section):
         for name in ("messages", "prompt", "model", "stream", "n"):
             if name in self.options:
                 raise wrong(f"{name!r} is not an option", "remove it", f"options.{name}")
+        for name, value in self.options.items():
+            try:
+                orjson.dumps(value)
+                json.dumps(value, allow_nan=False).encode()
+            except (TypeError, ValueError, RecursionError) as error:
+                raise wrong(f"{name!r} cannot be sent as JSON: {error}", "write a plain value", f"options.{name}") from None
+        for name in MOST:
+            most = self.options.get(name)
+            if most is not None and (type(most) is not int or most < 1):
+                raise wrong(f"{most!r} is not a number of tokens", "write `2048`", f"options.{name}")
         return self
 
 
@@ -142,7 +156,7 @@ class Seeds(Section):
 
 
 class Parser(FunctionSection):
-    """Your own parser: takes an answer as `{text, seeds, request}`, returns a text, a record, or a list of these."""
+    """Your own parser: takes an answer as `{text, seeds}`, returns a text, a record, or a list of these."""
 
     group: ClassVar[str] = "headrace.parsers"
 

@@ -1,9 +1,9 @@
 """Ask a server with an OpenAI-compatible interface, and survive whatever it does.
 
 Only a complete answer of the promised shape is an answer. Everything else is *trouble*: the attempt is counted, and
-repeated after a while. When a request has had all its attempts, the server decides whose fault it is: if it has
-answered others in the meantime, or answers a trivial question now, the request is given up; otherwise the run stops,
-and goes on where it was when it is started again.
+repeated after a while. When a request has had all its attempts, the server decides whose fault it is: if it answers a
+trivial question now, or has since answered another request, this one is given up; otherwise the run stops, and goes on
+where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 from headrace.errors import UserError
 from headrace.flow.keys import salt
-from headrace.recipe.synthetic import Server
+from headrace.recipe.synthetic import MOST, Server
 from headrace.synthetic.answers import Answers
 from headrace.synthetic.limits import Allowance, Concurrency
 from headrace.synthetic.requests import Reply, Request, Rubbish, message_of, read_reply, request_of
 
 MOST_BODY = 16 << 20  # bytes: an answer of a million tokens has less
 MOST_BACKOFF = 60.0
+PROBES = 3  # trivial questions before a server is taken to be gone
 # The longest that a server may make us wait at its word; `Retry-After` may name a day.
 MOST_PAUSE = 600.0
 CONNECT_SECONDS = 20.0
@@ -45,11 +46,14 @@ class Trouble(Exception):  # noqa: N818 - what happened to an attempt
         busy: whether it says that too much was asked.
         final: whether the same request will not be answered later.
         wait: seconds that the server asks to wait.
+        fix: what to do if the server says so to every request.
     """
 
-    def __init__(self, kind: str, said: str, busy: bool = False, final: bool = False, wait: float = 0.0) -> None:
+    def __init__(
+        self, kind: str, said: str, busy: bool = False, final: bool = False, wait: float = 0.0, fix: str = ""
+    ) -> None:
         super().__init__(said)
-        self.kind, self.said, self.busy, self.final, self.wait = kind, said, busy, final, wait
+        self.kind, self.said, self.busy, self.final, self.wait, self.fix = kind, said, busy, final, wait, fix
 
 
 class Client:
@@ -152,21 +156,44 @@ class Client:
         Raises:
             UserError: it is the server.
         """
+        # A refusal of this request alone is the word of a server that lives. Otherwise, what it has answered may have
+        # been its last.
+        since = began if last.final and not last.fix else time.monotonic()
         async with self._probing:
-            if self._answered < began:
-                try:
-                    await self._send(request_of(self._server, "", "Say: yes.", 0))
-                    self._answered = time.monotonic()
-                except Trouble as trouble:
-                    raise self._gone(last if last.final else trouble) from None
+            if self._answered < since:
+                await self._probe()
         self.given_up += 1
         self._answers.add({"key": request.key, "failed": last.said})
         return Reply("", failed=last.said)
 
+    async def _probe(self) -> None:
+        """Ask a trivial question.
+
+        Raises:
+            UserError: it has no answer either.
+        """
+        trivial = request_of(self._server, "", "Say: yes.", 0)
+        for attempt in range(PROBES):
+            try:
+                await self._send(trivial)
+            except Trouble as trouble:
+                last = trouble
+            else:
+                self._answered = time.monotonic()
+                return
+            if last.final:
+                break
+            if attempt < PROBES - 1:
+                await asyncio.sleep(max(last.wait, self._backoff(trivial, attempt)))
+        raise self._gone(last)
+
     def _gone(self, last: Trouble) -> UserError:
+        where = f"{self._where}.url: {self._server.url}"
+        if last.fix:
+            return UserError(f"The server refuses the request ({last.said}).", where, last.fix)
         return UserError(
             f"The server gives no answers: {last.said}.",
-            f"{self._where}.url: {self._server.url}",
+            where,
             "Start or mend it, and run again: what it has answered is kept and not asked again.",
         )
 
@@ -175,9 +202,9 @@ class Client:
 
         Raises:
             Trouble: it got no answer.
-            UserError: the server refuses us.
         """
-        thought = int(request.characters / CHARACTERS_PER_TOKEN) + int(request.body.get("max_tokens") or 0)
+        most = max(request.body.get(name) or 0 for name in MOST)
+        thought = int(request.characters / CHARACTERS_PER_TOKEN) + most
         began = await self.concurrency.enter()
         try:
             await self._allowance.take(thought)
@@ -204,7 +231,6 @@ class Client:
 
         Raises:
             Trouble: that is no answer.
-            UserError: the server refuses us.
         """
         import httpx
 
@@ -231,11 +257,7 @@ class Client:
             raise Trouble("rubbish", str(error)) from None
 
     def _refusal(self, status: int, headers: Any, body: str) -> Trouble:
-        """What a status other than 200 means.
-
-        Raises:
-            UserError: the key, the address or the account is wrong, which no repetition mends.
-        """
+        """What a status other than 200 means."""
         said = f"HTTP {status}: {_error_in(body)}"
         mends = {
             401: "Set the environment variable that `key` names to a valid key.",
@@ -243,10 +265,8 @@ class Client:
             402: "Top up the account.",
             404: "Check the address, which ends in /v1 for most servers, and the model's name.",
         }
-        if status in mends:
-            raise UserError(
-                f"The server refuses the request ({said}).", f"{self._where}: {self._server.url}", mends[status]
-            )
+        if status in mends:  # or a firewall before the server dislikes this prompt
+            return Trouble(str(status), said, final=True, fix=mends[status])
         if status in LATER or status >= 500:
             return Trouble(str(status), said, busy=True, wait=_retry_after(headers))
         if status < 400:

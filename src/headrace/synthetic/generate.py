@@ -91,6 +91,7 @@ class Generation:
         self._sandbox: Sandbox | None = None
         self._pool = ThreadPoolExecutor(threads)
         self._number = 0
+        self._asking: dict[str, asyncio.Task[Reply]] = {}
         self.totals = Totals()
 
     def run(self) -> Totals:
@@ -210,11 +211,14 @@ class Generation:
         if template is None:
             template = self._templates[source] = Template(source, f"{self._where}.{key}", what="prompt")
         try:
-            return template.render([], given).text
-        except Refused as refused:
+            text = template.render([], given).text
+            text.encode()
+        except (Refused, UnicodeEncodeError) as refused:
+            said = refused if isinstance(refused, Refused) else f"it has a lone surrogate at character {refused.start}"
             raise UserError(
-                f"The prompt cannot be made: {refused}.", f"{self._where}.{key}", "Mend the template."
+                f"The prompt cannot be made: {said}.", f"{self._where}.{key}", "Mend the template."
             ) from None
+        return text
 
     async def _reply(self, request: Request) -> Reply:
         kept = self._answers.reply(request.key)
@@ -226,7 +230,11 @@ class Generation:
                 f"{self._where}.answers: request {request.key}",
                 "Give the server's address as `server.url`, or the answers of the run that this recipe was made with.",
             )
-        return await self.client.ask(request)
+        asking = self._asking.get(request.key)
+        if asking is None:  # two items may ask the same, and the first answer kept is the one that counts
+            asking = self._asking[request.key] = asyncio.create_task(self.client.ask(request))
+            asking.add_done_callback(lambda _: self._asking.pop(request.key, None))
+        return await asking
 
     async def _test(self, made: Made) -> None:
         """Run a program against its tests, unless that was done before."""

@@ -116,11 +116,15 @@ Chain = Generator[Ask, Reply, list[Made]]
 """A method's work on an item: yields what to ask, gets what was replied, returns what it makes of it."""
 
 
+# What servers call it if the model itself ended its answer: OpenAI's word first, then TGI's and others'.
+COMPLETE = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete"})
+
+
 def unusable(reply: Reply) -> Made | None:
     """What to record of a reply that holds no complete answer; None if it does."""
     if reply.failed is not None:
         return Made("", finding="failed", evidence={"error": reply.failed})
-    if reply.finish not in (None, "stop", "eos", "end_turn"):
+    if reply.finish is not None and reply.finish.lower() not in COMPLETE:
         return Made(reply.text, finding="truncated", evidence={"finish_reason": reply.finish})
     return None
 

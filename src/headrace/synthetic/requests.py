@@ -122,4 +122,4 @@ def message_of(said: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 <= value < MOST_TOKENS else 0
+    return value if type(value) is int and 0 <= value < MOST_TOKENS else 0  # a bool is an int

@@ -13,14 +13,22 @@ import math
 import re
 from array import array
 from collections import defaultdict
+from itertools import islice
 
 _WORD = re.compile(r"[^\W_]+")
+# Words that are compared: the memory for a text grows with their square, 32 MB here. Files of code have fewer.
+MOST_WORDS = 1 << 14
 _EXACT = 1e-9  # more than the rounding of the limits below
 
 
 def words(text: str) -> list[str]:
     """The words that rouge_score compares: lowercased letters and digits; here of all scripts."""
     return _WORD.findall(text.lower())
+
+
+def _first(text: str) -> list[str]:
+    """The first :data:`MOST_WORDS` words."""
+    return [match[0] for match in islice(_WORD.finditer(text.lower()), MOST_WORDS)]
 
 
 class Similar:
@@ -41,7 +49,7 @@ class Similar:
 
     def nearest(self, text: str) -> tuple[float, int] | None:
         """The similarity and number of the most similar earlier text above the limit, the first of equals."""
-        tokens = [self._numbers.get(word, -1) for word in words(text)]
+        tokens = [self._numbers.get(word, -1) for word in _first(text)]
         length, limit = len(tokens), self._limit
         shortest = math.ceil(length * limit / (2 - limit) - _EXACT)
         longest = math.floor(length * (2 - limit) / limit + _EXACT)
@@ -60,7 +68,7 @@ class Similar:
 
     def add(self, text: str) -> None:
         """Add a text."""
-        tokens = [self._numbers.setdefault(word, len(self._numbers)) for word in words(text)]
+        tokens = [self._numbers.setdefault(word, len(self._numbers)) for word in _first(text)]
         number = len(self)
         for element in self._prefix(tokens):
             self._index[element].append(number)

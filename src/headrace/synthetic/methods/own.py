@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from headrace.functions.calling import Function
 from headrace.functions.failures import Failed
 from headrace.recipe.synthetic import Synthetic
@@ -38,8 +40,11 @@ class Own:
         try:
             read = self.parser({"text": reply.text, "seeds": [vars(seed) for seed in item.seeds]})
             made = [_made(one, seed.language, self._chat) for one in (read if isinstance(read, list) else [read])]
-        except (Failed, TypeError) as error:
-            return [Made(reply.text, finding="parse", evidence={"error": str(error)[:300]})]
+        except Failed as error:
+            return [Made(reply.text, finding="parse", evidence={"error": self.parser.failed(error, seed.id)[:300]})]
+        except TypeError as error:
+            wrong_type = self.parser.wrong(str(error))
+            return [Made(reply.text, finding="parse", evidence={"error": self.parser.failed(wrong_type, seed.id)[:300]})]
         return made or [Made(reply.text, finding="parse", evidence={"error": "the parser found nothing"})]
 
 
@@ -52,14 +57,41 @@ def _made(value: Any, language: str | None, chat: bool) -> Made:
     if value is None:
         return Made("", finding="parse", evidence={"error": "the parser returns None"})
     if isinstance(value, str):
-        return Made(value, language=language, compared=value)
+        return Made(_text(value, "a text"), language=language, compared=value)
     if not isinstance(value, dict):
-        raise TypeError(f"the parser returns {type(value).__name__}")
+        raise TypeError(f"returns {type(value).__name__}")
+    language = value.get("language", language)
+    if language is not None:
+        _text(language, "`language`")
     messages = value.get("messages")
     if chat and isinstance(messages, list):
-        turns = [(str(one["role"]), str(one["content"])) for one in messages if isinstance(one, dict)]
-        return Made("\n\n".join(said for _, said in turns), turns, value.get("language", language))
-    if not isinstance(value.get("text"), str):
-        raise TypeError("the parser returns a record without `text`" + (" or `messages`" if chat else ""))
+        if not messages or not all(isinstance(one, dict) for one in messages):
+            raise TypeError("returns `messages` that are no list of messages")
+        turns = [(_text(one.get("role"), "`role`"), _text(one.get("content"), "`content`")) for one in messages]
+        return Made("\n\n".join(said for _, said in turns), turns, language)
+    if "text" not in value:
+        raise TypeError("returns a record without `text`" + (" or `messages`" if chat else ""))
+    text = _text(value["text"], "`text`")
     told = {key: one for key, one in value.items() if key not in ("text", "language", "messages")}
-    return Made(value["text"], None, value.get("language", language), {"fields": told} if told else {}, value["text"])
+    try:
+        orjson.dumps(told)
+    except TypeError as error:
+        raise TypeError(f"returns fields that are not JSON: {error}") from None
+    return Made(text, None, language, {"fields": told} if told else {}, text)
+
+
+def _text(value: Any, what: str) -> str:
+    """A text that can be stored.
+
+    Raises:
+        TypeError: it is not text, is blank, or has lone surrogates.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"returns {type(value).__name__} for {what}")
+    if not value.strip():
+        raise TypeError(f"returns nothing for {what}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise TypeError(f"returns a lone surrogate in {what}") from None
+    return value
