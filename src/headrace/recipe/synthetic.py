@@ -109,7 +109,9 @@ class Server(Section):
                 orjson.dumps(value)
                 json.dumps(value, allow_nan=False).encode()
             except (TypeError, ValueError, RecursionError) as error:
-                raise wrong(f"{name!r} cannot be sent as JSON: {error}", "write a plain value", f"options.{name}") from None
+                raise wrong(
+                    f"{name!r} cannot be sent as JSON: {error}", "write a plain value", f"options.{name}"
+                ) from None
         for name in MOST:
             most = self.options.get(name)
             if most is not None and (type(most) is not int or most < 1):

@@ -107,7 +107,7 @@ class SyntheticDocuments(Step):
     recorded: tuple[InputFile, ...] = ()
 
     kind: ClassVar[str] = "synthetic"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def params(self) -> dict[str, Any]:
         """What is asked, of which seeds, and what is taken from the answers."""

@@ -44,7 +44,9 @@ class Own:
             return [Made(reply.text, finding="parse", evidence={"error": self.parser.failed(error, seed.id)[:300]})]
         except TypeError as error:
             wrong_type = self.parser.wrong(str(error))
-            return [Made(reply.text, finding="parse", evidence={"error": self.parser.failed(wrong_type, seed.id)[:300]})]
+            return [
+                Made(reply.text, finding="parse", evidence={"error": self.parser.failed(wrong_type, seed.id)[:300]})
+            ]
         return made or [Made(reply.text, finding="parse", evidence={"error": "the parser found nothing"})]
 
 

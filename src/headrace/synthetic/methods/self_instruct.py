@@ -27,7 +27,9 @@ completely. Nothing else is written before, between or after."""
 
 WORDS = 3, 150  # a task has more than the first and at most the second: Alpaca's limits
 # Nobody can hear, see or open what a text assistant is given; Alpaca drops tasks with such words.
-_TASK = re.compile(r"^[ \t]*+#{2,4}+[ \t]*+(?:\d++[.)]?[ \t]*+)?Task[ \t]*+\d*+[ \t]*+:?[ \t]*+\r?$", re.IGNORECASE | re.MULTILINE)
+_TASK = re.compile(
+    r"^[ \t]*+#{2,4}+[ \t]*+(?:\d++[.)]?[ \t]*+)?Task[ \t]*+\d*+[ \t]*+:?[ \t]*+\r?$", re.IGNORECASE | re.MULTILINE
+)
 _ANSWER = re.compile(r"^[ \t]*+#{2,4}+[ \t]*+Answer[ \t]*+\d*+[ \t]*+:?[ \t]*+\r?$", re.IGNORECASE | re.MULTILINE)
 SHOWN = 4000  # characters of an example's answer
 
