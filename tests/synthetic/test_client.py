@@ -357,9 +357,17 @@ def test_counts_that_are_none():
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_tokens": "2k"}, {"max_tokens": 0}, {"max_completion_tokens": [1]}, {"max_tokens": True}]
-    + [{"temperature": float("nan")}, {"top_k": 10**30}, {"stop": {1: 2}}, {"stop": "\ud800"}],
+    [
+        {"max_tokens": "2k"},
+        {"max_tokens": 0},
+        {"max_completion_tokens": [1]},
+        {"max_tokens": True},
+        {"temperature": float("nan")},
+        {"top_k": 10**30},
+        {"stop": {1: 2}},
+        {"stop": "\ud800"},
+    ],
 )
 def test_options_that_cannot_be_sent(options):
-    with pytest.raises(ValidationError, match="cannot be sent as JSON|is not a number of tokens"):
+    with pytest.raises(ValidationError, match=r"cannot be sent as JSON|is not a number of tokens"):
         section("http://x/v1", options=options)

@@ -272,7 +272,7 @@ def test_what_a_parser_must_not_return(name):
         chain = method.chain(Item(0, (SEED,), 0, 7))
         next(chain)
         if stop:
-            with pytest.raises(UserError, match="parsers.py:f"):
+            with pytest.raises(UserError, match=r"parsers\.py:f"):
                 chain.send(Reply("x", "stop"))
             continue
         with pytest.raises(StopIteration) as ended:

@@ -470,7 +470,7 @@ def all_rows(out):
 
 
 def test_the_same_question_is_asked_once_while_it_is_under_way(corpus, tmp_path):
-    """With a sampling seed of the recipe's own, seeds used again ask the same; the answer kept is the one that counts."""
+    """With a sampling seed of the recipe's own, seeds used again ask the same; the first answer kept counts."""
     section = {
         "method": "rephrase",
         "styles": ["simple"],

@@ -40,13 +40,9 @@ class Own:
         try:
             read = self.parser({"text": reply.text, "seeds": [vars(seed) for seed in item.seeds]})
             made = [_made(one, seed.language, self._chat) for one in (read if isinstance(read, list) else [read])]
-        except Failed as error:
-            return [Made(reply.text, finding="parse", evidence={"error": self.parser.failed(error, seed.id)[:300]})]
-        except TypeError as error:
-            wrong_type = self.parser.wrong(str(error))
-            return [
-                Made(reply.text, finding="parse", evidence={"error": self.parser.failed(wrong_type, seed.id)[:300]})
-            ]
+        except (Failed, TypeError) as error:
+            failed = error if isinstance(error, Failed) else self.parser.wrong(str(error))
+            return [Made(reply.text, finding="parse", evidence={"error": self.parser.failed(failed, seed.id)[:300]})]
         return made or [Made(reply.text, finding="parse", evidence={"error": "the parser found nothing"})]
 
 
