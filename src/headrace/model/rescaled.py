@@ -6,7 +6,6 @@ from typing import Any
 
 from headrace.errors import UserError
 from headrace.model.config import AnyConfig, ForeignConfig
-from headrace.model.huggingface.rope import scaled
 from headrace.recipe.model import Rotary, RotaryScaling, StageScaling
 
 _OLDER = {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
@@ -57,6 +56,7 @@ def no_rotary(what: str, stage: str) -> UserError:
 def _foreign(config: ForeignConfig, rotary: Rotary, stage: str) -> ForeignConfig:
     """A model of transformers. Of one whose layers differ, those that see the whole row are changed."""
     from headrace.model.foreign import configuration
+    from headrace.model.huggingface.rope import scaled  # imports torch
 
     found = configuration(config.huggingface)
     of_layers = getattr(found, "rope_parameters", None)
