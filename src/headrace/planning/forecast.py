@@ -6,6 +6,8 @@ from pathlib import Path
 
 from headrace.errors import UserError
 from headrace.planning import synthetic
+from headrace.planning.benchmarks import count_benchmarks
+from headrace.planning.corpus import compared
 from headrace.planning.counts import SourceCounts, count_source, kept_by_quality
 from headrace.planning.graph import Node, graph_of
 from headrace.planning.machine import Machine
@@ -15,7 +17,7 @@ from headrace.planning.rates import value
 from headrace.planning.references import count_references
 from headrace.planning.sequences import count_sequences
 from headrace.planning.stages import doubts, resolve_stage
-from headrace.planning.work import compared, row_bytes
+from headrace.planning.work import row_bytes
 from headrace.recipe.schema import HELD_OUT, Recipe
 
 # The share of the budget for union-find's arrays: equals ``labels.UNION_SHARE``, whose module would compile kernels.
@@ -52,7 +54,8 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     )
     notes += [note for stage, section in zip(stages, recipe.stages, strict=True) for note in doubts(stage, section)]
     notes += [source.doubt for source in sources if source.doubt]
-    notes += _benchmarks(recipe)
+    benchmarks, missing = count_benchmarks(recipe)
+    notes += missing
     notes += synthetic.notes(recipe)
     if recipe.model is not None:
         from headrace.train.installed import check_installed
@@ -66,7 +69,8 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         from headrace.model.config import parameter_count
 
         parameters = parameter_count(config)
-    graph = graph_of(recipe, sources, stages, parameters, vocabulary, machine, references, stored.get(HELD_OUT, ()))
+    searched = references, benchmarks, stored.get(HELD_OUT, ())
+    graph = graph_of(recipe, sources, stages, parameters, vocabulary, machine, *searched)
     nodes = tuple(_as_made(node, known) for node in graph.nodes)
     done = {node.name for node in nodes if node.done}
     work = tuple(entry for entry in graph.work if entry.artifact not in done)
@@ -117,21 +121,6 @@ def _memory(recipe: Recipe, documents: int, workers: int) -> Memory:
     if recipe.deduplicate is not None or recipe.split.check is not None:
         data = max(data, round(2 * documents * row_bytes(documents) / UNION_SHARE))
     return Memory(workers, round(value("memory-worker")), data)
-
-
-def _benchmarks(recipe: Recipe) -> list[str]:
-    """Notes about missing benchmark files: for a plan, as for sources, they need not exist."""
-    if recipe.decontaminate is None:
-        return []
-    from headrace.select.contamination.benchmarks import list_benchmarks
-
-    try:
-        list_benchmarks(recipe.decontaminate)
-    except UserError as error:
-        if not all(source.is_counted for source in recipe.sources.values()):
-            raise
-        return [f"A benchmark is missing: {error.where}."]
-    return []
 
 
 def _vocabulary(recipe: Recipe) -> tuple[int, list[str]]:

@@ -5,23 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from headrace.graph import SEEDS
+from headrace.planning.benchmarks import BenchmarkCounts
+from headrace.planning.corpus import Corpus, corpora_of, documents_of
 from headrace.planning.counts import SourceCounts
 from headrace.planning.machine import START, Machine
-from headrace.planning.rates import value
+from headrace.planning.rates import Work, value
 from headrace.planning.references import ReferenceCounts
 from headrace.planning.stages import Share, StagePlan
-from headrace.planning.work import (
-    Work,
-    compared,
-    documents_of,
-    grouping,
-    near_of,
-    row_bytes,
-    selection,
-    sequence,
-    tokenising,
-    writing,
-)
+from headrace.planning.work import bands, grouping, near_of, row_bytes, selection, sequence, tokenising, writing
 from headrace.recipe.quality import Trained
 from headrace.recipe.schema import Recipe, Stage
 
@@ -39,6 +30,7 @@ CHECKPOINT = 12
 OWN_BYTES = 8
 # A score; and the weights of a linear annotator.
 SCORE_BYTES, ANNOTATOR_BYTES = 4, 4 << 20
+LENGTH_BYTES = 8  # a count of tokens
 # The key of a group and a place in it; the paths and imports of a file, as a share of its text (installed packages).
 GROUP_BYTES, IMPORTS = 20, 0.03
 _SEQUENCE_NEEDS = ("documents", "tokenizer", "tokens")
@@ -81,6 +73,7 @@ def graph_of(
     vocabulary: int,
     machine: Machine,
     references: tuple[ReferenceCounts, ...] = (),
+    benchmarks: BenchmarkCounts = BenchmarkCounts(0, 0),
     stored_held_out: tuple[Share, ...] = (),
 ) -> Graph:
     """The graph of a recipe.
@@ -93,17 +86,22 @@ def graph_of(
         vocabulary: size of the tokenizer's vocabulary.
         machine: the machine to estimate times for.
         references: the size of each set of reference documents.
+        benchmarks: what to search for.
         stored_held_out: rows in other files that loss is measured on.
     """
-    works = [*writing(recipe), *selection(recipe, sources, references)] if sources else []
+    corpora = corpora_of(recipe, sources, references, benchmarks)
+    works: list[Work] = []
+    for corpus in corpora:
+        works += [*([] if corpus.is_first else writing(recipe)), *selection(corpus)]
     if stages:
         works += tokenising(recipe, sources)
     for stage, section in zip(stages, recipe.stages, strict=True):
         works += sequence(stage, section, recipe.groups(section))
     works += grouping(recipe, sources)
-    nodes = _selected(recipe, sources, references, works, machine) if sources else []
-    if recipe.synthetic:
-        nodes = [*_synthetic(recipe, sources, nodes, works, machine), *nodes]
+    nodes: list[Node] = []
+    for corpus in corpora:
+        nodes += [] if corpus.is_first else _synthetic(recipe, sources, works, machine)
+        nodes += _selected(corpus, works, machine)
     if not stages:
         return Graph(tuple(nodes), tuple(works))
     assert recipe.tokenizer is not None  # the schema requires it if there are stages
@@ -131,112 +129,93 @@ def _seconds(name: str, works: list[Work], machine: Machine) -> float:
     return START + sum(work.seconds(machine.cores) for work in works if work.artifact == name)
 
 
-def _selected(
-    recipe: Recipe,
-    sources: tuple[SourceCounts, ...],
-    references: tuple[ReferenceCounts, ...],
-    works: list[Work],
-    machine: Machine,
-) -> list[Node]:
-    """The nodes from the documents to the verdicts."""
-    text, documents = sum(source.bytes for source in sources), documents_of(sources)
-    verify = any(work.figure == "verify" for work in works)
+def _selected(corpus: Corpus, works: list[Work], machine: Machine) -> list[Node]:
+    """The nodes from the documents to the verdicts. Of what was done for seeds, files are linked."""
+    recipe, new, node = corpus.recipe, corpus.documents, corpus.node
+
+    def seconds(name: str) -> float:
+        return _seconds(node(name), works, machine)
+
+    documents, read = node("documents"), list[Node]()
     made = tuple(f"synthetic-{name}" for name in recipe.synthetic)
-    nodes = [Node("documents", made, round(text * COMPRESSED), _seconds("documents", works, machine))]
-    sidecars = [kind for kind in ("measures", "duplicates", "contamination") if any(w.artifact == kind for w in works)]
-    scratch = {
-        "duplicates": _duplicates_scratch(recipe, compared(sources, references)),
-        "verdicts": text if verify else 0,
-    }
-    own = [f"measure-{name}" for name in recipe.measures]
-    nodes += [Node(name, ("documents",), documents * OWN_BYTES, START) for name in own]
-    signed, read = _references(recipe, references, works, machine)
-    names = tuple(node.name for node in (*signed, *read))
-    needs = {"duplicates": ("documents", "signatures", *names)}
+    nodes = [Node(documents, made, round(corpus.text * COMPRESSED), seconds("documents"))]
+    nodes += _annotators(corpus, works, machine)
+    own = [node(f"measure-{name}") for name in recipe.measures]
+    nodes += [Node(name, (documents,), new * OWN_BYTES, START) for name in own]
+    found = []
+    if recipe.uses_measures:
+        found.append(Node(node("measures"), (documents,), round(new * value("disk-measures")), seconds("measures")))
+    if recipe.deduplicate is not None or recipe.split.check is not None:
+        signed, read = _references(corpus, works, machine)
+        nodes += [*read, *signed] if corpus.is_first else []
+        size = new * (_SIGNED + 8 * bands(near_of(recipe)))
+        nodes.append(Node(node("signatures"), (documents,), size, seconds("signatures")))
+        needs = (documents, node("signatures"), *(one.name for one in (*signed, *read)))
+        size, scratch = round(corpus.decided * value("disk-duplicates")), _duplicates_scratch(recipe, corpus.compared)
+        found.append(Node(node("duplicates"), needs, size, seconds("duplicates"), scratch=scratch))
+    if recipe.decontaminate is not None:
+        name, size = node("contamination"), round(new * value("disk-contamination"))
+        found.append(Node(name, (documents,), size, seconds("contamination")))
+        nodes += [*found[-1:], *([] if corpus.seeds else [Node("hits", (documents, name), 0, START)])]
+    if any(source.licenses is not None for source in recipe.sources.values()):
+        found.append(Node(node("licences"), (documents,), corpus.decided, seconds("licences")))
     keep = recipe.quality.keep
-    chosen = () if keep is None else (f"quality-{recipe.quality.named(keep.annotator)}",)
-    needs["verdicts"] = ("documents", *sidecars, *own, *chosen, *(node.name for node in read))
-    nodes += _annotators(recipe, documents, works, machine)
-    for kind in [*sidecars, "verdicts"]:
-        if kind == "duplicates":
-            disk = documents * (_SIGNED + 8 * _bands(recipe))
-            nodes.append(Node("signatures", ("documents",), disk, _seconds("signatures", works, machine)))
-            nodes += [*read, *signed]
-        disk, seconds = round(documents * value(f"disk-{kind}")), _seconds(kind, works, machine)
-        nodes.append(Node(kind, needs.get(kind, ("documents",)), disk, seconds, scratch=scratch.get(kind, 0)))
-        if kind == "contamination":
-            nodes.append(Node("hits", ("documents", kind), 0, START))
-    return nodes
+    chosen = () if keep is None else (node(f"quality-{recipe.quality.named(keep.annotator)}"),)
+    if keep is not None and keep.tokens is not None:
+        found.append(Node(node("lengths"), (documents, "tokenizer"), new * LENGTH_BYTES, seconds("lengths")))
+    needs = (documents, *(one.name for one in found), *own, *chosen, *(one.name for one in read))
+    scratch = round(sum(work.amount for work in works if (work.artifact, work.figure) == (node("verdicts"), "verify")))
+    size = round(corpus.decided * value("disk-verdicts"))
+    nodes += [one for one in found if one not in nodes]
+    return [*nodes, Node(node("verdicts"), needs, size, seconds("verdicts"), scratch=scratch)]
 
 
 def _synthetic(
-    recipe: Recipe, sources: tuple[SourceCounts, ...], nodes: list[Node], works: list[Work], machine: Machine
+    recipe: Recipe, sources: tuple[SourceCounts, ...], works: list[Work], machine: Machine
 ) -> list[Node]:
-    """The nodes of synthetic sources, and of the documents that inspire them, whose work is done once: what comes after
-    takes it over."""
-    shared = ("reference-", "annotator-", "positive-documents-")
-    apart = {node.name for node in nodes if not node.name.startswith(shared)}
-    names = {name: "-".join((kind, SEEDS, *stage)) for name in apart for kind, *stage in [name.split("-", 1)]}
-    made = [f"synthetic-{name}" for name in recipe.synthetic]
-    first = [
-        Node(names[node.name], tuple(names.get(n, n) for n in node.inputs if n not in made), 0, START)
-        for node in nodes
-        if node.name in apart
-    ]
+    """The nodes of synthetic sources: what is written."""
     sizes = {source.name: source.bytes for source in sources}
     needs = (f"documents-{SEEDS}", f"verdicts-{SEEDS}")
-    return first + [
+    return [
         Node(made, needs, round(sizes[name] * COMPRESSED), _seconds(made, works, machine))
-        for name, made in zip(recipe.synthetic, made, strict=True)
+        for name in recipe.synthetic
+        for made in [f"synthetic-{name}"]
     ]
 
 
-def _annotators(recipe: Recipe, documents: int, works: list[Work], machine: Machine) -> list[Node]:
+def _annotators(corpus: Corpus, works: list[Work], machine: Machine) -> list[Node]:
     """The nodes of annotators, and of the scores they give."""
-    nodes = []
-    for name, annotator in recipe.quality.annotators.items():
-        trained, scored = f"annotator-{name}", f"quality-{name}"
-        needs: tuple[str, ...] = ("documents",)
-        if isinstance(annotator, Trained):
+    nodes, documents = [], corpus.node("documents")
+    for name, annotator in corpus.recipe.quality.annotators.items():
+        trained, scored = f"annotator-{name}", corpus.node(f"quality-{name}")
+        if name in corpus.trained:
             examples = [f"positive-documents-{name}-{k}" for k in range(len(annotator.positives.files))]
             nodes += [Node(one, (), 0, START) for one in examples]
-            needs = (*needs, *examples)
-            nodes.append(Node(trained, needs, ANNOTATOR_BYTES, _seconds(trained, works, machine)))
-            needs = ("documents", trained)
-        nodes.append(Node(scored, needs, documents * SCORE_BYTES, _seconds(scored, works, machine)))
+            seconds = _seconds(trained, works, machine)
+            nodes.append(Node(trained, (documents, *examples), ANNOTATOR_BYTES, seconds))
+        needs = (documents, trained) if isinstance(annotator, Trained) else (documents,)
+        nodes.append(Node(scored, needs, corpus.documents * SCORE_BYTES, _seconds(scored, works, machine)))
     return nodes
 
 
-def _references(
-    recipe: Recipe, references: tuple[ReferenceCounts, ...], works: list[Work], machine: Machine
-) -> tuple[list[Node], list[Node]]:
+def _references(corpus: Corpus, works: list[Work], machine: Machine) -> tuple[list[Node], list[Node]]:
     """The nodes of reference documents: their signatures, and documents read from files."""
     signed, read = [], []
-    for k, reference in enumerate(references):
+    for k, reference in enumerate(corpus.references):
         needs: tuple[str, ...] = ()
         if not reference.run:
             needs = (f"reference-documents-{k}",)
             read.append(Node(needs[0], (), round(reference.bytes * COMPRESSED), _seconds(needs[0], works, machine)))
-        name, disk = f"reference-signatures-{k}", reference.documents * (_SIGNED + 8 * _bands(recipe) + 8)
+        name, disk = f"reference-signatures-{k}", reference.documents * (_SIGNED + 8 * bands(near_of(corpus.recipe)) + 8)
         signed.append(Node(name, needs, disk, _seconds(name, works, machine)))
     return signed, read
-
-
-def _bands(recipe: Recipe) -> int:
-    """The bands of a signature; 0 if near-duplicates are not searched for."""
-    near = near_of(recipe)
-    if near is None:
-        return 0
-    from headrace.select.duplicates.fingerprints import bands_of
-
-    return bands_of(near)[0]
 
 
 def _duplicates_scratch(recipe: Recipe, documents: int) -> int:
     """Records of bands and ids, at most as many edges (another 16 bytes each), and three row numbers."""
     from headrace.select.duplicates.step import BAND, ID
 
-    return documents * (_bands(recipe) * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents))
+    return documents * (bands(near_of(recipe)) * 2 * BAND.itemsize + ID.itemsize + 16 + 3 * row_bytes(documents))
 
 
 def _groups(name: str, documents: int, works: list[Work], machine: Machine) -> Node:

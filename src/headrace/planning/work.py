@@ -2,67 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
+from math import log2
 
+from headrace.planning.annotators import annotation
+from headrace.planning.benchmarks import BenchmarkCounts
+from headrace.planning.corpus import Corpus
 from headrace.planning.counts import BYTES_PER_TOKEN, SourceCounts
-from headrace.planning.machine import EFFICIENCY
-from headrace.planning.rates import figures
-from headrace.planning.references import DOCUMENT_BYTES, ReferenceCounts
+from headrace.planning.rates import Work, work
 from headrace.planning.stages import StagePlan
 from headrace.planning.synthetic import asked
-from headrace.recipe.quality import AnyAnnotator, Encoder, Trained
-from headrace.recipe.schema import Group, Recipe, Stage
+from headrace.recipe.schema import Group, Near, Recipe, Stage
+from headrace.report.numbers import size
 
 # Formats whose files are parsed as Python.
 PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
-
-
-@dataclass(frozen=True)
-class Work:
-    """One step of building an artifact.
-
-    Attributes:
-        artifact: the graph's node, such as ``duplicates``.
-        step: what is done.
-        figure: the name of its rate.
-        amount: how much there is to do.
-        unit: the unit of the amount: ``bytes`` of text, ``documents`` or ``tokens``.
-        rate: units per second and core.
-        serial: whether it runs on one core, however many there are.
-    """
-
-    artifact: str
-    step: str
-    figure: str
-    amount: float
-    unit: str
-    rate: float
-    serial: bool = False
-
-    @property
-    def core_seconds(self) -> float:
-        """Seconds on one core."""
-        return self.amount / self.rate
-
-    def seconds(self, cores: int) -> float:
-        """Seconds on a number of cores, each of which counts for :data:`EFFICIENCY` unless there is only one."""
-        return self.core_seconds / (1 if self.serial or cores == 1 else cores * EFFICIENCY)
-
-    def to_json(self, cores: int) -> dict[str, Any]:
-        """The attributes, and values derived from them."""
-        return {**asdict(self), "core_seconds": self.core_seconds, "seconds": self.seconds(cores)}
-
-
-def work(artifact: str, step: str, figure: str, amount: float, serial: bool = False) -> Work:
-    """Work at a measured rate."""
-    measured = figures()[figure]
-    return Work(artifact, step, figure, amount, measured.unit.removesuffix("/s"), measured.value, serial)
-
-
-def documents_of(sources: tuple[SourceCounts, ...]) -> int:
-    """Documents in all sources, estimated from their text if unknown."""
-    return sum(source.documents or round(source.bytes / DOCUMENT_BYTES) for source in sources)
+# Bands, and their share of the work, in the runs of `bench.scale` that set the rate of candidates (17.8 of 26.4 s); and
+# values of the signatures of datasketch in `bench steps`.
+_TIMED_BANDS, _BANDED, _TIMED_VALUES = 9, 0.67, 128
+# The search for benchmarks, over that for HumanEval alone, which set its rate: what is read takes half of it, and each
+# doubling of the items' text beyond 50 kB three tenths (164 to 4,740 items on 30 MB of code and prose, within 15 %).
+# Items that are lines of the corpus itself take twice as long.
+_READ_ALONE, _DOUBLED, _UNNOTICED = 0.5, 0.3, 50_000
+_SHAPES_TIMED = log2(1 + 5.5e6 / _UNNOTICED)  # of the 20 benchmarks that set the rate of shapes
 
 
 def row_bytes(documents: int) -> int:
@@ -85,72 +47,79 @@ def _read(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> dict[str, int]:
     return sizes
 
 
-def compared(sources: tuple[SourceCounts, ...], references: tuple[ReferenceCounts, ...]) -> int:
-    """Documents that are compared for duplicates."""
-    return documents_of(sources) + sum(reference.documents for reference in references)
-
-
-def selection(
-    recipe: Recipe, sources: tuple[SourceCounts, ...], references: tuple[ReferenceCounts, ...] = ()
-) -> list[Work]:
+def selection(corpus: Corpus) -> list[Work]:
     """The work from the sources to the verdicts."""
-    text, documents = sum(source.bytes for source in sources), documents_of(sources)
-    out = [work("documents", _READING[figure], figure, size) for figure, size in _read(recipe, sources).items()]
+    recipe, text = corpus.recipe, corpus.text
+    out = [work("documents", _READING[figure], figure, size) for figure, size in _read(recipe, corpus.new).items()]
     if recipe.uses_measures:
         out.append(work("measures", "measure", "measures", text))
     near = near_of(recipe)
     if near is not None:
-        figure = "signatures" if near.signature == "fast" else "signatures-datasketch"
-        out.append(work("signatures", f"sign ({near.signature})", figure, text))
-    for k, reference in enumerate(references):
-        figure = "documents-ftfy" if recipe.documents.normalise == "ftfy" else "documents"
+        out.append(_signing("signatures", near, text))
+    if corpus.is_first:
+        out += _references(corpus, near)
+    if recipe.deduplicate is not None or recipe.split.check is not None:
+        out.append(_candidates(corpus, near))
+        out.append(work("duplicates", "components", "components", corpus.compared, serial=True))
+    out += _decontamination(recipe, text, corpus.benchmarks)
+    out += annotation(corpus)
+    out.append(work("verdicts", "filter", "verdicts", corpus.decided))
+    if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
+        # Upper bound: as if every document had a candidate.
+        every = sum(source.bytes for source in corpus.sources)
+        out.append(work("verdicts", "verify (upper bound)", "verify", every))
+    return [replace(one, artifact=corpus.node(one.artifact)) for one in out]
+
+
+def _signing(artifact: str, near: Near, text: int) -> Work:
+    """The work of signatures. A hash of datasketch's takes its time for each value, the fast one for each shingle."""
+    if near.signature == "fast":
+        return work(artifact, "sign (fast)", "signatures", text)
+    signed = work(artifact, "sign (datasketch)", "signatures-datasketch", text)
+    return replace(signed, rate=signed.rate * _TIMED_VALUES / near.values)
+
+
+def _references(corpus: Corpus, near: Near | None) -> list[Work]:
+    """The work of reading and signing reference documents, once for all that is compared with them."""
+    out, figure = [], "documents-ftfy" if corpus.recipe.documents.normalise == "ftfy" else "documents"
+    for k, reference in enumerate(corpus.references):
         if not reference.run:
             out.append(work(f"reference-documents-{k}", _READING[figure], figure, reference.bytes))
         if near is not None and reference.signed:
-            figure = "signatures" if near.signature == "fast" else "signatures-datasketch"
-            out.append(work(f"reference-signatures-{k}", f"sign ({near.signature})", figure, reference.signed))
-    if recipe.deduplicate is not None or recipe.split.check is not None:
-        looked_at = compared(sources, references)
-        out.append(work("duplicates", "candidates", "candidates", looked_at))
-        out.append(work("duplicates", "components", "components", looked_at, serial=True))
-    out += _decontamination(recipe, text)
-    for name, annotator in recipe.quality.annotators.items():
-        out += _annotation(name, annotator, documents, text)
-    out.append(work("verdicts", "filter", "verdicts", documents))
-    if recipe.deduplicate is not None and recipe.deduplicate.near is not None and recipe.deduplicate.near.verify:
-        # Upper bound: as if every document had a candidate.
-        out.append(work("verdicts", "verify (upper bound)", "verify", text))
+            out.append(_signing(f"reference-signatures-{k}", near, reference.signed))
     return out
 
 
-def _decontamination(recipe: Recipe, text: int) -> list[Work]:
-    """The work of the search for benchmarks; whole texts are found in one go with n-grams, whatever they are."""
+def _candidates(corpus: Corpus, near: Near | None) -> Work:
+    """The work of finding candidates: most of it is done for each band."""
+    found = work("duplicates", "candidates", "candidates", corpus.compared)
+    return replace(found, rate=found.rate / (1 - _BANDED + _BANDED * bands(near) / _TIMED_BANDS))
+
+
+def bands(near: Near | None) -> int:
+    """The bands of a signature; 0 if near-duplicates are not searched for."""
+    if near is None:
+        return 0
+    from headrace.select.duplicates.fingerprints import bands_of
+
+    return bands_of(near)[0]
+
+
+def _decontamination(recipe: Recipe, text: int, benchmarks: BenchmarkCounts) -> list[Work]:
+    """The work of the search for benchmarks: the more text they have, the less of it stays in the processor's caches."""
     if recipe.decontaminate is None:
         return []
-    out = [work("contamination", "search", "contamination", text)]
-    return [*out, work("contamination", "shapes", "contamination-shapes", text)] if recipe.decontaminate.shapes else out
-
-
-def _annotation(name: str, annotator: AnyAnnotator, documents: int, text: int) -> list[Work]:
-    """The work of an annotator: training it, if it is trained here, and scores of all documents."""
-    kind, out = annotator.kind, []
-    if isinstance(annotator, Trained):
-        # As many negatives as positives, each as long as the corpus' documents. What is read once is read again in each
-        # pass, and for the learning curve; a frozen encoder keeps what it has read.
-        examples = 2 * min(annotator.examples, documents)
-        again = 1 + sum(annotator.curve)
-        passes = getattr(annotator, "passes", 1) * again
-        if isinstance(annotator, Encoder):
-            # Forward and backward take three times as long as forward alone.
-            passes = 1 + (3 * annotator.fine_tune.passes * again if annotator.fine_tune else 0)
-        out.append(_by_kind(f"annotator-{name}", "train", f"annotator-{kind}", examples * passes, documents, text))
-    return [*out, _by_kind(f"quality-{name}", "score", f"quality-{kind}", documents, documents, text)]
-
-
-def _by_kind(artifact: str, step: str, figure: str, amount: float, documents: int, text: int) -> Work:
-    """Work on so many documents, counted in documents or in their text, as the rate is."""
-    of_text = figures()[figure].unit == "bytes/s"
-    return work(artifact, step, figure, amount * text / max(1, documents) if of_text else amount)
+    doublings = log2(1 + benchmarks.bytes / _UNNOTICED)
+    searched = work("contamination", f"search ({size(benchmarks.bytes)} of items)", "contamination", text)
+    # Each worker makes the index for itself.
+    out = [
+        work("contamination", "index the items", "contamination-index", benchmarks.bytes, serial=True),
+        replace(searched, rate=searched.rate / (_READ_ALONE + _DOUBLED * doublings)),
+    ]
+    if recipe.decontaminate.shapes is None:
+        return out
+    shapes = work("contamination", "shapes", "contamination-shapes", text)
+    return [*out, replace(shapes, rate=shapes.rate * _SHAPES_TIMED / max(1.0, doublings))]
 
 
 def writing(recipe: Recipe) -> list[Work]:
@@ -166,10 +135,8 @@ def writing(recipe: Recipe) -> list[Work]:
     return out
 
 
-def near_of(recipe: Recipe) -> Any:
+def near_of(recipe: Recipe) -> Near | None:
     """The near-duplicate settings for signatures; None if there are none."""
-    from headrace.recipe.schema import Near
-
     near = recipe.deduplicate.near if recipe.deduplicate is not None else None
     return Near() if near is None and recipe.split.check == "near" else near
 

@@ -1,0 +1,82 @@
+"""The work of annotators: of training them, and of the scores of all documents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import UserError
+from headrace.planning.corpus import Corpus
+from headrace.planning.counts import BYTES_PER_TOKEN
+from headrace.planning.rates import Work, figures, work
+from headrace.recipe.quality import Encoder, Perplexity, Pretrained, Trained
+
+# Layers and width of the models that the rates are of; and of a model whose folder is not there: BERT-base's, as
+# Arctic-SnowCoder's annotator has.
+_TIMED, _TIMED_LANGUAGE, _ASSUMED = (6, 384), (12, 768), (12, 768)
+_WINDOW = 512  # tokens of a window of transformers if the recipe does not say
+
+
+def annotation(corpus: Corpus) -> list[Work]:
+    """The work of a corpus' annotators."""
+    out = []
+    decided = corpus.decided
+    for name, annotator in corpus.recipe.quality.annotators.items():
+        if name in corpus.trained:
+            assert isinstance(annotator, Trained)
+            # As many negatives as positives, each as long as the corpus' documents. What is read once is read again in
+            # each pass, and for the learning curve; a frozen encoder keeps what it has read.
+            examples = 2 * min(annotator.examples, decided)
+            again = 1 + sum(annotator.curve)
+            passes = getattr(annotator, "passes", 1) * again
+            if isinstance(annotator, Encoder):
+                # Forward and backward take three times as long as forward alone.
+                passes = 1 + (3 * annotator.fine_tune.passes * again if annotator.fine_tune else 0)
+            out.append(_looking(f"annotator-{name}", "train", annotator, examples * passes, corpus))
+        out.append(_looking(f"quality-{name}", "score", annotator, corpus.documents, corpus))
+    return out
+
+
+def _looking(artifact: str, step: str, annotator: Any, documents: float, corpus: Corpus) -> Work:
+    """The work of looking at so many documents, each as long as the corpus' are."""
+    figure = f"{artifact.partition('-')[0]}-{annotator.kind}"
+    length = sum(source.bytes for source in corpus.sources) / max(1, corpus.decided)
+    if figures()[figure].unit == "bytes/s":
+        return work(artifact, step, figure, documents * length)
+    times, told = _times(annotator, length)
+    looked = work(artifact, f"{step} ({told})", figure, documents)
+    return replace(looked, rate=looked.rate / times)
+
+
+def _times(annotator: Any, length: float) -> tuple[float, str]:
+    """How many times as long a model takes for a document of so many bytes as the one whose rate is known; and its
+    shape in words."""
+    if isinstance(annotator, Perplexity):
+        timed, timed_tokens, window = _TIMED_LANGUAGE, 3 * 512, annotator.window
+    else:
+        assert isinstance(annotator, Pretrained)
+        timed, window = _TIMED, annotator.window or _WINDOW
+        timed_tokens = (3 if isinstance(annotator, Encoder) else 1) * 512
+    found = _shape(annotator.named if isinstance(annotator, Pretrained) else annotator.model)
+    layers, width = found or _ASSUMED
+    tokens = min(length / BYTES_PER_TOKEN, window * len(annotator.windows))
+    # The matrices of a layer hold 12 width² numbers; attention to half a window or all of it is little beside them.
+    times = tokens * layers * width**2 / (timed_tokens * timed[0] * timed[1] ** 2)
+    return times, f"{layers} layers of {width}{'' if found else ' assumed'}"
+
+
+def _shape(folder: str | None) -> tuple[int, int] | None:
+    """Layers and width of a model of transformers; None if there is no such folder."""
+    from headrace.flow.storage import read_json
+
+    path = Path(folder or "") / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config: Any = read_json(path)
+    except (UserError, OSError, ValueError):
+        return None
+    sizes = [config.get(name) for name in ("num_hidden_layers", "hidden_size")] if isinstance(config, dict) else []
+    whole = [size for size in sizes if isinstance(size, int) and 0 < size < 1 << 20]
+    return (whole[0], whole[1]) if len(whole) == 2 else None
