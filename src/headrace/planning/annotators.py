@@ -11,6 +11,7 @@ from headrace.planning.corpus import Corpus
 from headrace.planning.counts import BYTES_PER_TOKEN
 from headrace.planning.rates import Work, figures, work
 from headrace.recipe.quality import Encoder, Perplexity, Pretrained, Trained
+from headrace.recipe.schema import Recipe
 
 # Layers and width of the models that the rates are of; and of a model whose folder is not there: BERT-base's, as
 # Arctic-SnowCoder's annotator has.
@@ -44,33 +45,43 @@ def _looking(artifact: str, step: str, annotator: Any, documents: float, corpus:
     length = sum(source.bytes for source in corpus.sources) / max(1, corpus.decided)
     if figures()[figure].unit == "bytes/s":
         return work(artifact, step, figure, documents * length)
-    times, told = _times(annotator, length)
-    looked = work(artifact, f"{step} ({told})", figure, documents)
-    return replace(looked, rate=looked.rate / times)
+    looked = work(artifact, step, figure, documents)
+    return replace(looked, rate=looked.rate / _times(annotator, length))
 
 
-def _times(annotator: Any, length: float) -> tuple[float, str]:
-    """How many times as long a model takes for a document of so many bytes as the one whose rate is known; and its
-    shape in words."""
+def _times(annotator: Any, length: float) -> float:
+    """How many times as long a model takes for a document of so many bytes as the one whose rate is known."""
     if isinstance(annotator, Perplexity):
         timed, timed_tokens, window = _TIMED_LANGUAGE, 3 * 512, annotator.window
     else:
         assert isinstance(annotator, Pretrained)
         timed, window = _TIMED, annotator.window or _WINDOW
         timed_tokens = (3 if isinstance(annotator, Encoder) else 1) * 512
-    found = _shape(annotator.named if isinstance(annotator, Pretrained) else annotator.model)
-    layers, width = found or _ASSUMED
+    layers, width = _shape(_folder(annotator)) or _ASSUMED
     tokens = min(length / BYTES_PER_TOKEN, window * len(annotator.windows))
-    # The matrices of a layer hold 12 width² numbers; attention to half a window or all of it is little beside them.
-    times = tokens * layers * width**2 / (timed_tokens * timed[0] * timed[1] ** 2)
-    return times, f"{layers} layers of {width}{'' if found else ' assumed'}"
+    # The matrices of a layer hold 12 width² numbers; beside them, attention within a window is little.
+    return max(tokens, 1.0) * layers * width**2 / (timed_tokens * timed[0] * timed[1] ** 2)
 
 
-def _shape(folder: str | None) -> tuple[int, int] | None:
+def notes(recipe: Recipe) -> list[str]:
+    """What is assumed of models whose folders are not there, in sentences."""
+    return [
+        f"The model of annotator {name!r} is no folder of transformers that is there: {_folder(one)}. "
+        f"Assuming BERT-base's size, {_ASSUMED[0]} layers of {_ASSUMED[1]}."
+        for name, one in recipe.quality.annotators.items()
+        if isinstance(one, Pretrained | Perplexity) and _shape(_folder(one)) is None
+    ]
+
+
+def _folder(annotator: Any) -> str:
+    return str(annotator.model if isinstance(annotator, Perplexity) else annotator.folder)
+
+
+def _shape(folder: str) -> tuple[int, int] | None:
     """Layers and width of a model of transformers; None if there is no such folder."""
     from headrace.flow.storage import read_json
 
-    path = Path(folder or "") / "config.json"
+    path = Path(folder) / "config.json"
     if not path.is_file():
         return None
     try:

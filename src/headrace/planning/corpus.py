@@ -1,4 +1,4 @@
-"""Whose documents the steps up to the verdicts look at: all, or first those that inspire synthetic ones and then all."""
+"""Whose documents the steps up to the verdicts look at: all, or those that inspire synthetic ones and then all."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Corpus:
     recipe: Recipe
     sources: tuple[SourceCounts, ...]
     new: tuple[SourceCounts, ...]
-    references: tuple[ReferenceCounts, ...] = ()
-    benchmarks: BenchmarkCounts = BenchmarkCounts(0, 0)
+    references: tuple[ReferenceCounts, ...]
+    benchmarks: BenchmarkCounts
     seeds: bool = False
     taught: frozenset[str] = frozenset()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.errors import UserError
-from headrace.planning import synthetic
+from headrace.planning import annotators, synthetic
 from headrace.planning.benchmarks import count_benchmarks
 from headrace.planning.corpus import compared
 from headrace.planning.counts import SourceCounts, count_source, kept_by_quality
-from headrace.planning.graph import Node, graph_of
+from headrace.planning.graph import graph_of
 from headrace.planning.machine import Machine
 from headrace.planning.measured import Measured, measured
+from headrace.planning.node import Node
 from headrace.planning.plan import Memory, Plan
 from headrace.planning.rates import value
 from headrace.planning.references import count_references
@@ -56,7 +57,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     notes += [source.doubt for source in sources if source.doubt]
     benchmarks, missing = count_benchmarks(recipe)
     notes += missing
-    notes += synthetic.notes(recipe)
+    notes += [*annotators.notes(recipe), *synthetic.notes(recipe)]
     if recipe.model is not None:
         from headrace.train.installed import check_installed
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from headrace.environment import cores
 
-# A worker imports its libraries before its first task.
-START = 0.8
+# What any artifact takes, however small: small ones of a run took 0.05 to 0.17 s of processor time on one core.
+START = 0.1
 # The throughput of N cores relative to N times one core: an assumption. It is the project's target for two workers (at
 # least 1.8 times one); the "scaling" rows of bench/results.json are measurements with two, and more have not been
 # measured.

@@ -7,13 +7,12 @@ from textwrap import wrap
 from typing import Any
 
 from headrace.planning.counts import SourceCounts
-from headrace.planning.graph import Node
 from headrace.planning.machine import EFFICIENCY, Machine
-from headrace.planning.rates import figures
+from headrace.planning.node import Node
+from headrace.planning.rates import Work, figures
 from headrace.planning.references import ReferenceCounts
 from headrace.planning.stages import StagePlan
 from headrace.planning.text import span, table, tokens_text
-from headrace.planning.work import Work
 from headrace.report.numbers import short, size
 
 WIDTH = 120  # width of sentences; tables take the width they need
@@ -217,18 +216,14 @@ def _code(plan: Plan) -> list[str]:
     return ["your code that the run will execute (not included in the time estimates):", *lines]
 
 
-_UNITS_OF = {
-    "bytes": ("B of text", "B/s"),
-    "documents": (" documents", " documents/s"),
-    "tokens": (" tokens", " tokens/s"),
-}
-
-
 def reckoning(work: Work) -> list[str]:
     """Step, amount, rate and core-hours of a piece of work."""
-    amount, rate = _UNITS_OF[work.unit]
     step = f"{work.artifact}: {work.step}"
-    return [step, short(work.amount) + amount, short(work.rate) + rate, f"{work.core_seconds / 3600:,.2f}"]
+    if work.unit == "bytes":
+        amount, rate = f"{size(work.amount)} of text", f"{size(work.rate)}/s"
+    else:
+        amount, rate = f"{short(work.amount)} {work.unit}", f"{short(work.rate)} {work.unit}/s"
+    return [step, amount, rate, f"{work.core_seconds / 3600:,.2f}"]
 
 
 def _arithmetic(plan: Plan) -> list[str]:

@@ -13,7 +13,6 @@ from headrace.planning.rates import Work, work
 from headrace.planning.stages import StagePlan
 from headrace.planning.synthetic import asked
 from headrace.recipe.schema import Group, Near, Recipe, Stage
-from headrace.report.numbers import size
 
 # Formats whose files are parsed as Python.
 PARSED = frozenset({"docstrings", "docstring_chat", "pydoc_topics"})
@@ -106,11 +105,11 @@ def bands(near: Near | None) -> int:
 
 
 def _decontamination(recipe: Recipe, text: int, benchmarks: BenchmarkCounts) -> list[Work]:
-    """The work of the search for benchmarks: the more text they have, the less of it stays in the processor's caches."""
+    """The work of the search for benchmarks: the more text they have, the less of it stays in the caches."""
     if recipe.decontaminate is None:
         return []
     doublings = log2(1 + benchmarks.bytes / _UNNOTICED)
-    searched = work("contamination", f"search ({size(benchmarks.bytes)} of items)", "contamination", text)
+    searched = work("contamination", "search", "contamination", text)
     # Each worker makes the index for itself.
     out = [
         work("contamination", "index the items", "contamination-index", benchmarks.bytes, serial=True),
@@ -145,8 +144,10 @@ def tokenising(recipe: Recipe, sources: tuple[SourceCounts, ...]) -> list[Work]:
     """The work of the tokenizer and the tokens: what is kept, as far as its tokens are known."""
     assert recipe.tokenizer is not None  # the schema requires it if there are stages
     kept = sum(min(source.bytes, source.tokens * BYTES_PER_TOKEN) for source in sources)
-    train = recipe.tokenizer.train
+    train, keep = recipe.tokenizer.train, recipe.quality.keep
     out = [work("tokenizer", "train", "tokenizer", min(kept, train.sample or kept))] if train is not None else []
+    if keep is not None and keep.tokens is not None:
+        out.append(work("lengths", "count tokens", "tokens", sum(source.bytes for source in sources)))
     return [*out, work("tokens", "encode", "tokens", kept)] if sources else out
 
 
