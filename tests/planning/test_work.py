@@ -13,7 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bench import rates as bench_rates  # noqa: E402
+from headrace import run_folder  # noqa: E402
 from headrace.cli.app import app  # noqa: E402
+from headrace.documents.fingerprint import fingerprinted  # noqa: E402
+from headrace.documents.inventory import SourceFiles, list_sources  # noqa: E402
+from headrace.graph import build_graph  # noqa: E402
+from headrace.planning.benchmarks import TYPICAL  # noqa: E402
 from headrace.planning.forecast import UNION_SHARE, plan  # noqa: E402
 from headrace.planning.machine import EFFICIENCY, START  # noqa: E402
 from headrace.planning.rates import figures  # noqa: E402
@@ -160,10 +165,133 @@ def test_snowcoder_lists_the_artifacts_that_a_run_builds():
     assert all(need in nodes for node in made.graph for need in node.inputs)
 
 
-def plan_of(folder: Path, sections: dict):
+def benchmark(folder: Path, name: str, items: int) -> dict:
+    rows = [{"q": f"{name} {i} " + "sluice weir leat " * 20} for i in range(items)]
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"files": str(folder / f"{name}.jsonl"), "fields": ["q"]}
+
+
+def test_more_benchmarks_take_longer(tmp_path):
+    seconds, indexed = [], []
+    for count in (1, 5, 20):
+        benchmarks = {f"b{k}": benchmark(tmp_path, f"b{k}", 200) for k in range(count)}
+        made = plan_of(tmp_path, {"decontaminate": {"benchmarks": benchmarks}})
+        index, search = (work for work in made.work if work.artifact == "contamination")
+        lines = [line for k in range(count) for line in (tmp_path / f"b{k}.jsonl").read_text().splitlines()]
+        assert index.amount == sum(len(json.loads(line)["q"]) for line in lines)
+        assert search.amount == 8000
+        seconds.append(search.core_seconds)
+        indexed.append(index.core_seconds)
+    assert seconds[0] < seconds[1] < seconds[2] < 4 * seconds[0]
+    assert indexed[2] == pytest.approx(20 * indexed[0], rel=0.05)
+    unread = plan_of(tmp_path, {"decontaminate": {"benchmarks": {"x": {"files": "no.jsonl", "fields": ["q"]}}}})
+    assert [work.amount for work in unread.work if work.figure == "contamination-index"] == [TYPICAL]
+    humaneval = ROOT.parent / "shared/fixtures/benchmarks/HumanEval.jsonl.gz"
+    if humaneval.is_file():  # which set the rate
+        timed = plan_of(tmp_path, {"decontaminate": {"benchmarks": {"humaneval": {"files": str(humaneval)}}}})
+        [search] = [work for work in timed.work if work.figure == "contamination"]
+        assert search.rate == pytest.approx(figures()["contamination"].value, rel=0.15)
+
+
+def test_what_dominates_a_step_is_counted(tmp_path):
+    def of(figure: str, near: dict | None):
+        made = plan_of(tmp_path, {"deduplicate": {"near": near}})
+        return next(work.core_seconds for work in made.work if work.figure == figure)
+
+    nine, exact = of("candidates", {}), of("candidates", None)
+    assert nine == pytest.approx(2000 / figures()["candidates"].value)
+    assert exact == pytest.approx(nine * 0.33)
+    assert of("candidates", {"bands": 25, "rows": 5}) == pytest.approx(nine * (0.33 + 0.67 * 25 / 9))
+    slow = {"signature": "datasketch"}
+    assert of("signatures-datasketch", {**slow, "values": 256}) == pytest.approx(2 * of("signatures-datasketch", slow))
+
+
+def test_a_model_takes_as_long_as_its_shape_says(tmp_path):
+    def scored(layers: int, width: int, **more):
+        (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": layers, "hidden_size": width}))
+        section = {"kind": "classifier", "folder": str(tmp_path), **more}
+        made = plan_of(tmp_path, {"quality": {"annotators": {"good": section}}}, {"documents": 2000, "bytes": "20MB"})
+        assert made.notes == ()
+        return next(work.core_seconds for work in made.work if work.artifact == "quality-good")
+
+    small = scored(6, 384)
+    assert small == pytest.approx(2000 / figures()["quality-classifier"].value)
+    assert scored(12, 768) == pytest.approx(8 * small)
+    assert scored(6, 384, windows=["top", "middle", "bottom"]) == pytest.approx(3 * small)
+    (tmp_path / "config.json").write_text("[]")
+    section = {"quality": {"annotators": {"good": {"kind": "classifier", "folder": str(tmp_path)}}}}
+    assert "12 layers of 768" in plan_of(tmp_path, section).notes[0]
+
+
+def test_the_documents_that_inspire_have_their_own_work(tmp_path):
+    made = {"method": "files", "count": 300, "server": {"url": "http://localhost:1/v1", "model": "m"}}
+    sections = {
+        "synthetic": {"hq": {**made, "seeds": {"quality": {"top": 0.5}}}},
+        "quality": {"annotators": {"good": {"positives": "a.jsonl"}}},
+        "deduplicate": {"near": {"verify": True}, "against": ["b.jsonl"]},
+        "decontaminate": {"benchmarks": {"x": benchmark(tmp_path, "x", 10)}},
+        "filters": {"short": {}},
+    }
+    (tmp_path / "b.jsonl").write_text('{"text": "water turns the wheel"}\n')
+    found = plan_of(tmp_path, sections)
+    nodes = {node.name: node for node in found.graph}
+    assert len(nodes) == len(found.graph)
+    amounts = {(work.artifact, work.figure): work.amount for work in found.work}
+    assert len(amounts) == len(found.work)  # nothing is done twice
+    written = next(source for source in found.sources if source.name == "hq")
+    for kind in ("documents", "measures", "signatures", "contamination", "quality-good"):
+        first = kind.replace("-", "-seeds-") if "-" in kind else f"{kind}-seeds"
+        figure = {"quality-good": "quality-linear"}.get(kind, kind)
+        assert amounts[first, figure] == 8000, kind
+        assert amounts[kind, figure] == written.bytes, kind
+        assert nodes[first].disk > 0
+    assert (amounts["duplicates-seeds", "candidates"], amounts["duplicates", "candidates"]) == (2001, 2301)
+    assert amounts["verdicts", "verify"] == 8000 + written.bytes
+    assert nodes["annotator-good"].inputs[0] == "documents-seeds"
+    known = list(nodes)
+    assert all(known.index(need) < known.index(node.name) for node in found.graph for need in node.inputs)
+
+
+def test_a_plan_names_what_a_run_would_build(tmp_path):
+    texts = "".join(json.dumps({"text": f"{i} " + "mill race " * 40}) + "\n" for i in range(50))
+    (tmp_path / "a.jsonl").write_text(texts)
+    made = {"method": "files", "count": 3, "server": {"url": "http://localhost:1/v1", "model": "m"}}
+    recipe = load_recipe(
+        {
+            "name": "x",
+            "sources": {"a": {"files": str(tmp_path / "a.jsonl"), "licenses": {}, "group": {"by": "repo"}}},
+            "synthetic": {"hq": {**made, "seeds": {"quality": {"top": 0.5}}}},
+            "quality": {
+                "annotators": {"good": {"positives": str(tmp_path / "a.jsonl")}},
+                "keep": {"share": 0.5},
+            },
+            "deduplicate": {"against": [str(tmp_path / "a.jsonl")]},
+            "decontaminate": {"benchmarks": {"x": benchmark(tmp_path, "x", 10)}},
+            "filters": {"short": {}},
+            "tokenizer": {"train": {"vocab_size": 300}},
+            "stages": [{"name": "s", "sequence_length": 32, "sources": {"a": {}}, "train": {"batch": 4}}],
+            "model": {"preset": "demo"},
+        }
+    )
+    there = list_sources(run_folder.listed(recipe, {}), 1, tmp_path).items()
+    taken = tuple(
+        SourceFiles(name, run_folder.listed(recipe, {})[name], tuple(map(fingerprinted, files)))
+        for name, files in there
+    )
+    found = run_folder.with_references(recipe, {}, taken)
+    steps = build_graph(recipe, *found, positives=run_folder.with_positives(recipe, taken)).all()
+    built = {f"{step.kind}-{step.stage}" if step.stage else step.kind for step in steps}
+    planned = {node.name for node in plan(recipe).graph}
+    assert {name for name in built - planned if not name.startswith(("evaluation", "samples"))} == set()
+    assert planned - built == set()
+
+
+def plan_of(folder: Path, sections: dict, expect: dict | None = None):
     """The plan of a recipe of 2,000 documents of four bytes, without its files."""
     path = folder / "recipe.json"
-    path.write_text(json.dumps({"name": "x", "sources": {"a": {"expect": EXPECT, "files": "a.jsonl"}}, **sections}))
+    path.write_text(
+        json.dumps({"name": "x", "sources": {"a": {"expect": expect or EXPECT, "files": "a.jsonl"}}, **sections})
+    )
     return plan(load_recipe(path, ()), workers=2)
 
 

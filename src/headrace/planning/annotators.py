@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError
-from headrace.planning.corpus import Corpus
-from headrace.planning.counts import BYTES_PER_TOKEN
+from headrace.planning.corpus import Corpus, documents_of
+from headrace.planning.counts import BYTES_PER_TOKEN, SourceCounts
 from headrace.planning.rates import Work, figures, work
 from headrace.recipe.quality import Encoder, Perplexity, Pretrained, Trained
 from headrace.recipe.schema import Recipe
@@ -34,15 +34,15 @@ def annotation(corpus: Corpus) -> list[Work]:
             if isinstance(annotator, Encoder):
                 # Forward and backward take three times as long as forward alone.
                 passes = 1 + (3 * annotator.fine_tune.passes * again if annotator.fine_tune else 0)
-            out.append(_looking(f"annotator-{name}", "train", annotator, examples * passes, corpus))
-        out.append(_looking(f"quality-{name}", "score", annotator, corpus.documents, corpus))
+            out.append(_looking(f"annotator-{name}", "train", annotator, examples * passes, corpus.sources))
+        out.append(_looking(f"quality-{name}", "score", annotator, corpus.documents, corpus.new))
     return out
 
 
-def _looking(artifact: str, step: str, annotator: Any, documents: float, corpus: Corpus) -> Work:
-    """The work of looking at so many documents, each as long as the corpus' are."""
+def _looking(artifact: str, step: str, annotator: Any, documents: float, of: tuple[SourceCounts, ...]) -> Work:
+    """The work of looking at so many documents, each as long as those of some sources are."""
     figure = f"{artifact.partition('-')[0]}-{annotator.kind}"
-    length = sum(source.bytes for source in corpus.sources) / max(1, corpus.decided)
+    length = sum(source.bytes for source in of) / max(1, documents_of(of))
     if figures()[figure].unit == "bytes/s":
         return work(artifact, step, figure, documents * length)
     looked = work(artifact, step, figure, documents)
