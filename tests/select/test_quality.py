@@ -294,3 +294,16 @@ def test_awkward_texts_are_examples_and_have_scores(tmp_path):
     assert np.isfinite(scores).all()
     figures = json.loads(artifact(out, "quality", "good").file_path("spread.json").read_bytes())
     assert sum(tenth["documents"] for tenth in figures["tenths"]) == 48
+
+
+def test_a_text_of_white_space_has_no_score_and_is_in_no_tenth(tmp_path):
+    corpus(tmp_path)
+    with (tmp_path / "corpus.jsonl").open("a") as f:
+        f.writelines(json.dumps({"text": blank, "language": "de"}) + "\n" for blank in ("", " ", "\n\t", "\u2003\u00a0"))
+    out = built(tmp_path, recipe(tmp_path))
+    scores = fetch(artifact(out, "quality", "good"), np.arange(404), ["score"]).column("score").to_pylist()
+    assert scores[400:] == [None] * 4
+    assert None not in scores[:400]
+    figures = json.loads(artifact(out, "quality", "good").file_path("spread.json").read_bytes())
+    assert figures["without"] == 4
+    assert sum(tenth["documents"] for tenth in figures["tenths"]) == 400

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.documents.store import GIVEN, documents_of, read_columns
 from headrace.flow.artifact import Artifact
@@ -61,7 +62,7 @@ class Quality(Step):
     stage: str = ""
 
     kind: ClassVar[str] = "quality"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def params(self) -> dict[str, Any]:
         """What scores, besides what was trained; and what else is scored."""
@@ -98,7 +99,7 @@ class Quality(Step):
 
     def _score(self, ctx: TaskContext, spec: dict[str, Any]) -> dict[str, Any]:
         scorer = self.opened(ctx)
-        about = scorer.COLUMNS, scorer.SCHEMA, scorer.annotate, scorer.TOGETHER
+        about = scorer.COLUMNS, scorer.SCHEMA, lambda batch: _said(scorer, batch), scorer.TOGETHER
         return {"documents": sidecar.write(ctx, spec, *about)}
 
     def _plan_solutions(self, ctx: TaskContext) -> list[dict[str, Any]]:
@@ -161,6 +162,14 @@ class Quality(Step):
         sidecar.check_rows(ctx, rows)
         schema = scorer_of(self.config).SCHEMA
         return {"counts": {"documents": rows}, "schema": {field.name: str(field.type) for field in schema}}
+
+
+def _said(scorer: Scorer, batch: pa.RecordBatch) -> pa.Table:
+    """A scorer's rows; null for texts of white space alone, which it would score by its bias."""
+    table = scorer.annotate(batch)
+    words = pc.not_equal(pc.utf8_trim_whitespace(batch.column("text")), "")
+    columns = [pc.if_else(words, column, pa.scalar(None, column.type)) for column in table.combine_chunks().columns]
+    return pa.table(columns, schema=table.schema)
 
 
 def _files(artifact: Artifact | None) -> Callable[[str], Path]:
