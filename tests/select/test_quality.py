@@ -102,6 +102,15 @@ def test_too_few_examples_are_told(tmp_path):
         built(tmp_path, recipe(tmp_path))
 
 
+def test_too_few_examples_beside_those_held_out_are_told(tmp_path):
+    corpus(tmp_path, 60)
+    data = recipe(tmp_path)
+    data["quality"]["annotators"]["good"]["held_out"] = 0.99
+    with pytest.raises(UserError, match="left to learn from") as told:
+        built(tmp_path, data)
+    assert told.value.where == "quality.annotators.good.held_out"
+
+
 def kept(out: Path) -> list[dict[str, Any]]:
     """Every document with its verdict."""
     documents, verdicts = artifact(out, "documents"), artifact(out, "verdicts")

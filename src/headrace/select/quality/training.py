@@ -213,7 +213,7 @@ class Annotator(Step):
         source = np.array([self._number(role, names[i]) for i in chosen.tolist()], dtype=np.uint16)
         draws = keyed(salt(self.seed, "examples", "held out"), keys)
         partition = (keys >> np.uint64(32)) * np.uint64(spec["partitions"]) >> np.uint64(32)
-        at, count = 0, np.zeros(2, dtype=np.int64)
+        at, count, trained = 0, np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
         with Spill(ctx, "examples", EXAMPLE, spec["partitions"], payload=True) as spill:
             for some in read_rows(path, chosen, ["text"]):
                 rows = chosen[at : at + some.num_rows]
@@ -225,9 +225,10 @@ class Annotator(Step):
                 records["source"], records["label"] = source[at : at + len(rows)], good[rows]
                 spill.add(partition[rows], records, _prefixes(data, offsets, lengths))
                 count += np.bincount(records["label"], minlength=2)
+                trained += np.bincount(records["label"][unit(records["draw"]) >= self.config.held_out], minlength=2)
                 at += len(rows)
                 ctx.progress(len(rows), len(data))
-        return {"negatives": int(count[0]), "positives": int(count[1])}
+        return {"negatives": int(count[0]), "positives": int(count[1]), "trained": trained.tolist()}
 
     def _number(self, role: str, name: str) -> int:
         return self.names.index(name) if role == "documents" else len(self.names) + int(role.rpartition("-")[2])
@@ -256,6 +257,14 @@ class Annotator(Step):
                     else f"Only {many} positives were chosen.",
                     f"quality.annotators.{self.stage}",
                     f"Name more {what}.",
+                )
+        for k, what in enumerate(("negatives", "positives")):
+            if (many := sum(r["trained"][k] for r in ctx.results("sample"))) < LEAST // 2:
+                raise UserError(
+                    f"Of the {count[what]} {what} for the annotator {self.stage!r}, {many} are left to learn from; the "
+                    "others are held out.",
+                    f"quality.annotators.{self.stage}.held_out",
+                    "Lower it, or name more examples.",
                 )
         return [{"share": share, "size": share} for share in (1.0, *self.config.curve)]
 
