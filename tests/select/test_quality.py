@@ -265,7 +265,8 @@ def test_the_report_shows_annotators(tmp_path, shared):
     assert [tenth.low for tenth in told.tenths] == sorted(tenth.low for tenth in told.tenths)
     assert {cut["group"] for cut in told.cuts} == {"de", "en"}
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    words = ("Quality", "ROC AUC", "Reliability", "Learning curve", "Tenth 10", "humaneval", "only where documents")
+    words = ("Quality", "ROC AUC", "Reliability", "Learning curve", "Tenth 10", "humaneval", "only where documents",
+             "1.000 ±")  # fmt: skip
     assert [word for word in words if word not in page] == []
     card = write_card(tmp_path / "run", None)
     assert "not among the best 30.0 % of the text within each language by the annotator `good`" in card
@@ -308,7 +309,9 @@ def test_awkward_texts_are_examples_and_have_scores(tmp_path):
 def test_a_text_of_white_space_has_no_score_and_is_in_no_tenth(tmp_path):
     corpus(tmp_path)
     with (tmp_path / "corpus.jsonl").open("a") as f:
-        f.writelines(json.dumps({"text": blank, "language": "de"}) + "\n" for blank in ("", " ", "\n\t", "\u2003\u00a0"))
+        f.writelines(
+            json.dumps({"text": blank, "language": "de"}) + "\n" for blank in ("", " ", "\n\t", "\u2003\u00a0")
+        )
     out = built(tmp_path, recipe(tmp_path))
     scores = fetch(artifact(out, "quality", "good"), np.arange(404), ["score"]).column("score").to_pylist()
     assert scores[400:] == [None] * 4

@@ -11,6 +11,7 @@ from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import percent, whole
 from headrace.report.quality_warnings import learned_the_source
 from headrace.report.tables import Column, details, figure, table, text
+from headrace.select.quality.figures import auc_error
 
 
 def quality(facts: RunFacts) -> Markup | None:
@@ -34,6 +35,12 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
 
 
+def _auc(value: float | None, held: Mapping[str, int]) -> str | None:
+    return (
+        None if value is None else f"{value:.3f} ± {1.96 * auc_error(value, held['positives'], held['negatives']):.3f}"
+    )
+
+
 def _separates(one: AnnotatorFacts, figures: Mapping[str, Any]) -> Markup:
     held = figures["held_out"]
     row = (
@@ -41,14 +48,15 @@ def _separates(one: AnnotatorFacts, figures: Mapping[str, Any]) -> Markup:
         whole(one.examples.get("positives", 0)),
         whole(one.examples.get("negatives", 0)),
         whole(held["positives"] + held["negatives"]),
-        _number(figures["auc"]),
+        _auc(figures["auc"], held),
         _number(figures["f1"]),
         _number(figures["source_alone"]),
         _number(figures["rank_correlation_within"]),
     )
     names = ("positives", "negatives", "held out", "ROC AUC", "F1 at 0.5", "AUC of the source's name alone",
              "rank correlation within sources")  # fmt: skip
-    caption = "Held-out examples. An annotator that the source's name matches may have learned only that."
+    caption = "Held-out examples; the AUC with its interval of 95 % (Hanley and McNeil 1982). "
+    caption += "An annotator that the source's name matches may have learned only that."
     points = [(bin["said"], bin["positive"], f"{whole(bin['documents'])} examples") for bin in figures["reliability"]]
     charts = [
         figure(

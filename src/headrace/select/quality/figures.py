@@ -29,6 +29,21 @@ def auc(scores: Floats, labels: Labels) -> float | None:
     return float((_ranks(scores)[labels == 1].sum() - good * (good + 1) / 2) / (good * others))
 
 
+def auc_error(found: float, positives: int, negatives: int) -> float:
+    """The standard error of an AUC (Hanley and McNeil 1982, formula 1).
+
+    Args:
+        found: the AUC; 0 and 1, which would have no error, are taken as half an example of the smaller class short.
+        positives, negatives: examples of each class, at least one.
+    """
+    short = 1 / (2 * min(positives, negatives))
+    found = min(max(found, short), 1 - short)
+    of_positives, of_negatives = found / (2 - found), 2 * found * found / (1 + found)
+    variance = found * (1 - found) + (positives - 1) * (of_positives - found**2)
+    variance += (negatives - 1) * (of_negatives - found**2)
+    return float(np.sqrt(variance / (positives * negatives)))
+
+
 def _finite(scores: Floats) -> npt.NDArray[np.float64]:
     return np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
 
