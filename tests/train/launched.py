@@ -1,5 +1,6 @@
-"""Trains a tiny stage on processes that were started together: ``launched.py RUN JOBS.json``.
+"""Trains a tiny stage: ``launched.py JOBS.json TENSOR_PARALLEL [PROCESSES]``.
 
+It does so on processes that were started together: so many that it forks, or those that torchrun or nobody started.
 JOBS is a list of ``{"run", "sequence", "steps", "section", "stop_after"}``; each is trained in turn, and rank 0 leaves
 ``RUN/whole.safetensors`` with the model's whole weights. ``stop_after`` sends SIGTERM to the last rank at that step.
 With ``dies_at`` that rank ends there. With ``fails``, each rank leaves what the error said in ``RUN/failed-RANK``.
@@ -75,9 +76,25 @@ def one(world: World, told: dict) -> None:
         (run / "seen.json").write_text(json.dumps(seen))
 
 
+def fork_ranks(size: int) -> None:
+    """Go on as each of so many ranks, so that torch is imported once; this process waits and prints how they ended."""
+    forked = []
+    for rank in map(str, range(size)):
+        pid = os.fork()
+        if pid == 0:
+            os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=str(size))
+            return
+        forked.append(pid)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forked]))
+    sys.exit()
+
+
 if __name__ == "__main__":
+    told, tensor_parallel, *processes = sys.argv[1:]
+    if processes:
+        fork_ranks(int(processes[0]))
     torch.set_num_threads(1)
-    jobs = json.loads(Path(sys.argv[1]).read_text())
-    with joined(int(sys.argv[2])) as world:
+    jobs = json.loads(Path(told).read_text())
+    with joined(int(tensor_parallel)) as world:
         for job in jobs:
             one(world, job)

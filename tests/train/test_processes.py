@@ -48,25 +48,21 @@ def alone(tmp_path_factory, sequence):
     return trained_alone(tmp_path_factory.mktemp("alone"), sequence)
 
 
-def started(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> list[subprocess.Popen[str]]:
-    """The processes that torchrun would start, without its own, which imports torch for 3 s and ends all for one."""
+def ended(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> tuple[list[int], str]:
+    """How each process ended and what they said, without torchrun, which would end all for one."""
     told = tmp_path / "jobs.json"
     told.write_text(json.dumps(jobs))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "launched.py"), str(told), str(tensor_parallel)]
-    ranks = ({"RANK": rank, "LOCAL_RANK": rank} for rank in map(str, range(processes)))
-    return [
-        subprocess.Popen(command, env=os.environ | common | rank, stderr=subprocess.PIPE, text=True) for rank in ranks
-    ]
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "launched.py"), str(told), str(tensor_parallel), str(processes)]
+    done = subprocess.run(command, env=os.environ | place, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout), done.stderr
 
 
 def launch(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> None:
-    ranks = started(processes, jobs, tmp_path, tensor_parallel)
-    said = [process.communicate(timeout=500)[1][-6000:] for process in ranks]
-    assert [process.returncode for process in ranks] == [0] * processes, said
+    codes, said = ended(processes, jobs, tmp_path, tensor_parallel)
+    assert codes == [0] * processes, said[-6000:]
 
 
 def described(run: Path, sequence: Path, steps: int = STEPS, stop_after: int | None = None, **changes) -> dict:
@@ -169,10 +165,9 @@ def test_a_checkpoint_that_one_process_cannot_write_is_an_error_of_all(tmp_path,
 
 
 def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
-    ranks = started(2, [{**described(tmp_path / "run", sequence), "dies_at": 3}], tmp_path)
-    said = [process.communicate(timeout=300)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [1, 9], said
-    assert "Another process of this training has ended" in said[0]
+    codes, said = ended(2, [{**described(tmp_path / "run", sequence), "dies_at": 3}], tmp_path)
+    assert codes == [1, 9], said
+    assert "Another process of this training has ended" in said
 
 
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
