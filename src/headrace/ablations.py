@@ -66,7 +66,11 @@ def settings(vary: Sequence[str], variants: Sequence[str]) -> list[Settings]:
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"Two variants are called {name!r}.", "--variant", "Give each its own name.")
+            raise UserError(
+                f"Two variants are called {name!r}.",
+                "--vary and --variant",
+                "Name each value once, and each variant differently.",
+            )
     return found
 
 

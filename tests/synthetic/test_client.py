@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import json
 import random
 import socket
@@ -334,6 +335,38 @@ def test_concurrency_shrinks_when_tokens_take_much_longer():
     before = limit.limit
     answers(10.0, 50)
     assert limit.limit < before
+
+
+@pytest.mark.parametrize("at_best", [4, 32])
+def test_concurrency_settles_at_a_server_that_gets_slower_with_load(at_best):
+    """A server that answers no more tokens in all beyond some load: waiting for each other gains nothing."""
+    clock, under_way, limits = Clock(), [], []
+    limit = Concurrency(4096, clock)
+    for number in range(20_000):
+        while len(under_way) < int(limit.limit):
+            each = 0.02 * max(1.0, len(under_way) / at_best)
+            heapq.heappush(under_way, (clock.now + 100 * each, number, clock.now))
+        clock.now, _, began = heapq.heappop(under_way)
+        limit.answered(began, 100)
+        limits.append(limit.limit)
+    assert all(at_best < one < 5 * at_best for one in limits[5_000:])
+
+
+def test_a_server_that_became_slower_for_good_is_asked_as_much_again():
+    clock = Clock()
+    limit = Concurrency(20, clock)
+
+    def round_of(seconds):
+        began, clock.now = clock.now, clock.now + seconds
+        for _ in range(int(limit.limit)):
+            limit.answered(began, 100)
+
+    for _ in range(50):
+        round_of(1.0)
+    assert limit.limit == 20
+    for _ in range(400):
+        round_of(10.0)
+    assert limit.limit == 20
 
 
 def test_a_rate_holds_over_any_minute():

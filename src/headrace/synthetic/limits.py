@@ -83,8 +83,10 @@ class Concurrency:
         self._mean = each if not self._mean else self._mean + SMOOTH * (each - self._mean)
         self._best = min(self._best or self._mean, self._mean)
         if self._mean > SLOWER * self._best and began >= self._shrunk:
-            self._shrink(0.9)
-            self._best *= 1.1  # the server may have become slower for good
+            if self.limit > 1:
+                self._shrink(0.9)
+            else:
+                self._best = self._mean  # one request at a time is as slow: the server has become so for good
         elif self._mean <= SLOWER * self._best:
             self.limit = min(float(self._most), self.limit + 1 / self.limit)
         self._wake()
