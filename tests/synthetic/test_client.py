@@ -76,6 +76,7 @@ FAULTS = {
     "a long number": Plain(body=b'{"choices": ' + b"9" * 10_000 + b"}"),
     "too large": Plain(body=b" " * (MOST_BODY + 1)),
     "cut off": Plain(body=completion("long " * 1000), cut=500),
+    "no content": Plain(204),
     "500": Plain(500, b"oops"),
     "503 with a wait": Plain(503, b"busy", {"retry-after": "0.02"}),
     "429": Plain(429, b'{"error": {"message": "slow down"}}', {"retry-after": "0"}),

@@ -269,6 +269,8 @@ class Client:
             return Trouble(str(status), said, final=True, fix=mends[status])
         if status in LATER or status >= 500:
             return Trouble(str(status), said, busy=True, wait=_retry_after(headers))
+        if status < 300:
+            return Trouble("rubbish", f"{said}: no answer")
         if status < 400:
             return Trouble(str(status), f"{said}: redirections are not followed", final=True)
         return Trouble(str(status), said, final=True)
