@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import yaml
 from headrace import environment, evaluation, pipeline
 from headrace.errors import UserError
 from headrace.flow.storage import read_json, replacing
-from headrace.recipe.load import load_recipe, parse_override
+from headrace.recipe.load import load_recipe, parse_override, without_sources
 from headrace.recipe.schema import HELD_OUT, Recipe
 from headrace.report.comparison import Comparison, Variant, comparison_page
 from headrace.run_folder import artifact
@@ -184,7 +184,8 @@ def compare(
     Args:
         runs: from :func:`planned`.
         out: the folder of all runs; the shared store is its ``store``.
-        stage: the stage to compare after; None: the last. What only later stages need is not built.
+        stage: the stage to compare after; None: the last. What only later stages need is not built, and
+            synthetic sources that no run needs for it are left out.
         tasks: code tasks to solve as ``headrace eval`` does, greedily.
         unsafe: run the programs of these even where they cannot be isolated.
         workers: as in :func:`headrace.pipeline.run`.
@@ -199,19 +200,29 @@ def compare(
         if stage not in [one.name for one in run.recipe.stages]:
             known = ", ".join(one.name for one in run.recipe.stages)
             raise UserError(f"There is no stage {stage!r}.", "--stage", f"The stages are {known}.")
-    values: list[dict[str, float]] = []
     until = None if stage == runs[0].recipe.stages[-1].name else f"evaluation-{stage}"
+    left_out = unneeded(runs, stage)
+    if left_out:
+        runs = [replace(run, recipe=without_sources(run.recipe, left_out)) for run in runs]
+    values: list[dict[str, float]] = []
     for number, run in enumerate(runs):
         with nullcontext() if listening is None else listening(run, number) as listener:
             pipeline.run(run.recipe, run.folder, workers, memory, until, listener, store=out / "store")
         solved = solve(run.folder, stage, tasks, unsafe, workers) if tasks else {}
         values.append({**measured(run.folder, stage), **solved})
-    compared = gathered(runs, values, stage)
+    compared = gathered(runs, values, stage, left_out)
     with replacing(out / "comparison.json") as path:
         path.write_text(json.dumps(compared.to_json(), indent=1, ensure_ascii=False))
     with replacing(out / "comparison.html") as path:
         path.write_text(comparison_page(compared), encoding="utf-8")
     return compared
+
+
+def unneeded(runs: Sequence[Run], stage: str) -> tuple[str, ...]:
+    """The synthetic sources that no run needs for a stage. What is left out is left out of all, so that their documents
+    do not differ."""
+    needed = {name for run in runs for name in set(run.recipe.synthetic) - run.recipe.idle(stage)}
+    return tuple(dict.fromkeys(name for run in runs for name in run.recipe.synthetic if name not in needed))
 
 
 def measured(run: Path, stage: str) -> dict[str, float]:
@@ -239,7 +250,9 @@ def solve(run: Path, stage: str, tasks: Sequence[str], unsafe: bool, workers: in
     return {f"pass@1, {name}, %": 100 * told["pass@k"][1]["value"] for name, told in results.items()}
 
 
-def gathered(runs: Sequence[Run], values: Sequence[dict[str, float]], stage: str) -> Comparison:
+def gathered(
+    runs: Sequence[Run], values: Sequence[dict[str, float]], stage: str, left_out: tuple[str, ...] = ()
+) -> Comparison:
     """The comparison of runs by what was measured of each."""
     variants: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
@@ -250,7 +263,7 @@ def gathered(runs: Sequence[Run], values: Sequence[dict[str, float]], stage: str
         held_out = tuple(_held_out(runs[number].folder) for number in numbers)
         each = {key: [values[number][key] for number in numbers] for key in common}
         made.append(Variant(name, runs[numbers[0]].settings.overrides, each, held_out))
-    return Comparison(runs[0].recipe.name, stage, tuple(dict.fromkeys(run.seed for run in runs)), tuple(made))
+    return Comparison(runs[0].recipe.name, stage, tuple(dict.fromkeys(run.seed for run in runs)), tuple(made), left_out)
 
 
 def _held_out(run: Path) -> str:

@@ -6,14 +6,21 @@ import json
 import math
 import random
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "synthetic"))
+
+from model_server import ModelServer, code_answer
 
 from headrace import ablations
 from headrace.ablations import Settings, planned, settings
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.recipe.load import dump, load_recipe, without_sources
 from headrace.report.comparison import Comparison, T, Variant, comparison_lines, comparison_page, estimate
 from headrace.run_folder import artifact
 
@@ -113,6 +120,60 @@ def test_stages_after_the_one_that_is_compared_are_not_built(recipe, tmp_path):
     assert [variant.name for variant in found.variants] == ["steps=1", "steps=2"]
     for run in runs:
         assert not [*(run.folder / "artifacts").glob("*-two-*")]
+
+
+WRITTEN = """
+synthetic:
+  hq: {{method: files, count: 3, server: {{url: "{url}", model: m, options: {{max_tokens: 50}}}}}}
+"""
+
+
+def test_no_server_is_asked_for_what_later_stages_train_on(recipe, tmp_path):
+    with ModelServer(code_answer) as server:
+        path = tmp_path / "recipe.yaml"
+        last = "  - {name: last, sources: {hq: {epochs: 4}}, train: {steps: 1, batch: 1, samples: {tokens: 0}}}\nmodel:"
+        path.write_text(RECIPE.replace("model:", last) + WRITTEN.format(url=server.url))
+        (tmp_path / "docs.jsonl").write_bytes((recipe.parent / "docs.jsonl").read_bytes())
+        chosen = settings(["stages.one.train.steps=1,2"], [])
+        found = ablations.compare(planned(path, chosen, 1, tmp_path / "out"), tmp_path / "out", "one", workers=0)
+        assert server.bodies == []
+        assert found.left_out == ("hq",)
+        assert "hq" in found.notes[0]
+        ablations.compare(planned(path, chosen, 1, tmp_path / "all"), tmp_path / "all", workers=0)
+        assert server.bodies != []
+
+
+def test_what_is_needed_stays_in_all_variants(tmp_path):
+    (tmp_path / "docs.jsonl").write_text('{"text": "water"}')
+
+    def left(stage: str, *overrides: str, vary: str = "seed=1,2"):
+        last = "  - {name: last, sources: {hq: {}}}\nmodel:"
+        path = tmp_path / "recipe.yaml"
+        path.write_text(RECIPE.replace("model:", last) + WRITTEN.format(url="http://localhost:1/v1"))
+        return ablations.unneeded(planned(path, settings([vary], []), 1, tmp_path, overrides), stage)
+
+    assert left("one") == left("two") == ("hq",)
+    assert left("last") == ()
+    assert left("two", vary="stages.two.sources={docs: {}},{hq: {}}") == ()  # one of them samples it
+    assert left("one", "deduplicate={}") == ("hq",)
+    assert left("one", "deduplicate={keep: none}") == ()
+    assert left("one", "deduplicate={priority: [hq]}") == ()  # copies in docs are removed for it
+    assert left("one", "deduplicate={priority: [docs, hq]}") == ("hq",)
+    assert left("one", "quality.annotators.good={positives: {sources: hq}}") == ()
+
+
+def test_a_recipe_without_a_source_names_it_nowhere(tmp_path):
+    (tmp_path / "docs.jsonl").write_text('{"text": "water"}')
+    path = tmp_path / "recipe.yaml"
+    last = "  - {name: last, sources: {hq: {}}}\n  - {name: more, sources: {docs: {}}}\nmodel:"
+    path.write_text(RECIPE.replace("model:", last) + WRITTEN.format(url="http://localhost:1/v1"))
+    overrides = [
+        "deduplicate={priority: [docs, hq]}",
+        "filters={short: {sources: {hq: {}}}, code: {sources: [hq, docs]}}",
+    ]
+    left = without_sources(load_recipe(path, overrides), {"hq"})
+    assert ([stage.name for stage in left.stages], list(left.sources), left.synthetic) == (["one", "two"], ["docs"], {})
+    assert load_recipe(yaml.safe_load(dump(left))) == left
 
 
 def test_the_page_and_the_lines(compared):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,28 @@ def with_filters(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Rec
         rules.append({"keep": name, "name": name})
     filters = {**data.get("filters", {}), "rules": rules}
     return in_folder(load_recipe({**data, "measures": measures, "filters": filters}), recipe.folder)
+
+
+def without_sources(recipe: Recipe, names: Collection[str]) -> Recipe:
+    """The recipe without some synthetic sources, without the stages that sample them, and without those that start from
+    such a stage."""
+    gone = set[str]()
+    for stage in recipe.stages:
+        if not set(names).isdisjoint(stage.sources) or recipe.begins_from(stage) in gone:
+            gone.add(stage.name)
+    data = recipe.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    for section in ("sources", "synthetic"):
+        data[section] = {name: value for name, value in data[section].items() if name not in names}
+    data["stages"] = [stage for stage in data["stages"] if stage["name"] not in gone]
+    filters = data.get("filters") or {}
+    named = [(data.get("deduplicate"), "priority"), *((filters.get(kind), "sources") for kind in ("short", "code"))]
+    for part, key in [*named, *((change, "sources") for change in data.get("documents", {}).get("map", []))]:
+        listed = (part or {}).get(key)
+        if isinstance(listed, dict):
+            part[key] = {name: value for name, value in listed.items() if name not in names}
+        elif listed:
+            part[key] = [name for name in listed if name not in names]
+    return in_folder(Recipe.model_validate(data), recipe.folder)
 
 
 def dump(recipe: Recipe) -> str:

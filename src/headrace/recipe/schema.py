@@ -501,6 +501,28 @@ class Recipe(Section):
         quality = self.quality.without(frozenset(self.synthetic))
         return self.model_copy(update={"sources": self.read_from_files, "synthetic": {}, "quality": quality})
 
+    def idle(self, stage: str) -> set[str]:
+        """The synthetic sources that a stage and those it starts from do without: none of these samples them, no
+        annotator learns from them, and no document of another source is removed because they hold a copy.
+        """
+        used: set[str] = set()
+        at: str | None = stage
+        while at is not None:
+            used |= set(self.stage(at).sources)
+            at = self.begins_from(self.stage(at))
+        for one in self.quality.annotators.values():
+            if isinstance(one, Trained):
+                used |= {*one.positives.sources, *(one.negatives or ())}
+        idle = set(self.synthetic) - used
+        if self.deduplicate is None:
+            return idle
+        if self.deduplicate.keep == "none":
+            return set()
+        first = self.deduplicate.priority
+        order = [*first, *(name for name in self.sources if name not in first)]
+        others = [order.index(name) for name in self.sources if name not in idle]
+        return {name for name in idle if order.index(name) > max(others)}
+
     def rule_columns(self) -> list[str]:
         """The measures and columns that the rules use, sorted."""
         return sorted({name for rule in self.filters.rules for name in columns(self.expression(rule))})

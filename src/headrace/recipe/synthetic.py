@@ -177,7 +177,7 @@ class Synthetic(Section):
         "style. `prompt`: your own."
     )
     server: Server = Field(description="Who is asked.")
-    count: Count = Field(ge=1, description="Documents to make.")
+    count: Count = Field(ge=1, description="Documents to make, before filters, duplicates and benchmarks remove any.")
     most: float = Field(
         default=2.0,
         ge=1,

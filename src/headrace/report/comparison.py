@@ -70,12 +70,14 @@ class Comparison:
         stage: the stage whose model was measured.
         seeds: the seeds.
         variants: the variants; all have the same measures.
+        left_out: synthetic sources of the recipe that its runs do without.
     """
 
     recipe: str
     stage: str
     seeds: tuple[int, ...]
     variants: tuple[Variant, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def measures(self) -> list[str]:
@@ -102,6 +104,11 @@ class Comparison:
                     f"{variant.name} was measured on other held-out documents than {self.variants[0].name}, so their "
                     "losses are not comparable: what it varies decides which documents are kept."
                 )
+        if self.left_out:
+            said.append(
+                f"The runs are without what a language model writes for later stages: {', '.join(self.left_out)}. The "
+                "tokenizer and the held-out rows know none of it, so losses differ a little from the full recipe's."
+            )
         if len(self.seeds) == 1:
             said.append("With one seed there are no intervals, and differences may be chance.")
         return said
