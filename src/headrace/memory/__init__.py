@@ -1,0 +1,1 @@
+"""How much memory a training takes, by term and moment of a step, from its configuration alone; what makes it fit."""

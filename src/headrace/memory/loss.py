@@ -1,0 +1,49 @@
+"""What the loss holds: the last hidden states, a tile of logits, and the gradients that are made along with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from headrace.memory.settings import Settings
+from headrace.memory.shape import Shape
+
+# As headrace.model.cross_entropy and headrace.model.machine have them, which need torch.
+CHUNK, LEAST_ROWS, TILE, CACHED = 1 << 25, 512, 1 << 22, 1 << 18
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Bytes of the loss.
+
+    Attributes:
+        states: the last block's output and its norm's, which are there from the end of the forward pass on.
+        peak: those, and what is there besides while it is computed; without the gradient of the head.
+    """
+
+    states: int
+    peak: int
+
+
+def loss_bytes(shape: Shape, settings: Settings) -> Loss:
+    """The memory of the loss.
+
+    Args:
+        shape: the model.
+        settings: how it is trained.
+    """
+    a, N, V, D = settings.a, settings.tokens, shape.vocab, shape.width
+    states = 2 * a * N * D
+    rows = tile_rows(N, V) if settings.tile_loss is None else min(N, settings.tile_loss)
+    cast = 2 * shape.table if settings.bits16 else 0
+    part = min(rows * V, (TILE if settings.accelerator else CACHED) if V < TILE else V)
+    # Two tiles in float32 while probabilities are found; then products with the whole chunk of gradients.
+    statistics = 2 * 4 * part
+    products = max(rows * D * (a + 4), a * min(TILE, shape.table) + rows * D * (a + 4))
+    return Loss(states, states + a * N * D + cast + a * rows * V + max(statistics, products))
+
+
+def tile_rows(tokens: int, vocab: int) -> int:
+    """Tokens whose logits exist at a time by default."""
+    most = max(LEAST_ROWS, CHUNK // vocab)
+    return math.ceil(tokens / math.ceil(tokens / most))
