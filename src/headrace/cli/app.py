@@ -23,6 +23,7 @@ from headrace.cli import (
     export,
     init,
     ledger,
+    memory,
     mup,
     path,
     plan,
@@ -132,6 +133,7 @@ def _options(
 COMMANDS = (
     init.init,
     plan.plan,
+    memory.memory,
     run.run,
     train.train,
     prove_resume.prove_resume,

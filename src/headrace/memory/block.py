@@ -112,16 +112,18 @@ def _cpu_weights(shape: Shape, settings: Settings, heads: int) -> int:
 
 
 def _cpu_square(shape: Shape, settings: Settings, heads: int) -> int:
-    """What backward of attention holds of blocks of weights, [rows, heads, 256, keys], beyond those that were kept.
+    """What attention holds of blocks of weights, [rows, heads, 256, keys], beyond those that are kept.
 
-    Of a block: the gradients of weights and of scores, beside the latter of the block before. Weights that were kept
-    are let go one by one where blocks are recomputed, so the most is there after the third. Weights that were not kept
-    are found while all three of the block before are there.
+    Of a block, backward has the gradients of weights and of scores, beside the latter of the block before. Weights that
+    were not kept are found while all three of the block before are there. Where blocks are recomputed, weights that
+    were kept are let go one by one, so the most is there after the third; or already while they are computed again.
     """
     widest = max(settings.length if w is None else min(settings.length, w + CPU_BLOCK) for w in shape.windows)
     block = min(CPU_BLOCK, settings.length)
     unit = settings.a * settings.rows * heads * block // settings.sequence
+    again = settings.recompute != "none"
     if widest > CPU_KEPT:
-        return 5 * unit * widest
+        let_go = _cpu_weights(shape, settings, heads) if again else 0
+        return max(5 * unit * widest - let_go, 3 * unit * widest)
     count = -(-widest // block)
-    return unit * (3 * widest - block if settings.recompute == "none" else min(3 * count - 1, 5) * block)
+    return unit * block * max(min(2 * count, 5), count) if again else unit * (3 * widest - block)

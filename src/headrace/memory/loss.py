@@ -33,17 +33,25 @@ def loss_bytes(shape: Shape, settings: Settings) -> Loss:
         settings: how it is trained.
     """
     a, N, V, D = settings.a, settings.tokens, shape.vocab, shape.width
-    states = 2 * a * N * D
+    states, padded = 2 * a * N * D, 0
+    if not settings.accelerator and rounded(N) != N:
+        N, padded = rounded(N), a * rounded(N) * D
     rows = tile_rows(N, V) if settings.tile_loss is None else min(N, settings.tile_loss)
     cast = 2 * shape.table if settings.bits16 else 0
     part = min(rows * V, (TILE if settings.accelerator else CACHED) if V < TILE else V)
     # Two tiles in float32 while probabilities are found; then products with the whole chunk of gradients.
     statistics = 2 * 4 * part
     products = max(rows * D * (a + 4), a * min(TILE, shape.table) + rows * D * (a + 4))
-    return Loss(states, states + a * N * D + cast + a * rows * V + max(statistics, products))
+    return Loss(states, states + padded + a * N * D + cast + a * rows * V + max(statistics, products))
 
 
 def tile_rows(tokens: int, vocab: int) -> int:
     """Tokens whose logits exist at a time by default."""
     most = max(LEAST_ROWS, CHUNK // vocab)
     return math.ceil(tokens / math.ceil(tokens / most))
+
+
+def rounded(tokens: int) -> int:
+    """As headrace.model.cross_entropy rounds a number of tokens up on a CPU."""
+    step = 1 << max(0, tokens.bit_length() - 4)
+    return -(-tokens // step) * step

@@ -37,12 +37,14 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     Raises:
         UserError: the files of a source without ``expect``, or of a sequence, cannot be found or read.
     """
+    from headrace.tokens.training import expected_size
+
     known = Measured() if run is None else measured(recipe, run)
     sources = tuple(known.source(name, recipe) or _counted(name, recipe, base or Path.cwd()) for name in recipe.sources)
     sources = kept_by_quality(recipe, sources)
     references = count_references(recipe, run, base or Path.cwd())
     machine = Machine.here(workers)
-    vocabulary, notes = _vocabulary(recipe)
+    vocabulary, notes = expected_size(recipe)
     config = None
     if recipe.model is not None:
         from headrace.model.presets import resolve as resolve_model
@@ -122,18 +124,3 @@ def _memory(recipe: Recipe, documents: int, workers: int) -> Memory:
     if recipe.deduplicate is not None or recipe.split.check is not None:
         data = max(data, round(2 * documents * row_bytes(documents) / UNION_SHARE))
     return Memory(workers, round(value("memory-worker")), data)
-
-
-def _vocabulary(recipe: Recipe) -> tuple[int, list[str]]:
-    """The tokenizer's size: as trained, as in its file, or LLaMA's if the file does not exist yet; and notes about
-    it."""
-    tokenizer = recipe.tokenizer
-    if tokenizer is None or tokenizer.train is not None:
-        return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000, []
-    if tokenizer.ids is not None:
-        return tokenizer.ids, []
-    if not Path(str(tokenizer.file)).exists():
-        return 32_000, [f"The tokenizer is missing: {tokenizer.file}. Assuming LLaMA's size, 32,000."]
-    from headrace.tokens.training import look_at_file
-
-    return look_at_file(recipe)
