@@ -83,9 +83,10 @@ class Told:
         rows = "a row" if s.rows == 1 else f"{s.rows} rows"
         passes = "" if s.passes == 1 else f", {s.passes} passes a step"
         return [
-            f"Stage {self.stage}: {self.shape.parameters:,} parameters, rows of {s.length:,} tokens, {many}"
-            f"{machine.name}{over} ({_gib(machine.memory)}{' each' if many else ''})",
-            f"{rows} a pass in each process{passes}; {', '.join(ways)}",
+            f"Stage {self.stage}: rows of {s.length:,} tokens, {self.shape.parameters:,} parameters",
+            f"{many}{machine.name}{over}, {_gib(machine.memory)}{' each' if many else ''}; {rows} a pass in each"
+            f" process{passes}",
+            ", ".join(ways),
         ]
 
     def _terms(self) -> list[str]:
