@@ -28,19 +28,23 @@ def test_it_tells_before_any_work_within_80_columns(recipe, command):
     done = command("memory", recipe, "--gpu", "h100", "--gpus", 8, "--host", "1.9TB")
     assert done.returncode == 0
     assert all(len(line) <= 80 for line in done.stdout.splitlines()), done.stdout
-    assert "Stage long" in done.stdout and "8 x H100" in done.stdout
+    assert "Stage long" in done.stdout
+    assert "8 x H100" in done.stdout
     for term in ("weights", "gradients", "optimizer", "checkpoints", "attention", "mlp", "communication", "context"):
         assert f"  {term} " in done.stdout
-    assert "backward of the last block" in done.stdout and "The longest row that fits" in done.stdout
+    assert "backward of the last block" in done.stdout
+    assert "The longest row that fits" in done.stdout
 
 
 def test_as_json(recipe, command):
     done = command("memory", recipe, "--stage", "short", "--gpu", "h200", "--gpus", 8, "--nodes", 2, "--json")
     found = orjson.loads(done.stdout)
-    assert found["stage"] == "short" and found["machine"]["nodes"] == 2
+    assert found["stage"] == "short"
+    assert found["machine"]["nodes"] == 2
     assert found["peak"]["total"] == sum(found["peak"]["terms"].values())
     assert found["peak"]["total"] == max(moment["total"] for moment in found["moments"])
-    assert found["longest"] > 4096 and found["fits"]
+    assert found["longest"] > 4096
+    assert found["fits"]
 
 
 def test_on_this_machine(recipe, command):

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import pytest
 from counted import Counted
-from quick import quick
 
 from headrace.memory.estimate import estimate
 from headrace.memory.settings import Settings
 from headrace.memory.shape import Shape
 from headrace.recipe.model import ModelConfig
+from quick import quick
 
 SMALL = {"vocab_size": 512, "layers": 3, "width": 64, "heads": 4, "ffn": 176}
 GELU = {"norm": "layernorm", "activation": "gelu", "attention_bias": True, "ffn_bias": True, "ffn": 256}
 MODELS = {
     "llama": ModelConfig(**{**SMALL, "kv_heads": 2}),
     "gpt2": ModelConfig(**{**SMALL, **GELU, "learned_positions": 4096, "rotary_dim": 0}),
-    "neox": ModelConfig(
-        **{**SMALL, **GELU, "heads": 2, "tied": False, "parallel_residual": True, "rotary_dim": 16}
-    ),
+    "neox": ModelConfig(**{**SMALL, **GELU, "heads": 2, "tied": False, "parallel_residual": True, "rotary_dim": 16}),
     "qwen": ModelConfig(**{**SMALL, "kv_heads": 1, "qk_norm": True, "head_dim": 32, "tied": False}),
     "mistral": ModelConfig(**{**SMALL, "kv_heads": 2, "sliding_window": 128, "tied": False}),
     "vocabulary": ModelConfig(**{**SMALL, "vocab_size": 30_000, "width": 96, "layers": 2}),
@@ -44,9 +42,9 @@ QUICK = [
 KEPT, PEAK = 0.05, 0.15
 
 
-@pytest.mark.parametrize("case", quick(CASES, *QUICK), ids=str)
-def test_a_step_holds_what_is_estimated(case):
-    model, (rows, length), bits16, recompute = case
+@pytest.mark.parametrize(("model", "shape", "bits16", "recompute"), quick(CASES, *QUICK))
+def test_a_step_holds_what_is_estimated(model, shape, bits16, recompute):
+    rows, length = shape
     config = MODELS[model]
     counted = Counted(config, rows, length, bits16, recompute)
     settings = Settings(length, rows, bits16=bits16, recompute=recompute)

@@ -83,7 +83,7 @@ def test_advice_is_sorted_and_true():
     settings = replace(LONG, recompute="none", rows=2, passes=1)
     now = longest(LLAMA, settings, H100)
     found = advice(LLAMA, settings, H100)
-    assert [one.switch for one in found][0] == "recompute: full"
+    assert found[0].switch == "recompute: full"
     assert [one.longest for one in found] == sorted((one.longest for one in found), reverse=True)
     assert all(one.longest > now for one in found)
 

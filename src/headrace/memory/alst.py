@@ -1,4 +1,4 @@
-"""The memory of Arctic Long Sequence Training (Bekman et al., 2025, arXiv 2506.13996): its accounting, and its ablation.
+"""The memory of Arctic Long Sequence Training (Bekman et al., 2025, arXiv 2506.13996): its accounting and its ablation.
 
 That is another engine than headrace's: weights, gradients and activations in bfloat16 and their masters in float32
 (DeepSpeed ZeRO-3), a Llama of transformers with Liger's fused norm, rotary embedding and SwiGLU, FlashAttention-2, one

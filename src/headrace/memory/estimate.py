@@ -184,9 +184,7 @@ class _Step:
         ends = {"checkpoints": 0, "logits": self.loss.states}
         found = [
             self._at("end of the forward pass", before, gathered, self._held(L, full), ends),
-            self._at(
-                "loss", before, gathered, self._held(L, full), {"logits": self.loss.peak, "gradients": outer}
-            ),
+            self._at("loss", before, gathered, self._held(L, full), {"logits": self.loss.peak, "gradients": outer}),
         ]
         for block, count, whose in (("last", L, first), ("first", 1, last)):
             kept = count if all_kept else 1

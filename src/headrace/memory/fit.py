@@ -68,6 +68,11 @@ def _full(shape: Shape, settings: Settings) -> Settings | None:
     return replace(settings, recompute="full") if settings.recompute != "full" else None
 
 
+def _tiled(shape: Shape, settings: Settings) -> Settings | None:
+    own = not shape.foreign and settings.tile_mlp is None and shape.width < settings.stretch
+    return replace(settings, tile_mlp=shape.width) if own else None
+
+
 SWITCHES = (
     # More passes over the same weights; the products are as large, of one row.
     Switch("micro_batch: 1", 0.02, _one_row),
@@ -75,6 +80,8 @@ SWITCHES = (
     Switch("shard: full", 0.05, _sharded),
     # Of the forward pass all but the products is done again.
     Switch("recompute: selective", 0.08, _selective),
+    # Without recomputation one more forward pass of the feed-forward network, about two thirds of a block.
+    Switch("long.tile_mlp: auto", 0.2, _tiled),
     # A second forward pass: a third of the operations.
     Switch("recompute: full", 0.33, _full),
 )

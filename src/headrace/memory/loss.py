@@ -38,11 +38,17 @@ def loss_bytes(shape: Shape, settings: Settings) -> Loss:
         N, padded = rounded(N), a * rounded(N) * D
     rows = tile_rows(N, V) if settings.tile_loss is None else min(N, settings.tile_loss)
     cast = 2 * shape.table if settings.bits16 else 0
-    part = min(rows * V, (TILE if settings.accelerator else CACHED) if V < TILE else V)
-    # Two tiles in float32 while probabilities are found; then products with the whole chunk of gradients.
-    statistics = 2 * 4 * part
+    parts = math.ceil(rows / max(1, (TILE if settings.accelerator else CACHED) // V))
+    # While probabilities are found: logits in float32, if they are not yet, and their logarithms; from the second part
+    # on beside one of the part before. Then products with the whole chunk of gradients.
+    each = 4 * math.ceil(rows / parts) * V
+    own = (2 if settings.bits16 else 1) * each
     products = max(rows * D * (a + 4), a * min(TILE, shape.table) + rows * D * (a + 4))
-    return Loss(states, states + padded + a * N * D + cast + a * rows * V + max(statistics, products))
+    chunk = a * rows * V
+    within = chunk + max(own + (each if parts > 1 else 0), own + products)
+    # The next chunk is made while this one is there.
+    found = max(within, 2 * chunk + own) if rows < N else within
+    return Loss(states, states + padded + a * N * D + cast + found)
 
 
 def tile_rows(tokens: int, vocab: int) -> int:

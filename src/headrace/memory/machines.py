@@ -20,10 +20,16 @@ GPUS = {
     "mi300x": 192 * GIB,
 }
 # The name of each in the driver's words; the first that fits counts.
-_NAMES = (("H200", "h200"), ("H100", "h100"), ("A100-SXM4-40", "a100-40"), ("A100-PCIE-40", "a100-40"), ("A100", "a100"))
+_NAMES = (
+    ("H200", "h200"),
+    ("H100", "h100"),
+    ("A100-SXM4-40", "a100-40"),
+    ("A100-PCIE-40", "a100-40"),
+    ("A100", "a100"),
+)
 
-# Left free on a device, as a share of it: what the allocator holds and cannot use, and what an estimate misses. Messages
-# about exhausted memory tell of 0.4 % (vLLM issue 27508) to 5.5 % (VACE issue 56) reserved and unused.
+# Left free on a device, as a share of it: what the allocator holds and cannot use, and what an estimate misses. Reports
+# of exhausted memory tell of 0.4 % (vLLM issue 27508) to 5.5 % (VACE issue 56) reserved and unused.
 MARGIN = 0.06
 
 

@@ -65,7 +65,7 @@ class Shape:
         assert isinstance(config, ModelConfig)
         inside = parameter_count(config, embedding=False)
         norm = config.width * (2 if config.norm == "layernorm" else 1)
-        inside -= norm + (config.output_bias and config.vocab_size or 0)
+        inside -= norm + ((config.output_bias and config.vocab_size) or 0)
         return Shape(
             config.width,
             config.layers,

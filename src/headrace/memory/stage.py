@@ -91,4 +91,5 @@ def settings_of(stage: Stage, shape: Shape, machine: Machine) -> Settings:
         documents=train.attention.documents,
         positions=train.attention.positions == "document",
         norms=train.log_norms_every is not None,
+        tile_mlp=shape.width if train.long.tile_mlp == "auto" else train.long.tile_mlp,
     )

@@ -77,6 +77,7 @@ class Told:
         ways = [
             "bf16" if s.bits16 else "fp32",
             f"recompute: {s.recompute}",
+            *([f"tile_mlp: {s.tile_mlp:,}"] if s.tile_mlp else []),
             *(["sharded"] if s.sharded else []),
             *([f"tensor parallel {s.tensor}"] if s.tensor > 1 else []),
         ]
