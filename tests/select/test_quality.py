@@ -111,6 +111,14 @@ def test_too_few_examples_beside_those_held_out_are_told(tmp_path):
     assert told.value.where == "quality.annotators.good.held_out"
 
 
+def test_positives_without_documents_are_told_by_their_place(tmp_path):
+    corpus(tmp_path)
+    (tmp_path / "good.jsonl").write_text("")
+    with pytest.raises(UserError, match="yields no documents: its file is empty") as told:
+        built(tmp_path, recipe(tmp_path))
+    assert told.value.where == "quality.annotators.good.positives.files.0"
+
+
 def kept(out: Path) -> list[dict[str, Any]]:
     """Every document with its verdict."""
     documents, verdicts = artifact(out, "documents"), artifact(out, "verdicts")

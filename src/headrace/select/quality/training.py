@@ -50,6 +50,16 @@ class PositiveDocuments(Documents):
 
     kind: ClassVar[str] = "positive-documents"
 
+    def finish(self, ctx: TaskContext) -> dict[str, Any]:
+        """As of other documents, but errors tell which positives: all have one name, which is part of the bytes."""
+        try:
+            return super().finish(ctx)
+        except UserError as error:
+            name, _, number = self.stage.rpartition("-")
+            told, place = self.sources[0].name, f"quality.annotators.{name}.positives.files.{number}"
+            what, where = error.what.replace(repr(told), repr(place)), error.where.replace(told, place)
+            raise UserError(what, where, error.fix, error.found) from None
+
 
 @dataclass(frozen=True)
 class Annotator(Step):
