@@ -59,7 +59,7 @@ def train(
     check_made(run, model)
     with (
         explaining_os_errors(run),
-        joined(model.train.tensor_parallel) as world,
+        joined(model.train.tensor_parallel, model.train.long.sequence_parallel) as world,
         ExitStack() as held,
         Interruption() as heard,
     ):

@@ -1,9 +1,10 @@
-"""Trains a tiny stage: ``launched.py JOBS.json TENSOR_PARALLEL [PROCESSES]``.
+"""Trains tiny stages: ``launched.py JOBS.json [PROCESSES]``.
 
 It does so on processes that were started together: so many that it forks, or those that torchrun or nobody started.
-JOBS is a list of ``{"run", "sequence", "steps", "section", "stop_after"}``; each is trained in turn, and rank 0 leaves
-``RUN/whole.safetensors`` with the model's whole weights. ``stop_after`` sends SIGTERM to the last rank at that step.
-With ``dies_at`` that rank ends there. With ``fails``, each rank leaves what the error said in ``RUN/failed-RANK``.
+JOBS is a list of ``{"run", "sequence", "steps", "section", "model", "stop_after"}``; each is trained in turn, and rank
+0 leaves ``RUN/whole.safetensors`` with the model's whole weights. ``stop_after`` sends SIGTERM to the last rank at that
+step. With ``dies_at`` that rank is killed there. With ``fails``, each rank leaves what the error said in
+``RUN/failed-RANK``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from safetensors.torch import save_file
 from tiny_training import SIZES, tiny_job
 
 from headrace.errors import UserError
+from headrace.recipe.training import TrainSection
 from headrace.sequence.store import open_sequence
 from headrace.train.interruption import Interrupted, Interruption
 from headrace.train.loop import Trainer
-from headrace.train.world import World, joined
+from headrace.train.world import World, arranged, joined
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -33,13 +35,13 @@ def one(world: World, told: dict) -> None:
     run = Path(told["run"])
     rows = open_sequence(told["sequence"])
     if told.get("fails"):
-        job = tiny_job(run, rows, told["steps"], **told["section"])
+        job = tiny_job(run, rows, told["steps"], model=told.get("model"), **told["section"])
         try:
             Trainer(job, world).train(lambda step, loss: None)
         except UserError as error:
             (run / f"failed-{world.rank}").write_text(error.what)
         return
-    job = tiny_job(run, rows, told["steps"], measured_on=rows, sizes=SIZES, **told["section"])
+    job = tiny_job(run, rows, told["steps"], model=told.get("model"), measured_on=rows, sizes=SIZES, **told["section"])
     trainer = Trainer(job, world)
     seen: list[int] = []
     if told.get("dies_at") and world.rank == world.size - 1:
@@ -47,7 +49,7 @@ def one(world: World, told: dict) -> None:
 
         def dying(*args):
             if trainer.step + 1 == told["dies_at"]:
-                os._exit(9)
+                os.kill(os.getpid(), signal.SIGKILL)
             return whole_update(*args)
 
         trainer.update = dying
@@ -90,11 +92,14 @@ def fork_ranks(size: int) -> None:
 
 
 if __name__ == "__main__":
-    told, tensor_parallel, *processes = sys.argv[1:]
+    file, *processes = sys.argv[1:]
     if processes:
         fork_ranks(int(processes[0]))
     torch.set_num_threads(1)
-    jobs = json.loads(Path(told).read_text())
-    with joined(int(tensor_parallel)) as world:
-        for job in jobs:
-            one(world, job)
+    jobs = json.loads(Path(file).read_text())
+    sections = [TrainSection.model_validate(told["section"]) for told in jobs]
+    ways = [(section.tensor_parallel, section.long.sequence_parallel) for section in sections]
+    with joined(*ways[0]) as world:
+        for way, told in zip(ways, jobs, strict=True):
+            same = way == ways[0] or world.size == 1
+            one(world if same else arranged(world.rank, world.size, world.device, *way), told)

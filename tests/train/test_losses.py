@@ -122,8 +122,8 @@ def test_killed_in_steps_and_run_again_records_the_same(tmp_path, sequence):
     for launch in ([jobs["whole"], {**jobs["killed"], "dies_at": 6}], [{**jobs["killed"], "dies_at": 10}],
                    [jobs["killed"]]):  # fmt: skip
         told.write_text(json.dumps(launch))
-        done = subprocess.run([sys.executable, str(HERE / "launched.py"), str(told), "1"])
-        assert done.returncode == (9 if "dies_at" in launch[-1] else 0)
+        done = subprocess.run([sys.executable, str(HERE / "launched.py"), str(told)])
+        assert done.returncode == (-9 if "dies_at" in launch[-1] else 0)
     for name in (losses.ROWS, losses.TOKENS):
         whole, killed = ((latest(tmp_path / run, "one") / name).read_bytes() for run in ("whole", "killed"))
         assert whole == killed

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_training import TinySequence, coordinate_steps, tiny_job
+from tiny_training import SIZES, TinySequence, coordinate_steps, tiny_job
 
 from headrace.sequence.store import open_sequence
 from headrace.train import losses
@@ -37,8 +37,10 @@ def sequence(tmp_path_factory):
     return folder
 
 
-def trained_alone(run, sequence, **changes):
-    trainer = Trainer(tiny_job(run, open_sequence(sequence), STEPS, **{**SECTION, **changes}), World())
+def trained_alone(run, sequence, model=None, **changes):
+    rows = open_sequence(sequence)
+    job = tiny_job(run, rows, STEPS, model=model, measured_on=rows, sizes=SIZES, **{**SECTION, **changes})
+    trainer = Trainer(job, World())
     trainer.train(lambda step, loss: None)
     return run, {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
@@ -48,30 +50,32 @@ def alone(tmp_path_factory, sequence):
     return trained_alone(tmp_path_factory.mktemp("alone"), sequence)
 
 
-def ended(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> tuple[list[int], str]:
+def ended(processes: int, jobs: list[dict], tmp_path: Path) -> tuple[list[int], str]:
     """How each process ended and what they said, without torchrun, which would end all for one."""
     told = tmp_path / "jobs.json"
     told.write_text(json.dumps(jobs))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "launched.py"), str(told), str(tensor_parallel), str(processes)]
+    command = [sys.executable, str(HERE / "launched.py"), str(told), str(processes)]
     done = subprocess.run(command, env=os.environ | place, capture_output=True, text=True, check=True)
     return json.loads(done.stdout), done.stderr
 
 
-def launch(processes: int, jobs: list[dict], tmp_path: Path, tensor_parallel: int = 1) -> None:
-    codes, said = ended(processes, jobs, tmp_path, tensor_parallel)
+def launch(processes: int, jobs: list[dict], tmp_path: Path) -> None:
+    codes, said = ended(processes, jobs, tmp_path)
     assert codes == [0] * processes, said[-6000:]
 
 
-def described(run: Path, sequence: Path, steps: int = STEPS, stop_after: int | None = None, **changes) -> dict:
+def described(
+    run: Path, sequence: Path, steps: int = STEPS, stop_after: int | None = None, model: dict | None = None, **changes
+) -> dict:
     run.mkdir(parents=True, exist_ok=True)
-    section = {**SECTION, **changes}
-    return {"run": str(run), "sequence": str(sequence), "steps": steps, "section": section, "stop_after": stop_after}
+    told = {"run": str(run), "sequence": str(sequence), "steps": steps, "model": model, "stop_after": stop_after}
+    return {**told, "section": {**SECTION, **changes}}
 
 
-def same(run: Path, alone) -> None:
+def same(run: Path, alone, length: int = 16) -> None:
     reference, weights = alone
     for name, tensor in load_file(run / "whole.safetensors").items():
         torch.testing.assert_close(
@@ -82,7 +86,7 @@ def same(run: Path, alone) -> None:
         rows, expected = (losses.rows_of(folder, 5, step) for folder in told)
         np.testing.assert_array_equal(rows.targets, expected.targets)
         np.testing.assert_allclose(rows.loss, expected.loss, rtol=1e-4)
-        tokens, expected = (losses.tokens_of(folder, 16, step) for folder in told)
+        tokens, expected = (losses.tokens_of(folder, length, step) for folder in told)
         assert list(tokens) == list(expected) == list(range(5 * step - 5, 5 * step))
         for row, found in tokens.items():
             np.testing.assert_allclose(found, expected[row], rtol=5e-3, atol=1e-3)
@@ -96,6 +100,14 @@ def same(run: Path, alone) -> None:
         for name, told in b["sources"].items():
             for key in ("loss", "tokens"):
                 assert a["sources"][name][key] == pytest.approx(told[key], rel=1e-5)
+    for a, b in zip(*(measured(latest(folder, "one")) for folder in (run, reference)), strict=True):
+        assert (a["rows"], a["tokens"]) == (b["rows"], b["tokens"])
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def measured(folder: Path) -> list[dict]:
+    path = folder / "evaluations.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -166,14 +178,14 @@ def test_a_checkpoint_that_one_process_cannot_write_is_an_error_of_all(tmp_path,
 
 def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
     codes, said = ended(2, [{**described(tmp_path / "run", sequence), "dies_at": 3}], tmp_path)
-    assert codes == [1, 9], said
+    assert codes == [1, -9], said
     assert "Another process of this training has ended" in said
 
 
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     ways = {"split": {}, "tiled": {"long": {"tile_mlp": 5}}}
     both = [described(tmp_path / name, sequence, tensor_parallel=2, **way) for name, way in ways.items()]
-    launch(2, both, tmp_path, 2)
+    launch(2, both, tmp_path)
     for name in ways:
         same(tmp_path / name, alone)
 
@@ -184,7 +196,7 @@ def test_shards_are_split_over_processes(tmp_path, sequence, alone):
     both = [described(tmp_path / shard, sequence, tensor_parallel=2, shard=shard, long=tiled[shard]) for shard in tiled]
     # The last process shares its rows with another, which must hear of the signal too.
     stopped = described(tmp_path / "stopped", sequence, tensor_parallel=2, stop_after=3)
-    launch(4, [*both, stopped, described(tmp_path / "stopped", sequence, tensor_parallel=2)], tmp_path, 2)
+    launch(4, [*both, stopped, described(tmp_path / "stopped", sequence, tensor_parallel=2)], tmp_path)
     for shard in ("none", "full", "stopped"):
         same(tmp_path / shard, alone)
     assert (tmp_path / "stopped" / "interrupted").read_text() == "3"
@@ -204,7 +216,7 @@ def test_muon_orthogonalizes_whole_matrices_of_shards(tmp_path, sequence):
     save_file(part.model.state_dict(), tmp_path / "stopped" / "whole.safetensors")
     both = [described(tmp_path / f"split-{shard}", sequence, tensor_parallel=2, shard=shard, **muon)
             for shard in ("none", "full")]  # fmt: skip
-    launch(4, both, tmp_path, 2)
-    launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2, **muon)], tmp_path, 2)
+    launch(4, both, tmp_path)
+    launch(2, [described(tmp_path / "split", sequence, tensor_parallel=2, **muon)], tmp_path)
     for name in ("none", "full", "stopped", "split-none", "split-full", "split"):
         same(tmp_path / name, reference)

@@ -186,10 +186,12 @@ def tiny_job(
     seed: int = 5,
     measured_on: SequenceReader | None = None,
     sizes: np.ndarray | None = None,
+    model: dict | None = None,
     **changes,
 ) -> Job:
-    """A stage to train without a graph."""
-    section, config = TrainSection.model_validate({**SECTION, **changes}), resolve(TINY, 261)
+    """A stage to train without a graph; ``model``: where it differs from :data:`TINY`."""
+    section = TrainSection.model_validate({**SECTION, **changes})
+    config = resolve(ModelSection(**{**TINY.model_dump(exclude_unset=True), **(model or {})}), 261)
     content = sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len)
     trajectory = Trajectory(config.model_dump(mode="json"), decisive(section), seed, steps, content, {})
     return Job(run, "one", section, config, sequence, trajectory, Start(), sizes, measured_on)

@@ -14,6 +14,7 @@ from headrace.model.micro import micros
 from headrace.recipe.training import AttentionSection
 from headrace.sequence.batch import read
 from headrace.sequence.reader import SequenceReader
+from headrace.sequence.stretch import WHOLE, Stretch
 from headrace.tokens.engine import Engine
 
 
@@ -28,6 +29,7 @@ def held_out_loss(
     sizes: np.ndarray | None = None,
     share: tuple[int, int] = (0, 1),
     summed: Callable[[Tensor], Tensor] = lambda sums: sums,
+    stretch: Stretch = WHOLE,
 ) -> dict[str, Any]:
     """Measure a model on a held-out sequence.
 
@@ -43,6 +45,7 @@ def held_out_loss(
         sizes: from :func:`byte_sizes`, for bits per byte.
         share: which share of the rows is this process's, and of how many.
         summed: sums float64 [3, n] over these processes.
+        stretch: the part of its rows that is this process's.
 
     Returns:
         ``{"rows", "tokens", "loss", "sources": {name: {"loss", "tokens"[, "bits_per_byte"]}}}``, losses in nats per
@@ -55,7 +58,7 @@ def held_out_loss(
         n = min(batch * size, end - row)
         first, stop = row + rank * n // size, row + (rank + 1) * n // size
         part = read(sequence, first, stop, sequence.dtype, attention.positions == "document")
-        for micro in micros(part, first, sequence, 1, batch, attention, device):
+        for micro in micros(part, first, sequence, 1, batch, attention, device, stretch):
             _, losses = micro.forward(model, one)
             assert micro.sources is not None
             known = None if sizes is None else sizes[micro.targets.cpu().numpy()]

@@ -192,6 +192,21 @@ class Foreign(nn.Module):
         """Nothing: without dropout, training computes what evaluation does, and draws nothing."""
         return self
 
+    exchange = None
+
+    def share_rows(self, exchange: Any, tensor_size: int = 1) -> None:
+        """Nothing, as rows are whole.
+
+        Raises:
+            UserError: they are to be shared.
+        """
+        if exchange is not None:
+            raise UserError(
+                "A model of transformers does not share rows among processes.",
+                "train.long.sequence_parallel",
+                "Set it to 1.",
+            )
+
     @property
     def blocks(self) -> nn.ModuleList:
         """Its layers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,11 +21,14 @@ class Rotary:
     Args:
         config: the model's configuration.
         positions: int [T] or [B, T].
+        across: as for :func:`frequencies`.
     """
 
-    def __init__(self, config: ModelConfig, positions: Tensor) -> None:
+    def __init__(
+        self, config: ModelConfig, positions: Tensor, across: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self.rotated, self.interleaved = config.rotated, config.rotary_pairs == "interleaved"
-        angle = positions.float().unsqueeze(-1) * frequencies(config, positions.device, positions)
+        angle = positions.float().unsqueeze(-1) * frequencies(config, positions.device, positions, across)
         angle = angle if positions.dim() == 1 else angle[:, None, None]
         # YaRN multiplies queries and keys by a temperature; here as there it is part of the tables.
         scaling = config.rotary_scaling
@@ -68,13 +72,19 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     return out
 
 
-def frequencies(config: ModelConfig, device: torch.device | None = None, positions: Tensor | None = None) -> Tensor:
+def frequencies(
+    config: ModelConfig,
+    device: torch.device | None = None,
+    positions: Tensor | None = None,
+    across: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Radians per position of each pair: float32 [R / 2], from 1 down to almost 1 / ``rotary_base``.
 
     Args:
         config: the model's configuration.
         device: where to compute them.
         positions: int [T] or [B, T], on which dynamic scaling depends; with [B, T] it returns [B, 1, R / 2].
+        across: where these are stretches of rows, makes their highest positions, int [] or [B], those of the rows.
     """
     size = config.rotated
     exponent = torch.arange(0, size, 2, device=device, dtype=torch.float32) / max(1, size)
@@ -86,7 +96,8 @@ def frequencies(config: ModelConfig, device: torch.device | None = None, positio
         if positions is None:
             return plain
         # Of each row by itself, so that it does not matter which rows share a batch.
-        length = (positions.amax(-1) + 1)[..., None, None] if positions.dim() == 2 else positions.amax() + 1
+        highest = positions.amax(-1) if across is None else across(positions.amax(-1))
+        length = (highest + 1)[..., None, None] if positions.dim() == 2 else highest + 1
         stretched = (scaling.factor * length / scaling.original_length - (scaling.factor - 1)).clamp(min=1)
         return 1 / (config.rotary_base * stretched ** (size / max(1, size - 2))) ** exponent
     if scaling.kind == "linear":

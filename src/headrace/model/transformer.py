@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from headrace.errors import UserError
 from headrace.flow.keys import salt
 from headrace.model.attention import Documents, KeyValues, attend
 from headrace.model.cross_entropy import linear_cross_entropy
+from headrace.model.exchange import Exchange
 from headrace.model.rms_norm import rms_norm
 from headrace.model.rotary import Rotary
 from headrace.model.tiled import tile_module
@@ -74,6 +76,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, window: int | None) -> None:
         super().__init__()
         self.window = window
+        self.exchange: Exchange | None = None  # with the processes that share the rows
         self.head_size, self.group = config.head_size, config.heads // config.key_value_heads
         self.scale = 1 / (self.head_size if config.mup.attention == "d" else math.sqrt(self.head_size))
         rows = (config.heads + 2 * config.key_value_heads) * self.head_size
@@ -95,7 +98,8 @@ class Attention(nn.Module):
         q, k, v = rotary(q).flatten(1, 2), rotary(k).squeeze(2), v.squeeze(2)
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        y = attend(q, k, v, self.scale, documents, self.window)
+        over = attend if self.exchange is None else self.exchange.attend
+        y = over(q, k, v, self.scale, documents, self.window)
         return self.out(y.transpose(1, 2).reshape(B, T, -1)), (k, v)
 
 
@@ -153,6 +157,7 @@ class Transformer(nn.Module):
         if config.vocab_size is None:
             raise ValueError("the vocabulary size is not resolved yet")
         self.config, self.dtype = config, dtype
+        self.exchange: Exchange | None = None
         self.windows = {config.window(layer) for layer in range(config.layers)}
         self.embedding = _table(config.vocab_size, config.width)
         self.positions = _table(config.learned_positions, config.width) if config.learned_positions else None
@@ -172,6 +177,29 @@ class Transformer(nn.Module):
         """The matrix [V, D] that maps hidden states to logits."""
         return self.embedding.weight if self.head is None else self.head.weight
 
+    def share_rows(self, exchange: Exchange | None, tensor_size: int = 1) -> None:
+        """Compute a stretch of each row, the processes of ``exchange`` the others; None: whole rows again.
+
+        Args:
+            exchange: with these processes.
+            tensor_size: how many processes share each matrix, and so the heads.
+
+        Raises:
+            UserError: there are not as many heads for each process.
+        """
+        heads = self.config.heads // tensor_size
+        if exchange is not None and heads % exchange.size:
+            each = f" of each of {tensor_size} processes that share the matrices" if tensor_size > 1 else ""
+            raise UserError(
+                f"{heads} attention heads{each} cannot be divided among {exchange.size} processes that share each row.",
+                "train.long.sequence_parallel",
+                f"Use {', '.join(str(n) for n in range(1, heads + 1) if heads % n == 0)}.",
+            )
+        self.exchange = exchange
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.exchange = exchange
+
     def hidden(
         self,
         tokens: Tensor,
@@ -183,8 +211,9 @@ class Transformer(nn.Module):
 
         Args:
             tokens: int64 [B, T].
-            positions: int [T] or [B, T]; None: 0, 1, 2, ... in each row.
-            segments: int [B, T]: attend only where these are equal; None: to everything before in the row.
+            positions: int [T] or [B, T]; None: 0, 1, 2, ... in each row. Needed where rows are shared.
+            segments: int [B, T]: attend only where these are equal; None: to everything before in the row. Where rows
+                are shared, those of the whole rows.
             cache: keys and values per layer, extended in place. Empty at first; afterwards T must be 1.
 
         Returns:
@@ -195,7 +224,7 @@ class Transformer(nn.Module):
             raise ValueError("with a filled cache, give one token at a time")
         if positions is None:
             positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)
-        rotary = Rotary(self.config, positions)
+        rotary = Rotary(self.config, positions, None if self.exchange is None else self.exchange.highest)
         documents = None if segments is None else Documents.of(segments, self.windows)
         x = fn.embedding(tokens, self.embedding.weight)
         if self.positions is not None:

@@ -15,6 +15,11 @@ class LongSection(Section):
     Weights, losses and gradients are those of a training without it, within rounding.
     """
 
+    sequence_parallel: PositiveInt = Field(
+        default=1,
+        description="processes that share each row, each with a stretch of it and, for attention, some of the heads "
+        "(DeepSpeed Ulysses); the others share the batch",
+    )
     tile_mlp: Literal["auto"] | PositiveInt | None = Field(
         default=None,
         description="tokens of each row in a feed-forward layer at a time: its activations are computed again in the "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headrace.model.micro import Micro
+from headrace.sequence.stretch import Stretch
 from headrace.train.losses import HIGHEST, NO_TARGET
 from headrace.train.world import World
 
@@ -19,15 +20,17 @@ class BatchLosses:
 
     Args:
         loss: bool[n, L], whether the target of each position of its rows carries loss.
+        stretch: the part of these rows that is the process's.
         first: the place of its first row in the batch.
         batch: rows of the batch.
         world: the processes.
     """
 
-    def __init__(self, loss: np.ndarray, first: int, batch: int, world: World) -> None:
+    def __init__(self, loss: np.ndarray, stretch: Stretch, first: int, batch: int, world: World) -> None:
         self.first, self.batch, self.world = first, batch, world
-        self._carries = loss
-        self._losses = torch.zeros(loss.shape, dtype=torch.float32, device=world.device)
+        self._length, self._places = loss.shape[1], stretch.places(loss.shape[1])
+        self._carries = stretch.cut(loss)
+        self._losses = torch.zeros(self._carries.shape, dtype=torch.float32, device=world.device)
         self._row = 0
 
     def add(self, micro: Micro, each: Tensor) -> None:
@@ -47,11 +50,13 @@ class BatchLosses:
     def tokens(self, rows: np.ndarray) -> np.ndarray:
         """float16[n, L]: the losses of the tokens of some rows of the batch, in every process. All processes ask."""
         device = self.world.device
-        found = torch.zeros(len(rows), self._losses.shape[1], dtype=torch.float16, device=device)
+        found = torch.zeros(len(rows), self._length, dtype=torch.float16, device=device)
         own = np.flatnonzero((rows >= self.first) & (rows < self.first + len(self._losses)))
-        places = rows[own] - self.first
-        losses = self._losses[torch.from_numpy(places).to(device)]
+        of_row, there = rows[own] - self.first, self._places < self._length
+        losses = self._losses[torch.from_numpy(of_row).to(device)]
         losses = torch.where(losses.isfinite(), losses.clamp(0, HIGHEST), losses)  # what is finite stays so
-        carries = torch.from_numpy(self._carries[places]).to(device)
-        found[torch.from_numpy(own).to(device)] = torch.where(carries, losses, NO_TARGET).half()
+        carries = torch.from_numpy(self._carries[of_row]).to(device)
+        told = torch.where(carries, losses, NO_TARGET).half()[:, torch.from_numpy(there).to(device)]
+        columns = torch.from_numpy(self._places[there]).to(device)
+        found[torch.from_numpy(own).to(device)[:, None], columns] = told
         return np.asarray(self.world.sum(found).cpu().numpy())  # each is of one process: nothing is rounded

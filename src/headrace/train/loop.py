@@ -210,12 +210,14 @@ class Trainer:
         count = passes(section.batch, self.world.data_size, section.micro_batch)
         size = section.micro_batch or max(1, -(-section.batch // self.world.data_size))
         first = rows + self.world.data_rank * section.batch // self.world.data_size
-        targets = self.world.sum(torch.tensor(float(batch.loss.sum()), dtype=torch.float64, device=device))
+        own_targets = float(placed.stretch.cut(batch.loss).sum())
+        targets = self.world.sum(torch.tensor(own_targets, dtype=torch.float64, device=device))
         weight = section.loss.of_each(section.batch, targets.clamp(min=1)).float()
         sums = torch.zeros(3, self.sources, dtype=torch.float64, device=device)
-        by_row = BatchLosses(batch.loss, first - rows, section.batch, self.world)
+        by_row = BatchLosses(batch.loss, placed.stretch, first - rows, section.batch, self.world)
         self.optimizer.zero_grad()
-        for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, section.attention, device)):
+        given = section.attention, device, placed.stretch
+        for i, micro in enumerate(micros(batch, first, self.job.sequence, count, size, *given)):
             with placed.accumulating(last=i == count - 1):
                 loss, each = micro.forward(placed, weight, section.loss.z_loss)
                 loss.backward()
@@ -226,9 +228,9 @@ class Trainer:
             if self.bytes is not None:
                 sums[2].index_add_(0, micro.sources, self.bytes[micro.targets])
         # One exchange tells everything: sums, and in a place of its own what each process has of the machine.
-        own = [0.0] * (2 * self.world.data_size)
+        own = [0.0] * (2 * self.world.shares)
         memory = peak_memory(device) if self.record.due(self.step + 1) else 0
-        place = 2 * self.world.data_rank
+        place = 2 * self.world.share
         own[place : place + 2] = [self.waited, memory]
         mine = torch.tensor([*own, float(self.world.shared(heard.asked))], dtype=torch.float64, device=device)
         gradient = placed.gradient_norm().double().reshape(1)

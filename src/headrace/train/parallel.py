@@ -2,7 +2,8 @@
 
 Sharding is FSDP2 (Zhao et al., 2023): each process keeps a share of every tensor, gathered layer by layer when needed.
 Tensor parallelism (Shoeybi et al., 2019) also splits each matrix product over the ``tensor`` processes: queries, keys,
-values and the feed-forward's inner width by columns, the two output matrices by rows.
+values and the feed-forward's inner width by columns, the two output matrices by rows. Sequence parallelism (DeepSpeed
+Ulysses: Jacobs et al., 2023) splits each row: a process computes a stretch of it, and attention for some of the heads.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from headrace.errors import UserError
 from headrace.model import tiled
+from headrace.model.exchange import Exchange
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import TrainSection
+from headrace.sequence.stretch import WHOLE, Stretch
 from headrace.train.world import World
 
 # Up to this many parameters each process keeps all of them: their gradients and moments, 16 bytes a parameter, are
@@ -47,11 +50,13 @@ class Placed:
 
     Attributes:
         model: the model; its parameters are tensors, or DTensors if they are sharded.
+        stretch: the part of each row that this process computes.
     """
 
     def __init__(self, model: Transformer, section: TrainSection, world: World) -> None:
         self.model, self.world = model, world
         self._module: nn.Module = model
+        self.stretch = WHOLE
         sharded = shards(model, section, world)
         tile = section.long.tile_mlp
         if tile is not None:
@@ -70,6 +75,9 @@ class Placed:
                 block.compile()
         if world.tensor_size > 1:
             split(model, world)
+        if world.sequence is not None:
+            self.stretch = Stretch((world.sequence_rank,), world.sequence_size)
+            model.share_rows(Exchange(world.sequence), world.tensor_size)
         if sharded:
             shard(model, section, world)
         self._materialise()
@@ -82,9 +90,9 @@ class Placed:
 
     def ready(self) -> None:
         """Call once the weights are set: replicas are made equal to rank 0's."""
-        if self.world.mesh is None or self.world.data_size == 1 or isinstance(self.model, FSDPModule):
+        if self.world.mesh is None or self.world.shares == 1 or isinstance(self.model, FSDPModule):
             return
-        group = self.world.mesh["data"].get_group()
+        group = self.world.mesh["shares"].get_group()
         self._module = DistributedDataParallel(self.model, process_group=group)
         # Gradients are summed, as when they are sharded. (DDP divides, and wants a hook without written annotations.)
         self._module.register_comm_hook(group, lambda group, bucket: _summed(group, bucket))
@@ -122,6 +130,16 @@ class Placed:
         if isinstance(self.model, FSDPModule):
             self.model.reshard()  # else done by the backward pass
 
+    @contextmanager
+    def alone(self) -> Iterator[Transformer]:
+        """The model for forward passes that each process makes by itself, over whole rows."""
+        exchange = self.model.exchange
+        self.model.share_rows(None)
+        try:
+            yield self.model
+        finally:
+            self.model.share_rows(exchange, self.world.tensor_size)
+
     def scale_gradients(self, factor: Tensor) -> None:
         """Multiply all gradients by a scalar."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
@@ -140,8 +158,8 @@ def norm(tensors: list[Tensor]) -> Tensor:
 
 
 def shards(model: Transformer, section: TrainSection, world: World) -> bool:
-    """Whether the weights are sharded over the data processes."""
-    if world.data_size == 1:
+    """Whether the weights are sharded over the processes with other shares of a batch."""
+    if world.shares == 1:
         return False
     if world.tensor_size > 1:  # DDP knows no shares of tensors
         return True
@@ -151,14 +169,14 @@ def shards(model: Transformer, section: TrainSection, world: World) -> bool:
 
 
 def shard(model: Transformer, section: TrainSection, world: World) -> None:
-    """Shard each block, and what is outside the blocks, over the data processes.
+    """Shard each block, and what is outside the blocks, over the processes with other shares of a batch.
 
     Blocks are gathered in the type in which they are multiplied; embedding, head and norm in float32, because the
     head's gradient must be summed in float32. Gradients are summed, not averaged: the loss is already divided by the
     number of targets of all processes.
     """
     assert world.mesh is not None
-    mesh = world.mesh["data"]
+    mesh = world.mesh["shares"]
     inner = MixedPrecisionPolicy(param_dtype=model.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     outer = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in model.blocks:

@@ -127,8 +127,9 @@ class Record:
         share = world.data_rank, world.data_size
         about = section.attention, section.held_out.rows, batch, world.device, self.job.sizes, share
         with placed.measuring():
-            measured = held_out_loss(placed, rows, *about, world.sum)
+            measured = held_out_loss(placed, rows, *about, world.sum, placed.stretch)
             if self.job.infilling is not None and placed.whole:
-                measured["infilling"] = self.job.infilling(placed.model)
+                with placed.alone() as model:
+                    measured["infilling"] = self.job.infilling(model)
         for observer in self._observers:
             observer.evaluated({"step": step, **measured})

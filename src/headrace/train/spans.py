@@ -22,6 +22,7 @@ class Span:
         micro_batch: rows per forward pass of a process.
         compile, recompute, shard: as in the recipe.
         torch: its version.
+        sequence_parallel: of the processes, the groups that share each row; 1 in spans of older versions.
     """
 
     start: int
@@ -34,6 +35,7 @@ class Span:
     recompute: str
     shard: str
     torch: str
+    sequence_parallel: int = 1
 
     @staticmethod
     def of(section: TrainSection, world: World, start: int) -> Span:
@@ -51,6 +53,7 @@ class Span:
             section.recompute,
             section.shard,
             torch.__version__,
+            world.sequence_size,
         )
 
 

@@ -83,7 +83,8 @@ class Stretch:
             with suppress(OSError, SealError, KeyError):
                 for span in read_sealed(path / STATE)["spans"]:
                     if span["start"] < step <= span["until"]:
-                        return int(span["processes"]) // int(span["tensor_parallel"])
+                        together = int(span["tensor_parallel"]) * int(span.get("sequence_parallel", 1))
+                        return int(span["processes"]) // together
                 return None
         return None
 

@@ -34,7 +34,10 @@ class World:
         rank: this process, from 0.
         size: the number of processes.
         device: this process's device.
-        mesh: ``data`` x ``tensor`` processes; None for one process. Those of one ``tensor`` group share their rows.
+        mesh: ``shares`` x ``tensor`` processes; None for one process. Each share of a batch's tokens is computed by one
+            ``tensor`` group.
+        sequence: the processes that share this one's rows, neighbours in ``shares``; None if it has them alone.
+        sequence_size: how many these are.
         files: a process group of its own, on CPUs, for checkpoints being written in the background.
     """
 
@@ -42,6 +45,8 @@ class World:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     mesh: DeviceMesh | None = None
+    sequence: dist.ProcessGroup | None = None
+    sequence_size: int = 1
     files: dist.ProcessGroup | None = None
 
     @property
@@ -50,14 +55,29 @@ class World:
         return self.rank == 0
 
     @property
+    def share(self) -> int:
+        """Which share of each batch's tokens this process computes."""
+        return 0 if self.mesh is None else int(self.mesh["shares"].get_local_rank())
+
+    @property
+    def shares(self) -> int:
+        """The number of shares of each batch's tokens: so many gradients are summed."""
+        return 1 if self.mesh is None else self.mesh["shares"].size()
+
+    @property
     def data_rank(self) -> int:
-        """Which share of each batch this process reads."""
-        return 0 if self.mesh is None else int(self.mesh["data"].get_local_rank())
+        """Which of each batch's rows this process reads."""
+        return self.share // self.sequence_size
 
     @property
     def data_size(self) -> int:
-        """The number of shares of each batch."""
-        return 1 if self.mesh is None else self.mesh["data"].size()
+        """Among how many the rows of each batch are divided."""
+        return self.shares // self.sequence_size
+
+    @property
+    def sequence_rank(self) -> int:
+        """Which part of its rows this process computes."""
+        return self.share % self.sequence_size
 
     @property
     def tensor_size(self) -> int:
@@ -67,11 +87,11 @@ class World:
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the shares of the batch, in place; every process gets the same bits."""
         if self.mesh is not None:
-            dist.all_reduce(values, group=self.mesh["data"].get_group())
+            dist.all_reduce(values, group=self.mesh["shares"].get_group())
         return values
 
     def shared(self, flag: bool) -> bool:
-        """Whether any process that shares this one's rows says so."""
+        """Whether any process that computes the same share says so."""
         if self.mesh is None or self.tensor_size == 1:
             return flag
         told = torch.tensor(float(flag), device=self.device)
@@ -126,33 +146,30 @@ def _launched(environment: Mapping[str, str]) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def joined(tensor_parallel: int = 1) -> Iterator[World]:
+def joined(tensor_parallel: int = 1, sequence_parallel: int = 1) -> Iterator[World]:
     """Join the processes that were started together; alone if this one was started by hand.
 
     Args:
         tensor_parallel: the number of processes that share each matrix.
+        sequence_parallel: the number of such groups that share each row.
 
     Raises:
-        UserError: the number of processes is not a multiple of it; or, from the body, another process has ended.
+        UserError: the number of processes is no multiple of both; or, from the body, another process has ended.
     """
     launched = _launched(os.environ)
     cuda = torch.cuda.is_available()
     if launched is None or launched[1] == 1:
-        if tensor_parallel != 1:
-            raise _indivisible(1, tensor_parallel)
+        _check_number(1, tensor_parallel, sequence_parallel)
         yield World(device=device())
         return
     rank, size, local = launched
-    if size % tensor_parallel:
-        raise _indivisible(size, tensor_parallel)
+    _check_number(size, tensor_parallel, sequence_parallel)  # before waiting for the others
     own = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(own)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=rank, world_size=size, timeout=PATIENCE)
     try:
-        shape = (size // tensor_parallel, tensor_parallel)
-        mesh = init_device_mesh(own.type, shape, mesh_dim_names=("data", "tensor"))
-        yield World(rank, size, own, mesh, dist.new_group(backend="gloo", timeout=PATIENCE))
+        yield arranged(rank, size, own, tensor_parallel, sequence_parallel)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
@@ -165,9 +182,27 @@ def joined(tensor_parallel: int = 1) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def _indivisible(size: int, tensor_parallel: int) -> UserError:
-    return UserError(
-        f"{size} process{'es' * (size > 1)} cannot share each matrix {tensor_parallel} ways.",
-        "train.tensor_parallel",
-        f"Start a multiple of {tensor_parallel} processes, such as `torchrun --nproc-per-node {tensor_parallel}`.",
+def arranged(rank: int, size: int, own: torch.device, tensor_parallel: int, sequence_parallel: int) -> World:
+    """The processes of torch's process group as a world; all of them call it. Arguments as for :class:`World` and
+    :func:`joined`."""
+    shape = (size // tensor_parallel, tensor_parallel)
+    mesh = init_device_mesh(own.type, shape, mesh_dim_names=("shares", "tensor"))
+    sequence = None
+    if sequence_parallel > 1:
+        neighbours = mesh.mesh.T.reshape(-1, sequence_parallel).tolist()
+        sequence, _ = dist.new_subgroups_by_enumeration(neighbours, timeout=PATIENCE)
+    files = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return World(rank, size, own, mesh, sequence, sequence_parallel, files)
+
+
+def _check_number(size: int, tensor_parallel: int, sequence_parallel: int) -> None:
+    together = tensor_parallel * sequence_parallel
+    if size % together == 0:
+        return
+    ways = [f"share each matrix {tensor_parallel} ways"] if tensor_parallel > 1 else []
+    ways += [f"share each row {sequence_parallel} ways"] if sequence_parallel > 1 else []
+    raise UserError(
+        f"{size} process{'es' * (size > 1)} cannot {' and '.join(ways)}.",
+        "train.long.sequence_parallel" if sequence_parallel > 1 else "train.tensor_parallel",
+        f"Start a multiple of {together} processes, such as `torchrun --nproc-per-node {together}`.",
     )

@@ -1,0 +1,107 @@
+"""Attention over rows that several processes share: each has a stretch of every row (sequence parallelism)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from headrace.model.attention import Documents, attend
+
+
+class Exchange:
+    """DeepSpeed Ulysses (Jacobs et al., 2023): for attention, S processes trade stretches of all heads for whole rows
+    of some heads, and afterwards back.
+
+    Shapes: H query heads, K key-value heads, n = T / S positions of this process, E dimensions per head. H must be a
+    multiple of S; where K is none, each key-value head goes to several processes, whose gradients are summed.
+
+    Args:
+        group: the processes; that of rank r has positions [r n, (r + 1) n) of each row.
+    """
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group, self.size = group, group.size()
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None, window: int | None
+    ) -> Tensor:
+        """Attention of a stretch's queries over whole rows.
+
+        Args:
+            q: [B, H, n, E].
+            k: [B, K, n, E].
+            v: as ``k``.
+            scale: as for :func:`~headrace.model.attention.attend`.
+            documents: of the whole rows.
+            window: as for :func:`~headrace.model.attention.attend`.
+
+        Returns:
+            [B, H, n, E].
+        """
+        q, k, v = self.heads(q, k, v)
+        return self.sequence(attend(q, k, v, scale, documents, window))
+
+    @torch.compiler.disable
+    def heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From stretches of all heads to whole rows of this process's.
+
+        Args:
+            q: [B, H, n, E].
+            k: [B, K, n, E].
+            v: as ``k``.
+
+        Returns:
+            [B, H / S, T, E], and twice [B, K', T, E]: the key-value heads of those query heads, H / S a multiple of K'.
+        """
+        B, _, n, E = q.shape
+        copies = self.size // math.gcd(k.shape[1], self.size)
+        if copies > 1:
+            k, v = (x.repeat_interleave(copies, dim=1) for x in (k, v))
+        parts = [x.reshape(B, self.size, -1, n, E) for x in (q, k, v)]
+        counts = [part.shape[2] for part in parts]
+        found = self._traded(torch.cat(parts, dim=2).movedim(1, 0))
+        q, k, v = found.permute(1, 2, 0, 3, 4).flatten(2, 3).split(counts, dim=1)
+        return q, k, v
+
+    @torch.compiler.disable
+    def sequence(self, y: Tensor) -> Tensor:
+        """From whole rows of this process's heads [B, H / S, T, E] to its stretch of all heads [B, H, n, E]."""
+        parts = y.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3, 4)
+        return self._traded(parts).transpose(0, 1).flatten(1, 2)
+
+    @torch.compiler.disable
+    def highest(self, numbers: Tensor) -> Tensor:
+        """The highest of all processes, of each number."""
+        found = numbers.clone()
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
+        return found
+
+    def _traded(self, parts: Tensor) -> Tensor:
+        """[S, ...], what goes to each process, for [S, ...], what comes from each."""
+        out: Tensor = _Traded.apply(parts, self.group)
+        return out
+
+
+class _Traded(torch.autograd.Function):
+    # Part r of process s becomes part s of process r; of the gradients the same.
+
+    @staticmethod
+    def forward(ctx: Any, parts: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        return _trade(parts, group)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return _trade(upstream[0], ctx.group), None
+
+
+def _trade(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
+    sent = parts.contiguous()
+    received = torch.empty_like(sent)
+    dist.all_to_all_single(received, sent, group=group)
+    return received

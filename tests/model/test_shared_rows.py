@@ -1,0 +1,153 @@
+"""Processes that share rows compute the loss and the gradients of one that has them alone."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from test_transformer import made
+
+from headrace.errors import UserError
+from headrace.model.config import ModelConfig
+from headrace.model.exchange import Exchange
+from headrace.model.micro import Micro
+from headrace.model.transformer import Transformer
+from headrace.recipe.training import AttentionSection
+from headrace.sequence.batch import Batch
+from headrace.sequence.stretch import Stretch
+from headrace.train.parallel import recomputed
+
+VOCAB, ROWS, WORLD = 31, 3, 4
+SHAPE = {"vocab_size": VOCAB, "layers": 2, "width": 24, "heads": 4, "head_dim": 6, "ffn": 20}
+MODELS = {
+    "plain": {},
+    "grouped": {"kv_heads": 2, "qk_norm": True, "sliding_window": 5, "sliding_window_pattern": 2},
+    "multi-query": {"kv_heads": 1, "attention_bias": "qkv", "parallel_residual": True, "tied": False},
+    "uneven groups": {"heads": 12, "kv_heads": 6, "rotary_pairs": "interleaved"},
+    "learned positions": {"learned_positions": 21, "rotary_dim": 0, "norm": "layernorm", "activation": "gelu",
+                          "output_bias": True},
+    "muP": {"mup": {"attention": "d", "embedding_multiplier": 3.0, "logit_multiplier": 0.5}},
+    "dynamic": {"rotary_scaling": {"kind": "dynamic", "factor": 4.0, "original_length": 4}},
+}  # fmt: skip
+# 13 and 21 are multiples of no number of processes; of 3 positions the last of four processes has none.
+LENGTHS = (3, 13, 16, 21)
+
+
+def batch(length: int, mask: str, seed: int) -> Batch:
+    """Rows of several documents each, the last padding."""
+    draws = np.random.default_rng([seed, length])
+    ids = np.sort(draws.integers(1, 4, (ROWS, length)), axis=1).astype(np.int32)
+    ids[0, length - length // 4 :] = 0
+    ids[1] = 1
+    new = np.diff(ids, axis=1, prepend=-1) != 0
+    at = np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape)
+    positions = at - np.maximum.accumulate(np.where(new, at, 0), axis=1)
+    loss = draws.random((ROWS, length)) < 0.6
+    if mask == "first":  # the processes with the rest have no label
+        loss[:, length // 4 + 1 :] = False
+    if mask == "one":
+        loss[:] = False
+        loss[1, -1] = True
+    loss[2] &= mask == "some"  # else a row without any
+    return Batch(draws.integers(0, VOCAB, (ROWS, length + 1)), loss, ids, positions)
+
+
+def gradients(model: Transformer) -> dict[str, torch.Tensor]:
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def check(config: ModelConfig, group: dist.ProcessGroup, rows: Batch, attention: AttentionSection, full: bool) -> None:
+    rank, size, cpu, weight = dist.get_rank(group), dist.get_world_size(group), torch.device("cpu"), torch.tensor(0.1)
+    model = made(config, torch.float64).double()
+    alone = Micro.of(rows, attention, cpu)
+    total, each = alone.forward(model, weight.double(), 0.01)
+    total.backward()
+    expected = gradients(model)
+    model.share_rows(Exchange(group))
+    if full:
+        for block in model.blocks:
+            block.forward = recomputed(block.forward, "full")
+    stretch = Stretch((rank,), size)
+    part = Micro.of(rows, attention, cpu, stretch=stretch)
+    own, losses = part.forward(model, weight.double(), 0.01)
+    own.backward()
+    found = gradients(model)
+    assert found.keys() == expected.keys()  # also in a process without labels
+    spread = torch.zeros(ROWS, 2 * rows.loss.shape[1] + size, dtype=torch.float64)
+    length = stretch.length(rows.loss.shape[1])
+    places = torch.from_numpy(stretch.places(rows.loss.shape[1]))
+    spread[part.picked // length, places[part.picked % length]] = losses
+    own = own.detach()
+    for tensor in (own, spread, *found.values()):
+        dist.all_reduce(tensor, group=group)
+    torch.testing.assert_close(own, total.detach(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(spread[:, : rows.loss.shape[1]].flatten()[alone.picked], each, rtol=1e-9, atol=1e-12)
+    assert int((spread != 0).sum()) == len(each)  # each target once
+    for name, gradient in expected.items():
+        torch.testing.assert_close(
+            found[name], gradient, rtol=1e-9, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
+    pairs, _ = dist.new_subgroups(2)
+    everyone = dist.new_group()
+    ways = itertools.cycle([(False, "row"), (True, "document"), (True, "row"), (False, "document"), (True, "document")])
+    turns = itertools.cycle(itertools.product(("some", "first", "one"), LENGTHS))
+    for name, changes in MODELS.items():
+        config = ModelConfig(**{**SHAPE, **changes})
+        for group in (pairs, everyone, pairs, everyone):
+            (mask, length), (documents, positions) = next(turns), next(ways)
+            where = f"{name}, {group.size()} processes, documents {documents}, positions {positions}, {mask}, {length}"
+            rows = batch(length, mask, seed=0)
+            attention = AttentionSection(documents=documents, positions=positions)
+            try:
+                check(config, group, rows, attention, full=mask == "first")
+            except Exception as error:
+                raise AssertionError(f"{where}: {error}") from error
+    dist.destroy_process_group()
+
+
+def test_loss_and_gradients_are_those_of_one_process(tmp_path: Path) -> None:
+    mp.spawn(work, args=(str(tmp_path),), nprocs=WORLD)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9])
+@pytest.mark.parametrize("pieces", [1, 2, 3, 8])
+def test_stretches_make_up_the_row(length, pieces):
+    rows = np.arange(2 * length).reshape(2, length) + 1
+    for parts in ([(i,) for i in range(pieces)], [(i, 2 * pieces - 1 - i) for i in range(pieces)]):
+        stretches = [Stretch(part, pieces * len(part)) for part in parts]
+        out = np.zeros((2, length + 2 * pieces), dtype=np.int64)
+        for one in stretches:
+            assert one.cut(rows).shape == (2, one.length(length))
+            out[:, one.places(length)] += one.cut(rows)
+        np.testing.assert_array_equal(out[:, :length], rows)
+        assert not out[:, length:].any()
+
+
+class Group:
+    def __init__(self, count):
+        self.count = count
+
+    def size(self):
+        return self.count
+
+
+def test_heads_that_cannot_be_divided_are_refused_with_what_can():
+    model = Transformer(ModelConfig(**{**SHAPE, "heads": 12, "kv_heads": 3}))
+    with pytest.raises(UserError, match="12 attention heads cannot be divided among 5") as told:
+        model.share_rows(Exchange(Group(5)))
+    assert told.value.fix == "Use 1, 2, 3, 4, 6, 12."
+    with pytest.raises(UserError, match="4 attention heads of each of 3 processes that share the matrices") as told:
+        model.share_rows(Exchange(Group(3)), tensor_size=3)
+    assert told.value.fix == "Use 1, 2, 4."
