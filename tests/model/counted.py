@@ -6,6 +6,7 @@ import weakref
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -25,6 +26,8 @@ class Counted(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if DTensor in types:  # what it does to each process's part is counted
+            return NotImplemented
         out = func(*args, **(kwargs or {}))
         for one in tree_leaves(out):
             if isinstance(one, torch.Tensor):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as fn
+from counted import Counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,9 +55,9 @@ def close(mine, theirs, within, term=0.0):
 @given(
     st.integers(0, 2**31), st.integers(0, 9), st.integers(1, 40), st.integers(1, 9), st.sampled_from(list(CLOSE)),
     st.sampled_from(SIZES), st.sampled_from([0.0, 1e-2]), st.booleans(),
-    st.lists(st.booleans(), min_size=4, max_size=4),
+    st.lists(st.booleans(), min_size=4, max_size=4), st.sampled_from([None, 1, 4, 100]),
 )  # fmt: skip
-def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, size, z_loss, bias, needed):
+def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, size, z_loss, bias, needed, tile):
     sizes(*size)
     inputs = drawn(seed, n, v, d, dtype, bias)
     if dtype == torch.float64:
@@ -70,7 +71,7 @@ def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, 
     for i in places:
         exact[i].requires_grad_()
     expected, each = plain(*exact, z_loss)
-    loss, losses = linear_cross_entropy(*inputs, z_loss)
+    loss, losses = linear_cross_entropy(*inputs, z_loss, tile)
     assert loss.dtype == losses.dtype == torch.promote_types(dtype, torch.float32)
     assert not losses.requires_grad
     assert loss.requires_grad == bool(places)
@@ -148,6 +149,23 @@ def test_compiled_is_eager():
         results.append((loss, losses, *first, *second))
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_of_more_than_a_tile_never_exist(dtype):
+    V, D, tile = 1000, 4, 16
+    peaks = []
+    for n in (256, 512):
+        hidden, matrix, bias, targets, weights = drawn(11, n, V, D, dtype)
+        for one in (hidden, matrix, bias):
+            one.requires_grad_()
+        with Counted() as seen:
+            loss, _ = linear_cross_entropy(hidden, matrix, bias, targets, weights, 1e-3, tile)
+            loss.backward()
+        assert max(size[0] for size in seen.shapes if len(size) == 2 and size[1] == V) == tile
+        peaks.append(seen.peak)
+    # Of the tokens only hidden states, their gradient and losses grow: some numbers of each token's, not its logits.
+    assert peaks[1] - peaks[0] <= 256 * (3 * D + 10) * 4 < 256 * V * 4 / 10
 
 
 def test_numbers_of_tokens_are_rounded_to_few(monkeypatch):

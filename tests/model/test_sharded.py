@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from counted import Counted
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -27,7 +28,7 @@ def whole() -> Transformer:
 
 
 def loss(model: torch.nn.Module) -> torch.Tensor:
-    tokens = torch.arange(22).view(2, 11)
+    tokens = torch.arange(26).view(2, 13)
     return model(tokens[:, :-1], targets=tokens[:, 1:].flatten())[0]
 
 
@@ -58,7 +59,11 @@ def work(rank: int, folder: str) -> None:
             assert isinstance(parameter, DTensor)
             assert torch.equal(parameter.full_tensor(), expected[name]), name
         torch.testing.assert_close(loss(model), loss(one))
-        loss(model).backward()
+        model.tile_loss = 3
+        with Counted() as seen:
+            loss(model).backward()
+        rows = {size[0] for size in seen.shapes if len(size) == 2 and size[1] == CONFIG.vocab_size}
+        assert rows == {CONFIG.width, 3}  # of the matrix, and of logits: there are 24 tokens
         loss(one).backward()
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(parameter.grad.full_tensor(), expected[name].grad, rtol=1e-4, atol=1e-6)

@@ -122,10 +122,11 @@ def test_losses_gradients_and_weights_are_those_of_one_process(tmp_path, sequenc
             ("full", 2, "full"),
         ]
     }
-    tiled = {"long": {"tile_mlp": 5}}
+    tiled = {"long": {"tile_mlp": 5, "tile_loss": 7, "offload_optimizer": True}}
     ways["none-tiled"] = {"shard": "none", "micro_batch": 2, "recompute": "full", **tiled}
     ways["full-tiled"] = {"shard": "full", "micro_batch": None, "recompute": "none", **tiled}
-    ways["full-tiled-full"] = {"shard": "full", "micro_batch": 2, "recompute": "full", **tiled}
+    ways["full-tiled-full"] = {"shard": "full", "micro_batch": 2, "recompute": "full"}
+    ways["full-tiled-full"]["long"] = {**tiled["long"], "offload_checkpoints": True}
     launch(processes, [described(tmp_path / name, sequence, **way) for name, way in ways.items()], tmp_path)
     for name in ways:
         same(tmp_path / name, alone)
@@ -183,7 +184,7 @@ def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
 
 
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
-    ways = {"split": {}, "tiled": {"long": {"tile_mlp": 5}}}
+    ways = {"split": {}, "tiled": {"long": {"tile_mlp": 5, "tile_loss": 7, "offload_optimizer": True}}}
     both = [described(tmp_path / name, sequence, tensor_parallel=2, **way) for name, way in ways.items()]
     launch(2, both, tmp_path)
     for name in ways:

@@ -25,7 +25,13 @@ TILE = 1 << 22
 
 
 def linear_cross_entropy(
-    hidden: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, z_loss: float = 0.0
+    hidden: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    weights: Tensor,
+    z_loss: float = 0.0,
+    tile: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The weighted sum of ``logsumexp(logits) - logits[target]`` for ``logits = hidden @ matrix.T + bias``.
 
@@ -37,6 +43,7 @@ def linear_cross_entropy(
         weights: float32 [N].
         z_loss: coefficient of ``logsumexp(logits) ** 2``, added to each token's loss to keep logits from drifting
             (PaLM: Chowdhery et al., 2022, section 5).
+        tile: tokens whose logits exist at a time; None: as many as make 2 ** 25 logits, at least 512.
 
     Returns:
         The weighted sum, a float32 scalar, which can be differentiated once; and float32 [N], the losses without
@@ -50,7 +57,7 @@ def linear_cross_entropy(
             fn.pad(targets, (0, extra)),
             fn.pad(weights, (0, extra)),
         )
-    total, losses = _LinearCrossEntropy.apply(hidden, matrix, bias, targets, weights, z_loss)
+    total, losses = _LinearCrossEntropy.apply(hidden, matrix, bias, targets, weights, z_loss, tile)
     return total, losses[:count]
 
 
@@ -74,11 +81,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         weights: Tensor,
         z_loss: float,
+        tile: int | None,
     ) -> tuple[Tensor, Tensor]:
         inputs = (hidden, matrix, bias, targets, weights)
-        losses, penalized, gradients = _evaluate(*inputs, z_loss, ctx.needs_input_grad[:3])
+        losses, penalized, gradients = _evaluate(*inputs, z_loss, tile, ctx.needs_input_grad[:3])
         ctx.save_for_backward(*inputs, penalized)
-        ctx.z_loss, ctx.gradients = z_loss, gradients
+        ctx.z_loss, ctx.tile, ctx.gradients = z_loss, tile, gradients
         ctx.mark_non_differentiable(losses)
         return torch.dot(penalized, weights.to(penalized.dtype)), losses
 
@@ -91,10 +99,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             inputs = (hidden, matrix, bias, targets, weights)
-            gradients = _evaluate(*inputs, ctx.z_loss, ctx.needs_input_grad[:3])[2]
+            gradients = _evaluate(*inputs, ctx.z_loss, ctx.tile, ctx.needs_input_grad[:3])[2]
         scaled = [None if g is None else g.mul_(upstream[0].to(g.dtype)) for g in gradients]
         of_weights = (penalized * upstream[0]).to(weights.dtype) if ctx.needs_input_grad[4] else None
-        return (*scaled, None, of_weights, None)
+        return (*scaled, None, of_weights, None, None)
 
 
 def _evaluate(
@@ -104,6 +112,7 @@ def _evaluate(
     targets: Tensor,
     weights: Tensor,
     z_loss: float,
+    tile: int | None,
     wanted: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     # Losses [N], the same plus z-loss, and of hidden, matrix and bias the wanted gradients of the weighted sum.
@@ -115,11 +124,11 @@ def _evaluate(
     to_bias = torch.zeros_like(shift) if wanted[2] and shift is not None else None
     losses = torch.empty(len(targets), dtype=exact, device=hidden.device)
     penalized = losses if z_loss == 0 else torch.empty_like(losses)
-    tile = CACHED if hidden.device.type == "cpu" else TILE
-    for chunk in slices(len(targets), max(LEAST_ROWS, CHUNK // len(matrix))):
+    at_once = CACHED if hidden.device.type == "cpu" else TILE
+    for chunk in slices(len(targets), tile or max(LEAST_ROWS, CHUNK // len(matrix))):
         h, target, factor = hidden[chunk], targets[chunk, None], weights[chunk, None].clone()
         logits = h @ cast.T
-        for part in slices(len(h), tile // len(matrix)):
+        for part in slices(len(h), at_once // len(matrix)):
             precise = logits[part].to(exact) if shift is None else logits[part] + shift
             logs = precise.log_softmax(dim=1)
             loss = -logs.gather(1, target[part])

@@ -150,6 +150,10 @@ class Transformer(nn.Module):
     Args:
         config: complete, including its vocabulary size.
         dtype: dtype of matrix products and activations.
+
+    Attributes:
+        tile_loss: tokens whose logits exist at a time while the loss is computed; None: as
+            :func:`~headrace.model.cross_entropy.linear_cross_entropy` has it.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
@@ -158,6 +162,7 @@ class Transformer(nn.Module):
             raise ValueError("the vocabulary size is not resolved yet")
         self.config, self.dtype = config, dtype
         self.exchange: Exchange | None = None
+        self.tile_loss: int | None = None
         self.windows = {config.window(layer) for layer in range(config.layers)}
         self.embedding = _table(config.vocab_size, config.width)
         self.positions = _table(config.learned_positions, config.width) if config.learned_positions else None
@@ -278,7 +283,8 @@ class Transformer(nn.Module):
             hidden = hidden[picked]
         targets = targets.flatten()
         weights = torch.ones(len(targets), device=hidden.device) if weights is None else weights.flatten()
-        return linear_cross_entropy(hidden, self.output_weight, self.output_bias, targets, weights, z_loss)
+        about = hidden, self.output_weight, self.output_bias, targets, weights
+        return linear_cross_entropy(*about, z_loss, self.tile_loss)
 
     def initialise(self, seed: int) -> None:
         """Draw all weights, one tensor at a time.

@@ -20,8 +20,20 @@ class LongSection(Section):
         description="processes that share each row, each with a stretch of it and, for attention, some of the heads "
         "(DeepSpeed Ulysses); the others share the batch",
     )
+    tile_loss: Literal["auto"] | PositiveInt | None = Field(
+        default=None,
+        description="tokens whose logits exist at a time, forward and backward; auto, and null for models of headrace: "
+        "as many as make 32 M logits, at least 512",
+    )
     tile_mlp: Literal["auto"] | PositiveInt | None = Field(
         default=None,
         description="tokens of each row in a feed-forward layer at a time: its activations are computed again in the "
         "backward pass, tile by tile; auto: as many as the model is wide; null: all at once",
+    )
+    offload_checkpoints: bool = Field(
+        default=False,
+        description="keep the blocks' inputs in host memory between forward and backward pass; needs `recompute: full`",
+    )
+    offload_optimizer: bool = Field(
+        default=False, description="keep the optimizer's state in host memory, and update the weights there (AdamW)"
     )

@@ -347,6 +347,18 @@ class TrainSection(Section):
                 "set recompute: full, or none",
                 "recompute",
             )
+        if self.long.offload_checkpoints and self.recompute != "full":
+            raise wrong(
+                f"with `recompute: {self.recompute}` more is kept than the blocks' inputs",
+                "set recompute: full",
+                "long.offload_checkpoints",
+            )
+        if self.long.offload_optimizer and self.optimizer.kind == "muon":
+            raise wrong(
+                "Muon's matrices are not updated in host memory",
+                "remove the key, or set optimizer.kind: adamw",
+                "long.offload_optimizer",
+            )
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
             raise wrong("`schedule: pieces` sets every rate itself", "remove optimizer.learning_rate")
         return self

@@ -14,6 +14,7 @@ from torch.optim._muon import _adjust_lr, _zeropower_via_newtonschulz
 
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import OptimizerSection
+from headrace.train.offload import Twins, local
 
 
 class Optimizer:
@@ -25,16 +26,20 @@ class Optimizer:
 
     Args:
         model: the model to train; its parameters may be sharded.
-        section: the recipe's optimizer section.
+        section: the recipe's optimizer section; for AdamW if ``offload``.
+        offload: keep the state in host memory, and update the weights there.
 
     Attributes:
         names: each parameter's name.
         parts: torch's optimizers, which share the parameters.
+        twins: the parameters that are updated in the place of the model's, if these are others.
     """
 
-    def __init__(self, model: Transformer, section: OptimizerSection) -> None:
+    def __init__(self, model: Transformer, section: OptimizerSection, offload: bool = False) -> None:
         self.names = {parameter: name for name, parameter in model.named_parameters()}
         hidden = {parameter for _, parameter in model.hidden_matrices()}
+        self.twins = Twins(self.names) if offload else None
+        self._updated: dict[Tensor, Tensor] = dict(self.twins.of) if self.twins else {one: one for one in self.names}
         muon = section.kind == "muon"
         rest = section.other_learning_rate if muon else 1.0
         matrices: list[Tensor] = []
@@ -50,8 +55,9 @@ class Optimizer:
             else:
                 kind = section.weight_decay, rest
             # The fused kernel takes tensors that are sharded alike.
-            mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
-            groups.setdefault((*kind, mesh), []).append(parameter)
+            updated = self._updated[parameter]
+            mesh = updated.device_mesh if isinstance(updated, DTensor) else None
+            groups.setdefault((*kind, mesh), []).append(updated)
         adamw = torch.optim.AdamW(
             [{"params": found, "weight_decay": rate, "scale": scale} for (rate, scale, _), found in groups.items()],
             lr=section.learning_rate,
@@ -88,8 +94,12 @@ class Optimizer:
 
     def step(self) -> None:
         """Update all parameters that have a gradient."""
+        if self.twins is not None:
+            self.twins.take()
         for part in self.parts:
             part.step()
+        if self.twins is not None:
+            self.twins.give()
 
     def forget(self) -> None:
         """Begin with a new state."""
@@ -103,16 +113,19 @@ class Optimizer:
         Parameters that have had no step get zeros, which mean the same.
         """
         found = {}
+        of = {updated: parameter for parameter, updated in self._updated.items()}
         for part in self.parts:
             moments = ("momentum_buffer",) if isinstance(part, Muon) else ("exp_avg", "exp_avg_sq")
-            for parameter in (one for group in part.param_groups for one in group["params"]):
-                state = part.state[parameter]
+            for updated in (one for group in part.param_groups for one in group["params"]):
+                state = part.state[updated]
                 if not state:
-                    state.update({key: torch.zeros_like(parameter, requires_grad=False) for key in moments})
+                    state.update({key: torch.zeros_like(updated, requires_grad=False) for key in moments})
                     if not isinstance(part, Muon):
                         # The fused kernel needs the step as a float32 tensor on the parameter's device.
-                        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                found.update({f"{self.names[parameter]}/{key}": value for key, value in state.items()})
+                        state["step"] = torch.zeros((), dtype=torch.float32, device=updated.device)
+                for key, value in state.items():
+                    placed = value if self.twins is None else self.twins.placed(of[updated], value)
+                    found[f"{self.names[of[updated]]}/{key}"] = placed
         return found
 
 
@@ -130,19 +143,15 @@ class Muon(torch.optim.Muon):
             parameters = [one for one in group["params"] if one.grad is not None]
             momentum, updates = group["momentum"], []
             for parameter in parameters:
-                state, gradient = self.state[parameter], _local(parameter.grad)
+                state, gradient = self.state[parameter], local(parameter.grad)
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
-                mean = _local(state["momentum_buffer"]).lerp_(gradient, 1 - momentum)
+                mean = local(state["momentum_buffer"]).lerp_(gradient, 1 - momentum)
                 updates.append(gradient.lerp(mean, momentum).bfloat16())
             settings = group["ns_coefficients"], group["ns_steps"], group["eps"]
             for parameter, update in zip(parameters, orthogonalized(parameters, updates, settings), strict=True):
                 rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], parameter.shape)
-                _local(parameter).mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+                local(parameter).mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
 
 def orthogonalized(parameters: list[Tensor], updates: list[Tensor], settings: Any) -> list[Tensor]:

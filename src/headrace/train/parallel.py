@@ -33,6 +33,7 @@ from headrace.model.exchange import Exchange
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import TrainSection
 from headrace.sequence.stretch import WHOLE, Stretch
+from headrace.train.offload import CheckpointStore
 from headrace.train.world import World
 
 # Up to this many parameters each process keeps all of them: their gradients and moments, 16 bytes a parameter, are
@@ -51,6 +52,7 @@ class Placed:
     Attributes:
         model: the model; its parameters are tensors, or DTensors if they are sharded.
         stretch: the part of each row that this process computes.
+        checkpoints: where its blocks' inputs are in between, if not on the device.
     """
 
     def __init__(self, model: Transformer, section: TrainSection, world: World) -> None:
@@ -58,20 +60,25 @@ class Placed:
         self._module: nn.Module = model
         self.stretch = WHOLE
         sharded = shards(model, section, world)
-        tile = section.long.tile_mlp
+        self.checkpoints = CheckpointStore(world.device) if section.long.offload_checkpoints else None
+        tile, tile_loss = section.long.tile_mlp, section.long.tile_loss
+        if not isinstance(model, Transformer) and (tile is not None or tile_loss is not None):
+            raise UserError("A model of transformers is not computed tile by tile.", "train.long", "Remove its tiles.")
         if tile is not None:
-            if not isinstance(model, Transformer):
-                raise UserError(
-                    "A model of transformers is not computed tile by tile.", "train.long.tile_mlp", "Remove the key."
-                )
             cast = None if section.precision == "fp8" else model.dtype
             model.tile_mlp(None if tile == "auto" else tile, cast, section.compile)
+        if isinstance(tile_loss, int):
+            model.tile_loss = tile_loss
+        # What is done around a block then cannot be compiled with it as one.
+        apart = tile is not None or self.checkpoints is not None
         for block in model.blocks:  # as one, they take a tenth longer to compile
-            if section.compile and tile is not None:  # a tiled layer cannot be compiled, nor what is around it as one
+            if section.compile and apart:
                 block.forward = torch.compile(block.forward)
             if section.recompute != "none":
                 block.forward = recomputed(block.forward, section.recompute)
-            if section.compile and tile is None:
+            if self.checkpoints is not None:
+                block.forward = self.checkpoints.around(block.forward)
+            if section.compile and not apart:
                 block.compile()
         if world.tensor_size > 1:
             split(model, world)
