@@ -29,11 +29,12 @@ class CheckpointStore:
     Attributes:
         stored, fetched: inputs that have been copied to the host and back.
         on_device, most_on_device: inputs on the device now, and at most so far: two.
+        on_host: their bytes in host memory now.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stored = self.fetched = self.on_device = self.most_on_device = 0
+        self.stored = self.fetched = self.on_device = self.most_on_device = self.on_host = 0
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._last: weakref.ref[_Input] | None = None  # of this forward pass
         self._leaving: _Input | None = None
@@ -58,6 +59,8 @@ class CheckpointStore:
         self._count(kept)
         self._give_up()
         kept.host = torch.empty(x.shape, dtype=x.dtype, device="cpu", pin_memory=self._stream is not None)
+        self.on_host += kept.host.nbytes
+        weakref.finalize(kept, self._freed, kept.host.nbytes)
         kept.event = self._copy(kept.host, x)
         self.stored += 1
         self._leaving, self._last = kept, weakref.ref(kept)
@@ -114,6 +117,9 @@ class CheckpointStore:
 
     def _gone(self) -> None:
         self.on_device -= 1
+
+    def _freed(self, size: int) -> None:
+        self.on_host -= size
 
 
 class _Input:
