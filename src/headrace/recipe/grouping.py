@@ -54,7 +54,7 @@ class Group(Section):
     order: Literal["shuffled", "path", "dependencies"] = Field(
         default="shuffled",
         description="Order of the files: shuffled anew for every copy (Arctic-SnowCoder), by path, or files after "
-        "those that they import (DeepSeek-Coder).",
+        "those that they import (DeepSeek-Coder; a cycle of imports as a whole).",
     )
     format: Literal["plain", "starcoder2", "qwen2.5-coder"] = Field(
         default="plain",

@@ -269,7 +269,8 @@ class Expected:
 
 
 def minimal_order(needs: list[set[int]]) -> list[int]:
-    """Algorithm 1 of DeepSeek-Coder (2401.14196) as it is written, with the first file wherever several would do."""
+    """Algorithm 1 of DeepSeek-Coder (2401.14196) among the files whose needs, and theirs, are placed or need them in
+    turn, with the first file wherever several would do."""
     n = len(needs)
     linked: list[set[int]] = [set(mine) for mine in needs]
     for i, mine in enumerate(needs):
@@ -287,14 +288,27 @@ def minimal_order(needs: list[set[int]]) -> list[int]:
                 waiting += linked[k]
         seen |= part
         parts.append(part)
+    reached = [_reached(needs, i) for i in range(n)]
     order = []
     for part in parts:
         placed: list[int] = []
         while len(placed) < len(part):
             left = [i for i in sorted(part) if i not in placed]
+            cycle = {i: {k for k in reached[i] if i in reached[k]} for i in left}
+            left = [i for i in left if reached[i] <= {*placed, *cycle[i]}]
             placed.append(min(left, key=lambda i: (len(needs[i] - set(placed)), i)))
         order += placed
     return order
+
+
+def _reached(needs: list[set[int]], i: int) -> set[int]:
+    found, waiting = set(), [i]
+    while waiting:
+        k = waiting.pop()
+        if k not in found:
+            found.add(k)
+            waiting += needs[k]
+    return found
 
 
 def stream_of(sequence: ArrowSequence, step: Sequence) -> list[Token]:

@@ -124,9 +124,18 @@ def test_files_come_after_what_they_import(name: str) -> None:
 
 
 @given(st.lists(st.sets(st.integers(0, 11), max_size=4), min_size=1, max_size=12))
-def test_order_is_the_published_algorithm(drawn: list[set[int]]) -> None:
+def test_order_is_the_published_algorithm_cycle_by_cycle(drawn: list[set[int]]) -> None:
     needs = [{need for need in mine if need < len(drawn)} - {i} for i, mine in enumerate(drawn)]
     assert dependencies_first([sorted(mine) for mine in needs]) == minimal_order(needs)
+
+
+def test_what_depends_on_a_cycle_comes_after_it() -> None:
+    """The published algorithm alone places 0 first, which lacks one file, before the three that need two each."""
+    assert dependencies_first([[1], [2, 3], [1, 3], [1, 2]]) == [1, 2, 3, 0]
+
+
+def test_a_long_chain_ends() -> None:
+    assert dependencies_first([[i + 1] for i in range(9_999)] + [[]]) == list(range(9_999, -1, -1))
 
 
 def test_an_order_without_cycles_is_topological() -> None:

@@ -66,7 +66,7 @@ class Groups(Step):
     stage: str = ""
 
     kind: ClassVar[str] = "groups"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def params(self) -> dict[str, Any]:
         """The rules."""
