@@ -1,7 +1,7 @@
 """Files after those that they depend on.
 
-Guo et al. (2024, DeepSeek-Coder, 2401.14196, algorithm 1) place next the file with the fewest dependencies that have not
-been placed. With a cycle anywhere in a repository, that also places files outside it before what they depend on (6 % of
+Guo et al. (2024, DeepSeek-Coder, 2401.14196, algorithm 1) place next the file with the fewest dependencies that are not
+placed. With a cycle anywhere in a repository, that also places files outside it before what they depend on (6 % of
 the imports outside cycles among 107 MB of installed packages). So here cycles are told apart first (Tarjan, 1972), each
 comes after all that it depends on, and their algorithm orders the files of each.
 """
