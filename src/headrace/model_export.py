@@ -124,13 +124,13 @@ class ModelExport(Step):
 
     def _foreign(self, ctx: TaskContext) -> dict[str, Any]:
         """A model of transformers is written by transformers."""
-        from headrace.model.foreign import Foreign
+        from headrace.model.foreign.folder import write
         from headrace.model.huggingface.reading import tensors
         from headrace.model.huggingface.writing import FILE_BYTES
 
         found = tensors(self._model.path)
         with TemporaryDirectory(dir=ctx.folder) as made:
-            Foreign.save(self._config(), lambda name: found[name].read(), Path(made), FILE_BYTES, self._dtype)
+            write(self._config(), lambda name: found[name].read(), Path(made), FILE_BYTES, self._dtype)
             for path in sorted(Path(made).iterdir()):
                 if path.name != "generation_config.json":  # the tokenizer's ends of text come from the run
                     with ctx.file(path.name) as out:

@@ -32,8 +32,10 @@ def sizes(chunk: int, rows: int, tile: int) -> None:
     cross_entropy.CACHED = tile
 
 
-def plain(hidden, matrix, bias, targets, weights, z_loss):
+def plain(hidden, matrix, bias, targets, weights, z_loss, cap=None):
     logits = fn.linear(hidden, matrix, bias)
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
     each = fn.cross_entropy(logits, targets, reduction="none")
     return ((each + z_loss * logits.logsumexp(-1) ** 2) * weights).sum(), each
 
@@ -56,8 +58,9 @@ def close(mine, theirs, within, term=0.0):
     st.integers(0, 2**31), st.integers(0, 9), st.integers(1, 40), st.integers(1, 9), st.sampled_from(list(CLOSE)),
     st.sampled_from(SIZES), st.sampled_from([0.0, 1e-2]), st.booleans(),
     st.lists(st.booleans(), min_size=4, max_size=4), st.sampled_from([None, 1, 4, 100]),
+    st.sampled_from([None, 1.5, 30.0]),
 )  # fmt: skip
-def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, size, z_loss, bias, needed, tile):
+def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, size, z_loss, bias, needed, tile, cap):
     sizes(*size)
     inputs = drawn(seed, n, v, d, dtype, bias)
     if dtype == torch.float64:
@@ -70,8 +73,8 @@ def test_any_shape_type_and_choice_of_gradients_is_torchs(seed, n, v, d, dtype, 
     exact[1] = exact[1].to(dtype).double()
     for i in places:
         exact[i].requires_grad_()
-    expected, each = plain(*exact, z_loss)
-    loss, losses = linear_cross_entropy(*inputs, z_loss, tile)
+    expected, each = plain(*exact, z_loss, cap)
+    loss, losses = linear_cross_entropy(*inputs, z_loss, tile, cap)
     assert loss.dtype == losses.dtype == torch.promote_types(dtype, torch.float32)
     assert not losses.requires_grad
     assert loss.requires_grad == bool(places)
@@ -96,7 +99,8 @@ def test_gradcheck(size):
         t.double().requires_grad_() if t.is_floating_point() else t for t in drawn(3, 6, 11, 4, torch.float64)
     )
     assert torch.autograd.gradcheck(
-        lambda *inputs: linear_cross_entropy(*inputs[:3], targets, inputs[3], 1e-3)[0], (hidden, matrix, bias, weights)
+        lambda *inputs: linear_cross_entropy(*inputs[:3], targets, inputs[3], 1e-3, None, 2.0)[0],
+        (hidden, matrix, bias, weights),
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from headrace.errors import UserError
 from headrace.model.config import ForeignConfig
-from headrace.model.foreign import Foreign
+from headrace.model.foreign.module import Foreign
 from headrace.model.rescaled import rescaled
 from headrace.model.rotary import frequencies
 from headrace.recipe.model import ModelConfig, Rotary

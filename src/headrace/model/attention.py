@@ -80,13 +80,13 @@ def attend(
     Args:
         q: [B, H, T, E].
         k: [B, K, S, E], H a multiple of K (grouped-query attention: each key head serves H / K query heads).
-        v: as ``k``.
+        v: [B, K, S, F].
         scale: factor applied to the scores.
         documents: attend only within a document, for T = S; None: to everything before.
         window: how many keys a query sees at most, its own included; None: all.
 
     Returns:
-        [B, H, T, E].
+        [B, H, T, F].
     """
     T = q.shape[2]
     grouped = k.shape[1] < q.shape[1]
@@ -170,8 +170,8 @@ class _ByBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, blocks: Sequence[Block]) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        B, H, T, E = q.shape
-        out = torch.empty(B, T, H, E, dtype=q.dtype).transpose(1, 2)  # as the next product wants it
+        B, H, T, _ = q.shape
+        out = torch.empty(B, T, H, v.shape[-1], dtype=q.dtype).transpose(1, 2)  # as the next product wants it
         kept = []
         for block in blocks:
             weights = _weights(q, k, scale, block)

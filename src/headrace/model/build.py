@@ -21,7 +21,7 @@ def build(config: AnyConfig, dtype: torch.dtype = torch.float32) -> Transformer:
         dtype: of matrix products and activations.
     """
     if isinstance(config, ForeignConfig):
-        from headrace.model.foreign import Foreign
+        from headrace.model.foreign.module import Foreign
 
         return cast(Transformer, Foreign(config, dtype))
     return Transformer(config, dtype)

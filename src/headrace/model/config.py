@@ -52,7 +52,7 @@ def parameter_count(config: AnyConfig, embedding: bool = True) -> int:
         embedding: include the tables of tokens and positions, and the output head's matrix.
     """
     if isinstance(config, ForeignConfig):
-        from headrace.model.foreign import count
+        from headrace.model.foreign.module import count
 
         return count(config, embedding)
     width, norm = config.width, config.width * (2 if config.norm == "layernorm" else 1)

@@ -32,6 +32,7 @@ def linear_cross_entropy(
     weights: Tensor,
     z_loss: float = 0.0,
     tile: int | None = None,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The weighted sum of ``logsumexp(logits) - logits[target]`` for ``logits = hidden @ matrix.T + bias``.
 
@@ -44,6 +45,7 @@ def linear_cross_entropy(
         z_loss: coefficient of ``logsumexp(logits) ** 2``, added to each token's loss to keep logits from drifting
             (PaLM: Chowdhery et al., 2022, section 5).
         tile: tokens whose logits exist at a time; None: as many as make 2 ** 25 logits, at least 512.
+        cap: logits are ``cap * tanh(logits / cap)`` of these (Gemma 2: Gemma Team, 2024); None: these.
 
     Returns:
         The weighted sum, a float32 scalar, which can be differentiated once; and float32 [N], the losses without
@@ -57,7 +59,7 @@ def linear_cross_entropy(
             fn.pad(targets, (0, extra)),
             fn.pad(weights, (0, extra)),
         )
-    total, losses = _LinearCrossEntropy.apply(hidden, matrix, bias, targets, weights, z_loss, tile)
+    total, losses = _LinearCrossEntropy.apply(hidden, matrix, bias, targets, weights, z_loss, tile, cap)
     return total, losses[:count]
 
 
@@ -82,11 +84,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weights: Tensor,
         z_loss: float,
         tile: int | None,
+        cap: float | None,
     ) -> tuple[Tensor, Tensor]:
         inputs = (hidden, matrix, bias, targets, weights)
-        losses, penalized, gradients = _evaluate(*inputs, z_loss, tile, ctx.needs_input_grad[:3])
+        losses, penalized, gradients = _evaluate(*inputs, z_loss, tile, cap, ctx.needs_input_grad[:3])
         ctx.save_for_backward(*inputs, penalized)
-        ctx.z_loss, ctx.tile, ctx.gradients = z_loss, tile, gradients
+        ctx.z_loss, ctx.tile, ctx.cap, ctx.gradients = z_loss, tile, cap, gradients
         ctx.mark_non_differentiable(losses)
         return torch.dot(penalized, weights.to(penalized.dtype)), losses
 
@@ -99,10 +102,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             inputs = (hidden, matrix, bias, targets, weights)
-            gradients = _evaluate(*inputs, ctx.z_loss, ctx.tile, ctx.needs_input_grad[:3])[2]
+            gradients = _evaluate(*inputs, ctx.z_loss, ctx.tile, ctx.cap, ctx.needs_input_grad[:3])[2]
         scaled = [None if g is None else g.mul_(upstream[0].to(g.dtype)) for g in gradients]
         of_weights = (penalized * upstream[0]).to(weights.dtype) if ctx.needs_input_grad[4] else None
-        return (*scaled, None, of_weights, None, None)
+        return (*scaled, None, of_weights, None, None, None)
 
 
 def _evaluate(
@@ -113,6 +116,7 @@ def _evaluate(
     weights: Tensor,
     z_loss: float,
     tile: int | None,
+    cap: float | None,
     wanted: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     # Losses [N], the same plus z-loss, and of hidden, matrix and bias the wanted gradients of the weighted sum.
@@ -130,6 +134,8 @@ def _evaluate(
         logits = h @ cast.T
         for part in slices(len(h), at_once // len(matrix)):
             precise = logits[part].to(exact) if shift is None else logits[part] + shift
+            if cap is not None:
+                precise = cap * torch.tanh(precise / cap)
             logs = precise.log_softmax(dim=1)
             loss = -logs.gather(1, target[part])
             losses[chunk][part] = loss.squeeze(1)
@@ -143,6 +149,8 @@ def _evaluate(
             if not any(wanted):
                 continue
             powers = logs.exp_().scatter_(1, target[part], torch.expm1(-loss) + (1 - 1 / slope))
+            if cap is not None:
+                powers *= 1 - (precise / cap) ** 2
             if to_bias is not None:
                 to_bias += (powers * factor[part]).sum(dim=0)
             logits[part] = powers

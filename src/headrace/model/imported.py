@@ -60,9 +60,9 @@ class ImportedModel(Step):
                     "The file has changed since the run looked at it.", str(folder / name), "Run the recipe again."
                 )
         if isinstance(config, ForeignConfig):
-            from headrace.model.foreign import Foreign
+            from headrace.model.foreign.folder import read_weights
 
-            tensors = Foreign.load(config, folder)
+            tensors = read_weights(config, folder)
             shapes, get = {name: tensor.shape for name, tensor in tensors.items()}, tensors.__getitem__
         else:
             stored = Stored.open(folder)

@@ -141,7 +141,7 @@ def read(section: ModelSection) -> dict[str, Any] | None:
 
         return read_config(Path(section.weights))[0].model_dump(mode="json")
     if section.huggingface is not None:
-        from headrace.model.foreign import read_foreign
+        from headrace.model.foreign.folder import read_foreign
 
         return read_foreign(Path(section.huggingface)).model_dump(mode="json")
     return None

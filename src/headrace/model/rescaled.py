@@ -55,7 +55,7 @@ def no_rotary(what: str, stage: str) -> UserError:
 
 def _foreign(config: ForeignConfig, rotary: Rotary, stage: str) -> ForeignConfig:
     """A model of transformers. Of one whose layers differ, those that see the whole row are changed."""
-    from headrace.model.foreign import configuration
+    from headrace.model.foreign.configuration import configuration
     from headrace.model.huggingface.rope import scaled  # imports torch
 
     found = configuration(config.huggingface)
