@@ -13,9 +13,11 @@ import torch.multiprocessing as mp
 from test_transformer import made
 
 from headrace.errors import UserError
+from headrace.model import ring
 from headrace.model.config import ModelConfig
-from headrace.model.exchange import Exchange
+from headrace.model.exchange import Exchange, Ulysses
 from headrace.model.micro import Micro
+from headrace.model.ring import Ring
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import AttentionSection
 from headrace.sequence.batch import Batch
@@ -31,6 +33,7 @@ MODELS = {
     "uneven groups": {"heads": 12, "kv_heads": 6, "rotary_pairs": "interleaved"},
     "learned positions": {"learned_positions": 21, "rotary_dim": 0, "norm": "layernorm", "activation": "gelu",
                           "output_bias": True},
+    "fewer heads": {"heads": 2, "kv_heads": 1, "sliding_window": 4},
     "muP": {"mup": {"attention": "d", "embedding_multiplier": 3.0, "logit_multiplier": 0.5}},
     "dynamic": {"rotary_scaling": {"kind": "dynamic", "factor": 4.0, "original_length": 4}},
 }  # fmt: skip
@@ -63,30 +66,30 @@ def gradients(model: Transformer) -> dict[str, torch.Tensor]:
     return found
 
 
-def check(config: ModelConfig, group: dist.ProcessGroup, rows: Batch, attention: AttentionSection, full: bool) -> None:
-    rank, size, cpu, weight = dist.get_rank(group), dist.get_world_size(group), torch.device("cpu"), torch.tensor(0.1)
+def check(config: ModelConfig, exchange: Exchange, rows: Batch, attention: AttentionSection, full: bool) -> None:
+    cpu, weight = torch.device("cpu"), torch.tensor(0.1)
     model = made(config, torch.float64).double()
     alone = Micro.of(rows, attention, cpu)
     total, each = alone.forward(model, weight.double(), 0.01)
     total.backward()
     expected = gradients(model)
-    model.share_rows(Exchange(group))
+    model.share_rows(exchange)
     if full:
         for block in model.blocks:
             block.forward = recomputed(block.forward, "full")
-    stretch = Stretch((rank,), size)
+    stretch = exchange.stretch
     part = Micro.of(rows, attention, cpu, stretch=stretch)
     own, losses = part.forward(model, weight.double(), 0.01)
     own.backward()
     found = gradients(model)
     assert found.keys() == expected.keys()  # also in a process without labels
-    spread = torch.zeros(ROWS, 2 * rows.loss.shape[1] + size, dtype=torch.float64)
+    spread = torch.zeros(ROWS, 2 * rows.loss.shape[1] + WORLD, dtype=torch.float64)
     length = stretch.length(rows.loss.shape[1])
     places = torch.from_numpy(stretch.places(rows.loss.shape[1]))
     spread[part.picked // length, places[part.picked % length]] = losses
     own = own.detach()
     for tensor in (own, spread, *found.values()):
-        dist.all_reduce(tensor, group=group)
+        dist.all_reduce(tensor, group=exchange.group)
     torch.testing.assert_close(own, total.detach(), rtol=1e-10, atol=0)
     torch.testing.assert_close(spread[:, : rows.loss.shape[1]].flatten()[alone.picked], each, rtol=1e-9, atol=1e-12)
     assert int((spread != 0).sum()) == len(each)  # each target once
@@ -98,6 +101,7 @@ def check(config: ModelConfig, group: dist.ProcessGroup, rows: Batch, attention:
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    ring.QUERIES, ring.KEYS = 2, 3  # several tiles
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
     pairs, _ = dist.new_subgroups(2)
     everyone = dist.new_group()
@@ -105,13 +109,14 @@ def work(rank: int, folder: str) -> None:
     turns = itertools.cycle(itertools.product(("some", "first", "one"), LENGTHS))
     for name, changes in MODELS.items():
         config = ModelConfig(**{**SHAPE, **changes})
-        for group in (pairs, everyone, pairs, everyone):
-            (mask, length), (documents, positions) = next(turns), next(ways)
-            where = f"{name}, {group.size()} processes, documents {documents}, positions {positions}, {mask}, {length}"
+        kinds = [Ring] if config.heads % WORLD else [Ulysses, Ring]
+        for kind, group in itertools.product(kinds, (pairs, everyone, pairs, everyone)):
+            exchange, (mask, length), (documents, positions) = kind(group), next(turns), next(ways)
+            where = f"{name}, {kind.__name__} of {group.size()}, {documents=}, {positions=}, {mask=}, {length=}"
             rows = batch(length, mask, seed=0)
             attention = AttentionSection(documents=documents, positions=positions)
             try:
-                check(config, group, rows, attention, full=mask == "first")
+                check(config, exchange, rows, attention, full=mask == "first")
             except Exception as error:
                 raise AssertionError(f"{where}: {error}") from error
     dist.destroy_process_group()
@@ -146,8 +151,8 @@ class Group:
 def test_heads_that_cannot_be_divided_are_refused_with_what_can():
     model = Transformer(ModelConfig(**{**SHAPE, "heads": 12, "kv_heads": 3}))
     with pytest.raises(UserError, match="12 attention heads cannot be divided among 5") as told:
-        model.share_rows(Exchange(Group(5)))
-    assert told.value.fix == "Use 1, 2, 3, 4, 6, 12."
+        model.share_rows(Ulysses(Group(5)))
+    assert told.value.fix == "Use 1, 2, 3, 4, 6, 12; or set context: ring."
     with pytest.raises(UserError, match="4 attention heads of each of 3 processes that share the matrices") as told:
-        model.share_rows(Exchange(Group(3)), tensor_size=3)
-    assert told.value.fix == "Use 1, 2, 4."
+        model.share_rows(Ulysses(Group(3)), tensor_size=3)
+    assert told.value.fix == "Use 1, 2, 4; or set context: ring."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,25 +12,37 @@ import torch.distributed as dist
 from torch import Tensor
 
 from headrace.model.attention import Documents, attend
+from headrace.sequence.stretch import Stretch
 
 
-class Exchange:
-    """DeepSpeed Ulysses (Jacobs et al., 2023): for attention, S processes trade stretches of all heads for whole rows
-    of some heads, and afterwards back.
+class Exchange(ABC):
+    """How S processes attend to rows that they share.
 
-    Shapes: H query heads, K key-value heads, n = T / S positions of this process, E dimensions per head. H must be a
-    multiple of S; where K is none, each key-value head goes to several processes, whose gradients are summed.
+    Shapes: H query heads, K key-value heads, n = T / S positions of this process, E dimensions per head.
 
     Args:
-        group: the processes; that of rank r has positions [r n, (r + 1) n) of each row.
+        group: the processes.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group, self.size = group, group.size()
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Documents | None, window: int | None
-    ) -> Tensor:
+    @property
+    @abstractmethod
+    def stretch(self) -> Stretch:
+        """The part of each row that is this process's."""
+
+    @abstractmethod
+    def documents(self, segments: Tensor, windows: Iterable[int | None]) -> Any:
+        """What :meth:`attend` needs to know of the documents of whole rows.
+
+        Args:
+            segments: [B, T]; a document is a run of equal numbers.
+            windows: of the layers.
+        """
+
+    @abstractmethod
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Any, window: int | None) -> Tensor:
         """Attention of a stretch's queries over whole rows.
 
         Args:
@@ -36,12 +50,40 @@ class Exchange:
             k: [B, K, n, E].
             v: as ``k``.
             scale: as for :func:`~headrace.model.attention.attend`.
-            documents: of the whole rows.
+            documents: from :meth:`documents`; None: attend to everything before.
             window: as for :func:`~headrace.model.attention.attend`.
 
         Returns:
             [B, H, n, E].
         """
+
+    @torch.compiler.disable
+    def highest(self, numbers: Tensor) -> Tensor:
+        """The highest of all processes, of each number."""
+        found = numbers.clone()
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
+        return found
+
+
+class Ulysses(Exchange):
+    """DeepSpeed Ulysses (Jacobs et al., 2023): for attention, processes trade stretches of all heads for whole rows of
+    some heads, and afterwards back.
+
+    H must be a multiple of S; where K is none, each key-value head goes to several processes, whose gradients are
+    summed. The process of rank r has positions [r n, (r + 1) n) of each row.
+    """
+
+    @property
+    def stretch(self) -> Stretch:
+        """See :class:`Exchange`."""
+        return Stretch((dist.get_rank(self.group),), self.size)
+
+    def documents(self, segments: Tensor, windows: Iterable[int | None]) -> Documents:
+        """See :class:`Exchange`."""
+        return Documents.of(segments, windows)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Any, window: int | None) -> Tensor:
+        """See :class:`Exchange`."""
         q, k, v = self.heads(q, k, v)
         return self.sequence(attend(q, k, v, scale, documents, window))
 
@@ -72,13 +114,6 @@ class Exchange:
         """From whole rows of this process's heads [B, H / S, T, E] to its stretch of all heads [B, H, n, E]."""
         parts = y.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3, 4)
         return self._traded(parts).transpose(0, 1).flatten(1, 2)
-
-    @torch.compiler.disable
-    def highest(self, numbers: Tensor) -> Tensor:
-        """The highest of all processes, of each number."""
-        found = numbers.clone()
-        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
-        return found
 
     def _traded(self, parts: Tensor) -> Tensor:
         """[S, ...], what goes to each process, for [S, ...], what comes from each."""

@@ -24,7 +24,7 @@ from headrace.errors import UserError
 from headrace.flow.keys import salt
 from headrace.model.attention import Documents, KeyValues, attend
 from headrace.model.cross_entropy import linear_cross_entropy
-from headrace.model.exchange import Exchange
+from headrace.model.exchange import Exchange, Ulysses
 from headrace.model.rms_norm import rms_norm
 from headrace.model.rotary import Rotary
 from headrace.model.tiled import tile_module
@@ -193,12 +193,12 @@ class Transformer(nn.Module):
             UserError: there are not as many heads for each process.
         """
         heads = self.config.heads // tensor_size
-        if exchange is not None and heads % exchange.size:
+        if isinstance(exchange, Ulysses) and heads % exchange.size:
             each = f" of each of {tensor_size} processes that share the matrices" if tensor_size > 1 else ""
             raise UserError(
                 f"{heads} attention heads{each} cannot be divided among {exchange.size} processes that share each row.",
                 "train.long.sequence_parallel",
-                f"Use {', '.join(str(n) for n in range(1, heads + 1) if heads % n == 0)}.",
+                f"Use {', '.join(str(n) for n in range(1, heads + 1) if heads % n == 0)}; or set context: ring.",
             )
         self.exchange = exchange
         for module in self.modules():
@@ -230,7 +230,8 @@ class Transformer(nn.Module):
         if positions is None:
             positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)
         rotary = Rotary(self.config, positions, None if self.exchange is None else self.exchange.highest)
-        documents = None if segments is None else Documents.of(segments, self.windows)
+        found = Documents.of if self.exchange is None else self.exchange.documents
+        documents = None if segments is None else found(segments, self.windows)
         x = fn.embedding(tokens, self.embedding.weight)
         if self.positions is not None:
             x = x + fn.embedding(positions, self.positions.weight)

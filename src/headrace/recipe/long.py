@@ -17,8 +17,12 @@ class LongSection(Section):
 
     sequence_parallel: PositiveInt = Field(
         default=1,
-        description="processes that share each row, each with a stretch of it and, for attention, some of the heads "
-        "(DeepSpeed Ulysses); the others share the batch",
+        description="processes that share each row, each with a stretch of it; the others share the batch",
+    )
+    context: Literal["auto", "ulysses", "ring"] = Field(
+        default="auto",
+        description="how they attend to whole rows; ulysses: each for some of the heads; ring: each for its own tokens, "
+        "keys and values going round; auto: ulysses if their number divides the heads, else ring",
     )
     tile_loss: Literal["auto"] | PositiveInt | None = Field(
         default=None,

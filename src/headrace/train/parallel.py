@@ -2,8 +2,9 @@
 
 Sharding is FSDP2 (Zhao et al., 2023): each process keeps a share of every tensor, gathered layer by layer when needed.
 Tensor parallelism (Shoeybi et al., 2019) also splits each matrix product over the ``tensor`` processes: queries, keys,
-values and the feed-forward's inner width by columns, the two output matrices by rows. Sequence parallelism (DeepSpeed
-Ulysses: Jacobs et al., 2023) splits each row: a process computes a stretch of it, and attention for some of the heads.
+values and the feed-forward's inner width by columns, the two output matrices by rows. Sequence parallelism splits
+each row: a process computes a stretch of it, and attention for some of the heads (DeepSpeed Ulysses: Jacobs et al., 2023)
+or of its own queries (ring attention: Liu et al., 2023).
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from headrace.errors import UserError
 from headrace.model import tiled
-from headrace.model.exchange import Exchange
+from headrace.model.exchange import Exchange, Ulysses
+from headrace.model.ring import Ring
 from headrace.model.transformer import Transformer
 from headrace.recipe.training import TrainSection
-from headrace.sequence.stretch import WHOLE, Stretch
+from headrace.sequence.stretch import WHOLE
 from headrace.train.offload import CheckpointStore
 from headrace.train.world import World
 
@@ -83,8 +85,9 @@ class Placed:
         if world.tensor_size > 1:
             split(model, world)
         if world.sequence is not None:
-            self.stretch = Stretch((world.sequence_rank,), world.sequence_size)
-            model.share_rows(Exchange(world.sequence), world.tensor_size)
+            exchange = exchange_of(model, section, world)
+            self.stretch = exchange.stretch
+            model.share_rows(exchange, world.tensor_size)
         if sharded:
             shard(model, section, world)
         self._materialise()
@@ -193,6 +196,15 @@ def shard(model: Transformer, section: TrainSection, world: World) -> None:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+def exchange_of(model: Transformer, section: TrainSection, world: World) -> Exchange:
+    """How processes that share rows attend to them: by Ulysses, unless the recipe or the number of heads says ring."""
+    assert world.sequence is not None
+    ring = section.long.context == "ring"
+    if section.long.context == "auto" and isinstance(model, Transformer):
+        ring = model.config.heads // world.tensor_size % world.sequence_size != 0
+    return Ring(world.sequence) if ring else Ulysses(world.sequence)
 
 
 def split(model: Transformer, world: World) -> None:

@@ -75,11 +75,6 @@ class World:
         return self.shares // self.sequence_size
 
     @property
-    def sequence_rank(self) -> int:
-        """Which part of its rows this process computes."""
-        return self.share % self.sequence_size
-
-    @property
     def tensor_size(self) -> int:
         """The number of processes that hold a share of each matrix."""
         return 1 if self.mesh is None else self.mesh["tensor"].size()
