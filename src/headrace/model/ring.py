@@ -20,7 +20,7 @@ QUERIES, KEYS = 256, 2048
 
 @dataclass(frozen=True)
 class Numbered:
-    """Where documents lie in whole rows: int64 [B, L], the number of each position's, ascending; here and as numpy's."""
+    """Where documents lie in whole rows: int64 [B, L], the ascending number of each position's; ``known`` on the CPU."""
 
     numbers: Tensor
     known: np.ndarray
@@ -44,9 +44,9 @@ class Tile:
 class Ring(Exchange):
     """Ring attention (Liu et al., 2023): each process keeps its queries and passes keys and values on, S - 1 times.
 
-    Softmax is computed online (Milakov and Gimelshein, 2018); in the backward pass keys and values go round once more, and
-    their gradients with them. Of 2 S equal pieces of a row process r has pieces r and 2 S - 1 - r, so that all see about
-    as many keys (Brandon et al., 2023); what nobody sees, later or in another document, is not computed.
+    Softmax is computed online (Milakov and Gimelshein, 2018); in the backward pass keys and values go round once more,
+    and their gradients with them. Of 2 S equal pieces of a row process r has pieces r and 2 S - 1 - r, so that all see
+    about as many keys (Brandon et al., 2023); tiles that nobody sees, later or in another document, are left out.
 
     Args:
         group: the processes.

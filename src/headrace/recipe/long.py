@@ -21,8 +21,8 @@ class LongSection(Section):
     )
     context: Literal["auto", "ulysses", "ring"] = Field(
         default="auto",
-        description="how they attend to whole rows; ulysses: each for some of the heads; ring: each for its own tokens, "
-        "keys and values going round; auto: ulysses if their number divides the heads, else ring",
+        description="how they attend to whole rows; ulysses: each for some of the heads; ring: each for its own "
+        "tokens, while keys and values go round; auto: ulysses if their number divides the heads, else ring",
     )
     tile_loss: Literal["auto"] | PositiveInt | None = Field(
         default=None,

@@ -3,8 +3,8 @@
 Sharding is FSDP2 (Zhao et al., 2023): each process keeps a share of every tensor, gathered layer by layer when needed.
 Tensor parallelism (Shoeybi et al., 2019) also splits each matrix product over the ``tensor`` processes: queries, keys,
 values and the feed-forward's inner width by columns, the two output matrices by rows. Sequence parallelism splits
-each row: a process computes a stretch of it, and attention for some of the heads (DeepSpeed Ulysses: Jacobs et al., 2023)
-or of its own queries (ring attention: Liu et al., 2023).
+each row: a process computes a stretch of it, and attention for some of the heads (DeepSpeed Ulysses: Jacobs et al.,
+2023) or of its own queries (ring attention: Liu et al., 2023).
 """
 
 from __future__ import annotations
