@@ -24,8 +24,8 @@ MODEL = {"heads": 4, "kv_heads": 2, "qk_norm": True, "sliding_window": 7, "slidi
 ROWS = {"attention": {"documents": True, "positions": "document"}, "held_out": {"rows": 7, "every": 4}}
 
 
-def shared(run: Path, sequence: Path, processes: int, tile: int | None = None, **changes) -> dict:
-    long = {"sequence_parallel": processes, "tile_mlp": tile}
+def shared(run: Path, sequence: Path, processes: int, context="auto", tile=None, **changes) -> dict:
+    long = {"sequence_parallel": processes, "context": context, "tile_mlp": tile}
     return described(run, sequence, model=MODEL, long=long, **{**ROWS, **changes})
 
 
@@ -46,13 +46,14 @@ def test_two_processes_share_rows(tmp_path, sequence, alone):
     run = tmp_path / "stopped"
     jobs = [
         shared(tmp_path / "none", sequence, 2, shard="none", micro_batch=2),
-        shared(tmp_path / "full", sequence, 2, 4, shard="full", micro_batch=1, recompute="full"),
+        shared(tmp_path / "full", sequence, 2, tile=4, shard="full", micro_batch=1, recompute="full"),
+        shared(tmp_path / "ring", sequence, 2, "ring", shard="none", micro_batch=2),
         shared(tmp_path / "selective", sequence, 2, shard="full", recompute="selective"),
-        {**shared(run, sequence, 2, shard="full"), "stop_after": 3},
+        {**shared(run, sequence, 2, "ring", shard="full"), "stop_after": 3},
         shared(run, sequence, 1, shard="none"),
     ]
     launch(2, jobs, tmp_path)
-    for name in ("none", "full", "selective", "stopped"):
+    for name in ("none", "full", "ring", "selective", "stopped"):
         same(tmp_path / name, alone, LENGTH)
     [*_, last] = complete(latest(run, "one"))
     spans = [(span["start"], span["until"], span["sequence_parallel"]) for span in last.state["spans"]]
@@ -66,7 +67,7 @@ def test_four_processes_share_rows_batches_and_matrices(tmp_path, sequence, alon
     run = tmp_path / "stopped"
     jobs = [
         shared(tmp_path / "four", sequence, 4, shard="none", micro_batch=2),
-        shared(tmp_path / "four-full", sequence, 4, shard="full"),
+        shared(tmp_path / "ring", sequence, 4, "ring", shard="full", recompute="full"),
         shared(tmp_path / "pairs", sequence, 2, shard="none", micro_batch=1),
         shared(tmp_path / "pairs-full", sequence, 2, shard="full", recompute="full"),
         shared(tmp_path / "split", sequence, 2, tensor_parallel=2),
@@ -74,7 +75,7 @@ def test_four_processes_share_rows_batches_and_matrices(tmp_path, sequence, alon
         {**shared(run, sequence, 2, tensor_parallel=2), "stop_after": 4},
     ]
     launch(4, jobs, tmp_path)
-    for name in ("four", "four-full", "pairs", "pairs-full", "split"):
+    for name in ("four", "ring", "pairs", "pairs-full", "split"):
         same(tmp_path / name, alone, LENGTH)
     launch(2, [{**shared(run, sequence, 2, shard="none"), "stop_after": 5}], tmp_path)
     rows = open_sequence(sequence)

@@ -277,7 +277,7 @@ HARMLESS = {
     "recompute": "full",
     "shard": "full",
     "tensor_parallel": 2,
-    "long": {"sequence_parallel": 2, "tile_mlp": 7, "offload_optimizer": True},
+    "long": {"sequence_parallel": 2, "context": "ring", "tile_mlp": 7, "offload_optimizer": True},
     "checkpoint_every": 9,
     "initial_checkpoint": True,
     "keep": 5,

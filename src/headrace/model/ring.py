@@ -20,7 +20,7 @@ QUERIES, KEYS = 256, 2048
 
 @dataclass(frozen=True)
 class Numbered:
-    """Where documents lie in whole rows: int64 [B, L], the ascending number of each position's; ``known`` on the CPU."""
+    """Where documents lie in whole rows: int64 [B, L], each position's number, ascending; ``known``: on the CPU."""
 
     numbers: Tensor
     known: np.ndarray
