@@ -48,6 +48,7 @@ LAYERS = [
     "model_export",
     "export",
     "evaluation",
+    "long_evaluation",
     "perplexity",
     "ablations",
     "mup",

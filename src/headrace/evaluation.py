@@ -48,6 +48,7 @@ class Target:
         open: loads it.
         results: where results go unless the user says otherwise.
         run: the run it belongs to, if any.
+        length: tokens of the rows that it was trained on last, or that it says it reads; None: not known.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Target:
     open: Callable[[], Language]
     results: Path
     run: Path | None = None
+    length: int | None = None
 
 
 def find_target(path: Path, stage: str | None = None, tokenizer: Path | None = None) -> Target:
@@ -96,13 +98,14 @@ def _of_run(run: Path, stage: str | None, tokenizer: Path | None) -> Target:
     text = None if tokenizer is not None else run_folder.artifact(run, "tokenizer")
     weights = [str(entry["digest"]) for entry in model.manifest.files]
     digest = _digest([*weights, _tokenizer_digest(text, tokenizer, run)])
-    precision = next(one.train.precision for one in run_folder.read_recipe(run).stages if one.name == stage)
+    section = next(one for one in run_folder.read_recipe(run).stages if one.name == stage)
     return Target(
         f"{run.name}-{stage}",
         digest,
-        lambda: _own(model.path, text, tokenizer, precision),
+        lambda: _own(model.path, text, tokenizer, section.train.precision),
         run / "evaluations" / str(stage),
         run,
+        section.sequence_length,
     )
 
 
@@ -146,7 +149,9 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
         return Own(model.to(device()), _engine(text, tokenizer))
 
     results = (run / "evaluations" / path.parents[1].name if run else Path("evaluations")) / path.name
-    return Target(path.name, digest, load, results, run)
+    stages = run_folder.read_recipe(run).stages if run else ()
+    length = next((one.sequence_length for one in stages if one.name == path.parents[1].name), None)
+    return Target(path.name, digest, load, results, run, length)
 
 
 def _of_folder(path: Path, tokenizer: Path | None) -> Target:
@@ -168,7 +173,9 @@ def _of_folder(path: Path, tokenizer: Path | None) -> Target:
                 f"Leave it out; without one in {path}, put its files there.",
             )
         exported = (path / MANIFEST).is_file()
-        return Target(path.resolve().name, digest, lambda: _hugging_face(path, exported), results)
+        reads = told.get("max_position_embeddings")
+        length = reads if isinstance(reads, int) else None
+        return Target(path.resolve().name, digest, lambda: _hugging_face(path, exported), results, None, length)
     run = _run_of(path)
     text = None
     if tokenizer is None and (path / "tokenizer.json").is_file():
@@ -315,6 +322,23 @@ class Request:
     out: Path
 
 
+def prepare() -> None:
+    """Make torch ready for a model.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            "A model needs torch, which is not installed here.",
+            "",
+            f"{sys.executable} -m pip install 'headrace[train]'",
+        )
+    from headrace.model import machine
+
+    machine.prepare()
+
+
 def evaluate(
     target: Target,
     code: Sequence[tuple[str, list[Task]]],
@@ -338,17 +362,10 @@ def evaluate(
     Raises:
         UserError: programs cannot be isolated here, or something is missing.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise UserError(
-            "A model needs torch, which is not installed here.",
-            "",
-            f"{sys.executable} -m pip install 'headrace[train]'",
-        )
+    prepare()
     from headrace.evaluate import code as evaluation
     from headrace.evaluate.sandbox import Limits, Sandbox
-    from headrace.model.machine import prepare
 
-    prepare()
     language = cache(target.open)
     results: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:  # what may be lacking comes first

@@ -70,6 +70,25 @@ def test_a_run_its_checkpoint_and_its_export_write_the_same(folder):
     assert completions(folder / "from_export") == written
 
 
+def test_long_texts_of_a_run_and_of_its_export(folder):
+    told = json.loads(
+        headrace(folder, "eval", "run", "--tasks", "needle,loss-by-position", "--length", 384, "--limit", 1, "--json")
+    )
+    assert told["loss-by-position"]["documents"] == 1 < told["loss-by-position"]["read"]
+    assert {cell["length"] for cell in told["needle"]["cells"]} >= {384}
+    assert (folder / told["needle"]["path"]).parent == folder / "run" / "evaluations" / "one"
+    headrace(folder, "export", "run", "for_length", "--to", "huggingface", "--model", "one")
+    text = max((path.read_text() for path in STDLIB.glob("[a-b]*.py")), key=len)
+    (folder / "long.txt").write_text(text)
+    common = ["--tasks", "loss-by-position=long.txt", "--length", 384]
+    own, theirs = (
+        headrace(folder, "eval", model, *common, "--out", f"{model}-long") for model in ("run", "for_length")
+    )
+    assert own.splitlines()[:-1] == theirs.splitlines()[:-1]
+    assert "1 of 1 documents" in own
+    assert max(map(len, own.splitlines()[:-1])) <= 80
+
+
 def test_a_model_of_transformers(folder):
     transformers = pytest.importorskip("transformers")
     import torch
@@ -106,6 +125,8 @@ def test_mistakes_are_told(folder):
         (["run", "--tasks", "tasks.jsonl", "--k", "0"], "at least 1"),
         (["run", "--tasks", "tasks.jsonl", "--prompts", "chat"], "none of bigcode, paper"),
         (["run", "--tasks", ","], "No tasks"),
+        (["run", "--tasks", "loss-by-position", "--length", "500000"], "documents has 500,001 tokens"),
+        (["run", "--tasks", "tasks.jsonl", "--length", "64"], "loss-by-position"),
     ):
         assert message in headrace(folder, "eval", *words, code=2), words
 

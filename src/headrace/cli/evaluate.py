@@ -1,4 +1,4 @@
-"""``headrace eval``: a model on code tasks."""
+"""``headrace eval``: a model on code tasks and on long texts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from headrace.cli.long_texts import by_position, needles
 from headrace.cli.options import Json, one_of, whole
 from headrace.cli.terminal import say, say_json
 
@@ -46,7 +47,8 @@ def eval(
         typer.Option(
             "--tasks",
             metavar="LIST",
-            help="humaneval, mbpp, humaneval+, mbpp+, files of their schemas, or NAME=FILE; lm-eval:TASK goes through "
+            help="humaneval, mbpp, humaneval+, mbpp+, files of their schemas, or NAME=FILE; needle and "
+            "loss-by-position, on the run's held-out documents or on =FILE; lm-eval:TASK goes through "
             "lm-evaluation-harness. Separated by commas.",
         ),
     ],
@@ -76,7 +78,10 @@ def eval(
         str | None, typer.Option("--k", metavar="LIST", help="k of pass@k. Default: 1, 10 and 100, up to --samples.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", parser=whole(1), help="Only the first tasks of each file.")
+        int | None,
+        typer.Option(
+            "--limit", metavar="N", parser=whole(1), help="Only the first tasks of each file; so many long texts."
+        ),
     ] = None,
     tokens: Annotated[
         int, typer.Option("--tokens", metavar="N", parser=whole(1), help="Most tokens of a completion.")
@@ -89,6 +94,19 @@ def eval(
     tokenizer: Annotated[
         Path | None, typer.Option("--tokenizer", metavar="FILE", help="For a model that comes without one.")
     ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "--length",
+            metavar="N",
+            parser=whole(2),
+            help="Tokens of a long text. Default: of a row in the stage's training, or what the model reads.",
+        ),
+    ] = None,
+    needle: Annotated[
+        Path | None,
+        typer.Option("--needle", metavar="FILE", help="YAML with the needle and what stands around it."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Results. Default: RUN/evaluations/STAGE, or evaluations/MODEL."),
@@ -99,15 +117,18 @@ def eval(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Solve code tasks with a model, run its programs in a sandbox, and estimate pass@k.
+    """Measure a model: code tasks, whose programs run in a sandbox, by pass@k; long texts by position.
 
     An interrupted evaluation resumes when the same command is run again.
     """
-    from headrace import environment, evaluation
+    from headrace import environment, evaluation, long_evaluation
 
     wanted = [one.strip() for one in tasks.split(",") if one.strip()]
     ks = _numbers(k) if k else [one for one in (1, 10, 100) if one <= samples]
     _check(wanted, ks, samples, temperature)
+    long, wanted = long_evaluation.split(wanted)
+    if (length or needle) and not long:
+        raise typer.BadParameter("--length and --needle are for needle and loss-by-position")
     target = evaluation.find_target(model, stage, tokenizer)
     files = [one for one in wanted if not one.startswith(evaluation.HARNESS)]
     code = evaluation.find_tasks(files, target.run, cast("Prompts", prompts))
@@ -127,6 +148,8 @@ def eval(
     with ExitStack() as stack:
         progress = stack.enter_context(_progress())
         results = evaluation.evaluate(target, code, other, request, progress)
+        about = long_evaluation.Request(long, length, limit, seed, needle, request.out)
+        results |= long_evaluation.evaluate(target, about, progress)
     if json:
         say_json(results)
     else:
@@ -146,7 +169,9 @@ def _check(wanted: list[str], ks: list[int], samples: int, temperature: float | 
 
 
 def render(name: str, told: dict[str, Any]) -> str:
-    """An evaluation's summary in a line or two."""
+    """An evaluation's summary in a line or two, or a table."""
+    if "positions" in told or "cells" in told:
+        return (by_position if "positions" in told else needles)(name, told)
     if "pass@k" not in told:
         return "\n".join(f"{name} {metric}: {value}" for metric, value in told["results"].items())
     scores = [

@@ -12,7 +12,6 @@ kept, and the files end up the same byte for byte, but for ``seconds``, for any 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,9 +22,9 @@ from typing import Any
 import orjson
 import xxhash
 
-from headrace.errors import UserError
 from headrace.evaluate.generation import generate
 from headrace.evaluate.language import Language
+from headrace.evaluate.log import Log
 from headrace.evaluate.pass_at_k import interval, pass_at_k
 from headrace.evaluate.sandbox import Limits, Sandbox, Verdict
 from headrace.evaluate.tasks import Task
@@ -137,7 +136,7 @@ def _complete(
     order = sorted(range(len(tasks)), key=lambda i: (len(tasks[i].prompt), i))
     wanted = [(i, sample) for i in order for sample in range(settings.samples)]
     batches = [wanted[at : at + settings.rows] for at in range(0, len(wanted), settings.rows)]
-    log = _Log(folder / COMPLETIONS, [(tasks[i].id, sample) for i, sample in wanted])
+    log = Log(folder / COMPLETIONS, [{"task_id": tasks[i].id, "sample": sample} for i, sample in wanted])
     whole = len(log.lines) // settings.rows * settings.rows
     log.cut(len(wanted) if len(log.lines) >= len(wanted) else whole)
     left = batches[-(-len(log.lines) // settings.rows) :]
@@ -187,7 +186,7 @@ def _judge(
     """Run the completions that have no verdict yet; returns the statuses of each task's samples."""
     samples = len(completions) // len(tasks)
     wanted = [(task, sample) for task in tasks for sample in range(samples)]
-    log = _Log(folder / RESULTS, [(task.id, sample) for task, sample in wanted])
+    log = Log(folder / RESULTS, [{"task_id": task.id, "sample": sample} for task, sample in wanted])
     # Small models write the same completion many times; it is run once.
     verdicts: dict[tuple[str, str], Future[Verdict]] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -209,40 +208,3 @@ def _judge(
     for line in log.lines:
         found.setdefault(line["task_id"], []).append(line["status"])
     return found
-
-
-class _Log:
-    """Lines of JSON, one for each of some samples, that a kill may cut short: what follows the last whole line is
-    dropped."""
-
-    def __init__(self, path: Path, samples: Sequence[tuple[str, int]]) -> None:
-        self.path, self.lines = path, list[Any]()
-        if not path.exists():
-            return
-        told = path.read_bytes()
-        try:
-            self.lines = [orjson.loads(line) for line in told[: told.rfind(b"\n") + 1].splitlines()]
-            whole = [(line["task_id"], line["sample"]) for line in self.lines] == list(samples[: len(self.lines)])
-        except (ValueError, TypeError, KeyError):
-            whole = False
-        if not whole:
-            raise UserError(
-                "These results have been changed.", str(path), "Delete the file, and run the command again."
-            )
-        self.cut(len(self.lines))
-
-    def cut(self, count: int) -> None:
-        """Keep the first lines."""
-        del self.lines[count:]
-        if self.path.exists():
-            with open(self.path, "rb+") as file:
-                size = sum(len(file.readline()) for _ in range(count))
-                file.truncate(size)
-
-    def append(self, lines: Sequence[Any]) -> None:
-        """Write lines, at once and to the disk."""
-        with open(self.path, "ab") as file:
-            file.write(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
-        self.lines += lines

@@ -8,12 +8,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as fn
 from torch import Tensor
 
 from headrace.errors import UserError
 from headrace.evaluate.generation import Cached, Decoding
 from headrace.model.transformer import Transformer
 from headrace.tokens.engine import Engine, special_id
+
+# Logits that are in memory at a time: 64 MB in float32; but pieces of so many tokens at least.
+_LOGITS, _LEAST_PIECE = 1 << 24, 64
 
 
 class Language(Protocol):
@@ -45,6 +49,11 @@ class Language(Protocol):
         """int64 [B, T] -> [B, T, V]."""
         ...
 
+    def losses(self, tokens: Tensor) -> Tensor:
+        """int64 [T + 1] -> float32 [T]: the loss in nats of each token after the first, given all before it, in memory
+        that does not grow with T * V."""
+        ...
+
 
 class Own:
     """:class:`Language` of headrace's own model and tokenizer."""
@@ -73,6 +82,12 @@ class Own:
     def logits(self, tokens: Tensor) -> Tensor:
         """See :class:`Language`."""
         return self.model.logits(self.model.hidden(tokens.to(self.model.embedding.weight.device)))
+
+    def losses(self, tokens: Tensor) -> Tensor:
+        """See :class:`Language`."""
+        row = tokens.to(self.model.embedding.weight.device)[None]
+        _, losses = self.model(row[:, :-1], targets=row[:, 1:])
+        return losses.float().cpu()
 
 
 class HuggingFace:
@@ -141,6 +156,17 @@ class HuggingFace:
         """See :class:`Language`."""
         result: Tensor = self.model(tokens.to(self.model.device), use_cache=False).logits
         return result
+
+    def losses(self, tokens: Tensor) -> Tensor:
+        """See :class:`Language`; read in pieces, with the model's cache."""
+        row, cache, out = tokens.to(self.model.device), None, []
+        size = max(_LEAST_PIECE, _LOGITS // self.model.config.get_text_config().vocab_size)
+        for at in range(0, len(row) - 1, size):
+            targets = row[at + 1 : at + 1 + size]
+            told = self.model(row[None, at : at + len(targets)], past_key_values=cache, use_cache=True)
+            cache = told.past_key_values
+            out.append(fn.cross_entropy(told.logits[0].float(), targets, reduction="none").cpu())
+        return torch.cat(out)
 
 
 class _HuggingFaceCached:
