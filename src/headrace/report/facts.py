@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from headrace.report.long_facts import LongFacts
 from headrace.report.samples import Generated, SampleRow
 
 Pairs = dict[tuple[str, str], int]
@@ -444,6 +445,7 @@ class RunFacts:
         departures: departures from what the recipe expects, in sentences.
         counts: the counts that the recipe expects, beside those found.
         quality: annotators, in recipe order.
+        long: what was measured on long texts.
     """
 
     run: str
@@ -467,6 +469,7 @@ class RunFacts:
     hits: Hits | None = None
     counts: list[FoundCount] = field(default_factory=list)
     quality: list[AnnotatorFacts] = field(default_factory=list)
+    long: LongFacts = field(default_factory=LongFacts)
 
     @property
     def names(self) -> list[str]:

@@ -16,6 +16,7 @@ from headrace.report.hits import hits_of
 from headrace.report.latest import Key, latest_artifacts
 from headrace.report.length_facts import SIDECARS, with_lengths
 from headrace.report.licence_facts import licence_facts
+from headrace.report.long_facts import long_facts
 from headrace.report.quality_facts import OF_ANNOTATORS, quality_facts
 from headrace.report.stage_facts import stage_facts
 from headrace.report.timing import environments, timing, work
@@ -65,6 +66,7 @@ def gather(run: Path | str) -> RunFacts:
         quality=quality_facts(
             artifacts, {name: one.kind for name, one in recipe.quality.annotators.items()}, documents, verdicts
         ),
+        long=long_facts(run, {stage.name: stage.sequence_length for stage in recipe.stages}),
     )
 
 

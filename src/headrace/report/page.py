@@ -8,6 +8,7 @@ from headrace.report.found_counts import cells
 from headrace.report.markup import Markup, element
 from headrace.report.numbers import counted, duration, percent, short, whole
 from headrace.report.sections.corpus import splits, went_in
+from headrace.report.sections.long_texts import long_texts
 from headrace.report.sections.quality import quality
 from headrace.report.sections.removed import lengths, removed
 from headrace.report.sections.stages import stages
@@ -32,6 +33,7 @@ def page(facts: RunFacts) -> str:
         ("splits", "Splits", splits(facts)),
         ("stages", "Stages", stages(facts)),
         ("training", "Training", training(facts)),
+        ("long", "Long texts", long_texts(facts)),
         ("samples", "Samples", samples(facts)),
         ("work", "Time and memory", work(facts)),
         ("recipe", "Recipe", details("Resolved recipe", element("pre", facts.recipe, class_="text"))),
