@@ -112,6 +112,8 @@ def test_a_training_with_its_state_on_the_host_is_the_one_without(tmp_path):
 def test_what_cannot_be_is_refused_in_the_recipe():
     with pytest.raises(ValidationError, match="more is kept than the blocks' inputs"):
         TrainSection.model_validate({"long": {"offload_checkpoints": True}})
-    muon = {"optimizer": {"kind": "muon"}, "long": {"offload_optimizer": True}}
-    with pytest.raises(ValidationError, match="Muon's matrices"):
-        TrainSection.model_validate(muon)
+    for key in ("offload_optimizer", "offload_parameters"):
+        with pytest.raises(ValidationError, match="Muon's matrices"):
+            TrainSection.model_validate({"optimizer": {"kind": "muon"}, "long": {key: True}})
+    with pytest.raises(ValidationError, match="is sharded"):
+        TrainSection.model_validate({"shard": "none", "long": {"offload_parameters": True}})

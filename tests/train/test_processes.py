@@ -28,6 +28,7 @@ STEPS = 6
 # Rows differ in how many targets they have, 5 is a multiple of no number of processes, and so shares are uneven.
 SECTION = {"batch": 5, "checkpoint_every": 2, "keep": 9, "optimizer": {"learning_rate": 0.01}}
 SECTION["record"] = {"tokens": 1}
+ON_HOST = {"offload_parameters": True, "offload_optimizer": True, "tile_mlp": 5}
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +128,20 @@ def test_losses_gradients_and_weights_are_those_of_one_process(tmp_path, sequenc
     ways["full-tiled"] = {"shard": "full", "micro_batch": None, "recompute": "none", **tiled}
     ways["full-tiled-full"] = {"shard": "full", "micro_batch": 2, "recompute": "full"}
     ways["full-tiled-full"]["long"] = {**tiled["long"], "offload_checkpoints": True}
+    ways["on-host"] = {"micro_batch": 2, "recompute": "full", "long": ON_HOST}
     launch(processes, [described(tmp_path / name, sequence, **way) for name, way in ways.items()], tmp_path)
     for name in ways:
         same(tmp_path / name, alone)
+
+
+def test_one_process_with_its_weights_on_the_host(tmp_path, sequence, alone):
+    """Its checkpoints are anybody's."""
+    run = tmp_path / "run"
+    stopped = described(run, sequence, stop_after=3, recompute="full", long=ON_HOST)
+    launch(1, [stopped, described(run, sequence), described(tmp_path / "whole", sequence, long=ON_HOST)], tmp_path)
+    assert json.loads((run / "seen.json").read_text()) == [4, 5, 6]
+    for one in (run, tmp_path / "whole"):
+        same(one, alone)
 
 
 def test_a_world_goes_on_where_another_stopped(tmp_path, sequence, alone):

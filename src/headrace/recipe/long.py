@@ -41,3 +41,13 @@ class LongSection(Section):
     offload_optimizer: bool = Field(
         default=False, description="keep the optimizer's state in host memory, and update the weights there (AdamW)"
     )
+    offload_parameters: bool = Field(
+        default=False,
+        description="keep weights, gradients and the optimizer's state in host memory, and on the device the weights "
+        "of the block that is computed (FSDP2, also with one process; AdamW)",
+    )
+
+    @property
+    def offloads_update(self) -> bool:
+        """Whether weights on the device are updated on the host."""
+        return self.offload_optimizer and not self.offload_parameters

@@ -353,12 +353,15 @@ class TrainSection(Section):
                 "set recompute: full",
                 "long.offload_checkpoints",
             )
-        if self.long.offload_optimizer and self.optimizer.kind == "muon":
-            raise wrong(
-                "Muon's matrices are not updated in host memory",
-                "remove the key, or set optimizer.kind: adamw",
-                "long.offload_optimizer",
-            )
+        for key in ("offload_optimizer", "offload_parameters"):
+            if getattr(self.long, key) and self.optimizer.kind == "muon":
+                raise wrong(
+                    "Muon's matrices are not updated in host memory",
+                    "remove the key, or set optimizer.kind: adamw",
+                    f"long.{key}",
+                )
+        if self.long.offload_parameters and self.shard == "none":
+            raise wrong("what is in host memory is sharded", "set shard: auto, or full", "long.offload_parameters")
         if self.schedule.shape == "pieces" and "learning_rate" in self.optimizer.model_fields_set:
             raise wrong("`schedule: pieces` sets every rate itself", "remove optimizer.learning_rate")
         return self

@@ -55,7 +55,7 @@ class Trainer:
                 convert(model, world.device)
         self.placed = Placed(model, self.section, world)
         self.model = model
-        self.optimizer = Optimizer(model, self.section.optimizer, self.section.long.offload_optimizer)
+        self.optimizer = Optimizer(model, self.section.optimizer, self.section.long.offloads_update)
         self.sources = len(job.sequence.sources) + 1
         self.passed = job.trajectory.passed()
         self.record = Record(job, world)

@@ -107,7 +107,8 @@ class CheckpointStore:
         """Let go of the input whose copy is under way, once it is done."""
         if self._leaving is not None:
             self._wait(self._leaving)
-            self._leaving.here = self._leaving = None
+            self._leaving.here = None
+            self._leaving = None
 
     def _count(self, kept: _Input) -> None:
         assert kept.here is not None

@@ -113,7 +113,7 @@ class Optimizer:
         Parameters that have had no step get zeros, which mean the same.
         """
         found = {}
-        of = {updated: parameter for parameter, updated in self._updated.items()}
+        of: dict[Any, Any] = {updated: parameter for parameter, updated in self._updated.items()}
         for part in self.parts:
             moments = ("momentum_buffer",) if isinstance(part, Muon) else ("exp_avg", "exp_avg_sq")
             for updated in (one for group in part.param_groups for one in group["params"]):

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
@@ -60,6 +61,7 @@ class Placed:
     def __init__(self, model: Transformer, section: TrainSection, world: World) -> None:
         self.model, self.world = model, world
         self._module: nn.Module = model
+        self._on_host = section.long.offload_parameters
         self.stretch = WHOLE
         sharded = shards(model, section, world)
         self.checkpoints = CheckpointStore(world.device) if section.long.offload_checkpoints else None
@@ -93,10 +95,14 @@ class Placed:
         self._materialise()
 
     def _materialise(self) -> None:
+        device = torch.device("cpu") if self._on_host else self.world.device
         if any(parameter.is_meta for parameter in self.model.parameters()):
-            self.model.to_empty(device=self.world.device)
+            self.model.to_empty(device=device)
         else:
-            self.model.to(self.world.device)
+            self.model.to(device)
+        for module in self.model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = buffer.to(self.world.device)
 
     def ready(self) -> None:
         """Call once the weights are set: replicas are made equal to rank 0's."""
@@ -115,7 +121,7 @@ class Placed:
     def accumulating(self, last: bool) -> Iterator[None]:
         """Exchange gradients only in the backward pass of a step's last micro-batch."""
         if isinstance(self.model, FSDPModule):
-            self.model.set_requires_gradient_sync(last)
+            self.model.set_requires_gradient_sync(last or self._on_host)  # whole gradients would stay on the device
             yield
         elif isinstance(self._module, DistributedDataParallel) and not last:
             with self._module.no_sync():
@@ -130,7 +136,8 @@ class Placed:
 
     def gradient_norm(self) -> Tensor:
         """The norm of the whole gradient, a float32 scalar; the same bits in every process."""
-        return norm([parameter.grad for parameter in self.model.parameters() if parameter.grad is not None])
+        found = norm([parameter.grad for parameter in self.model.parameters() if parameter.grad is not None])
+        return found.to(self.world.device)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -154,7 +161,7 @@ class Placed:
         """Multiply all gradients by a scalar."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         local = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
-        torch._foreach_mul_(local, factor)
+        torch._foreach_mul_(local, factor.to(local[0].device))
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
@@ -168,7 +175,9 @@ def norm(tensors: list[Tensor]) -> Tensor:
 
 
 def shards(model: Transformer, section: TrainSection, world: World) -> bool:
-    """Whether the weights are sharded over the processes with other shares of a batch."""
+    """Whether the weights are sharded over the processes with other shares of a batch: also over one, from the host."""
+    if section.long.offload_parameters:
+        return True
     if world.shares == 1:
         return False
     if world.tensor_size > 1:  # DDP knows no shares of tensors
@@ -183,15 +192,16 @@ def shard(model: Transformer, section: TrainSection, world: World) -> None:
 
     Blocks are gathered in the type in which they are multiplied; embedding, head and norm in float32, because the
     head's gradient must be summed in float32. Gradients are summed, not averaged: the loss is already divided by the
-    number of targets of all processes.
+    number of targets of all processes. With ``offload_parameters`` shares and their gradients are in host memory.
     """
-    assert world.mesh is not None
-    mesh = world.mesh["shares"]
+    mesh = _alone(world.device) if world.mesh is None else world.mesh["shares"]
+    pinned = world.device.type == "cuda"
+    host = CPUOffloadPolicy(pin_memory=pinned) if section.long.offload_parameters else OffloadPolicy()
     inner = MixedPrecisionPolicy(param_dtype=model.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     outer = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in model.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=inner)
-    fully_shard(model, mesh=mesh, mp_policy=outer)
+        fully_shard(block, mesh=mesh, mp_policy=inner, offload_policy=host)
+    fully_shard(model, mesh=mesh, mp_policy=outer, offload_policy=host)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
@@ -205,6 +215,14 @@ def exchange_of(model: Transformer, section: TrainSection, world: World) -> Exch
     if section.long.context == "auto" and isinstance(model, Transformer):
         ring = model.config.heads // world.tensor_size % world.sequence_size != 0
     return Ring(world.sequence) if ring else Ulysses(world.sequence)
+
+
+def _alone(device: torch.device) -> DeviceMesh:
+    """A mesh of this process, which no launcher started."""
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    return init_device_mesh(device.type, (1,))
 
 
 def split(model: Transformer, world: World) -> None:
