@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from test_transformer import made
 
 from headrace.errors import UserError
 from headrace.model import ring
-from headrace.model.config import ModelConfig
+from headrace.model.config import ForeignConfig, ModelConfig
 from headrace.model.exchange import Exchange, Ulysses
+from headrace.model.foreign.module import Foreign
 from headrace.model.micro import Micro
 from headrace.model.ring import Ring
 from headrace.model.transformer import Transformer
@@ -37,6 +40,14 @@ MODELS = {
     "muP": {"mup": {"attention": "d", "embedding_multiplier": 3.0, "logit_multiplier": 0.5}},
     "dynamic": {"rotary_scaling": {"kind": "dynamic", "factor": 4.0, "original_length": 4}},
 }  # fmt: skip
+LLAMA = {"vocab_size": VOCAB, "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 20,
+         "num_hidden_layers": 2, "max_position_embeddings": 24}  # fmt: skip
+FOREIGN = {
+    "llama": {"model_type": "llama", "num_key_value_heads": 2},
+    "mistral": {"model_type": "mistral", "num_key_value_heads": 1, "sliding_window": 5},
+    "gpt2": {"model_type": "gpt2", "n_positions": 24},
+    "neox": {"model_type": "gpt_neox", "use_parallel_residual": True, "rotary_pct": 0.5},
+}
 # 13 and 21 are multiples of no number of processes; of 3 positions the last of four processes has none.
 LENGTHS = (3, 13, 16, 21)
 
@@ -66,9 +77,11 @@ def gradients(model: Transformer) -> dict[str, torch.Tensor]:
     return found
 
 
-def check(config: ModelConfig, exchange: Exchange, rows: Batch, attention: AttentionSection, full: bool) -> None:
+def check(
+    make: Callable[[], Transformer], exchange: Exchange, rows: Batch, attention: AttentionSection, full: bool
+) -> None:
     cpu, weight = torch.device("cpu"), torch.tensor(0.1)
-    model = made(config, torch.float64).double()
+    model = make()
     alone = Micro.of(rows, attention, cpu)
     total, each = alone.forward(model, weight.double(), 0.01)
     total.backward()
@@ -99,6 +112,14 @@ def check(config: ModelConfig, exchange: Exchange, rows: Batch, attention: Atten
         )
 
 
+def double(config: ModelConfig | ForeignConfig) -> Transformer:
+    if isinstance(config, ModelConfig):
+        return made(config, torch.float64).double()
+    model = Foreign(config, torch.float64)
+    model.initialise(3)
+    return model.double()  # type: ignore[return-value]
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     ring.QUERIES, ring.KEYS = 2, 3  # several tiles
@@ -107,16 +128,18 @@ def work(rank: int, folder: str) -> None:
     everyone = dist.new_group()
     ways = itertools.cycle([(False, "row"), (True, "document"), (True, "row"), (False, "document"), (True, "document")])
     turns = itertools.cycle(itertools.product(("some", "first", "one"), LENGTHS))
-    for name, changes in MODELS.items():
-        config = ModelConfig(**{**SHAPE, **changes})
-        kinds = [Ring] if config.heads % WORLD else [Ulysses, Ring]
-        for kind, group in itertools.product(kinds, (pairs, everyone, pairs, everyone)):
+    configs = {name: ModelConfig(**{**SHAPE, **changes}) for name, changes in MODELS.items()}
+    configs |= {name: ForeignConfig(huggingface={**LLAMA, **told}, vocab_size=VOCAB) for name, told in FOREIGN.items()}
+    for name, config in configs.items():
+        kinds = [Ring] if name == "fewer heads" else [Ulysses, Ring]
+        groups = (pairs, everyone) if name in FOREIGN else (pairs, everyone, pairs, everyone)
+        for kind, group in itertools.product(kinds, groups):
             exchange, (mask, length), (documents, positions) = kind(group), next(turns), next(ways)
             where = f"{name}, {kind.__name__} of {group.size()}, {documents=}, {positions=}, {mask=}, {length=}"
             rows = batch(length, mask, seed=0)
             attention = AttentionSection(documents=documents, positions=positions)
             try:
-                check(config, exchange, rows, attention, full=mask == "first")
+                check(functools.partial(double, config), exchange, rows, attention, full=mask == "first")
             except Exception as error:
                 raise AssertionError(f"{where}: {error}") from error
     dist.destroy_process_group()
@@ -156,3 +179,21 @@ def test_heads_that_cannot_be_divided_are_refused_with_what_can():
     with pytest.raises(UserError, match="4 attention heads of each of 3 processes that share the matrices") as told:
         model.share_rows(Ulysses(Group(3)), tensor_size=3)
     assert told.value.fix == "Use 1, 2, 4; or set context: ring."
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            "depend on the length of whole",
+        ),
+        ({"model_type": "mamba", "state_size": 4}, "its rows cannot be shared"),
+        ({"num_attention_heads": 6}, "6 attention heads cannot be divided among 4"),
+    ],
+)
+def test_models_of_transformers_that_cannot_share_rows_say_why(told, message):
+    model = Foreign(ForeignConfig(huggingface={"model_type": "llama", **LLAMA, **told}, vocab_size=VOCAB))
+    with pytest.raises(UserError, match=message):
+        model.share_rows(Ulysses(Group(4)))
+    assert model.exchange is None

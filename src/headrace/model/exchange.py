@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from headrace.errors import UserError
 from headrace.model.attention import Documents, attend
 from headrace.sequence.stretch import Stretch
 
@@ -48,14 +49,26 @@ class Exchange(ABC):
         Args:
             q: [B, H, n, E].
             k: [B, K, n, E].
-            v: as ``k``.
+            v: [B, K, n, F].
             scale: as for :func:`~headrace.model.attention.attend`.
             documents: from :meth:`documents`; None: attend to everything before.
             window: as for :func:`~headrace.model.attention.attend`.
 
         Returns:
-            [B, H, n, E].
+            [B, H, n, F].
         """
+
+    def check(self, heads: Iterable[int], tensor_size: int = 1) -> None:
+        """Check that this is possible.
+
+        Args:
+            heads: how many query heads a layer has, of each kind of layer.
+            tensor_size: among how many processes these are divided before.
+
+        Raises:
+            UserError: it is not.
+        """
+        return
 
     @torch.compiler.disable
     def highest(self, numbers: Tensor) -> Tensor:
@@ -78,6 +91,17 @@ class Ulysses(Exchange):
         """See :class:`Exchange`."""
         return Stretch((dist.get_rank(self.group),), self.size)
 
+    def check(self, heads: Iterable[int], tensor_size: int = 1) -> None:
+        """See :class:`Exchange`."""
+        for count in (many // tensor_size for many in heads):
+            if count % self.size:
+                each = f" of each of {tensor_size} processes that share the matrices" if tensor_size > 1 else ""
+                raise UserError(
+                    f"{count} attention heads{each} cannot be divided among {self.size} processes that share each row.",
+                    "train.long.sequence_parallel",
+                    f"Use {', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}; or set context: ring.",
+                )
+
     def documents(self, segments: Tensor, windows: Iterable[int | None]) -> Documents:
         """See :class:`Exchange`."""
         return Documents.of(segments, windows)
@@ -94,19 +118,20 @@ class Ulysses(Exchange):
         Args:
             q: [B, H, n, E].
             k: [B, K, n, E].
-            v: as ``k``.
+            v: [B, K, n, F].
 
         Returns:
-            [B, H / S, T, E], and twice [B, K', T, E]: the key-value heads of those query heads, H / S a multiple of K'.
+            [B, H / S, T, E], [B, K', T, E] and [B, K', T, F]: of those query heads their key-value heads, H / S a
+            multiple of K'.
         """
-        B, _, n, E = q.shape
         copies = self.size // math.gcd(k.shape[1], self.size)
         if copies > 1:
             k, v = (x.repeat_interleave(copies, dim=1) for x in (k, v))
-        parts = [x.reshape(B, self.size, -1, n, E) for x in (q, k, v)]
-        counts = [part.shape[2] for part in parts]
-        found = self._traded(torch.cat(parts, dim=2).movedim(1, 0))
-        q, k, v = found.permute(1, 2, 0, 3, 4).flatten(2, 3).split(counts, dim=1)
+        parts = [x.unflatten(1, (self.size, -1)).movedim(1, 0) for x in (q, k, v)]  # [S, B, heads, n, E]
+        flat = [part.flatten(1) for part in parts]
+        found = self._traded(torch.cat(flat, dim=1)).split([one.shape[1] for one in flat], dim=1)
+        shaped = (one.view(part.shape) for one, part in zip(found, parts, strict=True))
+        q, k, v = (one.permute(1, 2, 0, 3, 4).flatten(2, 3) for one in shaped)
         return q, k, v
 
     @torch.compiler.disable

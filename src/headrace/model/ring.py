@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as fn
 from torch import Tensor
 
 from headrace.model.exchange import Exchange
@@ -60,7 +61,7 @@ class Ring(Exchange):
     def documents(self, segments: Tensor, windows: Any) -> Numbered:
         """See :class:`Exchange`."""
         changes = segments[:, 1:] != segments[:, :-1]
-        numbers = torch.nn.functional.pad(changes.cumsum(1), (1, 0))
+        numbers = fn.pad(changes.cumsum(1), (1, 0))
         return Numbered(numbers, numbers.cpu().numpy())
 
     @torch.compiler.disable
@@ -68,8 +69,10 @@ class Ring(Exchange):
         self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Numbered | None, window: int | None
     ) -> Tensor:
         """See :class:`Exchange`."""
+        size, values = max(q.shape[-1], v.shape[-1]), v.shape[-1]
+        q, k, v = (fn.pad(x, (0, size - x.shape[-1])) for x in (q, k, v))  # keys and values go round as one
         out: Tensor = _Round.apply(q, k, v, scale, self, documents, window)
-        return out
+        return out[..., :values]
 
     def _of(self, process: int) -> Stretch:
         return Stretch((process, 2 * self.size - 1 - process), 2 * self.size)

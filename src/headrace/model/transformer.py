@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from headrace.errors import UserError
 from headrace.flow.keys import salt
 from headrace.model.attention import Documents, KeyValues, attend
 from headrace.model.cross_entropy import linear_cross_entropy
-from headrace.model.exchange import Exchange, Ulysses
+from headrace.model.exchange import Exchange
 from headrace.model.rms_norm import rms_norm
 from headrace.model.rotary import Rotary
 from headrace.model.tiled import tile_module
@@ -182,6 +181,11 @@ class Transformer(nn.Module):
         """The matrix [V, D] that maps hidden states to logits."""
         return self.embedding.weight if self.head is None else self.head.weight
 
+    @property
+    def query_heads(self) -> frozenset[int]:
+        """How many heads its layers have."""
+        return frozenset({self.config.heads})
+
     def share_rows(self, exchange: Exchange | None, tensor_size: int = 1) -> None:
         """Compute a stretch of each row, the processes of ``exchange`` the others; None: whole rows again.
 
@@ -192,14 +196,8 @@ class Transformer(nn.Module):
         Raises:
             UserError: there are not as many heads for each process.
         """
-        heads = self.config.heads // tensor_size
-        if isinstance(exchange, Ulysses) and heads % exchange.size:
-            each = f" of each of {tensor_size} processes that share the matrices" if tensor_size > 1 else ""
-            raise UserError(
-                f"{heads} attention heads{each} cannot be divided among {exchange.size} processes that share each row.",
-                "train.long.sequence_parallel",
-                f"Use {', '.join(str(n) for n in range(1, heads + 1) if heads % n == 0)}; or set context: ring.",
-            )
+        if exchange is not None:
+            exchange.check(self.query_heads, tensor_size)
         self.exchange = exchange
         for module in self.modules():
             if isinstance(module, Attention):

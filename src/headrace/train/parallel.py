@@ -212,8 +212,8 @@ def exchange_of(model: Transformer, section: TrainSection, world: World) -> Exch
     """How processes that share rows attend to them: by Ulysses, unless the recipe or the number of heads says ring."""
     assert world.sequence is not None
     ring = section.long.context == "ring"
-    if section.long.context == "auto" and isinstance(model, Transformer):
-        ring = model.config.heads // world.tensor_size % world.sequence_size != 0
+    if section.long.context == "auto":
+        ring = any(heads // world.tensor_size % world.sequence_size for heads in model.query_heads)
     return Ring(world.sequence) if ring else Ulysses(world.sequence)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from headrace.errors import UserError
-from headrace.model.attention import Documents, attend
+from headrace.model.attention import attend
 
 NAME = "headrace"  # in the registries
 
@@ -39,12 +39,12 @@ class Sight:
 
     Attributes:
         window: how many at most, itself included; None: all.
-        documents: where documents lie; None: each row is one.
+        documents: where documents lie, in the form that ``over`` takes; None: each row is one.
         over: attention, such as :func:`~headrace.model.attention.attend`.
     """
 
     window: int | None
-    documents: Documents | None = None
+    documents: Any = None
     over: Callable[..., Tensor] = attend
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

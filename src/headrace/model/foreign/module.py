@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from headrace.errors import UserError
 from headrace.flow.keys import salt
-from headrace.model.attention import Documents
+from headrace.model.attention import Documents, attend
 from headrace.model.config import ForeignConfig
 from headrace.model.cross_entropy import linear_cross_entropy
+from headrace.model.exchange import Exchange
 from headrace.model.foreign.attention import NAME, Sight, seeing
 from headrace.model.foreign.configuration import made
 from headrace.model.foreign.head import overheard
@@ -48,6 +49,7 @@ class Foreign(nn.Module):
         on_meta = torch.empty(0).is_meta
         with no_init_weights(), torch.device("cpu"):  # memory that nothing writes to is never taken
             self.model = made(config).eval()
+        self.exchange: Exchange | None = None
         self._attention = self.model.config._attn_implementation
         self.model.tie_weights()
         if on_meta:
@@ -88,20 +90,40 @@ class Foreign(nn.Module):
         """Nothing: without dropout, training computes what evaluation does, and draws nothing."""
         return self
 
-    exchange = None
+    @property
+    def query_heads(self) -> frozenset[int]:
+        """How many heads its layers have."""
+        return self.ways.heads
 
-    def share_rows(self, exchange: Any, tensor_size: int = 1) -> None:
-        """Nothing, as rows are whole.
+    def share_rows(self, exchange: Exchange | None, tensor_size: int = 1) -> None:
+        """See :meth:`headrace.model.transformer.Transformer.share_rows`.
 
         Raises:
-            UserError: they are to be shared.
+            UserError: the model cannot compute a stretch of a row by itself, or has not as many heads.
         """
         if exchange is not None:
-            raise UserError(
-                "A model of transformers does not share rows among processes.",
-                "train.long.sequence_parallel",
-                "Set it to 1.",
-            )
+            why = self._indivisible()
+            if why is not None:
+                raise UserError(
+                    f"{why}: its rows cannot be shared.", "train.long.sequence_parallel", "Set it to 1, or shard."
+                )
+            exchange.check(self.query_heads, tensor_size)
+        self.exchange = exchange
+
+    def _indivisible(self) -> str | None:
+        """Why rows cannot be shared, if they cannot."""
+        name, config = type(self.model).__name__, self.model.config
+        if self.ways.attends is not None:
+            return self.ways.attends
+        if not self._takes("position_ids"):
+            return f"{name} has no place for positions"
+        if self._balanced:
+            return f"{name}'s loss of experts is of whole rows"
+        turns = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        kinds = {told.get("rope_type") for told in (turns, *turns.values()) if isinstance(told, dict)}
+        if lengths := kinds & {"dynamic", "longrope"}:
+            return f"{name}'s rotary frequencies ({', '.join(lengths)}) depend on the length of whole rows"
+        return None
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -191,14 +213,16 @@ class Foreign(nn.Module):
         if self.ways.attends is None and not own:
             name = NAME
             more["attention_mask"] = torch.ones_like(tokens)
-            documents = None if segments is None else Documents.of(segments, self.ways.windows)
+            found = Documents.of if self.exchange is None else self.exchange.documents
+            documents = None if segments is None else found(segments, self.ways.windows)
         elif segments is not None:
             more["attention_mask"] = self._mask(segments)
         elif positions is not None and self._takes("attention_mask"):
             more["attention_mask"] = torch.ones_like(tokens)  # or it would infer documents from positions
         autocast = torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
         self.model.config._attn_implementation_internal = name  # and of layers computed again in the backward pass
-        with autocast, seeing(lambda window: Sight(window, documents)):
+        over = attend if self.exchange is None else self.exchange.attend
+        with autocast, seeing(lambda window: Sight(window, documents, over)):
             return self.model(input_ids=tokens, **more)
 
     def keep_rows(self, cache: list[Any], rows: Tensor) -> None:

@@ -34,12 +34,14 @@ class Ways:
     Attributes:
         attends: None: its layers mix tokens by headrace's attention alone; or why they cannot.
         windows: of its layers, then.
+        heads: how many queries' heads its layers have.
         head: how its last states become logits; None: it is not known.
         conceals: why not.
     """
 
     attends: str | None
     windows: frozenset[int | None] = frozenset()
+    heads: frozenset[int] = frozenset()
     head: Head | None = None
     conceals: str | None = None
 
@@ -56,39 +58,39 @@ def _tried(told: str, vocab_size: int) -> Ways:
         model.to(torch.bfloat16)  # the only type of experts' products on meta
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    attends, windows = _attends(model)
+    watched = _Watched()
+    attends = _attends(model, watched)
     if attends is not None:
         model.config._attn_implementation_internal = "eager"  # whose masks are made without looking at numbers
-    return Ways(attends, windows, *_head(model))
+    return Ways(attends, frozenset(watched.windows), frozenset(watched.heads), *_head(model))
 
 
-def _attends(model: Any) -> tuple[str | None, frozenset[int | None]]:
+def _attends(model: Any, watched: _Watched) -> str | None:
     name, config = type(model).__name__, model.config
     if others := sorted(set(getattr(config, "layer_types", None) or ()) - MASKED):
-        return f"{name} has layers of {', '.join(others)}", frozenset()
+        return f"{name} has layers of {', '.join(others)}"
     if getattr(model, "_is_stateful", False):
-        return f"{name} carries a state from token to token", frozenset()
+        return f"{name} carries a state from token to token"
     if not model._can_set_attn_implementation():
-        return f"{name} has its own attention, which cannot be replaced", frozenset()
+        return f"{name} has its own attention, which cannot be replaced"
     attention.register()
     model.config._attn_implementation_internal = attention.NAME
-    watched = _Watched()
     try:
         with seeing(watched):
             _run(model)
     except UserError as error:
-        return error.what, frozenset()
+        return error.what
     except Exception as error:
-        return f"{name} cannot be tried with headrace's attention: {first_line(error)}", frozenset()
+        return f"{name} cannot be tried with headrace's attention: {first_line(error)}"
     if watched.calls != config.num_hidden_layers:
-        return f"{name} has {config.num_hidden_layers} layers, of which {watched.calls} attend", frozenset()
-    return None, frozenset(watched.windows)
+        return f"{name} has {config.num_hidden_layers} layers, of which {watched.calls} attend"
+    return None
 
 
 class _Watched:
     # Counts calls of attention.
     def __init__(self) -> None:
-        self.calls, self.windows = 0, set[int | None]()
+        self.calls, self.windows, self.heads = 0, set[int | None](), set[int]()
 
     def __call__(self, window: int | None) -> Sight:
         watched = self
@@ -97,6 +99,7 @@ class _Watched:
             def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
                 watched.calls += 1
                 watched.windows.add(window)
+                watched.heads.add(q.shape[1])
                 return q.new_empty(*q.shape[:3], v.shape[-1])
 
         return Watched(window)
