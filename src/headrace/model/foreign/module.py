@@ -113,16 +113,16 @@ class Foreign(nn.Module):
     def _indivisible(self) -> str | None:
         """Why rows cannot be shared, if they cannot."""
         name, config = type(self.model).__name__, self.model.config
+        turns = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        kinds = {told.get("rope_type") for told in (turns, *turns.values()) if isinstance(told, dict)}
+        if lengths := kinds & {"dynamic", "longrope"}:
+            return f"{name}'s rotary frequencies ({', '.join(lengths)}) depend on the length of whole rows"
         if self.ways.attends is not None:
             return self.ways.attends
         if not self._takes("position_ids"):
             return f"{name} has no place for positions"
         if self._balanced:
             return f"{name}'s loss of experts is of whole rows"
-        turns = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-        kinds = {told.get("rope_type") for told in (turns, *turns.values()) if isinstance(told, dict)}
-        if lengths := kinds & {"dynamic", "longrope"}:
-            return f"{name}'s rotary frequencies ({', '.join(lengths)}) depend on the length of whole rows"
         return None
 
     @property
