@@ -92,6 +92,8 @@ def test_bins_cover_each_position_once(length):
     assert cuts[-1] == length + 1
     assert all(a < b for a, b in itertools.pairwise(cuts))
     assert len(cuts) <= 2 * math.log2(length) + 3
+    sizes = np.diff(cuts)
+    assert len(sizes) < 3 or 2 * sizes[-1] >= sizes[-2]
 
 
 def some_texts(count=40, longest=400):

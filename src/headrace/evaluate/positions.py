@@ -55,10 +55,13 @@ class Settings:
 def edges(length: int) -> list[int]:
     """Where bins of positions 1 to ``length`` begin, two for each doubling, and ``length`` + 1.
 
-    The position of a token is the number of those before it.
+    The position of a token is the number of those before it. A last bin of less than half its width is part of the one
+    before.
     """
-    starts = {math.ceil(2 ** (k / 2)) for k in range(2 * length.bit_length())}
-    return [*sorted(start for start in starts if start <= length), length + 1]
+    starts = sorted({start for k in range(2 * length.bit_length()) if (start := math.ceil(2 ** (k / 2))) <= length})
+    if len(starts) > 1 and 2 * (length + 1 - starts[-1]) < starts[-1] - starts[-2]:
+        starts.pop()
+    return [*starts, length + 1]
 
 
 def evaluate(

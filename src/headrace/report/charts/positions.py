@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,19 +16,26 @@ from headrace.report.numbers import counted, round_number, whole
 from headrace.report.palette import hue
 
 TOP, PLOT = 30, 260
+# The first tokens of documents have twice the loss of those at 16, which would leave the rest of the curve flat.
+DRAWN_FROM = 16
 
 
 def positions_chart(curves: Mapping[str, Curve], width: float = WIDTH) -> Chart:
     """Draw the curves of stages, at least one, each with at least one bin.
 
-    A thin vertical line is where a stage's rows ended in training.
+    Positions before :data:`DRAWN_FROM` are left out of longer texts. A thin vertical line is where a stage's rows ended
+    in training.
     """
+    far = max(one.last for curve in curves.values() for one in curve.bins)
+    near = DRAWN_FROM if far >= 4 * DRAWN_FROM else 1
+    curves = {
+        name: replace(curve, bins=[one for one in curve.bins if one.first >= near]) for name, curve in curves.items()
+    }
     bins = [one for curve in curves.values() for one in curve.bins]
-    far = max(one.last for one in bins)
     low, high = span(min(one.loss - _error(one) for one in bins), max(one.loss + _error(one) for one in bins))
 
     def at_x(position: float) -> float:
-        return LEFT + (width - LEFT - RIGHT) * math.log(position) / math.log(max(far, 2))
+        return LEFT + (width - LEFT - RIGHT) * math.log(position / near) / math.log(max(far, 2) / near)
 
     def at_y(loss: float) -> float:
         return TOP + PLOT * (1 - (loss - low) / (high - low))
@@ -38,14 +46,14 @@ def positions_chart(curves: Mapping[str, Curve], width: float = WIDTH) -> Chart:
             line(LEFT, at_y(tick), width - RIGHT, at_y(tick), "grid"),
             label(said, LEFT - 8, at_y(tick) + 4, "end muted"),
         ]
-    every = max(1, math.ceil(math.log2(max(far, 2)) * 52 / (width - LEFT - RIGHT)))  # a label is up to 52 wide
-    for power in range(0, math.floor(math.log2(far)) + 1, every):
+    every = max(1, math.ceil(math.log2(max(far, 2) / near) * 52 / (width - LEFT - RIGHT)))  # a label is up to 52 wide
+    for power in range(round(math.log2(near)), math.floor(math.log2(far)) + 1, every):
         x = at_x(2**power)
         parts += [
             line(x, TOP + PLOT, x, TOP + PLOT + 5, "axis"),
             label(whole(2**power) if power < 14 else round_number(2**power), x, TOP + PLOT + 18, "middle muted"),
         ]
-    for rows in sorted({curve.row for curve in curves.values() if curve.row <= far}):
+    for rows in sorted({curve.row for curve in curves.values() if near <= curve.row <= far}):
         x = at_x(rows)
         names = ", ".join(name for name, curve in curves.items() if curve.row == rows)
         parts += [line(x, TOP, x, TOP + PLOT, "axis"), label(f"rows of {names}", x, TOP - 10, "end muted")]

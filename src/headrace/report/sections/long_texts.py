@@ -30,13 +30,13 @@ def long_texts(facts: RunFacts) -> Markup | None:
             "chance 10 %); and how much less the key's loss is than without that line."
         )
         parts += [element("h3", "Needles in haystacks"), element("p", note)]
-    for stage, cells in told.needles.items():
-        parts.append(_heat(f"After {stage}: keys written", cells, lambda cell: cell.exact, _share, lambda x: x))
-        if any(cell.first is not None for cell in cells):
-            caption = f"After {stage}: the key has the lowest loss of ten candidates"
-            parts.append(_heat(caption, cells, lambda cell: cell.first, _share, lambda x: x))
-        caption = f"After {stage}: nats that the needle takes off the key's loss"
-        parts.append(_heat(caption, cells, lambda cell: cell.without - cell.loss, lambda x: f"{x:.2f}", _of_key))
+        for title, value, say, dark in MAPS:
+            drawn = [
+                _heat(f"After {stage}: {title}", cells, value, say, dark)
+                for stage, cells in told.needles.items()
+                if any(value(cell) is not None for cell in cells)
+            ]
+            parts += [element("div", drawn, class_="pair")] if drawn else []
     return join(parts)
 
 
@@ -47,6 +47,14 @@ def _share(value: float) -> str:
 def _of_key(nats: float) -> float:
     """How dark: a key of five digits has 11.5 nats for who knows nothing of it."""
     return max(0.0, min(1.0, nats / math.log(1e5)))
+
+
+MAPS: tuple[tuple[str, Callable[[Cell], float | None], Callable[[float], str], Callable[[float], float]], ...] = (
+    ("keys written", lambda cell: cell.exact, _share, float),
+    ("the key has the lowest loss of ten candidates", lambda cell: cell.first, _share, float),
+    ("nats that the needle takes off the key's loss", lambda cell: cell.without - cell.loss, "{:.2f}".format, _of_key),
+)
+"""Title, what is shown of a cell, how it is written, and how dark it is, from 0 to 1."""
 
 
 def _heat(
@@ -69,7 +77,7 @@ def _heat(
 
     head = element(
         "tr",
-        element("th", "depth, by tokens", scope="col"),
+        element("th", "depth | tokens", scope="col"),
         [element("th", whole(length), scope="col", class_="n") for length in lengths],
     )
     body = [
