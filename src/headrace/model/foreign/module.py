@@ -114,7 +114,7 @@ class Foreign(nn.Module):
         """Why rows cannot be shared, if they cannot."""
         name, config = type(self.model).__name__, self.model.config
         turns = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-        kinds = {told.get("rope_type") for told in (turns, *turns.values()) if isinstance(told, dict)}
+        kinds = {str(told.get("rope_type")) for told in (turns, *turns.values()) if isinstance(told, dict)}
         if lengths := kinds & {"dynamic", "longrope"}:
             return f"{name}'s rotary frequencies ({', '.join(lengths)}) depend on the length of whole rows"
         if self.ways.attends is not None:
