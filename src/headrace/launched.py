@@ -49,17 +49,19 @@ def train(
 
     set_environment()
     keep_memory()
+    from headrace.train.automatic import announced, decided
     from headrace.train.installed import check_installed
     from headrace.train.interruption import Interruption
     from headrace.train.loop import Trainer
-    from headrace.train.world import joined
+    from headrace.train.world import joined, launched_size
 
     model = model_of(read_graph(run), stage)
     check_installed([model.train])
     check_made(run, model)
+    train = decided(model, run, *launched_size())[0]
     with (
         explaining_os_errors(run),
-        joined(model.train.tensor_parallel, model.train.long.sequence_parallel) as world,
+        joined(train.tensor_parallel, train.long.sequence_parallel) as world,
         ExitStack() as held,
         Interruption() as heard,
     ):
@@ -80,7 +82,8 @@ def train(
         graph = read_graph(run)
         model = model_of(graph, stage)
         if not (run / "artifacts" / model.name).exists():
-            job = model.job(TaskContext(run, model, "train", 0))
+            section, why = world.told(decided(model, run, *launched_size()))
+            job = announced(model.job(TaskContext(run, model, "train", 0)), section, why, world.chief)
             progress = silent if log is None else reporting(log, model, job.trajectory.steps)
             Trainer(job, world).train(progress, heard)
         with world.first() as first:

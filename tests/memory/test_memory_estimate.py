@@ -8,12 +8,15 @@ import pytest
 
 from headrace.errors import UserError
 from headrace.memory import alst
+from headrace.memory.choice import advice
 from headrace.memory.estimate import estimate
-from headrace.memory.fit import advice, fits, longest
+from headrace.memory.fit import fits, longest
 from headrace.memory.machines import GIB, GPUS, Machine
 from headrace.memory.settings import Settings
 from headrace.memory.shape import Shape
+from headrace.memory.stage import settings_of
 from headrace.model.presets import PRESETS
+from headrace.recipe.training import TrainSection
 
 LLAMA = Shape.of(PRESETS["llama-3-8b"])
 LONG = Settings(length=32768, bits16=True, recompute="full", accelerator=True, data=8, sharded=True)
@@ -80,12 +83,14 @@ def test_nothing_fits_where_the_weights_do_not():
 
 
 def test_advice_is_sorted_and_true():
-    settings = replace(LONG, recompute="none", rows=2, passes=1)
-    now = longest(LLAMA, settings, H100)
-    found = advice(LLAMA, settings, H100)
-    assert found[0].switch == "recompute: full"
+    train = TrainSection(batch=16)
+    now = longest(LLAMA, settings_of(train, 4096, LLAMA, H100, ""), H100)
+    found = advice(train, 4096, LLAMA, H100)
     assert [one.longest for one in found] == sorted((one.longest for one in found), reverse=True)
     assert all(one.longest > now for one in found)
+    [full] = [one for one in found if one.switch == "recompute: full"]
+    settings = settings_of(TrainSection(batch=16, recompute="full"), full.longest, LLAMA, H100, "")
+    assert fits(estimate(LLAMA, settings), H100)
 
 
 def test_the_hosts_memory_counts():

@@ -37,15 +37,15 @@ def memory(
     Also the longest row that fits, and what would let longer ones fit. Everything is an estimate from the recipe alone.
     """
     from headrace.memory.machines import Machine
-    from headrace.memory.stage import chosen, settings_of, shape_of
+    from headrace.memory.stage import shape_of, stage_of
     from headrace.memory.told import Told
     from headrace.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
-    one = chosen(loaded, stage)
+    one = stage_of(loaded, stage)
     machine = Machine.of(gpu, gpus, nodes, host)
     shape, notes = shape_of(loaded)
-    found = Told.of(one.name, shape, settings_of(one, shape, machine), machine, notes)
+    found = Told.of(one, shape, machine, notes)
     if json:
         say_json(found.to_json())
     else:

@@ -12,6 +12,8 @@ from headrace.memory.shape import Shape
 
 # As headrace.model.attention has them, which needs torch.
 CPU_BLOCK, CPU_KEPT = 256, 2048
+# As headrace.model.ring has them.
+RING_QUERIES, RING_KEYS = 256, 2048
 # Flex attention's mask keeps four tables of block numbers, int32, for blocks of 128 x 128.
 FLEX_BLOCK, FLEX_TABLES = 128, 4
 
@@ -40,6 +42,8 @@ def input_bytes(shape: Shape, settings: Settings) -> int:
 
 def attention(shape: Shape, settings: Settings) -> Half:
     """The attention of a block."""
+    if settings.ring and settings.sequence > 1:
+        return _ring(shape, settings)
     a, N = settings.a, settings.tokens
     D, E = shape.width, shape.head_size
     H, K = shape.heads // settings.tensor, max(1, shape.kv_heads // settings.tensor)
@@ -75,6 +79,19 @@ def attention(shape: Shape, settings: Settings) -> Half:
         of_kv = 2 * kv * 4 // a if long else 2 * kv
         work += of_kv + _cpu_square(shape, settings, H)  # the queries' gradient takes the place of the output
     return Half(kept, products, work + moved, moved)
+
+
+def _ring(shape: Shape, settings: Settings) -> Half:
+    """Attention where keys and values go round: each process has its own queries, and a stretch of the others'."""
+    a, N = settings.a, settings.tokens
+    D, E = shape.width, shape.head_size
+    H, K = shape.heads // settings.tensor, max(1, shape.kv_heads // settings.tensor)
+    q, kv, projected = a * N * H * E, 2 * a * N * K * E, a * N * (H + 2 * K) * E
+    kept = a * N * D + 2 * q + kv + 4 * N * (1 + H) + (projected if shape.qk_norm else 0)
+    moved = 2 * kv + 2 * (kv * 4 // a)  # keys and values, and their gradients in float32: here and on their way
+    squares = 3 * 4 * settings.rows * H * min(RING_QUERIES, settings.stretch) * min(RING_KEYS, settings.stretch)
+    work = a * N * D + q + 4 * N * H * E + squares
+    return Half(kept, projected + a * N * D, work + moved, moved)
 
 
 def feed_forward(shape: Shape, settings: Settings) -> Half:

@@ -97,16 +97,18 @@ class _Step:
         blocks = shape.inside // settings.tensor
         self.block, self.ends = blocks // shape.layers, shape.ends
         self.own = (blocks + self.ends) // settings.shares  # parameters that this process keeps
+        self.away = settings.offload_parameters and settings.accelerator
+        self.gathers = settings.shares > 1 or settings.offload_parameters
+        self.here = 0 if self.away else self.own  # of these, on the device
 
     # What lives all the time.
 
     def _standing(self) -> dict[str, int]:
         s = self.settings
-        state = 0 if s.offload_optimizer and s.accelerator else self._state()
-        weights = 0 if s.offload_parameters and s.accelerator else 4 * self.own
+        state = 0 if self.away or (s.offload_optimizer and s.accelerator) else self._state()
         rotary = 4 * self.shape.rotated * s.stretch * (s.rows if s.positions else 1)
         return {
-            "weights": weights,
+            "weights": 4 * self.here,
             "optimizer": state,
             "communication": self._buckets(),
             "inputs": INPUT_BYTES * s.tokens + rotary,
@@ -127,7 +129,7 @@ class _Step:
         """Whole weights that FSDP2 gathers: the outer unit's in float32, and blocks' as they are multiplied, one in use
         (and the buffer that it came in) and the next one; and whole gradients on their way to their shards."""
         s = self.settings
-        if s.shares == 1:
+        if not self.gathers:
             return {"weights": 0, "gradients": 0, "communication": 0}
         units = 3 * s.a * self.block
         going = (s.a + 2 * 4) * self.block if backward else 0
@@ -137,7 +139,7 @@ class _Step:
         """Weights of so many blocks in bfloat16, made where they are multiplied and kept for the backward pass. What
         FSDP2 gathers is in bfloat16 already."""
         s = self.settings
-        return 2 * self.block * blocks if s.bits16 and s.shares == 1 else 0
+        return 2 * self.block * blocks if s.bits16 and not self.gathers else 0
 
     # Moments.
 
@@ -166,7 +168,7 @@ class _Step:
         return on_device * self.input
 
     def _accumulated(self) -> int:
-        return 4 * self.own if self.settings.passes > 1 else 0
+        return 4 * self.here if self.settings.passes > 1 else 0
 
     def _work(self, half: Half, name: str) -> dict[str, int]:
         return {name: half.work - half.moved, "communication": half.moved}
@@ -178,9 +180,9 @@ class _Step:
         full = L if all_kept else 0
         before, gathered, going = {"gradients": self._accumulated()}, self._gathered(False), self._gathered(True)
         # Backward: the outer unit's gradient is whole until the last block is done.
-        outer = 4 * (self.ends if s.shares > 1 else shape.table)
-        first = {"gradients": min(4 * self.own, self._accumulated() or (4 * self.block)) + outer}
-        last = {"gradients": 4 * self.own + (outer if s.shares > 1 else 0)}
+        outer = 4 * (self.ends if self.gathers else shape.table)
+        first = {"gradients": min(4 * self.here, self._accumulated() or (4 * self.block)) + outer}
+        last = {"gradients": 4 * self.here + (outer if self.gathers else 0)}
         ends = {"checkpoints": 0, "logits": self.loss.states}
         found = [
             self._at("end of the forward pass", before, gathered, self._held(L, full), ends),
@@ -204,11 +206,11 @@ class _Step:
                     self._work(self.attention, "attention"),
                 ),
             ]
-        again = 4 * shape.table * (2 if shape.tied and s.shares == 1 else 1)
-        embedding = {"gradients": 4 * self.own + (again if shape.tied or s.passes > 1 or s.shares > 1 else 0)}
+        again = 4 * shape.table * (2 if shape.tied and not self.gathers else 1)
+        embedding = {"gradients": 4 * self.here + (again if shape.tied or s.passes > 1 or self.gathers else 0)}
         found.append(self._at("backward of the embedding", embedding, {"logits": 4 * s.tokens * shape.width}))
-        update = {"gradients": 4 * self.own}
-        copy = {"weights": 4 * self.own if s.norms else 0}
+        update = {"gradients": 4 * self.here}
+        copy = {"weights": 4 * self.here if s.norms else 0}
         found.append(self._at("update", update, copy))
         return tuple(found)
 
@@ -221,8 +223,9 @@ class _Step:
         found = {"process": CPU_CONTEXT, "saving": 4 * self.own + self._state()}
         if s.offload_checkpoints:
             found["checkpoints"] = self.shape.layers * self.input
-        if s.offload_optimizer:
-            found["optimizer"] = self._state()
         if s.offload_parameters:
-            found["weights"] = 4 * self.own
+            found["weights"] = found["gradients"] = 4 * self.own
+            found["optimizer"] = self._state()
+        elif s.offload_optimizer:
+            found["optimizer"] = self._state() + 8 * self.own  # with copies of weights and gradients
         return found

@@ -21,6 +21,7 @@ class Settings:
         accelerator: whether tensors are in an accelerator's memory, not the host's.
         data: processes that share the batch.
         sequence: processes that share each row.
+        ring: whether these attend each for its own tokens, not each for some of the heads.
         tensor: processes that share each matrix product.
         sharded: whether each process keeps a share of every tensor (FSDP2), not all of them (DDP).
         muon: whether hidden matrices are updated by Muon, with one moment, not two.
@@ -30,8 +31,8 @@ class Settings:
         tile_loss: tokens whose logits exist at a time; None: as the loss has them.
         tile_mlp: tokens of each row in a feed-forward layer at a time; None: all.
         offload_checkpoints: whether block inputs are kept in host memory.
-        offload_optimizer: whether the optimizer's state is kept in host memory.
-        offload_parameters: whether weights are kept in host memory too.
+        offload_optimizer: whether the optimizer's state is kept, and weights are updated, in host memory.
+        offload_parameters: whether weights and gradients are kept there too, but for the block that is computed.
     """
 
     length: int
@@ -42,6 +43,7 @@ class Settings:
     accelerator: bool = False
     data: int = 1
     sequence: int = 1
+    ring: bool = False
     tensor: int = 1
     sharded: bool = False
     muon: bool = False

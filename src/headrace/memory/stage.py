@@ -7,12 +7,13 @@ from headrace.memory.machines import Machine
 from headrace.memory.settings import Settings
 from headrace.memory.shape import Shape
 from headrace.recipe.schema import Recipe, Stage
+from headrace.recipe.training import TrainSection
 
 # As headrace.train.parallel has it, which needs torch: up to so many parameters each process keeps all of them.
 REPLICATED = 500_000_000
 
 
-def chosen(recipe: Recipe, name: str | None) -> Stage:
+def stage_of(recipe: Recipe, name: str | None) -> Stage:
     """A stage of a recipe that trains a model.
 
     Args:
@@ -50,41 +51,61 @@ def shape_of(recipe: Recipe) -> tuple[Shape, list[str]]:
     return Shape.of(resolve(recipe.model, size)), notes
 
 
-def settings_of(stage: Stage, shape: Shape, machine: Machine) -> Settings:
+def settings_of(train: TrainSection, length: int, shape: Shape, machine: Machine, where: str) -> Settings:
     """How a stage is trained on a machine.
 
+    Args:
+        train: its section.
+        length: tokens of a row.
+        shape: its model.
+        machine: on what, a process for each device.
+        where: the section's place in the recipe, for errors.
+
     Raises:
-        UserError: its processes cannot be divided as the recipe says, or its heads.
+        UserError: processes cannot be divided as the section says, or the model's heads.
     """
-    train, processes = stage.train, machine.processes
-    tensor = train.tensor_parallel
-    if processes % tensor:
+    if shape.foreign and (train.long.sequence_parallel > 1 or train.long.tile_mlp or train.long.tile_loss):
         raise UserError(
-            f"{processes} process{'es' * (processes > 1)} cannot share each matrix {tensor} ways.",
-            f"stages.{stage.name}.train.tensor_parallel",
-            f"Give --gpus and --nodes so that there is a multiple of {tensor}.",
+            "Of a model of transformers rows are not shared, nor computed tile by tile.", f"{where}.long", "Remove it."
         )
-    for what, count in (("key-value heads", shape.kv_heads), ("ffn columns", shape.ffn)):
-        if count % tensor:
+    processes, tensor, sequence = machine.processes, train.tensor_parallel, train.long.sequence_parallel
+    if processes % (tensor * sequence):
+        ways = f"each matrix {tensor} ways" if sequence == 1 else f"each row {sequence} ways"
+        both = f" and each matrix {tensor} ways" if sequence > 1 and tensor > 1 else ""
+        raise UserError(
+            f"{processes} process{'es' * (processes > 1)} cannot share {ways}{both}.",
+            f"{where}.{'tensor_parallel' if sequence == 1 else 'long.sequence_parallel'}",
+            f"Give --gpus and --nodes so that there is a multiple of {tensor * sequence}.",
+        )
+    uneven = (shape.heads // tensor) % sequence != 0
+    ring = train.long.context == "ring" or (train.long.context == "auto" and uneven)
+    divided = (
+        ("key-value heads", shape.kv_heads, tensor, "tensor_parallel"),
+        ("ffn columns", shape.ffn, tensor, "tensor_parallel"),
+        ("heads", shape.heads // tensor, 1 if ring else sequence, "long.sequence_parallel"),
+    )
+    for what, count, by, key in divided:
+        if count % by:
             raise UserError(
-                f"A model with {count} {what} cannot be split over {tensor} processes.",
-                f"stages.{stage.name}.train.tensor_parallel",
+                f"A model with {count} {what} cannot be split over {by} processes.",
+                f"{where}.{key}",
                 f"Use a number that divides {count}.",
             )
-    data = processes // tensor
+    data = processes // (tensor * sequence)
     share = -(-train.batch // data)
     rows = min(train.micro_batch or share, share)
-    sharded = data > 1 and (
-        tensor > 1 or train.shard == "full" or (train.shard == "auto" and shape.parameters > REPLICATED)
-    )
+    large = shape.parameters > REPLICATED
+    sharded = data * sequence > 1 and (tensor > 1 or train.shard == "full" or (train.shard == "auto" and large))
     return Settings(
-        length=stage.sequence_length,
+        length=length,
         rows=rows,
         passes=-(-share // rows),
         bits16=train.precision != "fp32",
         recompute=train.recompute,
         accelerator=machine.accelerator,
         data=data,
+        sequence=sequence,
+        ring=ring and sequence > 1,
         tensor=tensor,
         sharded=sharded,
         muon=train.optimizer.kind == "muon",
@@ -92,4 +113,8 @@ def settings_of(stage: Stage, shape: Shape, machine: Machine) -> Settings:
         positions=train.attention.positions == "document",
         norms=train.log_norms_every is not None,
         tile_mlp=shape.width if train.long.tile_mlp == "auto" else train.long.tile_mlp,
+        tile_loss=None if train.long.tile_loss == "auto" else train.long.tile_loss,
+        offload_checkpoints=train.long.offload_checkpoints,
+        offload_optimizer=train.long.offload_optimizer,
+        offload_parameters=train.long.offload_parameters,
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from textwrap import fill
 from typing import Any
 
+from headrace.memory.choice import Advice, advice, chosen
 from headrace.memory.estimate import TERMS, Estimate, estimate
-from headrace.memory.fit import Advice, advice, fits, longest
+from headrace.memory.fit import fits, longest
 from headrace.memory.machines import GIB, Machine
 from headrace.memory.settings import Settings
 from headrace.memory.shape import Shape
+from headrace.memory.stage import settings_of
+from headrace.recipe.schema import Stage
 
 WIDTH, BAR = 80, 34
 
@@ -39,11 +43,20 @@ class Told:
     notes: tuple[str, ...] = ()
 
     @staticmethod
-    def of(stage: str, shape: Shape, settings: Settings, machine: Machine, notes: list[str]) -> Told:
-        """Everything about a stage."""
-        found = estimate(shape, settings)
-        more = tuple(advice(shape, settings, machine))
-        return Told(stage, shape, settings, machine, found, longest(shape, settings, machine), more, tuple(notes))
+    def of(stage: Stage, shape: Shape, machine: Machine, notes: list[str]) -> Told:
+        """Everything about a stage; `long: auto` is decided first.
+
+        Raises:
+            UserError: its processes cannot be divided as it says.
+        """
+        train, where = stage.train, f"stages.{stage.name}.train"
+        if train.long.auto:
+            train, why = chosen(train, stage.sequence_length, shape, machine, where)
+            notes = [*notes, why]
+        settings = settings_of(train, stage.sequence_length, shape, machine, where)
+        more = tuple(advice(train, stage.sequence_length, shape, machine))
+        found, most = estimate(shape, settings), longest(shape, settings, machine)
+        return Told(stage.name, shape, settings, machine, found, most, more, tuple(notes))
 
     @property
     def fits(self) -> bool:
@@ -68,7 +81,8 @@ class Told:
         }
 
     def __str__(self) -> str:
-        return "\n".join([*self._head(), "", *self._terms(), "", *self._moments(), "", *self._end(), *self.notes])
+        parts = self._head(), self._terms(), self._moments(), self._end(), [fill(note, WIDTH) for note in self.notes]
+        return "\n\n".join("\n".join(part) for part in parts if part)
 
     def _head(self) -> list[str]:
         s, machine = self.settings, self.machine
@@ -79,7 +93,12 @@ class Told:
             f"recompute: {s.recompute}",
             *([f"tile_mlp: {s.tile_mlp:,}"] if s.tile_mlp else []),
             *(["sharded"] if s.sharded else []),
-            *([f"tensor parallel {s.tensor}"] if s.tensor > 1 else []),
+            *([f"tile_loss: {s.tile_loss:,}"] if s.tile_loss else []),
+            *(["offload_checkpoints"] if s.offload_checkpoints else []),
+            *(["offload_optimizer"] if s.offload_optimizer else []),
+            *(["offload_parameters"] if s.offload_parameters else []),
+            *([f"sequence_parallel: {s.sequence}{' (ring)' * s.ring}"] if s.sequence > 1 else []),
+            *([f"tensor_parallel: {s.tensor}"] if s.tensor > 1 else []),
         ]
         rows = "a row" if s.rows == 1 else f"{s.rows} rows"
         passes = "" if s.passes == 1 else f", {s.passes} passes a step"
@@ -87,7 +106,7 @@ class Told:
             f"Stage {self.stage}: rows of {s.length:,} tokens, {self.shape.parameters:,} parameters",
             f"{many}{machine.name}{over}, {_gib(machine.memory)}{' each' if many else ''}; {rows} a pass in each"
             f" process{passes}",
-            ", ".join(ways),
+            fill(", ".join(ways), WIDTH),
         ]
 
     def _terms(self) -> list[str]:
@@ -103,7 +122,7 @@ class Told:
         if self.found.host:
             each = self.machine.devices * self.found.host_total
             parts = ", ".join(f"{name} {_gib(size)}" for name, size in self.found.host.items())
-            lines.append(f"Host memory of a process: {parts};")
+            lines += fill(f"Host memory of a process: {parts};", WIDTH).splitlines()
             known = self.machine.host
             told = "" if known is None else f" of {_gib(known)}: {'fits' if each <= known else 'does not fit'}"
             lines.append(f"of each node: {_gib(each)}{told}")
@@ -121,9 +140,8 @@ class Told:
             lines = [f"The longest row that fits: {self.longest:,} tokens."]
         largest = max(("weights", *TERMS), key=lambda term: self.found.peak.terms[term])
         if self.advice:
-            best = self.advice[0]
-            lines.append(f"Most is {largest}. With `{best.switch}`: {best.longest:,} tokens.")
-            lines += [f"     or with `{one.switch}`: {one.longest:,}." for one in self.advice[1:]]
+            lines.append(f"Largest term: {largest}. Longer rows would fit with")
+            lines += [f"  {one.switch:<52}{one.longest:>14,} tokens" for one in self.advice]
         return lines
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from headrace.recipe.base import Section
+
+
+def _named(value: Any) -> Any:
+    """A section that chooses by itself, for the word alone."""
+    return {"auto": True} if value == "auto" else value
 
 
 class LongSection(Section):
@@ -15,6 +20,11 @@ class LongSection(Section):
     Weights, losses and gradients are those of a training without it, within rounding.
     """
 
+    auto: bool = Field(
+        default=False,
+        description="choose what is not given, here and of `micro_batch`, `shard` and `recompute`, by an estimate of "
+        "the memory: what costs the least time of all that fits the devices at hand; `long: auto` says the same",
+    )
     sequence_parallel: PositiveInt = Field(
         default=1,
         description="processes that share each row, each with a stretch of it; the others share the batch",
@@ -51,3 +61,7 @@ class LongSection(Section):
     def offloads_update(self) -> bool:
         """Whether weights on the device are updated on the host."""
         return self.offload_optimizer and not self.offload_parameters
+
+
+Long = Annotated[LongSection, BeforeValidator(_named)]
+"""The section, or `auto`."""

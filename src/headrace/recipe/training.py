@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from headrace.recipe.base import Section, without, wrong
-from headrace.recipe.long import LongSection
+from headrace.recipe.long import Long, LongSection
 
 MUONS = {"momentum", "other_learning_rate"}  # keys of OptimizerSection
 
@@ -320,7 +320,7 @@ class TrainSection(Section):
     tensor_parallel: PositiveInt = Field(
         default=1, description="processes that share each matrix product; the others share the batch"
     )
-    long: LongSection = Field(default=LongSection(), description="how long rows are trained on in bounded memory")
+    long: Long = Field(default=LongSection(), description="how long rows are trained on in bounded memory")
     held_out: HeldOutSection = Field(default=HeldOutSection(), description="how to measure held-out loss")
     samples: SamplesSection = Field(default=SamplesSection(), description="samples generated at the end of the stage")
 

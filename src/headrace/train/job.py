@@ -47,6 +47,7 @@ class Job:
         start: where its first weights are.
         sizes: int64[V], bytes of text per id; None if the tokenizer has no text.
         held_out: rows to measure the model on while it trains.
+        chosen: what `long: auto` has decided about ``section``, and why; None where it was not asked.
         infilling: measures how well a model on its device infills; None if nobody asked, or nothing can be infilled.
     """
 
@@ -60,6 +61,7 @@ class Job:
     sizes: np.ndarray | None = None
     held_out: SequenceReader | None = None
     infilling: Callable[[Transformer], dict[str, Any] | None] | None = None
+    chosen: str | None = None
 
     @property
     def folder(self) -> Path:

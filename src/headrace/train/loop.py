@@ -151,7 +151,7 @@ class Trainer:
     def _steps(self, saver: Saver, progress: Callable[[int, float], None], heard: Interruption) -> None:
         section, trajectory, last = self.section, self.job.trajectory, self.job.trajectory.steps
         begun_at = self.step
-        self.spans = extended(self.spans, Span.of(section, self.world, begun_at))
+        self.spans = extended(self.spans, Span.of(section, self.world, begun_at, self.job.chosen))
         with self.record.open(self.step, self.logged):
             if section.initial_checkpoint and self.resumed is None:
                 self._save(saver, self.record.lengths())

@@ -23,6 +23,7 @@ class Span:
         compile, recompute, shard: as in the recipe.
         torch: its version.
         sequence_parallel: of the processes, the groups that share each row; 1 in spans of older versions.
+        chosen: what `long: auto` has decided and why; None where it was not asked.
     """
 
     start: int
@@ -36,9 +37,10 @@ class Span:
     shard: str
     torch: str
     sequence_parallel: int = 1
+    chosen: str | None = None
 
     @staticmethod
-    def of(section: TrainSection, world: World, start: int) -> Span:
+    def of(section: TrainSection, world: World, start: int, chosen: str | None = None) -> Span:
         """The span that begins now."""
         kind = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type
         share = -(-section.batch // world.data_size)
@@ -54,6 +56,7 @@ class Span:
             section.shard,
             torch.__version__,
             world.sequence_size,
+            chosen,
         )
 
 

@@ -283,13 +283,14 @@ class Model(Step):
         from headrace.model.machine import device, prepare
 
         prepare()
+        from headrace.train.automatic import announced, decided
         from headrace.train.checkpoint import complete, newest
         from headrace.train.interruption import Interruption
         from headrace.train.loop import Trainer
         from headrace.train.world import World
 
         ctx.at(f"stage {self.stage}: training")
-        job = self.job(ctx)
+        job = announced(self.job(ctx), *decided(self, ctx.run, 1, 1))
         there = complete(job.folder)  # the trainer compares digests itself
         done = newest(job.folder, ctx.run) if there and there[-1].step >= job.trajectory.steps else None
         if done is None or done.step < job.trajectory.steps:

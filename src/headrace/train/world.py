@@ -140,6 +140,16 @@ def _launched(environment: Mapping[str, str]) -> tuple[int, int, int] | None:
     return None
 
 
+def launched_size() -> tuple[int, int]:
+    """How many processes were started together, and how many of them on this machine."""
+    launched = _launched(os.environ)
+    if launched is None:
+        return 1, 1
+    size = launched[1]
+    local = next((os.environ[name] for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE") if name in os.environ), "")
+    return size, min(int(local), size) if local.isdigit() and int(local) else size
+
+
 @contextmanager
 def joined(tensor_parallel: int = 1, sequence_parallel: int = 1) -> Iterator[World]:
     """Join the processes that were started together; alone if this one was started by hand.
