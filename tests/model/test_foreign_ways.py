@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as fn
+from counted import Counted
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -275,3 +276,40 @@ def test_layers_that_mix_tokens_otherwise_are_refused():
     theirs.model.layers[1].mlp.forward = lambda x: plain(x + x.roll(1, 1).tril())
     with pytest.raises(UserError, match=r"mix tokens otherwise|positions, which|no causal model"):
         prove(theirs, config, "here")
+
+
+@pytest.mark.parametrize("name", quick(["llama", "gpt2", "gemma2", "deepseek_v3"], "llama"))
+@pytest.mark.filterwarnings("ignore:Of DeepseekV3ForCausalLM")
+def test_tiles_change_nothing(name):
+    theirs, ours = both(name)
+    x, y = tokens(), tokens().roll(-1, 1)
+    total = fn.cross_entropy(theirs(input_ids=x, use_cache=False).logits.flatten(0, 1), y.flatten(), reduction="sum")
+    total.backward()
+    ours.tile_mlp(3, torch.float32, False)
+    ours.tile_loss = 5
+    for block in ours.blocks:
+        block.forward = recomputed(block.forward, "full")
+    with Counted() as seen:
+        loss, _ = ours(x, targets=y)
+        loss.backward()
+    torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-5)
+    assert_gradients_equal(ours.model, theirs)
+    whole = 2 * LENGTH
+    assert not {(whole, 100), (2, LENGTH, 100), (2, LENGTH, 48), (whole, 48)} & {tuple(size) for size in seen.shapes}
+
+
+def test_what_cannot_be_tiled_or_shared_is_refused_with_its_reason():
+    for name, what in (("opt", "no feed-forward layers"), ("mixtral", "mixtures of experts")):
+        with pytest.raises(UserError, match=what):
+            both(name)[1].tile_mlp(3, None, False)
+    with pytest.raises(UserError, match="its loss needs all logits"):
+        both("qwen3_next")[1].tile_loss = 3
+
+
+def test_feed_forward_layers_that_mix_tokens_are_refused(monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    plain = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: plain(self, x) + x.cumsum(1) / 100)
+    with pytest.raises(UserError, match=r"mix tokens|positions, which"):
+        both("llama")

@@ -90,7 +90,7 @@ class _Tiled(torch.autograd.Function):
         sums: list[Tensor | None] = [None] * len(learning)
         with torch.enable_grad(), torch.autocast(**ctx.autocast):
             for part in slices(x.shape[1], ctx.tile):
-                piece = x[:, part].detach().requires_grad_(into_x)
+                piece = x[:, part].detach().contiguous().requires_grad_(into_x)  # GPT-2's maps take no other
                 found = torch.autograd.grad(
                     ctx.function(piece, *leaves),
                     [piece, *learning] if into_x else learning,
@@ -112,7 +112,7 @@ def _forward(function: Callable[..., Tensor], x: Tensor, parameters: Sequence[Te
         # Frozen aliases: autocast remembers the cast of a tensor that learns, here without its graph.
         parameters = [parameter.detach() for parameter in parameters]
         for part in slices(x.shape[1], tile):
-            piece = function(x[:, part], *parameters)
+            piece = function(x[:, part].contiguous(), *parameters)
             if out is None:
                 out = piece.new_empty(*x.shape[:2], *piece.shape[2:])
             out[:, part] = piece

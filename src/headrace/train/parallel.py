@@ -66,13 +66,11 @@ class Placed:
         sharded = shards(model, section, world)
         self.checkpoints = CheckpointStore(world.device) if section.long.offload_checkpoints else None
         tile, tile_loss = section.long.tile_mlp, section.long.tile_loss
-        if not isinstance(model, Transformer) and (tile is not None or tile_loss is not None):
-            raise UserError("A model of transformers is not computed tile by tile.", "train.long", "Remove its tiles.")
         if tile is not None:
             cast = None if section.precision == "fp8" else model.dtype
             model.tile_mlp(None if tile == "auto" else tile, cast, section.compile)
-        if isinstance(tile_loss, int):
-            model.tile_loss = tile_loss
+        if tile_loss is not None:
+            model.tile_loss = None if tile_loss == "auto" else tile_loss
         # What is done around a block then cannot be compiled with it as one.
         apart = tile is not None or self.checkpoints is not None
         for block in model.blocks:  # as one, they take a tenth longer to compile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from headrace.errors import UserError
 from headrace.flow.keys import salt
+from headrace.flow.notices import Notice
 from headrace.model.attention import Documents, attend
 from headrace.model.config import ForeignConfig
 from headrace.model.cross_entropy import linear_cross_entropy
@@ -22,6 +24,7 @@ from headrace.model.foreign.configuration import made
 from headrace.model.foreign.head import overheard
 from headrace.model.foreign.proof import prove
 from headrace.model.foreign.trial import MASKED, Ways, tried
+from headrace.model.tiled import tile_module
 from headrace.model.transformer import fill
 
 
@@ -50,6 +53,7 @@ class Foreign(nn.Module):
         with no_init_weights(), torch.device("cpu"):  # memory that nothing writes to is never taken
             self.model = made(config).eval()
         self.exchange: Exchange | None = None
+        self._tile_loss: int | None = None
         self._attention = self.model.config._attn_implementation
         self.model.tie_weights()
         if on_meta:
@@ -89,6 +93,40 @@ class Foreign(nn.Module):
     def train(self, mode: bool = True) -> Foreign:
         """Nothing: without dropout, training computes what evaluation does, and draws nothing."""
         return self
+
+    @property
+    def tile_loss(self) -> int | None:
+        """Tokens whose logits exist at a time while the loss is computed: see :class:`Transformer`."""
+        return self._tile_loss
+
+    @tile_loss.setter
+    def tile_loss(self, size: int | None) -> None:
+        if self.ways.head is None:
+            raise UserError(
+                f"{self.ways.conceals}: its loss needs all logits.", "train.long.tile_loss", "Set it to null."
+            )
+        self._tile_loss = size
+
+    def tile_mlp(self, size: int | None, dtype: torch.dtype | None, compiled: bool) -> None:
+        """Compute each feed-forward layer tile by tile: see :func:`~headrace.model.tiled.tile_module`.
+
+        Raises:
+            UserError: it has none that is a module by itself, of linear maps.
+        """
+        name, mlps = type(self.model).__name__, self.ways.mlps
+        if not mlps:
+            raise UserError(
+                f"{name} has no feed-forward layers that can be computed tile by tile, such as mixtures of experts.",
+                "train.long.tile_mlp",
+                "Set it to null.",
+            )
+        if len(mlps) < len(self.blocks):
+            what = f"{len(mlps)} feed-forward layers of {name}'s {len(self.blocks)} layers are computed tile by tile."
+            warnings.warn(
+                f"{what} The others, such as mixtures of experts, are computed as they are.", Notice, stacklevel=2
+            )
+        for module in mlps:
+            tile_module(self.model.get_submodule(module), size, dtype, compiled)
 
     @property
     def query_heads(self) -> frozenset[int]:
@@ -175,7 +213,7 @@ class Foreign(nn.Module):
             scaled = _picked(hidden, picked).to(self.dtype) * self.ways.head.scale
             bias = None if matrix.bias is None else matrix.bias * self.ways.head.scale
             about = scaled, matrix.weight, bias, targets, weights
-            loss, losses = linear_cross_entropy(*about, z_loss, cap=self.ways.head.cap)
+            loss, losses = linear_cross_entropy(*about, z_loss, self.tile_loss, self.ways.head.cap)
         if self._balanced:  # of experts, as transformers adds it to its own loss
             loss = loss + self.model.router_aux_loss_coef * weights.sum() * out.aux_loss.to(loss.device)
         return loss, losses

@@ -51,7 +51,22 @@ def prove(model: Any, config: ForeignConfig, where: str) -> Any:
         head = model.get_output_embeddings()
         if not _same(ways.head(fn.linear(states[0], head.weight, head.bias)), own):
             raise _other(model, "loss", where)
+    _prove_tiles(model, tokens, ways.mlps, where)
     return model
+
+
+def _prove_tiles(model: Any, tokens: Tensor, mlps: tuple[str, ...], where: str) -> None:
+    def refuse(module: Any, given: tuple[Tensor], out: Tensor) -> None:
+        parts = [module.forward(part) for part in given[0].split(CUT, dim=1)]
+        if not _same(torch.cat(parts, dim=1), out):
+            raise _other(model, "feed-forward layers, which mix tokens,", where)
+
+    hooks = [model.get_submodule(name).register_forward_hook(refuse) for name in mlps]
+    try:
+        model(input_ids=tokens, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _prove_attention(model: Any, tokens: Tensor, own: Tensor, windows: Any, where: str) -> None:

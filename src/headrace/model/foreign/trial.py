@@ -19,6 +19,7 @@ from headrace.model.config import ForeignConfig
 from headrace.model.foreign import attention
 from headrace.model.foreign.attention import Sight, seeing
 from headrace.model.foreign.configuration import first_line, made
+from headrace.model.foreign.feed_forward import feed_forwards
 from headrace.model.foreign.head import Head, overheard, stand_ins
 
 LENGTH = 8  # tokens of a trial's row
@@ -37,6 +38,7 @@ class Ways:
         heads: how many queries' heads its layers have.
         head: how its last states become logits; None: it is not known.
         conceals: why not.
+        mlps: names of its feed-forward layers, as far as they are modules by themselves, whose maps are linear.
     """
 
     attends: str | None
@@ -44,6 +46,7 @@ class Ways:
     heads: frozenset[int] = frozenset()
     head: Head | None = None
     conceals: str | None = None
+    mlps: tuple[str, ...] = ()
 
 
 def tried(config: ForeignConfig) -> Ways:
@@ -61,8 +64,13 @@ def _tried(told: str, vocab_size: int) -> Ways:
     watched = _Watched()
     attends = _attends(model, watched)
     if attends is not None:
+        watched = _Watched()
         model.config._attn_implementation_internal = "eager"  # whose masks are made without looking at numbers
-    return Ways(attends, frozenset(watched.windows), frozenset(watched.heads), *_head(model))
+    about = frozenset(watched.windows), frozenset(watched.heads)
+    with feed_forwards(model, lambda: watched.calls) as found:
+        head, conceals = _head(model, watched)
+    mlps = tuple(name for name, count in found.items() if count == 1)
+    return Ways(attends, *about, head, conceals, mlps)
 
 
 def _attends(model: Any, watched: _Watched) -> str | None:
@@ -88,7 +96,7 @@ def _attends(model: Any, watched: _Watched) -> str | None:
 
 
 class _Watched:
-    # Counts calls of attention.
+    # Watches attention without computing it.
     def __init__(self) -> None:
         self.calls, self.windows, self.heads = 0, set[int | None](), set[int]()
 
@@ -111,7 +119,7 @@ def _run(model: Any) -> Any:
         return model(input_ids=ones, attention_mask=ones, use_cache=False)
 
 
-def _head(model: Any) -> tuple[Head | None, str | None]:
+def _head(model: Any, watched: _Watched) -> tuple[Head | None, str | None]:
     name, head = type(model).__name__, model.get_output_embeddings()
     if type(head) is not nn.Linear:
         return None, f"{name} has no matrix from states to logits"
@@ -123,7 +131,7 @@ def _head(model: Any) -> tuple[Head | None, str | None]:
 
     hook = head.register_forward_hook(stand_in)
     try:
-        with overheard(head) as heard, seeing(_Watched()):
+        with overheard(head) as heard, seeing(watched):
             logits = _run(model).logits
     except Exception as error:
         return None, f"{name} cannot be tried: {first_line(error)}"
