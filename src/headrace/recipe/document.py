@@ -111,7 +111,7 @@ def _type(annotation: Any) -> str:
             return f"list of {'sections' if section_of(args[0]) else _type(args[0])}"
         return f"[{', '.join(_type(arg) for arg in args)}]"
     if origin is dict:
-        return f"name: {_type(args[1])}"
+        return f"{'length' if args[0] is int else 'name'}: {_type(args[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     return _WORDS.get(annotation, str(annotation))

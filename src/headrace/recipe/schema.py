@@ -410,6 +410,13 @@ class Recipe(Section):
                         "remove `fim` for it",
                         f"stages.{i}.sources.{name}.fim",
                     )
+                if take.by_length:
+                    key = "epochs" if take.weight is None else "weight"
+                    raise wrong(
+                        f"source {name!r} contains conversations, whose length only the chat template decides",
+                        f"give one number for all lengths, such as `{key}: 1`",
+                        f"stages.{i}.sources.{name}.{key}",
+                    )
                 if stage.chat is None:
                     raise wrong(
                         f"source {name!r} contains conversations, but the stage has no chat template",

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from headrace.recipe.base import Count, Name, Section, Size, listed, suggest, wrong
 from headrace.recipe.grouping import Group
+from headrace.recipe.lengths import Bucket, ByLength, buckets
 from headrace.recipe.model import Rotary
 from headrace.recipe.quality import Best
 from headrace.recipe.training import TrainSection
@@ -134,13 +135,17 @@ class StageSource(Section):
         default=(0.0, 1.0),
         description="Part of the source, by keyed hash of its documents: [0, 0.5] and [0.5, 1] never overlap.",
     )
-    epochs: float | None = Field(
-        default=None, description="Passes over the slice, fractions allowed. Defaults to 1 without `weight`."
+    epochs: ByLength | None = Field(
+        default=None,
+        description="Passes over the slice, fractions allowed. Defaults to 1 without `weight`. By length: "
+        "`{0: 0.5, 32k: 4}` takes half of the documents with fewer than 32,000 tokens, and the others four times; those "
+        "shorter than the first length are left out. The length is that of the document, or of the group that its "
+        "files are joined into, as tokenized.",
     )
-    weight: float | None = Field(
+    weight: ByLength | None = Field(
         default=None,
         description="Share of the stage's `tokens`, relative to the other weights; replaces `epochs`. Takes whole "
-        "passes, then documents in keyed order until the share is reached, exact to a document.",
+        "passes, then documents in keyed order until the share is reached, exact to a document. By length, as `epochs`.",
     )
     quality: Best | None = Field(
         default=None, description="Only the best documents of the source, by an annotator's scores; null takes all."
@@ -148,9 +153,14 @@ class StageSource(Section):
     fim: Fim | None = Field(default=None, description="Fill-in-the-middle; null leaves documents unchanged.")
 
     @property
-    def passes(self) -> float | None:
-        """Passes over the slice; None if a weight decides."""
-        return (1.0 if self.epochs is None else self.epochs) if self.weight is None else None
+    def buckets(self) -> tuple[Bucket, ...]:
+        """What to take by length, from the shortest documents on: one for all lengths unless they differ."""
+        return buckets(self.epochs, self.weight)
+
+    @property
+    def by_length(self) -> bool:
+        """Whether documents of some lengths are taken more than others."""
+        return self.buckets[0].lengths is not None
 
     @model_validator(mode="after")
     def _sensible(self) -> StageSource:
@@ -167,13 +177,14 @@ class StageSource(Section):
             raise wrong("epochs and weight both say how much to take", "keep one of them", "weight")
         for key in ("epochs", "weight"):
             value = getattr(self, key)
-            if value is not None and value <= 0:
+            if isinstance(value, float) and value <= 0:
                 raise wrong(
                     f"{key} is {value:g} but must be above 0", "to take nothing, remove the source from the stage", key
                 )
-        if self.epochs is not None and self.epochs > 65_535:
+        most = max((bucket.epochs or 0 for bucket in self.buckets), default=0)
+        if most > 65_535:
             # Segments store the epoch as uint16.
-            raise wrong(f"{self.epochs:g} epochs is more than 65,535", "write fewer epochs", "epochs")
+            raise wrong(f"{most:g} epochs is more than 65,535", "write fewer epochs", "epochs")
         return self
 
 

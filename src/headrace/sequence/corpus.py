@@ -11,6 +11,7 @@ from headrace.flow.artifact import Artifact
 from headrace.flow.keys import parse_ids
 from headrace.flow.task import TaskContext
 from headrace.sequence.best import taken
+from headrace.sequence.group_lengths import group_lengths
 from headrace.sequence.grouping.step import groups_of
 from headrace.sequence.parameters import SequenceParameters
 from headrace.tokens.store import TokenShard, open_shard
@@ -28,6 +29,7 @@ class ShardDocuments(NamedTuple):
         units: uint64[n, 2], the ids of what is sampled: of groups, or of documents that stand alone.
         grouped: bool[n], whether it is in a group.
         ranks: uint32[n], its place there, 0 if it has none.
+        lengths: int64[n], the tokens of its training document, as far as the stage takes documents by length.
     """
 
     shard: TokenShard
@@ -38,6 +40,7 @@ class ShardDocuments(NamedTuple):
     units: np.ndarray
     grouped: np.ndarray
     ranks: np.ndarray
+    lengths: np.ndarray
 
 
 def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarray:
@@ -58,8 +61,17 @@ def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarra
     return parse_ids(column)[rows.astype(np.int64) - int(documents.row_offsets[shard])]
 
 
-def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> ShardDocuments:
-    """A shard of the token store, memory-mapped, with the ids of its documents."""
+def hold(
+    sequence: SequenceParameters, ctx: TaskContext, number: int, groups_measured: bool = True
+) -> ShardDocuments:
+    """A shard of the token store, memory-mapped, with the ids of its documents.
+
+    Args:
+        sequence: the stage's parameters.
+        ctx: the task.
+        number: the shard's number.
+        groups_measured: whether the lengths of groups are known, if the stage takes documents by length.
+    """
     tokens = ctx.input("tokens")
     shard = open_shard(tokens, number)
     documents = ctx.input("documents")
@@ -73,4 +85,8 @@ def hold(sequence: SequenceParameters, ctx: TaskContext, number: int) -> ShardDo
     extra = tokens.manifest.extra
     split = extra["splits"].index(sequence.split)
     good = taken(sequence, ctx, number, shard)
-    return ShardDocuments(shard, ids, extra["sources"], split, good, units, grouped, ranks)
+    lengths = np.diff(shard.offsets)
+    if sequence.by_length and groups_measured and grouped.any():
+        most = sequence.limits(extra["sources"])[shard.source[grouped]]
+        lengths[grouped] = np.minimum(group_lengths(ctx, number, units[grouped], lengths[grouped]), most)
+    return ShardDocuments(shard, ids, extra["sources"], split, good, units, grouped, ranks, lengths)

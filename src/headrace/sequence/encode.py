@@ -45,7 +45,7 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
     for take in sequence.resolved(ctx).sources:
         if take.wanted is not None and changes(sequence, take.name) and take.name not in sequence.chat_sources:
             # Fill-in-the-middle only adds sentinels, so what is enough before it is enough after.
-            bounds[take.name] = list(weigh.end_of(sequence, ctx, "weigh", take))
+            bounds[take.key] = list(weigh.end_of(sequence, ctx, "weigh", take))
     if sequence.template is not None and sequence.template.source is not None:
         _require_markers(sequence, ctx)
     sizes = [entry["bytes"] for entry in ctx.input("documents").shards]
@@ -115,11 +115,11 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
         with ctx.file("quarantine/{task}.jsonl") as out:
             lines = (orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in refusals)
             out.path.write_bytes(b"".join(lines))
-    totals: dict[str, list[int]] = {take.name: [] for take in takes if take.wanted is not None}
+    totals: dict[str, list[int]] = {take.key: [] for take in takes if take.wanted is not None}
     for part in parts:
         if part.take.wanted is not None:
             written = weigh.write(sequence, ctx, held, part.take, part.copy, part.at, part.lengths)
-            totals[part.take.name].append(written)
+            totals[part.take.key].append(written)
     ctx.progress(rows=len(held.shard.rows))
     result: dict[str, Any] = {"totals": totals}
     if sequence.chat_sources:

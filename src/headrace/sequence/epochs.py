@@ -9,12 +9,13 @@ amounts to are estimated here as accurately as the slice's tokens are known.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.recipe.lengths import Lengths, bucket_name, lengths_text
 from headrace.recipe.stages import Stage
 
 MOST_EPOCHS = 65_535  # segments store the epoch as uint16
@@ -53,6 +54,7 @@ class ResolvedSource:
         documents: expected documents, counting copies.
         tokens: expected tokens, counting copies and ends of documents.
         wanted: the weight's share of the stage's tokens; None for sources with epochs.
+        lengths: the tokens of its documents, if a stage takes those of some lengths more than others.
     """
 
     name: str
@@ -61,6 +63,12 @@ class ResolvedSource:
     documents: int
     tokens: int
     wanted: int | None = None
+    lengths: Lengths | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from everything else that the stage takes: the source, with the least length if it has one."""
+        return bucket_name(self.name, self.lengths)
 
     @property
     def copies(self) -> int:
@@ -74,7 +82,7 @@ class ResolvedSource:
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """What a stage takes from all its sources, in recipe order."""
+    """What a stage takes from all its sources, in recipe order, and from each by length."""
 
     name: str
     sequence_length: int
@@ -98,7 +106,7 @@ class ResolvedStage:
         """All of the above and the shares of tokens, for people and programs to read."""
         total = max(1, self.tokens)
         sources = {
-            s.name: {
+            s.key: {
                 "slice": list(s.slice),
                 "epochs": s.epochs,
                 "documents": s.documents,
@@ -118,7 +126,8 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
 
     Args:
         stage: the recipe's stage.
-        counts: the size of each source, measured or expected.
+        counts: the size of each source, measured or expected; by :func:`~headrace.recipe.lengths.bucket_name` where
+            documents are taken by length.
 
     Returns:
         The resolved stage. The same stage and counts always give the same result.
@@ -126,10 +135,10 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
     Raises:
         UserError: a slice is not within 0 and 1, epochs are not positive, or a source has no tokens.
     """
-    weights = {name: take.weight for name, take in stage.sources.items() if take.weight is not None}
-    whole = math.fsum(weights.values())
+    parts = [(name, take, bucket) for name, take in stage.sources.items() for bucket in take.buckets]
+    whole = math.fsum(bucket.weight for _, _, bucket in parts if bucket.weight is not None)
     resolved = []
-    for name, take in stage.sources.items():
+    for name, take, bucket in parts:
         where = f"stages.{stage.name}.sources.{name}"
         low, high = take.slice
         if not 0 <= low < high <= 1:
@@ -138,47 +147,46 @@ def resolve(stage: Stage, counts: Mapping[str, SourceCount]) -> ResolvedStage:
                 f"{where}.slice",
                 "Write [from, to] with 0 <= from < to <= 1.",
             )
-        count, wanted = counts.get(name, SourceCount(0)), None
+        count, wanted = counts.get(bucket_name(name, bucket.lengths), SourceCount(0)), None
+        what = repr(name) if bucket.lengths is None else f"{name!r}, documents {lengths_text(bucket.lengths)},"
         if count.tokens <= 0:
             raise UserError(
-                f"Source {name!r} has no tokens for stage {stage.name!r}.",
+                f"Source {what} has no tokens for stage {stage.name!r}.",
                 where,
                 "Check `headrace status` for what was read and removed; fix the source, or remove it from the stage.",
             )
-        if name in weights and stage.tokens is not None:
-            share = stage.tokens * weights[name] / whole
+        if bucket.weight is not None and stage.tokens is not None:
+            share = stage.tokens * bucket.weight / whole
             epochs = share / (count.stream * (high - low))
             wanted = max(1, math.ceil(round(share, 3)))
         else:
-            epochs = 1.0 if take.epochs is None else take.epochs
+            epochs = 1.0 if bucket.epochs is None else bucket.epochs
         if not 0 < epochs <= MOST_EPOCHS:
             raise UserError(
-                f"Source {name!r} cannot have {epochs:g} epochs.",
+                f"Source {what} cannot have {epochs:g} epochs.",
                 where,
                 f"Epochs must be above 0 and at most {MOST_EPOCHS}: change `epochs`, or `weight` and `tokens`.",
             )
         times = (high - low) * epochs
-        resolved.append(
-            ResolvedSource(
-                name, (low, high), epochs, round(count.documents * times), round(count.stream * times), wanted
-            )
-        )
+        expected = round(count.documents * times), round(count.stream * times)
+        resolved.append(ResolvedSource(name, (low, high), epochs, *expected, wanted, bucket.lengths))
     return ResolvedStage(stage.name, stage.sequence_length, tuple(resolved))
 
 
-def repeated(stage: Stage, epochs: Mapping[str, float]) -> Iterator[str]:
+def repeated(stage: Stage, epochs: Iterable[tuple[str, Lengths | None, float]]) -> Iterator[str]:
     """Warnings about sources of which a stage takes many epochs.
 
     Args:
         stage: the recipe's stage.
-        epochs: the epochs of each source.
+        epochs: source, lengths of documents if they are taken by length, and epochs.
     """
-    for name, passes in epochs.items():
+    for name, lengths, passes in epochs:
         if passes > MANY_EPOCHS:
             times = f"{passes:.3g}" if passes < 100 else f"{passes:,.0f}"
             by = " by its weight" if stage.sources[name].weight is not None else ""
+            of = "" if lengths is None else f", documents {lengths_text(lengths)},"
             yield (
-                f"Stage {stage.name!r} reads source {name!r} {times} times{by}. Up to {MANY_EPOCHS} passes are "
+                f"Stage {stage.name!r} reads source {name!r}{of} {times} times{by}. Up to {MANY_EPOCHS} passes are "
                 f"nearly as good as new text; the value of more decays, to a third by about the {SPENT_EPOCHS}th "
                 "(Muennighoff et al. 2023, 2305.16264)."
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from headrace.flow.artifact import ConservationError
 from headrace.flow.task import TaskContext
+from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.grouping import join
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.windows import JOINED, KINDS, PADDING
@@ -20,7 +22,7 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     For each source: ``tokens_in`` (in the store) + ``added`` (by fill-in-the-middle of documents, by templates, and to
     join files) + ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (added by fill-in-the-middle of
     rows, minus what it cut off) - ``overlap`` (tokens shared by two rows) + ``tail`` (less than a row, at the end) +
-    ``beyond_limit``. ``refused``, if any, counts the conversations that the template does not render, ``groups`` what
+    ``beyond_limit``. Where documents are taken by length, ``by_length`` says how many. ``refused``, if any, counts the conversations that the template does not render, ``groups`` what
     became of files in groups.
 
     Returns:
@@ -42,19 +44,20 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     joined = dict(zip(names, join.totals(ctx.results("join")), strict=False)) if sequence.groups else {}
     refused = sum((Counter(result.get("refused", {})) for result in encoded), Counter[str]())
     sources: dict[str, Any] = {}
-    for take in sequence.resolved(ctx).sources:
-        i, held = names.index(take.name), chosen.get(take.name, _nothing(take.copies))
+    for name, takes in _by_source(sequence, ctx).items():
+        i, parts = names.index(name), [chosen.get(take.key, _nothing(take.copies)) for take in takes]
+        held = _together(parts)
+        copies = sum(held["copies_by_epoch"])
         entry = {
-            "slice": list(take.slice),
-            # Only now, when the rows' tokens are counted, is it known what a weight amounts to.
-            "epochs": take.epochs if take.wanted is None else sum(held["documents"]) / held["slice"],
-            "documents": max(held["documents"]),
-            "copies": sum(held["documents"]),
-            "copies_by_epoch": held["documents"],
-            "wanted": take.wanted,
-            "reached": held["laid"] + sum(held["documents"]),
+            "slice": list(takes[0].slice),
+            "epochs": _epochs(takes[0], parts[0]) if len(takes) == 1 else copies / max(1, held["slice"]),
+            "documents": held["documents"],
+            "copies": copies,
+            "copies_by_epoch": held["copies_by_epoch"],
+            "wanted": None if takes[0].wanted is None else sum(take.wanted or 0 for take in takes),
+            "reached": held["laid"] + copies,
             "tokens_in": held["tokens"],
-            "added": held["laid"] - held["tokens"] + joined.get(take.name, {}).get("added", 0),
+            "added": held["laid"] - held["tokens"] + joined.get(name, {}).get("added", 0),
             "ends": int(packed["ends"][i]),
             "rearranged": int(written["placed"][i] - written["before"][i]),
             "overlap": int(packed["overlap"][i]),
@@ -67,17 +70,19 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
             "fim_spm": held["fim_spm"] if by_document else _kind(shuffled, "fim-spm", i),
             "chat": held["chat"],
         }
-        if take.name in refused:
-            entry["refused"] = refused[take.name]
-        if take.name in sequence.groups and take.name in joined:
-            entry["groups"] = {field: value for field, value in joined[take.name].items() if field != "added"}
+        if takes[0].lengths is not None:
+            entry["by_length"] = [_of_length(take, part) for take, part in zip(takes, parts, strict=True)]
+        if name in refused:
+            entry["refused"] = refused[name]
+        if name in sequence.groups and name in joined:
+            entry["groups"] = {field: value for field, value in joined[name].items() if field != "added"}
         came = entry["tokens_in"] + entry["added"] + entry["ends"]
         went = int(written["before"][i]) - entry["overlap"] + entry["tail"] + entry["beyond_limit"]
         if came != went or int(written["before"][i]) != int(packed["placed"][i]):
             raise ConservationError(
-                f"sequence {sequence.stage}: of source {take.name!r} {came} tokens came and {went} went: {entry}"
+                f"sequence {sequence.stage}: of source {name!r} {came} tokens came and {went} went: {entry}"
             )
-        sources[take.name] = entry
+        sources[name] = entry
     rows = sum(result["rows"] for result in shuffled)
     padding = sum(result["padding"] for result in shuffled)
     placed = int(written["placed"].sum())
@@ -91,6 +96,39 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
         for name, entry in sources.items()
     }
     return counts, ledger
+
+
+def _by_source(sequence: SequenceParameters, ctx: TaskContext) -> dict[str, list[ResolvedSource]]:
+    """What is taken of each source: one thing, or several by length."""
+    takes: dict[str, list[ResolvedSource]] = {}
+    for take in sequence.resolved(ctx).sources:
+        takes.setdefault(take.name, []).append(take)
+    return takes
+
+
+def _epochs(take: ResolvedSource, held: dict[str, Any]) -> float:
+    """Only now, when the rows' tokens are counted, is it known what a weight amounts to."""
+    return take.epochs if take.wanted is None else sum(held["documents"]) / held["slice"]
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of a source over all lengths; a document is of one of them."""
+    held = {field: sum(part[field] for part in parts) for field in parts[0] if field != "documents"}
+    by_epoch = [sum(copies) for copies in zip_longest(*(part["documents"] for part in parts), fillvalue=0)]
+    return {**held, "documents": sum(max(part["documents"]) for part in parts), "copies_by_epoch": by_epoch}
+
+
+def _of_length(take: ResolvedSource, held: dict[str, Any]) -> dict[str, Any]:
+    """What is taken of a source's documents of some lengths."""
+    return {
+        "lengths": take.lengths,
+        "epochs": _epochs(take, held),
+        "documents": max(held["documents"]),
+        "copies": sum(held["documents"]),
+        "wanted": take.wanted,
+        "reached": held["laid"] + sum(held["documents"]),
+        "tokens_in": held["tokens"],
+    }
 
 
 def _kind(shuffled: list[dict[str, Any]], kind: str, source: int) -> int:

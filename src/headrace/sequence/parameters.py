@@ -90,6 +90,16 @@ class SequenceParameters:
         """The sources of which only the best documents are taken."""
         return {name: take.quality for name, take in self.section.sources.items() if take.quality is not None}
 
+    @property
+    def by_length(self) -> list[str]:
+        """The sources of which documents of some lengths are taken more than others."""
+        return [name for name, take in self.section.sources.items() if take.by_length]
+
+    def limits(self, names: list[str]) -> np.ndarray:
+        """int64[sources]: the most tokens of a group's training document, for each of the token store's sources."""
+        limits = (self.groups[name].limit if name in self.groups else None for name in names)
+        return np.array([np.iinfo(np.int64).max if limit is None else limit for limit in limits])
+
     def heads(self, source: str) -> bool:
         """Whether the files of a source's groups get a header."""
         joined = self.groups[source].joined if source in self.groups else None
@@ -111,6 +121,10 @@ class SequenceParameters:
             from headrace.sequence.best import counts_of_best
 
             counts |= counts_of_best(ctx)
+        if self.by_length:
+            from headrace.sequence.lengths import counts_by_length
+
+            counts |= counts_by_length(self, ctx)
         section = self.section
         if self.split != "train":
             held = {name: take for name, take in section.sources.items() if counts[name].tokens}
@@ -122,7 +136,10 @@ class SequenceParameters:
     def blocks(self, ctx: TaskContext) -> Blocks:
         """The partitions of the document order."""
         names = ctx.input("tokens").manifest.extra["sources"]
-        expected = {names.index(source.name): source.documents for source in self.resolved(ctx).sources}
+        expected: dict[int, int] = {}
+        for source in self.resolved(ctx).sources:
+            i = names.index(source.name)
+            expected[i] = expected.get(i, 0) + source.documents
         return Blocks.of(expected, self.section.pack.mix_sources)
 
     def shards(self, ctx: TaskContext) -> Shards:

@@ -31,12 +31,14 @@ def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]
     """One task per shard, which is told where weighted sources end."""
     takes = sequence.resolved(ctx).sources
     ends = {
-        take.name: weigh.end_of(sequence, ctx, "encode" if changes(sequence, take.name) else "weigh", take)
+        take.key: weigh.end_of(sequence, ctx, "encode" if changes(sequence, take.name) else "weigh", take)
         for take in takes
         if take.wanted is not None
     }
     if sequence.split == "train":
-        passes = {take.name: ends[take.name].copies if take.name in ends else take.epochs for take in takes}
+        passes = (
+            (take.name, take.lengths, ends[take.key].copies if take.key in ends else take.epochs) for take in takes
+        )
         for text in repeated(sequence.section, passes):
             warnings.warn(text, Notice, stacklevel=2)
     _tell_refused(sequence, ctx)
@@ -111,7 +113,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
             if chat:  # without the conversations that the template refuses
                 inside = inside[encoded.has(held.shard.rows[inside])] if take.wanted is not None else inside
                 copies = [(copy, at[encoded.has(held.shard.rows[at])]) for copy, at in copies]
-            tally = tallies[take.name] = Tally(slice=len(inside))
+            tally = tallies[take.key] = Tally(slice=len(inside))
             for copy, at in copies:
                 records = one_copy(sequence, held, encoded, take, at, copy)
                 kind = records["kind"] & BASE

@@ -17,6 +17,7 @@ from headrace.sequence.corpus import ShardDocuments
 from headrace.sequence.epochs import ResolvedSource
 from headrace.sequence.fim import PLAIN, draw
 from headrace.sequence.layout import REWRITTEN
+from headrace.sequence.lengths import within
 from headrace.sequence.parameters import SequenceParameters
 
 CHAT = 3
@@ -37,10 +38,14 @@ class End(NamedTuple):
 
 
 def in_slice(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource) -> np.ndarray:
-    """The documents of a source's slice that are good enough: int64[n], their indices in the shard, ascending."""
+    """The documents of a source's slice that are good enough, and of the lengths that are taken: int64[n], their indices
+    in the shard, ascending."""
     shard, (low, high) = held.shard, take.slice
     mine = (shard.source == held.sources.index(take.name)) & (shard.split == held.split)
-    inside = np.flatnonzero(mine & held.good)
+    mine &= held.good
+    if take.lengths is not None:
+        mine &= within(held.lengths, take.lengths)
+    inside = np.flatnonzero(mine)
     if (low, high) != (0.0, 1.0):
         # The stage is not part of this salt: what one stage slices away is what another may take.
         place = unit(keyed(salt(sequence.seed, "slice"), held.units[inside]))
@@ -63,7 +68,7 @@ def sampled(
         last = unit(keys) < take.share(take.copies - 1)
         copies = take.copies
     else:
-        copies, key, row = ends[take.name]
+        copies, key, row = ends[take.key]
         last = (keys < np.uint64(key)) | ((keys == np.uint64(key)) & (held.shard.rows[inside] <= np.uint64(row)))
     return [*((copy, inside) for copy in range(copies - 1)), (copies - 1, inside[last])]
 

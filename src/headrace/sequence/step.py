@@ -12,7 +12,7 @@ from headrace.flow.step import Phase, Step
 from headrace.flow.task import TaskContext
 from headrace.recipe.schema import Recipe
 from headrace.recipe.stages import Stage
-from headrace.sequence import best, encode, pack, repartition, sample, shuffle, weigh
+from headrace.sequence import best, encode, group_lengths, lengths, pack, repartition, sample, shuffle, weigh
 from headrace.sequence.chat_template import ChatTemplate
 from headrace.sequence.grouping import join
 from headrace.sequence.grouping.step import Groups
@@ -115,7 +115,7 @@ class Sequence(Step):
         return needs if self.groups is None else {**needs, "groups": self.groups}
 
     def phases(self) -> list[Phase]:
-        """One task per shard of the token store, except join and pack (per block) and shuffle (per partition of
+        """One task per shard of the token store, except whole (per partition of groups), join and pack (per block) and shuffle (per partition of
         rows)."""
         of, first = self.parameters, []
         if of.selected:
@@ -123,6 +123,10 @@ class Sequence(Step):
                 Phase("rank", best.plan, partial(best.work, of)),
                 Phase("best", lambda ctx: [{}], lambda ctx, spec: best.cut(of, ctx)),
             ]
+        if of.by_length:
+            first.append(Phase("measure", lengths.plan, partial(lengths.measure, of)))
+            if of.groups:
+                first.append(Phase("whole", group_lengths.plan, partial(lengths.whole, of)))
         if any(take.weight is not None for take in of.section.sources.values()):
             first.append(Phase("weigh", partial(weigh.plan, of), partial(weigh.work, of)))
         if any(changes(of, name) for name in of.section.sources):

@@ -16,6 +16,7 @@ import numpy as np
 from headrace.errors import UserError
 from headrace.flow.running_totals import LAST, reached
 from headrace.flow.task import TaskContext
+from headrace.recipe.lengths import lengths_text
 from headrace.sequence.corpus import ShardDocuments, hold
 from headrace.sequence.epochs import MOST_EPOCHS, ResolvedSource
 from headrace.sequence.parameters import SequenceParameters
@@ -35,7 +36,7 @@ def work(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -
     for take in sequence.resolved(ctx).sources:
         if take.wanted is not None and take.name not in sequence.chat_sources:
             at = in_slice(sequence, held, take)
-            totals[take.name] = [write(sequence, ctx, held, take, 0, at, np.diff(held.shard.offsets)[at])]
+            totals[take.key] = [write(sequence, ctx, held, take, 0, at, np.diff(held.shard.offsets)[at])]
         ctx.progress(rows=len(held.shard.rows))
     return {"totals": totals}
 
@@ -68,7 +69,7 @@ def write(
     table = np.empty((3, len(at)), dtype=np.uint64)
     table[0], table[1] = keys[order], held.shard.rows[at][order]
     np.cumsum(lengths[order] + 1, out=table[2])
-    with ctx.intermediate(_name(take.name, copy, ctx.task)) as out, open(out.path, "wb") as f:
+    with ctx.intermediate(_name(take.key, copy, ctx.task)) as out, open(out.path, "wb") as f:
         np.save(f, table)
     return int(table[2, -1]) if len(at) else 0
 
@@ -89,11 +90,12 @@ def end_of(
         UserError: the slice has no documents, or so few that the epochs cannot be counted.
     """
     assert take.wanted is not None
-    by_task = [result["totals"][take.name] for result in ctx.results(phase)]
+    by_task = [result["totals"][take.key] for result in ctx.results(phase)]
     by_copy = [sum(totals[copy] for totals in by_task) for copy in range(len(by_task[0]))]
     where = f"stages.{sequence.stage}.sources.{take.name}"
     if not by_copy[0]:
-        raise UserError(f"The slice of source {take.name!r} has no documents.", where, "Widen the slice.")
+        of = "" if take.lengths is None else f" {lengths_text(take.lengths)}"
+        raise UserError(f"The slice of source {take.name!r} has no documents{of}.", where, "Widen the slice.")
     copy, left = 0, take.wanted
     if phase == "weigh" or take.name in sequence.chat_sources:
         whole, left = divmod(take.wanted - 1, by_copy[0])
@@ -109,6 +111,6 @@ def end_of(
         raise UserError(
             f"Source {take.name!r} would be repeated {whole + 1} times.", where, "Lower its weight, or widen its slice."
         )
-    paths = (ctx.scratch(phase, _name(take.name, copy, task)) for task, t in enumerate(by_task) if t[copy])
+    paths = (ctx.scratch(phase, _name(take.key, copy, task)) for task, t in enumerate(by_task) if t[copy])
     key, row = reached([np.load(path, mmap_mode="r") for path in paths], left)
     return End(whole + 1, key, LAST if take.name in sequence.groups else row)  # groups are taken whole
