@@ -108,3 +108,34 @@ def test_large_json_lines_with_escapes_are_estimated_well(tmp_path):
     (tmp_path / "big.jsonl").write_text("\n".join(rows))
     (source,) = plan(load_recipe({"name": "x", "sources": {"a": {"files": str(tmp_path / "big.jsonl")}}})).sources
     assert source.documents == pytest.approx(8000, rel=0.05)
+
+
+def long_and_short(tmp_path, **changes):
+    """A recipe for rows of 16k, with 3 documents of some 8,000 tokens and 500 of some 100."""
+    texts = ["word " * 6000] * 3 + ["word " * 75] * 500
+    (tmp_path / "lengths.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    sources = {"a": {"files": str(tmp_path / "lengths.jsonl")}}
+    return recipe(tmp_path, sources=sources, stages=stage(sequence_length=16_384, **changes))
+
+
+def test_long_rows_of_short_documents_are_told(tmp_path):
+    (note,) = plan(long_and_short(tmp_path)).notes
+    assert "only 32.4 % of its tokens are in documents of 2,048 or more" in note
+    assert plan(long_and_short(tmp_path, train={"attention": {"documents": True}})).notes == ()
+    assert plan(long_and_short(tmp_path, sources={"a": {"epochs": {0: 0.5, "2k": 2}}})).notes == ()
+
+
+def test_a_plan_shows_what_is_taken_by_length(tmp_path):
+    made = plan(long_and_short(tmp_path, sources={"a": {"epochs": {0: 0.5, "2k": 2}}}))
+    short, long = made.stages[0].sources
+    assert (short.lengths, long.lengths) == ((0, 2000), (2000, None))
+    (source,) = made.sources
+    assert source.lengths.at_least(4096)[0] == pytest.approx(3 / 503)
+    assert long.documents == 6
+    assert long.tokens / short.tokens == pytest.approx(2 * 3 * 6000 / (0.5 * 500 * 75), rel=0.03)
+    assert "2,000 or more" in str(made)
+
+
+def test_a_length_that_the_sample_lacks_is_a_guess(tmp_path):
+    (note, *_) = plan(long_and_short(tmp_path, sources={"a": {"epochs": {0: 1, "64k": 2}}})).notes
+    assert "no documents of 64,000 tokens or more" in note

@@ -278,7 +278,7 @@ def targets(run: Path) -> list[Step]:
     return [of_stage(Stage.model_validate(keys)) for keys in json.loads((run / "small.json").read_text())]
 
 
-# Stages that use every phase: infilling, conversations, fractions, both ways of packing.
+# Stages that use every phase: infilling, conversations, fractions, lengths, both ways of packing.
 CHANGED: list[dict[str, Any]] = [
     {
         "name": "one",
@@ -286,12 +286,17 @@ CHANGED: list[dict[str, Any]] = [
         "sources": {"a": {"epochs": 1.5, "fim": {"rate": 0.5}}, "b": {}, "chat": {}},
         "chat": "chatml",
     },
-    {"name": "two", "sequence_length": 64, "sources": {"a": {}, "b": {}}, "pack": {"method": "best_fit"}},
+    {
+        "name": "two",
+        "sequence_length": 64,
+        "sources": {"a": {"epochs": {60: 1.5}}, "b": {}},
+        "pack": {"method": "best_fit"},
+    },
     {
         "name": "three",
         "sequence_length": 64,
         "sources": {
-            "a": {"weight": 2, "fim": {"rate": 0.5}},
+            "a": {"weight": {0: 1, 100: 1}, "fim": {"rate": 0.5}},
             "b": {"weight": 1},
             "chat": {"weight": 1, "slice": [0, 0.5]},
         },

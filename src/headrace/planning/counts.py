@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from headrace.planning.document_lengths import DocumentLengths
 from headrace.recipe.schema import Recipe, Source
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ class SourceCounts:
         documents: documents, or None if unknown.
         bytes: bytes of text.
         tokens: tokens, including ends of documents.
+        lengths: how long its documents are; None if unknown.
         doubt: what is wrong with the source, as far as it was examined, in a sentence.
     """
 
@@ -47,6 +51,7 @@ class SourceCounts:
     bytes: int
     tokens: int
     doubt: str = ""
+    lengths: DocumentLengths | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The attributes as a dict."""
@@ -101,6 +106,7 @@ def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCou
     order = sorted(files, key=lambda file: (salt(recipe.seed, "plan", name, file.name), file.name))
     read, opened, documents, size = 0.0, 0, 0, 0
     texts: list[str] = []
+    lengths: list[int] = []
     wrong = ""
     for held in _samples(order[:MOST_FILES], source):
         if opened >= SAMPLE_FILES and read >= SAMPLE_TOTAL:
@@ -111,6 +117,7 @@ def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCou
         documents += held.documents
         size += held.size
         texts += held.texts
+        lengths += held.lengths
     # `take` is in bytes of text, sizes are those on disk.
     stored = read / size if size else 1.0
     total = sum(file.size if file.take is None else min(file.size, file.take * stored) for file in files)
@@ -119,22 +126,25 @@ def estimate(name: str, source: Source, recipe: Recipe, base: Path) -> SourceCou
     text = round(size * scale)
     # If a file is one document, the number of files says more than their size.
     counted = round(documents * (len(files) / opened if files[0].format in WHOLE else scale))
-    tokens = round(text / _bytes_per_token(recipe, texts)) + counted
+    each = _bytes_per_token(recipe, texts)
+    tokens = round(text / each) + counted
     # Files with user-defined readers are not read for a plan: their size is known, but not their documents.
     nothing = not documents and not size
     doubt = f"Source {name!r} has no documents in the sample{wrong or ': it is empty'}." if nothing else ""
-    return SourceCounts(name, "estimated", len(files), expected or counted or None, text, tokens, doubt)
+    of = DocumentLengths.of(np.array(lengths) / each)
+    return SourceCounts(name, "estimated", len(files), expected or counted or None, text, tokens, doubt, of)
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """The start of a file: its bytes on disk, its documents, their text, and the first problem."""
+    """The start of a file: its bytes on disk, its documents, their bytes, text and lengths, and the first problem."""
 
     read: float
     documents: int
     size: int
     texts: list[str]
     wrong: str = ""
+    lengths: list[int] = field(default_factory=list)
 
 
 _sampler: Isolated | None = None  # started with the first table and kept for the next: it takes half a second
@@ -185,6 +195,7 @@ def _sample(file: InputFile, source: Source) -> _Sample:
         return _Sample(file.size, 0, file.size, [])
     documents = size = raw = 0
     texts: list[str] = []
+    lengths: list[int] = []
     wrong = ""
     if file.format == "jsonl" and file.compression is None and not file.remote:
         part = Part(0, min(file.size, SAMPLE_BYTES), 0)
@@ -199,12 +210,13 @@ def _sample(file: InputFile, source: Source) -> _Sample:
         length = len(text.encode("utf-8", "replace"))
         documents += 1
         size += length
+        lengths.append(length)
         # Roughly how much of the file a record takes.
         raw += length + len(dump(item.fields, default=str)) + len(source.text) + 6
         texts.append(text[:20_000])
         if part.end is None and size >= SAMPLE_BYTES and next(iter(items), None) is not None:
-            return _Sample(_on_disk(file, raw, documents), documents, size, texts[:40], wrong)
-    return _Sample(file.size if part.end is None else part.end, documents, size, texts[:40], wrong)
+            return _Sample(_on_disk(file, raw, documents), documents, size, texts[:40], wrong, lengths)
+    return _Sample(file.size if part.end is None else part.end, documents, size, texts[:40], wrong, lengths)
 
 
 def _on_disk(file: InputFile, raw: int, documents: int) -> float:

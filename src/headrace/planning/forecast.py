@@ -17,7 +17,7 @@ from headrace.planning.plan import Memory, Plan
 from headrace.planning.rates import value
 from headrace.planning.references import count_references
 from headrace.planning.sequences import count_sequences
-from headrace.planning.stages import doubts, resolve_stage
+from headrace.planning.stages import doubts, resolve_stage, ungrouped
 from headrace.planning.work import row_bytes
 from headrace.recipe.schema import HELD_OUT, Recipe
 
@@ -55,7 +55,8 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         resolve_stage(recipe, i, sources, config, known.ledger(stage.name), stored.get(stage.name))
         for i, stage in enumerate(recipe.stages)
     )
-    notes += [note for stage, section in zip(stages, recipe.stages, strict=True) for note in doubts(stage, section)]
+    for stage, section in zip(stages, recipe.stages, strict=True):
+        notes += doubts(stage, section, ungrouped(recipe, section, sources))
     notes += [source.doubt for source in sources if source.doubt]
     benchmarks, missing = count_benchmarks(recipe)
     notes += missing

@@ -10,6 +10,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
 from headrace.flow.events import read_events
 from headrace.planning.counts import SourceCounts
+from headrace.planning.document_lengths import measured_lengths
 from headrace.recipe.schema import Recipe
 
 
@@ -33,9 +34,9 @@ class Measured:
             held = {} if made is None else made.manifest.counts[name].get("train", {})
             if not held:
                 return None
-            return SourceCounts(
-                name, "measured", None, held["documents"], held["bytes"], held["tokens"] + held["documents"]
-            )
+            tokens = held["tokens"] + held["documents"]
+            lengths = measured_lengths(made.path).get(name)
+            return SourceCounts(name, "measured", None, held["documents"], held["bytes"], tokens, lengths=lengths)
         made = self.artifacts.get("documents")
         if made is None:
             return None

@@ -7,13 +7,15 @@ from textwrap import wrap
 from typing import Any
 
 from headrace.planning.counts import SourceCounts
+from headrace.planning.document_lengths import SHOWN
 from headrace.planning.machine import EFFICIENCY, Machine
 from headrace.planning.node import Node
 from headrace.planning.rates import Work, figures
 from headrace.planning.references import ReferenceCounts
 from headrace.planning.stages import StagePlan
 from headrace.planning.text import span, table, tokens_text
-from headrace.report.numbers import short, size
+from headrace.recipe.lengths import lengths_range
+from headrace.report.numbers import percent, short, size
 
 WIDTH = 120  # width of sentences; tables take the width they need
 
@@ -145,13 +147,17 @@ def _sources(plan: Plan) -> list[str]:
         about = "~" if source.basis == "estimated" else ""
         documents = "?" if source.documents is None else f"{about}{source.documents:,}"
         row = [source.name, documents, f"{about}{size(source.bytes)}", f"{about}{tokens_text(source.tokens)}"]
-        rows.append([*row, source.basis])
-    header = ["source", "documents", "text", "tokens", "basis"]
+        lengths = ["?" if source.lengths is None else percent(source.lengths.at_least(n)[1], 1) for n in SHOWN]
+        rows.append([*row, *lengths, source.basis])
+    header = ["source", "documents", "text", "tokens", *(f">= {n >> 10}k" for n in SHOWN), "basis"]
     if not plan.stages:
-        header, rows = [*header[:3], "basis"], [[*row[:3], row[4]] for row in rows]
+        header, rows = [*header[:3], "basis"], [[*row[:3], row[-1]] for row in rows]
     note = []
+    if plan.stages:
+        said = ", ".join(f"{n:,}" for n in SHOWN)
+        note.append(f"  >=: share of the tokens in documents of at least {said} tokens, before files are grouped")
     if any(source.basis == "estimated" for source in plan.sources):
-        note = ["  ~ estimated from a sample of the files, before filters and deduplication remove any"]
+        note += ["  ~ estimated from a sample of the files, before filters and deduplication remove any"]
     for reference in plan.references:
         about, of = ("", "an earlier run's") if reference.run else ("~", "files")
         note.append(
@@ -164,11 +170,13 @@ def _sources(plan: Plan) -> list[str]:
 def _stage(stage: StagePlan) -> list[str]:
     start = "" if stage.start is None else f", from {stage.start}"
     rows = []
+    by_length = any(share.lengths is not None for share in stage.sources)
     for share in stage.sources:
         low, high = share.slice
         rows.append(
             [
                 share.source,
+                *([] if not by_length else ["" if share.lengths is None else lengths_range(share.lengths)]),
                 "all" if (low, high) == (0, 1) else f"{low:g} to {high:g}",
                 f"{share.epochs:.3g}",
                 "?" if share.documents is None else f"{share.documents:,}",
@@ -183,7 +191,7 @@ def _stage(stage: StagePlan) -> list[str]:
     )
     if stage.steps < stage.rows // stage.batch:
         head += f" ({tokens_text(stage.trained)} trained on)"
-    header = ["source", "slice", "epochs", "documents", "tokens", "share"]
+    header = ["source", *(["tokens each"] if by_length else []), "slice", "epochs", "documents", "tokens", "share"]
     if stage.stored:
         header, rows = ["sequence", *header[1:3], *header[4:]], [[*row[:3], *row[4:]] for row in rows]
     return [head, *table(header, rows)]

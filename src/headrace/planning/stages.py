@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from headrace.planning.counts import Basis, SourceCounts
+from headrace.recipe.lengths import Lengths, bucket_name, lengths_text
 from headrace.recipe.quality import Best
 from headrace.recipe.schema import Recipe, Stage
+from headrace.recipe.stages import StageSource
+from headrace.report.numbers import percent
 from headrace.sequence.epochs import SourceCount, repeated, resolve
+
+# Rows from this length on are for long contexts. With so many documents in a row, no token sees farther than the models
+# that long-context training starts from: 4k of 32k, 16k of 128k.
+LONG_ROWS, MANY_IN_A_ROW = 16_384, 8
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class Share:
         epochs: passes over the slice.
         documents: documents, counting copies; None if unknown.
         tokens: tokens, counting copies.
+        lengths: the tokens of its documents, where those of some lengths are taken more than others.
     """
 
     source: str
@@ -28,6 +37,7 @@ class Share:
     epochs: float
     documents: int | None
     tokens: int
+    lengths: Lengths | None = None
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,9 @@ def resolve_stage(
         rows = tokens // stage.sequence_length
     elif ledger is not None:
         basis = "measured"
-        shares = tuple(
-            Share(name, tuple(s["slice"]), s["epochs"], s["copies"], s["tokens_in"] + s["added"] + s["ends"])
-            for name, s in ledger["sources"].items()
-        )
-        tokens, rows = sum(share.tokens for share in shares), int(ledger["rows"])
+        shares = tuple(share for name, s in ledger["sources"].items() for share in _taken(name, s))
+        tokens = sum(s["tokens_in"] + s["added"] + s["ends"] for s in ledger["sources"].values())
+        rows = int(ledger["rows"])
     else:
         bases = {source.basis for source in sources if source.name in stage.sources}
         basis = "expected" if bases == {"expected"} else "estimated"
@@ -116,8 +124,25 @@ def resolve_stage(
     return StagePlan(stage.name, basis, start, length, batch, tokens, rows, steps, shares, flops, stored is not None)
 
 
-def doubts(plan: StagePlan, stage: Stage) -> list[str]:
-    """What is likely to go wrong with a stage, in sentences."""
+def _taken(name: str, entry: dict[str, Any]) -> Iterator[Share]:
+    """What a finished sequence took of a source, by its ledger."""
+    low, high = entry["slice"]
+    if "by_length" not in entry:
+        tokens = entry["tokens_in"] + entry["added"] + entry["ends"]
+        yield Share(name, (low, high), entry["epochs"], entry["copies"], tokens)
+    for part in entry.get("by_length", ()):
+        lengths = part["lengths"][0], part["lengths"][1]
+        yield Share(name, (low, high), part["epochs"], part["copies"], part["reached"], lengths)
+
+
+def doubts(plan: StagePlan, stage: Stage, sources: Sequence[SourceCounts] = ()) -> list[str]:
+    """What is likely to go wrong with a stage, in sentences.
+
+    Args:
+        plan: the stage's plan.
+        stage: its section of the recipe.
+        sources: the size of each source; of those whose files are grouped, without lengths.
+    """
     about = "" if plan.basis == "measured" else "about "
     batches, name = plan.rows // plan.batch, f"Stage {stage.name!r}"
     said = []
@@ -131,7 +156,59 @@ def doubts(plan: StagePlan, stage: Stage) -> list[str]:
         )
     if plan.stored:
         return said
-    return [*said, *repeated(stage, {share.source: share.epochs for share in plan.sources})]
+    known = {source.name: source for source in sources}
+    for name, take in stage.sources.items():
+        if take.by_length and plan.basis != "measured" and name in known:
+            said += _unknown(plan.name, name, take, known[name])
+    if plan.rows and not stage.train.attention.documents:
+        said += _short(plan, known)
+    return [*said, *repeated(stage, ((share.source, share.lengths, share.epochs) for share in plan.sources))]
+
+
+def _short(plan: StagePlan, sources: Mapping[str, SourceCounts]) -> Iterator[str]:
+    """That long rows are mostly made of short documents, as far as lengths are known."""
+    least = plan.sequence_length // MANY_IN_A_ROW
+    long, tokens = 0.0, 0
+    for share in plan.sources:
+        of = sources[share.source].lengths if share.source in sources else None
+        if of is None or not any(of.tokens):
+            return
+        low, high = share.lengths or (0, None)
+        whole = of.within((low, high))[1]
+        if whole > 0 and (high is None or high > least):
+            long += share.tokens * of.within((max(low, least), high))[1] / whole
+        tokens += share.tokens
+    if plan.sequence_length >= LONG_ROWS and tokens and long < tokens / 2:
+        yield (
+            f"Stage {plan.name!r} has rows of {plan.sequence_length:,} tokens, but only {percent(long, tokens)} of its "
+            f"tokens are in documents of {least:,} or more: most rows are many short documents, from which a model "
+            "learns nothing about long contexts. Take long documents more often (`epochs` or `weight` by length), join "
+            "files (`group`), or keep attention within documents (`train.attention: {documents: true}`)."
+        )
+
+
+def _unknown(stage: str, name: str, take: StageSource, source: SourceCounts) -> Iterator[str]:
+    """Of which lengths nobody knows how many documents a source has."""
+    lacking = [lengths_text(lengths) for lengths in lacking_lengths(take, source)]
+    if source.lengths is None or not any(source.lengths.tokens):
+        yield f"How long the documents of source {name!r} are is not known, so what stage {stage!r} takes is a guess."
+    elif lacking:
+        yield (
+            f"The sample of source {name!r} has no documents {' nor '.join(lacking)}, so what stage {stage!r} takes "
+            "is a guess; it cannot be built if there are none."
+        )
+
+
+def ungrouped(recipe: Recipe, stage: Stage, sources: Sequence[SourceCounts]) -> list[SourceCounts]:
+    """The sources of a stage; without lengths where it joins files, since nobody knows how long groups are."""
+    groups = recipe.groups(stage) if stage.sources else {}
+    return [replace(source, lengths=None) if source.name in groups else source for source in sources]
+
+
+def lacking_lengths(take: StageSource, source: SourceCounts) -> list[Lengths]:
+    """The lengths that a stage takes and that no document of a source has, as far as is known."""
+    wanted = [bucket.lengths for bucket in take.buckets if bucket.lengths is not None]
+    return [one for one in wanted if source.lengths is None or source.lengths.within(one)[1] <= 0]
 
 
 def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Share, ...], int]:
@@ -141,12 +218,28 @@ def _resolved(stage: Stage, sources: tuple[SourceCounts, ...]) -> tuple[tuple[Sh
     counts = {s.name: SourceCount(max(0, s.tokens - (s.documents or 0)), s.documents or 0) for s in sources}
     best = {name: take.quality for name, take in stage.sources.items() if take.quality is not None}
     counts |= {name: _best(counts[name], one) for name, one in best.items() if name in counts}
+    for source in sources:
+        if source.name in stage.sources and stage.sources[source.name].by_length:
+            counts |= _by_length(stage.sources[source.name], source, counts[source.name])
     resolved = resolve(stage, counts)
     shares = tuple(
-        Share(s.name, s.slice, s.epochs, None if documents[s.name] is None else s.documents, s.tokens)
+        Share(s.name, s.slice, s.epochs, None if documents[s.name] is None else s.documents, s.tokens, s.lengths)
         for s in resolved.sources
     )
     return shares, resolved.tokens
+
+
+def _by_length(take: StageSource, source: SourceCounts, count: SourceCount) -> dict[str, SourceCount]:
+    """The size of each bucket; where the lengths are not known, each gets the same."""
+    counts, guessed = {}, bool(lacking_lengths(take, source))
+    for bucket in take.buckets:
+        assert bucket.lengths is not None
+        documents = tokens = 1 / len(take.buckets)
+        if source.lengths is not None and not guessed:
+            documents, tokens = source.lengths.within(bucket.lengths)
+        sizes = max(1, round(count.tokens * tokens)), round(count.documents * documents)
+        counts[bucket_name(source.name, bucket.lengths)] = SourceCount(*sizes)
+    return counts
 
 
 def _best(count: SourceCount, best: Best) -> SourceCount:

@@ -41,6 +41,12 @@ def lengths_text(lengths: Lengths) -> str:
     return f"of {low:,} tokens or more" if high is None else f"of {low:,} to {high - 1:,} tokens"
 
 
+def lengths_range(lengths: Lengths) -> str:
+    """The same for tables: ``8,000–63,999``, or ``64,000 or more``."""
+    low, high = lengths
+    return f"{low:,} or more" if high is None else f"{low:,}–{high - 1:,}"
+
+
 def buckets(epochs: ByLength | None, weight: ByLength | None) -> tuple[Bucket, ...]:
     """What to take, from the shortest documents to the longest; those of which nothing is taken are left out.
 

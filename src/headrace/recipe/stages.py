@@ -138,14 +138,14 @@ class StageSource(Section):
     epochs: ByLength | None = Field(
         default=None,
         description="Passes over the slice, fractions allowed. Defaults to 1 without `weight`. By length: "
-        "`{0: 0.5, 32k: 4}` takes half of the documents with fewer than 32,000 tokens, and the others four times; those "
+        "`{0: 0.5, 32k: 4}` takes half of the documents with fewer than 32,000 tokens and the others four times; those "
         "shorter than the first length are left out. The length is that of the document, or of the group that its "
         "files are joined into, as tokenized.",
     )
     weight: ByLength | None = Field(
         default=None,
         description="Share of the stage's `tokens`, relative to the other weights; replaces `epochs`. Takes whole "
-        "passes, then documents in keyed order until the share is reached, exact to a document. By length, as `epochs`.",
+        "passes, then documents in keyed order until the share is reached, exact to a document. By length as `epochs`.",
     )
     quality: Best | None = Field(
         default=None, description="Only the best documents of the source, by an annotator's scores; null takes all."

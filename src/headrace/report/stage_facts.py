@@ -40,6 +40,7 @@ def ledger_facts(sequence: Artifact, batch: int | None) -> StageFacts:
             fim_psm=entry["fim_psm"],
             fim_spm=entry["fim_spm"],
             groups=entry.get("groups"),
+            by_length=tuple(entry.get("by_length", ())),
         )
         for name, entry in ledger["sources"].items()
     ]

@@ -61,9 +61,7 @@ def document_ids(documents: Artifact, shard: int, rows: np.ndarray) -> np.ndarra
     return parse_ids(column)[rows.astype(np.int64) - int(documents.row_offsets[shard])]
 
 
-def hold(
-    sequence: SequenceParameters, ctx: TaskContext, number: int, groups_measured: bool = True
-) -> ShardDocuments:
+def hold(sequence: SequenceParameters, ctx: TaskContext, number: int, groups_measured: bool = True) -> ShardDocuments:
     """A shard of the token store, memory-mapped, with the ids of its documents.
 
     Args:

@@ -22,8 +22,8 @@ def balance(sequence: SequenceParameters, ctx: TaskContext) -> tuple[dict[str, A
     For each source: ``tokens_in`` (in the store) + ``added`` (by fill-in-the-middle of documents, by templates, and to
     join files) + ``ends`` (end-of-document tokens) = ``tokens_placed`` - ``rearranged`` (added by fill-in-the-middle of
     rows, minus what it cut off) - ``overlap`` (tokens shared by two rows) + ``tail`` (less than a row, at the end) +
-    ``beyond_limit``. Where documents are taken by length, ``by_length`` says how many. ``refused``, if any, counts the conversations that the template does not render, ``groups`` what
-    became of files in groups.
+    ``beyond_limit``. ``refused``, if any, counts the conversations that the template does not render, ``groups`` what
+    became of files in groups, ``by_length`` what was taken of documents of each length.
 
     Returns:
         The manifest's counts and its ledger.

@@ -38,8 +38,8 @@ class End(NamedTuple):
 
 
 def in_slice(sequence: SequenceParameters, held: ShardDocuments, take: ResolvedSource) -> np.ndarray:
-    """The documents of a source's slice that are good enough, and of the lengths that are taken: int64[n], their indices
-    in the shard, ascending."""
+    """The documents of a source's slice that are good enough and of the lengths taken: int64[n], their indices in the
+    shard, ascending."""
     shard, (low, high) = held.shard, take.slice
     mine = (shard.source == held.sources.index(take.name)) & (shard.split == held.split)
     mine &= held.good

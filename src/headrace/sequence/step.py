@@ -115,8 +115,8 @@ class Sequence(Step):
         return needs if self.groups is None else {**needs, "groups": self.groups}
 
     def phases(self) -> list[Phase]:
-        """One task per shard of the token store, except whole (per partition of groups), join and pack (per block) and shuffle (per partition of
-        rows)."""
+        """One task per shard of the token store, except whole (per partition of groups), join and pack (per block), and
+        shuffle (per partition of rows)."""
         of, first = self.parameters, []
         if of.selected:
             first += [

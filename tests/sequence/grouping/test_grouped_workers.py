@@ -30,7 +30,11 @@ STAGES = [
         "stage": {
             "name": "two",
             "sequence_length": 64,
-            "sources": {"a": {"weight": 2, "fim": {"rate": 0.5}}, "b": {"weight": 1}, "chat": {"weight": 1}},
+            "sources": {
+                "a": {"weight": {0: 1, 900: 1}, "fim": {"rate": 0.5}},
+                "b": {"weight": 1},
+                "chat": {"weight": 1},
+            },
             "tokens": 50_000,
             "chat": "chatml",
             "pack": {"method": "best_fit"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from headrace.recipe.lengths import lengths_range
 from headrace.report.charts.split import SplitSource, SplitStage, split_chart
 from headrace.report.facts import RunFacts, StageFacts
 from headrace.report.markup import Markup, element, join
@@ -36,6 +37,7 @@ def stages(facts: RunFacts) -> Markup | None:
         figure("Tokens by stage and source", drawn),
         overview_table(facts.stages),
         ledger_table(facts.stages, names),
+        lengths_table(facts.stages, names),
         groups_table(facts.stages, names),
     ]
     rows = [_rows(stage, names) for stage in facts.stages if stage.samples]
@@ -120,6 +122,28 @@ def ledger_table(stages: Sequence[StageFacts], names: list[str]) -> Markup:
     caption += "is the share of tokens that the model is trained to predict. PSM and SPM count what was rearranged as "
     caption += "prefix, suffix, middle and as suffix, prefix, middle."
     return table(columns, rows, caption, groups=groups)
+
+
+def lengths_table(stages: Sequence[StageFacts], names: list[str]) -> Markup | None:
+    """What was taken of documents of each length, by stage and source; None if no stage tells them apart."""
+    heads = ("tokens each", "documents", "epochs", "copies", "tokens", "share of the source")
+    rows = [
+        (
+            stage.name,
+            key(s.name, names.index(s.name)),
+            lengths_range((part["lengths"][0], part["lengths"][1])),
+            whole(part["documents"]),
+            f"{part['epochs']:.4g}",
+            whole(part["copies"]),
+            whole(part["reached"]),
+            percent(part["reached"], sum(other["reached"] for other in s.by_length)),
+        )
+        for stage in stages
+        for s in stage.sources
+        for part in s.by_length
+    ]
+    caption = "Documents taken by length, as tokenized; of files that are joined, the length is that of their group."
+    return table([text("stage"), text("source"), *map(Column, heads)], rows, caption) if rows else None
 
 
 def groups_table(stages: Sequence[StageFacts], names: list[str]) -> Markup | None:

@@ -17,7 +17,7 @@ from headrace.report.facts import StageFacts
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, whole
 from headrace.report.palette import hue
-from headrace.report.sections.stages import groups_table, ledger_table
+from headrace.report.sections.stages import groups_table, ledger_table, lengths_table
 from headrace.report.tables import Column, both, details, figure, table, text
 from headrace.spikes import sources_of
 from headrace.view.address import address
@@ -147,6 +147,7 @@ def _holds(shown: Shown) -> Markup:
             pending("Counting tokens in fill-in-the-middle order …") if shown.counting else None,
             figure("Tokens by source", both(lambda w, name: split_chart(split, shown.names, w, name), "split")),
             ledger_table([facts], shown.names),
+            lengths_table([facts], shown.names),
             groups_table([facts], shown.names),
         ]
     )
