@@ -31,7 +31,7 @@ class DocumentLengths:
     @staticmethod
     def of(lengths: Iterable[float] | np.ndarray) -> DocumentLengths:
         """Those of documents with so many tokens each."""
-        has = np.asarray(lengths if isinstance(lengths, np.ndarray) else list(lengths), dtype=np.int64)
+        has = np.rint(lengths if isinstance(lengths, np.ndarray) else list(lengths)).astype(np.int64)
         bits = np.frexp(has.astype(np.float64))[1]
         documents = np.bincount(bits)
         tokens = np.zeros(len(documents), dtype=np.int64)

@@ -52,7 +52,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
         config = resolve_model(recipe.model, vocabulary)
     stored = count_sequences(recipe, run)
     stages = tuple(
-        resolve_stage(recipe, i, sources, config, known.ledger(stage.name), stored.get(stage.name))
+        resolve_stage(recipe, i, ungrouped(recipe, stage, sources), config, known.ledger(stage.name), stored.get(stage.name))
         for i, stage in enumerate(recipe.stages)
     )
     for stage, section in zip(stages, recipe.stages, strict=True):

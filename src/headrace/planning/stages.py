@@ -199,10 +199,10 @@ def _unknown(stage: str, name: str, take: StageSource, source: SourceCounts) -> 
         )
 
 
-def ungrouped(recipe: Recipe, stage: Stage, sources: Sequence[SourceCounts]) -> list[SourceCounts]:
+def ungrouped(recipe: Recipe, stage: Stage, sources: Sequence[SourceCounts]) -> tuple[SourceCounts, ...]:
     """The sources of a stage; without lengths where it joins files, since nobody knows how long groups are."""
     groups = recipe.groups(stage) if stage.sources else {}
-    return [replace(source, lengths=None) if source.name in groups else source for source in sources]
+    return tuple(replace(source, lengths=None) if source.name in groups else source for source in sources)
 
 
 def lacking_lengths(take: StageSource, source: SourceCounts) -> list[Lengths]:
