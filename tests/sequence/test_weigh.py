@@ -166,6 +166,6 @@ def test_many_passes_are_told(run: Path) -> None:
     passes = sequence.manifest["ledger"]["sources"]["b"]["epochs"]
     assert passes == pytest.approx(300_000 / 1.0001 / counts["b"].stream, rel=0.05)
     few, many = stage(sources={"a": {"epochs": 4}}), stage(sources={"a": {"epochs": 4.5}})
-    assert list(repeated(few, {"a": 4})) == []
-    (told,) = repeated(many, {"a": 4.5})
+    assert list(repeated(few, [("a", None, 4)])) == []
+    (told,) = repeated(many, [("a", None, 4.5)])
     assert told.startswith("Stage 'one' reads source 'a' 4.5 times. Up to 4 passes")
