@@ -51,12 +51,13 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
 
         config = resolve_model(recipe.model, vocabulary)
     stored = count_sequences(recipe, run)
+    lengths_known = [ungrouped(recipe, stage, sources) for stage in recipe.stages]
     stages = tuple(
-        resolve_stage(recipe, i, ungrouped(recipe, stage, sources), config, known.ledger(stage.name), stored.get(stage.name))
+        resolve_stage(recipe, i, lengths_known[i], config, known.ledger(stage.name), stored.get(stage.name))
         for i, stage in enumerate(recipe.stages)
     )
-    for stage, section in zip(stages, recipe.stages, strict=True):
-        notes += doubts(stage, section, ungrouped(recipe, section, sources))
+    for stage, section, of in zip(stages, recipe.stages, lengths_known, strict=True):
+        notes += doubts(stage, section, of)
     notes += [source.doubt for source in sources if source.doubt]
     benchmarks, missing = count_benchmarks(recipe)
     notes += missing
