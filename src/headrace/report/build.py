@@ -1,4 +1,4 @@
-"""Write a run's report: the page, and its two main charts as separate files."""
+"""Write a run's report: the page, and its main charts as separate files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headrace.flow.storage import replacing
 from headrace.report.charts.loss import loss_chart
+from headrace.report.charts.positions import positions_chart
 from headrace.report.charts.split import split_chart
 from headrace.report.facts import RunFacts
 from headrace.report.gather import gather
@@ -16,7 +17,8 @@ from headrace.report.sections.training import loss_stages
 
 
 def write_report(run: Path | str) -> Path:
-    """Write ``RUN/report/index.html``, and ``loss.svg`` and ``token_split.svg`` if there is something to draw.
+    """Write ``RUN/report/index.html``, and beside it ``loss.svg``, ``loss_by_position.svg`` and ``token_split.svg`` as far
+    as there is something to draw.
 
     Returns:
         The path of the page.
@@ -43,6 +45,8 @@ def charts(facts: RunFacts) -> dict[str, str]:
     trained = loss_stages(facts)
     if trained:
         drawn["loss.svg"] = loss_chart(trained, names).file("loss")
+    if facts.long.curves:
+        drawn["loss_by_position.svg"] = positions_chart(facts.long.curves).file("positions")
     if facts.stages:
         drawn["token_split.svg"] = split_chart(token_split(facts), names).file("split")
     return drawn
