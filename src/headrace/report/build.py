@@ -17,8 +17,7 @@ from headrace.report.sections.training import loss_stages
 
 
 def write_report(run: Path | str) -> Path:
-    """Write ``RUN/report/index.html``, and beside it ``loss.svg``, ``loss_by_position.svg`` and ``token_split.svg`` as far
-    as there is something to draw.
+    """Write ``RUN/report/index.html``, and its main charts beside it as far as there is something to draw.
 
     Returns:
         The path of the page.
