@@ -447,7 +447,8 @@ def sequence() -> Made:
         totals = np.array(lengths, dtype=np.int64)
         for first in (0, 5, 8):
             yield "concatenate", concatenate(totals, first, 8, rows_of(first + int(totals.sum()), 8))
-        yield "best fit", best_fit(totals, 8)
+        for least in (0, 5):
+            yield "best fit", best_fit(totals, 8, least)
     stored, ends = np.arange(7, dtype=np.uint16), np.zeros(8, dtype=np.uint16)
     starts, sizes = np.array([0, 3, 7, 3], np.int64), np.array([3, 4, 0, 4], np.int64)
     offsets, counts = np.array([1, 0, 0, 4], np.int32), np.array([2, 4, 1, 1], np.int32)

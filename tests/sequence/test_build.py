@@ -25,6 +25,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "apart": {"pack": {"mix_sources": False}},
     "best fit": {"pack": {"method": "best_fit"}, "sequence_length": 100},
     "best fit apart": {"pack": {"method": "best_fit", "mix_sources": False}, "sources": {"a": {"epochs": 2}, "b": {}}},
+    "long": {"pack": {"prefer": "long"}, "sequence_length": 300},
     "short rows": {"sequence_length": 2},
     "fim": {"sources": {"a": {"epochs": 2.5, **FIM}, "b": {"slice": [0.25, 0.75]}}},
     "chat": {"sources": {"chat": {"epochs": 2}, "b": {}}, "chat": "crystalchat"},
@@ -44,6 +45,16 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+# Of these, documents are left out.
+LONG = {
+    "long fit": {
+        "pack": {"method": "best_fit", "prefer": "long"},
+        "sequence_length": 200,
+        "sources": {"a": FIM, "b": {}},
+    }
+}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Builds each configuration once, all in one run folder, so that they share their inputs."""
@@ -52,14 +63,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def get(name: str) -> tuple[ArrowSequence, Sequence]:
         if name not in made:
-            step = of_stage(stage(**CONFIGURATIONS[name]))
+            step = of_stage(stage(**{**CONFIGURATIONS, **LONG}[name]))
             made[name] = build(run, step), step
         return made[name]
 
     return get
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", [*CONFIGURATIONS, *LONG])
 def test_every_segment_holds_what_its_document_says(built: Any, name: str) -> None:
     sequence, step = built(name)
     document = expected_documents(sequence, step)

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.sequence.packing import Segments, best_fit, concatenate, rows_of, with_ends
+from headrace.sequence.pack import left_out
+from headrace.sequence.packing import Segments, best_fit, concatenate, longest_first, rows_of, with_ends
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=40)
 SEQ_LEN = st.integers(1, 17)
@@ -57,7 +58,7 @@ def test_concatenation_in_two_calls_equals_one(one: list[int], two: list[int], s
     assert tail.tolist() == [*tail_a, *tail_b]
 
 
-def best_fit_plainly(tokens: list[int], seq_len: int) -> tuple[list[tuple[int, ...]], int]:
+def best_fit_plainly(tokens: list[int], seq_len: int, least: int = 0) -> tuple[list[tuple[int, ...]], int]:
     """Best-fit decreasing with a linear search over the rows."""
     capacity = seq_len + 1
     pieces = []
@@ -76,6 +77,8 @@ def best_fit_plainly(tokens: list[int], seq_len: int) -> tuple[list[tuple[int, .
         fits = [r for r in range(len(rooms)) if rooms[r] >= length]
         if fits:
             r = min(fits, key=lambda r: (rooms[r], -changed[r]))
+        elif length < least:
+            continue
         else:
             r = len(rooms)
             rooms.append(capacity)
@@ -90,6 +93,35 @@ def best_fit_plainly(tokens: list[int], seq_len: int) -> tuple[list[tuple[int, .
 def test_best_fit_equals_a_linear_search(tokens: list[int], seq_len: int) -> None:
     segments, rows = best_fit(with_ends(np.array(tokens, dtype=np.int64), seq_len), seq_len)
     assert (sorted(as_tuples(segments)), rows) == best_fit_plainly(tokens, seq_len)
+
+
+@given(LENGTHS, SEQ_LEN)
+def test_best_fit_of_long_documents_equals_a_linear_search(tokens: list[int], seq_len: int) -> None:
+    least, totals = (seq_len + 2) // 2, with_ends(np.array(tokens, dtype=np.int64), seq_len)
+    segments, rows = best_fit(totals, seq_len, least)
+    placed = as_tuples(segments)
+    assert (sorted(placed), rows) == best_fit_plainly(tokens, seq_len, least)
+    longest = np.zeros(rows, dtype=int)
+    np.maximum.at(longest, segments.row, segments.length)
+    assert (longest >= least).all()
+    # What is in no row would fit in none.
+    room = seq_len + 1 - np.bincount(segments.row, weights=segments.length, minlength=rows)
+    left = left_out(segments, np.arange(len(tokens)), totals)
+    held = [{offset + i for doc, _, _, n, offset in placed if doc == d for i in range(n)} for d in range(len(tokens))]
+    assert left.tolist() == [total - len(has) for total, has in zip(totals.tolist(), held, strict=True)]
+    assert all(rest + (rest < total) > room.max(initial=0) for rest, total in zip(left, totals, strict=True) if rest)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), max_size=12))
+def test_the_longest_documents_come_first_with_their_files_in_order(documents: list[list[int]]) -> None:
+    lengths = np.array([n for files in documents for n in files], dtype=np.int64)
+    first = np.cumsum([0, *(len(files) for files in documents)])[:-1].astype(np.int64)
+    if not documents:
+        return
+    numbers = iter(range(len(lengths)))
+    numbered = [[next(numbers) for _ in files] for files in documents]
+    order = sorted(range(len(documents)), key=lambda d: -sum(documents[d]))
+    assert longest_first(lengths, first).tolist() == [file for d in order for file in numbered[d]]
 
 
 @given(LENGTHS, SEQ_LEN)

@@ -15,7 +15,15 @@ from headrace.flow.exchange import Spill, partition_counts, sorted_partition
 from headrace.flow.task import TaskContext
 from headrace.sequence.grouping import join
 from headrace.sequence.layout import CUT, INNER, MORE, SAMPLED
-from headrace.sequence.packing import Segments, best_fit, concatenate, divided, rows_of, with_ends
+from headrace.sequence.packing import (
+    Segments,
+    best_fit,
+    concatenate,
+    divided,
+    longest_first,
+    rows_of,
+    with_ends,
+)
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.windows import JOINED
 
@@ -93,27 +101,31 @@ def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any])
         (1 or 0); the number of rows used by this piece alone (best fit only); and bool[m], whether each segment goes on
         with the training document of the one before it in its row.
     """
+    long = sequence.section.pack.prefer == "long"
     if sequence.section.pack.method == "best_fit":
-        rows = 0
+        rows, least = 0, (sequence.seq_len + 2) // 2 if long else 0
         pieces = whole_documents(ctx, spec) if sequence.groups else in_pieces(ctx, spec, FIT_BLOCK)
         for records in pieces:
             lengths = records["length"].astype(np.int64)
-            last = (records["kind"] & MORE) == 0
-            first = np.flatnonzero(np.append(True, last[:-1]))
+            last, first = documents_of(records)
             documents = np.add.reduceat(lengths, first)
             totals = with_ends(documents, sequence.seq_len)
-            fitted, used = best_fit(totals, sequence.seq_len)
+            fitted, used = best_fit(totals, sequence.seq_len, least)
             ends = np.zeros_like(lengths)
             ends[last] = totals - documents
             segments, joined = divided(fitted, first, lengths + ends) if len(first) < len(records) else (fitted, False)
-            overlap = np.bincount(segments.document, weights=segments.length, minlength=len(records)).astype(np.int64)
+            placed = np.bincount(segments.document, weights=segments.length, minlength=len(records)).astype(np.int64)
+            left = left_out(fitted, first, lengths + ends)
             segments.row[:] += rows
             joined = np.broadcast_to(joined, segments.row.shape)
-            yield records, segments, overlap - lengths - ends, np.zeros_like(lengths), ends, used, joined
+            yield records, segments, placed + left - lengths - ends, left, ends, used, joined
             rows += used
         return
     at = spec["first"]
-    for records in joined_records(ctx, spec) if sequence.groups else in_pieces(ctx, spec, None):
+    for records in _streamed(sequence, ctx, spec):
+        if long:
+            _, first = documents_of(records)
+            records = records[longest_first(records["length"].astype(np.int64), first)]
         last = ((records["kind"] & MORE) == 0).astype(np.int64)
         lengths = records["length"].astype(np.int64) + last
         # Short rows cut documents into many segments; a piece makes at most about this many.
@@ -131,6 +143,36 @@ def packed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any])
             yield records[start:stop], segments, overlap, left, last[start:stop], 0, joined
             at += int(piece.sum())
             start = stop
+
+
+def documents_of(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """bool[n], which files are the last of their training document, and int64[documents], the first of each."""
+    last = (records["kind"] & MORE) == 0
+    return last, np.flatnonzero(np.append(True, last[:-1]))
+
+
+def left_out(fitted: Segments, first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Tokens of each file that are in no row: int64[files].
+
+    Args:
+        fitted: segments by training document, which lack nothing but ends of documents.
+        first: int64[documents], the first file of each.
+        lengths: int64[files], their tokens.
+    """
+    kept = np.zeros(len(first), dtype=np.int64)
+    np.maximum.at(kept, fitted.document, fitted.offset.astype(np.int64) + fitted.length)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    files = np.diff(np.append(first, len(lengths)))
+    until = np.repeat(starts[first] + kept, files)
+    return np.asarray(np.maximum(0, ends - np.maximum(starts, until)))
+
+
+def _streamed(sequence: SequenceParameters, ctx: TaskContext, spec: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The records of a block to concatenate; in pieces of a fixed size where their order within one is changed."""
+    if sequence.section.pack.prefer == "long":
+        return whole_documents(ctx, spec) if sequence.groups else in_pieces(ctx, spec, FIT_BLOCK)
+    return joined_records(ctx, spec) if sequence.groups else in_pieces(ctx, spec, None)
 
 
 def joined_records(ctx: TaskContext, spec: dict[str, Any]) -> Iterator[np.ndarray]:

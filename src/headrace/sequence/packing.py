@@ -9,6 +9,9 @@ but the first is a target exactly once. What does not fill a last row is the tai
 Best fit (Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024, arXiv 2404.10830, section 3) cuts only
 documents longer than a row, and puts each piece, longest first, into the fullest row that still has room. The pieces of
 a cut document share one token, as concatenated rows do.
+
+For long contexts, best fit opens no row for a piece shorter than half of one: every row is then mostly one document, and
+short ones fill its gap or are left out. Concatenation has no gaps: there, the longest documents come first.
 """
 
 from __future__ import annotations
@@ -182,7 +185,7 @@ def _add(tree: np.ndarray, size: int, room: int, step: int) -> None:
 
 @kernel
 def _best_fit(
-    order: np.ndarray, length: np.ndarray, capacity: int, size: int, row: np.ndarray, start: np.ndarray
+    order: np.ndarray, length: np.ndarray, capacity: int, least: int, size: int, row: np.ndarray, start: np.ndarray
 ) -> int:
     tree = np.zeros(2 * size, dtype=np.int32)  # number of rows by remaining room, summed over power-of-two ranges
     newest = np.full(capacity + 1, -1, dtype=np.int64)  # by remaining room: the last row to reach it
@@ -192,6 +195,9 @@ def _best_fit(
         i = order[k]
         need = length[i]
         room = _next_room(tree, size, need)
+        if room < 0 and need < least:
+            row[i] = -1
+            continue
         if room < 0:
             r = rows
             rows += 1
@@ -210,7 +216,7 @@ def _best_fit(
     return rows
 
 
-def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
+def best_fit(totals: np.ndarray, seq_len: int, least: int = 0) -> tuple[Segments, int]:
     """Pack a block of documents by best-fit decreasing.
 
     The longest pieces come first, those of equal length in the order given. Among rows with equal room, the one that
@@ -219,9 +225,11 @@ def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
     Args:
         totals: int64[n], tokens of each document from :func:`with_ends`.
         seq_len: targets per row.
+        least: tokens of a piece for which a row is opened; shorter ones that fit into none are left out.
 
     Returns:
         The segments by document and offset, and the number of rows. Rows are numbered in the order they were opened.
+        Only the end of a document can be missing: pieces before the last are as long as a row.
     """
     totals = np.ascontiguousarray(totals, dtype=np.int64)
     capacity = seq_len + 1
@@ -230,8 +238,26 @@ def best_fit(totals: np.ndarray, seq_len: int) -> tuple[Segments, int]:
     _cut(totals, seq_len, segments.document, segments.length, segments.offset)
     order = np.argsort(-segments.length, kind="stable")
     size = 1 << capacity.bit_length()  # greater than capacity
-    rows = _best_fit(order, segments.length, capacity, size, segments.row, segments.start)
+    rows = _best_fit(order, segments.length, capacity, least, size, segments.row, segments.start)
+    if least:
+        placed = segments.row >= 0
+        segments = Segments(*(values[placed] for values in segments))
     return segments, int(rows)
+
+
+def longest_first(lengths: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The order of files in which the longest training documents come first, those of equal length as given.
+
+    Args:
+        lengths: int64[files], their tokens.
+        first: int64[documents], the first file of each; the files of a document follow one another.
+
+    Returns:
+        int64[files], indices.
+    """
+    order = np.argsort(-np.add.reduceat(lengths, first), kind="stable")
+    sizes = np.diff(np.append(first, len(lengths)))[order]
+    return np.asarray(np.repeat(first[order] - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(lengths)))
 
 
 def divided(segments: Segments, first: np.ndarray, lengths: np.ndarray) -> tuple[Segments, np.ndarray]:

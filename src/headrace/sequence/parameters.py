@@ -83,6 +83,8 @@ class SequenceParameters:
         dumped = self.section.model_dump(mode="json", include=set(_DECIDING))
         for take in dumped["sources"].values():
             take["quality"].pop("annotator") if take["quality"] else take.pop("quality")
+        if dumped["pack"]["prefer"] is None:
+            dumped["pack"].pop("prefer")
         return dumped
 
     @property

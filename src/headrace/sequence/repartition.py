@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headrace.errors import UserError
 from headrace.flow.exchange import Spill, partition_counts, read_partition
 from headrace.flow.keys import keyed, salt
 from headrace.flow.slices import copy
 from headrace.flow.task import TaskContext
 from headrace.sequence.encoded import EncodedReader
 from headrace.sequence.fim import PLAIN
-from headrace.sequence.layout import BASE, CUT, INNER, MORE, MOVED, REWRITTEN
+from headrace.sequence.layout import BASE, CUT, INNER, MORE, MOVED, REWRITTEN, total_rows
 from headrace.sequence.parameters import SequenceParameters
 from headrace.sequence.place import collect
 from headrace.sequence.sampling import CHAT
@@ -25,6 +26,12 @@ from headrace.tokens.store import TokenShard, open_shard
 
 def plan(sequence: SequenceParameters, ctx: TaskContext) -> list[dict[str, Any]]:
     """One task per shard that contributes tokens."""
+    if sequence.split == "train" and not total_rows(ctx.results("pack")):
+        raise UserError(
+            f"No document of stage {sequence.stage!r} is as long as half of a row of {sequence.seq_len + 1:,} tokens.",
+            f"stages.{sequence.stage}.pack.prefer",
+            "Shorten sequence_length, join files (`group`), or remove `prefer`.",
+        )
     counts = partition_counts(ctx, "pack", "segments")
     shards = ctx.input("tokens").shards
     return [{"shard": int(shard), "size": shards[shard]["bytes"]} for shard in np.flatnonzero(counts)]

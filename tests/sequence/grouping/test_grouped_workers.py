@@ -37,7 +37,7 @@ STAGES = [
             },
             "tokens": 50_000,
             "chat": "chatml",
-            "pack": {"method": "best_fit"},
+            "pack": {"method": "best_fit", "prefer": "long"},
         },
         "groups": {"a": {"limit": 400}, "b": {"order": "path", "within": None}},
     },
