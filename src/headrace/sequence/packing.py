@@ -10,8 +10,8 @@ Best fit (Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024,
 documents longer than a row, and puts each piece, longest first, into the fullest row that still has room. The pieces of
 a cut document share one token, as concatenated rows do.
 
-For long contexts, best fit opens no row for a piece shorter than half of one: every row is then mostly one document, and
-short ones fill its gap or are left out. Concatenation has no gaps: there, the longest documents come first.
+For long contexts, best fit opens no row for a piece shorter than half of one: every row is then mostly one document,
+and short ones fill its gap or are left out. Concatenation has no gaps: there, the longest documents come first.
 """
 
 from __future__ import annotations
