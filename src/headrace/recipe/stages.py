@@ -254,8 +254,8 @@ class Pack(Section):
     prefer: Literal["long"] | None = Field(
         default=None,
         description="`long`: rows of few long documents. With `best_fit`, each row begins with a piece of at least "
-        "half a row; shorter ones only fill gaps, and what fits in none is left out. With `concatenate`, documents come "
-        "longest first, so that short ones share rows with short ones, and nothing is left out.",
+        "half a row; shorter ones only fill gaps, and what fits in none is left out. With `concatenate`, documents "
+        "come longest first, so that short ones share rows with short ones, and nothing is left out.",
     )
     mix_sources: bool = Field(default=True, description="Whether documents from different sources may share a row.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import grouped_build
@@ -57,7 +58,7 @@ def test_concatenated_documents_come_longest_first(tmp_path: Path) -> None:
         assert lengths == sorted(lengths, reverse=True)
         rows.append((lengths[0], lengths[-1]))
     rows.sort(reverse=True)
-    assert all(shortest >= longest for (_, shortest), (longest, _) in zip(rows, rows[1:], strict=False))
+    assert all(shortest >= longest for (_, shortest), (longest, _) in pairwise(rows))
     plain = build(tmp_path, small_build.of_stage(stage(sequence_length=300)))
     assert len(plain) == len(sequence)
 
