@@ -156,7 +156,7 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
 
 def _of_folder(path: Path, tokenizer: Path | None) -> Target:
     try:
-        told = read_json(path / "config.json")
+        told: Any = read_json(path / "config.json")
     except ValueError as error:
         raise UserError(f"This is no JSON: {error}.", str(path / "config.json"), "Copy the model again.") from None
     kind = told.get("model_type") if isinstance(told, dict) else None

@@ -28,7 +28,7 @@ def test_the_reference_is_that_of_the_docstrings() -> None:
 
 def test_every_how_to_works(once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (DOCS / "howto.md").read_text(encoding="utf-8")
-    assert len(re.findall(r"^## .*\?$", page, re.M)) == 18
+    assert len(re.findall(r"^## .*\?$", page, re.M)) == 19
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     assert len(blocks) == 15
     run = copied(once, tmp_path / "corpus")
