@@ -294,8 +294,10 @@ def test_tiles_change_nothing(name):
         loss.backward()
     torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-5)
     assert_gradients_equal(ours.model, theirs)
-    whole = 2 * LENGTH
-    assert not {(whole, 100), (2, LENGTH, 100), (2, LENGTH, 48), (whole, 48)} & {tuple(size) for size in seen.shapes}
+    whole = {(2 * LENGTH, 100), (2, LENGTH, 100)}
+    if name != "deepseek_v3":  # whose queries are as wide as its first feed-forward layer
+        whole |= {(2 * LENGTH, 48), (2, LENGTH, 48)}
+    assert not whole & seen.shapes
 
 
 def test_what_cannot_be_tiled_or_shared_is_refused_with_its_reason():
