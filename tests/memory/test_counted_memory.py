@@ -58,7 +58,7 @@ def test_a_step_holds_what_is_estimated(model, shape, bits16, recompute):
 
     moments = {moment.name: moment for moment in found.moments}
     end = moments["end of the forward pass"]
-    assert held(end) == pytest.approx(counted.forward_end.total(), rel=KEPT, abs=64_000)
+    assert held(end) == pytest.approx(counted.forward_end.total(), rel=KEPT, abs=200 * rows * length)  # and rotary tables, targets
     backward = max(held(moment) for name, moment in moments.items() if name.startswith("backward"))
     estimated = {"loss": held(moments["loss"]), "backward": backward}
     for phase, size in estimated.items():
