@@ -56,6 +56,8 @@ BENCHMARKS = {
     "training": Benchmark("bench.training", True),
     "training-loop": Benchmark("bench.training_loop", True),
     "training-gpu": Benchmark("bench.training_gpu", False),
+    "long-rows": Benchmark("bench.longseq", False),
+    "long-rows-gpu": Benchmark("bench.longseq_gpu", False),
     "scaling": Benchmark("bench.scaling", False, 800),
     "grow": Benchmark("bench.grow", True, 1000),
     "steps": Benchmark("bench.steps", False, 300),

@@ -75,7 +75,7 @@ def ours(config: ModelConfig, length: int, compiled: bool) -> Trainer:
     return Trainer(model, loss, Optimizer(model, section))
 
 
-def _transformers(config: ModelConfig, length: int, compiled: bool, pure: bool) -> Trainer:
+def _transformers(config: ModelConfig, length: int, compiled: bool, pure: bool, autocast: bool = True) -> Trainer:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     described, weights = _llama(config, length)
@@ -88,7 +88,7 @@ def _transformers(config: ModelConfig, length: int, compiled: bool, pure: bool) 
     call = torch.compile(model) if compiled else model
 
     def loss(tokens: Tensor, targets: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=not pure):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast and not pure):
             logits = call(tokens).logits
         return fn.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
@@ -103,6 +103,11 @@ def transformers_bf16(config: ModelConfig, length: int, compiled: bool) -> Train
 def transformers_autocast(config: ModelConfig, length: int, compiled: bool) -> Trainer:
     """LlamaForCausalLM with float32 weights under autocast."""
     return _transformers(config, length, compiled, pure=False)
+
+
+def transformers_fp32(config: ModelConfig, length: int, compiled: bool) -> Trainer:
+    """LlamaForCausalLM in float32."""
+    return _transformers(config, length, compiled, pure=False, autocast=False)
 
 
 def litgpt(config: ModelConfig, length: int, compiled: bool) -> Trainer:
