@@ -165,7 +165,7 @@ def _of_folder(path: Path, tokenizer: Path | None) -> Target:
     digest = _digest([f"{file.name} {digest_file(file)}" for file in files])
     results = Path("evaluations") / path.resolve().name
     # The released CrystalCoder is no architecture of transformers: its code came with it.
-    if kind is not None and kind != "crystalcoder":
+    if isinstance(told, dict) and kind is not None and kind != "crystalcoder":
         if tokenizer is not None:
             raise UserError(
                 "A model of transformers is read with its own tokenizer.",

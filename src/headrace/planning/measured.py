@@ -31,8 +31,7 @@ class Measured:
         stages."""
         if recipe.stages:
             made = self.artifacts.get("tokens")
-            held = {} if made is None else made.manifest.counts[name].get("train", {})
-            if not held:
+            if made is None or not (held := made.manifest.counts[name].get("train")):
                 return None
             tokens = held["tokens"] + held["documents"]
             lengths = measured_lengths(made.path).get(name)

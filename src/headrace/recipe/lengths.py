@@ -56,7 +56,8 @@ def buckets(epochs: ByLength | None, weight: ByLength | None) -> tuple[Bucket, .
     """
     given = epochs if weight is None else weight
     if not isinstance(given, Mapping):
-        return (Bucket(None, 1.0 if given is None else given, None) if weight is None else Bucket(None, None, weight),)
+        amount = 1.0 if given is None else given
+        return (Bucket(None, amount, None) if weight is None else Bucket(None, None, amount),)
     ranges = pairwise([*given.items(), (None, 0.0)])
     return tuple(
         Bucket((low, high), amount, None) if weight is None else Bucket((low, high), None, amount)
