@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from counted import Counted
+from counted_step import Counted
 
 from headrace.memory.estimate import estimate
 from headrace.memory.settings import Settings

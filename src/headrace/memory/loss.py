@@ -45,9 +45,7 @@ def loss_bytes(shape: Shape, settings: Settings) -> Loss:
     own = (2 if settings.bits16 else 1) * each
     products = max(rows * D * (a + 4), a * min(TILE, shape.table) + rows * D * (a + 4))
     chunk = a * rows * V
-    within = chunk + max(own + (each if parts > 1 else 0), own + products)
-    # The next chunk is made while this one is there.
-    found = max(within, 2 * chunk + own) if rows < N else within
+    found = chunk + own + max(each if parts > 1 else 0, products)
     return Loss(states, states + padded + a * N * D + cast + found)
 
 
