@@ -31,7 +31,7 @@ STAGES = [
             "name": "two",
             "sequence_length": 64,
             "sources": {
-                "a": {"weight": {0: 1, 900: 1}, "fim": {"rate": 0.5}},
+                "a": {"weight": {0: 1, 300: 1}, "fim": {"rate": 0.5}},
                 "b": {"weight": 1},
                 "chat": {"weight": 1},
             },
