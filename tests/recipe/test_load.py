@@ -226,7 +226,7 @@ def test_alternatives_give_way_from_defaults_to_stages_and_by_overrides_of_a_sta
     assert load_recipe(data).stages[0].train.schedule.shape == "pieces"
     data["stages"] = [stage]
     made = load_recipe(data, ["stages.s.sources.a.epochs=2", "stages.s.tokens=null", "tokenizer.file=/t.json"])
-    assert made.stages[0].sources["a"].passes == 2
+    assert made.stages[0].sources["a"].epochs == 2
     assert made.tokenizer.train is None
 
 

@@ -43,7 +43,7 @@ def shape_of(recipe: Recipe) -> tuple[Shape, list[str]]:
         UserError: there is no model, or it cannot be read.
     """
     from headrace.model.presets import resolve
-    from headrace.tokens.training import expected_size
+    from headrace.tokens.expected import expected_size
 
     if recipe.model is None:
         raise UserError("The recipe trains no model.", "model", "Add a `model:` section.")

@@ -37,7 +37,7 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     Raises:
         UserError: the files of a source without ``expect``, or of a sequence, cannot be found or read.
     """
-    from headrace.tokens.training import expected_size
+    from headrace.tokens.expected import expected_size
 
     known = Measured() if run is None else measured(recipe, run)
     sources = tuple(known.source(name, recipe) or _counted(name, recipe, base or Path.cwd()) for name in recipe.sources)

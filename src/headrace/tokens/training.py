@@ -52,24 +52,6 @@ def needed_roles(recipe: Recipe) -> tuple[str, ...]:
     return tuple(sorted(roles))
 
 
-def expected_size(recipe: Recipe) -> tuple[int, list[str]]:
-    """The size of a recipe's vocabulary before any work, and what the user should know about it, in sentences.
-
-    It is that to be trained, that in the tokenizer's file, or LLaMA's if the file does not exist yet.
-
-    Raises:
-        UserError: as for :func:`look_at_file`.
-    """
-    tokenizer = recipe.tokenizer
-    if tokenizer is None or tokenizer.train is not None:
-        return tokenizer.train.vocab_size if tokenizer and tokenizer.train else 32_000, []
-    if tokenizer.ids is not None:
-        return tokenizer.ids, []
-    if not Path(str(tokenizer.file)).exists():
-        return 32_000, [f"The tokenizer is missing: {tokenizer.file}. Assuming LLaMA's size, 32,000."]
-    return look_at_file(recipe)
-
-
 def look_at_file(recipe: Recipe, run: Path | None = None) -> tuple[int, list[str]]:
     """Read the tokenizer's file as the run will, before any work.
 
