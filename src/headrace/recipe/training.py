@@ -349,7 +349,7 @@ class TrainSection(Section):
             )
         if self.long.offload_checkpoints and self.recompute != "full":
             raise wrong(
-                f"with `recompute: {self.recompute}` more is kept than the blocks' inputs",
+                f"with `recompute: {self.recompute}` blocks keep more than what they begin with",
                 "set recompute: full",
                 "long.offload_checkpoints",
             )
