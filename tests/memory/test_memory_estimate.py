@@ -15,6 +15,7 @@ from headrace.memory.machines import GIB, GPUS, Machine
 from headrace.memory.settings import Settings
 from headrace.memory.shape import Shape
 from headrace.memory.stage import settings_of
+from headrace.model.config import ForeignConfig, ModelConfig
 from headrace.model.presets import PRESETS
 from headrace.recipe.training import TrainSection
 
@@ -53,6 +54,26 @@ def test_every_preset_has_a_shape_with_all_its_parameters():
         shape = Shape.of(known)
         assert shape.ends >= shape.table * (1 if shape.tied else 2), name
         assert shape.inside % shape.layers == 0, name
+
+
+def test_a_model_of_transformers_is_estimated_as_ours_of_its_sizes():
+    told = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 160,
+        "vocab_size": 512,
+        "tie_word_embeddings": True,
+    }
+    about = {"vocab_size": 512, "layers": 3, "width": 64, "heads": 4, "kv_heads": 2, "ffn": 160, "norm": "rmsnorm"}
+    theirs, ours = Shape.of(ForeignConfig(huggingface=told, vocab_size=512)), Shape.of(ModelConfig(**about))
+    assert theirs.parameters == ours.parameters
+    train = TrainSection(batch=4, recompute="full", long={"tile_mlp": 16, "tile_loss": 32, "sequence_parallel": 4})
+    settings = [settings_of(train, 4096, shape, H100, "") for shape in (theirs, ours)]
+    found = [estimate(shape, one).peak.total for shape, one in zip((theirs, ours), settings, strict=True)]
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 def test_terms_of_different_moments_are_not_added():

@@ -22,7 +22,6 @@ class Shape:
         parallel: whether attention and feed-forward read the same input.
         rotated: dimensions of a head that are turned by position.
         windows: of each layer, how many tokens it sees; None: all.
-        foreign: whether transformers computes it.
     """
 
     width: int
@@ -40,7 +39,6 @@ class Shape:
     parallel: bool = False
     rotated: int = 0
     windows: tuple[int | None, ...] = (None,)
-    foreign: bool = False
 
     @property
     def block(self) -> int:
@@ -105,4 +103,4 @@ def _foreign(config: ForeignConfig) -> Shape:
     gated = others > 2.5 * width * ffn
     windows = (value("sliding_window") if value("use_sliding_window") is not False else None,) * layers
     about = width, layers, heads, kv_heads, head_size, ffn, config.vocab_size, whole, inside - inside % layers
-    return Shape(*about, gated, tied, rotated=head_size, windows=windows, foreign=True)
+    return Shape(*about, gated, tied, rotated=head_size, windows=windows)

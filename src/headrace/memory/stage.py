@@ -64,10 +64,6 @@ def settings_of(train: TrainSection, length: int, shape: Shape, machine: Machine
     Raises:
         UserError: processes cannot be divided as the section says, or the model's heads.
     """
-    if shape.foreign and (train.long.sequence_parallel > 1 or train.long.tile_mlp or train.long.tile_loss):
-        raise UserError(
-            "Of a model of transformers rows are not shared, nor computed tile by tile.", f"{where}.long", "Remove it."
-        )
     processes, tensor, sequence = machine.processes, train.tensor_parallel, train.long.sequence_parallel
     if processes % (tensor * sequence):
         ways = f"each matrix {tensor} ways" if sequence == 1 else f"each row {sequence} ways"
