@@ -93,3 +93,15 @@ def memory_limit() -> int | None:
         if text.isdigit() and int(text) < 1 << 60:
             return int(text)
     return None
+
+
+def multiplies_bfloat16(cpuinfo: Path = PROCESSOR) -> bool:
+    """Whether oneDNN, which torch uses on CPUs, has products in bfloat16 for this one: on x86 with AVX-512 BW, DQ and
+    VL, on Arm with BF16; also where it is not known."""
+    try:
+        told = cpuinfo.read_text(errors="replace")
+    except OSError:
+        return True
+    line = next((line for line in told.splitlines() if line.lower().startswith(("flags", "features"))), "")
+    flags = set(line.partition(":")[2].split())
+    return not flags or {"avx512bw", "avx512dq", "avx512vl"} <= flags or "bf16" in flags

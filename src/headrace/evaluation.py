@@ -136,7 +136,7 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
 
     def load() -> Language:
         from headrace.evaluate.language import Own
-        from headrace.model.build import DTYPES, build
+        from headrace.model.build import build, dtype_of
         from headrace.model.config import read_any
         from headrace.model.machine import device
         from headrace.train.checkpoint import read_part
@@ -144,7 +144,7 @@ def _of_checkpoint(path: Path, tokenizer: Path | None) -> Target:
         from headrace.train.world import World
 
         _check_memory(path / MODEL)
-        model = build(read_any(trajectory.model), DTYPES[trajectory.train["precision"]])
+        model = build(read_any(trajectory.model), dtype_of(trajectory.train["precision"], device()))
         read_part(path / MODEL, model.state_dict(), World())
         return Own(model.to(device()), _engine(text, tokenizer))
 
@@ -195,12 +195,12 @@ def _hugging_face(path: Path, exported: bool) -> Language:
 
 def _own(path: Path, text: Artifact | None, tokenizer: Path | None, precision: str = "fp32") -> Language:
     from headrace.evaluate.language import Own
-    from headrace.model.build import DTYPES
+    from headrace.model.build import dtype_of
     from headrace.model.huggingface.reading import load
     from headrace.model.machine import device
 
     _check_memory(path)
-    model = load(path, DTYPES[precision])
+    model = load(path, dtype_of(precision, device()))
     return Own(model.to(device()), _engine(text, tokenizer))
 
 

@@ -76,7 +76,7 @@ def step_of(path: Path) -> int:
 
 def load_model(recipe: Recipe, path: Path) -> Any:
     """The model of a recipe with the weights of a checkpoint, on this machine's device."""
-    from headrace.model.build import DTYPES, build
+    from headrace.model.build import build, dtype_of
     from headrace.model.machine import device, prepare
     from headrace.model.presets import resolve
     from headrace.train.checkpoint import read_part
@@ -87,7 +87,7 @@ def load_model(recipe: Recipe, path: Path) -> Any:
     assert recipe.model is not None
     start = look(path, "checkpoint_path", False, False, lambda paths: [""] * len(paths)).start()
     train = recipe.stages[0].train
-    model = build(resolve(recipe.model, None), DTYPES[train.precision])
+    model = build(resolve(recipe.model, None), dtype_of(train.precision, device()))
     assert start.model is not None
     if (start.model / "config.json").is_file():
         from headrace.model.huggingface.reading import Stored

@@ -171,12 +171,12 @@ def load_model(ctx: TaskContext, train: TrainSection) -> Transformer:
     """The model of a task's input ``model``, on this machine's device."""
     from safetensors.torch import load_file
 
-    from headrace.model.build import DTYPES, build
+    from headrace.model.build import build, dtype_of
     from headrace.model.machine import device
 
     artifact = ctx.input("model")
     told: Any = read_json(artifact.file_path("config.json"))
-    model = build(read_any(told), DTYPES[train.precision])
+    model = build(read_any(told), dtype_of(train.precision, device()))
     model.load_state_dict(load_file(artifact.file_path("model.safetensors")))
     return model.to(device())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.environment import multiplies_bfloat16
 from headrace.errors import UserError
 from headrace.memory.machines import Machine
 from headrace.memory.settings import Settings
@@ -96,7 +97,7 @@ def settings_of(train: TrainSection, length: int, shape: Shape, machine: Machine
         length=length,
         rows=rows,
         passes=-(-share // rows),
-        bits16=train.precision != "fp32",
+        bits16=train.precision != "fp32" and (machine.accelerator or multiplies_bfloat16()),
         recompute=train.recompute,
         accelerator=machine.accelerator,
         data=data,

@@ -267,7 +267,8 @@ class TrainSection(Section):
     loss: LossSection = Field(default=LossSection(), description="what a step's summed loss is divided by")
     precision: Literal["fp32", "bf16", "fp8"] = Field(
         default="bf16",
-        description="bf16: matrix products in bfloat16; weights, optimizer and loss stay in float32; fp8: also "
+        description="bf16: matrix products in bfloat16, or in float32 on CPUs that cannot multiply it; weights, "
+        "optimizer and loss stay in float32; fp8: also "
         "those of the blocks in 8 bits, by torchao, on GPUs of compute capability 8.9 or more",
     )
     attention: AttentionSection = Field(

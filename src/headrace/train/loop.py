@@ -13,7 +13,7 @@ import torch
 
 from headrace.errors import UserError
 from headrace.flow.notices import Notice
-from headrace.model.build import DTYPES, build
+from headrace.model.build import build, dtype_of
 from headrace.model.micro import micros, passes
 from headrace.sequence.batch import Batch
 from headrace.sequence.loader import Loader
@@ -48,11 +48,17 @@ class Trainer:
     def __init__(self, job: Job, world: World) -> None:
         self.job, self.world, self.section = job, world, job.section
         with torch.device("meta"):
-            model = build(job.config, DTYPES[self.section.precision])
+            model = build(job.config, dtype_of(self.section.precision, world.device))
             if self.section.precision == "fp8":
                 from headrace.train.float8 import convert
 
                 convert(model, world.device)
+        if self.section.precision == "bf16" and model.dtype == torch.float32 and world.chief:
+            warnings.warn(
+                "This processor cannot multiply bfloat16: `precision: bf16` is computed in float32, which rounds less.",
+                Notice,
+                stacklevel=2,
+            )
         self.placed = Placed(model, self.section, world)
         self.model = model
         self.optimizer = Optimizer(model, self.section.optimizer, self.section.long.offloads_update)

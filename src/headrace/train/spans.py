@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from headrace.model.build import dtype_of
 from headrace.recipe.training import TrainSection
 from headrace.train.world import World
 
@@ -24,6 +25,7 @@ class Span:
         torch: its version.
         sequence_parallel: of the processes, the groups that share each row; 1 in spans of older versions.
         chosen: what `long: auto` has decided and why; None where it was not asked.
+        dtype: of matrix products and activations; None in spans of older versions.
     """
 
     start: int
@@ -38,6 +40,7 @@ class Span:
     torch: str
     sequence_parallel: int = 1
     chosen: str | None = None
+    dtype: str | None = None
 
     @staticmethod
     def of(section: TrainSection, world: World, start: int, chosen: str | None = None) -> Span:
@@ -57,6 +60,7 @@ class Span:
             torch.__version__,
             world.sequence_size,
             chosen,
+            str(dtype_of(section.precision, world.device)).removeprefix("torch."),
         )
 
 
