@@ -1,4 +1,4 @@
-"""What tensors hold on the device while a step is computed."""
+"""Counts what tensors exist: their bytes at once, and the shapes of all that were made."""
 
 from __future__ import annotations
 
@@ -7,36 +7,47 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class DeviceBytes(TorchDispatchMode):
-    """Counts the memory of every tensor that an operation makes, as long as it exists.
+class Counted(TorchDispatchMode):
+    """While it is entered, every tensor that an operation makes is counted as long as its memory exists.
 
     Args:
         on_host: bytes of these that a GPU's host would hold.
 
     Attributes:
         live, peak: bytes now, and on the device at most.
+        shapes: of all tensors that were made.
     """
 
-    def __init__(self, on_host: Callable[[], int]) -> None:
+    def __init__(self, on_host: Callable[[], int] = lambda: 0) -> None:
         super().__init__()
         self.on_host = on_host
         self.live = self.peak = 0
+        self.shapes: set[tuple[int, ...]] = set()
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if DTensor in types:  # what it does to each process's part is counted
+            return NotImplemented
         out = func(*args, **(kwargs or {}))
         for one in tree_leaves(out):
-            if isinstance(one, torch.Tensor) and one.untyped_storage()._cdata not in self._known:
-                storage = one.untyped_storage()
-                self._known.add(storage._cdata)
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+            if isinstance(one, torch.Tensor):
+                self._count(one)
         self.peak = max(self.peak, self.live - self.on_host())
         return out
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        self.shapes.add(tuple(tensor.shape))
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            weakref.finalize(storage, self._gone, key, size)
 
     def _gone(self, key: int, size: int) -> None:
         self._known.discard(key)

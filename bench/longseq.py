@@ -21,7 +21,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from bench.counted import DeviceBytes
+from bench.counted import Counted
 from bench.harness import Result, Setting, require, result
 from bench.training_peers import transformers_fp32
 from headrace.model.transformer import Transformer
@@ -101,7 +101,7 @@ def _measure(case: str, length: int, pipe: Any) -> None:
     process = psutil.Process()
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size begins again
     before = process.memory_info().rss
-    with DeviceBytes(on_host) as seen:
+    with Counted(on_host) as seen:
         found = loss(tokens)
         found.backward()
     status = Path("/proc/self/status").read_text()

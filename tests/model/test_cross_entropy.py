@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as fn
-from counted import Counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.counted import Counted
 from headrace.model import cross_entropy
 from headrace.model.cross_entropy import linear_cross_entropy
 from quick import examples

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as fn
-from counted import Counted
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.counted import Counted
 from headrace.errors import UserError
 from headrace.model import cross_entropy
 from headrace.model.attention import CPU_BLOCK

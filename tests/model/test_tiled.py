@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as fn
-from counted import Counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
+from bench.counted import Counted
 from headrace.model.config import ModelConfig
 from headrace.model.tiled import tile_module, tiled
 from headrace.model.transformer import Transformer

@@ -23,6 +23,7 @@ import orjson
 import xxhash
 
 from headrace.evaluate.generation import generate
+from headrace.evaluate.identified import Identified
 from headrace.evaluate.language import Language
 from headrace.evaluate.log import Log
 from headrace.evaluate.pass_at_k import interval, pass_at_k
@@ -46,7 +47,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Identified):
     """What decides an evaluation's results.
 
     Attributes:
@@ -70,11 +71,6 @@ class Settings:
     seed: int
     limits: Limits
     rows: int = ROWS
-
-    @property
-    def identity(self) -> str:
-        """A short hash of all of them."""
-        return xxhash.xxh3_64_hexdigest(orjson.dumps(asdict(self)))[:8]
 
 
 def digest(tasks: Sequence[Task]) -> str:

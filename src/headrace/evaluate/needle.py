@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import torch
-import xxhash
 
 from headrace.errors import UserError
+from headrace.evaluate.identified import Identified
 from headrace.evaluate.language import Language
 from headrace.evaluate.log import Log
 from headrace.evaluate.long_texts import LongTexts
@@ -75,7 +74,7 @@ def read_prompt(path: Path) -> Prompt:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Identified):
     """What decides the results.
 
     Attributes:
@@ -93,11 +92,6 @@ class Settings:
     lengths: tuple[int, ...]
     trials: int
     seed: int
-
-    @property
-    def identity(self) -> str:
-        """A short hash of all of them."""
-        return xxhash.xxh3_64_hexdigest(orjson.dumps(asdict(self)))[:8]
 
     def wanted(self) -> Iterator[dict[str, Any]]:
         """All trials, in their order."""

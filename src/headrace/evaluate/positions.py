@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import torch
-import xxhash
 
+from headrace.evaluate.identified import Identified
 from headrace.evaluate.language import Language
 from headrace.evaluate.log import Log
 from headrace.evaluate.long_texts import LongTexts
@@ -33,7 +32,7 @@ DOCUMENTS, SETTINGS, SUMMARY = "documents.jsonl", "settings.json", "summary.json
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Identified):
     """What decides the results.
 
     Attributes:
@@ -45,11 +44,6 @@ class Settings:
     model: str
     texts: str
     length: int
-
-    @property
-    def identity(self) -> str:
-        """A short hash of all of them."""
-        return xxhash.xxh3_64_hexdigest(orjson.dumps(asdict(self)))[:8]
 
 
 def edges(length: int) -> list[int]:
