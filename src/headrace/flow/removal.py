@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from headrace.flow.storage import process_name
+
 REMOVING = ".removing"
 
 
@@ -30,7 +32,7 @@ class Removal:
 
     def take(self, path: Path) -> None:
         """Delete a folder, if it exists."""
-        aside = self._folder / f"{path.parent.name}-{path.name}-{os.getpid()}"
+        aside = self._folder / f"{path.parent.name}-{path.name}-{process_name()}"
         try:
             os.replace(path, aside)
         except FileNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,11 +45,16 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def process_name() -> str:
+    """This process among all of the machines that share a file system, in letters that a file's name may have."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; on success, rename it to ``path``.
 
-    The temporary name includes the process id, so that a task running twice at once does no harm.
+    The temporary name includes the process's, so that a task running twice at once does no harm.
 
     Args:
         path: the file.
@@ -57,7 +63,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     Raises:
         UserError: the system refused for a reason that the user can fix, such as a full disk.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{process_name()}.tmp")
     with explaining_os_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

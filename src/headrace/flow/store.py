@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.reuse import THREADS, place
-from headrace.flow.storage import digest_file, explain_os_error, fsync_folder
+from headrace.flow.storage import digest_file, explain_os_error, fsync_folder, process_name
 
 if TYPE_CHECKING:
     from headrace.flow.step import Step
@@ -73,7 +73,7 @@ class Store:
         if not whole:
             shutil.rmtree(incoming, ignore_errors=True)
             with suppress(FileNotFoundError):
-                os.rename(held, self.artifacts / f".damaged-{step.name}-{os.getpid()}")
+                os.rename(held, self.artifacts / f".damaged-{step.name}-{process_name()}")
             return False
         fsync_folder(incoming)
         os.rename(incoming, final)
@@ -86,7 +86,7 @@ class Store:
         held = self.artifacts / artifact.name
         if held.exists():
             return
-        incoming = self.artifacts / f".{artifact.name}.{os.getpid()}.incoming"
+        incoming = self.artifacts / f".{artifact.name}.{process_name()}.incoming"
         shutil.rmtree(incoming, ignore_errors=True)
         for path in sorted(artifact.rglob("*")):
             if path.is_file():

@@ -24,7 +24,7 @@ from typing import Any
 
 from headrace.flow.artifact import Artifact, Entry, verify
 from headrace.flow.identity import Identified
-from headrace.flow.storage import digest_file, read_sealed, replacing, write_sealed
+from headrace.flow.storage import digest_file, process_name, read_sealed, replacing, write_sealed
 
 TAKEN = "taken.json"
 AT_BYTES = 512  # room for the name of the document being processed
@@ -219,7 +219,7 @@ class TaskContext:
 
     @cached_property
     def _at(self) -> int:
-        path = self.folder / "at" / str(os.getpid())
+        path = self.folder / "at" / process_name()
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
@@ -237,7 +237,7 @@ class TaskContext:
         """Close the file of :meth:`at`."""
         if "_at" in self.__dict__:
             os.close(self.__dict__.pop("_at"))
-            (self.folder / "at" / str(os.getpid())).unlink(missing_ok=True)
+            (self.folder / "at" / process_name()).unlink(missing_ok=True)
 
     # Running.
 

@@ -15,6 +15,7 @@ import contextlib
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -289,7 +290,7 @@ class LocalExecutor:
             return ""
         folder = self.run / "artifacts" / f"{worker.request.artifact}.partial" / "at"
         try:
-            return (folder / str(worker.process.pid)).read_bytes().decode("utf-8", "replace").rstrip()
+            return (folder / f"{socket.gethostname()}-{worker.process.pid}").read_bytes().decode("utf-8", "replace").rstrip()
         except FileNotFoundError:
             return ""
 
