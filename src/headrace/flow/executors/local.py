@@ -290,7 +290,8 @@ class LocalExecutor:
             return ""
         folder = self.run / "artifacts" / f"{worker.request.artifact}.partial" / "at"
         try:
-            return (folder / f"{socket.gethostname()}-{worker.process.pid}").read_bytes().decode("utf-8", "replace").rstrip()
+            told = (folder / f"{socket.gethostname()}-{worker.process.pid}").read_bytes()
+            return told.decode("utf-8", "replace").rstrip()
         except FileNotFoundError:
             return ""
 
