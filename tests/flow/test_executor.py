@@ -16,7 +16,8 @@ from headrace.flow import slices
 from headrace.flow.events import EventLog, read_events
 from headrace.flow.executors import fork_server
 from headrace.flow.executors.inline import InlineExecutor
-from headrace.flow.executors.local import FORKS, LocalExecutor
+from headrace.flow.executors.local import LocalExecutor
+from headrace.flow.executors.workers import FORKS
 from headrace.flow.removal import REMOVING, Removal
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological

@@ -45,9 +45,10 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def process_name() -> str:
-    """This process among all of the machines that share a file system, in letters that a file's name may have."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+def process_name(pid: int | None = None) -> str:
+    """A process of this machine, by default this one, among those of all machines that share a file system; in letters
+    that a file's name may have."""
+    return f"{socket.gethostname()}-{pid or os.getpid()}"
 
 
 @contextmanager
