@@ -6,16 +6,17 @@ event      fields besides ``time`` (seconds since 1970)
 ========== =====================================================================================
 run        recipe, workers, memory (the budget in bytes), version (of headrace), versions (of Python and libraries),
            hardware (processor, cores, cores_in_all, memory in bytes, gpus)
-worker     pid, base (resident bytes once everything is imported)
+worker     pid, base (resident bytes once everything is imported); node, on a cluster
 artifact   artifact, state: started | published | present | stored (in the --store); seconds, rows, bytes when published
 phase      artifact, phase, tasks, done (already done before), taken (how many of these came from another artifact)
 progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training;
            step, steps, note (requests at once, cost) where a language model writes
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
 task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
-           of it spent compiling kernels)
+           of it spent compiling kernels); node, on a cluster
 notice     text: something the user should be told once per run
-died       artifact, phase, task, signal or exit code, at (the document it was processing)
+died       artifact, phase, task, reason (signal or exit code), at (the document it was processing); node
+node       on a cluster: node, state: joined (workers, memory, gpus) | lost (reason; tasks, to be done again)
 failed     artifact, phase, message
 stopped    reason
 finished   seconds

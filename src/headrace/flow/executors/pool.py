@@ -227,6 +227,9 @@ class Pool(ABC):
     def joined(self, node: Node) -> None:
         """A node is there, and its workers are ready."""
         self.nodes.append(node)
+        if node.name:
+            told = {"workers": node.workers, "memory": node.memory, "gpus": node.gpus}
+            self.log.emit("node", node=node.name, state="joined", **told)
         self._hand_out()
 
     def lost(self, node: Node, reason: str) -> None:
