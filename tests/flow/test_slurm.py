@@ -59,7 +59,9 @@ def toy(run: Path, **changed) -> Path:
 
 
 def made(run: Path) -> dict[str, list]:
-    return {path.name: Artifact.open(path).entries for path in (run / "artifacts").iterdir() if path.suffix != ".partial"}
+    return {
+        path.name: Artifact.open(path).entries for path in (run / "artifacts").iterdir() if path.suffix != ".partial"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +157,9 @@ def test_a_killed_coordinator_goes_on_with_the_same_nodes(cluster, expected, tmp
     assert there
     coordinate(run, patience=5)
     assert made(run) == expected
-    nodes = {event["node"].rpartition("/")[2].replace("-", "_") for event in read_events(run) if event["event"] == "task"}
+    nodes = {
+        event["node"].rpartition("/")[2].replace("-", "_") for event in read_events(run) if event["event"] == "task"
+    }
     assert nodes <= there
 
 
@@ -188,5 +192,5 @@ def test_jobs_that_end_without_a_word_and_jobs_that_slurm_refuses(cluster, tmp_p
     monkeypatch.setattr(slurm, "agent_command", lambda run: ["/bin/false"])
     with pytest.raises(UserError, match="ended before they said anything"):
         coordinate(run)
-    with pytest.raises(UserError, match="Slurm does not take the job.*partition"):
+    with pytest.raises(UserError, match=r"Slurm does not take the job.*partition"):
         coordinate(run, options=["--partition=none"])

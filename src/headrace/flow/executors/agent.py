@@ -1,5 +1,5 @@
-"""A node of a cluster: takes tasks from a mailbox in the run folder, has them done by workers of its machine, and passes
-on what these say.
+"""A node of a cluster: takes tasks from a mailbox in the run folder, has workers of its machine do them, and passes on
+what these say.
 
 Started by Slurm as ``python -m headrace.flow.executors.agent RUN``. It serves one session of a coordinator after
 another, so a coordinator that was killed and started again finds it there. It ends when it is told to; when the

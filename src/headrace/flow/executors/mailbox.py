@@ -1,10 +1,9 @@
 """Messages and signs of life between machines that share nothing but a file system.
 
-Nothing here asks more of it than that a file reopened has what was written before it was closed, which NFS promises too
-(RFC 1813, close-to-open consistency): no locks, no notifications, no clocks compared, no folder listed where a name is
-known. Each file has a single writer. A mailbox is a :mod:`headrace.flow.journal` that is opened for each message; a line
-that has not arrived in full is read again later. Life is a counter: who watches it sees it change, or not, by a clock of
-its own.
+Nothing here asks more of it than that a file reopened has what was written before it was closed, which NFS promises
+(RFC 1813, close-to-open consistency): no locks, no notifications, no clocks compared. Each file has a single writer. A
+mailbox is a :mod:`headrace.flow.journal` that is opened for each message; a line that has not arrived in full is read
+again later. Life is a counter: who watches it sees by a clock of its own whether it changes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from headrace.flow.journal import Journal, read_entry
 from headrace.flow.storage import SealError, read_sealed, write_sealed
 
 BEAT_SECONDS = 2.0  # between two signs of life
-PATIENCE = 60.0  # a counter that has stood still for so long is of a dead machine; NFS caches attributes for 60 s at most
+PATIENCE = (
+    60.0  # a counter that has stood still for so long is of a dead machine; NFS caches attributes for 60 s at most
+)
 
 
 class Outbox:

@@ -1,5 +1,5 @@
-"""Run tasks on the nodes of a Slurm cluster: agents in a job array, which share nothing with the coordinator but the run
-folder.
+"""Run tasks on the nodes of a Slurm cluster: agents in a job array, which share only the run folder with the
+coordinator.
 
 ::
 
@@ -172,7 +172,11 @@ class SlurmExecutor(Pool):
 
     def close(self) -> None:
         """End the session. Agents stay for the next one; one that is training writes a checkpoint first."""
-        training = [agent for agent in self._agents.values() if any(one.request.exclusive for one in agent.node.running.values())]
+        training = [
+            agent
+            for agent in self._agents.values()
+            if any(one.request.exclusive for one in agent.node.running.values())
+        ]
         for agent in self._agents.values():
             agent.outbox.put({"do": "end"})
         deadline = time.monotonic() + self._cluster.patience
@@ -218,7 +222,6 @@ class SlurmExecutor(Pool):
             outbox = Outbox(self._folder / f"{name}.in")
             self._agents[name] = _Agent(name, node, inbox, outbox, Watch(cluster.patience))
             self._known.add(name)
-            self.log.emit("node", node=node.name, state="joined")
             self.joined(node)
             joined = True
         return joined
