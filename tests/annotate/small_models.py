@@ -1,4 +1,4 @@
-"""Models of transformers that tests make, with a tokenizer trained on a few lines: small, with drawn weights."""
+"""Models of transformers that tests make, with a tokenizer of a few words: small, with drawn weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ TEXT = "def class return import the mill wheel race water sluice weir buy cheap 
 
 
 def tokenizer(folder: Path, length: int = 64) -> None:
-    """A WordPiece tokenizer such as BERT's."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    """A WordPiece tokenizer such as BERT's. Its words are listed: the library's trainer orders ties at random."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    special, letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"], sorted({*TEXT} - {" "})
+    words = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *TEXT.split()])
+    made = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    made.train_from_iterator([TEXT] * 10, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
