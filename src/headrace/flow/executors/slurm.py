@@ -18,6 +18,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,9 +37,8 @@ DISCOVER_SECONDS = 0.5
 PAUSE_A_NODE = 0.002  # seconds between looks at mailboxes, for each node: at most 500 files a second are opened
 FAREWELL = 5.0  # seconds for agents to end by themselves; those that do not are cancelled
 SILENT = 3  # agents that end without a word, after which something is wrong with all of them
-# What a worker and the server that it is forked from hold besides data.
-BASE = 400 << 20
-"""Bytes."""
+BASE = 400 << 20  # bytes that a worker, and the server that they are forked from, hold besides data
+DATA = 1 << 30  # bytes of data for a worker if nothing is said; reading documents takes 112 MiB, sorts take what they get
 
 
 @dataclass(eq=False)
@@ -71,6 +71,7 @@ class SlurmCluster:
         self.folder = run / QUEUE
         self._pulse = Pulse(self.folder / PULSE, {"session": "", "ended": False, "patience": patience})
         self._submitted: set[str] = set()  # agents that have not said anything yet
+        self._known: set[str] = set()  # those that have
         self._silent = 0
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -82,24 +83,28 @@ class SlurmCluster:
 
     def _live(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            self.say()
+            with suppress(UserError, OSError):  # a full disk may have room again at the next beat
+                self.say()
 
     def replenish(self, alive: set[str], known: set[str], wanted: int) -> None:
         """Submit agents until there are as many as wanted.
 
         Args:
             alive: those that Slurm knows, waiting or running.
-            known: those that have ever said something.
+            known: those that have said something in this session.
             wanted: how many there should be.
 
         Raises:
             UserError: Slurm does not take them, or they end without a word.
         """
-        self._silent += len(self._submitted - alive - known)
-        self._submitted &= alive - known
-        if known:
+        if not known <= self._known:
+            self._known |= known
             self._silent = 0
-        if self._silent >= SILENT and not alive:
+        self._silent += len(self._submitted - alive - self._known)
+        self._submitted &= alive - self._known
+        if self._silent >= SILENT:
+            if alive:
+                return  # some of the nodes are good, and do the work
             raise UserError(
                 f"{self._silent} jobs ended before they said anything.",
                 str(self.run / "logs"),
@@ -109,18 +114,29 @@ class SlurmCluster:
         if len(alive) < wanted:
             self._submitted |= self.jobs.submit(wanted - len(alive))
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Be there for agents, unless it is done. A run that has nothing to do needs no cluster.
+
+        Raises:
+            UserError: Slurm does not answer.
+        """
+        if self._thread.is_alive():
+            return
         self.jobs.check()
         for left in [path for path in self.folder.glob("*") if path.is_dir()]:
             shutil.rmtree(left, ignore_errors=True)  # sessions of coordinators that were killed
         (self.run / "logs").mkdir(parents=True, exist_ok=True)
         self.say()
         self._thread.start()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._thread.is_alive():
+            return
         self._stop.set()
         self._thread.join()
         self.say(session="", ended=True)
@@ -145,15 +161,18 @@ class SlurmExecutor(Pool):
         self._cluster, self._agents = cluster, dict[str, _Agent]()
         self._session = f"{time.time_ns():x}"
         self._folder = cluster.folder / self._session
-        self._folder.mkdir(parents=True)
         self._known: set[str] = set()  # agents that have joined this session, now gone or not
         self._alive = 0
         self._looked = self._discovered = -LOOK_SECONDS
         self._pause = LEAST_PAUSE
-        cluster.say(session=self._session, graph=graph, workers=cluster.workers)
+        self._graph = graph
 
     def submit(self, requests: list[Request]) -> None:
         """Submit the tasks of a phase."""
+        if not self._folder.exists():
+            self._cluster.begin()
+            self._folder.mkdir(parents=True)
+            self._cluster.say(session=self._session, graph=self._graph, workers=self._cluster.workers)
         super().submit(requests)
         if self._alive < self._wanted:
             self._looked = -LOOK_SECONDS
@@ -183,7 +202,8 @@ class SlurmExecutor(Pool):
         while training and time.monotonic() < deadline:
             training = [agent for agent in training if not any(m["message"] == "gone" for m in agent.inbox.take())]
             time.sleep(LEAST_PAUSE)
-        self._cluster.say(session="")
+        if self._folder.exists():
+            self._cluster.say(session="")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _take(self) -> bool:
