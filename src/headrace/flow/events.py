@@ -11,11 +11,14 @@ artifact   artifact, state: started | published | present | stored (in the --sto
 phase      artifact, phase, tasks, done (already done before), taken (how many of these came from another artifact)
 progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training;
            step, steps, note (requests at once, cost) where a language model writes
+start      artifact, phase, task; node (not written to the log)
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
 task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
-           of it spent compiling kernels); node, on a cluster
+           of it spent compiling kernels); node, on a cluster; output, if it printed anything: the name of the file in
+           RUN/logs, from which byte and to which
 notice     text: something the user should be told once per run
-died       artifact, phase, task, reason (signal or exit code), at (the document it was processing); node
+died       artifact, phase, task, reason (signal or exit code), at (the document it was processing); node; output
+error      artifact, phase, task, message; node; output: a task raised an error, which stops the run
 node       on a cluster: node, state: joined (workers, memory, gpus) | lost (reason; tasks, to be done again)
 failed     artifact, phase, message
 stopped    reason
@@ -35,6 +38,7 @@ from headrace.flow.journal import Journal, read_journal
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 LOG = "events.jsonl"
+UNWRITTEN = ("progress", "compiling", "start")  # they would swamp the file
 
 
 class EventLog:
@@ -46,9 +50,9 @@ class EventLog:
         self._noticed: set[str] = set()
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Record an event. Progress goes to the listener only: it would swamp the file."""
+        """Record an event. Progress goes to the listener only."""
         entry: Event = {"time": round(time.time(), 3), "event": event, **fields}
-        if event not in ("progress", "compiling"):
+        if event not in UNWRITTEN:
             self._journal.add(entry)
         if self._listener is not None:
             self._listener(entry)

@@ -221,6 +221,8 @@ class Pool(ABC):
             "exclusive": request.exclusive,
         }
         self.ask(node, asked)
+        on = {"node": node.name} if node.name else {}
+        self.log.emit("start", artifact=request.artifact, phase=request.phase, task=request.task, **on)
 
     # What is heard.
 
@@ -253,7 +255,7 @@ class Pool(ABC):
     def heard(self, node: Node, message: dict[str, Any]) -> None:
         """Handle a message of a node's workers: see :meth:`headrace.flow.executors.workers.Workers.hear`."""
         kind = message.pop("message")
-        on = {"node": node.name} if node.name else {}
+        on: dict[str, Any] = {"node": node.name} if node.name else {}
         if kind == "ready":
             self.log.emit("worker", **message, **on)
             return
@@ -269,6 +271,8 @@ class Pool(ABC):
             self.log.notice(message["text"])
             return
         del node.running[key]
+        if "output" in message:
+            on["output"] = message.pop("output")
         if kind == "done":
             self.log.emit("task", **where, task=key[2], **message, **on)
             self._done.append(entry.request)
@@ -277,18 +281,15 @@ class Pool(ABC):
         elif message.get("more") and entry.memory < max(other.memory for other in self.nodes):
             entry.too_little = entry.memory
             self._waiting.append(entry)
-        elif message["user"]:
-            text = message["what"], message["where"], message["fix"]
-            self._fail(DamagedArtifact(*text, message["damaged"]) if message["damaged"] else UserError(*text))
         else:
-            told = f"{_named(entry.request)}; the traceback is in {message['log']}"
-            self._fail(TaskFailed(f"{message['what']} ({told})"))
+            self.log.emit("error", **where, task=key[2], message=message["what"], **on)
+            self._fail(_error(entry, message))
         self._hand_out()
 
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error
 
-    def _bury(self, entry: Entry, message: dict[str, Any], on: dict[str, str]) -> None:
+    def _bury(self, entry: Entry, message: dict[str, Any], on: dict[str, Any]) -> None:
         request, reason, at = entry.request, message["reason"], message["at"]
         where = {"artifact": request.artifact, "phase": request.phase, "task": request.task}
         self.log.emit("died", **where, reason=reason, at=at, **on)
@@ -303,6 +304,13 @@ class Pool(ABC):
                 f"Exclude that document, or use fewer --workers if memory ran out; log: {message['log']}",
             )
         )
+
+
+def _error(entry: Entry, message: dict[str, Any]) -> Exception:
+    if message["user"]:
+        text = message["what"], message["where"], message["fix"]
+        return DamagedArtifact(*text, message["damaged"]) if message["damaged"] else UserError(*text)
+    return TaskFailed(f"{message['what']} ({_named(entry.request)}; the traceback is in {message['log']})")
 
 
 def _named(request: Request) -> str:

@@ -38,7 +38,9 @@ PAUSE_A_NODE = 0.002  # seconds between looks at mailboxes, for each node: at mo
 FAREWELL = 5.0  # seconds for agents to end by themselves; those that do not are cancelled
 SILENT = 3  # agents that end without a word, after which something is wrong with all of them
 BASE = 400 << 20  # bytes that a worker, and the server that they are forked from, hold besides data
-DATA = 1 << 30  # bytes of data for a worker if nothing is said; reading documents takes 112 MiB, sorts take what they get
+DATA = (
+    1 << 30
+)  # bytes of data for a worker if nothing is said; reading documents takes 112 MiB, sorts take what they get
 
 
 @dataclass(eq=False)

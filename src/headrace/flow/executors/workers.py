@@ -47,6 +47,7 @@ class _Worker:
     log: Path
     threads: int
     request: Message | None = None
+    written: int = 0  # bytes of the log when the task was given
     buffer: bytearray = field(default_factory=bytearray)
 
     def hear(self) -> list[Message] | None:
@@ -59,10 +60,15 @@ class _Worker:
         return [orjson.loads(line) for line in lines]
 
     def ask(self, request: Message) -> None:
-        self.request = request
+        self.request, self.written = request, self.log.stat().st_size
         with contextlib.suppress(BrokenPipeError):  # it died before the request arrived: its other pipe will say so
             self.stdin.write(orjson.dumps(request, option=orjson.OPT_APPEND_NEWLINE))
             self.stdin.flush()
+
+    def output(self) -> Message:
+        """Where the log has what its task printed, if it printed anything."""
+        end = self.log.stat().st_size
+        return {"output": [self.log.name, self.written, end]} if end > self.written else {}
 
     @property
     def task(self) -> Message:
@@ -108,7 +114,8 @@ class Workers:
             Each has ``message`` and, unless that is ``ready``, the task's ``artifact``, ``phase`` and ``task``:
             ``ready``, ``progress``, ``compiling``, ``notice``, ``done`` and ``failed`` (with ``log``) as
             :mod:`headrace.flow.worker` sends them; ``died`` has ``reason``, ``at`` (the document it was processing)
-            and ``log``.
+            and ``log``. Those of a task's end have ``output`` if it printed anything: the log's name, and from where
+            to where.
         """
         ready = [key.data for key, _ in self._selector.select(seconds)]
         return [message for worker in ready if worker is not None for message in self._heard(worker)]
@@ -198,6 +205,7 @@ class Workers:
                 message |= worker.task
             if message["message"] in ("done", "failed"):
                 worker.request = None
+                message |= worker.output()
                 message |= {"log": str(worker.log)} if message["message"] == "failed" else {}
             messages.append(message)
         return messages
@@ -205,12 +213,12 @@ class Workers:
     def _bury(self, worker: _Worker) -> list[Message]:
         """A worker's pipe has closed: it is dead, whatever the reason."""
         self._selector.unregister(worker.stdout)
-        at = self._last_words(worker)
+        at, output = self._last_words(worker), worker.output()
         code = self._discard(worker)
         if worker.request is None:
             return []
         reason = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        return [{"message": "died", **worker.task, "reason": reason, "at": at, "log": str(worker.log)}]
+        return [{"message": "died", **worker.task, "reason": reason, "at": at, "log": str(worker.log), **output}]
 
     def _last_words(self, worker: _Worker) -> str:
         """The document that the worker was processing."""
