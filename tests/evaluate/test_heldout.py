@@ -32,7 +32,8 @@ def sequence(tmp_path_factory):
     specs = phase.plan(ctx)
     write_sealed(ctx.plan("write"), {"tasks": specs})
     for task in range(len(specs)):
-        execute(step, TaskContext(run, step, phase.name, task))
+        ctx.mark_done("write", {task: execute(step, TaskContext(run, step, phase.name, task))})
+    ctx.close()
     collect(step, ctx, step.finish(ctx))
     with Removal(run) as removal:
         publish(ctx, ctx.artifacts / step.name, removal)

@@ -92,9 +92,34 @@ class Holding(Step):
         return {"counts": {}, "tasks": ctx.results("hold")}
 
 
+@dataclass(frozen=True)
+class Talking(Step):
+    """Tasks whose results are longer than what a pipe holds."""
+
+    kind = "talking"
+    VERSION = 1
+
+    def params(self):
+        return {}
+
+    def inputs(self):
+        return {}
+
+    def phases(self):
+        sizes = [5 << 20, 0, 1 << 16, (1 << 16) - 1]
+        return [Phase("talk", lambda ctx: [{"size": size} for size in sizes], self.talk)]
+
+    def talk(self, ctx, spec):
+        ctx.progress(rows=1)
+        return {"text": "é" * (spec["size"] // 2)}
+
+    def finish(self, ctx):
+        return {"counts": {}, "told": [len(result["text"]) for result in ctx.results("talk")]}
+
+
 def targets(run: Path) -> list[Step]:
     """What a worker calls to rebuild the graph."""
-    return [Holding()]
+    return [Talking()] if (run / "talk").exists() else [Holding()]
 
 
 def done(run: Path, workers: int = 2, memory: int = 64 << 20, listener=None) -> dict[str, dict]:
@@ -151,6 +176,12 @@ def test_many_workers_share_kernels_that_were_loaded_before_the_fork(tmp_path, m
     assert {task["loaded"] for task in few} == {0}
     assert {task["loaded"] > 0 for task in many} == {True}
     assert not list((tmp_path / "many" / "logs").glob("fork-server-*.log"))
+
+
+def test_answers_may_be_longer_than_a_pipe_holds(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "talk").touch()
+    assert done(tmp_path / "run")["talking"]["told"] == [5 << 19, 0, 1 << 15, (1 << 15) - 1]
 
 
 def test_without_workers_tasks_are_done_in_this_process(tmp_path):

@@ -17,6 +17,7 @@ from headrace.flow.artifact import Artifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request
 from headrace.flow.executors.inline import InlineExecutor
+from headrace.flow.markers import Marker
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
 
@@ -75,9 +76,10 @@ class Repeating(InlineExecutor):
     def submit(self, requests: list[Request]) -> None:
         super().submit(requests[::-1])
 
-    def execute(self, request: Request) -> None:
+    def execute(self, request: Request) -> Marker:
         for _ in range(self.repeat):
-            super().execute(request)
+            marker = super().execute(request)
+        return marker
 
 
 def run_steps(

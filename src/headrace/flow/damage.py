@@ -17,9 +17,10 @@ from pathlib import Path
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact, Entry, flaw
 from headrace.flow.events import EventLog
+from headrace.flow.markers import mend, read_markers
 from headrace.flow.step import Step
 from headrace.flow.storage import SealError, fsync_folder, read_sealed
-from headrace.flow.task import TAKEN, TaskContext, final_names
+from headrace.flow.task import TaskContext, final_names
 
 DAMAGED = "damaged"
 THREADS = 8  # hashing and reading release the GIL; eight threads hide the seeks of small files
@@ -111,6 +112,7 @@ def discard_damaged(step: Step, ctx: TaskContext) -> None:
     """In an unfinished artifact, discard each plan and task whose files have changed."""
     for _, _, fix in list(find_damaged(step, ctx)):
         fix()
+    ctx.close()
 
 
 def find_damaged(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Callable[[], None]]]:
@@ -127,15 +129,17 @@ def find_damaged(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Call
         return
     recorded: list[tuple[Entry, Callable[[], None]]] = []
     for phase in step.phases():
-        done = ctx.folder / "done" / phase.name
-        damaged = [path for path in (ctx.plan(phase.name), *sorted(done.glob("*.json"))) if _is_damaged(path)]
-        for path in damaged:
-            yield path, "has changed since it was written", path.unlink
-        taken = {} if done / TAKEN in damaged else ctx.taken(phase.name)
-        for task in sorted({int(path.stem) for path in done.glob("*.json") if path.stem.isdigit()} | set(taken)):
-            if done / f"{task:05d}.json" not in damaged:
-                marker = taken.get(task) or ctx.marker(phase.name, task)
-                recorded += [(entry, partial(ctx.mark_undone, phase.name, task)) for entry in marker["files"]]
+        if _is_damaged(ctx.plan(phase.name)):
+            yield ctx.plan(phase.name), "has changed since it was written", ctx.plan(phase.name).unlink
+        journal = ctx.journal(phase.name)
+        markers = read_markers(journal)
+        if markers is None:
+            continue
+        if markers.damaged:
+            yield journal, "has lines that have changed since they were written", partial(mend, journal)
+        tasks = sorted(markers.tasks)
+        for task, marker in zip(tasks, markers.read(tasks), strict=True):
+            recorded += [(entry, partial(ctx.mark_undone, phase.name, task)) for entry in marker["files"]]
     # A kill may have come after some had been given their final names.
     names = final_names(entry for entry, _ in recorded)
 

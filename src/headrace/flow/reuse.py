@@ -24,6 +24,7 @@ import orjson
 import xxhash
 
 from headrace.flow.artifact import MANIFEST, TASKS
+from headrace.flow.markers import read_markers
 from headrace.flow.storage import SealError, digest_file, fsync_folder, read_sealed, replacing
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def _tasks_of(folder: Path) -> Iterator[Finished]:
     """The keyed tasks of an artifact, finished or not; none if it cannot be trusted."""
     with suppress(FileNotFoundError, SealError, orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
         if folder.suffix == ".partial":
-            markers: Any = [read_sealed(path) for path in folder.glob("done/*/*.json")]
+            journals = [read_markers(path) for path in folder.glob("done/*.jsonl")]
+            markers: Any = [one for journal in journals if journal for one in journal.read(sorted(journal.tasks))]
         else:
             manifest = read_sealed(folder / MANIFEST)
             listed = next(entry for entry in manifest["files"] if entry["name"] == TASKS)

@@ -55,6 +55,7 @@ def make(
     """
     waiting = list(steps)
     making: dict[str, Iterator[list[Request]]] = {}
+    contexts: dict[str, TaskContext] = {}
     at_work: dict[str, int] = {}  # tasks of the running phase
     made: dict[str, Artifact] = {}
 
@@ -65,7 +66,7 @@ def make(
                 at_work[name] = len(requests)
                 executor.submit(requests)
                 return
-        del making[name]
+        del making[name], contexts[name]
         made[name] = Artifact.open(run / "artifacts" / name)
 
     with Removal(run) as removal:
@@ -75,14 +76,16 @@ def make(
             if ready and executor.idle:
                 step = ready[0]
                 waiting.remove(step)
-                making[step.name] = _make(step, run, log, memory, removal, verify, store)
+                ctx = contexts[step.name] = TaskContext(run, step, memory=memory)
+                making[step.name] = _make(step, ctx, log, removal, verify, store)
                 advance(step.name)
                 continue
-            done = executor.wait().artifact
-            at_work[done] -= 1
-            if not at_work[done]:
-                del at_work[done]
-                advance(done)
+            request, marker = executor.wait()
+            contexts[request.artifact].mark_done(request.phase, {request.task: marker})
+            at_work[request.artifact] -= 1
+            if not at_work[request.artifact]:
+                del at_work[request.artifact]
+                advance(request.artifact)
     return [made[step.name] for step in steps]
 
 
@@ -107,9 +110,10 @@ def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
 
 
 def _make(
-    step: Step, run: Path, log: EventLog, memory: int, removal: Removal, verify: bool, store: Store | None
+    step: Step, ctx: TaskContext, log: EventLog, removal: Removal, verify: bool, store: Store | None
 ) -> Iterator[list[Request]]:
     """Build one artifact whose inputs are published: yields the tasks of a phase, and continues when they are done."""
+    run = ctx.run
     if present(step, run, log, verify):
         log.emit("artifact", artifact=step.name, state="present")
         if store is not None:
@@ -121,11 +125,11 @@ def _make(
         return
     started = time.monotonic()
     log.emit("artifact", artifact=step.name, state="started")
-    ctx = TaskContext(run, step, memory=memory)
     discard_damaged(step, ctx)
     if not (ctx.folder / MANIFEST).exists():
         for phase in step.phases():
             yield begin(phase, ctx, log, store)
+            ctx.close()
         ctx.phase = ""
         with checking_inputs_on_error(ctx):
             told = step.finish(ctx)
@@ -152,8 +156,7 @@ def begin(phase: Phase, ctx: TaskContext, log: EventLog, store: Store | None = N
     keys = {task: spec["key"] for task, spec in enumerate(specs) if "key" in spec and task not in done}
     places = [ctx.artifacts, *([store.artifacts] if store is not None else [])]
     taken = reuse_tasks(ctx, keys, places)
-    if taken:
-        ctx.take(phase.name, ctx.taken(phase.name) | taken)
+    ctx.mark_done(phase.name, taken)
     missing = [task for task in range(len(specs)) if task not in done and task not in taken]
     lend_similar(ctx, {task: specs[task]["like"] for task in missing if "like" in specs[task]}, places)
     missing.sort(key=lambda task: -specs[task].get("size", 0))

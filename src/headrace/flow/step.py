@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.flow.identity import Identified
+from headrace.flow.markers import Marker
 from headrace.flow.task import TaskContext
 
 
@@ -59,12 +60,12 @@ class Step(Identified):
         """Check that counts are conserved and return manifest fields: ``{"counts": ..., further fields}``."""
 
 
-def execute(step: Step, ctx: TaskContext) -> None:
-    """Run a task of a step and write its marker. Called in a worker process."""
+def execute(step: Step, ctx: TaskContext) -> Marker:
+    """Run a task of a step; returns its marker, which the coordinator records. Called in a worker process."""
     phase = next(phase for phase in step.phases() if phase.name == ctx.phase)
     spec = ctx.specs(ctx.phase)[ctx.task]
     with ctx.at_work():
-        ctx.leave_marker(spec, phase.work(ctx, spec))
+        return ctx.marker(spec, phase.work(ctx, spec))
 
 
 def topological(targets: list[Step]) -> list[Step]:

@@ -3,8 +3,7 @@
 While an artifact is being built, its folder is ``<name>.partial``::
 
     plan/<phase>.json         the task specs of a phase
-    done/<phase>/00007.json   written when task 7 is done: its counts and its files
-    done/<phase>/taken.json   the same for tasks reused from another artifact, by number
+    done/<phase>.jsonl        the tasks that are done: their results and files (:mod:`headrace.flow.markers`)
     scratch/<phase>/...       intermediate files
     shards/00007-000.parquet  published shards by (task, part)
     files/...                 further published files
@@ -15,7 +14,7 @@ While an artifact is being built, its folder is ``<name>.partial``::
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,9 +23,10 @@ from typing import Any
 
 from headrace.flow.artifact import Artifact, Entry, verify
 from headrace.flow.identity import Identified
-from headrace.flow.storage import digest_file, process_name, read_sealed, replacing, write_sealed
+from headrace.flow.journal import Journal
+from headrace.flow.markers import Marker, open_journal, read_markers
+from headrace.flow.storage import digest_file, process_name, read_sealed, replacing
 
-TAKEN = "taken.json"
 AT_BYTES = 512  # room for the name of the document being processed
 
 
@@ -119,43 +119,44 @@ class TaskContext:
         """The file of a phase's task specs."""
         return self.folder / "plan" / f"{phase}.json"
 
-    def markers(self, phase: str) -> list[dict[str, Any]]:
-        """``{"result", "files"}`` of each task of a finished phase, in task order."""
-        taken = self.taken(phase)
-        return [taken.get(task) or self.marker(phase, task) for task in range(self.tasks(phase))]
+    def markers(self, phase: str) -> list[Marker]:
+        """The markers of all tasks of a finished phase, in task order.
 
-    def marker(self, phase: str, task: int) -> dict[str, Any]:
-        """The marker of a task that ran here rather than being reused."""
-        return read_sealed(self._marker(phase, task))
+        Raises:
+            KeyError: a task is not done.
+        """
+        count = self.tasks(phase)
+        found = read_markers(self.journal(phase)) if count else None
+        if count and found is None:
+            raise KeyError(f"no task of phase {phase} is done")
+        return [*found.read(range(count))] if found is not None else []
 
-    def _marker(self, phase: str, task: int) -> Path:
-        return self.folder / "done" / phase / f"{task:05d}.json"
-
-    def taken(self, phase: str) -> dict[int, dict[str, Any]]:
-        """The markers of tasks reused from other artifacts, by number."""
-        try:
-            value = read_sealed(self.folder / "done" / phase / TAKEN)
-        except FileNotFoundError:
-            return {}
-        return {int(task): marker for task, marker in value["tasks"].items()}
-
-    def take(self, phase: str, markers: dict[int, dict[str, Any]]) -> None:
-        """Record reused tasks, for :meth:`taken`."""
-        tasks = {str(task): marker for task, marker in markers.items()}
-        write_sealed(self.folder / "done" / phase / TAKEN, {"tasks": tasks})
-
-    def mark_undone(self, phase: str, task: int) -> None:
-        """Mark a task as not done."""
-        self._marker(phase, task).unlink(missing_ok=True)
-        taken = self.taken(phase)
-        if taken.pop(task, None) is not None:
-            self.take(phase, taken)
+    def journal(self, phase: str) -> Path:
+        """The file of the markers of a phase's finished tasks."""
+        return self.folder / "done" / f"{phase}.jsonl"
 
     def done(self, phase: str) -> set[int]:
         """The numbers of the phase's finished tasks."""
-        folder = self.folder / "done" / phase
-        names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-        return {int(name[:-5]) for name in names if name[:-5].isdigit()} | set(self.taken(phase))
+        found = read_markers(self.journal(phase))
+        return found.tasks if found is not None else set()
+
+    def mark_done(self, phase: str, markers: Mapping[int, Marker]) -> None:
+        """Record that tasks are done. Called by the coordinator only, which then calls :meth:`close`."""
+        for task, marker in markers.items():
+            self._appending(phase).add({"task": task, **marker})
+
+    def mark_undone(self, phase: str, task: int) -> None:
+        """Take that back."""
+        self._appending(phase).add({"undone": task})
+
+    def _appending(self, phase: str) -> Journal:
+        if phase not in self._journals:
+            self._journals[phase] = open_journal(self.journal(phase))
+        return self._journals[phase]
+
+    @cached_property
+    def _journals(self) -> dict[str, Journal]:
+        return {}
 
     def results(self, phase: str) -> list[dict[str, Any]]:
         """What each task of a finished phase returned, in task order."""
@@ -234,10 +235,12 @@ class TaskContext:
             self.report({"rows": rows, "bytes": bytes, **within})
 
     def close(self) -> None:
-        """Close the file of :meth:`at`."""
+        """Close the file of :meth:`at`, and the journals."""
         if "_at" in self.__dict__:
             os.close(self.__dict__.pop("_at"))
             (self.folder / "at" / process_name()).unlink(missing_ok=True)
+        for phase in [*self._journals]:
+            self._journals.pop(phase).close()
 
     # Running.
 
@@ -250,12 +253,10 @@ class TaskContext:
         finally:
             self.close()
 
-    def leave_marker(self, spec: dict[str, Any], result: dict[str, Any]) -> None:
-        """Record that the task is done: what it returned and wrote, and the keys under which it can be reused."""
+    def marker(self, spec: dict[str, Any], result: dict[str, Any]) -> Marker:
+        """The marker of this task: what it returned and wrote, and the keys under which it can be reused."""
         keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
-        # A loss of power may spoil it, which its seal tells: the task is done again.
-        marker = {"result": result, "files": self.files, **keys}
-        write_sealed(self._marker(self.phase, self.task), marker, durable=False)
+        return {"result": result, "files": self.files, **keys}
 
 
 def final_names(files: Iterable[Entry]) -> dict[str, str]:

@@ -116,7 +116,7 @@ def work(
             reporter,
         )
         try:
-            execute(step, ctx)
+            marker = execute(step, ctx)
         except Exception as error:
             send(out, {"message": "failed", **describe(error, ctx)})
             continue
@@ -125,6 +125,7 @@ def work(
             out,
             {
                 "message": "done",
+                "marker": marker,
                 "seconds": round(time.monotonic() - started, 3),
                 "rows": reporter.total_rows,
                 "bytes": reporter.total_bytes,

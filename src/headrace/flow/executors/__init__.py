@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.flow.markers import Marker
+
 
 @dataclass(frozen=True)
 class Request:
@@ -33,12 +35,12 @@ class Executor(Protocol):
     def submit(self, requests: list[Request]) -> None:
         """Submit the tasks of a phase."""
 
-    def wait(self) -> Request:
-        """Wait until any task is done.
+    def wait(self) -> tuple[Request, Marker]:
+        """Wait until any task is done; returns it and its marker, which the caller records.
 
         Raises:
             UserError: a task failed for a reason that the user can fix.
-            TaskFailed: a task failed because of a bug.
+            TaskFailed: a task failed because of a bug. Both are raised once all tasks that are done were returned.
         """
 
     @property

@@ -6,6 +6,7 @@ from collections import deque
 from pathlib import Path
 
 from headrace.flow.executors import Request
+from headrace.flow.markers import Marker
 from headrace.flow.step import Step, execute, topological
 from headrace.flow.task import TaskContext
 
@@ -29,16 +30,15 @@ class InlineExecutor:
         """Submit the tasks of a phase."""
         self._waiting += requests
 
-    def wait(self) -> Request:
+    def wait(self) -> tuple[Request, Marker]:
         """Run the next task."""
         request = self._waiting.popleft()
-        self.execute(request)
-        return request
+        return request, self.execute(request)
 
-    def execute(self, request: Request) -> None:
-        """Run a task."""
+    def execute(self, request: Request) -> Marker:
+        """Run a task; returns its marker."""
         step, memory = self._steps[request.artifact], max(self._memory, request.least)
-        execute(step, TaskContext(self._run, step, request.phase, request.task, memory, careful=self._careful))
+        return execute(step, TaskContext(self._run, step, request.phase, request.task, memory, careful=self._careful))
 
     @property
     def idle(self) -> bool:

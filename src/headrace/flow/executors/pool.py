@@ -23,6 +23,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import DamagedArtifact
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request, TaskFailed
+from headrace.flow.markers import Marker
 
 # A task that takes its machine down with it would otherwise do so to one after another. Spot machines are lost to other
 # causes: at one loss an hour a node, a task of 10 minutes meets five in a row once in 8,000 tasks.
@@ -120,7 +121,7 @@ class Pool(ABC):
         self.log = log
         self.nodes: list[Node] = []
         self._waiting: deque[Entry] = deque()
-        self._done: deque[Request] = deque()
+        self._done: deque[tuple[Request, Marker]] = deque()
         self._error: Exception | None = None
 
     # The subclass's part.
@@ -150,8 +151,8 @@ class Pool(ABC):
         self._waiting += [Entry(request, len(requests)) for request in requests]
         self._hand_out()
 
-    def wait(self) -> Request:
-        """Wait until any task is done.
+    def wait(self) -> tuple[Request, Marker]:
+        """Wait until any task is done; returns it and its marker.
 
         Raises:
             UserError: a task failed for a reason that the user can fix, or killed its worker twice.
@@ -274,8 +275,8 @@ class Pool(ABC):
         if "output" in message:
             on["output"] = message.pop("output")
         if kind == "done":
+            self._done.append((entry.request, message.pop("marker")))
             self.log.emit("task", **where, task=key[2], **message, **on)
-            self._done.append(entry.request)
         elif kind == "died":
             self._bury(entry, message, on)
         elif message.get("more") and entry.memory < max(other.memory for other in self.nodes):
