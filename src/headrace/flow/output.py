@@ -40,9 +40,9 @@ def outputs(run: Path) -> Iterator[Output]:
     """What was printed: by task, in the order in which they ended, then what remains of each log."""
     told: dict[str, int] = {}
     for event in read_events(run):
-        where = event.get("output")
-        if event["event"] in ("task", "died", "error") and _is_place(where):
-            name, start, stop = where
+        place = _place(event.get("output"))
+        if event["event"] in ("task", "died", "error") and place is not None:
+            name, start, stop = place
             told[name] = max(told.get(name, 0), stop)
             text = _read(run / LOGS / name, start, stop)
             if text:
@@ -62,9 +62,11 @@ def _end(event: dict[str, Any]) -> str:
     return f"died: {event['reason']}" if event["event"] == "died" else f"error: {event['message']}"
 
 
-def _is_place(where: Any) -> bool:
-    """Whether an event's ``output`` is one: a file in the folder of logs and a stretch of it."""
-    return isinstance(where, list) and len(where) == 3 and Path(str(where[0])).name == where[0]
+def _place(output: Any) -> tuple[str, int, int] | None:
+    """An event's ``output``: a file in the folder of logs and a stretch of it; None if it is none."""
+    if not isinstance(output, list) or len(output) != 3 or Path(str(output[0])).name != output[0]:
+        return None
+    return str(output[0]), int(output[1]), int(output[2])
 
 
 def _read(path: Path, start: int, stop: int) -> str:
