@@ -12,11 +12,13 @@ from typing import Any, TextIO
 
 from headrace.cli.curve import AXIS, COLUMNS, LINES, Curve
 from headrace.cli.terminal import say
+from headrace.cli.watch import Nodes
 from headrace.report.numbers import duration, size
 from headrace.visible import visible
 
 # Seconds between lines about a long phase in a log.
 QUIET = 15.0
+LINE, WATCHED = 120, 20  # columns and lines about nodes in a log
 
 
 @dataclass
@@ -131,6 +133,9 @@ def notice(event: dict[str, Any]) -> str | None:
         return f"{artifact:<28} {event['phase']}: {event['taken']} of {event['tasks']} tasks reused"
     if kind == "notice":
         return str(event["text"])
+    if kind == "node" and event["state"] == "lost":
+        again = f"; {event['tasks']} of its tasks start again" if event["tasks"] else ""
+        return f"node {event['node']} is lost: {event['reason']}{again}"
     if kind == "died":
         at = f" at {event['at']}" if event.get("at") else ""
         return f"a worker died ({event['reason']}) in {artifact} {event['phase']}{at}; retrying its task"
@@ -154,9 +159,12 @@ class Notices:
 class Lines:
     """Plain lines, for logs and pipes."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, watch: bool = False
+    ) -> None:
         self._stream = stream or sys.stdout
         self._clock = clock
+        self._nodes = Nodes(clock) if watch else None
         self._notices = Notices()
         self._phases: Phases = {}
         self._last = clock()
@@ -173,9 +181,12 @@ class Lines:
         """Handle an event of the run."""
         line = self._notices(event)
         follow(self._phases, event)
+        if self._nodes is not None:
+            self._nodes(event)
         lines = [] if line is None else [line]
         if line is None and self._phases and self._clock() - self._last > QUIET:
             lines = [f"{phase.artifact:<28} {phase.name} {phase.reached()}" for phase in self._phases.values()]
+            lines += [] if self._nodes is None else self._nodes.lines(LINE, WATCHED)
         for line in lines:
             self._last = self._clock()
             say(line, stream=self._stream)
@@ -235,18 +246,22 @@ class Bars:
     """A live line for each active phase, with a permanent line above for every finished artifact, and the loss of a
     stage being trained below. It follows the terminal's size."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, watch: bool = False) -> None:
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
 
         self._notices = Notices()
         self._phases: Phases = {}
+        self._nodes = nodes = Nodes() if watch else None
         console = Console(file=stream or sys.stdout)
         utf = console.encoding.startswith("utf")
 
         def view() -> Text:
-            text = Text("\n".join(drawing(self._phases, *console.size, utf)), no_wrap=True, end="")
+            lines = drawing(self._phases, *console.size, utf)
+            if nodes is not None:
+                lines += ["", *nodes.lines(console.size.width - 1, console.size.height - len(lines) - 2)]
+            text = Text("\n".join(lines), no_wrap=True, end="")
             text.highlight_regex("[━#]+", "green")
             text.highlight_regex("[\u2801-\u28ff]{3,}", "cyan")
             return text
@@ -268,6 +283,8 @@ class Bars:
         if line is not None:
             self._live.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
         follow(self._phases, event)
+        if self._nodes is not None:
+            self._nodes(event)
 
 
 def follow(phases: Phases, event: dict[str, Any]) -> None:
@@ -300,8 +317,8 @@ def follow(phases: Phases, event: dict[str, Any]) -> None:
             phase.training = Training(event["step"], event["steps"], event["loss"], first, curve, began)
 
 
-def listener(stream: TextIO | None = None) -> Lines | Bars:
-    """Bars if the stream is a terminal that can move its cursor, otherwise lines."""
+def listener(stream: TextIO | None = None, watch: bool = False) -> Lines | Bars:
+    """Bars if the stream is a terminal that can move its cursor, otherwise lines; with what each node does if asked."""
     stream = stream or sys.stdout
     moves = stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-    return Bars(stream) if moves else Lines(stream)
+    return Bars(stream, watch) if moves else Lines(stream, watch=watch)

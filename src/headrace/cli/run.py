@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, Memory, OnChange, Overrides, RecipeFile, Workers
+from headrace.cli.options import Json, Memory, OnChange, Overrides, RecipeFile, Workers, whole
 from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json, screen
 
@@ -35,12 +36,22 @@ def run(
         ),
     ] = None,
     on_change: OnChange = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Also show what each node does, its rate, and tasks that are slow.")
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics", metavar="PORT", parser=whole(0), help="Serve metrics for Prometheus on 127.0.0.1:PORT."
+        ),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
     """Build everything a recipe describes, skipping what is already done."""
     stop_when_asked()
     from headrace import pipeline, run_folder
+    from headrace.cli.metrics import metrics
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
     from headrace.recipe.load import load_recipe
@@ -49,14 +60,23 @@ def run(
     run_folder.without_pandas(loaded)
     folder = out or Path("runs") / loaded.name
     try:
-        with listener(sys.stderr if json else sys.stdout) as progress:
+        with (
+            listener(sys.stderr if json else sys.stdout, watch) as progress,
+            nullcontext() if metrics_port is None else metrics(metrics_port) as measured,
+        ):
+
+            def hear(event: dict[str, Any]) -> None:
+                progress(event)
+                if measured is not None:
+                    measured(event)
+
             report = pipeline.run(
                 loaded,
                 folder,
                 workers=workers,
                 memory=memory,
                 until=until,
-                listener=progress,
+                listener=hear,
                 check_input=check_input,
                 verify=verify,
                 store=store,

@@ -12,6 +12,7 @@ phase      artifact, phase, tasks, done (already done before), taken (how many o
 progress   artifact, phase, rows, bytes (since the last one; not written to the log); step, steps, loss in training;
            step, steps, note (requests at once, cost) where a language model writes
 start      artifact, phase, task; node (not written to the log)
+waits      artifact, phase, task; node: it needs more memory and starts again (not written to the log)
 compiling  artifact, phase: a worker compiles a kernel that is not in the cache (not written to the log)
 task       artifact, phase, task, seconds, rows, bytes, peak (the worker's peak resident bytes), compiled (the seconds
            of it spent compiling kernels); node, on a cluster; output, if it printed anything: the name of the file in
@@ -38,7 +39,7 @@ from headrace.flow.journal import Journal, read_journal
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 LOG = "events.jsonl"
-UNWRITTEN = ("progress", "compiling", "start")  # they would swamp the file
+UNWRITTEN = ("progress", "compiling", "start", "waits")  # they would swamp the file
 
 
 class EventLog:

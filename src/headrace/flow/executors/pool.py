@@ -282,6 +282,7 @@ class Pool(ABC):
         elif message.get("more") and entry.memory < max(other.memory for other in self.nodes):
             entry.too_little = entry.memory
             self._waiting.append(entry)
+            self.log.emit("waits", **where, task=key[2], **on)
         else:
             self.log.emit("error", **where, task=key[2], message=message["what"], **on)
             self._fail(_error(entry, message))
