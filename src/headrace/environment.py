@@ -11,6 +11,8 @@ from typing import Any
 
 # Libraries whose version can affect a run's output or speed.
 LIBRARIES = ("numpy", "numba", "pyarrow", "tokenizers", "torch")
+# Share of the memory that is free at the start; the rest is for libraries, the page cache and other programs.
+DATA_SHARE = 0.5
 PROCESSOR = Path("/proc/cpuinfo")
 # One folder per GPU (NVIDIA's driver README, "The /proc interface"); asking torch would require importing it.
 GPUS = Path("/proc/driver/nvidia/gpus")
@@ -80,6 +82,11 @@ def free_memory() -> int:
     import psutil
 
     return min(psutil.virtual_memory().available, memory_limit() or sys.maxsize)
+
+
+def data_memory() -> int:
+    """Bytes for the data of all workers of this machine, if nothing else is said."""
+    return int(free_memory() * DATA_SHARE)
 
 
 def memory_limit() -> int | None:

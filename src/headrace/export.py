@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headrace.environment import data_memory
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.damage import check_files
 from headrace.flow.events import EventLog, Listener
+from headrace.flow.executors.engine import LOCAL
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step
 from headrace.flow.storage import SealError, explaining_os_errors, fsync_folder, local, read_sealed, write_sealed
@@ -33,7 +35,6 @@ from headrace.formats.run_card import RunCard
 from headrace.formats.sequences import SequenceExport
 from headrace.formats.tokenized import TokenCorpus, TokenExport
 from headrace.model_export import FORMAT, ModelExport
-from headrace.pipeline import free_memory
 from headrace.recipe.mistakes import suggest
 from headrace.recipe.schema import HELD_OUT
 from headrace.run_folder import RECIPE, artifact, licences, read_graph, read_recipe
@@ -125,7 +126,7 @@ def write(
     step.check()
     with explaining_os_errors(out):
         if not _there(out, step):
-            _make(step, out, workers, memory or free_memory(), listener)
+            _make(step, out, workers, memory or data_memory(), listener)
     return out
 
 
@@ -306,12 +307,9 @@ def _there(out: Path, step: Step) -> bool:
 
 
 def _make(step: ExportStep, out: Path, workers: int | None, memory: int, listener: Listener | None) -> None:
-    from headrace.flow.executors.inline import InlineExecutor
-    from headrace.flow.executors.local import LocalExecutor
     from headrace.flow.lock import lock
     from headrace.flow.runner import make
 
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
     work = out.with_name(f"{out.name}.partial")
     with lock(work):
         _begin(step, work)
@@ -320,15 +318,12 @@ def _make(step: ExportStep, out: Path, workers: int | None, memory: int, listene
             with notices_to(log.notice):
                 if left := step.left_behind():
                     log.notice(left)
-                executor = (
-                    LocalExecutor(work, GRAPH, workers, memory, log)
-                    if workers
-                    else InlineExecutor(work, [step], memory)
-                )
-                try:
-                    make([step], work, executor, log, memory)
-                finally:
-                    executor.close()
+                with LOCAL.start(work, GRAPH, workers, memory, log) as start:
+                    executor = start([step])
+                    try:
+                        make([step], work, executor, log, memory)
+                    finally:
+                        executor.close()
         finally:
             log.close()
         if out.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import headrace
-from headrace.environment import hardware, versions
+from headrace.environment import data_memory, hardware, versions
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact, DamagedArtifact
 from headrace.flow.events import EventLog, Listener
+from headrace.flow.executors.engine import LOCAL, Engine
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step
 from headrace.flow.storage import explaining_os_errors, local, replacing
@@ -27,9 +27,6 @@ from headrace.run_folder import GRAPH, RECIPE, read_graph, with_withdrawn
 if TYPE_CHECKING:
     from headrace.flow.store import Store
     from headrace.train.edits import OnChange
-
-# Share of the memory that is free at the start; the rest is for libraries, the page cache and other programs.
-MEMORY_SHARE = 0.5
 
 TRAINED = ("model", "evaluation", "samples")  # kinds of artifacts that need torch
 
@@ -46,6 +43,7 @@ def run(
     store: Path | str | None = None,
     filters: Sequence[Callable[..., Any]] = (),
     on_change: OnChange | None = None,
+    engine: Engine = LOCAL,
 ) -> Path | None:
     """Build everything that a recipe describes, doing only what is missing.
 
@@ -53,7 +51,8 @@ def run(
         recipe: from :func:`headrace.load_recipe`, or built in code.
         out: the run folder.
         workers: worker processes; by default one per available core. With 0, everything runs in this process.
-        memory: bytes of data in all workers together; by default half of what is free.
+        memory: bytes of data in all workers together, on a cluster in those of each node; by default half of what is
+            free.
         until: the artifact to stop at, such as ``verdicts`` or ``sequence-stage1``.
         listener: called with every event as it happens.
         check_input: read all input again instead of trusting size and change time.
@@ -62,9 +61,9 @@ def run(
         store: a folder shared by runs: artifacts of other runs are taken from it, and new ones are added to it.
         filters: your own functions that take a :class:`headrace.Document` and return whether to keep it; what they
             reject is removed as ``filter:<the function's name>``.
-
         on_change: what to do with a stage that was being trained when its recipe changed: ``stop``; ``accept``: go on
             from there; ``branch``: begin it anew beside the old. None accepts, unless its sequence has changed.
+        engine: where the tasks are done; this machine by default.
 
     Returns:
         The report, or None if the run stopped before the end of the recipe.
@@ -78,11 +77,10 @@ def run(
     if filters:
         recipe = with_filters(recipe, filters)
     folder = local(out)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    memory = memory or free_memory()
+    workers = engine.default_workers if workers is None else workers
     with explaining_os_errors(folder):
         shared = None if store is None else Store(local(store), folder)
-        log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared, on_change)
+        log = _run(recipe, folder, workers, memory, until, listener, check_input, verify, shared, on_change, engine)
         if until:
             return None
         from headrace.report.build import write_report
@@ -94,7 +92,7 @@ def run(
                 try:
                     sound_artifacts(folder)
                 except DamagedArtifact:
-                    _run(recipe, folder, workers, memory, until, listener, check_input, True, shared, on_change)
+                    _run(recipe, folder, workers, memory, until, listener, check_input, True, shared, on_change, engine)
                     return write_report(folder)
                 raise
 
@@ -102,18 +100,20 @@ def run(
 def _run(
     recipe: Recipe,
     folder: Path,
-    workers: int,
-    memory: int,
+    workers: int | None,
+    memory: int | None,
     until: str | None,
     listener: Listener | None,
     check_input: bool,
     verify: bool,
     store: Store | None,
     on_change: OnChange | None,
+    engine: Engine,
 ) -> EventLog:
     """Build the artifacts; returns the closed log."""
     from headrace.flow.damage import rebuilding_damaged
     from headrace.flow.lock import lock
+    from headrace.flow.runner import make
     from headrace.train.installed import check_installed
 
     if recipe.model is not None and (until is None or until.lower().startswith(TRAINED)):
@@ -124,14 +124,24 @@ def _run(
         started = time.monotonic()
         try:
             told = {"version": headrace.__version__, "versions": versions(), "hardware": hardware()}
+            memory = memory or (data_memory() if engine == LOCAL else None)
             log.emit("run", recipe=recipe.name, workers=workers, memory=memory, **told)
             with notices_to(log.notice):
                 for note in notes:
                     log.notice(note)
                 wanted = _prepare(recipe, folder, until, check_input)
-                rebuilding_damaged(
-                    lambda: _make(recipe, wanted, folder, workers, memory, log, verify, store, on_change), folder, log
-                )
+                with engine.start(folder, GRAPH, workers, memory, log) as start:
+
+                    def build(steps: list[Step]) -> None:
+                        executor = start(steps)
+                        try:
+                            for part in by_expectation(recipe, steps):
+                                make(part, folder, executor, log, memory or data_memory(), verify, store)
+                                compare(recipe, wanted, folder, log)
+                        finally:
+                            executor.close()
+
+                    rebuilding_damaged(lambda: _make(wanted, folder, log, on_change, build), folder, log)
             log.emit("finished", seconds=round(time.monotonic() - started, 3))
         except KeyboardInterrupt:
             log.emit("stopped", reason="interrupted")
@@ -164,33 +174,11 @@ def _prepare(recipe: Recipe, folder: Path, until: str | None, check_input: bool)
 
 
 def _make(
-    recipe: Recipe,
-    wanted: list[Step],
-    folder: Path,
-    workers: int,
-    memory: int,
-    log: EventLog,
-    verify: bool,
-    store: Store | None,
-    on_change: OnChange | None,
+    wanted: list[Step], folder: Path, log: EventLog, on_change: OnChange | None, build: Callable[[list[Step]], None]
 ) -> None:
     """Build what is wanted; models only once everything else exists and is known to fit them."""
-    from headrace.flow.executors.inline import InlineExecutor
-    from headrace.flow.executors.local import LocalExecutor
-    from headrace.flow.runner import make
     from headrace.train.edits import edit
     from headrace.train.step import Model
-
-    def build(steps: list[Step]) -> None:
-        executor = (
-            LocalExecutor(folder, GRAPH, workers, memory, log) if workers else InlineExecutor(folder, steps, memory)
-        )
-        try:
-            for part in by_expectation(recipe, steps):
-                make(part, folder, executor, log, memory, verify, store)
-                compare(recipe, wanted, folder, log)
-        finally:
-            executor.close()
 
     build([step for step in wanted if step.kind not in TRAINED])
     models = [step for step in wanted if isinstance(step, Model)]
@@ -208,7 +196,7 @@ def _make(
     # The graph has changed from that stage on.
     names = {f"{step.kind}-{step.stage}" for step in wanted}
     again = [step for step in read_graph(folder).all() if f"{step.kind}-{step.stage}" in names]
-    _make(recipe, again, folder, workers, memory, log, verify, store, on_change)
+    _make(again, folder, log, on_change, build)
 
 
 def by_expectation(recipe: Recipe, steps: list[Step]) -> list[list[Step]]:
@@ -290,10 +278,3 @@ def sound_artifacts(run: Path) -> None:
     for step in read_graph(run).all():
         if (run / "artifacts" / step.name).is_dir():
             check_files(Artifact.open(run / "artifacts" / step.name), read=True)
-
-
-def free_memory() -> int:
-    """Half of the currently free memory, in bytes."""
-    import psutil
-
-    return int(psutil.virtual_memory().available * MEMORY_SHARE)

@@ -116,3 +116,21 @@ Memory = Annotated[
         help="Memory for data, such as 4GB. Default: half of what is free.",
     ),
 ]
+Where = Annotated[
+    Any,
+    typer.Option(
+        "--executor",
+        metavar="WHERE",
+        help="Where the work is done: local (this machine) or ray (a cluster; --workers is for all of it, --memory for "
+        "each node).",
+        parser=one_of("local", "ray"),
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Head node of the Ray cluster; local starts Ray on this machine. Default: RAY_ADDRESS, or what runs here.",
+    ),
+]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, Memory, OnChange, Overrides, RecipeFile, Workers, whole
+from headrace.cli.options import Address, Json, Memory, OnChange, Overrides, RecipeFile, Where, Workers, whole
 from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json, screen
 
@@ -45,6 +45,8 @@ def run(
             "--metrics", metavar="PORT", parser=whole(0), help="Serve metrics for Prometheus on 127.0.0.1:PORT."
         ),
     ] = None,
+    executor: Where = "local",
+    address: Address = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
@@ -54,6 +56,7 @@ def run(
     from headrace.cli.metrics import metrics
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
+    from headrace.flow.executors.engine import Engine
     from headrace.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
@@ -81,6 +84,7 @@ def run(
                 verify=verify,
                 store=store,
                 on_change=on_change,
+                engine=Engine(executor, address),
             )
     except TaskFailed as failure:
         say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)

@@ -101,15 +101,15 @@ def _stage(run: Path, stage: str, memory: int | None, on_change: Any) -> None:
     """Train a stage of a run; rank 0 alone shows it."""
     from headrace import launched
     from headrace.cli.progress import listener
-    from headrace.pipeline import free_memory
+    from headrace.environment import data_memory
     from headrace.train.installed import check_installed
 
     check_installed()
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) or 0):
-        launched.train(run, stage, memory or free_memory(), None, on_change)
+        launched.train(run, stage, memory or data_memory(), None, on_change)
         return
     with listener(sys.stdout) as progress:
-        launched.train(run, stage, memory or free_memory(), progress, on_change)
+        launched.train(run, stage, memory or data_memory(), progress, on_change)
     say(f"Stage {stage} is trained.")
 
 

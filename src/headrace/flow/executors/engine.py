@@ -1,0 +1,70 @@
+"""Where the tasks of a run are done: on this machine, or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.environment import cores, data_memory
+from headrace.flow.events import EventLog
+from headrace.flow.executors import Executor
+from headrace.flow.step import Step
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where tasks are done. Artifacts are the same everywhere.
+
+    Attributes:
+        kind: one of :data:`ENGINES`.
+        address: of a Ray cluster's head node, ``HOST:PORT``; ``local`` starts Ray on this machine; None does what
+            ``RAY_ADDRESS`` says, joins what runs on this machine, or else starts it.
+    """
+
+    kind: str = "local"
+    address: str | None = None
+
+    @property
+    def default_workers(self) -> int | None:
+        """How many workers there are if nothing is said; None if the cluster decides."""
+        return cores() if self.kind == "local" else None
+
+    @contextmanager
+    def start(
+        self, run: Path, graph: str, workers: int | None, memory: int | None, log: EventLog
+    ) -> Iterator[Callable[[list[Step]], Executor]]:
+        """What the tasks of a run are done with.
+
+        Args:
+            run: the run folder.
+            graph: ``module:function`` that rebuilds the graph from the run folder.
+            workers: how many at most; 0 does everything in this process.
+            memory: bytes for the data of all workers of a machine together; None for a share of what is free there.
+            log: receives all events.
+
+        Yields:
+            A function from steps to an executor for their tasks, to be closed before the next one is made.
+
+        Raises:
+            UserError: the cluster cannot be used.
+        """
+        if workers == 0:
+            from headrace.flow.executors.inline import InlineExecutor
+
+            yield lambda steps: InlineExecutor(run, steps, memory or data_memory())
+        elif self.kind == "local":
+            from headrace.flow.executors.local import LocalExecutor
+
+            yield lambda steps: LocalExecutor(run, graph, workers or cores(), memory or data_memory(), log)
+        else:
+            from headrace.flow.executors.ray import RayCluster, RayExecutor
+
+            with RayCluster(run, self.address, workers, memory) as cluster:
+                yield lambda steps: RayExecutor(cluster, graph, log)
+
+
+LOCAL = Engine()
