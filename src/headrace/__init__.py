@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.errors import UserError
+    from headrace.flow.executors.engine import Engine
     from headrace.functions.decorators import per_batch, per_document
     from headrace.functions.document import Document
     from headrace.opened import open_run
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Document", "Loader", "Recipe", "TorchDataset", "UserError", "load_recipe", "open_documents", "open_run",
+    "Document", "Engine", "Loader", "Recipe", "TorchDataset", "UserError", "load_recipe", "open_documents", "open_run",
     "open_sequence", "per_batch", "per_document", "plan", "run", "to_dataset",
 ]  # fmt: skip
 
 _HOMES = {
     "Document": "headrace.functions.document",
+    "Engine": "headrace.flow.executors.engine",
     "Loader": "headrace.sequence.loader",
     "Recipe": "headrace.recipe.schema",
     "TorchDataset": "headrace.sequence.torch_dataset",

@@ -50,7 +50,8 @@ def run(
     Args:
         recipe: from :func:`headrace.load_recipe`, or built in code.
         out: the run folder.
-        workers: worker processes; by default one per available core. With 0, everything runs in this process.
+        workers: worker processes, on a cluster those of each node; by default one per available core. With 0,
+            everything runs in this process.
         memory: bytes of data in all workers together, on a cluster in those of each node; by default half of what is
             free.
         until: the artifact to stop at, such as ``verdicts`` or ``sequence-stage1``.

@@ -121,10 +121,14 @@ Where = Annotated[
     typer.Option(
         "--executor",
         metavar="WHERE",
-        help="Where the work is done: local (this machine) or ray (a cluster; --workers is for all of it, --memory for "
+        help="Where the work is done: local (this machine) or ray (a cluster, where --workers and --memory are for "
         "each node).",
         parser=one_of("local", "ray"),
     ),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option("--nodes", metavar="N", parser=whole(1), help="Nodes of a cluster at most. Default: those there are."),
 ]
 Address = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.options import Address, Json, Memory, OnChange, Overrides, RecipeFile, Where, Workers, whole
+from headrace.cli.options import Address, Json, Memory, Nodes, OnChange, Overrides, RecipeFile, Where, Workers, whole
 from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json, screen
 
@@ -47,6 +47,7 @@ def run(
     ] = None,
     executor: Where = "local",
     address: Address = None,
+    nodes: Nodes = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
@@ -84,7 +85,7 @@ def run(
                 verify=verify,
                 store=store,
                 on_change=on_change,
-                engine=Engine(executor, address),
+                engine=Engine(executor, address, nodes),
             )
     except TaskFailed as failure:
         say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)

@@ -23,10 +23,12 @@ class Engine:
         kind: one of :data:`ENGINES`.
         address: of a Ray cluster's head node, ``HOST:PORT``; ``local`` starts Ray on this machine; None does what
             ``RAY_ADDRESS`` says, joins what runs on this machine, or else starts it.
+        nodes: how many machines at most; None for those that are there.
     """
 
     kind: str = "local"
     address: str | None = None
+    nodes: int | None = None
 
     @property
     def default_workers(self) -> int | None:
@@ -42,7 +44,7 @@ class Engine:
         Args:
             run: the run folder.
             graph: ``module:function`` that rebuilds the graph from the run folder.
-            workers: how many at most; 0 does everything in this process.
+            workers: how many on a machine at most; 0 does everything in this process.
             memory: bytes for the data of all workers of a machine together; None for a share of what is free there.
             log: receives all events.
 
@@ -63,7 +65,7 @@ class Engine:
         else:
             from headrace.flow.executors.ray import RayCluster, RayExecutor
 
-            with RayCluster(run, self.address, workers, memory) as cluster:
+            with RayCluster(run, self.address, self.nodes, workers, memory) as cluster:
                 yield lambda steps: RayExecutor(cluster, graph, log)
 
 

@@ -28,15 +28,17 @@ class RayCluster:
         run: the run folder, which all nodes see under the same path.
         address: ``HOST:PORT`` of the head node; ``local`` starts Ray on this machine; None does what ``RAY_ADDRESS``
             says, joins what runs on this machine, or else starts it.
-        workers: how many at most in the whole cluster, which is asked to grow to as many; None for one a free
-            processor.
+        nodes: how many at most, which an autoscaler is asked for; None for those that are there.
+        workers: how many on each node at most; None for one a free processor.
         memory: bytes for data on each node; None for half of what is free there.
 
     Raises:
         UserError: Ray is not installed, or the address is one of Ray Client.
     """
 
-    def __init__(self, run: Path, address: str | None, workers: int | None, memory: int | None) -> None:
+    def __init__(
+        self, run: Path, address: str | None, nodes: int | None, workers: int | None, memory: int | None
+    ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise UserError("Ray is not installed.", "--executor ray", "pip install 'headrace[ray]'")
         if "://" in (address or os.environ.get("RAY_ADDRESS") or ""):
@@ -47,7 +49,7 @@ class RayCluster:
             )
         self.run = run
         self.log = run / "logs" / f"ray-{os.getpid()}.log"
-        self._options = {"address": address, "workers": workers, "memory": memory}
+        self._options = {"address": address, "nodes": nodes, "workers": workers, "memory": memory}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -157,8 +159,8 @@ class RayExecutor(Pool):
             self.log.notice(f"{answer['where']} is not used. {answer['what']} {answer['fix']}")
         elif say == "waiting":
             self.log.notice(
-                "No node of the Ray cluster has a free processor; waiting for one. An autoscaler is asked with "
-                "--workers N."
+                "No node of the Ray cluster has a free processor; waiting for one. With --nodes N an autoscaler is "
+                "asked for them."
             )
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import sys
 import threading
 import time
@@ -41,6 +42,8 @@ LOOK_SECONDS = 1.0  # between looks at which nodes there are
 START_SECONDS = 120  # for an agent to answer: a node imports headrace from a slow disk in 20
 REST_SECONDS = 5  # until a node whose agent was lost or could not be used is tried again
 WAITING_SECONDS = 20  # without any node until the user is told
+KNOCK_SECONDS = 10  # for a head node to accept a connection
+END_SECONDS = 5  # for a node to end its workers, after which they are killed with their agent
 OBJECTS = 80 << 20  # bytes for Ray's objects on a machine of our own; messages are far smaller, and it takes no less
 
 
@@ -61,13 +64,14 @@ class Driver:
 
     Args:
         run: the run folder.
-        workers: how many at most in the whole cluster; None for one a free processor.
+        nodes: how many at most, which an autoscaler is asked for; None for those that are there.
+        workers: how many on each node at most; None for one a free processor.
         memory: bytes for data on each node; None for a share of what is free there.
         out: where answers go.
     """
 
-    def __init__(self, run: str, workers: int | None, memory: int | None, out: BinaryIO) -> None:
-        self._run, self._workers, self._memory, self._out = run, workers, memory, out
+    def __init__(self, run: str, nodes: int | None, workers: int | None, memory: int | None, out: BinaryIO) -> None:
+        self._run, self._nodes, self._workers, self._memory, self._out = run, nodes, workers, memory, out
         self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._agents: dict[str, _Agent] = {}  # by node
         self._resting: dict[str, float] = {}
@@ -107,8 +111,8 @@ class Driver:
             self._graph, self._useful = command["graph"], time.monotonic()
             self._token.parent.mkdir(exist_ok=True)
             self._token.touch()
-            if self._workers is not None:
-                _request(self._workers)
+            if self._nodes is not None:
+                _request(self._nodes, self._workers or 1)
         elif command["do"] == "ask":
             for agent in self._agents.values():
                 if agent.name == command["node"]:
@@ -117,18 +121,18 @@ class Driver:
             self._end(command["gently"])
 
     def _end(self, gently: list[str]) -> None:
-        closing = [agent.actor.close.remote() for agent in self._agents.values() if agent.name in gently]
-        for ref in closing:
+        closing = {agent.name: agent.actor.close.remote() for agent in self._agents.values() if agent.joined}
+        for name, ref in closing.items():
             with suppress(RayError):
-                ray.get(ref)
+                ray.get(ref, timeout=None if name in gently else END_SECONDS)
         for agent in self._agents.values():
             ray.kill(agent.actor)
         self._agents.clear()
         self._resting.clear()
         self._graph = None
         self._token.unlink(missing_ok=True)
-        if self._workers is not None:
-            _request(0)
+        if self._nodes is not None:
+            _request(0, 0)
         self._say("ended")
 
     # Nodes.
@@ -140,13 +144,15 @@ class Driver:
             if not agent.joined and now - agent.began > START_SECONDS:
                 self._unfit(agent, f"Its agent has not started within {START_SECONDS} s.", "See Ray's logs there.")
         free = available_resources_per_node()
-        left = sys.maxsize if self._workers is None else self._workers - sum(a.workers for a in self._agents.values())
+        left = sys.maxsize if self._nodes is None else self._nodes - len(self._agents)
         for node in ray.nodes():
             place, about = node["NodeID"], free.get(node["NodeID"], {})
-            workers = min(int(about.get("CPU", 0)), left)
-            if not node["Alive"] or place in self._agents or now < self._resting.get(place, 0.0) or workers < 1:
+            workers = min(int(about.get("CPU", 0)), self._workers or sys.maxsize)
+            if place in self._agents or not node["Alive"] or now < self._resting.get(place, 0.0):
                 continue
-            left -= workers
+            if workers < 1 or left < 1:
+                continue
+            left -= 1
             self._start(node, workers, int(about.get("GPU", 0)))
         if self._agents:
             self._useful = now
@@ -235,12 +241,12 @@ def _last(error: BaseException) -> str:
     return (lines[-1] if lines else type(error).__name__)[:300]
 
 
-def _request(cpus: int) -> None:
-    """Ask the autoscaler, if there is one, for processors."""
+def _request(nodes: int, cpus: int) -> None:
+    """Ask the autoscaler, if there is one, for so many nodes with so many processors each."""
     from ray.autoscaler.sdk import request_resources
 
     with suppress(RayError, RuntimeError, ValueError):
-        request_resources(num_cpus=cpus)
+        request_resources(bundles=[{"CPU": cpus}] * nodes)
 
 
 def connect(address: str | None, workers: int | None) -> None:
@@ -253,10 +259,12 @@ def connect(address: str | None, workers: int | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or None
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     try:
+        if address not in (None, "local", "auto"):
+            _knock(address)
         if address != "local":
             ray.init(address=address or "auto", **quiet)
             return
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         if address is not None:
             raise UserError(
                 f"There is no Ray cluster that can be joined: {_last(error)}",
@@ -275,15 +283,25 @@ def connect(address: str | None, workers: int | None) -> None:
     )
 
 
+def _knock(address: str) -> None:
+    """Open a connection to a head node. Ray itself would try for minutes.
+
+    Raises:
+        OSError, ValueError: nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+
+
 def main() -> None:
-    """``python -m headrace.flow.executors.ray_driver RUN PARENT OPTIONS``, the last JSON: ``address``, ``workers``,
-    ``memory``."""
+    """``python -m headrace.flow.executors.ray_driver RUN PARENT OPTIONS``, the last JSON: ``address``, ``nodes``,
+    ``workers``, ``memory``."""
     run, parent, told = sys.argv[1:]
     die_with_parent(int(parent))
     options = orjson.loads(told)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # Ray prints there
-    driver = Driver(run, options["workers"], options["memory"], out)
+    driver = Driver(run, options["nodes"], options["workers"], options["memory"], out)
     try:
         connect(options["address"], options["workers"])
     except UserError as error:
