@@ -121,9 +121,9 @@ Where = Annotated[
     typer.Option(
         "--executor",
         metavar="WHERE",
-        help="Where the work is done: local (this machine) or ray (a cluster, where --workers and --memory are for "
-        "each node).",
-        parser=one_of("local", "ray"),
+        help="Where the work is done: local (this machine), ray or slurm (a cluster, where --workers and --memory are "
+        "for each node).",
+        parser=one_of("local", "ray", "slurm"),
     ),
 ]
 Nodes = Annotated[
@@ -136,5 +136,11 @@ Address = Annotated[
         "--address",
         metavar="HOST:PORT",
         help="Head node of the Ray cluster; local starts Ray on this machine. Default: RAY_ADDRESS, or what runs here.",
+    ),
+]
+Sbatch = Annotated[
+    list[str],
+    typer.Option(
+        "--sbatch", metavar="OPTION", help="Option of sbatch for the jobs of --executor slurm, such as --time=8:00:00."
     ),
 ]

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.options import Address, Json, Memory, Nodes, OnChange, Overrides, RecipeFile, Where, Workers, whole
+from headrace.cli.options import (
+    Address,
+    Json,
+    Memory,
+    Nodes,
+    OnChange,
+    Overrides,
+    RecipeFile,
+    Sbatch,
+    Where,
+    Workers,
+    whole,
+)
 from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json, screen
 
@@ -36,6 +48,10 @@ def run(
         ),
     ] = None,
     on_change: OnChange = None,
+    executor: Where = "local",
+    address: Address = None,
+    nodes: Nodes = None,
+    sbatch: Sbatch = [],  # noqa: B006 - typer reads it
     watch: Annotated[
         bool, typer.Option("--watch", help="Also show what each node does, its rate, and tasks that are slow.")
     ] = False,
@@ -45,9 +61,6 @@ def run(
             "--metrics", metavar="PORT", parser=whole(0), help="Serve metrics for Prometheus on 127.0.0.1:PORT."
         ),
     ] = None,
-    executor: Where = "local",
-    address: Address = None,
-    nodes: Nodes = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it
     json: Json = False,
 ) -> None:
@@ -85,7 +98,7 @@ def run(
                 verify=verify,
                 store=store,
                 on_change=on_change,
-                engine=Engine(executor, address, nodes),
+                engine=Engine(executor, address, nodes, tuple(sbatch)),
             )
     except TaskFailed as failure:
         say(f"{failure}\nThis is a bug in headrace. Finished work is kept.", err=True)

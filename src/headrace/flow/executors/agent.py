@@ -17,8 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from headrace.environment import cores, data_memory
 from headrace.flow.executors.mailbox import BEAT_SECONDS, Inbox, Outbox, Watch, read_pulse
 from headrace.flow.executors.workers import Workers
+from headrace.flow.storage import process_name
 
 QUEUE = "queue"  # in the run folder
 PULSE = "coordinator.json"
@@ -71,11 +73,12 @@ class Session:
         self._path.touch()  # who made a name does not remember that there was none
         self._inbox, self._outbox = Inbox(self._path), Outbox(folder / f"{name}.out")
         node = f"{os.environ.get('SLURMD_NODENAME') or socket.gethostname()}/{name}"
-        self._workers = Workers(run, told["graph"], told["workers"], f"{socket.gethostname()}-{os.getpid()}")
+        workers, memory = told["workers"] or cores(), told["memory"] or data_memory()
+        self._workers = Workers(run, told["graph"], workers, process_name())
         self._running: set[tuple[str, str, int]] = set()
         self._progress: dict[tuple[Any, ...], Message] = {}
         self._watch = Watch(told["patience"])
-        self._outbox.put({"message": "hello", "node": node, "gpus": _gpus()})
+        self._outbox.put({"message": "hello", "node": node, "workers": workers, "memory": memory, "gpus": _gpus()})
 
     def serve(self) -> None:
         """Until the session ends, or this process is asked to."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.environment import cores, data_memory
+from headrace.errors import UserError
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor
 from headrace.flow.step import Step
 
-ENGINES = ("local", "ray")
+ENGINES = ("local", "ray", "slurm")
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,21 @@ class Engine:
         kind: one of :data:`ENGINES`.
         address: of a Ray cluster's head node, ``HOST:PORT``; ``local`` starts Ray on this machine; None does what
             ``RAY_ADDRESS`` says, joins what runs on this machine, or else starts it.
-        nodes: how many machines at most; None for those that are there.
+        nodes: how many machines at most; None for those that are there, with Slurm for one.
+        sbatch: options of sbatch(1), such as ``--partition=cpu``.
     """
 
     kind: str = "local"
     address: str | None = None
     nodes: int | None = None
+    sbatch: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        fits = {"address": ("ray",), "nodes": ("ray", "slurm"), "sbatch": ("slurm",)}
+        for name, kinds in fits.items():
+            if getattr(self, name) and self.kind not in kinds:
+                fix = f"Give --executor {' or '.join(kinds)} with it."
+                raise UserError(f"--{name} is not for --executor {self.kind}.", f"--{name}", fix)
 
     @property
     def default_workers(self) -> int | None:
@@ -62,6 +72,11 @@ class Engine:
             from headrace.flow.executors.local import LocalExecutor
 
             yield lambda steps: LocalExecutor(run, graph, workers or cores(), memory or data_memory(), log)
+        elif self.kind == "slurm":
+            from headrace.flow.executors.slurm import SlurmCluster, SlurmExecutor
+
+            with SlurmCluster(run, self.nodes or 1, workers, memory, self.sbatch) as agents:
+                yield lambda steps: SlurmExecutor(agents, graph, log)
         else:
             from headrace.flow.executors.ray import RayCluster, RayExecutor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -45,28 +46,23 @@ class JobArray:
     Args:
         run: the run folder, which all nodes must see under the same path.
         command: what an element runs.
-        cores: for each element.
-        memory: bytes for each element.
-        options: further options of sbatch, which override ours.
+        options: of sbatch; the last of a kind counts.
     """
 
-    def __init__(self, run: Path, command: Sequence[str], cores: int, memory: int, options: Sequence[str]) -> None:
+    def __init__(self, run: Path, command: Sequence[str], options: Sequence[str]) -> None:
         self._run, self._command, self._options = run, command, options
-        self._cores, self._memory = cores, memory
         self._user = f"--user={getpass.getuser()}"
-        self.name = f"headrace-{run.name}-{xxhash.xxh3_64_hexdigest(os.fsencode(run))[:8]}"
+        self.name = f"headrace-{re.sub(r'[^A-Za-z0-9._-]', '_', run.name)}-{xxhash.xxh3_64_hexdigest(os.fsencode(run))[:8]}"
 
     def script(self, elements: int) -> str:
         """The batch script of an array."""
-        logs = str(self._run / "logs" / "slurm-%A-%a.log").replace('"', "")
+        logs = str(self._run / "logs").replace("%", "%%")
         options = [
             f"--job-name={self.name}",
             f"--array=0-{elements - 1}",
             "--nodes=1",
             "--ntasks=1",
-            f"--cpus-per-task={self._cores}",
-            f"--mem={-(-self._memory >> 20)}M",
-            f'--output="{logs}"',
+            f'--output="{logs}/slurm-%A-%a.log"',
             "--open-mode=append",
             "--no-requeue",  # the coordinator submits again what is still needed
             f"--signal=B:TERM@{WARNED}",

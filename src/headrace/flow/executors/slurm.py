@@ -59,19 +59,31 @@ class SlurmCluster:
     Args:
         run: the run folder, which all nodes see under the same path.
         nodes: how many agents at most.
-        workers: how many tasks an agent runs at once, each on a core.
-        memory: bytes of data that they may hold together.
+        workers: how many tasks an agent runs at once, each on a core; None for as many as a node has cores.
+        memory: bytes of data that they may hold together; None for ``DATA`` a worker, of whole nodes half.
         options: further options of sbatch.
         patience: seconds after which a counter that stands still is of a dead machine.
     """
 
     def __init__(
-        self, run: Path, nodes: int, workers: int, memory: int, options: Sequence[str], patience: float = PATIENCE
+        self,
+        run: Path,
+        nodes: int,
+        workers: int | None,
+        memory: int | None,
+        options: Sequence[str] = (),
+        patience: float = PATIENCE,
     ) -> None:
-        self.run, self.nodes, self.workers, self.memory, self.patience = run, nodes, workers, memory, patience
-        self.jobs = JobArray(run, agent_command(run), workers, memory + (workers + 1) * BASE, options)
+        self.run, self.nodes, self.workers, self.patience = run, nodes, workers, patience
         self.folder = run / QUEUE
-        self._pulse = Pulse(self.folder / PULSE, {"session": "", "ended": False, "patience": patience})
+        if workers is None:
+            asked = ["--exclusive", "--mem=0"]
+        else:
+            memory = memory or workers * DATA
+            asked = [f"--cpus-per-task={workers}", f"--mem={-(-(memory + (workers + 1) * BASE) >> 20)}M"]
+        self.jobs = JobArray(run, agent_command(run), [*asked, *options])
+        told = {"session": "", "ended": False, "patience": patience, "workers": workers, "memory": memory}
+        self._pulse = Pulse(self.folder / PULSE, told)
         self._submitted: set[str] = set()  # agents that have not said anything yet
         self._known: set[str] = set()  # those that have
         self._silent = 0
@@ -174,7 +186,7 @@ class SlurmExecutor(Pool):
         if not self._folder.exists():
             self._cluster.begin()
             self._folder.mkdir(parents=True)
-            self._cluster.say(session=self._session, graph=self._graph, workers=self._cluster.workers)
+            self._cluster.say(session=self._session, graph=self._graph)
         super().submit(requests)
         if self._alive < self._wanted:
             self._looked = -LOOK_SECONDS
@@ -240,7 +252,7 @@ class SlurmExecutor(Pool):
             if not said:
                 continue
             cluster, first = self._cluster, said[0]
-            node = Node(first["node"], cluster.workers, cluster.memory, first["gpus"])
+            node = Node(first["node"], first["workers"], first["memory"], first["gpus"])
             outbox = Outbox(self._folder / f"{name}.in")
             self._agents[name] = _Agent(name, node, inbox, outbox, Watch(cluster.patience))
             self._known.add(name)
@@ -277,4 +289,5 @@ class SlurmExecutor(Pool):
     def _wanted(self) -> int:
         """How many nodes the tasks that wait and run are worth."""
         tasks = len(self._waiting) + sum(len(node.running) for node in self.nodes)
-        return min(self._cluster.nodes, -(-tasks // self._cluster.workers))
+        workers = self._cluster.workers or max((node.workers for node in self.nodes), default=1)
+        return min(self._cluster.nodes, -(-tasks // workers))
