@@ -18,8 +18,8 @@ from headrace.errors import UserError
 
 TIMEOUT = 60  # seconds that a command of Slurm may take; a busy controller needs some
 WARNED = 60  # seconds before its time limit at which an agent is told
-# sbatch(1) sets these in a job; in a job that submits others they would be taken for their options.
-_OF_A_JOB = ("SLURM_", "SLURMD_", "SBATCH_")
+# Set in a job; where a job submits others, they would be taken for options of those.
+_OF_A_JOB = ("SLURM_", "SLURMD_")
 _KEPT = ("SLURM_CONF",)
 # squeue(1), JOB STATE CODES: what holds or will hold a node.
 ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "REQUEUED"}
@@ -52,24 +52,9 @@ class JobArray:
     def __init__(self, run: Path, command: Sequence[str], options: Sequence[str]) -> None:
         self._run, self._command, self._options = run, command, options
         self._user = f"--user={getpass.getuser()}"
-        self.name = f"headrace-{re.sub(r'[^A-Za-z0-9._-]', '_', run.name)}-{xxhash.xxh3_64_hexdigest(os.fsencode(run))[:8]}"
-
-    def script(self, elements: int) -> str:
-        """The batch script of an array."""
-        logs = str(self._run / "logs").replace("%", "%%")
-        options = [
-            f"--job-name={self.name}",
-            f"--array=0-{elements - 1}",
-            "--nodes=1",
-            "--ntasks=1",
-            f'--output="{logs}/slurm-%A-%a.log"',
-            "--open-mode=append",
-            "--no-requeue",  # the coordinator submits again what is still needed
-            f"--signal=B:TERM@{WARNED}",
-            *self._options,
-        ]
-        lines = [f"#SBATCH {option}" for option in options]
-        return "\n".join(["#!/bin/bash", *lines, f"exec {shlex.join(self._command)}", ""])
+        self.name = (
+            f"headrace-{re.sub(r'[^A-Za-z0-9._-]', '_', run.name)}-{xxhash.xxh3_64_hexdigest(os.fsencode(run))[:8]}"
+        )
 
     def submit(self, elements: int) -> set[str]:
         """Submit an array; returns the names of its elements, ``JOB-INDEX``.
@@ -77,12 +62,23 @@ class JobArray:
         Raises:
             UserError: Slurm does not take it.
         """
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if name in _KEPT or not name.startswith(_OF_A_JOB) or "SLURM_JOB_ID" not in os.environ
-        }
-        done = _called(["sbatch", "--parsable"], self.script(elements), environment)
+        logs = str(self._run / "logs").replace("%", "%%")
+        options = [
+            f"--job-name={self.name}",
+            f"--array=0-{elements - 1}",
+            "--nodes=1",
+            "--ntasks=1",
+            f"--output={logs}/slurm-%A-%a.log",
+            "--open-mode=append",
+            "--no-requeue",  # the coordinator submits again what is still needed
+            f"--signal=B:TERM@{WARNED}",
+            *self._options,
+        ]
+        inherited = os.environ if "SLURM_JOB_ID" in os.environ else {}
+        of_a_job = {name for name in inherited if name.startswith(_OF_A_JOB) and name not in _KEPT}
+        environment = {name: value for name, value in os.environ.items() if name not in of_a_job}
+        script = f"#!/bin/bash\nexec {shlex.join(self._command)}\n"
+        done = _called(["sbatch", "--parsable", *options], script, environment)
         if done.returncode:
             said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise UserError(
