@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from headrace import run_folder
+from headrace.errors import UserError
 from headrace.flow.lock import lock
+from headrace.flow.mirror import mirror_of
 from headrace.flow.step import Step
 from headrace.flow.storage import fsync_folder
 from headrace.train.trajectory import read_trajectory
@@ -44,8 +46,11 @@ def find(run: Path, checkpoints: bool = False) -> list[Leftover]:
         checkpoints: include those of training that the recipe does not describe, which no run could reproduce exactly.
 
     Raises:
-        UserError: the folder is not a run.
+        UserError: the folder is not a run, or the mirror of one.
     """
+    if mirror := mirror_of(run):
+        fix = "Delete folders under artifacts/ that its recipe does not need with the storage's own tools."
+        raise UserError("Runs at a URL are not cleaned.", mirror.url, fix)
     steps = run_folder.read_graph(run).all()
     names = {step.name for step in steps}
     found: list[tuple[Path, Kind]] = [(path, "damaged artifact") for path in _inside(run / "damaged")]

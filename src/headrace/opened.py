@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from headrace import run_folder
+from headrace.flow.mirror import working_folder
 from headrace.sequence.reader import SequenceReader
 from headrace.tables import DocumentTable, open_documents
 from headrace.visible import one_line
 
 
 def open_run(path: Path | str) -> OpenedRun:
-    """A run folder, opened for reading. In a notebook it shows what is built.
+    """A run, opened for reading. In a notebook it shows what is built.
+
+    Args:
+        path: the run folder, or its URL.
 
     Raises:
-        UserError: the folder is not a run.
+        UserError: it is not a run, or the URL cannot be opened.
     """
-    return OpenedRun(Path(path))
+    return OpenedRun(working_folder(path))
 
 
 class OpenedRun:

@@ -15,6 +15,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import Artifact, DamagedArtifact
 from headrace.flow.events import EventLog, Listener
 from headrace.flow.executors.engine import LOCAL, Engine
+from headrace.flow.mirror import local_path, mirror_of
 from headrace.flow.notices import notices_to
 from headrace.flow.step import Step
 from headrace.flow.storage import explaining_os_errors, local, replacing
@@ -49,7 +50,7 @@ def run(
 
     Args:
         recipe: from :func:`headrace.load_recipe`, or built in code.
-        out: the run folder.
+        out: the run folder, or its URL in an object store.
         workers: worker processes, on a cluster those of each node; by default one per available core. With 0,
             everything runs in this process.
         memory: bytes of data in all workers together, on a cluster in those of each node; by default half of what is
@@ -77,7 +78,10 @@ def run(
 
     if filters:
         recipe = with_filters(recipe, filters)
-    folder = local(out)
+    folder = local_path(out)
+    if store is not None and mirror_of(folder) is not None:
+        fix = "Leave out --store: variants of a recipe run at the same URL reuse each other's work."
+        raise UserError("A run at a URL uses no store.", f"--store {store}", fix)
     workers = engine.default_workers if workers is None else workers
     with explaining_os_errors(folder):
         shared = None if store is None else Store(local(store), folder)
@@ -112,15 +116,15 @@ def _run(
     engine: Engine,
 ) -> EventLog:
     """Build the artifacts; returns the closed log."""
+    from headrace.flow.coordinating import coordinating
     from headrace.flow.damage import rebuilding_damaged
-    from headrace.flow.lock import lock
     from headrace.flow.runner import make
     from headrace.train.installed import check_installed
 
     if recipe.model is not None and (until is None or until.lower().startswith(TRAINED)):
         check_installed(stage.train for stage in recipe.stages)
     notes = look_at_tokenizer(recipe, until, folder)
-    with lock(folder):
+    with coordinating(folder) as lease:
         log = EventLog(folder, listener)
         started = time.monotonic()
         try:
@@ -137,7 +141,7 @@ def _run(
                         executor = start(steps)
                         try:
                             for part in by_expectation(recipe, steps):
-                                make(part, folder, executor, log, memory or data_memory(), verify, store)
+                                make(part, folder, executor, log, memory or data_memory(), verify, store, lease.check)
                                 compare(recipe, wanted, folder, log)
                         finally:
                             executor.close()

@@ -17,6 +17,7 @@ import xxhash
 from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact
 from headrace.flow.events import read_events
+from headrace.flow.mirror import here, working_folder
 from headrace.flow.step import Step
 from headrace.flow.storage import SealError, digest_file, read_sealed, write_sealed
 from headrace.graph import Graph, build_graph
@@ -370,7 +371,7 @@ def open_sequence(
 
     Args:
         path: a run folder, the folder of a sequence or of an export, a file, or a folder of files in a format that is
-            read (:data:`headrace.formats.registry.SEQUENCES`).
+            read (:data:`headrace.formats.registry.SEQUENCES`); of runs, their sequences and exports also a URL.
         stage: the stage's name, where there are several.
         seq_len: targets of a row, for files that are one line of tokens.
         verify: compare each file with its digest before it is first read.
@@ -380,7 +381,8 @@ def open_sequence(
     """
     from headrace.formats.opening import of_length, open_files
 
-    path = Path(path)
+    path = working_folder(path)
+    here(path / MANIFEST)
     if (path / RECIPE).is_file():
         names = [stage] if stage else [one.name for one in read_recipe(path).stages]
         if len(names) != 1:

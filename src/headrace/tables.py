@@ -11,6 +11,7 @@ import pyarrow as pa
 from headrace.documents.store import SCHEMA, read_batches, read_columns
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.flow.mirror import working_folder
 from headrace.run_folder import artifact, open_sequence
 from headrace.sequence.store import ArrowSequence
 
@@ -53,12 +54,13 @@ def open_documents(run: Path | str, *, removed: bool = False) -> DocumentTable:
     """The documents of a run, with what was decided about each.
 
     Args:
-        run: the run folder.
+        run: the run folder, or its URL.
         removed: also those that were removed.
 
     Raises:
         UserError: the run has no documents yet; or no verdicts, unless ``removed`` asks for all documents.
     """
+    run = working_folder(run)
     documents = artifact(run, "documents")
     try:
         return DocumentTable(documents, artifact(run, "verdicts"), removed)

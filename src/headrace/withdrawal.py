@@ -20,7 +20,7 @@ from headrace import run_folder
 from headrace.documents.store import fetch
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
-from headrace.flow.lock import lock
+from headrace.flow.coordinating import coordinating
 from headrace.recipe.schema import Recipe, Withdrawn
 from headrace.select.verdicts.withdrawn import COLUMNS, named
 from headrace.select.why.locate import locate
@@ -131,7 +131,7 @@ def withdraw(
     withdrawn = run_folder.read_withdrawn(run).combined_with(asked)
     made = Withdrawal(withdrawn, told, beside, _stages(run, recipe, found))
     if not dry_run:
-        with lock(run):
+        with coordinating(run):
             run_folder.write_withdrawn(run, run_folder.read_withdrawn(run).combined_with(asked))
     return made
 

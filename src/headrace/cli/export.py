@@ -8,12 +8,17 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import Json, Memory, SequenceLength, TokenizerFile, Workers, parse_size, whole
+from headrace.cli.options import Json, Memory, SequenceLength, TokenizerFile, Workers, parse_size, place, whole
 from headrace.cli.terminal import say, say_json
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="PATH", help="Run folder, export, or files in a format that is read.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="Run folder, export, files in a format that is read, or a URL.", parser=place
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
     to: Annotated[
         str,

@@ -12,7 +12,28 @@ import typer
 LEAST_MEMORY = 64_000_000
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+
+
+def place(text: str) -> Path:
+    """The folder of a path; of a URL, the one in which what lies there is read.
+
+    Raises:
+        typer.BadParameter: the URL cannot be opened.
+    """
+    from headrace.flow.cloud import is_url
+
+    if not is_url(text):
+        return Path(text)
+    from headrace.errors import UserError
+    from headrace.flow.mirror import working_folder
+
+    try:
+        return working_folder(text)
+    except UserError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or its URL.", parser=place)]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as split.test=0.01.")
 ]

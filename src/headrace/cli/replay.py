@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Json, SequenceLength, TokenizerFile, whole
+from headrace.cli.options import Json, SequenceLength, TokenizerFile, place, whole
 from headrace.cli.terminal import say, say_json
 from headrace.visible import one_line
 
@@ -21,7 +21,10 @@ SHOWN = 400
 
 def replay(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="Run folder, export, or files in a format that is read.")
+        Path,
+        typer.Argument(
+            metavar="PATH", help="Run folder, export, files in a format that is read, or a URL.", parser=place
+        ),
     ],
     step: Annotated[
         int,

@@ -28,7 +28,10 @@ from headrace.cli.terminal import say, say_json, screen
 
 def run(
     recipe: RecipeFile,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Run folder, or URL such as s3://BUCKET/PATH. Default: runs/NAME."),
+    ] = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="ARTIFACT", help="Stop after this artifact, such as verdicts.")
     ] = None,
@@ -71,11 +74,12 @@ def run(
     from headrace.cli.progress import listener
     from headrace.flow.executors import TaskFailed
     from headrace.flow.executors.engine import Engine
+    from headrace.flow.mirror import local_path
     from headrace.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
     run_folder.without_pandas(loaded)
-    folder = out or Path("runs") / loaded.name
+    folder = local_path(out) if out else Path("runs") / loaded.name
     try:
         with (
             listener(sys.stderr if json else sys.stdout, watch) as progress,

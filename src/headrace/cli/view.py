@@ -7,17 +7,23 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.options import SequenceLength, TokenizerFile, whole
+from headrace.cli.options import SequenceLength, TokenizerFile, place, whole
 from headrace.cli.terminal import say
 from headrace.report.numbers import counted
 
 
 def view(
     path: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="Run folder, recipe, export, or files in a format that is read.")
+        Path,
+        typer.Argument(
+            metavar="TARGET",
+            help="Run folder, recipe, export, files in a format that is read, or a URL.",
+            parser=place,
+        ),
     ],
     other: Annotated[
-        Path | None, typer.Option("--with", metavar="OTHER", help="Another run or recipe, to compare this one with.")
+        Path | None,
+        typer.Option("--with", metavar="OTHER", help="Another run or recipe, to compare this one with.", parser=place),
     ] = None,
     tokenizer: TokenizerFile = None,
     sequence_length: SequenceLength = None,

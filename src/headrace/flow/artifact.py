@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import UserError
+from headrace.flow.mirror import here, mirror_of
+from headrace.flow.remote import Spoilt
 from headrace.flow.storage import SealError, digest_file, read_sealed
 
 MANIFEST = "manifest.json"
@@ -105,7 +107,7 @@ class Artifact:
         """
         path = Path(path)
         try:
-            manifest = Manifest.from_json(read_sealed(path / MANIFEST))
+            manifest = Manifest.from_json(read_sealed(here(path / MANIFEST)))
         except FileNotFoundError:
             raise UserError(
                 "This folder is not a finished artifact: it has no manifest.json.",
@@ -141,9 +143,14 @@ class Artifact:
         return self.path / name if entry is None else self._checked(entry)
 
     def _checked(self, entry: Entry) -> Path:
+        try:
+            path = here(self.path / str(entry["name"]), entry)
+        except Spoilt:
+            verify(self, entry)
+            raise
         if self.check is not None:
             self.check(self, entry)
-        return self.path / str(entry["name"])
+        return path
 
     @property
     def entries(self) -> list[Entry]:
@@ -182,6 +189,10 @@ def flaw(path: Path, entry: Entry, read: bool = True) -> str | None:
         read: read it and compare its digest; otherwise only its size is compared.
     """
     try:
+        if read:
+            here(path, entry)
+        elif mirror_of(path) is not None and not path.exists():
+            return None  # the store has what a manifest lists; what became of it since shows when it is fetched
         size = path.stat().st_size
         if not path.is_file():
             return "is not a file"
@@ -191,6 +202,8 @@ def flaw(path: Path, entry: Entry, read: bool = True) -> str | None:
             return "does not hold what was written: its digest differs"
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
+    except Spoilt:
+        return "does not hold what was written: its digest differs"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None

@@ -18,6 +18,7 @@ from headrace.errors import UserError
 from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact, Entry, flaw
 from headrace.flow.events import EventLog
 from headrace.flow.markers import mend, read_markers
+from headrace.flow.mirror import Mirror, mirror_of
 from headrace.flow.step import Step
 from headrace.flow.storage import SealError, fsync_folder, read_sealed
 from headrace.flow.task import TaskContext, final_names
@@ -60,6 +61,8 @@ def move_to_damaged(folder: Path, run: Path) -> Path:
     number = 1
     while (target := away / f"{folder.name}-{number}").exists():
         number += 1
+    if mirror := mirror_of(folder):
+        mirror.remove(folder)
     os.replace(folder, target)
     fsync_folder(folder.parent)
     return target
@@ -121,7 +124,10 @@ def find_damaged(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Call
     Yields:
         The file, what is wrong with it in words, and a function that makes the next run rebuild it.
     """
+    mirror = mirror_of(ctx.folder)
     if (ctx.folder / MANIFEST).exists():  # killed while publishing: the rest may be gone
+        if mirror is not None:
+            return  # the store has all of it
         try:
             check_files(Artifact.open(ctx.folder), read=True)
         except UserError as damage:
@@ -147,9 +153,27 @@ def find_damaged(step: Step, ctx: TaskContext) -> Iterator[tuple[Path, str, Call
         first, final = ctx.folder / entry["name"], ctx.folder / names.get(str(entry["name"]), str(entry["name"]))
         return first if first.exists() else final
 
+    if mirror is not None:
+        kept = in_store(mirror, ctx.folder, [entry for entry, _ in recorded if not lies(entry).exists()])
+        recorded = [(entry, fix) for entry, fix in recorded if entry["name"] not in kept]
     fixes = {lies(entry): fix for entry, fix in recorded}
     for path, wrong in flaws((lies(entry), entry) for entry, _ in recorded):
         yield path, wrong, fixes[path]
+
+
+def in_store(mirror: Mirror, folder: Path, entries: list[Entry]) -> set[str]:
+    """The names of those files that tasks wrote that the store has, by its list, or where that may be behind by asking
+    for each."""
+    if not entries:
+        return set()
+    listed = mirror.listed(folder)
+
+    def has(entry: Entry) -> bool:
+        path = folder / entry["name"]
+        return listed.get(mirror.key(path, entry["digest"])) == entry["bytes"] or mirror.holds(path, entry)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return {str(entry["name"]) for entry, there in zip(entries, pool.map(has, entries), strict=True) if there}
 
 
 def _is_damaged(path: Path) -> bool:

@@ -6,10 +6,12 @@ import os
 import queue
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from headrace.flow.mirror import mirror_of
 from headrace.flow.storage import process_name
 
 REMOVING = ".removing"
@@ -39,9 +41,18 @@ class Removal:
             return
         self._folders.put(aside)
 
+    def take_stored(self, path: Path) -> None:
+        """Delete what the store of a run at a URL has of a folder; what a kill leaves is taken by the next run."""
+        if mirror_of(path) is not None:
+            self._folders.put(path)
+
     def _remove(self) -> None:
         while (path := self._folders.get()) is not None:
-            shutil.rmtree(path, ignore_errors=True)
+            if path.parent == self._folder:
+                shutil.rmtree(path, ignore_errors=True)
+            elif mirror := mirror_of(path):
+                with suppress(Exception):
+                    mirror.remove(path)
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)

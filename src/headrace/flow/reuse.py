@@ -25,6 +25,7 @@ import xxhash
 
 from headrace.flow.artifact import MANIFEST, TASKS
 from headrace.flow.markers import read_markers
+from headrace.flow.mirror import here, mirror_of
 from headrace.flow.storage import SealError, digest_file, fsync_folder, read_sealed, replacing
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def reuse_tasks(ctx: TaskContext, keys: dict[int, str], places: Sequence[Path]) 
         markers = dict(zip(keys, pool.map(one, keys), strict=True))
     taken = {task: marker for task, marker in markers.items() if marker is not None}
     for folder in {(ctx.folder / entry["name"]).parent for marker in taken.values() for entry in marker["files"]}:
-        fsync_folder(folder)
+        if folder.exists():
+            fsync_folder(folder)
     return taken
 
 
@@ -129,7 +131,7 @@ def _tasks_of(folder: Path) -> Iterator[Finished]:
         else:
             manifest = read_sealed(folder / MANIFEST)
             listed = next(entry for entry in manifest["files"] if entry["name"] == TASKS)
-            data = (folder / TASKS).read_bytes()
+            data = here(folder / TASKS, listed).read_bytes()
             markers = orjson.loads(data) if xxhash.xxh3_128_hexdigest(data) == listed["digest"] else []
         for marker in markers:
             if "key" in marker:
@@ -140,6 +142,11 @@ def _tasks_of(folder: Path) -> Iterator[Finished]:
 def _take(folder: Path, entry: dict[str, Any], into: Path, task: int) -> dict[str, Any] | None:
     """Link a file under the name that the task gives it; returns its entry, or None if its bytes have changed."""
     name = entry["as"].replace("{task}", f"{task:05d}")
+    mirror = mirror_of(into)
+    if mirror is not None and not name.startswith("scratch/"):  # its digest is compared when it is fetched
+        mirror.copy(folder / entry["name"], into / name, entry["digest"])
+        return {**entry, "name": name}
+    here(folder / entry["name"], entry)
     place(folder / entry["name"], into / name)
     if digest_file(into / name) != entry["digest"]:
         (into / name).unlink()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from headrace.flow.artifact import MANIFEST, TASKS, Artifact, Manifest
 from headrace.flow.damage import check_files, checking_inputs_on_error, discard_damaged, set_aside
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor, Request
+from headrace.flow.mirror import here, mirror_of
 from headrace.flow.removal import Removal
 from headrace.flow.reuse import lend_similar, reuse_tasks
 from headrace.flow.step import Phase, Step
@@ -34,6 +35,7 @@ def make(
     memory: int,
     verify: bool = False,
     store: Store | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Artifact]:
     """Build artifacts, or open those that exist.
 
@@ -45,6 +47,7 @@ def make(
         memory: bytes for the coordinator's own data while planning and finishing.
         verify: read existing artifacts and compare their digests, instead of only checking that the files exist.
         store: artifacts of other runs are taken from it, and new ones are added to it.
+        check: called before anything is recorded; raises if another coordinator has taken the run over.
 
     Returns:
         The artifacts, in the order of the steps.
@@ -81,6 +84,7 @@ def make(
                 advance(step.name)
                 continue
             request, marker = executor.wait()
+            check()
             contexts[request.artifact].mark_done(request.phase, {request.task: marker})
             at_work[request.artifact] -= 1
             if not at_work[request.artifact]:
@@ -99,6 +103,7 @@ def present(step: Step, run: Path, log: EventLog, verify: bool = False) -> bool:
         verify: read the files and compare their digests; otherwise only their sizes are compared.
     """
     final = run / "artifacts" / step.name
+    here(final / MANIFEST)
     if not os.path.lexists(final):
         return False
     try:
@@ -115,6 +120,9 @@ def _make(
     """Build one artifact whose inputs are published: yields the tasks of a phase, and continues when they are done."""
     run = ctx.run
     if present(step, run, log, verify):
+        if ctx.folder.exists():  # killed when it had published the artifact
+            removal.take(ctx.folder)
+            removal.take_stored(ctx.folder)
         log.emit("artifact", artifact=step.name, state="present")
         if store is not None:
             store.give(run / "artifacts" / step.name)
@@ -182,6 +190,9 @@ def collect(step: Step, ctx: TaskContext, manifest: dict[str, Any]) -> None:
     markers = [marker for phase in step.phases() for marker in ctx.markers(phase.name)]
     written = sorted((entry for marker in markers for entry in marker["files"]), key=lambda entry: entry["name"])
     names = final_names(written)
+    mirror = mirror_of(ctx.folder)
+    if mirror is not None:
+        mirror.copy_published(ctx.folder, [entry for entry in written if entry["name"] in names], names)
     for name, final in names.items():
         (ctx.folder / final).parent.mkdir(parents=True, exist_ok=True)
         _move(ctx.folder / name, ctx.folder / final)
@@ -233,7 +244,7 @@ def _write_tasks(ctx: TaskContext, markers: list[dict[str, Any]], names: dict[st
 def _move(source: Path, target: Path) -> None:
     if source.exists():
         os.replace(source, target)
-    elif not target.exists():
+    elif not target.exists() and mirror_of(target) is None:
         raise FileNotFoundError(f"{source} is recorded as written but is gone")
 
 
@@ -246,3 +257,4 @@ def publish(ctx: TaskContext, final: Path, removal: Removal) -> None:
     fsync_folder(ctx.folder)
     os.replace(ctx.folder, final)
     fsync_folder(final.parent)
+    removal.take_stored(ctx.folder)

@@ -53,7 +53,7 @@ def process_name(pid: int | None = None) -> str:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path next to ``path``; on success, rename it to ``path``.
+    """Yield a temporary path next to ``path``; on success, rename it to ``path``. In a mirror it is pushed first.
 
     The temporary name includes the process's, so that a task running twice at once does no harm.
 
@@ -64,6 +64,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     Raises:
         UserError: the system refused for a reason that the user can fix, such as a full disk.
     """
+    from headrace.flow.mirror import mirror_of
+
     temporary = path.with_name(f".{path.name}.{process_name()}.tmp")
     with explaining_os_errors(path):
         try:
@@ -72,6 +74,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
             if durable:
                 with open(temporary, "rb+") as f:
                     os.fsync(f.fileno())
+            if mirror := mirror_of(path):
+                mirror.push(path, temporary)
             os.replace(temporary, path)
             if durable:
                 fsync_folder(path.parent)

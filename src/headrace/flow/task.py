@@ -21,10 +21,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from headrace.flow.artifact import Artifact, Entry, verify
+from headrace.errors import UserError
+from headrace.flow.artifact import Artifact, Entry, flaw, verify
 from headrace.flow.identity import Identified
 from headrace.flow.journal import Journal
 from headrace.flow.markers import Marker, open_journal, read_markers
+from headrace.flow.mirror import Mirror, here, mirror_of
+from headrace.flow.mirrored_journals import have_journal
 from headrace.flow.storage import digest_file, process_name, read_sealed, replacing
 
 AT_BYTES = 512  # room for the name of the document being processed
@@ -73,6 +76,11 @@ class TaskContext:
         """The folder in which this artifact is being built."""
         return self.artifacts / f"{self.step.name}.partial"
 
+    @cached_property
+    def mirror(self) -> Mirror | None:
+        """The mirror that the run folder is, if the run is at a URL."""
+        return mirror_of(self.run)
+
     def input(self, role: str) -> Artifact:
         """The opened artifact of an input step. In a task, each file is compared with its digest before it is read.
 
@@ -117,7 +125,7 @@ class TaskContext:
 
     def plan(self, phase: str) -> Path:
         """The file of a phase's task specs."""
-        return self.folder / "plan" / f"{phase}.json"
+        return here(self.folder / "plan" / f"{phase}.json")
 
     def markers(self, phase: str) -> list[Marker]:
         """The markers of all tasks of a finished phase, in task order.
@@ -127,13 +135,19 @@ class TaskContext:
         """
         count = self.tasks(phase)
         found = read_markers(self.journal(phase)) if count else None
+        if self.mirror is not None and (found is None or len(found.tasks) < count):
+            have_journal(self.mirror, self.journal(phase), anew=True)  # it was fetched before the phase was over
+            found = read_markers(self.journal(phase))
         if count and found is None:
             raise KeyError(f"no task of phase {phase} is done")
         return [*found.read(range(count))] if found is not None else []
 
     def journal(self, phase: str) -> Path:
         """The file of the markers of a phase's finished tasks."""
-        return self.folder / "done" / f"{phase}.jsonl"
+        path = self.folder / "done" / f"{phase}.jsonl"
+        if self.mirror is not None:
+            have_journal(self.mirror, path)
+        return path
 
     def done(self, phase: str) -> set[int]:
         """The numbers of the phase's finished tasks."""
@@ -151,7 +165,10 @@ class TaskContext:
 
     def _appending(self, phase: str) -> Journal:
         if phase not in self._journals:
-            self._journals[phase] = open_journal(self.journal(phase))
+            path = self.journal(phase)
+            if self.mirror is not None and self.mirror.journals is not None:
+                self.mirror.journals.opened(path)
+            self._journals[phase] = open_journal(path)
         return self._journals[phase]
 
     @cached_property
@@ -163,8 +180,39 @@ class TaskContext:
         return [marker["result"] for marker in self.markers(phase)]
 
     def scratch(self, phase: str, name: str) -> Path:
-        """An intermediate file of a phase."""
-        return self.folder / "scratch" / phase / name
+        """An intermediate file of a phase; that of an earlier one is fetched if it is not on this machine."""
+        path = self.folder / "scratch" / phase / name
+        if self.mirror is not None and phase != self.phase and not path.exists():
+            entry = self._written(phase).get(f"scratch/{phase}/{name}")
+            return path if entry is None else self.reach(entry)
+        return path
+
+    def reach(self, entry: Entry) -> Path:
+        """The path of a file that a task of an earlier phase wrote, which is fetched if it is not on this machine.
+
+        Args:
+            entry: as the task's marker has it.
+
+        Raises:
+            UserError: it is gone, or not what was written.
+        """
+        path = self.folder / str(entry["name"])
+        wrong = None if self.mirror is None or path.exists() else flaw(path, entry)
+        if wrong is not None:
+            fix = "Run the same command again: the task that wrote it is done again."
+            raise UserError(f"An intermediate file {wrong}.", str(path), fix)
+        return path
+
+    def _written(self, phase: str) -> dict[str, Entry]:
+        """What the tasks of an earlier phase wrote, by name; nothing if the step has no such phase now."""
+        if phase not in self._files_of:
+            markers = self.markers(phase) if self.plan(phase).exists() else []
+            self._files_of[phase] = {entry["name"]: entry for marker in markers for entry in marker["files"]}
+        return self._files_of[phase]
+
+    @cached_property
+    def _files_of(self) -> dict[str, dict[str, Entry]]:
+        return {}
 
     def like(self) -> Path | None:
         """The file of a finished task that is like this one, if there is one: see :mod:`headrace.flow.reuse`."""
@@ -241,6 +289,8 @@ class TaskContext:
             (self.folder / "at" / process_name()).unlink(missing_ok=True)
         for phase in [*self._journals]:
             self._journals.pop(phase).close()
+            if self.mirror is not None and self.mirror.journals is not None:
+                self.mirror.journals.closed(self.journal(phase))
 
     # Running.
 
@@ -256,6 +306,8 @@ class TaskContext:
     def marker(self, spec: dict[str, Any], result: dict[str, Any]) -> Marker:
         """The marker of this task: what it returned and wrote, and the keys under which it can be reused."""
         keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
+        if self.mirror is not None:
+            self.mirror.push_written(self.folder, self.files)
         return {"result": result, "files": self.files, **keys}
 
 

@@ -17,6 +17,7 @@ import xxhash
 
 from headrace.errors import UserError
 from headrace.flow.artifact import Artifact
+from headrace.flow.mirror import working_folder
 from headrace.sequence.reader import SEGMENT, Segments, SequenceReader
 from headrace.sequence.windows import unpack_targets
 
@@ -292,11 +293,11 @@ def open_sequence(path: Path | str, verify: bool = False) -> ArrowSequence:
     """Open a sequence's folder.
 
     Args:
-        path: the folder.
+        path: the folder, or its URL.
         verify: compare each shard with its digest when it is first mapped.
 
     Raises:
         DamagedArtifact: the manifest, or later a shard, has changed since it was written.
         UserError: the folder contains no finished sequence.
     """
-    return ArrowSequence(Artifact.open(path, verify))
+    return ArrowSequence(Artifact.open(working_folder(path), verify))

@@ -208,6 +208,8 @@ def _paths(made: Artifact) -> list[str]:
     """The shards of an artifact, as a pattern if it matches nothing else, in their order: DuckDB takes 10 kB for each
     path that a query names, 240 MB for the tables of 36 GB of text."""
     names = [str(entry["name"]) for entry in made.shards]
+    for index in range(len(names)):
+        made.shard_path(index)  # of a run at a URL they are fetched
     there = sorted(path.name for path in made.path.glob("*.parquet"))
     if names and there == names and not set(str(made.path)) & set("*?[]"):
         return [str(made.path / "*.parquet")]

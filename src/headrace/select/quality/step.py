@@ -124,7 +124,7 @@ class Quality(Step):
         parts, sources, languages = [np.empty(0, dtype=SAMPLE)], dict[str, int](), dict[str, int]()
         for shard, marker in enumerate(ctx.markers("score")):
             about = read_columns(documents.shard_path(shard), ["id", "source", "language"])
-            scores = read_columns(ctx.folder / marker["files"][0]["name"], ["score"]).column("score")
+            scores = read_columns(ctx.reach(marker["files"][0]), ["score"]).column("score")
             keys = keyed(salt(self.seed, "quality"), parse_ids(about.column("id")))
             chosen = np.flatnonzero(unit(keys) < share)
             some = np.empty(len(chosen), dtype=SAMPLE)
