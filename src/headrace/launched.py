@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from headrace.errors import UserError
+from headrace.flow.coordinating import coordinating
 from headrace.flow.events import EventLog, Listener
 from headrace.flow.executors.inline import InlineExecutor
-from headrace.flow.lock import lock
 from headrace.flow.notices import notices_to
 from headrace.flow.runner import make
 from headrace.flow.step import Step
@@ -68,7 +68,7 @@ def train(
         log: EventLog | None = None
         with world.first() as first:
             if first:
-                held.enter_context(lock(run))
+                held.enter_context(coordinating(run))
                 log = EventLog(run, listener)
                 held.callback(log.close)
                 held.enter_context(notices_to(log.notice))

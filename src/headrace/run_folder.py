@@ -6,6 +6,7 @@ The coordinator, its workers and every command about a run build the same graph 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -42,6 +43,7 @@ REFERENCES = "references.json"  # the runs among `deduplicate.against`
 SEQUENCES = "sequences.json"  # the sequences in other files that stages train on
 FILES = "files.json"  # the other files that the recipe names
 STARTS = "starts.json"  # the checkpoints of other runs that stages start from
+SILENT = 60  # seconds without a sign of life after which a coordinator on another machine does not count as running
 GRAPH = "headrace.run_folder:targets"
 
 
@@ -400,13 +402,15 @@ def status(run: Path, graph: Graph | None = None) -> dict[str, Any]:
         graph: its graph, if it is read already.
 
     Returns:
-        ``{"recipe", "running", "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows",
+        ``{"recipe", "running", "owner": {"host", "process", "since", "time" of its last sign of life} of the
+        coordinator, or None, "artifacts": [{"name", "path", "state": done | partial | missing | damaged, "rows",
         "bytes", "seconds", "phases": [{"name", "tasks", "done"}]}], "last": the last event that says how the run ended,
         or None}``; the documents artifact also has "quarantined", "lost_rows" and "lost_bytes".
 
     Raises:
         UserError: the folder is not a run.
     """
+    from headrace.flow.coordinating import holder
     from headrace.flow.lock import locked
 
     steps = (graph or read_graph(run)).all()
@@ -420,7 +424,10 @@ def status(run: Path, graph: Graph | None = None) -> dict[str, Any]:
         elif event["event"] == "run":
             last = None
     artifacts = [{**_state(run, step), "seconds": seconds.get(step.name)} for step in steps]
-    return {"recipe": read_recipe(run).name, "running": locked(run), "artifacts": artifacts, "last": last}
+    owner = holder(run)
+    # Of another machine only its clock says when it last gave a sign of life; nothing but this word depends on it.
+    running = locked(run) or (owner is not None and abs(time.time() - owner["time"]) < SILENT)
+    return {"recipe": read_recipe(run).name, "running": running, "owner": owner, "artifacts": artifacts, "last": last}
 
 
 def _state(run: Path, step: Step) -> dict[str, Any]:

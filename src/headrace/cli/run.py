@@ -72,6 +72,7 @@ def run(
     from headrace import pipeline, run_folder
     from headrace.cli.metrics import metrics
     from headrace.cli.progress import listener
+    from headrace.flow.cloud import is_url
     from headrace.flow.executors import TaskFailed
     from headrace.flow.executors.engine import Engine
     from headrace.flow.mirror import local_path
@@ -79,7 +80,7 @@ def run(
 
     loaded = load_recipe(recipe, overrides)
     run_folder.without_pandas(loaded)
-    folder = local_path(out) if out else Path("runs") / loaded.name
+    folder = local_path(out) if out and is_url(out) else Path(out or Path("runs") / loaded.name)
     try:
         with (
             listener(sys.stderr if json else sys.stdout, watch) as progress,
@@ -118,7 +119,7 @@ def run(
             sources = records(folder)
             said = departure_lines(departures(loaded, sources), screen())
             say("\n".join([*corpus_lines(sources, screen()), *said]))
-            say(f"{folder} is done up to {until}. To continue, run the same command without --until.")
+            say(f"{out or folder} is done up to {until}. To continue, run the same command without --until.")
     else:
         _close(folder, report, json)
 

@@ -96,12 +96,16 @@ def _left(run: Path, artifact: str, running: bool) -> str:
 
 def _standing(state: dict[str, Any], done: int, run: Path) -> str:
     """The state of the run in one line."""
+    from headrace.flow.mirror import shown
+    from headrace.visible import one_line
+
     last = state["last"]
     if state["running"]:
-        return "running"
+        owner = state["owner"]
+        return "running" if owner is None else f"running: process {owner['process']} on {one_line(owner['host'])}"
     if done == len(state["artifacts"]):
         return "finished"
-    again = f"resume with the same `headrace run ... --out {run}`"
+    again = f"resume with the same `headrace run ... --out {shown(run)}`"
     if last is not None and last["event"] == "failed":
         return f"failed: {last['message']}\n{again}"
     if last is not None and last["event"] == "stopped":

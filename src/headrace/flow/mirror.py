@@ -118,6 +118,12 @@ def _opened(folder: str, process: int) -> Mirror | None:
     return None
 
 
+def shown(folder: Path) -> str:
+    """What a user calls a folder: the URL that it mirrors, or its path."""
+    mirror = mirror_of(folder)
+    return str(folder) if mirror is None else f"{mirror.url}/{folder.relative_to(mirror.folder)}".removesuffix("/.")
+
+
 def here(path: Path, entry: Entry | None = None) -> Path:
     """Have a file of a run on this machine, if it lies in a mirror and its store has it; returns its path.
 
