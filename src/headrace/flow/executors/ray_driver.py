@@ -236,9 +236,9 @@ class Driver:
 
 
 def _last(error: BaseException) -> str:
-    """What an error of Ray says in the end; it begins with the same words for all causes."""
+    """What an error of Ray says in the end, without advice; it begins with the same words for all causes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
+    return (lines[-1] if lines else type(error).__name__).partition(" Some common causes")[0][:300]
 
 
 def _request(nodes: int, cpus: int) -> None:
