@@ -1,15 +1,17 @@
 """A schedule of faults, from a seed, against runs on a cluster: at events, never at times.
 
-``python tests/chaos/faults.py FOLDER SEED FAULTS [NODES]`` makes the same run again and again, each time in a new folder,
+``python tests/chaos/faults.py FOLDER SEED FAULTS [NODES]`` makes the same run again and again, each in a new folder,
 with faults until there were so many; it compares all bytes of each run with those of one machine without faults, and
 prints what happened.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -48,8 +50,6 @@ def events_of(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
     Raises:
         TimeoutError: nothing happens any more.
     """
-    import select
-
     assert process.stdout is not None
     buffer = b""
     while True:
@@ -81,6 +81,7 @@ class Chaos:
         left = most
         while True:
             process, workers, joined = started(folder, self.nodes.address), dict[int, str](), list[str]()
+            self.process = process
             wait, killed = self.draw.randint(*APART), False
             for event in events_of(process):
                 kind = event["event"]
@@ -133,7 +134,6 @@ class Chaos:
             victim = self.draw.choice(here)
             if fault == "agent":  # the parent of the process that workers are forked from
                 victim = _parent(_parent(victim))
-            del workers[here[0]]
             try:
                 os.kill(victim, signal.SIGKILL)
             except ProcessLookupError:
@@ -170,6 +170,7 @@ def main() -> None:
     right, begun = expected(folder / "local"), time.monotonic()
     with Nodes(number) as nodes:
         chaos, runs = Chaos(nodes, seed), 0
+        atexit.register(lambda: chaos.process.kill())
         while sum(chaos.done.values()) < faults:
             run = folder / f"run-{runs}"
             chaos.run(run, min(10, faults - sum(chaos.done.values())))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 CORES = 2  # of a node
+TRIES = 5
 OBJECTS = 80 << 20  # the least that Ray takes
 
 
@@ -23,7 +26,7 @@ class Nodes:
     """
 
     def __init__(self, number: int) -> None:
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         about = {"num_cpus": 0, "object_store_memory": OBJECTS, "include_dashboard": False}
         self._cluster = Cluster(initialize_head=True, head_node_args=about)
         self.address: str = self._cluster.address
@@ -33,7 +36,11 @@ class Nodes:
 
     def add(self) -> None:
         """A node joins."""
-        self.nodes.append(self._cluster.add_node(wait=False, num_cpus=CORES, object_store_memory=OBJECTS))
+        for _ in range(TRIES):
+            with suppress(Exception):  # Ray waits for 30 s, which is little on a machine that is busy
+                self.nodes.append(self._cluster.add_node(wait=False, num_cpus=CORES, object_store_memory=OBJECTS))
+                return
+        raise TimeoutError("no Ray node can be started")
 
     def kill(self, name: str) -> None:
         """A node is lost at once, with all that runs there.
@@ -62,6 +69,4 @@ class Nodes:
 
 def coordinator(script: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """A coordinator in a process of its own, to be killed."""
-    import sys
-
     return subprocess.Popen([sys.executable, str(script), *arguments])

@@ -1,0 +1,131 @@
+"""Nodes, workers, agents, coordinators and the head of a Ray cluster are lost: the bytes are those of one machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: headrace[ray]"),
+]
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+if importlib.util.find_spec("ray") is not None:
+    from faults import Chaos, contents, events_of, expected, started
+    from ray_nodes import Nodes
+
+
+@pytest.fixture(autouse=True)
+def _nodes_find_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The bytes of one machine without faults."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        return expected(tmp_path_factory.mktemp("local"))
+
+
+def followed(process: subprocess.Popen[bytes]) -> tuple[int, list[dict]]:
+    """The exit code of a coordinator and its events."""
+    events = list(events_of(process))
+    return process.wait(), events
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_nodes_make_the_same_bytes(right, tmp_path, number):
+    with Nodes(number) as nodes:
+        code, events = followed(started(tmp_path, nodes.address))
+    assert code == 0
+    assert contents(tmp_path) == right
+    assert len({event["node"] for event in events if event["event"] == "task"}) == number
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_faults_cost_nothing(right, tmp_path, seed):
+    with Nodes(2) as nodes:
+        chaos = Chaos(nodes, seed)
+        for number in range(3):
+            chaos.run(tmp_path / str(number), 8)
+            assert contents(tmp_path / str(number)) == right
+    assert sum(chaos.done.values()) >= 10, "too few faults found something to harm"
+
+
+def test_a_run_goes_on_elsewhere_when_the_head_is_lost(right, tmp_path):
+    with Nodes(2) as nodes:
+        process, tasks, events = started(tmp_path, nodes.address), 0, []
+        for event in events_of(process):
+            events.append(event)
+            tasks += event["event"] == "task"
+            if event["event"] == "task" and tasks == 5:
+                nodes.kill_head()
+        assert process.wait() == 2
+        assert "head node" in events[-1]["what"]
+        assert "same command again" in events[-1]["what"]
+    process = started(tmp_path)  # on this machine, until it is killed
+    for event in events_of(process):
+        if event["event"] == "phase":
+            assert event["done"] >= 5 or event["phase"] != "write"
+        tasks += event["event"] == "task"
+        if event["event"] == "task" and tasks == 12:
+            process.kill()
+    assert process.wait() == -signal.SIGKILL
+    with Nodes(1) as nodes:
+        code, events = followed(started(tmp_path, nodes.address))
+    assert code == 0
+    assert contents(tmp_path) == right
+    assert next(event for event in events if event["event"] == "phase")["done"] >= 11
+
+
+def test_a_node_with_another_headrace_is_not_used(right, tmp_path, monkeypatch):
+    package = Path(importlib.util.find_spec("headrace").origin).parent
+    shutil.copytree(package, tmp_path / "other" / "headrace")
+    source = tmp_path / "other" / "headrace" / "__init__.py"
+    source.write_text(source.read_text().replace("__version__ = ", "__version__ = '0.0.1' or "))
+    with Nodes(0) as nodes:
+        with monkeypatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(tmp_path / "other"), prepend=os.pathsep)
+            nodes.add()
+        code, events = followed(started(tmp_path / "run", nodes.address))
+        assert code == 2
+        assert "headrace 0.0.1 instead of" in events[-1]["what"]
+        nodes.add()
+        code, events = followed(started(tmp_path / "run", nodes.address))
+    assert code == 0
+    assert contents(tmp_path / "run") == right
+    assert [event for event in events if event["event"] == "notice" and "0.0.1" in event["text"]]
+    assert len({event["node"] for event in events if event["event"] == "task"}) == 1
+
+
+def test_a_node_that_does_not_see_the_run_folder_is_told(tmp_path):
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("this user cannot hide a folder from a process (unshare --mount)")
+    with Nodes(0) as nodes:
+        hidden = f"mount -t tmpfs none {tmp_path} && exec ray start --address {nodes.address} --num-cpus 1 --block"
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        other = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", hidden],
+            env={**os.environ, "PATH": path},
+            stdout=subprocess.DEVNULL,
+            process_group=0,
+        )
+        try:
+            code, events = followed(started(tmp_path / "run", nodes.address))
+        finally:
+            os.killpg(other.pid, signal.SIGTERM)
+            other.wait()
+    assert code == 2, json.dumps(events[-3:])
+    assert "does not see the run folder" in events[-1]["what"]
