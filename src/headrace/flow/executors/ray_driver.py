@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from headrace.flow.worker import die_with_parent
 
 LOOK_SECONDS = 1.0  # between looks at which nodes there are
 START_SECONDS = 120  # for an agent to answer: a node imports headrace from a slow disk in 20
+TRIES = 3  # to start an agent on a node before the user is told
 REST_SECONDS = 5  # until a node whose agent was lost or could not be used is tried again
 WAITING_SECONDS = 20  # without any node until the user is told
 KNOCK_SECONDS = 10  # for a head node to accept a connection
@@ -75,6 +77,7 @@ class Driver:
         self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._agents: dict[str, _Agent] = {}  # by node
         self._resting: dict[str, float] = {}
+        self._failed: Counter[str] = Counter()
         self._graph: str | None = None
         self._looked = self._useful = 0.0
         self._token = Path(run, "logs", f"seen-{uuid.uuid4().hex}")
@@ -184,7 +187,8 @@ class Driver:
         if self._agents.get(agent.node) is not agent:
             return
         if (error := done.exception()) is not None:
-            if isinstance(error, RayError) and "creation task" not in str(error):
+            self._failed[agent.node] += 1
+            if isinstance(error, RayError) and "creation task" not in str(error) and self._failed[agent.node] < TRIES:
                 self._forget(agent)  # the node is gone, or somebody else was faster
             else:
                 self._unfit(agent, f"Its agent does not start: {_last(error)}", "Install the same headrace there.")
@@ -206,6 +210,7 @@ class Driver:
             )
         else:
             agent.joined = True
+            self._failed.pop(agent.node, None)
             memory = self._memory or seen["memory"]
             self._say("joined", node=agent.name, workers=agent.workers, memory=memory, gpus=agent.gpus)
             self._when("messages", agent, agent.actor.hear.remote())
