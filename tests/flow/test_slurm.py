@@ -194,3 +194,18 @@ def test_jobs_that_end_without_a_word_and_jobs_that_slurm_refuses(cluster, tmp_p
         coordinate(run)
     with pytest.raises(UserError, match=r"Slurm does not take the job.*partition"):
         coordinate(run, options=["--partition=none"])
+
+
+@pytest.mark.slow
+def test_why_nothing_runs_yet_is_said(cluster, tmp_path):
+    run, told = toy(tmp_path / "run"), []
+
+    def hear(event: dict) -> None:
+        if event["event"] == "notice":
+            told.append(event["text"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        coordinate(run, listener=hear, options=["--begin=now+1hour"])
+    assert told == ["Slurm has no node for the run yet: BeginTime."]
+    assert not cluster.elements("RUNNING,PENDING")
