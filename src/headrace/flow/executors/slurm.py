@@ -28,7 +28,7 @@ from headrace.errors import UserError
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Request
 from headrace.flow.executors.agent import LEAST_PAUSE, MOST_PAUSE, PULSE, QUEUE
-from headrace.flow.executors.job_array import Element, JobArray, agent_command
+from headrace.flow.executors.job_array import JobArray, agent_command
 from headrace.flow.executors.mailbox import BEAT_SECONDS, PATIENCE, Inbox, Outbox, Pulse, Watch, mailboxes
 from headrace.flow.executors.pool import Node, Pool
 
@@ -276,8 +276,8 @@ class SlurmExecutor(Pool):
         ended = [agent for name, agent in self._agents.items() if name not in elements]
         for agent in ended:
             self._lose(agent, "Slurm has ended its job")
-        if not self._agents:
-            self._tell_waiting(elements)
+        if not self._agents and (why := {one.reason for one in elements.values() if one.state == "PENDING"} - {"None"}):
+            self.log.notice(f"Slurm has no node for the run yet: {', '.join(sorted(why))}.")
         self._discover()  # those that said something before they ended
         self._alive = len(elements)
         try:
@@ -286,12 +286,6 @@ class SlurmExecutor(Pool):
             self._fail(error)
             return True
         return bool(ended)
-
-    def _tell_waiting(self, elements: dict[str, Element]) -> None:
-        """Say why no task runs yet."""
-        reasons = {one.reason for one in elements.values() if one.state == "PENDING"} - {"", "None"}
-        if reasons:
-            self.log.notice(f"Slurm has no node for the run yet: {', '.join(sorted(reasons))}.")
 
     @property
     def _wanted(self) -> int:
