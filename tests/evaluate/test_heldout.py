@@ -11,10 +11,10 @@ import torch
 from tiny_training import TINY, TinySequence, definition, rows
 
 from headrace.evaluate.heldout import byte_sizes, held_out_loss
+from headrace.flow.plans import write_plan
 from headrace.flow.removal import Removal
 from headrace.flow.runner import collect, publish
 from headrace.flow.step import execute
-from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
 from headrace.model.presets import resolve
 from headrace.model.transformer import Transformer
@@ -30,7 +30,7 @@ def sequence(tmp_path_factory):
     phase = step.phases()[0]
     ctx = TaskContext(run, step, phase.name)
     specs = phase.plan(ctx)
-    write_sealed(ctx.plan("write"), {"tasks": specs})
+    write_plan(ctx.plan("write"), specs)
     for task in range(len(specs)):
         ctx.mark_done("write", {task: execute(step, TaskContext(run, step, phase.name, task))})
     ctx.close()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from headrace.flow import exchange
 from headrace.flow.exchange import Spill, partition_bytes, partition_counts, read_partition, sorted_partition
+from headrace.flow.plans import write_plan
 from headrace.flow.step import Step
-from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
 from quick import examples
 
@@ -42,9 +42,7 @@ def context(tmp_path, phase, task, memory):
 
 def write(tmp_path, tasks, partitions, memory, payloads=None):
     """Spill each task's records in small pieces."""
-    (tmp_path / "artifacts" / f"{Nothing().name}.partial" / "plan").mkdir(parents=True, exist_ok=True)
-    plan = tmp_path / "artifacts" / f"{Nothing().name}.partial" / "plan" / "map.json"
-    write_sealed(plan, {"tasks": [{}] * len(tasks)})
+    write_plan(context(tmp_path, "map", -1, memory).plan("map"), [{}] * len(tasks))
     for task, records in enumerate(tasks):
         ctx = context(tmp_path, "map", task, memory)
         with Spill(ctx, "x", records.dtype, partitions, payload=payloads is not None) as spill:

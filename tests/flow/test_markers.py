@@ -11,6 +11,7 @@ from test_damaged_runs import attempt, contents, prepare
 
 from headrace.flow.journal import read_journal
 from headrace.flow.markers import mend, open_journal, read_markers
+from headrace.flow.plans import write_plan
 from headrace.flow.step import topological
 from headrace.flow.storage import write_sealed
 from headrace.flow.task import TaskContext
@@ -41,7 +42,7 @@ def test_the_last_word_on_a_task_counts(ctx):
 
 
 def test_all_markers_are_read_in_the_order_of_the_tasks(ctx):
-    write_sealed(ctx.plan("write"), {"tasks": [{}] * 5})
+    write_plan(ctx.plan("write"), [{}] * 5)
     with pytest.raises(KeyError):
         ctx.markers("write")
     order = [3, 1, 4, 0, 2]
@@ -52,7 +53,7 @@ def test_all_markers_are_read_in_the_order_of_the_tasks(ctx):
     ctx.mark_done("write", {2: marker(2)})
     assert ctx.markers("write") == [marker(task) for task in range(5)]
     assert [result["rows"] for result in ctx.results("write")] == [0, 1, 2, 3, 4]
-    write_sealed(ctx.plan("none"), {"tasks": []})
+    write_plan(ctx.plan("none"), [])
     assert ctx.markers("none") == []
 
 

@@ -19,8 +19,9 @@ from headrace.flow.artifact import MANIFEST, Artifact, DamagedArtifact, Entry, f
 from headrace.flow.events import EventLog
 from headrace.flow.markers import mend, read_markers
 from headrace.flow.mirror import Mirror, mirror_of
+from headrace.flow.plans import read_plan
 from headrace.flow.step import Step
-from headrace.flow.storage import SealError, fsync_folder, read_sealed
+from headrace.flow.storage import SealError, fsync_folder
 from headrace.flow.task import TaskContext, final_names
 
 DAMAGED = "damaged"
@@ -176,9 +177,10 @@ def in_store(mirror: Mirror, folder: Path, entries: list[Entry]) -> set[str]:
         return {str(entry["name"]) for entry, there in zip(entries, pool.map(has, entries), strict=True) if there}
 
 
-def _is_damaged(path: Path) -> bool:
+def _is_damaged(plan: Path) -> bool:
     try:
-        read_sealed(path)
+        found = read_plan(plan)
+        found.specs(range(found.tasks))
     except FileNotFoundError:
         return False
     except SealError:

@@ -19,6 +19,7 @@ from headrace.flow.damage import check_files, checking_inputs_on_error, discard_
 from headrace.flow.events import EventLog
 from headrace.flow.executors import Executor, Request
 from headrace.flow.mirror import here, mirror_of
+from headrace.flow.plans import write_plan
 from headrace.flow.removal import Removal
 from headrace.flow.reuse import lend_similar, reuse_tasks
 from headrace.flow.step import Phase, Step
@@ -158,7 +159,7 @@ def begin(phase: Phase, ctx: TaskContext, log: EventLog, store: Store | None = N
     if not ctx.plan(phase.name).exists():
         with checking_inputs_on_error(ctx):
             tasks = phase.plan(ctx)
-        write_sealed(ctx.plan(phase.name), {"tasks": tasks})
+        write_plan(ctx.plan(phase.name), tasks)
     specs = ctx.specs(phase.name)
     done = ctx.done(phase.name)
     keys = {task: spec["key"] for task, spec in enumerate(specs) if "key" in spec and task not in done}

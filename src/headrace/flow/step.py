@@ -63,7 +63,7 @@ class Step(Identified):
 def execute(step: Step, ctx: TaskContext) -> Marker:
     """Run a task of a step; returns its marker, which the coordinator records. Called in a worker process."""
     phase = next(phase for phase in step.phases() if phase.name == ctx.phase)
-    spec = ctx.specs(ctx.phase)[ctx.task]
+    spec = ctx.spec()
     with ctx.at_work():
         return ctx.marker(spec, phase.work(ctx, spec))
 

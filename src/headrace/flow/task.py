@@ -2,7 +2,7 @@
 
 While an artifact is being built, its folder is ``<name>.partial``::
 
-    plan/<phase>.json         the task specs of a phase
+    plan/<phase>.jsonl        the task specs of a phase (:mod:`headrace.flow.plans`)
     done/<phase>.jsonl        the tasks that are done: their results and files (:mod:`headrace.flow.markers`)
     scratch/<phase>/...       intermediate files
     shards/00007-000.parquet  published shards by (task, part)
@@ -28,7 +28,8 @@ from headrace.flow.journal import Journal
 from headrace.flow.markers import Marker, open_journal, read_markers
 from headrace.flow.mirror import Mirror, here, mirror_of
 from headrace.flow.mirrored_journals import have_journal
-from headrace.flow.storage import digest_file, process_name, read_sealed, replacing
+from headrace.flow.plans import Spec, read_plan
+from headrace.flow.storage import digest_file, process_name, replacing
 
 AT_BYTES = 512  # room for the name of the document being processed
 
@@ -111,21 +112,26 @@ class TaskContext:
     # Results of earlier phases.
 
     def tasks(self, phase: str) -> int:
-        """The number of tasks of an earlier phase."""
-        return len(self.specs(phase))
+        """The number of tasks of a planned phase; raises as :meth:`specs`."""
+        return read_plan(self.plan(phase)).tasks
 
-    def specs(self, phase: str) -> list[dict[str, Any]]:
+    def specs(self, phase: str) -> list[Spec]:
         """The task specs of a planned phase.
 
         Raises:
             FileNotFoundError: the phase has not been planned.
             SealError: the plan has changed since it was written.
         """
-        return list(read_sealed(self.plan(phase))["tasks"])
+        plan = read_plan(self.plan(phase))
+        return plan.specs(range(plan.tasks))
+
+    def spec(self) -> Spec:
+        """The spec of this task; raises as :meth:`specs`."""
+        return read_plan(self.plan(self.phase)).specs([self.task])[0]
 
     def plan(self, phase: str) -> Path:
         """The file of a phase's task specs."""
-        return here(self.folder / "plan" / f"{phase}.json")
+        return here(self.folder / "plan" / f"{phase}.jsonl")
 
     def markers(self, phase: str) -> list[Marker]:
         """The markers of all tasks of a finished phase, in task order.
@@ -303,7 +309,7 @@ class TaskContext:
         finally:
             self.close()
 
-    def marker(self, spec: dict[str, Any], result: dict[str, Any]) -> Marker:
+    def marker(self, spec: Spec, result: dict[str, Any]) -> Marker:
         """The marker of this task: what it returned and wrote, and the keys under which it can be reused."""
         keys: dict[str, Any] = {name: spec[name] for name in ("key", "like") if name in spec}
         if self.mirror is not None:
