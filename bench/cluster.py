@@ -14,12 +14,14 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 import random
 import resource
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from headrace.flow.events import EventLog
 from headrace.flow.executors.pool import Node, Pool
 from headrace.flow.runner import make
 from headrace.flow.step import Phase, Step, topological
-from headrace.planning.cluster import Round, rounds_of
+from headrace.planning.cluster import Round, Storage, rounds_of
 from headrace.planning.rates import work
 
 # Of the time of a task over the mean of its phase: the standard deviation of its logarithm. In a run of the benchmark
@@ -56,10 +58,14 @@ class Simulated(Step):
         return {need.stage: need for need in self.needs}
 
     def phases(self) -> list[Phase]:
-        return [Phase(one.name, lambda ctx, one=one: [{"size": 1}] * one.tasks, _none) for one in self.rounds]
+        return [Phase(one.name, partial(_plan, one.tasks), _none) for one in self.rounds]
 
     def finish(self, ctx: Any) -> dict[str, Any]:
         return {"counts": {one.name: sum(result["rows"] for result in ctx.results(one.name)) for one in self.rounds}}
+
+
+def _plan(tasks: int, ctx: Any) -> list[dict[str, Any]]:
+    return [{"size": 1}] * tasks
 
 
 def _none(ctx: Any, spec: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +81,9 @@ class Cluster:
         cores: of each.
         hours: between two losses of a node; a new one comes after ``absent`` seconds.
         absent: seconds.
+        storage: where the run folder lies; an object store makes tasks wait for each request.
+        requests: that the storage answers a second, all together; tasks wait for the others' too. S3 answers 5,500 a
+            second and prefix, and splits prefixes as they get busy.
         seed: of durations and losses.
     """
 
@@ -82,6 +91,8 @@ class Cluster:
     cores: int
     hours: float = 500.0
     absent: float = 300.0
+    storage: Storage = "shared"
+    requests: float = math.inf
     seed: int = 0
 
 
@@ -102,11 +113,8 @@ class SimulatedExecutor(Pool):
     def __init__(self, cluster: Cluster, steps: dict[str, Simulated], log: EventLog) -> None:
         super().__init__(log)
         self._cluster, self._random = cluster, random.Random(cluster.seed)
-        self._mean = {
-            (step.name, one.name): one.core_seconds / max(1, one.tasks)
-            for step in steps.values()
-            for one in step.rounds
-        }
+        self._rounds = {(name, one.name): one for name, step in steps.items() for one in step.rounds}
+        self._answered = 0.0  # when the storage will have answered all requests so far
         self._happening: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = 0
         self._speed: dict[str, float] = {}
@@ -136,12 +144,17 @@ class SimulatedExecutor(Pool):
 
     def ask(self, node: Node, request: dict[str, Any]) -> None:
         """A task begins."""
-        mean = self._mean[request["artifact"], request["phase"]]
-        seconds = mean * self._speed[node.name] * self._random.lognormvariate(-(SPREAD**2) / 2, SPREAD)
+        one, cluster = self._rounds[request["artifact"], request["phase"]], self._cluster
+        seconds = one.core_seconds / one.tasks * self._speed[node.name]
+        seconds *= self._random.lognormvariate(-(SPREAD**2) / 2, SPREAD)
+        seconds += one.waiting(cluster.storage) / one.tasks
+        now = self._clock()
+        self._answered = max(self._answered, now) + one.requests / one.tasks / cluster.requests
+        seconds = max(seconds, self._answered - now)
         marker = {"result": {"rows": 1}, "files": [_FILE]}
         where = {name: request[name] for name in ("artifact", "phase", "task")}
         told = {"seconds": round(seconds, 3), "rows": 1, "bytes": 1 << 25, "peak": 1 << 28, "compiled": 0.0}
-        self._at(self._clock() + seconds, lambda: self._finish(node, seconds, {**where, **told, "marker": marker}))
+        self._at(now + seconds, lambda: self._finish(node, seconds, {**where, **told, "marker": marker}))
 
     def _finish(self, node: Node, seconds: float, message: dict[str, Any]) -> None:
         if node in self.nodes:
@@ -175,15 +188,27 @@ _FILE = {"name": "scratch/phase/name-00000.spill", "rows": 0, "bytes": 1 << 25, 
 TOKEN_BYTES, KEPT, DOCUMENT_BYTES = 4.26, 0.57, 5532
 
 
-def corpus_rounds(tokens: float) -> list[Round]:
-    """The rounds of cleaning a corpus as SlimPajama was (NFC, `signature: fast`), tokens and one shuffled pass."""
+NEEDS = {
+    "measures": ("documents",),
+    "signatures": ("documents",),
+    "duplicates": ("signatures",),
+    "verdicts": ("measures", "duplicates"),
+    "tokens": ("verdicts",),
+    "sequence": ("tokens",),
+}
+
+
+def corpus_rounds(tokens: float, published: bool) -> list[Round]:
+    """The rounds of cleaning a corpus as SlimPajama was, of its tokens and one shuffled pass; as published with ftfy
+    and datasketch's signatures, otherwise NFC and `signature: fast`."""
+    read, sign = ("documents-ftfy", "signatures-datasketch") if published else ("documents", "signatures")
     text, documents = tokens * TOKEN_BYTES, tokens * TOKEN_BYTES / DOCUMENT_BYTES
     return list(
         rounds_of(
             [
-                work("documents", "read", "documents", text),
+                work("documents", "read", read, text),
                 work("measures", "measure", "measures", text),
-                work("signatures", "sign", "signatures", text),
+                work("signatures", "sign", sign, text),
                 work("duplicates", "candidates", "candidates", documents),
                 work("duplicates", "components", "components", documents, serial=True),
                 work("verdicts", "filter", "verdicts", documents),
@@ -199,8 +224,7 @@ def steps_of(all_rounds: list[Round]) -> list[Simulated]:
     steps: list[Simulated] = []
     for artifact in dict.fromkeys(one.artifact for one in all_rounds):
         own = tuple(one for one in all_rounds if one.artifact == artifact)
-        needs = {need for one in own for need in one.needs}
-        steps.append(Simulated(artifact, own, tuple(step for step in steps if step.stage in needs)))
+        steps.append(Simulated(artifact, own, tuple(step for step in steps if step.stage in NEEDS.get(artifact, ()))))
     return steps
 
 
@@ -215,12 +239,13 @@ def simulate(all_rounds: list[Round], cluster: Cluster, run: Path) -> dict[str, 
     tasks = sum(one.tasks for one in all_rounds)
     cores = cluster.nodes * cluster.cores
     serial = sum(one.core_seconds for one in all_rounds if one.tasks == 1)
-    ideal = sum(one.core_seconds for one in all_rounds) / cores
+    spent = sum(one.core_seconds for one in all_rounds)
+    ideal = (spent - serial) / cores + serial
     return {
         "nodes": cluster.nodes,
         "cores": cores,
         "tasks": tasks,
-        "core_hours": round(sum(one.core_seconds for one in all_rounds) / 3600, 1),
+        "core_hours": round(spent / 3600, 1),
         "ideal_s": round(ideal, 1),
         "serial_s": round(serial, 1),
         "makespan_s": round(executor.now, 1),
@@ -238,14 +263,23 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
     parser.add_argument("--tokens", type=float, default=1.21e12, help="tokens of the corpus before cleaning")
-    parser.add_argument("--tasks", type=int, help="instead: one phase of so many tasks that take a second each")
+    parser.add_argument("--tasks", type=int, help="instead: one phase of so many tasks")
+    parser.add_argument("--published", action="store_true", help="with ftfy and datasketch's signatures")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each of --tasks")
+    parser.add_argument("--storage", choices=["shared", "s3"], default="shared")
+    parser.add_argument("--requests", type=float, default=math.inf, help="that the storage answers a second")
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--cores", type=int, default=10, help="of a node")
     parser.add_argument("--hours", type=float, default=500.0, help="between two losses of a node")
     asked = parser.parse_args()
-    found = [Round("many", "do", asked.tasks, float(asked.tasks))] if asked.tasks else corpus_rounds(asked.tokens)
+    found = (
+        [Round("many", "do", asked.tasks, asked.seconds * asked.tasks)]
+        if asked.tasks
+        else corpus_rounds(asked.tokens, asked.published)
+    )
     with tempfile.TemporaryDirectory() as folder:
-        told = simulate(found, Cluster(asked.nodes, asked.cores, asked.hours), Path(folder) / "run")
+        cluster = Cluster(asked.nodes, asked.cores, asked.hours, storage=asked.storage, requests=asked.requests)
+        told = simulate(found, cluster, Path(folder) / "run")
     print(json.dumps(told))
 
 

@@ -59,9 +59,19 @@ def test_plan_as_json():
     assert told["sources"][0]["basis"] == "expected"
 
 
+def test_plan_of_a_cluster():
+    said = headrace("plan", CRYSTALCODER, "--nodes", "8", "--cores", "32", "--storage", "s3").stdout
+    assert "on 8 nodes of 32 cores, storage s3" in said
+    told = json.loads(headrace("plan", CRYSTALCODER, "--json", "--nodes", "8").stdout)
+    assert (told["cluster"]["nodes"], told["cluster"]["cores"], told["cluster"]["storage"]) == (8, 64, "shared")
+    assert headrace("plan", CRYSTALCODER, "--nodes", "0").returncode == 2
+
+
 def test_plan_imports_no_torch_and_no_numba():
     script = (
-        "import sys\nfrom headrace.cli import main\nsys.argv[1:] = ['plan', " + repr(str(CRYSTALCODER)) + "]\n"
+        "import sys\nfrom headrace.cli import main\nsys.argv[1:] = ['plan', "
+        + repr(str(CRYSTALCODER))
+        + ", '--nodes', '8']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "assert not {'torch', 'numba', 'tokenizers'} & set(sys.modules)"
     )

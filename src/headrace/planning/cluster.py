@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from headrace.planning.machine import EFFICIENCY
+from headrace.planning.plan import Plan
 from headrace.planning.rates import Work
+from headrace.planning.text import span, table
+from headrace.report.numbers import short, size
 
-Storage = Literal["local", "shared", "s3"]
+Storage = Literal["shared", "s3"]
 
 SHARD_BYTES = 32 << 20  # of text: documents/sink.py
 DISK_SHARE = 0.35  # of text, as stored: docs/planning.md
@@ -38,7 +41,6 @@ class Round:
         name: the phase.
         tasks: how many there are.
         core_seconds: of all of them, without waiting for storage.
-        needs: the artifacts that must be finished before it.
         reads, writes: requests to the storage.
         read, written: bytes moved.
     """
@@ -47,7 +49,6 @@ class Round:
     name: str
     tasks: int
     core_seconds: float
-    needs: tuple[str, ...] = ()
     reads: int = 0
     writes: int = 0
     read: float = 0.0
@@ -80,20 +81,32 @@ class ClusterPlan:
     rounds: tuple[Round, ...]
     scratch: float
 
+    @staticmethod
+    def of(plan: Plan, nodes: int, cores: int, storage: Storage) -> ClusterPlan:
+        """A plan's work on a cluster; training is not part of it."""
+        scratch = max((node.scratch for node in plan.graph if not node.done), default=0)
+        return ClusterPlan(nodes, cores, storage, rounds_of(plan.work), scratch)
+
+    @property
+    def waiting_hours(self) -> float:
+        """Core-hours spent waiting for the storage."""
+        return sum(one.waiting(self.storage) for one in self.rounds) / 3600
+
     @property
     def core_hours(self) -> float:
-        """Core-hours, waiting for storage included."""
-        return sum(one.core_seconds + one.waiting(self.storage) for one in self.rounds) / 3600
+        """Core-hours, waiting included."""
+        return sum(one.core_seconds for one in self.rounds) / 3600 + self.waiting_hours
 
     @property
     def seconds(self) -> float:
-        """Seconds: tasks come in waves of as many as there are cores, and a round with one task has one core."""
-        cores, total = self.nodes * self.cores * EFFICIENCY, 0.0
-        for one in self.rounds:
-            waves = math.ceil(one.tasks / (self.nodes * self.cores))
-            each = (one.core_seconds + one.waiting(self.storage)) / one.tasks
-            total += each if one.tasks == 1 else max(each * one.tasks / cores, each * waves)
-        return total
+        """Seconds of all rounds, one after another."""
+        return sum(self.span(one) for one in self.rounds)
+
+    def span(self, one: Round) -> float:
+        """Seconds of a round: as many tasks at once as there are cores, the last of them as few as are left."""
+        each = (one.core_seconds + one.waiting(self.storage)) / one.tasks
+        waves = math.ceil(one.tasks / (self.nodes * self.cores))
+        return max(each * one.tasks / (self.nodes * self.cores * EFFICIENCY), each * waves)
 
     @property
     def disk(self) -> float:
@@ -114,8 +127,32 @@ class ClusterPlan:
             "bytes_read": sum(one.read for one in self.rounds),
             "bytes_written": sum(one.written for one in self.rounds),
             "disk_a_node": self.disk,
-            "rounds": [asdict(one) for one in self.rounds],
+            "waiting_hours": self.waiting_hours,
+            "rounds": [{**asdict(one), "seconds": self.span(one)} for one in self.rounds],
         }
+
+    def __str__(self) -> str:
+        rows = [
+            [
+                f"{one.artifact}: {one.name}",
+                f"{one.tasks:,}",
+                size(one.read),
+                size(one.written),
+                short(one.reads),
+                short(one.writes),
+                span(self.span(one)),
+            ]
+            for one in self.rounds
+        ]
+        waiting = f", {self.waiting_hours:,.1f} of them waiting for {self.storage}" if self.storage == "s3" else ""
+        return "\n".join(
+            [
+                f"on {self.nodes:,} nodes of {self.cores} cores, storage {self.storage} (training is not included):",
+                *table(["round", "tasks", "read", "written", "reads", "writes", "time"], rows),
+                f"  ~{span(self.seconds)}, ~{self.core_hours:,.1f} core-hours{waiting}, "
+                f"~{size(self.disk)} of disk a node",
+            ]
+        )
 
 
 def rounds_of(work: Iterable[Work]) -> tuple[Round, ...]:
@@ -137,7 +174,7 @@ def _rounds(work: Work) -> list[Round]:
     shards = max(1, math.ceil(text / SHARD_BYTES))
     stored = text * DISK_SHARE
     out = {"documents": stored, "documents-ftfy": stored, "tokens": text / 3.72 * 2}.get(work.figure, stored / 100)
-    return [Round(work.artifact, work.step, shards, work.core_seconds, (), 2 * shards, shards, stored, out)]
+    return [Round(work.artifact, work.step, shards, work.core_seconds, 2 * shards, shards, stored, out)]
 
 
 def _candidates(work: Work) -> list[Round]:
@@ -148,8 +185,8 @@ def _candidates(work: Work) -> list[Round]:
     partitions = min(MOST_PARTITIONS, 1 << max(0, math.ceil(moved / PARTITION_BYTES) - 1).bit_length())
     half = work.core_seconds / 2
     return [
-        Round(work.artifact, "partition", shards, half, (), shards, 2 * shards, moved, moved),
-        Round(work.artifact, "sort", partitions, half, (), 2 * shards * partitions, partitions, moved, moved / 9),
+        Round(work.artifact, "partition", shards, half, shards, 2 * shards, moved, moved),
+        Round(work.artifact, "sort", partitions, half, 2 * shards * partitions, partitions, moved, moved / 9),
     ]
 
 
@@ -161,7 +198,7 @@ def _rows(work: Work) -> list[Round]:
     third = work.core_seconds / 3
     last = 2 * shards * partitions
     return [
-        Round(work.artifact, "sample", shards, third, (), shards, 2 * shards, moved / 100, moved / 50),
-        Round(work.artifact, "repartition", shards, third, (), 2 * shards, 2 * shards, moved, moved),
-        Round(work.artifact, "shuffle", partitions, third, (), last, partitions, moved, moved),
+        Round(work.artifact, "sample", shards, third, shards, 2 * shards, moved / 100, moved / 50),
+        Round(work.artifact, "repartition", shards, third, 2 * shards, 2 * shards, moved, moved),
+        Round(work.artifact, "shuffle", partitions, third, last, partitions, moved, moved),
     ]

@@ -120,6 +120,8 @@ class Pool(ABC):
     def __init__(self, log: EventLog) -> None:
         self.log = log
         self.nodes: list[Node] = []
+        # Those that may be open, so that a task on a thousand full nodes does not look at all of them.
+        self._room: dict[Node, None] = {}
         self._waiting: deque[Entry] = deque()
         self._done: deque[tuple[Request, Marker]] = deque()
         self._error: Exception | None = None
@@ -179,7 +181,8 @@ class Pool(ABC):
         if not self._waiting or self._error is not None:
             return
         # The emptiest first, and then in turn.
-        free = deque(sorted((node for node in self.nodes if node.open), key=lambda node: len(node.running)))
+        free = deque(sorted((node for node in self._room if node.open), key=lambda node: len(node.running)))
+        self._room = dict.fromkeys(free)
         held: list[Entry] = []
         while free and self._waiting:
             entry = self._waiting.popleft()
@@ -230,6 +233,7 @@ class Pool(ABC):
     def joined(self, node: Node) -> None:
         """A node is there, and its workers are ready."""
         self.nodes.append(node)
+        self._room[node] = None
         if node.name:
             told = {"workers": node.workers, "memory": node.memory, "gpus": node.gpus}
             self.log.emit("node", node=node.name, state="joined", **told)
@@ -238,6 +242,7 @@ class Pool(ABC):
     def lost(self, node: Node, reason: str) -> None:
         """A node is gone, whatever the reason: what ran there is done again elsewhere."""
         self.nodes.remove(node)
+        self._room.pop(node, None)
         self.log.emit("node", node=node.name, state="lost", reason=reason, tasks=len(node.running))
         for entry in reversed(node.running.values()):
             entry.losses += 1
@@ -272,6 +277,7 @@ class Pool(ABC):
             self.log.notice(message["text"])
             return
         del node.running[key]
+        self._room[node] = None
         if "output" in message:
             on["output"] = message.pop("output")
         if kind == "done":
