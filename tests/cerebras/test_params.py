@@ -324,6 +324,7 @@ def test_a_params_file_is_for_one_process(folder, monkeypatch):
     assert not (folder / "one-process").exists()
 
 
+@pytest.mark.slow
 def test_data_are_prepared_for_processes_that_are_started_together(folder):
     start = ("--checkpoint_path", str(folder / "p1"), "--is_pretrained_checkpoint")
     assert "--stage train" in done(command(folder, 2, "--prepare", *start, mode="train_and_eval", out="many")).stderr
@@ -358,6 +359,7 @@ app(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("publishing", quick(["step-00000002", "step-00000004", "model-train-"], "step-00000004"))
 def test_killed_and_started_again_it_ends_the_same(folder, publishing):
     """Before its first checkpoint, before the second, and after the last but before the model is published."""

@@ -81,11 +81,11 @@ def change(root: Path, given: dict, what: str) -> dict:
     [
         ("a file is added", 5),
         pytest.param("a file is removed", 4, marks=pytest.mark.slow),
-        ("a file is changed", 5),
+        pytest.param("a file is changed", 5, marks=pytest.mark.slow),
         ("a source is added", 1),
         pytest.param("a source is removed", 0, marks=pytest.mark.slow),
         pytest.param("sources are reordered", 0, marks=pytest.mark.slow),
-        ("a source has another licence", 3),
+        pytest.param("a source has another licence", 3, marks=pytest.mark.slow),
     ],
 )
 def test_only_what_is_touched_is_read_again(tmp_path, corpus, what, most):

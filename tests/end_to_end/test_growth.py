@@ -12,6 +12,7 @@ from small_run import killed_at_event, prose, published
 
 from commands import headrace
 from headrace.flow.events import read_events
+from quick import quick
 
 # Tasks of these kinds depend on their own documents only.
 APART = {"measures": "measure", "signatures": "sign", "contamination": "search"}
@@ -62,7 +63,7 @@ def change_sources(root: Path) -> None:
 CHANGES = [add_files, change_files, change_sources]
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", quick(CHANGES, change_sources))
 def test_the_bytes_are_those_of_a_first_run(grown, tmp_path, change):
     corpus, run = grown
     change(corpus)

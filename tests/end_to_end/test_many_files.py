@@ -47,6 +47,7 @@ def finished(recipe, tmp_path_factory) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_workers_and_kills_change_nothing(recipe, finished, tmp_path):
     """Killed when it is about to publish ever more files: through licenses, a Jinja template, an imported sequence."""
     run(load_recipe(recipe), tmp_path / "two", workers=2)

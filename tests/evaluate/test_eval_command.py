@@ -70,6 +70,7 @@ def test_a_run_its_checkpoint_and_its_export_write_the_same(folder):
     assert completions(folder / "from_export") == written
 
 
+@pytest.mark.slow
 def test_long_texts_of_a_run_and_of_its_export(folder):
     told = json.loads(
         headrace(folder, "eval", "run", "--tasks", "needle,loss-by-position", "--length", 384, "--limit", 1, "--json")

@@ -130,7 +130,8 @@ def test_held_out_loss_is_measured_while_the_stage_trains(alone, folder):
     assert measured[-1]["sources"]["count"]["tokens"] == last["sources"]["count"]["tokens"]
 
 
-@pytest.mark.parametrize(("processes", "shard"), [(2, "full"), pytest.param(3, "none", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "shard"), [(2, "full"), (3, "none")])
 def test_several_processes_tell_what_one_does(tmp_path, folder, alone, processes, shard):
     run = tmp_path / "run"
     run.mkdir()

@@ -134,6 +134,7 @@ def test_losses_gradients_and_weights_are_those_of_one_process(tmp_path, sequenc
         same(tmp_path / name, alone)
 
 
+@pytest.mark.slow
 def test_one_process_with_its_weights_on_the_host(tmp_path, sequence, alone):
     """Its checkpoints are anybody's."""
     run = tmp_path / "run"
@@ -195,6 +196,7 @@ def test_of_a_process_that_ends_the_others_say_so(tmp_path, sequence):
     assert "Another process of this training has ended" in said
 
 
+@pytest.mark.slow
 def test_matrices_are_split_over_processes(tmp_path, sequence, alone):
     ways = {"split": {}, "tiled": {"long": {"tile_mlp": 5, "tile_loss": 7, "offload_optimizer": True}}}
     both = [described(tmp_path / name, sequence, tensor_parallel=2, **way) for name, way in ways.items()]

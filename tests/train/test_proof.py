@@ -27,6 +27,7 @@ def test_all_batches_are_equal(sequence, tmp_path):
     assert len({one.digest for one in found}) == 2
 
 
+@pytest.mark.slow
 def test_a_row_read_twice_is_found(sequence, tmp_path, monkeypatch):
     stretch = proof.stretch
 

@@ -86,6 +86,7 @@ def test_four_processes_share_rows_batches_and_matrices(tmp_path, sequence, alon
         torch.testing.assert_close(tensor, alone[1][name], rtol=1e-3, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, sequence):
     """SIGKILL to one of two that share rows; then both again: bit by bit the weights of two that nobody killed."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"

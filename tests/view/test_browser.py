@@ -445,6 +445,7 @@ def test_hostile_documents_stay_text(browser, hostile):
         assert visitor.wrong == []
 
 
+@pytest.mark.slow
 def test_published_pages_are_read_from_a_disk(browser, viewed, tmp_path):
     """Styled, with links that work, as files."""
     publish(Target(viewed), tmp_path / "out")
