@@ -38,6 +38,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from headrace.errors import UserError
 from headrace.flow.artifact import flaw
 from headrace.flow.damage import move_to_damaged
+from headrace.flow.mirror import mirror_of
 from headrace.flow.notices import Notice
 from headrace.flow.storage import SealError, digest_file, explaining_os_errors, fsync_folder, read_sealed, write_sealed
 from headrace.train.trajectory import MODEL, OPTIMIZER, STATE
@@ -128,11 +129,16 @@ class Saver:
                 write_part(temporary / part, tensors, self.world.files)
             # torch numbers the processes' files from 1.
             own = sorted(temporary.glob(f"*/shard-{self.world.rank + 1:05d}-*.safetensors"))
+            if mirror := mirror_of(final):
+                for path in own:
+                    mirror.push(final / path.relative_to(temporary), path)
             return [_entry(temporary, path) for path in own]
 
         def publish() -> None:
             if self.world.chief:
                 write_sealed(temporary / STATE, whole)
+                if mirror := mirror_of(final):
+                    mirror.push(final / STATE, temporary / STATE)
                 if final.is_dir():  # damaged: an intact one would have been resumed from
                     shutil.rmtree(final)
                 os.replace(temporary, final)
@@ -347,6 +353,8 @@ def prune(folder: Path, keep: int, keep_every: int | None) -> None:
     also remains of interrupted writes."""
     for checkpoint in complete(folder)[:-keep]:
         if keep_every is None or checkpoint.step % keep_every:
+            if mirror := mirror_of(checkpoint.path):
+                mirror.remove(checkpoint.path)
             shutil.rmtree(checkpoint.path)
     for path in folder.iterdir():
         if _INTERRUPTED.fullmatch(path.name):

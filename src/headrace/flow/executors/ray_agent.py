@@ -16,7 +16,9 @@ from typing import Any
 
 import headrace
 from headrace.environment import data_memory, versions
+from headrace.flow.cloud import is_url
 from headrace.flow.executors.workers import Message, Workers
+from headrace.flow.mirror import working_folder
 
 
 def same_everywhere() -> dict[str, str]:
@@ -28,7 +30,7 @@ class RayAgent:
     """The workers of one node. Its methods are called from several threads.
 
     Args:
-        run: the run folder.
+        run: the run folder, or its URL.
         graph: ``module:function`` that rebuilds the graph from the run folder.
         workers: how many tasks run at once.
         name: the node's name.
@@ -36,7 +38,7 @@ class RayAgent:
     """
 
     def __init__(self, run: str, graph: str, workers: int, name: str, home: str) -> None:
-        self._run, self._graph, self._most, self._name = Path(run), graph, workers, name
+        self._place, self._graph, self._most, self._name = run, graph, workers, name
         self._asked: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[list[Message]] = queue.SimpleQueue()
         self._ears, self._bell = os.pipe()
@@ -52,12 +54,16 @@ class RayAgent:
             share: the share of the node's processors that the workers have.
 
         Returns:
-            ``versions``; ``sees``, whether the file is there; ``memory``, in bytes, for data.
+            ``versions``; ``sees``, whether the file is there, or the run at its URL; ``memory``, in bytes, for data.
+
+        Raises:
+            UserError: the URL cannot be opened.
         """
         with suppress(OSError):
             os.listdir(Path(token).parent)  # network file systems remember for seconds that there was no such file
         memory = int(data_memory() * share)
-        sees = os.path.exists(token)
+        self._run = working_folder(self._place)  # of a run at a URL, this node's own mirror
+        sees = is_url(self._place) or os.path.exists(token)
         if sees:
             self._thread.start()
         return {"versions": same_everywhere(), "sees": sees, "memory": memory}

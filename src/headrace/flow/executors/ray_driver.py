@@ -37,6 +37,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from headrace.errors import UserError
 from headrace.flow.executors.ray_agent import RayAgent, same_everywhere
+from headrace.flow.mirror import shown
 from headrace.flow.worker import die_with_parent
 
 LOOK_SECONDS = 1.0  # between looks at which nodes there are
@@ -174,7 +175,7 @@ class Driver:
             max_task_retries=0,
             max_concurrency=4,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(self._run, self._graph, workers, name, os.getcwd())
+        ).remote(shown(Path(self._run)), self._graph, workers, name, os.getcwd())
         agent = _Agent(actor, node["NodeID"], name, workers, gpus, share, time.monotonic())
         self._agents[agent.node] = agent
         self._when("looked_at", agent, actor.look.remote(str(self._token), share))
