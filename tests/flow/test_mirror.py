@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import toy_graph
-from object_store import Proxy, Server, environment
 
 from headrace.errors import UserError
+from headrace.flow import eviction
 from headrace.flow import lease as lease_module
 from headrace.flow import remote as remote_module
 from headrace.flow.artifact import Artifact, DamagedArtifact
@@ -22,6 +22,7 @@ from headrace.flow.mirror import local_path, mirror_of, working_folder
 from headrace.flow.runner import make
 from headrace.flow.step import topological
 from headrace.flow.storage import write_json
+from object_store import Proxy, Server, environment
 from quick import quick
 
 NAMES = count()
@@ -252,3 +253,25 @@ def test_a_folder_is_no_mirror(tmp_path):
     assert working_folder(tmp_path) == tmp_path
     assert working_folder(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
     assert mirror_of(tmp_path) is None
+
+
+def test_a_mirror_keeps_to_its_budget(url, proxy, expected, another_machine, monkeypatch):
+    run(url)
+    another_machine()
+    monkeypatch.setattr(eviction, "GRACE", -1.0)
+    monkeypatch.setenv("HEADRACE_CACHE_BYTES", "4000")
+    folder = working_folder(url)
+    assert contents(folder) == expected, "what was deleted is fetched again"
+    held = sum(path.stat().st_size for path in folder.rglob("*.npy"))
+    assert held < sum(len(data) for name, data in expected.items() if name.endswith(".npy"))
+    assert contents(folder) == expected
+
+
+def test_what_is_not_in_the_store_is_not_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(eviction, "GRACE", -1.0)
+    written, fetched = tmp_path / "written", tmp_path / "fetched"
+    for path in (written, fetched):
+        path.write_bytes(b"x" * 100)
+    fetched.chmod(0o444)
+    eviction.evict(tmp_path, 0)
+    assert (written.exists(), fetched.exists()) == (True, False)

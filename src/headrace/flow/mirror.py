@@ -32,6 +32,7 @@ import xxhash
 
 from headrace.errors import UserError
 from headrace.flow.cloud import is_url, normal
+from headrace.flow.eviction import arrived
 from headrace.flow.remote import Remote, Unconditional
 
 REMOTE = ".remote"
@@ -244,6 +245,7 @@ class Mirror:
                     temporary.chmod(0o444)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary, path)
+                arrived(self.folder.parent, path.stat().st_size)
         return True
 
     @contextmanager
@@ -321,6 +323,7 @@ class Mirror:
             path = folder / entry["name"]
             self.remote.put(self.key(path, entry["digest"]), path, entry["digest"])
             path.chmod(0o444)
+            arrived(self.folder.parent, entry["bytes"])
 
         self.all(one, entries)
 
