@@ -43,6 +43,7 @@ BENCHMARKS = {
     "raw-to-sequence": Benchmark("bench.raw_to_sequence", True, 300),
     "sequence": Benchmark("bench.sequence", True),
     "loader": Benchmark("bench.loader", False),
+    "loader-url": Benchmark("bench.loader_url", False),
     "exports": Benchmark("bench.exports", False),
     "seek": Benchmark("bench.seek", False),
     "rows-page": Benchmark("bench.rows_page", False),
