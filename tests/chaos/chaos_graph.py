@@ -18,8 +18,9 @@ from toy_graph import Numbers, Shuffled
 
 from headrace import Engine
 from headrace.errors import UserError
+from headrace.flow.coordinating import coordinating
 from headrace.flow.events import EventLog
-from headrace.flow.lock import lock
+from headrace.flow.mirror import working_folder
 from headrace.flow.runner import make
 from headrace.flow.step import Step, topological
 
@@ -45,9 +46,10 @@ def targets(run: Path) -> list[Step]:
     return [Shuffled(SlowNumbers(shards=40, rows=500))]
 
 
-def coordinate(run: Path, engine: Engine, listener=None) -> None:
+def coordinate(place: str, engine: Engine, listener=None) -> None:
     """Make everything."""
-    with lock(run):
+    run = working_folder(place)
+    with coordinating(run):
         log = EventLog(run, listener)
         try:
             with engine.start(run, "chaos_graph:targets", None, MEMORY, log) as start:
@@ -65,7 +67,7 @@ def main() -> None:
     run, *address = sys.argv[1:]
     try:
         coordinate(
-            Path(run),
+            run,
             Engine("ray", *address) if address else Engine(),
             lambda event: print(json.dumps(event), flush=True),
         )

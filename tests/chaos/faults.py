@@ -38,9 +38,8 @@ def contents(run: Path) -> dict[str, bytes]:
     return {str(p.relative_to(base)): p.read_bytes() for p in sorted(base.rglob("*")) if p.is_file()}
 
 
-def started(run: Path, *address: str) -> subprocess.Popen[bytes]:
-    """A coordinator."""
-    run.mkdir(parents=True, exist_ok=True)
+def started(run: Path | str, *address: str) -> subprocess.Popen[bytes]:
+    """A coordinator of a run in a folder or at a URL."""
     return subprocess.Popen([sys.executable, str(PROGRAM), str(run), *address], stdout=subprocess.PIPE)
 
 

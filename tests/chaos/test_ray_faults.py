@@ -19,7 +19,11 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: headrace[ray]"),
 ]
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "flow")]
+
+from object_store import Server, environment
+
+from headrace.flow.mirror import working_folder
 
 if importlib.util.find_spec("ray") is not None:
     from faults import Chaos, contents, events_of, expected, started
@@ -88,6 +92,27 @@ def test_a_run_goes_on_elsewhere_when_the_head_is_lost(right, tmp_path):
     assert code == 0
     assert contents(tmp_path) == right
     assert next(event for event in events if event["event"] == "phase")["done"] >= 11
+
+
+def test_nodes_with_a_disk_of_their_own_work_on_a_run_in_an_object_store(right, tmp_path, monkeypatch):
+    pytest.importorskip("obstore")
+    server = Server()
+    server.bucket("bucket")
+    try:
+        with environment(server.url, HEADRACE_CACHE=str(tmp_path / "coordinator")), Nodes(0) as nodes:
+            for number in range(2):
+                with monkeypatch.context() as patch:
+                    patch.setenv("HEADRACE_CACHE", str(tmp_path / f"node-{number}"))
+                    nodes.add()
+            code, events = followed(started("s3://bucket/runs/x", nodes.address))
+            assert code == 0, events[-1]
+            assert len({event["node"] for event in events if event["event"] == "task"}) == 2
+            monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "reader"))
+            made = working_folder("s3://bucket/runs/x") / "artifacts"
+            manifests = {name: data for name, data in right.items() if name.endswith("manifest.json")}
+            assert {name: (made / name).read_bytes() for name in manifests} == manifests
+    finally:
+        server.close()
 
 
 def test_a_node_with_another_headrace_is_not_used(right, tmp_path, monkeypatch):

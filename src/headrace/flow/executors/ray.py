@@ -25,7 +25,7 @@ class RayCluster:
     """The connection to a cluster, for as long as a run lasts; a context manager.
 
     Args:
-        run: the run folder, which all nodes see under the same path.
+        run: the run folder, which all nodes see under the same path, or a mirror.
         address: ``HOST:PORT`` of the head node; ``local`` starts Ray on this machine; None does what ``RAY_ADDRESS``
             says, joins what runs on this machine, or else starts it.
         nodes: how many at most, which an autoscaler is asked for; None for those that are there.

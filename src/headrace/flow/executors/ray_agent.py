@@ -16,9 +16,14 @@ from typing import Any
 
 import headrace
 from headrace.environment import data_memory, versions
-from headrace.flow.cloud import is_url
+from headrace.errors import UserError
 from headrace.flow.executors.workers import Message, Workers
 from headrace.flow.mirror import working_folder
+
+UNSEEN = (
+    "It does not see the run folder.",
+    "Choose an --out on a file system that all nodes mount at the same path, or a URL of an object store.",
+)
 
 
 def same_everywhere() -> dict[str, str]:
@@ -30,15 +35,15 @@ class RayAgent:
     """The workers of one node. Its methods are called from several threads.
 
     Args:
-        run: the run folder, or its URL.
+        place: the run folder or its URL.
         graph: ``module:function`` that rebuilds the graph from the run folder.
         workers: how many tasks run at once.
         name: the node's name.
         home: the coordinator's working directory, from which a recipe's paths may count.
     """
 
-    def __init__(self, run: str, graph: str, workers: int, name: str, home: str) -> None:
-        self._place, self._graph, self._most, self._name = run, graph, workers, name
+    def __init__(self, place: str, graph: str, workers: int, name: str, home: str) -> None:
+        self._place, self._graph, self._most, self._name = place, graph, workers, name
         self._asked: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[list[Message]] = queue.SimpleQueue()
         self._ears, self._bell = os.pipe()
@@ -46,27 +51,29 @@ class RayAgent:
         with suppress(OSError):
             os.chdir(home)
 
-    def look(self, token: str, share: float) -> dict[str, Any]:
+    def look(self, token: str | None, share: float) -> dict[str, Any]:
         """What the coordinator needs to know before it gives work.
 
         Args:
-            token: a file that the coordinator has just written.
+            token: a file that the coordinator has just written in the run folder; None for a run at a URL.
             share: the share of the node's processors that the workers have.
 
         Returns:
-            ``versions``; ``sees``, whether the file is there, or the run at its URL; ``memory``, in bytes, for data.
-
-        Raises:
-            UserError: the URL cannot be opened.
+            ``versions``; ``memory``, in bytes, for data; ``trouble``, why the run cannot be reached from here, as what
+            and how to mend it, or None.
         """
-        with suppress(OSError):
-            os.listdir(Path(token).parent)  # network file systems remember for seconds that there was no such file
-        memory = int(data_memory() * share)
-        self._run = working_folder(self._place)  # of a run at a URL, this node's own mirror
-        sees = is_url(self._place) or os.path.exists(token)
-        if sees:
+        trouble = None
+        if token is not None:
+            with suppress(OSError):
+                os.listdir(Path(token).parent)  # network file systems remember for seconds that there was no such file
+            trouble = None if os.path.exists(token) else UNSEEN
+        try:
+            self._run = working_folder(self._place)
+        except UserError as error:
+            trouble = error.what, error.fix
+        if trouble is None:
             self._thread.start()
-        return {"versions": same_everywhere(), "sees": sees, "memory": memory}
+        return {"versions": same_everywhere(), "memory": int(data_memory() * share), "trouble": trouble}
 
     def ask(self, request: Message) -> None:
         """Have a worker run a task; see :meth:`Workers.ask`."""

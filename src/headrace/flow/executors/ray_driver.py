@@ -74,14 +74,15 @@ class Driver:
     """
 
     def __init__(self, run: str, nodes: int | None, workers: int | None, memory: int | None, out: BinaryIO) -> None:
-        self._run, self._nodes, self._workers, self._memory, self._out = run, nodes, workers, memory, out
+        self._nodes, self._workers, self._memory, self._out = nodes, workers, memory, out
+        self._place = shown(Path(run))  # of a mirror the URL: each node has its own
         self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._agents: dict[str, _Agent] = {}  # by node
         self._resting: dict[str, float] = {}
         self._failed: Counter[str] = Counter()
         self._graph: str | None = None
         self._looked = self._useful = 0.0
-        self._token = Path(run, "logs", f"seen-{uuid.uuid4().hex}")
+        self._token = Path(run, "logs", f"seen-{uuid.uuid4().hex}") if self._place == run else None
 
     def serve(self, commands: BinaryIO) -> None:
         """Serve until the coordinator is gone."""
@@ -113,8 +114,9 @@ class Driver:
     def _command(self, command: dict[str, Any]) -> None:
         if command["do"] == "begin":
             self._graph, self._useful = command["graph"], time.monotonic()
-            self._token.parent.mkdir(exist_ok=True)
-            self._token.touch()
+            if self._token is not None:
+                self._token.parent.mkdir(exist_ok=True)
+                self._token.touch()
             if self._nodes is not None:
                 _request(self._nodes, self._workers or 1)
         elif command["do"] == "ask":
@@ -134,7 +136,8 @@ class Driver:
         self._agents.clear()
         self._resting.clear()
         self._graph = None
-        self._token.unlink(missing_ok=True)
+        if self._token is not None:
+            self._token.unlink(missing_ok=True)
         if self._nodes is not None:
             _request(0, 0)
         self._say("ended")
@@ -175,10 +178,10 @@ class Driver:
             max_task_retries=0,
             max_concurrency=4,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(shown(Path(self._run)), self._graph, workers, name, os.getcwd())
+        ).remote(self._place, self._graph, workers, name, os.getcwd())
         agent = _Agent(actor, node["NodeID"], name, workers, gpus, share, time.monotonic())
         self._agents[agent.node] = agent
-        self._when("looked_at", agent, actor.look.remote(str(self._token), share))
+        self._when("looked_at", agent, actor.look.remote(None if self._token is None else str(self._token), share))
 
     def _when(self, kind: str, agent: _Agent, ref: Any) -> None:
         ref.future().add_done_callback(lambda done: self._events.put((kind, agent, done)))
@@ -203,12 +206,8 @@ class Driver:
         if different:
             what = f"It has {', '.join(different)}."
             self._unfit(agent, what, "Bytes could differ: install the same versions on all nodes.")
-        elif not seen["sees"]:
-            self._unfit(
-                agent,
-                "It does not see the run folder.",
-                "Choose an --out on a file system that all nodes mount at the same path, or a URL of an object store.",
-            )
+        elif seen["trouble"] is not None:
+            self._unfit(agent, *seen["trouble"])
         else:
             agent.joined = True
             self._failed.pop(agent.node, None)
