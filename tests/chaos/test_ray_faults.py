@@ -13,21 +13,23 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: headrace[ray]"),
-]
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "flow")]
+from headrace.flow.mirror import working_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "flow"))
 
 from object_store import Server, environment
 
-from headrace.flow.mirror import working_folder
-
-if importlib.util.find_spec("ray") is not None:
+HERE = Path(__file__).parent
+THERE = importlib.util.find_spec("ray") is not None
+if THERE:
     from faults import Chaos, contents, events_of, expected, started
     from ray_nodes import Nodes
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not THERE, reason="Ray is not installed: headrace[ray]"),
+]
 
 
 @pytest.fixture(autouse=True)
