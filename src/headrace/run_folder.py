@@ -44,6 +44,7 @@ SEQUENCES = "sequences.json"  # the sequences in other files that stages train o
 FILES = "files.json"  # the other files that the recipe names
 STARTS = "starts.json"  # the checkpoints of other runs that stages start from
 SILENT = 60  # seconds without a sign of life after which a coordinator on another machine does not count as running
+ENDS = ("finished", "failed", "stopped", "died")  # events that say how a run ended
 GRAPH = "headrace.run_folder:targets"
 
 
@@ -416,10 +417,10 @@ def status(run: Path, graph: Graph | None = None) -> dict[str, Any]:
     steps = (graph or read_graph(run)).all()
     seconds: dict[str, float] = {}
     last: dict[str, Any] | None = None
-    for event in read_events(run):
+    for event in read_events(run, "artifact", "run", *ENDS):
         if event["event"] == "artifact" and event["state"] == "published":
             seconds[event["artifact"]] = event["seconds"]
-        if event["event"] in ("finished", "failed", "stopped", "died"):
+        if event["event"] in ENDS:
             last = event
         elif event["event"] == "run":
             last = None

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from headrace.flow import journal, markers, plans
-from headrace.flow.events import EventLog
+from headrace.flow.events import EventLog, read_events
 from headrace.flow.executors.inline import InlineExecutor
 from headrace.flow.plans import Plan, read_plan, write_plan
 from headrace.flow.runner import make
@@ -109,6 +109,19 @@ def test_the_lines_read_for_a_task_do_not_grow_with_the_plan(tmp_path, monkeypat
     assert many["Markers"] == few["Markers"] <= 4
     assert many["read_entry"] <= 20 * few["read_entry"]
     assert many["read_entry"] <= 5 * 2 * 2000
+
+
+def test_events_of_some_kinds(tmp_path):
+    log = EventLog(tmp_path)
+    for number in range(3):
+        log.emit("task", artifact="a", task=number)
+        log.emit("notice", text='an "event":"task" of a name')
+    log.emit("phase", artifact='x"event":"task"')
+    log.close()
+    assert [event["task"] for event in read_events(tmp_path, "task")] == [0, 1, 2]
+    assert [event["event"] for event in read_events(tmp_path, "phase", "notice")] == ["notice"] * 3 + ["phase"]
+    assert list(read_events(tmp_path, "finished")) == []
+    assert len(list(read_events(tmp_path))) == 7
 
 
 def test_a_plan_is_lines_of_json(tmp_path):

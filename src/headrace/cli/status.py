@@ -49,7 +49,7 @@ def render(state: dict[str, Any], run: Path, records: list[str]) -> str:
                 else [
                     f"{phase['name']} {phase['done']}/{phase['tasks']}",
                     "",
-                    _left(run, entry["name"], state["running"]),
+                    _left(run, entry["name"], phase, state["running"]),
                 ]
             )
         name = f"{entry['kind']}-{entry['stage']}" if entry["stage"] else entry["kind"]
@@ -78,20 +78,19 @@ def _training(run: Path, stage: str) -> str:
         return ""
 
 
-def _left(run: Path, artifact: str, running: bool) -> str:
+def _left(run: Path, artifact: str, phase: dict[str, Any], running: bool) -> str:
     """Time left in the current phase, from the tasks done since it started; an estimate, so it starts with ``~``."""
     from headrace.flow.events import read_events
     from headrace.report.numbers import duration
 
-    began, tasks, done = 0.0, 0, 0
-    for event in read_events(run):
-        if event.get("artifact") == artifact and event["event"] == "phase":
-            began, tasks, done = event["time"], event["tasks"] - event["done"], 0
-        elif event.get("artifact") == artifact and event["event"] == "task":
-            done += 1
-    if not running or not 0 < done < tasks:
+    began, before = 0.0, phase["done"]
+    for event in read_events(run, "phase"):
+        if (event["artifact"], event["phase"]) == (artifact, phase["name"]):
+            began, before = event["time"], event["done"]
+    done, left = phase["done"] - before, phase["tasks"] - phase["done"]
+    if not running or done <= 0 or left <= 0:
         return ""
-    return f"~{duration((time.time() - began) / done * (tasks - done))} left"
+    return f"~{duration((time.time() - began) / done * left)} left"
 
 
 def _standing(state: dict[str, Any], done: int, run: Path) -> str:

@@ -69,6 +69,12 @@ class EventLog:
         self._journal.close()
 
 
-def read_events(run: Path) -> Iterator[Event]:
-    """The events of a run, oldest first, without damaged lines."""
-    return read_journal(run / LOG)
+def read_events(run: Path, *kinds: str) -> Iterator[Event]:
+    """The events of a run, oldest first, without damaged lines.
+
+    Args:
+        run: the run folder.
+        kinds: only these, if any are named: nearly all events are of tasks, and parsing 100,000 takes a second.
+    """
+    having = [f'"event":"{kind}"'.encode() for kind in kinds]
+    return (event for event in read_journal(run / LOG, having) if not kinds or event["event"] in kinds)

@@ -7,7 +7,7 @@ short or that are damaged.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,18 @@ def _sum(line: bytes) -> str:
     return xxhash.xxh3_64_hexdigest(line.rstrip(b"\n"))[:8]
 
 
-def read_journal(path: Path) -> Iterator[Entry]:
-    """The entries of a journal, oldest first, without damaged lines; none if there is no such file."""
-    for _, entry in placed_entries(path):
+def read_journal(path: Path, having: Sequence[bytes] = ()) -> Iterator[Entry]:
+    """The entries of a journal, oldest first, without damaged lines; none if there is no such file.
+
+    Args:
+        path: the journal.
+        having: only lines that contain one of these; the others are not parsed.
+    """
+    for _, entry in placed_entries(path, having):
         yield entry
 
 
-def placed_entries(path: Path) -> Iterator[tuple[int, Entry]]:
+def placed_entries(path: Path, having: Sequence[bytes] = ()) -> Iterator[tuple[int, Entry]]:
     """:func:`read_journal` with the place of each line, in bytes from the beginning."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
@@ -65,8 +70,8 @@ def placed_entries(path: Path) -> Iterator[tuple[int, Entry]]:
     with file:
         at = 0
         for line in file:
-            entry = read_entry(line)
-            if entry is not None:
+            wanted = not having or any(part in line for part in having)
+            if wanted and (entry := read_entry(line)) is not None:
                 yield at, entry
             at += len(line)
 
