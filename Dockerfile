@@ -1,4 +1,4 @@
-# headrace with what it needs on a cluster: training, Ray, the viewer, metrics. Build it in this folder:
+# headrace with what it needs on a cluster: training, Ray, object stores, the viewer, metrics. Build it in this folder:
 #     docker build -t headrace .
 FROM python:3.12-slim-bookworm
 # wget: KubeRay asks a node with it whether it lives.
@@ -9,7 +9,7 @@ RUN apt-get update \
 WORKDIR /opt/headrace
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
-RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[train,ray,view,metrics]'
+RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[train,ray,cloud,view,metrics]'
 USER headrace
 WORKDIR /home/headrace
 ENV PYTHONUNBUFFERED=1

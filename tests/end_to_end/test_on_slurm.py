@@ -20,8 +20,11 @@ from headrace.run_folder import digest
 from slurm_cluster import Cluster, missing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "flow"))
 
 from small_pipeline import copied
+
+from object_store import Server
 
 pytestmark = [
     pytest.mark.slow,
@@ -78,6 +81,26 @@ def test_the_command_and_its_options(cluster, once, tmp_path: Path) -> None:
     assert (refused.returncode, "--executor slurm" in refused.stderr) == (2, True)
     with pytest.raises(UserError, match="Slurm does not take the job"):
         run(load_recipe(recipe), tmp_path / "other", engine=Engine("slurm", sbatch=("--time=never",)))
+
+
+def test_a_run_in_an_object_store_with_its_mirror_on_the_shared_file_system(cluster, once, tmp_path, monkeypatch):
+    local = copied(once, tmp_path / "corpus")
+    server = Server()
+    secret = "a-secret-that-nothing-writes-down"
+    told = {"ENDPOINT_URL": server.url, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": secret, "REGION": "us-east-1"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
+    url = f"s3://{server.bucket('bucket')}/run"
+    try:
+        run(load_recipe(tmp_path / "corpus" / "recipe.yaml"), url, workers=2, engine=Engine("slurm", nodes=2))
+        assert headrace("digest", url).stdout == headrace("digest", local).stdout
+    finally:
+        server.close()
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 
 MODEL = """
