@@ -103,6 +103,16 @@ def test_a_run_in_an_object_store_with_its_mirror_on_the_shared_file_system(clus
     assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 
+def test_the_coordinator_in_a_job_of_its_own(cluster, once, tmp_path: Path) -> None:
+    copied(once, tmp_path / "corpus")
+    recipe, out = tmp_path / "corpus" / "recipe.yaml", tmp_path / "run"
+    command = f"{HEADRACE} run {recipe} --out {out} --until documents --executor slurm --nodes 2 --workers 1"
+    job = ["sbatch", "--wait", "--cpus-per-task=1", "--mem=1G", f"--output={tmp_path}/log", f"--wrap={command}"]
+    done = subprocess.run(job, check=False)
+    assert done.returncode == 0, (tmp_path / "log").read_text()
+    assert all("node" in event for event in read_events(out) if event["event"] == "task")
+
+
 MODEL = """
 model: {layers: 1, width: 32, heads: 2, ffn: 48}
 defaults: {train: {batch: 4, precision: fp32}}

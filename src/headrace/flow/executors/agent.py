@@ -40,6 +40,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: asked.append(time.monotonic()))
     name = "-".join(os.environ.get(part, "0") for part in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"))
     watch: Watch | None = None
+    served = {""}  # a session that was left is not joined again: its mailbox still has the tasks from before
     while not asked:
         told = read_pulse(run / QUEUE / PULSE)
         watch = watch or (Watch(told["patience"]) if told else None)
@@ -47,7 +48,8 @@ def main() -> None:
             sys.exit("The coordinator's counter has stood still: it is gone.")
         if told is not None and told["ended"]:
             return
-        if told is not None and told["session"]:
+        if told is not None and told["session"] not in served:
+            served.add(told["session"])
             try:
                 Session(run, name, told, asked).serve()
             except FileNotFoundError:
