@@ -80,7 +80,7 @@ def test_a_run_goes_on_elsewhere_when_the_head_is_lost(right, tmp_path):
                 nodes.kill_head()
         assert process.wait() == 2
         assert "head node" in events[-1]["what"]
-        assert "same command again" in events[-1]["what"]
+        assert "run the same command" in events[-1]["what"]
     process = started(tmp_path)  # on this machine, until it is killed
     for event in events_of(process):
         if event["event"] == "phase":
