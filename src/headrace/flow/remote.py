@@ -73,6 +73,7 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         self.url = normal(url)
+        self._conditions = True  # as far as is known
         self._client: Any = None
         self._process = 0
 
@@ -235,6 +236,8 @@ class Remote:
     def _conditional(self, key: str, data: bytes, mode: Any) -> str | None:
         from obstore import exceptions
 
+        if not self._conditions:  # asking again would take the library's many tries each time
+            raise Unconditional
         digest = xxhash.xxh3_128_hexdigest(data)
 
         def attempt(lib: Any) -> str | None:
@@ -248,6 +251,7 @@ class Remote:
                 return found.etag if found is not None and found.digest == digest else None
             except Exception as error:
                 if says(error, *_UNKNOWN):
+                    self._conditions = False
                     raise Unconditional from error
                 found = self.head(key)
                 if found is not None and found.digest == digest:
