@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from headrace.model import attention
-from headrace.model.attention import Documents, attend, flex_mask
+from headrace.model import blockwise
+from headrace.model.attention import Documents, attend, flex_mask, flexible
 from quick import examples
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
-def dense(q, k, v, scale, segments, window=None):
+def dense(q, k, v, sinks, scale, segments, window=None, cap=None):
     """The definition, in float64 and with a mask [B, 1, T, T]."""
     q, k, v = q.double(), k.double(), v.double()
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
@@ -28,7 +28,14 @@ def dense(q, k, v, scale, segments, window=None):
     if segments is not None:
         document = torch.cat((torch.zeros(len(segments), 1), (segments.diff(dim=1) != 0).cumsum(1)), dim=1)
         seen = seen & (document[:, None, :, None] == document[:, None, None, :])
-    return (q @ k.mT * scale).masked_fill(~seen, float("-inf")).softmax(-1) @ v
+    scores = q @ k.mT * scale
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
+    scores = scores.masked_fill(~seen, float("-inf"))
+    if sinks is None:
+        return scores.softmax(-1) @ v
+    sunk = sinks.double().view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+    return torch.cat((scores, sunk), -1).softmax(-1)[..., :-1] @ v
 
 
 def drawn(seed, rows, heads, shared, length, size, dtype):
@@ -43,8 +50,9 @@ def documents_of(seed, rows, length, mean):
     return ((torch.rand(rows, length, generator=g) < 1 / mean).int().cumsum(1) % 3).int()
 
 
-def check(inputs, scale, segments, attended, window=None):
-    expected = dense(*inputs, scale, segments, window)
+def check(inputs, scale, segments, attended, window=None, cap=None):
+    """Inputs: queries, keys, values, and sinks if there are any."""
+    expected = dense(*inputs, *[None] * (4 - len(inputs)), scale, segments, window, cap)
     dtype = inputs[0].dtype
     assert attended.shape == expected.shape
     assert attended.dtype == dtype
@@ -67,20 +75,22 @@ def check(inputs, scale, segments, attended, window=None):
     st.integers(0, 2**31), st.integers(1, 3), st.sampled_from([(1, 1), (4, 1), (4, 2), (6, 6)]), st.integers(1, 90),
     st.sampled_from([4, 6, 16]), st.sampled_from(list(CLOSE)), st.sampled_from([0.1, 0.25, 1.0]),
     st.sampled_from([None, 1, 3, 20, 1000]), st.sampled_from([(8, 2048), (8, 20), (8, 1), (256, 2048), (1, 0)]),
-    st.sampled_from([None, None, 1, 2, 7, 30, 90]),
+    st.sampled_from([None, None, 1, 2, 7, 30, 90]), st.sampled_from([None, None, 0.5, 20.0]), st.booleans(),
 )  # fmt: skip
 def test_any_shape_and_documents_are_the_definition(
-    seed, rows, heads, length, size, dtype, scale, mean, constants, window
+    seed, rows, heads, length, size, dtype, scale, mean, constants, window, cap, sunk
 ):
-    kept = attention.CPU_BLOCK, attention.CPU_KEPT
-    attention.CPU_BLOCK, attention.CPU_KEPT = constants
+    kept = blockwise.BLOCK, blockwise.KEPT
+    blockwise.BLOCK, blockwise.KEPT = constants
     try:
         inputs = drawn(seed, rows, *heads, length, size, dtype)
+        sinks = [torch.linspace(-2, 3, heads[0]).to(dtype).requires_grad_()] if sunk else []
         segments = None if mean is None else documents_of(seed, rows, length, mean)
         documents = None if segments is None else Documents.of(segments)
-        check(inputs, scale, segments, attend(*inputs, scale, documents, window), window)
+        found = attend(*inputs, scale, documents, window, cap, *sinks)
+        check([*inputs, *sinks], scale, segments, found, window, cap)
     finally:
-        attention.CPU_BLOCK, attention.CPU_KEPT = kept
+        blockwise.BLOCK, blockwise.KEPT = kept
 
 
 @pytest.mark.parametrize("length", [255, 256, 257, 2049])
@@ -127,14 +137,15 @@ def test_flex_attention_means_the_same(heads, window):
     inputs = [x.detach() for x in drawn(5, 2, *heads, 150, 16, torch.float32)]
     segments = documents_of(5, 2, 150, 30)
     mask = flex_mask(segments, create_block_mask, window)
-    attended = flex_attention(*inputs, block_mask=mask, scale=0.3, enable_gqa=heads[1] > 1)
-    check(inputs, 0.3, segments, attended, window)
+    for cap, sinks in ((None, None), (1.5, None), (None, torch.linspace(-2, 3, heads[0]))):
+        attended = flexible(flex_attention, *inputs, mask, 0.3, cap, sinks)
+        check(inputs if sinks is None else [*inputs, sinks], 0.3, segments, attended, window, cap)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 @pytest.mark.parametrize("mean", [pytest.param(None, marks=pytest.mark.slow), 20])
 def test_compiled_is_eager(monkeypatch, mean):
-    monkeypatch.setattr(attention, "CPU_BLOCK", 32)
+    monkeypatch.setattr(blockwise, "BLOCK", 32)
     inputs = drawn(6, 2, 4, 2, 40, 8, torch.float32)
     segments = None if mean is None else documents_of(6, 2, 40, mean)
 

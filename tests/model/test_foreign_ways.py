@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from bench.counted import Counted
 from headrace.errors import UserError
 from headrace.model import cross_entropy
-from headrace.model.attention import CPU_BLOCK
+from headrace.model.blockwise import BLOCK
 from headrace.model.config import ForeignConfig
 from headrace.model.foreign.head import Head, stand_ins
 from headrace.model.foreign.module import Foreign
@@ -214,7 +214,7 @@ def test_no_tensor_has_the_size_of_logits_or_of_a_mask(monkeypatch, name):
     with Largest() as seen:
         loss, _ = ours(x, positions, segments, x)
         loss.backward()
-    assert seen.most <= 4 * CPU_BLOCK**2 < length * 100  # a block of attention, of all heads
+    assert seen.most <= 4 * BLOCK**2 < length * 100  # a block of attention, of all heads
 
 
 def test_bfloat16_multiplies_as_autocast_does():

@@ -15,7 +15,7 @@ from headrace.errors import UserError
 from headrace.sequence.store import open_sequence
 from headrace.train.checkpoint import complete
 from headrace.train.loop import Trainer
-from headrace.train.steps import Stretch
+from headrace.train.steps import Leg
 from headrace.train.trajectory import latest
 from headrace.train.world import World, joined
 
@@ -58,7 +58,7 @@ def test_two_processes_share_rows(tmp_path, sequence, alone):
     [*_, last] = complete(latest(run, "one"))
     spans = [(span["start"], span["until"], span["sequence_parallel"]) for span in last.state["spans"]]
     assert spans == [(0, 3, 2), (3, 6, 1)]
-    one = Stretch(None, latest(run, "one"), 1, STEPS, 0, SECTION["batch"], LENGTH)
+    one = Leg(None, latest(run, "one"), 1, STEPS, 0, SECTION["batch"], LENGTH)
     assert (one.ranks(2), one.ranks(5)) == (1, 2)
 
 

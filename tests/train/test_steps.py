@@ -36,10 +36,10 @@ def test_steps_of_an_edited_training(tmp_path):
     assert (steps.first, steps.last, steps.done) == (1, 15, 12)
     rows = 0
     for step in range(1, 16):
-        stretch = steps.at(step)
+        leg = steps.at(step)
         batch = 4 if step <= 8 else 10
-        assert stretch.rows(step) == (rows, rows + batch)
-        assert stretch.trajectory == (one if step <= 8 else two).identity
+        assert leg.rows(step) == (rows, rows + batch)
+        assert leg.trajectory == (one if step <= 8 else two).identity
         assert [one.step for one in steps.of_rows(range(rows, rows + batch))] == [step] * batch
         rows += batch
     assert steps.at(0) is None

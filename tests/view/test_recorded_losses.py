@@ -20,7 +20,7 @@ from commands import headrace
 from headrace import spikes
 from headrace.train import losses
 from headrace.train.losses import LossLog, RowLosses
-from headrace.train.steps import Steps, Stretch
+from headrace.train.steps import Steps, Leg
 from headrace.train.trajectory import latest
 from headrace.view.app import application
 from headrace.view.publish import publish
@@ -204,8 +204,8 @@ def test_the_worst_rows_are_those_of_a_plain_look(tmp_path_factory, data, steps,
                 above = math.inf if loss == math.inf else loss - float(np.median(known))
                 every.append((above, 7 + (step - 1) * batch + i))
     log.close()
-    stretch = Stretch("x", folder, 1, steps, 7, batch, 4)
-    found = worst(Steps((stretch,), steps), 1, steps, most)
+    leg = Leg("x", folder, 1, steps, 7, batch, 4)
+    found = worst(Steps((leg,), steps), 1, steps, most)
     finite = [above for above, _ in every if math.isfinite(above)]
     assert found.recorded == len(every)
     ordered = sorted((above for above, _ in every if above > -math.inf), reverse=True)[:most]

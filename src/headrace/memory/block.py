@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from headrace.memory.settings import Settings
 from headrace.memory.shape import Shape
 
-# As headrace.model.attention has them, which needs torch.
+# As headrace.model.blockwise has them, which needs torch.
 CPU_BLOCK, CPU_KEPT = 256, 2048
 # As headrace.model.ring has them.
 RING_QUERIES, RING_KEYS = 256, 2048

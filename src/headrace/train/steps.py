@@ -27,7 +27,7 @@ come; in no step: after the last whole batch or step, or before the first row.""
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Leg:
     """Consecutive steps of one trajectory.
 
     Attributes:
@@ -109,11 +109,11 @@ class Steps:
     """The steps of a stage, those done and those to come.
 
     Attributes:
-        stretches: of each trajectory so far, oldest first; each goes on from the one before.
+        legs: of each trajectory so far, oldest first; each goes on from the one before.
         done: the last step done.
     """
 
-    stretches: tuple[Stretch, ...]
+    legs: tuple[Leg, ...]
     done: int
 
     @staticmethod
@@ -128,7 +128,7 @@ class Steps:
             model: what it made, if it is finished, which has its log where the checkpoints are gone.
         """
         links = chain(run, stage, trajectory)
-        stretches = []
+        legs = []
         for i, (link, folder) in enumerate(links):
             last = link.steps if i == len(links) - 1 else int(links[i + 1][0].after["step"])  # type: ignore[index]
             current = digest is not None and link.sequence["digest"] == digest
@@ -136,38 +136,38 @@ class Steps:
             if not folder.is_dir() and model is not None and model.manifest.extra["trajectory"] == link.identity:
                 folder = model.path
             about = link.identity, folder, link.first_step + 1, last, link.first_row
-            stretches.append(Stretch(*about, int(link.train["batch"]), int(link.sequence["seq_len"]), current, out))
-        return Steps(tuple(stretches), max(_done(one) for one in stretches))
+            legs.append(Leg(*about, int(link.train["batch"]), int(link.sequence["seq_len"]), current, out))
+        return Steps(tuple(legs), max(_done(one) for one in legs))
 
     @staticmethod
     def untrained(rows: int, batch: int, seq_len: int) -> Steps:
         """The steps of whoever reads a sequence in batches of so many rows."""
-        return Steps((Stretch(None, None, 1, rows // batch, 0, batch, seq_len),), 0)
+        return Steps((Leg(None, None, 1, rows // batch, 0, batch, seq_len),), 0)
 
     @property
     def last(self) -> int:
         """The number of the last step."""
-        return self.stretches[-1].last
+        return self.legs[-1].last
 
     @property
     def first(self) -> int:
         """The number of the first step that is known."""
-        return self.stretches[0].first
+        return self.legs[0].first
 
-    def at(self, step: int) -> Stretch | None:
-        """The stretch that a step belongs to; None if there is no such step."""
-        return next((one for one in self.stretches if one.first <= step <= one.last), None)
+    def at(self, step: int) -> Leg | None:
+        """The leg that a step belongs to; None if there is no such step."""
+        return next((one for one in self.legs if one.first <= step <= one.last), None)
 
     def fate(self, step: int) -> Fate:
         """What became of a step that there is."""
-        stretch = self.at(step)
-        if stretch is None:
+        leg = self.at(step)
+        if leg is None:
             return "unused"
-        if step in stretch.left_out:
+        if step in leg.left_out:
             return "left_out"
         if step > self.done:
             return "left"
-        return "skipped" if step in stretch.spikes else "trained"
+        return "skipped" if step in leg.spikes else "trained"
 
     def of_rows(self, rows: Iterable[int]) -> list[Taken]:
         """Which step took or will take each of some rows of the sequence as it is now, in their order."""
@@ -175,7 +175,7 @@ class Steps:
 
     def of_row(self, row: int) -> Taken:
         """Which step took or will take a row of the sequence as it is now."""
-        for one in self.stretches:
+        for one in self.legs:
             step = one.first + (row - one.row) // one.batch
             if one.current and row >= one.row and step <= one.last:
                 return Taken(row, step, self.fate(step))
@@ -183,22 +183,22 @@ class Steps:
 
     def row_loss(self, taken: Taken) -> float | None:
         """The mean loss of a row in nats, as its step recorded it; None where it did not, or it is not finite."""
-        stretch = None if taken.step is None else self.at(taken.step)
-        if stretch is None or taken.step is None:
+        leg = None if taken.step is None else self.at(taken.step)
+        if leg is None or taken.step is None:
             return None
-        found = stretch.row_losses(taken.step)
-        return None if found is None else finite(float(found.loss[taken.row - stretch.rows(taken.step)[0]]))
+        found = leg.row_losses(taken.step)
+        return None if found is None else finite(float(found.loss[taken.row - leg.rows(taken.step)[0]]))
 
     def token_losses(self, taken: Taken) -> dict[int, np.ndarray]:
         """The losses of a row's tokens (:func:`headrace.train.losses.tokens_of`), by row; nothing where they were not
         recorded."""
-        stretch = None if taken.step is None else self.at(taken.step)
-        return {} if stretch is None or taken.step is None else stretch.token_losses(taken.step, [taken.row])
+        leg = None if taken.step is None else self.at(taken.step)
+        return {} if leg is None or taken.step is None else leg.token_losses(taken.step, [taken.row])
 
     def log(self, first: int, last: int) -> list[dict[str, Any]]:
         """The lines of the log about steps ``first`` to ``last``, as far as they were logged."""
         found = []
-        for one in self.stretches:
+        for one in self.legs:
             if one.folder is not None and one.first <= last and first <= one.last:
                 found += metrics.between(one.folder / metrics.FILE, max(first, one.first), min(last, one.last))
         return found
@@ -216,11 +216,11 @@ def chain(run: Path, stage: str, trajectory: Trajectory) -> list[tuple[Trajector
     return links
 
 
-def _done(stretch: Stretch) -> int:
+def _done(leg: Leg) -> int:
     """The last step done, by the newest checkpoint and the last line of the log. What a trajectory did beyond the step
     where another went on from it does not count."""
-    assert stretch.folder is not None
-    line = metrics.last(stretch.folder / metrics.FILE)
-    found = [int(path.name[5:]) for path in stretch.folder.glob("step-*") if path.name[5:].isdigit()]
-    done = max(stretch.first - 1, 0 if line is None else int(line["step"]), *found, 0)
-    return min(done, stretch.last)
+    assert leg.folder is not None
+    line = metrics.last(leg.folder / metrics.FILE)
+    found = [int(path.name[5:]) for path in leg.folder.glob("step-*") if path.name[5:].isdigit()]
+    done = max(leg.first - 1, 0 if line is None else int(line["step"]), *found, 0)
+    return min(done, leg.last)

@@ -171,7 +171,7 @@ def _rows(target: Target, pages: dict[str, Listed], name: str) -> Iterator[Expor
     if target.batch(name) is not None:
         steps = target.steps(name)
         last = steps.last
-        spikes = [step for part in steps.stretches for step in part.spikes][:SAMPLES]
+        spikes = [step for part in steps.legs for step in part.spikes][:SAMPLES]
         for step in sorted({steps.first, (steps.first + last) // 2, last, *spikes} if last else ()):
             yield pages["step"], {"stage": name, "step": step}
         for step in spikes:
@@ -180,11 +180,11 @@ def _rows(target: Target, pages: dict[str, Listed], name: str) -> Iterator[Expor
 
 def _worst_row(steps: Steps, pages: dict[str, Listed], name: str, step: int) -> Iterator[Exported]:
     """The row of an outlying step whose loss was highest, if its tokens' losses were recorded."""
-    stretch = steps.at(step)
-    found = None if stretch is None or not stretch.current else stretch.row_losses(step)
-    if stretch is not None and found is not None and len(worst := found.highest(1)):
-        row = stretch.rows(step)[0] + int(worst[0])
-        if row in stretch.token_losses(step, [row]):
+    leg = steps.at(step)
+    found = None if leg is None or not leg.current else leg.row_losses(step)
+    if leg is not None and found is not None and len(worst := found.highest(1)):
+        row = leg.rows(step)[0] + int(worst[0])
+        if row in leg.token_losses(step, [row]):
             yield pages["sequence"], {"stage": name, "row": row, "color": "loss"}
 
 

@@ -61,7 +61,7 @@ def worst(steps: Steps, first: int, last: int, most: int) -> Worst:
     """
     best: list[tuple[float, int, int, float, bool]] = []
     recorded, count, total, squares = 0, 0, 0.0, 0.0
-    for one in steps.stretches:
+    for one in steps.legs:
         if one.folder is None:
             continue
         for block in losses.blocks(one.folder, one.batch, max(first, one.first), min(last, one.last)):

@@ -11,7 +11,7 @@ from headrace.errors import UserError
 from headrace.report.markup import Markup, element, join
 from headrace.report.numbers import counted, whole
 from headrace.report.tables import Column, details, table, text
-from headrace.train.steps import Stretch, Taken
+from headrace.train.steps import Leg, Taken
 from headrace.view.address import address
 from headrace.view.layout import empty
 from headrace.view.page import Page, Query
@@ -125,9 +125,9 @@ def load(target: Target, query: Rows) -> Shown:
         taken,
         [steps.row_loss(one) for one in taken],
         min(stop, len(sequence)) - until,
-        steps.stretches[-1].trajectory is not None,
+        steps.legs[-1].trajectory is not None,
         steps.last,
-        steps.stretches[-1].batch,
+        steps.legs[-1].batch,
         target.documents is not None,
         decoder is not None,
     )
@@ -138,22 +138,22 @@ def _view(query: Rows) -> View:
     return "tokens" if query.color == "loss" and query.view == "text" else query.view
 
 
-def _wanted(query: Rows, rows: int, stretch: Stretch | None, last: int) -> tuple[int, int]:
+def _wanted(query: Rows, rows: int, leg: Leg | None, last: int) -> tuple[int, int]:
     """The rows ``[first, stop)`` that are asked for."""
     if query.step is None:
         return query.row, query.row + query.rows
-    if stretch is None:
+    if leg is None:
         raise Missing(f"There is no step {query.step:,}.", query.stage, f"The last is step {last:,}.")
-    if not stretch.current:
+    if not leg.current:
         raise Missing(
             f"The rows of step {query.step:,} are no more.",
             query.stage,
             "The recipe was edited after it, and its sequence has been replaced.",
         )
-    first, stop = share(*stretch.rows(query.step), query.rank, query.ranks)
+    first, stop = share(*leg.rows(query.step), query.rank, query.ranks)
     if query.rank >= query.ranks or first == stop:
         raise Missing(
-            f"Rank {query.rank:,} of {query.ranks:,} has no rows in a batch of {stretch.batch:,}.",
+            f"Rank {query.rank:,} of {query.ranks:,} has no rows in a batch of {leg.batch:,}.",
             query.stage,
             "Ranks count from 0.",
         )

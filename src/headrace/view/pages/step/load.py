@@ -126,25 +126,25 @@ class Shown:
 def load(target: Target, query: StepQuery) -> Shown:
     """Read the batch and the lines of the log around the step."""
     sequence, steps = target.sequence(query.stage), target.steps(query.stage, query.batch)
-    stretch = steps.at(query.step)
-    if stretch is None:
+    leg = steps.at(query.step)
+    if leg is None:
         raise Missing(
             f"There is no step {query.step:,}.", query.stage, f"Its steps are {steps.first:,} to {steps.last:,}."
         )
-    first, stop = stretch.rows(query.step)
-    current = stretch.current and stop <= len(sequence)
-    losses, with_tokens = stretch.row_losses(query.step), stretch.with_tokens(query.step)
+    first, stop = leg.rows(query.step)
+    current = leg.current and stop <= len(sequence)
+    losses, with_tokens = leg.row_losses(query.step), leg.with_tokens(query.step)
     rows = None if losses is None else _by_loss(losses, first, with_tokens)
     order = [one.row for one in rows] if rows is not None and query.sort == "loss" else list(range(first, stop))
     batch, some = [], order[query.from_ : query.from_ + MOST_ROWS]
     if current and some:
-        each = (stretch.token_losses(query.step, [row]) for row in some if row in with_tokens)
+        each = (leg.token_losses(query.step, [row]) for row in some if row in with_tokens)
         tokens = {row: own for found in each for row, own in found.items()}
         batch = outlines(target, query.stage, some, DOCUMENTS, TOKENS, target.decoder(query.stage), tokens)
     around = steps.log(query.step - query.around, query.step + query.around)
     line = next((one for one in around if one["step"] == query.step), None)
-    spike = stretch.spikes.get(query.step)
-    recorded = stretch.ranks(query.step)
+    spike = leg.spikes.get(query.step)
+    recorded = leg.ranks(query.step)
     return Shown(
         query.stage,
         query.step,
@@ -152,8 +152,8 @@ def load(target: Target, query: StepQuery) -> Shown:
         steps.last,
         steps.done,
         steps.fate(query.step),
-        stretch.trajectory is not None,
-        [{"trajectory": s.trajectory, "first": s.first, "last": s.last, "current": s.current} for s in steps.stretches],
+        leg.trajectory is not None,
+        [{"trajectory": s.trajectory, "first": s.first, "last": s.last, "current": s.current} for s in steps.legs],
         (first, stop),
         current,
         query.ranks or recorded or 1,
@@ -200,9 +200,9 @@ def _sources(line: dict[str, Any] | None, spike: dict[str, Any] | None, tokens: 
 def _outlying(steps: Steps, first: int, last: int) -> dict[int, tuple[float | None, str]]:
     return {
         step: (spike["loss"], f"{spike['reason']}, {ACTIONS[spike['action']]}")
-        for stretch in steps.stretches
-        for step, spike in stretch.spikes.items()
-        if first <= step <= last and stretch.first <= step <= stretch.last
+        for leg in steps.legs
+        for step, spike in leg.spikes.items()
+        if first <= step <= last and leg.first <= step <= leg.last
     }
 
 
