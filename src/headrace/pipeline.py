@@ -120,9 +120,11 @@ def _run(
     from headrace.flow.damage import rebuilding_damaged
     from headrace.flow.runner import make
     from headrace.train.installed import check_installed
+    from headrace.train.possible import check_possible
 
     if recipe.model is not None and (until is None or until.lower().startswith(TRAINED)):
         check_installed(stage.train for stage in recipe.stages)
+        check_possible(recipe)
     notes = look_at_tokenizer(recipe, until, folder)
     with coordinating(folder) as lease:
         log = EventLog(folder, listener)

@@ -71,11 +71,22 @@ MODELS: dict[str, tuple[Any, str | None]] = {
         ),
         None,
     ),
-    "gemma2": (transformers.Gemma2Config(**EIGHT, final_logit_softcapping=2.0), "uses softcap"),
-    "gpt_oss": (transformers.GptOssConfig(**EIGHT, num_local_experts=4, sliding_window=3), "uses s_aux"),
+    "gemma2": (
+        transformers.Gemma2Config(
+            **EIGHT, sliding_window=3, attn_logit_softcapping=1.5, query_pre_attn_scalar=4, final_logit_softcapping=2.0
+        ),
+        None,
+    ),
+    "gpt_oss": (transformers.GptOssConfig(**EIGHT, num_local_experts=4, sliding_window=3), None),
     "llama4_text": (
-        transformers.Llama4TextConfig(**EIGHT, attention_chunk_size=3, num_local_experts=2, pad_token_id=0),
-        "not that of causal attention in a window",
+        transformers.Llama4TextConfig(
+            **{**EIGHT, "num_hidden_layers": 4},
+            attention_chunk_size=3,
+            num_local_experts=2,
+            pad_token_id=0,
+            no_rope_layer_interval=2,
+        ),
+        None,
     ),
     "bloom": (transformers.BloomConfig(vocab_size=100, hidden_size=32, n_layer=2, n_head=4), "has its own attention"),
     "mpt": (transformers.MptConfig(vocab_size=100, d_model=32, n_layers=2, n_heads=4), "has its own attention"),
@@ -114,6 +125,9 @@ def both(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Foreign]:
         for parameter in theirs.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
+        for name_, parameter in theirs.named_parameters():
+            if name_.endswith("sinks"):
+                parameter.copy_(torch.linspace(-1, 2, len(parameter)))
     prove(theirs, config, "here")
     ours = Foreign(config, dtype)
     ours.load_state_dict({f"model.{key}": value for key, value in theirs.named_parameters()})

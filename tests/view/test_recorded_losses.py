@@ -20,7 +20,7 @@ from commands import headrace
 from headrace import spikes
 from headrace.train import losses
 from headrace.train.losses import LossLog, RowLosses
-from headrace.train.steps import Steps, Leg
+from headrace.train.steps import Leg, Steps
 from headrace.train.trajectory import latest
 from headrace.view.app import application
 from headrace.view.publish import publish

@@ -131,9 +131,9 @@ def _cpu_weights(shape: Shape, settings: Settings, heads: int) -> int:
 def _cpu_square(shape: Shape, settings: Settings, heads: int) -> int:
     """What attention holds of blocks of weights, [rows, heads, 256, keys], beyond those that are kept.
 
-    Of a block, backward has the gradients of weights and of scores, beside the latter of the block before. Weights that
-    were not kept are found while all three of the block before are there. Where blocks are recomputed, weights that
-    were kept are let go one by one, so the most is there after the third; or already while they are computed again.
+    Of a block, backward has the gradients of weights and of scores, and the weights themselves if they were not kept.
+    Where blocks are recomputed, weights that were kept are let go one by one, so the most is there at the second block;
+    or already while they are computed again, when the last block's scores are there.
     """
     widest = max(settings.length if w is None else min(settings.length, w + CPU_BLOCK) for w in shape.windows)
     block = min(CPU_BLOCK, settings.length)
@@ -141,6 +141,6 @@ def _cpu_square(shape: Shape, settings: Settings, heads: int) -> int:
     again = settings.recompute != "none"
     if widest > CPU_KEPT:
         let_go = _cpu_weights(shape, settings, heads) if again else 0
-        return max(5 * unit * widest - let_go, 3 * unit * widest)
+        return max(3 * unit * widest - let_go, 2 * unit * widest)
     count = -(-widest // block)
-    return unit * block * max(min(2 * count, 5), count) if again else unit * (3 * widest - block)
+    return unit * block * max(min(count + 1, 3), count) if again else unit * 2 * widest

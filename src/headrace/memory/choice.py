@@ -166,6 +166,9 @@ def _with(train: TrainSection, switches: list[Switch] | tuple[Switch, ...]) -> T
 def _settings(train: TrainSection, length: int, shape: Shape, machine: Machine) -> Settings | None:
     """A section's settings; None if it is not possible."""
     long = train.long
+    asked = {"long.tile_mlp": long.tile_mlp is not None, "long.sequence_parallel": long.sequence_parallel > 1}
+    if any(asked.get(key) for key in shape.refused):
+        return None
     if long.tile_mlp is not None and train.compile and train.recompute == "selective":
         return None
     if long.offload_checkpoints and (train.recompute != "full" or not machine.accelerator):

@@ -22,6 +22,7 @@ class Shape:
         parallel: whether attention and feed-forward read the same input.
         rotated: dimensions of a head that are turned by position.
         windows: of each layer, how many tokens it sees; None: all.
+        refused: keys of a `train` section that the model cannot be trained with.
     """
 
     width: int
@@ -39,6 +40,7 @@ class Shape:
     parallel: bool = False
     rotated: int = 0
     windows: tuple[int | None, ...] = (None,)
+    refused: frozenset[str] = frozenset()
 
     @property
     def block(self) -> int:
@@ -86,6 +88,8 @@ class Shape:
 def _foreign(config: ForeignConfig) -> Shape:
     from transformers import AutoConfig
 
+    from headrace.model.foreign.trial import tried  # imports torch
+
     told = {key: value for key, value in config.huggingface.items() if key != "model_type"}
     found = AutoConfig.for_model(config.huggingface["model_type"], **told)
 
@@ -102,5 +106,6 @@ def _foreign(config: ForeignConfig) -> Shape:
     others = inside / layers - 2 * width * head_size * (heads + kv_heads)
     gated = others > 2.5 * width * ffn
     windows = (value("sliding_window") if value("use_sliding_window") is not False else None,) * layers
+    refused = frozenset(tried(config).refused)
     about = width, layers, heads, kv_heads, head_size, ffn, config.vocab_size, whole, inside - inside % layers
-    return Shape(*about, gated, tied, rotated=head_size, windows=windows)
+    return Shape(*about, gated, tied, rotated=head_size, windows=windows, refused=refused)

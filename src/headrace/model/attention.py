@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as fn
 from torch import Tensor
 
-from headrace.model.blockwise import BLOCK, Block, Scores, attend_by_blocks, blocks_of_documents, causal_blocks, windowed
+from headrace.model.blockwise import (
+    BLOCK,
+    Block,
+    Scores,
+    attend_by_blocks,
+    blocks_of_documents,
+    causal_blocks,
+    windowed,
+)
 
 KeyValues = tuple[Tensor, Tensor]
 """A layer's keys and values so far, each [B, K, S, E]."""
@@ -91,7 +99,13 @@ def attend(
 
 @torch.compiler.disable
 def _untraced(
-    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, scores: Scores, documents: Documents | None, window: int | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sinks: Tensor | None,
+    scores: Scores,
+    documents: Documents | None,
+    window: int | None,
 ) -> Tensor:
     # Each batch has other blocks, and would be compiled anew.
     blocks = causal_blocks(slice(0, len(q)), 0, q.shape[2]) if documents is None else documents.blocks

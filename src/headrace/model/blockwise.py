@@ -54,6 +54,15 @@ class Scores:
     scale: float
     cap: float | None = None
 
+    def put_under_cap(self, scores: Tensor, again: bool) -> Tensor | None:
+        """Change scores in place; ``again``: return by what their gradient is to be multiplied."""
+        if self.cap is None:
+            return None
+        scores.div_(self.cap).tanh_()
+        slope = scores.square().neg_().add_(1) if again else None
+        scores.mul_(self.cap)
+        return slope
+
 
 def causal_blocks(rows: slice, first: int, last: int) -> list[Block]:
     """The blocks of positions [first, last), which see one another."""
@@ -198,12 +207,9 @@ class _Weights:
 
     @staticmethod
     def of(q: Tensor, k: Tensor, sinks: Tensor | None, how: Scores, block: Block, again: bool = False) -> _Weights:
-        size, slope = block.end - block.start, None
+        size = block.end - block.start
         scores = _scaled(_queries(q, k, block), _keys(k, block).mT, how.scale)
-        if how.cap is not None:
-            scores.div_(how.cap).tanh_()
-            slope = scores.square().neg_().add_(1) if again else None
-            scores.mul_(how.cap)
+        slope = how.put_under_cap(scores, again)
         unseen = _later(size) if block.unseen is None else block.unseen
         own = scores.view(-1, size, scores.shape[-1])[..., -unseen.shape[1] :]
         own.add_(torch.zeros(unseen.shape, dtype=q.dtype).masked_fill_(unseen, float("-inf")))

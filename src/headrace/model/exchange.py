@@ -43,7 +43,17 @@ class Exchange(ABC):
         """
 
     @abstractmethod
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Any, window: int | None) -> Tensor:
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        documents: Any,
+        window: int | None,
+        cap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
         """Attention of a stretch's queries over whole rows.
 
         Args:
@@ -52,7 +62,7 @@ class Exchange(ABC):
             v: [B, K, n, F].
             scale: as for :func:`~headrace.model.attention.attend`.
             documents: from :meth:`documents`; None: attend to everything before.
-            window: as for :func:`~headrace.model.attention.attend`.
+            window, cap, sinks: as for :func:`~headrace.model.attention.attend`; the sinks of all heads.
 
         Returns:
             [B, H, n, F].
@@ -78,6 +88,28 @@ class Exchange(ABC):
         return found
 
 
+def check_heads(heads: Iterable[int], size: int, tensor_size: int, where: str) -> None:
+    """Check that heads can be divided.
+
+    Args:
+        heads: how many query heads a layer has, of each kind of layer.
+        size: how many processes share each row.
+        tensor_size: among how many processes heads are divided before.
+        where: the `train` section, for errors.
+
+    Raises:
+        UserError: they cannot.
+    """
+    for count in (many // tensor_size for many in heads):
+        if count % size:
+            each = f" of each of {tensor_size} processes that share the matrices" if tensor_size > 1 else ""
+            raise UserError(
+                f"{count} attention heads{each} cannot be divided among {size} processes that share each row.",
+                f"{where}.long.sequence_parallel",
+                f"Use {', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}; or set context: ring.",
+            )
+
+
 class Ulysses(Exchange):
     """DeepSpeed Ulysses (Jacobs et al., 2023): for attention, processes trade stretches of all heads for whole rows of
     some heads, and afterwards back.
@@ -93,23 +125,28 @@ class Ulysses(Exchange):
 
     def check(self, heads: Iterable[int], tensor_size: int = 1) -> None:
         """See :class:`Exchange`."""
-        for count in (many // tensor_size for many in heads):
-            if count % self.size:
-                each = f" of each of {tensor_size} processes that share the matrices" if tensor_size > 1 else ""
-                raise UserError(
-                    f"{count} attention heads{each} cannot be divided among {self.size} processes that share each row.",
-                    "train.long.sequence_parallel",
-                    f"Use {', '.join(str(n) for n in range(1, count + 1) if count % n == 0)}; or set context: ring.",
-                )
+        check_heads(heads, self.size, tensor_size, "train")
 
     def documents(self, segments: Tensor, windows: Iterable[int | None]) -> Documents:
         """See :class:`Exchange`."""
         return Documents.of(segments, windows)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Any, window: int | None) -> Tensor:
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        documents: Any,
+        window: int | None,
+        cap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
         """See :class:`Exchange`."""
         q, k, v = self.heads(q, k, v)
-        return self.sequence(attend(q, k, v, scale, documents, window))
+        if sinks is not None:
+            sinks = sinks.view(self.size, -1)[dist.get_rank(self.group)]
+        return self.sequence(attend(q, k, v, scale, documents, window, cap, sinks))
 
     @torch.compiler.disable
     def heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as fn
 from torch import Tensor
 
+from headrace.model.blockwise import Scores
 from headrace.model.exchange import Exchange
 from headrace.sequence.stretch import Stretch
 
@@ -66,12 +67,20 @@ class Ring(Exchange):
 
     @torch.compiler.disable
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float, documents: Numbered | None, window: int | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        documents: Numbered | None,
+        window: int | None,
+        cap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """See :class:`Exchange`."""
         size, values = max(q.shape[-1], v.shape[-1]), v.shape[-1]
         q, k, v = (fn.pad(x, (0, size - x.shape[-1])) for x in (q, k, v))  # keys and values go round as one
-        out: Tensor = _Round.apply(q, k, v, scale, self, documents, window)
+        out: Tensor = _Round.apply(q, k, v, sinks, Scores(scale, cap), self, documents, window)
         return out[..., :values]
 
     def _of(self, process: int) -> Stretch:
@@ -129,7 +138,8 @@ class _Round(torch.autograd.Function):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        scale: float,
+        sinks: Tensor | None,
+        how: Scores,
         ring: Ring,
         documents: Numbered | None,
         window: int | None,
@@ -146,7 +156,7 @@ class _Round(torch.autograd.Function):
             for tile in ring.tiles((rank - i) % ring.size, q, documents, window):
                 part = tile.queries
                 keys, values = there[:, :, :, tile.keys]
-                scores = _scores(q[:, :, part], keys, scale, tile)
+                scores, _ = _scores(q[:, :, part], keys, how, tile)
                 before = highest[:, :, part]
                 now = torch.maximum(before, scores.amax(-1, keepdim=True))
                 low = now.masked_fill(now == -torch.inf, 0)  # of a query that has seen no key yet
@@ -157,15 +167,19 @@ class _Round(torch.autograd.Function):
             for wait in waits:
                 wait.wait()
             there = arriving
-        out = (total / powers).to(q.dtype)
-        ctx.save_for_backward(q, own, out, highest + powers.log())
-        ctx.scale, ctx.ring, ctx.documents, ctx.window = scale, ring, documents, window
+        total, logs = total / powers, highest + powers.log()
+        if sinks is not None:  # one more key that everybody sees, and whose value is 0
+            alone, logs = logs, torch.logaddexp(logs, sinks.to(exact).view(1, -1, 1, 1))
+            total = total * (alone - logs).exp()
+        out = total.to(q.dtype)
+        ctx.save_for_backward(q, own, sinks, out, logs)
+        ctx.how, ctx.ring, ctx.documents, ctx.window = how, ring, documents, window
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (q, there, out, logs), ring = ctx.saved_tensors, ctx.ring
+        (q, there, sinks, out, logs), ring = ctx.saved_tensors, ctx.ring
         exact, [of_out] = logs.dtype, upstream
         rank, K = dist.get_rank(ring.group), there.shape[2]
         shift = (of_out.to(exact) * out.to(exact)).sum(-1, keepdim=True)
@@ -175,10 +189,12 @@ class _Round(torch.autograd.Function):
             for tile in ring.tiles((rank - i) % ring.size, q, ctx.documents, ctx.window):
                 part = tile.queries
                 keys, values = there[:, :, :, tile.keys]
-                weights = (_scores(q[:, :, part], keys, ctx.scale, tile) - logs[:, :, part]).exp_()
+                scores, slope = _scores(q[:, :, part], keys, ctx.how, tile, again=True)
+                weights = (scores - logs[:, :, part]).exp_()
                 above = of_out[:, :, part]
                 of_weights = _times(above, values.mT)
-                of_scores = ((of_weights - shift[:, :, part]) * weights * ctx.scale).to(q.dtype)
+                exactly = (of_weights - shift[:, :, part]) * weights * ctx.how.scale
+                of_scores = (exactly if slope is None else exactly.mul_(slope)).to(q.dtype)
                 of_q[:, :, part] += _times(of_scores, keys)
                 of_there[0, :, :, tile.keys] += _summed(of_scores, q[:, :, part], K)
                 of_there[1, :, :, tile.keys] += _summed(weights.to(q.dtype), above, K)
@@ -189,14 +205,20 @@ class _Round(torch.autograd.Function):
             for wait in waits:
                 wait.wait()
         of_k, of_v = of_there.to(q.dtype)
-        return of_q.to(q.dtype), of_k, of_v, None, None, None, None
+        of_sinks = None
+        if sinks is not None and ctx.needs_input_grad[3]:  # of these queries; the others' are other processes'
+            sunk = (sinks.to(exact).view(1, -1, 1, 1) - logs).exp_()
+            of_sinks = -(sunk * shift).sum((0, 2, 3)).to(sinks.dtype)
+        return of_q.to(q.dtype), of_k, of_v, of_sinks, None, None, None, None
 
 
-def _scores(q: Tensor, keys: Tensor, scale: float, tile: Tile) -> Tensor:
-    """[B, H, queries, keys] in float32 or more; minus infinity where a query does not see."""
+def _scores(q: Tensor, keys: Tensor, how: Scores, tile: Tile, again: bool = False) -> tuple[Tensor, Tensor | None]:
+    """[B, H, queries, keys] in float32 or more; minus infinity where a query does not see. ``again``: and the slope of
+    the soft cap, if there is one."""
     exact = torch.promote_types(q.dtype, torch.float32)
-    scores = _times(q, keys.mT).to(exact).mul_(scale)
-    return scores if tile.unseen is None else scores.masked_fill_(tile.unseen, -torch.inf)
+    scores = _times(q, keys.mT).to(exact).mul_(how.scale)
+    slope = how.put_under_cap(scores, again)
+    return scores if tile.unseen is None else scores.masked_fill_(tile.unseen, -torch.inf), slope
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:

@@ -64,9 +64,11 @@ def plan(recipe: Recipe, run: Path | None = None, base: Path | None = None, work
     notes += [*annotators.notes(recipe), *synthetic.notes(recipe)]
     if recipe.model is not None:
         from headrace.train.installed import check_installed
+        from headrace.train.possible import check_possible
 
         try:
             check_installed(stage.train for stage in recipe.stages)
+            check_possible(recipe)
         except UserError as error:
             notes.append(f"{error.what} {error.fix}")
     parameters = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,15 +14,14 @@ from torch import Tensor, nn
 from headrace.errors import UserError
 from headrace.flow.keys import salt
 from headrace.flow.notices import Notice
-from headrace.model.attention import Documents, attend
 from headrace.model.config import ForeignConfig
 from headrace.model.cross_entropy import linear_cross_entropy
 from headrace.model.exchange import Exchange
-from headrace.model.foreign.attention import NAME, Sight, seeing
+from headrace.model.foreign.attention import NAME, seeing, sights, within
 from headrace.model.foreign.configuration import made
 from headrace.model.foreign.head import overheard
 from headrace.model.foreign.proof import prove
-from headrace.model.foreign.trial import MASKED, Ways, tried
+from headrace.model.foreign.trial import MASKED, Ways, balanced, takes, tried
 from headrace.model.tiled import tile_module
 from headrace.model.transformer import fill
 
@@ -101,10 +99,7 @@ class Foreign(nn.Module):
 
     @tile_loss.setter
     def tile_loss(self, size: int | None) -> None:
-        if self.ways.head is None:
-            raise UserError(
-                f"{self.ways.conceals}: its loss needs all logits.", "train.long.tile_loss", "Set it to null."
-            )
+        self.ways.require("long.tile_loss")
         self._tile_loss = size
 
     def tile_mlp(self, size: int | None, dtype: torch.dtype | None, compiled: bool) -> None:
@@ -113,15 +108,10 @@ class Foreign(nn.Module):
         Raises:
             UserError: it has none that is a module by itself, of linear maps.
         """
-        name, mlps = type(self.model).__name__, self.ways.mlps
-        if not mlps:
-            raise UserError(
-                f"{name} has no feed-forward layers that can be computed tile by tile, such as mixtures of experts.",
-                "train.long.tile_mlp",
-                "Set it to null.",
-            )
-        if len(mlps) < len(self.blocks):
-            what = f"{len(mlps)} feed-forward layers of {name}'s {len(self.blocks)} layers are computed tile by tile."
+        self.ways.require("long.tile_mlp")
+        name, mlps, layers = self.ways.name, self.ways.mlps, len(self.blocks)
+        if len(mlps) < layers:
+            what = f"{len(mlps)} feed-forward layers of {name}'s {layers} layers are computed tile by tile."
             warnings.warn(
                 f"{what} The others, such as mixtures of experts, are computed as they are.", Notice, stacklevel=2
             )
@@ -140,28 +130,9 @@ class Foreign(nn.Module):
             UserError: the model cannot compute a stretch of a row by itself, or has not as many heads.
         """
         if exchange is not None:
-            why = self._indivisible()
-            if why is not None:
-                raise UserError(
-                    f"{why}: its rows cannot be shared.", "train.long.sequence_parallel", "Set it to 1, or shard."
-                )
+            self.ways.require("long.sequence_parallel")
             exchange.check(self.query_heads, tensor_size)
         self.exchange = exchange
-
-    def _indivisible(self) -> str | None:
-        """Why rows cannot be shared, if they cannot."""
-        name, config = type(self.model).__name__, self.model.config
-        turns = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-        kinds = {str(told.get("rope_type")) for told in (turns, *turns.values()) if isinstance(told, dict)}
-        if lengths := kinds & {"dynamic", "longrope"}:
-            return f"{name}'s rotary frequencies ({', '.join(lengths)}) depend on the length of whole rows"
-        if self.ways.attends is not None:
-            return self.ways.attends
-        if not self._takes("position_ids"):
-            return f"{name} has no place for positions"
-        if self._balanced:
-            return f"{name}'s loss of experts is of whole rows"
-        return None
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -214,7 +185,7 @@ class Foreign(nn.Module):
             bias = None if matrix.bias is None else matrix.bias * self.ways.head.scale
             about = scaled, matrix.weight, bias, targets, weights
             loss, losses = linear_cross_entropy(*about, z_loss, self.tile_loss, self.ways.head.cap)
-        if self._balanced:  # of experts, as transformers adds it to its own loss
+        if balanced(self.model):  # of experts, as transformers adds it to its own loss
             loss = loss + self.model.router_aux_loss_coef * weights.sum() * out.aux_loss.to(loss.device)
         return loss, losses
 
@@ -244,23 +215,28 @@ class Foreign(nn.Module):
             more["past_key_values"] = cache[0]
         if positions is not None:
             self._require("position_ids", "positions that start again in each document", "attention.positions: row")
+            uneven = self.ways.uneven
+            if uneven is not None and tokens.shape[1] >= uneven:
+                raise UserError(
+                    f"{self.ways.name} scales scores by places in the row from {uneven:,} tokens on, not by positions.",
+                    "train.attention.positions",
+                    "Set it to row, use shorter rows, or set attn_temperature_tuning: false in config.json.",
+                )
             more["position_ids"] = positions.long().expand(len(tokens), -1)
         if segments is not None:
             self._require("attention_mask", "attention within documents", "attention.documents: false")
-        documents, name = None, self._attention
+        name, sight = self._attention, sights(tokens, None, ())
         if self.ways.attends is None and not own:
             name = NAME
             more["attention_mask"] = torch.ones_like(tokens)
-            found = Documents.of if self.exchange is None else self.exchange.documents
-            documents = None if segments is None else found(segments, self.ways.windows)
+            sight = sights(tokens, segments, self.ways.reaches, self.exchange)
         elif segments is not None:
             more["attention_mask"] = self._mask(segments)
-        elif positions is not None and self._takes("attention_mask"):
+        elif positions is not None and takes(self.model, "attention_mask"):
             more["attention_mask"] = torch.ones_like(tokens)  # or it would infer documents from positions
         autocast = torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
         self.model.config._attn_implementation_internal = name  # and of layers computed again in the backward pass
-        over = attend if self.exchange is None else self.exchange.attend
-        with autocast, seeing(lambda window: Sight(window, documents, over)):
+        with autocast, seeing(sight):
             return self.model(input_ids=tokens, **more)
 
     def keep_rows(self, cache: list[Any], rows: Tensor) -> None:
@@ -272,16 +248,6 @@ class Foreign(nn.Module):
         """As they are."""
         return hidden
 
-    @property
-    def _balanced(self) -> bool:
-        """Whether the loss has a part that spreads tokens over experts."""
-        return bool(getattr(self.model.config, "output_router_logits", False)) and hasattr(
-            self.model, "router_aux_loss_coef"
-        )
-
-    def _takes(self, argument: str) -> bool:
-        return argument in inspect.signature(self.model.forward).parameters
-
     def _require(self, argument: str, what: str, fix: str) -> None:
         model, config = self.model, self.model.config
         # Models with a state, or with biases that grow with distance, in the place of attention take no such mask.
@@ -289,9 +255,9 @@ class Foreign(nn.Module):
         other = getattr(model, "_is_stateful", False) or getattr(config, "alibi", False)
         other = other or not set(getattr(config, "layer_types", None) or ()) <= MASKED
         masked = self.ways.attends is None
-        if not self._takes(argument) or (not masked and (other or not attends)):
+        if not takes(model, argument) or (not masked and (other or not attends)):
             raise UserError(f"{type(model).__name__} has no place for {what}.", "train.attention", f"Set {fix}.")
-        if argument == "attention_mask" and self._balanced and not masked:
+        if argument == "attention_mask" and balanced(self.model) and not masked:
             raise UserError(
                 f"{type(model).__name__}'s loss of experts has no place for {what}.",
                 "train.attention",
@@ -305,12 +271,9 @@ class Foreign(nn.Module):
         """
         from transformers.masking_utils import create_masks_for_generate
 
-        at = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-        new = torch.ones_like(segments, dtype=torch.bool)
-        new[:, 1:] = segments[:, 1:] != segments[:, :-1]
-        within = at - (at * new).cummax(dim=1).values  # where these start again, transformers begins a document
         like = torch.empty(*segments.shape, 1, dtype=self.dtype, device=segments.device)
-        masks = create_masks_for_generate(self.model.config, like, None, None, within)
+        # Where these start again, transformers begins a document.
+        masks = create_masks_for_generate(self.model.config, like, None, None, within(segments))
         return next(iter(masks.values())) if isinstance(masks, dict) and len(masks) == 1 else masks
 
     def initialise(self, seed: int) -> None:

@@ -10,9 +10,8 @@ import torch.nn.functional as fn
 from torch import Tensor
 
 from headrace.errors import UserError
-from headrace.model.attention import Documents
 from headrace.model.config import ForeignConfig
-from headrace.model.foreign.attention import Sight, attending, seeing
+from headrace.model.foreign.attention import Sight, attending, seeing, sights
 from headrace.model.foreign.head import overheard
 from headrace.model.foreign.trial import LENGTH, tried
 
@@ -44,7 +43,7 @@ def prove(model: Any, config: ForeignConfig, where: str) -> Any:
         )
     ways = tried(config)
     if ways.attends is None:
-        _prove_attention(model, tokens, own, ways.windows, where)
+        _prove_attention(model, tokens, own, ways.reaches, where)
     if ways.head is not None:
         with overheard(model.get_output_embeddings()) as states:
             model(input_ids=tokens, use_cache=False)
@@ -69,22 +68,22 @@ def _prove_tiles(model: Any, tokens: Tensor, mlps: tuple[str, ...], where: str) 
             hook.remove()
 
 
-def _prove_attention(model: Any, tokens: Tensor, own: Tensor, windows: Any, where: str) -> None:
+def _prove_attention(model: Any, tokens: Tensor, own: Tensor, reaches: Any, where: str) -> None:
     about = {"attention_mask": torch.ones_like(tokens), "use_cache": False}
-    with attending(model), seeing(Sight):
+    with attending(model), seeing(sights(tokens, None, reaches)):
         if not _same(model(input_ids=tokens, **about).logits, own):
             raise _other(model, "attention", where)
     if "position_ids" in inspect.signature(model.forward).parameters:
         second = model(input_ids=tokens[:, CUT:], use_cache=False).logits
-        documents = Documents.of((torch.arange(LENGTH) >= CUT)[None].int(), windows)
+        segments = (torch.arange(LENGTH) >= CUT)[None].int()
         about["position_ids"] = torch.cat((torch.arange(CUT), torch.arange(LENGTH - CUT)))[None]
-        with attending(model), seeing(lambda window: Sight(window, documents)):
+        with attending(model), seeing(sights(tokens, segments, reaches)):
             ours = model(input_ids=tokens, **about).logits
         if not _same(ours, torch.cat((own[:, :CUT], second), dim=1)):
             raise _other(model, "positions, which start again from 0 in each document,", where)
     changed = tokens.clone()
     changed[:, CUT] = (changed[:, CUT] + 1) % model.config.vocab_size
-    with attending(model), seeing(_Alone):
+    with attending(model), seeing(lambda reach: _Alone(reach.window)):
         one, other = (model(input_ids=x, **about).logits for x in (tokens, changed))
     elsewhere = torch.arange(LENGTH) != CUT
     if not _same(one[:, elsewhere], other[:, elsewhere]):
@@ -93,7 +92,7 @@ def _prove_attention(model: Any, tokens: Tensor, own: Tensor, windows: Any, wher
 
 class _Alone(Sight):
     # Each position sees itself alone.
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, *_: Any) -> Tensor:
         return v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
 
 

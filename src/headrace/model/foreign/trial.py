@@ -7,7 +7,9 @@ and what it finds follows from the configuration alone. So all processes, and a 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from headrace.errors import UserError
 from headrace.model.config import ForeignConfig
 from headrace.model.foreign import attention
-from headrace.model.foreign.attention import Sight, seeing
+from headrace.model.foreign.attention import Reach, Sight, seeing
 from headrace.model.foreign.configuration import first_line, made
 from headrace.model.foreign.feed_forward import feed_forwards
 from headrace.model.foreign.head import Head, overheard, stand_ins
@@ -33,20 +35,53 @@ class Ways:
     """What can be done with a model, and of what cannot be done why.
 
     Attributes:
+        name: of its class.
         attends: None: its layers mix tokens by headrace's attention alone; or why they cannot.
-        windows: of its layers, then.
+        reaches: of its layers, then.
         heads: how many queries' heads its layers have.
         head: how its last states become logits; None: it is not known.
         conceals: why not.
         mlps: names of its feed-forward layers, as far as they are modules by themselves, whose maps are linear.
+        whole: None: a stretch of a row can be computed by itself, but for attention; or why not.
+        uneven: positions from which on scores depend on places in the row, and not on positions; None: none do.
     """
 
+    name: str
     attends: str | None
-    windows: frozenset[int | None] = frozenset()
+    reaches: frozenset[Reach] = frozenset()
     heads: frozenset[int] = frozenset()
     head: Head | None = None
     conceals: str | None = None
     mlps: tuple[str, ...] = ()
+    whole: str | None = None
+    uneven: int | None = None
+
+    @property
+    def refused(self) -> Mapping[str, tuple[str, str]]:
+        """Of a stage's `train` section the keys that cannot be given: why, and what to do."""
+        found = {"tensor_parallel": ("A model of transformers is not split over processes", "Set it to 1, or shard.")}
+        if not self.mlps:
+            lacks = "no feed-forward layers that can be computed tile by tile, such as mixtures of experts"
+            found["long.tile_mlp"] = f"{self.name} has {lacks}", "Set it to null."
+        if self.head is None:
+            found["long.tile_loss"] = f"{self.conceals}: its loss needs all logits", "Set it to null."
+        if self.whole is not None:
+            found["long.sequence_parallel"] = f"{self.whole}: its rows cannot be shared", "Set it to 1, or shard."
+        return found
+
+    def require(self, key: str, where: str = "train") -> None:
+        """Refuse a key that cannot be given.
+
+        Args:
+            key: dotted, of a stage's `train` section.
+            where: that section.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if key in self.refused:
+            what, fix = self.refused[key]
+            raise UserError(f"{what}.", f"{where}.{key}", fix)
 
 
 def tried(config: ForeignConfig) -> Ways:
@@ -66,11 +101,46 @@ def _tried(told: str, vocab_size: int) -> Ways:
     if attends is not None:
         watched = _Watched()
         model.config._attn_implementation_internal = "eager"  # whose masks are made without looking at numbers
-    about = frozenset(watched.windows), frozenset(watched.heads)
     with feed_forwards(model, lambda: watched.calls) as found:
         head, conceals = _head(model, watched)
     mlps = tuple(name for name, count in found.items() if count == 1)
-    return Ways(attends, *about, head, conceals, mlps)
+    uneven = _uneven(model.config)
+    about = type(model).__name__, attends, frozenset(watched.reaches), frozenset(watched.heads)
+    return Ways(*about, head, conceals, mlps, _whole(model, attends, uneven), uneven)
+
+
+def balanced(model: Any) -> bool:
+    """Whether the loss has a part that spreads tokens over experts."""
+    return bool(getattr(model.config, "output_router_logits", False)) and hasattr(model, "router_aux_loss_coef")
+
+
+def takes(model: Any, argument: str) -> bool:
+    """Whether a forward pass has a place for an argument."""
+    return argument in inspect.signature(model.forward).parameters
+
+
+def _whole(model: Any, attends: str | None, uneven: int | None) -> str | None:
+    name, config = type(model).__name__, model.config
+    turns = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = {str(told.get("rope_type")) for told in (turns, *turns.values()) if isinstance(told, dict)}
+    if lengths := kinds & {"dynamic", "longrope"}:
+        return f"{name}'s rotary frequencies ({', '.join(lengths)}) depend on the length of whole rows"
+    if attends is not None:
+        return attends
+    if not takes(model, "position_ids"):
+        return f"{name} has no place for positions"
+    if balanced(model):
+        return f"{name}'s loss of experts is of whole rows"
+    if uneven is not None:
+        return f"{name} scales scores by places in the row (attn_temperature_tuning)"
+    return None
+
+
+def _uneven(config: Any) -> int | None:
+    # Llama 4 counts places where it scales the scores of layers without rotary embedding.
+    without = 0 in (getattr(config, "no_rope_layers", None) or ())
+    scales = without and getattr(config, "attn_temperature_tuning", False)
+    return int(config.floor_scale) if scales else None
 
 
 def _attends(model: Any, watched: _Watched) -> str | None:
@@ -98,19 +168,19 @@ def _attends(model: Any, watched: _Watched) -> str | None:
 class _Watched:
     # Watches attention without computing it.
     def __init__(self) -> None:
-        self.calls, self.windows, self.heads = 0, set[int | None](), set[int]()
+        self.calls, self.reaches, self.heads = 0, set[Reach](), set[int]()
 
-    def __call__(self, window: int | None) -> Sight:
+    def __call__(self, reach: Reach) -> Sight:
         watched = self
 
         class Watched(Sight):
-            def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+            def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, *_: Any) -> Tensor:
                 watched.calls += 1
-                watched.windows.add(window)
+                watched.reaches.add(reach)
                 watched.heads.add(q.shape[1])
                 return q.new_empty(*q.shape[:3], v.shape[-1])
 
-        return Watched(window)
+        return Watched(reach.window)
 
 
 def _run(model: Any) -> Any:
