@@ -35,7 +35,11 @@ CONFIG = ModelConfig(vocab_size=131_072, layers=12, width=128, heads=4, ffn=512,
 LENGTHS = tuple(1 << n for n in range(11, 18))  # 2 k to 128 k
 SHORT = (128, 256)  # where there is little text, as in tests
 SECONDS = 900  # of processor time: a case whose next length would take longer ends before it
-PEER = "transformers, fp32"
+ROOM = 0.6  # of the memory that is free when a case begins: what it may take
+TWICE = 4096  # up to here a second step is timed; of longer rows the first, which is counted too, is all there is
+PEER, PLAIN = "transformers, fp32", "transformers"
+BESIDE = 4096  # at this length, steps with and without an idea are timed in turns
+BEFORE_AND_AFTER = (("tile_loss", "untiled"), ("tile_mlp", "untiled"), ("all", "recompute"))
 TILE = 512  # logits of so many tokens: what one chunk of the loss has by default at this vocabulary
 
 # Name and settings; "L" is the row's length, so that all logits exist at once as they do in transformers.
@@ -60,7 +64,7 @@ class Measured:
         length: its tokens.
         device: bytes of tensors at the peak, without what a GPU's host would hold.
         resident: bytes by which the process grew at the peak, the host's included.
-        seconds: processor time.
+        seconds: processor time, of a step like the one that was counted if the row is short, else of that.
         loss: nats per token.
     """
 
@@ -74,7 +78,7 @@ class Measured:
 
 def built(case: str, length: int) -> tuple[Callable[[Tensor], Tensor], Callable[[], int]]:
     """A model's mean loss of rows [1, L + 1], and how many bytes it has in host memory."""
-    if case.startswith("transformers"):
+    if case.startswith(PLAIN):
         peer = transformers_fp32(CONFIG, length, compiled=False)
         if case.endswith("recomputed"):
             peer.model.gradient_checkpointing_enable()  # type: ignore[operator]
@@ -101,14 +105,18 @@ def _measure(case: str, length: int, pipe: Any) -> None:
     process = psutil.Process()
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size begins again
     before = process.memory_info().rss
+    begun = time.process_time()
     with Counted(on_host) as seen:
         found = loss(tokens)
         found.backward()
+    seconds = time.process_time() - begun
     status = Path("/proc/self/status").read_text()
     highest = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    begun = time.process_time()
-    loss(tokens).backward()
-    pipe.send(Measured(case, length, seen.peak, highest - before, time.process_time() - begun, float(found.detach())))
+    if length <= TWICE:
+        begun = time.process_time()
+        loss(tokens).backward()
+        seconds = time.process_time() - begun
+    pipe.send(Measured(case, length, seen.peak, highest - before, seconds, float(found.detach())))
 
 
 def measured(case: str, length: int) -> Measured | None:
@@ -126,21 +134,13 @@ def measured(case: str, length: int) -> Measured | None:
     return found
 
 
-def over(case: str, lengths: tuple[int, ...]) -> list[Measured]:
-    """A case over lengths, as far as it should fit into what memory is free and end in time."""
-    found: list[Measured] = []
-    for length in lengths:
-        if found:
-            times = length / found[-1].length
-            most = max(found[-1].resident, found[-1].device) * times
-            if most > 0.8 * psutil.virtual_memory().available or found[-1].seconds * times**2 > SECONDS:
-                break
-        one = measured(case, length)
-        if one is None:
-            break
-        print(one, file=sys.stderr, flush=True)
-        found.append(one)
-    return found
+def goes_on(found: list[Measured], length: int) -> bool:
+    """Whether a case at a length should fit into what memory is free, and end in time, by the length before."""
+    if not found:
+        return True
+    times = length / found[-1].length
+    most = max(found[-1].resident, found[-1].device) * times
+    return most <= ROOM * psutil.virtual_memory().available and found[-1].seconds * times**2 <= SECONDS
 
 
 def slope(found: list[Measured]) -> float:
@@ -154,18 +154,48 @@ def run(setting: Setting) -> Iterator[Result]:
     yield from rows(setting, everything(LENGTHS if setting.mb >= 8 else SHORT))
 
 
-def everything(lengths: tuple[int, ...]) -> dict[str, list[Measured]]:
-    """All cases; their losses agree with transformers' within rounding."""
-    found = {case: over(case, lengths) for case in ("transformers", "transformers, recomputed", *CASES)}
-    for case, ones in found.items():
-        for one, peer in zip(ones, found["transformers"], strict=False):
+def everything(
+    lengths: tuple[int, ...], save: Callable[[dict[str, list[Measured]]], None] = lambda found: None
+) -> dict[str, list[Measured]]:
+    """All cases, each as far as it goes, at one length after the other; their losses agree within rounding.
+
+    Args:
+        lengths: ascending.
+        save: called whenever there is more.
+    """
+    found: dict[str, list[Measured]] = {case: [] for case in (PLAIN, f"{PLAIN}, recomputed", *CASES)}
+    ended: set[str] = set()
+    for length in lengths:
+        for case, ones in found.items():
+            one = measured(case, length) if case not in ended and goes_on(ones, length) else None
+            if one is None:
+                ended.add(case)
+                continue
+            print(one, file=sys.stderr, flush=True)
+            ones.append(one)
+            peer = next((other for other in found[PLAIN] if other.length == length), one)
             require(abs(one.loss - peer.loss) < 1e-4 * peer.loss, f"the loss of {case} is {one.loss}, not {peer.loss}")
+            save(found)
     return found
+
+
+def alternating(length: int, cases: tuple[str, ...], rounds: int = 3) -> dict[str, list[float]]:
+    """Seconds of processor time of a step of each case, in turns, so that what else runs slows all alike."""
+    tokens = torch.randint(0, int(CONFIG.vocab_size or 0), (1, length + 1), generator=torch.Generator().manual_seed(1))
+    steps = {case: built(case, length)[0] for case in cases}
+    seconds: dict[str, list[float]] = {case: [] for case in cases}
+    for round_ in range(rounds + 1):  # the first, in which memory is taken, does not count
+        for case, loss in steps.items():
+            begun = time.process_time()
+            loss(tokens).backward()
+            if round_:
+                seconds[case].append(time.process_time() - begun)
+    return seconds
 
 
 def rows(setting: Setting, found: dict[str, list[Measured]]) -> Iterator[Result]:
     """The rows of the benchmark's table."""
-    plain = found["transformers"]
+    plain = found[PLAIN]
     for case in CASES:
         for one, peer in zip(found[case], plain, strict=False):
             name = f"long-rows, {case}: peak of a step, L = {one.length}"
@@ -174,13 +204,11 @@ def rows(setting: Setting, found: dict[str, list[Measured]]) -> Iterator[Result]
             grown = [slope(found[case]) / 1e3], [slope(plain) / 1e3]
             target = 8 if case == "all" else None
             yield result(setting, f"long-rows, {case}: a million tokens more", PEER, "GB", *grown, target)
-    for case, whole in (("tile_loss", "untiled"), ("tile_mlp", "untiled"), ("all", "recompute")):
-        both = [*zip(found[case], found[whole], strict=False)]
-        if both:
-            one, other = both[-1]
-            name = f"long-rows, {case}: processor time of a step, L = {one.length}"
-            seconds = [one.seconds], [other.seconds]
-            yield result(setting, name, f"headrace {whole}", "s", *seconds, 1 / 1.15)
+    length = min(BESIDE, max(one.length for one in found["untiled"]))
+    seconds = alternating(length, ("untiled", "tile_loss", "tile_mlp", "recompute", "all"))
+    for case, whole in BEFORE_AND_AFTER:
+        name = f"long-rows, {case}: processor time of a step, L = {length}"
+        yield result(setting, name, f"headrace {whole}", "s", seconds[case], seconds[whole], 1 / 1.15)
 
 
 def main() -> None:
@@ -191,11 +219,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--lengths", type=lambda text: tuple(map(int, text.split(","))), default=LENGTHS)
     asked = parser.parse_args()
-    found = {case: [vars(one) for one in ones] for case, ones in everything(asked.lengths).items()}
-    (asked.out / "longseq.json").write_text(json.dumps(found, indent=1) + "\n")
-    (asked.out / "longseq.md").write_text(table(found))
-    draw(found, asked.out / "longseq.svg")
-    print(table(found))
+
+    def save(found: dict[str, list[Measured]]) -> None:
+        told = {case: [vars(one) for one in ones] for case, ones in found.items()}
+        (asked.out / "longseq.json").write_text(json.dumps(told, indent=1) + "\n")
+        (asked.out / "longseq.md").write_text(table(told))
+
+    everything(asked.lengths, save)
+    print((asked.out / "longseq.md").read_text())
+    draw(json.loads((asked.out / "longseq.json").read_text()), asked.out / "longseq.svg")
 
 
 if __name__ == "__main__":

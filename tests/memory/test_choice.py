@@ -14,6 +14,7 @@ from headrace.memory.fit import fits
 from headrace.memory.machines import GIB, Machine
 from headrace.memory.shape import Shape
 from headrace.memory.stage import settings_of
+from headrace.model.config import ForeignConfig
 from headrace.model.presets import PRESETS
 from headrace.recipe.training import TrainSection
 
@@ -101,3 +102,33 @@ def test_on_cpus_it_goes_by_the_machines_memory():
     assert "CPU" in why
     with pytest.raises(UserError):
         decided(16_384, replace(machine, memory=8 * GIB), SMALL, batch=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "refused"),
+    [
+        ({"model_type": "mixtral", "num_key_value_heads": 2, "num_local_experts": 4}, {"long.tile_mlp"}),
+        ({"model_type": "opt", "ffn_dim": 512, "word_embed_proj_dim": 128}, {"long.tile_mlp"}),
+        ({"model_type": "mixtral", "output_router_logits": True}, {"long.tile_mlp", "long.sequence_parallel"}),
+        ({"model_type": "llama", "num_key_value_heads": 2}, set()),
+    ],
+)
+def test_nothing_is_chosen_that_a_model_of_transformers_refuses(told, refused):
+    """Whatever the memory: where it does not suffice without, nothing fits."""
+    pytest.importorskip("transformers")
+    about = {"vocab_size": 512, "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = ForeignConfig(huggingface={**about, "intermediate_size": 512, **told}, vocab_size=512)
+    shape = Shape.of(config)
+    assert shape.refused == refused | {"tensor_parallel"}
+    lengths, chosen_for, machine = (2**n for n in range(12, 24)), 0, Machine("GPU", 8 * GIB, True, 4, 1, 400 * GIB)
+    for length in lengths:
+        try:
+            found, _ = decided(length, machine, shape)
+        except UserError as error:
+            assert "do not fit" in error.what
+            break
+        chosen_for += 1
+        long = found.long
+        taken = {"long.tile_mlp": long.tile_mlp is not None, "long.sequence_parallel": long.sequence_parallel > 1}
+        assert not any(taken[key] for key in refused & taken.keys())
+    assert chosen_for

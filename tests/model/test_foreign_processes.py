@@ -37,8 +37,10 @@ SHARED = {
     "gemma3_text": 13,
     "gpt2": 21,
     "mixtral": 13,
+    "gemma2": 16,
+    "gpt_oss": 13,
 }
-REFUSED = ["gemma2", "gpt_oss", "llama4_text", "bloom", "alibi", "mamba", "qwen3_next", "balanced"]
+REFUSED = ["llama4_text", "bloom", "alibi", "mamba", "qwen3_next", "balanced"]
 TILES = {"tile_mlp": 2, "tile_loss": 3}
 
 

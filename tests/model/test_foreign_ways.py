@@ -216,7 +216,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt_oss", "llama4_text"])
 def test_no_tensor_has_the_size_of_logits_or_of_a_mask(monkeypatch, name):
     monkeypatch.setattr(cross_entropy, "CHUNK", 1 << 12)
     monkeypatch.setattr(cross_entropy, "LEAST_ROWS", 16)

@@ -47,7 +47,14 @@ FOREIGN = {
     "mistral": {"model_type": "mistral", "num_key_value_heads": 1, "sliding_window": 5},
     "gpt2": {"model_type": "gpt2", "n_positions": 24},
     "neox": {"model_type": "gpt_neox", "use_parallel_residual": True, "rotary_pct": 0.5},
-}
+    "soft caps": {"model_type": "gemma2", "num_key_value_heads": 2, "head_dim": 6, "sliding_window": 5,
+                  "attn_logit_softcapping": 1.5, "query_pre_attn_scalar": 2},
+    "sinks": {"model_type": "gpt_oss", "num_key_value_heads": 2, "head_dim": 6, "sliding_window": 5,
+              "num_local_experts": 2, "num_experts_per_tok": 1},
+    "chunks": {"model_type": "llama4_text", "num_key_value_heads": 2, "head_dim": 6, "attention_chunk_size": 5,
+               "num_local_experts": 2, "pad_token_id": 0, "attn_temperature_tuning": False, "no_rope_layers": [1, 0]},
+}  # fmt: skip
+SINGLE = {"soft caps", "sinks"}  # parts of these are computed in float32
 # 13 and 21 are multiples of no number of processes; of 3 positions the last of four processes has none.
 LENGTHS = (3, 13, 16, 21)
 
@@ -78,7 +85,12 @@ def gradients(model: Transformer) -> dict[str, torch.Tensor]:
 
 
 def check(
-    make: Callable[[], Transformer], exchange: Exchange, rows: Batch, attention: AttentionSection, full: bool
+    make: Callable[[], Transformer],
+    exchange: Exchange,
+    rows: Batch,
+    attention: AttentionSection,
+    full: bool,
+    rtol: float = 1e-9,
 ) -> None:
     cpu, weight = torch.device("cpu"), torch.tensor(0.1)
     model = make()
@@ -103,12 +115,12 @@ def check(
     own = own.detach()
     for tensor in (own, spread, *found.values()):
         dist.all_reduce(tensor, group=exchange.group)
-    torch.testing.assert_close(own, total.detach(), rtol=1e-10, atol=0)
-    torch.testing.assert_close(spread[:, : rows.loss.shape[1]].flatten()[alone.picked], each, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(own, total.detach(), rtol=rtol / 10, atol=0)
+    torch.testing.assert_close(spread[:, : rows.loss.shape[1]].flatten()[alone.picked], each, rtol=rtol, atol=1e-12)
     assert int((spread != 0).sum()) == len(each)  # each target once
     for name, gradient in expected.items():
         torch.testing.assert_close(
-            found[name], gradient, rtol=1e-9, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}"
+            found[name], gradient, rtol=rtol, atol=rtol / 1e3, msg=lambda m, name=name: f"{name}: {m}"
         )
 
 
@@ -116,6 +128,8 @@ def double(config: ModelConfig | ForeignConfig) -> Transformer:
     if isinstance(config, ModelConfig):
         return made(config, torch.float64).double()
     model = Foreign(config, torch.float64)
+    if model.model._can_set_experts_implementation():
+        model.model.set_experts_implementation("eager")  # others do not multiply float64
     model.initialise(3)
     return model.double()  # type: ignore[return-value]
 
@@ -139,7 +153,8 @@ def work(rank: int, folder: str) -> None:
             rows = batch(length, mask, seed=0)
             attention = AttentionSection(documents=documents, positions=positions)
             try:
-                check(functools.partial(double, config), exchange, rows, attention, full=mask == "first")
+                close = 1e-5 if name in SINGLE else 1e-9
+                check(functools.partial(double, config), exchange, rows, attention, mask == "first", close)
             except Exception as error:
                 raise AssertionError(f"{where}: {error}") from error
     dist.destroy_process_group()
@@ -190,6 +205,10 @@ def test_heads_that_cannot_be_divided_are_refused_with_what_can():
         ),
         ({"model_type": "mamba", "state_size": 4}, "its rows cannot be shared"),
         ({"num_attention_heads": 6}, "6 attention heads cannot be divided among 4"),
+        (
+            {"model_type": "llama4_text", "pad_token_id": 0, "no_rope_layers": [1, 0], "num_local_experts": 2},
+            "by places in the row",
+        ),
     ],
 )
 def test_models_of_transformers_that_cannot_share_rows_say_why(told, message):

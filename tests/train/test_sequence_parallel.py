@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,10 @@ MODEL = {"heads": 4, "kv_heads": 2, "qk_norm": True, "sliding_window": 7, "slidi
 ROWS = {"attention": {"documents": True, "positions": "document"}, "held_out": {"rows": 7, "every": 4}}
 
 
-def shared(run: Path, sequence: Path, processes: int, context="auto", tile=None, **changes) -> dict:
-    long = {"sequence_parallel": processes, "context": context, "tile_mlp": tile}
-    return described(run, sequence, model=MODEL, long=long, **{**ROWS, **changes})
+def shared(run: Path, sequence: Path, processes: int, context="auto", more=None, model=MODEL, **changes) -> dict:
+    """A training; ``more``: keys of its `long` section."""
+    long = {"sequence_parallel": processes, "context": context, **(more or {})}
+    return described(run, sequence, model=model, long=long, **{**ROWS, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_two_processes_share_rows(tmp_path, sequence, alone):
     run = tmp_path / "stopped"
     jobs = [
         shared(tmp_path / "none", sequence, 2, shard="none", micro_batch=2),
-        shared(tmp_path / "full", sequence, 2, tile=4, shard="full", micro_batch=1, recompute="full"),
+        shared(tmp_path / "full", sequence, 2, more={"tile_mlp": 4}, shard="full", micro_batch=1, recompute="full"),
         shared(tmp_path / "ring", sequence, 2, "ring", shard="none", micro_batch=2),
         shared(tmp_path / "selective", sequence, 2, shard="full", recompute="selective"),
         {**shared(run, sequence, 2, "ring", shard="full"), "stop_after": 3},
@@ -60,6 +62,33 @@ def test_two_processes_share_rows(tmp_path, sequence, alone):
     assert spans == [(0, 3, 2), (3, 6, 1)]
     one = Leg(None, latest(run, "one"), 1, STEPS, 0, SECTION["batch"], LENGTH)
     assert (one.ranks(2), one.ranks(5)) == (1, 2)
+
+
+ON_HOST = {"offload_checkpoints": True, "offload_optimizer": True, "tile_loss": 7}
+SHARDS_ON_HOST = {"offload_checkpoints": True, "offload_parameters": True, "tile_mlp": 5, "tile_loss": 3}
+
+
+def test_shared_rows_go_with_offloading_and_tiles(tmp_path, sequence, alone):
+    jobs = [
+        shared(tmp_path / "replicas", sequence, 2, more=ON_HOST, shard="none", micro_batch=2, recompute="full"),
+        shared(tmp_path / "shards", sequence, 2, more=SHARDS_ON_HOST, shard="full", recompute="full"),
+        shared(tmp_path / "ring", sequence, 2, "ring", more=SHARDS_ON_HOST, micro_batch=2, recompute="full"),
+    ]
+    launch(2, jobs, tmp_path)
+    for name in ("replicas", "shards", "ring"):
+        same(tmp_path / name, alone, LENGTH)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_shared_rows_go_with_compiled_blocks(tmp_path, sequence, alone):
+    jobs = [
+        shared(tmp_path / "ulysses", sequence, 2, shard="full", compile=True),
+        shared(tmp_path / "ring", sequence, 2, "ring", more=ON_HOST, shard="none", recompute="full", compile=True),
+    ]
+    launch(2, jobs, tmp_path)
+    for name in ("ulysses", "ring"):
+        same(tmp_path / name, alone, LENGTH)
 
 
 @pytest.mark.slow
@@ -86,15 +115,30 @@ def test_four_processes_share_rows_batches_and_matrices(tmp_path, sequence, alon
         torch.testing.assert_close(tensor, alone[1][name], rtol=1e-3, atol=5e-4)
 
 
+LLAMA = {"model_type": "llama", "vocab_size": 261, "hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 40}
+LLAMA |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+
+
 @pytest.mark.slow
-def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, sequence):
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, sequence, foreign):
     """SIGKILL to one of two that share rows; then both again: bit by bit the weights of two that nobody killed."""
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    codes, said = ended(2, [{**shared(killed, sequence, 2, shard="full"), "dies_at": 4}], tmp_path)
+    killed, whole, more, model = tmp_path / "killed", tmp_path / "whole", None, MODEL
+    if foreign:
+        pytest.importorskip("transformers")
+        folder, more = tmp_path / "llama", {"tile_mlp": 4, "tile_loss": 7}
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(LLAMA))
+        model = {"huggingface": str(folder)}
+
+    def trained(run: Path) -> dict:
+        return shared(run, sequence, 2, more=more, model=model, shard="full")
+
+    codes, said = ended(2, [{**trained(killed), "dies_at": 4}], tmp_path)
     assert codes == [1, -9], said
     assert "Another process of this training has ended" in said
     assert [one.step for one in complete(latest(killed, "one"))] == [2]
-    launch(2, [shared(run, sequence, 2, shard="full") for run in (killed, whole)], tmp_path)
+    launch(2, [trained(run) for run in (killed, whole)], tmp_path)
     assert json.loads((killed / "seen.json").read_text()) == [3, 4, 5, 6]
     a, b = (load_file(run / "whole.safetensors") for run in (killed, whole))
     assert a.keys() == b.keys()

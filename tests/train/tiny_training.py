@@ -189,9 +189,10 @@ def tiny_job(
     model: dict | None = None,
     **changes,
 ) -> Job:
-    """A stage to train without a graph; ``model``: where it differs from :data:`TINY`."""
-    section = TrainSection.model_validate({**SECTION, **changes})
-    config = resolve(ModelSection(**{**TINY.model_dump(exclude_unset=True), **(model or {})}), 261)
+    """A stage to train without a graph; ``model``: where it differs from :data:`TINY`, or a folder of transformers'."""
+    section, own = TrainSection.model_validate({**SECTION, **changes}), model or {}
+    differs = {} if "huggingface" in own else TINY.model_dump(exclude_unset=True)
+    config = resolve(ModelSection(**{**differs, **own}), 261)
     content = sequence_content(sequence.fingerprint, len(sequence), sequence.seq_len)
     trajectory = Trajectory(config.model_dump(mode="json"), decisive(section), seed, steps, content, {})
     return Job(run, "one", section, config, sequence, trajectory, Start(), sizes, measured_on)

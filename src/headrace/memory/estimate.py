@@ -100,6 +100,7 @@ class _Step:
         self.away = settings.offload_parameters and settings.accelerator
         self.gathers = settings.shares > 1 or settings.offload_parameters
         self.here = 0 if self.away else self.own  # of these, on the device
+        self.inner = 0 if self.away else blocks // settings.shares  # of these, in the blocks
 
     # What lives all the time.
 
@@ -182,7 +183,9 @@ class _Step:
         # Backward: the outer unit's gradient is whole until the last block is done.
         outer = 4 * (self.ends if self.gathers else shape.table)
         first = {"gradients": min(4 * self.here, self._accumulated() or (4 * self.block)) + outer}
-        last = {"gradients": 4 * self.here + (outer if self.gathers else 0)}
+        # The embedding's, and those of positions, come later.
+        inner = self._accumulated() or 4 * self.inner
+        last = {"gradients": inner + (outer if self.gathers or s.passes == 1 else 0)}
         ends = {"checkpoints": 0, "logits": self.loss.states}
         found = [
             self._at("end of the forward pass", before, gathered, self._held(L, full), ends),
