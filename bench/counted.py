@@ -19,16 +19,21 @@ class Counted(TorchDispatchMode):
         on_host: bytes of these that a GPU's host would hold.
 
     Attributes:
-        live, peak: bytes now, and on the device at most.
+        peak: bytes on the device at most.
         shapes: of all tensors that were made.
     """
 
     def __init__(self, on_host: Callable[[], int] = lambda: 0) -> None:
         super().__init__()
         self.on_host = on_host
-        self.live = self.peak = 0
+        self.peak = 0
         self.shapes: set[tuple[int, ...]] = set()
-        self._known: set[int] = set()
+        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    @property
+    def live(self) -> int:
+        """Bytes now. Sharding takes memory of a storage, and gives it back, without an operation."""
+        return sum(storage.nbytes() for one in self._known.values() if (storage := one()) is not None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if DTensor in types:  # what it does to each process's part is counted
@@ -43,12 +48,7 @@ class Counted(TorchDispatchMode):
     def _count(self, tensor: torch.Tensor) -> None:
         self.shapes.add(tuple(tensor.shape))
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
+        key = storage._cdata
         if key not in self._known:
-            self._known.add(key)
-            self.live += size
-            weakref.finalize(storage, self._gone, key, size)
-
-    def _gone(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.live -= size
+            self._known[key] = weakref.ref(storage)
+            weakref.finalize(storage, self._known.pop, key, None)

@@ -77,7 +77,9 @@ def attention(shape: Shape, settings: Settings) -> Half:
         long = settings.length > CPU_KEPT
         kept += _cpu_weights(shape, settings, H)
         of_kv = 2 * kv * 4 // a if long else 2 * kv
-        work += of_kv + _cpu_square(shape, settings, H)  # the queries' gradient takes the place of the output
+        # The queries' gradient takes the place of the output. Blocks are done before what they give is exchanged.
+        square = _cpu_square(shape, settings, H)
+        work += of_kv + max(0, square - moved)
     return Half(kept, products, work + moved, moved)
 
 
@@ -87,9 +89,12 @@ def _ring(shape: Shape, settings: Settings) -> Half:
     D, E = shape.width, shape.head_size
     H, K = shape.heads // settings.tensor, max(1, shape.kv_heads // settings.tensor)
     q, kv, projected = a * N * H * E, 2 * a * N * K * E, a * N * (H + 2 * K) * E
-    kept = a * N * D + 2 * q + kv + 4 * N * (1 + H) + (projected if shape.qk_norm else 0)
+    # The output twice: by heads, and as the next product takes it.
+    kept = a * N * D + 3 * q + kv + 4 * N * (1 + H) + (projected if shape.qk_norm else 0)
     moved = 2 * kv + 2 * (kv * 4 // a)  # keys and values, and their gradients in float32: here and on their way
-    squares = 3 * 4 * settings.rows * H * min(RING_QUERIES, settings.stretch) * min(RING_KEYS, settings.stretch)
+    # Weights and the gradient of scores of a tile, and where products are in bfloat16 copies of both.
+    tile = min(RING_QUERIES, settings.stretch) * min(RING_KEYS, settings.stretch)
+    squares = (3 if settings.bits16 else 2) * 4 * settings.rows * H * tile
     work = a * N * D + q + 4 * N * H * E + squares
     return Half(kept, projected + a * N * D, work + moved, moved)
 
@@ -142,5 +147,8 @@ def _cpu_square(shape: Shape, settings: Settings, heads: int) -> int:
     if widest > CPU_KEPT:
         let_go = _cpu_weights(shape, settings, heads) if again else 0
         return max(3 * unit * widest - let_go, 2 * unit * widest)
-    count = -(-widest // block)
-    return unit * block * max(min(count + 1, 3), count) if again else unit * 2 * widest
+    if not again:
+        return 2 * unit * widest
+    last = (settings.length % block or block) if widest == settings.length else block
+    ahead = max(last * widest, block * (widest - last) - last * widest)
+    return unit * max(min(-(-widest // block) + 1, 3) * block, ahead // block)

@@ -160,10 +160,11 @@ class _Round(torch.autograd.Function):
                 before = highest[:, :, part]
                 now = torch.maximum(before, scores.amax(-1, keepdim=True))
                 low = now.masked_fill(now == -torch.inf, 0)  # of a query that has seen no key yet
-                weights, kept = (scores - low).exp_(), (before - low).exp_()
+                weights, kept = scores.sub_(low).exp_(), (before - low).exp_()
                 powers[:, :, part] = powers[:, :, part] * kept + weights.sum(-1, keepdim=True)
                 total[:, :, part] = total[:, :, part] * kept + _times(weights.to(q.dtype), values)
                 highest[:, :, part] = now
+                del scores, weights  # as in the backward pass
             for wait in waits:
                 wait.wait()
             there = arriving
@@ -190,14 +191,15 @@ class _Round(torch.autograd.Function):
                 part = tile.queries
                 keys, values = there[:, :, :, tile.keys]
                 scores, slope = _scores(q[:, :, part], keys, ctx.how, tile, again=True)
-                weights = (scores - logs[:, :, part]).exp_()
+                weights = scores.sub_(logs[:, :, part]).exp_()
                 above = of_out[:, :, part]
-                of_weights = _times(above, values.mT)
-                exactly = (of_weights - shift[:, :, part]) * weights * ctx.how.scale
-                of_scores = (exactly if slope is None else exactly.mul_(slope)).to(q.dtype)
+                of_scores = _times(above, values.mT).to(exact)
+                of_scores.sub_(shift[:, :, part]).mul_(weights).mul_(ctx.how.scale)
+                of_scores = (of_scores if slope is None else of_scores.mul_(slope)).to(q.dtype)
                 of_q[:, :, part] += _times(of_scores, keys)
                 of_there[0, :, :, tile.keys] += _summed(of_scores, q[:, :, part], K)
                 of_there[1, :, :, tile.keys] += _summed(weights.to(q.dtype), above, K)
+                del scores, weights, of_scores, slope  # or two tiles' would exist while the next are made
             for wait in waits:
                 wait.wait()
             there = arriving
