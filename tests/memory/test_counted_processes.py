@@ -20,7 +20,6 @@ from headrace.recipe.model import ModelConfig
 from headrace.recipe.training import TrainSection
 from headrace.train.parallel import Placed
 from headrace.train.world import arranged
-from quick import quick
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(vocab_size=3000, layers=4, width=64, heads=4, kv_heads=2, ffn=176, tied=False)
@@ -35,6 +34,7 @@ CASES = {
     "ring": {"shard": "none", "long": RING},
     "ring, shards": {"shard": "full", "recompute": "selective", "long": RING},
 }
+FEW = ["ulysses", "shards, recomputed"]
 COUNTED = ("gradients", "checkpoints", "attention", "mlp", "logits", "weights", "communication")
 
 
@@ -70,11 +70,9 @@ def work(rank: int, folder: str, names: list[str]) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(
-    "names", quick([("ulysses", "shards, recomputed"), tuple(CASES)], ("ulysses", "shards, recomputed"))
-)
+@pytest.mark.parametrize("names", [FEW, pytest.param([*CASES], marks=pytest.mark.slow)], ids=["few", "all"])
 def test_each_process_holds_what_is_estimated(tmp_path, names):
-    mp.spawn(work, args=(str(tmp_path), list(names)), nprocs=WORLD)
+    mp.spawn(work, args=(str(tmp_path), names), nprocs=WORLD)
     shape, machine = Shape.of(CONFIG), Machine("CPU", 1 << 40, False, WORLD)
     for rank in range(WORLD):
         for name, size in json.loads((tmp_path / f"{rank}.json").read_text()).items():
