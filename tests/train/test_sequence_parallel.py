@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -68,6 +67,7 @@ ON_HOST = {"offload_checkpoints": True, "offload_optimizer": True, "tile_loss": 
 SHARDS_ON_HOST = {"offload_checkpoints": True, "offload_parameters": True, "tile_mlp": 5, "tile_loss": 3}
 
 
+@pytest.mark.slow
 def test_shared_rows_go_with_offloading_and_tiles(tmp_path, sequence, alone):
     jobs = [
         shared(tmp_path / "replicas", sequence, 2, more=ON_HOST, shard="none", micro_batch=2, recompute="full"),
@@ -76,18 +76,6 @@ def test_shared_rows_go_with_offloading_and_tiles(tmp_path, sequence, alone):
     ]
     launch(2, jobs, tmp_path)
     for name in ("replicas", "shards", "ring"):
-        same(tmp_path / name, alone, LENGTH)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
-def test_shared_rows_go_with_compiled_blocks(tmp_path, sequence, alone):
-    jobs = [
-        shared(tmp_path / "ulysses", sequence, 2, shard="full", compile=True),
-        shared(tmp_path / "ring", sequence, 2, "ring", more=ON_HOST, shard="none", recompute="full", compile=True),
-    ]
-    launch(2, jobs, tmp_path)
-    for name in ("ulysses", "ring"):
         same(tmp_path / name, alone, LENGTH)
 
 
