@@ -161,7 +161,7 @@ def _evaluate(
             scaled = (h * factor).to(h.dtype)
             for share in slices(len(matrix), TILE // matrix.shape[1]):
                 to_matrix[share] += logits[:, share].T @ scaled
-        del logits  # or two chunks' would exist while the next are multiplied
+        del logits, precise  # in float32 a part of it; or two chunks would exist while the next are multiplied
     of_matrix = None if to_matrix is None else to_matrix.to(matrix.dtype)
     of_bias = None if to_bias is None or bias is None else to_bias.to(bias.dtype)
     return losses, penalized, [to_hidden, of_matrix, of_bias]
