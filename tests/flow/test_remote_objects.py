@@ -7,13 +7,13 @@ import threading
 from itertools import count
 
 import pytest
-from object_store import Proxy, Server, environment
 
 from headrace.errors import UserError
 from headrace.flow import remote as remote_module
 from headrace.flow.cloud import normal
 from headrace.flow.remote import Remote, Spoilt
 from headrace.flow.storage import digest_file
+from object_store import Proxy, Server, environment
 
 NAMES = count()
 PIECE = 5 << 20  # the least that S3 takes as a part of an object
