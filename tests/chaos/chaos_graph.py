@@ -7,6 +7,7 @@ line of JSON; the exit code is 2 for an error that the user can fix.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from headrace.flow.runner import make
 from headrace.flow.step import Step, topological
 
 MEMORY = 64 << 20
-SECONDS = 0.3  # of a task
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "0.3"))  # of a task
 
 
 @dataclass(frozen=True)
