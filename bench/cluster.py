@@ -34,10 +34,9 @@ from headrace.flow.step import Phase, Step, topological
 from headrace.planning.cluster import Round, Storage, rounds_of
 from headrace.planning.rates import work
 
-# Of the time of a task over the mean of its phase: the standard deviation of its logarithm. In a run of the benchmark
-# corpus (64 MB shards of code and prose) it was 0.1 to 0.3.
+# Assumed, not measured. Of the time of a task over the mean of its phase: the standard deviation of its logarithm.
 SPREAD = 0.25
-# Nodes differ by as much; one in a hundred is three times slower.
+# Assumed too: nodes differ by so much, and one in a hundred is three times slower.
 NODE_SPREAD, SLOW, SLOWER = 0.05, 0.01, 3.0
 
 

@@ -38,7 +38,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from headrace.errors import UserError
 from headrace.flow.artifact import flaw
 from headrace.flow.damage import move_to_damaged
-from headrace.flow.mirror import mirror_of
+from headrace.flow.mirror import Mirror, mirror_of
 from headrace.flow.notices import Notice
 from headrace.flow.storage import SealError, digest_file, explaining_os_errors, fsync_folder, read_sealed, write_sealed
 from headrace.train.trajectory import MODEL, OPTIMIZER, STATE
@@ -46,6 +46,7 @@ from headrace.train.world import World
 
 NAME = re.compile(r"step-(\d{8,})")
 _INTERRUPTED = re.compile(r"\.step-\d+\.tmp")
+BLOCK = 1 << 20
 T = TypeVar("T")
 
 
@@ -138,6 +139,8 @@ class Saver:
             if self.world.chief:
                 write_sealed(temporary / STATE, whole)
                 if mirror := mirror_of(final):
+                    for name, length in state.get("logged", {}).items():
+                        _push_beginning(mirror, self.folder / name, length, temporary / ".appended")
                     mirror.push(final / STATE, temporary / STATE)
                 if final.is_dir():  # damaged: an intact one would have been resumed from
                     shutil.rmtree(final)
@@ -346,6 +349,16 @@ def flaws(checkpoint: Checkpoint) -> list[str]:
     """What is wrong with the files of a checkpoint, in words."""
     found = ((entry["name"], flaw(checkpoint.path / entry["name"], entry)) for entry in checkpoint.state["files"])
     return [f"{name} {wrong}" for name, wrong in found if wrong is not None]
+
+
+def _push_beginning(mirror: Mirror, path: Path, length: int, copy: Path) -> None:
+    """Push a file that the training appends to meanwhile, as far as its checkpoint goes, by way of a copy."""
+    with open(path, "rb") as file, open(copy, "wb") as out:
+        while length > 0 and (data := file.read(min(length, BLOCK))):
+            out.write(data)
+            length -= len(data)
+    mirror.push(path, copy)
+    copy.unlink()
 
 
 def prune(folder: Path, keep: int, keep_every: int | None) -> None:
