@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from headrace.cli.long_texts import by_position, needles
-from headrace.cli.options import Json, one_of, whole
+from headrace.cli.options import Json, one_of, place, whole
 from headrace.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,12 @@ def _share(least: float, most: float) -> Any:
 
 def eval(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Run folder, checkpoint, or folder of a model, such as an export.")
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Run folder or its URL, checkpoint, or folder of a model, such as an export.",
+            parser=place,
+        ),
     ],
     tasks: Annotated[
         str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, Memory, OnChange, Workers, whole
+from headrace.cli.options import Json, Memory, OnChange, Workers, place, whole
 from headrace.cli.signals import stop_when_asked
 from headrace.cli.terminal import say, say_json
 from headrace.errors import UserError
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder, whose sequences are made.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Run folder, or its URL, whose sequences are made.", parser=place),
+    ] = None,
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="The stage of RUN to train.")] = None,
     params: Annotated[
         Path | None, typer.Option("--params", "-p", metavar="FILE", help="Params file of the Cerebras Model Zoo.")

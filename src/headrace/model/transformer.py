@@ -133,10 +133,11 @@ class Block(nn.Module):
         self.ffn_norm, self.ffn = Norm.of(config), FeedForward(config)
 
     def forward(
-        self, x: Tensor, rotary: Rotary, documents: Documents | None, past: KeyValues | None
-    ) -> tuple[Tensor, KeyValues]:
-        """[B, T, D] -> [B, T, D], and the layer's keys and values."""
+        self, x: Tensor, rotary: Rotary, documents: Documents | None, past: KeyValues | None, caching: bool
+    ) -> tuple[Tensor, KeyValues | None]:
+        """[B, T, D] -> [B, T, D], and if ``caching`` the layer's keys and values: FSDP2 warns of views as outputs."""
         y, seen = self.attention(self.attention_norm(x), rotary, documents, past)
+        seen = seen if caching else None
         if self.parallel:
             return x + y + self.ffn(self.ffn_norm(x)), seen
         x = x + y
@@ -235,7 +236,7 @@ class Transformer(nn.Module):
             x = x + fn.embedding(positions, self.positions.weight)
         x = x.to(self.dtype) * self.config.mup.embedding_multiplier
         for i, block in enumerate(self.blocks):
-            x, seen = block(x, rotary, documents, cache[i] if past and cache else None)
+            x, seen = block(x, rotary, documents, cache[i] if past and cache else None, cache is not None)
             if cache is not None:
                 cache[i : i + 1] = [seen]
         return self.norm(x) * self.config.mup.logit_multiplier
