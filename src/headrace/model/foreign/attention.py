@@ -100,7 +100,17 @@ def sights(
             parts = (within(whole) % chunk == 0).cumsum(1)
         windows = {reach.window for reach in reaches if reach.chunk == chunk}
         of_chunks[chunk] = None if parts is None else found(parts, windows)
-    return lambda reach: Sight(reach.window, of_chunks[reach.chunk], over)
+
+    def sight(reach: Reach) -> Sight:
+        known = reach.chunk in of_chunks
+        return Sight(reach.window, of_chunks[reach.chunk], over) if known else Sight(over=_unused)
+
+    return sight
+
+
+def _unused(*_: Any) -> Tensor:
+    """Attention of a mask that a model makes whether or not one of its layers uses it."""
+    raise AssertionError("a layer sees what no layer of the model is known to see")
 
 
 def within(segments: Tensor) -> Tensor:
