@@ -178,12 +178,18 @@ def test_environment_does_not_leak(tmp_path):
     assert published(tmp_path / "run0") == published(tmp_path / "run1")
 
 
-def test_a_url_is_no_output_folder(tmp_path, monkeypatch):
+def test_urls_that_cannot_be_written_to_are_told(tmp_path, monkeypatch):
+    pytest.importorskip("obstore")
     path = recipe(tmp_path)
     write(tmp_path, good())
     monkeypatch.chdir(tmp_path)
-    assert "local folders" in refused("run", path, "--out", "s3://bucket/run")
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert "no credentials" in refused("run", path, "--out", "s3://bucket/run")
+    assert "URL" in refused("run", path, "--out", "ftp://host/run")
     assert not (tmp_path / "s3:").exists()
+    assert not (tmp_path / "ftp:").exists()
 
 
 def test_documents_without_text_are_removed_as_empty(tmp_path):

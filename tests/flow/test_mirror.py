@@ -211,11 +211,12 @@ def test_one_coordinator_at_a_time(url, proxy, another_machine, monkeypatch):
 
 def test_one_that_was_silent_too_long_publishes_nothing(url, proxy, another_machine, monkeypatch):
     monkeypatch.setattr(lease_module, "BEAT", 1000.0)  # as if it were stopped
-    first = local_path(url)
+    first, cache = local_path(url), os.environ["HEADRACE_CACHE"]
     with coordinating(first) as lease:
         another_machine()
         with coordinating(local_path(url)) as second:
             assert second.fence == lease.fence + 1
+        monkeypatch.setenv("HEADRACE_CACHE", cache)
         monkeypatch.setattr(lease_module, "GIVE_UP", 0.0)
         with pytest.raises(UserError, match="lost the run"):
             write_json(first / "recipe.yaml", {})

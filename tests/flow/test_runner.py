@@ -100,7 +100,7 @@ def test_killed_again_and_again_the_run_ends_with_the_same_bytes(tmp_path, expec
     run = prepare(tmp_path / "run")
     killed = 0
     while True:
-        command = [sys.executable, str(HERE / "toy_graph.py"), str(run), "2", str(rng.randint(2, 9))]
+        command = [sys.executable, str(HERE / "toy_graph.py"), str(run), "2", str(rng.randint(4, 24))]
         code = subprocess.run(command, stderr=subprocess.DEVNULL).returncode
         if code == 0:
             break

@@ -47,6 +47,7 @@ PRIVATE = ("at", "verified")  # of this machine alone
 THREADS = 16  # requests at once; each waits some 30 ms for its answer
 
 Entry = dict[str, Any]
+_OPENED: dict[tuple[str, int], Mirror] = {}  # by folder and process
 
 
 def cache_folder() -> Path:
@@ -112,11 +113,15 @@ def _base_of(*environment: str | None) -> str:
     return f"{cache_folder()}/"
 
 
-@cache
 def _opened(folder: str, process: int) -> Mirror | None:
-    with suppress(FileNotFoundError):
-        return Mirror(Path(folder), Path(folder, REMOTE).read_text("utf-8").strip())
-    return None
+    """The mirror in a folder: always the same object, since it knows the lease."""
+    if (folder, process) not in _OPENED:
+        try:
+            url = Path(folder, REMOTE).read_text("utf-8").strip()
+        except FileNotFoundError:
+            return None
+        _OPENED[folder, process] = Mirror(Path(folder), url)
+    return _OPENED[folder, process]
 
 
 def shown(folder: Path) -> str:
@@ -186,7 +191,6 @@ class Mirror:
             temporary = folder / f"{REMOTE}.{os.getpid()}"
             temporary.write_text(url + "\n", encoding="utf-8")
             os.replace(temporary, folder / REMOTE)
-            _opened.cache_clear()
         found = _opened(str(folder), os.getpid())
         assert found is not None
         return found
