@@ -70,6 +70,7 @@ def work(rank: int, folder: str, names: list[str]) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [FEW, pytest.param([*CASES], marks=pytest.mark.slow)], ids=["few", "all"])
 def test_each_process_holds_what_is_estimated(tmp_path, names):
     mp.spawn(work, args=(str(tmp_path), names), nprocs=WORLD)

@@ -236,6 +236,7 @@ def expected_loss(made: Path, model: torch.nn.Module) -> float:
     return total / count
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("key", quick(["weights", "huggingface"], "huggingface"))
 def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
@@ -259,6 +260,7 @@ def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
     assert artifact(made, "model", "two").path.is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shard"),
     [

@@ -111,6 +111,7 @@ def test_what_is_recorded_changes_nothing_else(tmp_path, sequence):
     assert one == (6 * (8 + 8 * BATCH), 6 * BATCH * (16 + 2 * LENGTH))
 
 
+@pytest.mark.slow
 def test_killed_in_steps_and_run_again_records_the_same(tmp_path, sequence):
     """The bytes of both files; killed before a checkpoint and right after one."""
     told, jobs = tmp_path / "jobs.json", {}
