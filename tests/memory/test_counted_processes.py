@@ -71,7 +71,7 @@ def work(rank: int, folder: str, names: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [FEW, pytest.param([*CASES], marks=pytest.mark.slow)], ids=["few", "all"])
+@pytest.mark.parametrize("names", [FEW, [*CASES]], ids=["few", "all"])
 def test_each_process_holds_what_is_estimated(tmp_path, names):
     mp.spawn(work, args=(str(tmp_path), names), nprocs=WORLD)
     shape, machine = Shape.of(CONFIG), Machine("CPU", 1 << 40, False, WORLD)

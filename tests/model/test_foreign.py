@@ -238,7 +238,7 @@ def expected_loss(made: Path, model: torch.nn.Module) -> float:
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("key", quick(["weights", "huggingface"], "huggingface"))
+@pytest.mark.parametrize("key", ["weights", "huggingface"])
 def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
     family = "llama" if key == "weights" else "gemma2"
     saved(tmp_path / "in", family)
@@ -265,8 +265,8 @@ def test_a_run_starts_from_the_weights_of_a_folder(tmp_path, key):
     ("name", "shard"),
     [
         ("llama", "full"),
-        pytest.param("mixtral", "none", marks=pytest.mark.slow),
-        pytest.param("mixtral", "full", marks=pytest.mark.slow),
+        ("mixtral", "none"),
+        ("mixtral", "full"),
     ],
 )
 @torch.no_grad()
