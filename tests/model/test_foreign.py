@@ -25,7 +25,6 @@ from headrace.named_files import NamedFiles
 from headrace.recipe.schema import Recipe
 from headrace.run_folder import artifact
 from headrace.sequence.store import open_sequence
-from quick import quick
 
 transformers = pytest.importorskip("transformers")
 SRC = Path(__file__).parents[2] / "src"
