@@ -156,6 +156,18 @@ def forward(
 
 
 @contextmanager
+def serving() -> Iterator[Server]:
+    """A server with the bucket ``bucket``, for tests that skip where there is no client."""
+    pytest.importorskip("obstore")
+    server = Server()
+    try:
+        server.bucket("bucket")
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
 def environment(endpoint: str, **more: str) -> Iterator[None]:
     """The environment in which an endpoint is used, here and in processes that are started."""
     told = {**KEYS, "AWS_ENDPOINT_URL": endpoint, **more}

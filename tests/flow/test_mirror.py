@@ -22,7 +22,7 @@ from headrace.flow.mirror import local_path, mirror_of, working_folder
 from headrace.flow.runner import make
 from headrace.flow.step import topological
 from headrace.flow.storage import write_json
-from object_store import Proxy, Server, environment
+from object_store import Proxy, environment, serving
 from quick import quick
 
 NAMES = count()
@@ -30,11 +30,8 @@ NAMES = count()
 
 @pytest.fixture(scope="module")
 def server():
-    pytest.importorskip("obstore")
-    made = Server()
-    made.bucket("bucket")
-    yield made
-    made.close()
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from headrace.flow import remote as remote_module
 from headrace.flow.cloud import normal
 from headrace.flow.remote import Remote, Spoilt
 from headrace.flow.storage import digest_file
-from object_store import Proxy, Server, environment
+from object_store import Proxy, environment, serving
 
 NAMES = count()
 PIECE = 5 << 20  # the least that S3 takes as a part of an object
@@ -21,11 +21,8 @@ PIECE = 5 << 20  # the least that S3 takes as a part of an object
 
 @pytest.fixture(scope="module")
 def server():
-    pytest.importorskip("obstore")
-    made = Server()
-    made.bucket("bucket")
-    yield made
-    made.close()
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture

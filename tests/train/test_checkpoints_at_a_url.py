@@ -11,7 +11,7 @@ from headrace.sequence.store import open_sequence
 from headrace.train.loop import Trainer
 from headrace.train.metrics import read
 from headrace.train.world import World
-from object_store import Server, environment
+from object_store import environment, serving
 
 URL = "s3://bucket/runs/tiny"
 
@@ -22,12 +22,8 @@ class Gone(Exception):  # noqa: N818
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    pytest.importorskip("obstore")
-    server = Server()
-    server.bucket("bucket")
-    with environment(server.url, HEADRACE_CACHE=str(tmp_path / "cache")):
+    with serving() as server, environment(server.url, HEADRACE_CACHE=str(tmp_path / "cache")):
         yield
-    server.close()
 
 
 def test_another_machine_goes_on_from_the_last_checkpoint(store, tmp_path, monkeypatch):

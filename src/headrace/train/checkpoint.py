@@ -46,7 +46,6 @@ from headrace.train.world import World
 
 NAME = re.compile(r"step-(\d{8,})")
 _INTERRUPTED = re.compile(r"\.step-\d+\.tmp")
-BLOCK = 1 << 20
 T = TypeVar("T")
 
 
@@ -353,10 +352,8 @@ def flaws(checkpoint: Checkpoint) -> list[str]:
 
 def _push_beginning(mirror: Mirror, path: Path, length: int, copy: Path) -> None:
     """Push a file that the training appends to meanwhile, as far as its checkpoint goes, by way of a copy."""
-    with open(path, "rb") as file, open(copy, "wb") as out:
-        while length > 0 and (data := file.read(min(length, BLOCK))):
-            out.write(data)
-            length -= len(data)
+    shutil.copyfile(path, copy)
+    os.truncate(copy, length)
     mirror.push(path, copy)
     copy.unlink()
 
